@@ -1,0 +1,91 @@
+"""Strict configuration: YAML and `--set` in, frozen pydantic sections out, every mistake named at once."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Config(BaseModel):
+    """Base of all configuration sections: unknown keys are errors and values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; `mistakes` lists all that is wrong with it."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        self.source = source
+        self.mistakes = mistakes
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {mistake}" for mistake in mistakes)]))
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ()) -> ConfigT:
+    """Reads a YAML file, applies `a.b=value` overrides (values are YAML) and validates all of it.
+
+    Raises:
+        ConfigError: the file cannot be read, an override has no `=`, or any value is wrong.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(str(path), [f"expected a mapping at the top, found {type(tree).__name__}"])
+    mistakes = [mistake for item in overrides if (mistake := _override(tree, item))]
+    try:
+        config = model.model_validate(tree)
+    except ValidationError as error:
+        mistakes += [_describe(item) for item in error.errors()]
+    if mistakes:
+        raise ConfigError(str(path), mistakes)
+    return config
+
+
+def digest(*configs: Config) -> str:
+    """The sha256 of the resolved values of one or more sections: their identity."""
+    resolved = [[type(config).__name__, config.model_dump(mode="json")] for config in configs]
+    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, to be saved with whatever it made."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _override(tree: dict[str, Any], item: str) -> str | None:
+    """Sets one `a.b=value` in `tree`; returns what is wrong with it, if anything."""
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        return f"--set {item}: expected key.subkey=value"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return f"--set {item}: {text!r} is not YAML"
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            return f"--set {item}: {parent} holds a value, not a section"
+        node = child
+    node[leaf] = value
+    return None
+
+
+def _describe(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "(top)"
+    found = "" if error["type"] in ("missing", "extra_forbidden") else f" (found {error['input']!r})"
+    message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+    return f"{where}: {message}{found}"

@@ -1,0 +1,47 @@
+"""Bit masks by name: those of the surveys, and the one of our windows."""
+
+from collections.abc import Iterable, Mapping
+
+# MANGA_DRP3PIXMASK of sdssMaskbits.par.
+DRP3PIXMASK = {"NOCOV": 0, "LOWCOV": 1, "DEADFIBER": 2, "FORESTAR": 3, "DONOTUSE": 10}
+
+# MANGA_DAPPIXMASK of sdssMaskbits.par.
+DAPPIXMASK = {
+    "NOCOV": 0,
+    "LOWCOV": 1,
+    "DEADFIBER": 2,
+    "FORESTAR": 3,
+    "NOVALUE": 4,
+    "UNRELIABLE": 5,
+    "MATHERROR": 6,
+    "FITFAILED": 7,
+    "NEARBOUND": 8,
+    "NOCORRECTION": 9,
+    "MULTICOMP": 10,
+    "DONOTUSE": 30,
+}
+
+# MANGA_DRP3QUAL: the quality of a whole cube.
+DRP3QUAL = {"CRITICAL": 30}
+
+# Why a sample of a window cannot be used, as values of the store's `mask` array.
+WINDOW_MASK_BITS = {
+    "SURVEY": 1,  # the survey's own mask, or its variance, says so
+    "NOCOVERAGE": 2,  # the line, or this sample of it, lies outside the spectrograph's range
+    "OUTSIDE": 4,  # beyond the edge of the cube
+    "NONFINITE": 8,  # NaN or infinite in the file
+    "REJECTED": 16,  # the galaxy was set aside
+}
+
+
+def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
+    """The integer with the named bits set.
+
+    Raises:
+        ValueError: a name is not in the table.
+    """
+    names = list(names)
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise ValueError(f"unknown mask bits {', '.join(unknown)}; known are {', '.join(table)}")
+    return sum(1 << table[name] for name in set(names))

@@ -1,0 +1,1 @@
+"""A simulated survey, written as true MaNGA files."""

@@ -1,0 +1,427 @@
+"""The window store: sharded Zarr v3, the one thing that extraction and modeling share.
+
+Layout, format version 1 (`docs/architecture.md` has it as a table):
+
+    PATH/zarr.json               attribute `cubescout`: format version, identity, resolved config, code version
+    PATH/{train,validation,test} one group a split; arrays `flux`, `ivar`, `mask` [row, line, sample, y, x] and
+                                 coordinates per row (plateifu, mangaid, z, view, valid), line and sample
+    PATH/records/SPLIT-N.json    what became of the galaxies of shard N; written after the shard, so it says "done"
+    PATH/galaxies.parquet        one row a galaxy, also those set aside
+    PATH/rejected.csv            the galaxies set aside, with reasons
+    PATH/summary.json            counts; written last: a store without it is not finished
+
+A row is one view of one galaxy. The views of a galaxy are neighbours and share its split and shard. A galaxy that was
+set aside keeps its rows, all masked, with `valid` false.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+import pandas as pd
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+from zarr.codecs import ZstdCodec
+from zarr.storage import FsspecStore, LocalStore
+
+from cubeprep.masks import WINDOW_MASK_BITS
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+DIMENSIONS = ("row", "line", "sample", "y", "x")
+FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
+
+
+class StoreError(ValueError):
+    """A window store that is missing, unfinished, of another format, or made from another configuration."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows of a store: windows around emission lines, one view of one galaxy a row.
+
+    Attributes:
+        flux: [row, line, sample, y, x] float32, `FLUX_UNIT`; NaN where masked.
+        ivar: the same shape, inverse variance of `flux`; 0 where masked.
+        mask: the same shape, uint8 bits of `masks.WINDOW_MASK_BITS`; 0 is good.
+        plateifu: [row] the observation of each row.
+        view: [row] 0 for the galaxy as observed, above for augmented copies.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    mask: np.ndarray
+    plateifu: np.ndarray
+    view: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def select(self, rows: np.ndarray) -> "Windows":
+        """The rows of a boolean or index array."""
+        return Windows(self.flux[rows], self.ivar[rows], self.mask[rows], self.plateifu[rows], self.view[rows])
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The rows of one split, known before anything is read: `num_views` rows for each galaxy, in order."""
+
+    plateifu: Sequence[str]
+    mangaid: Sequence[str]
+    z: Sequence[float]
+    num_views: int
+    galaxies_per_shard: int
+
+    @property
+    def num_galaxies(self) -> int:
+        """The galaxies of the split."""
+        return len(self.plateifu)
+
+    @property
+    def num_shards(self) -> int:
+        """The shards that hold them."""
+        return -(-self.num_galaxies // self.galaxies_per_shard)
+
+    def galaxies(self, shard: int) -> range:
+        """The galaxies of one shard, as positions in the split."""
+        start = shard * self.galaxies_per_shard
+        return range(start, min(start + self.galaxies_per_shard, self.num_galaxies))
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """All that a store's metadata is made from.
+
+    Attributes:
+        line_names: [line] such as `Ha-6564`.
+        rest_wave: [line] vacuum Angstrom.
+        velocity_kms: [sample] of the centre of each sample against the line, km/s.
+        size: spaxels a side.
+        splits: the plan of each split that has galaxies.
+        identity: digest of configuration, inputs and format.
+        config: resolved configuration, as JSON values.
+    """
+
+    line_names: Sequence[str]
+    rest_wave: Sequence[float]
+    velocity_kms: np.ndarray
+    size: int
+    splits: Mapping[str, SplitPlan]
+    identity: str
+    config: Mapping[str, Any]
+
+
+class WindowStore:
+    """A store on a local path or a URL that fsspec knows, such as `s3://bucket/windows.zarr`."""
+
+    def __init__(self, path: str, group: zarr.Group) -> None:
+        self.path = path
+        self._group = group
+        self.attrs: Any = group.attrs["cubescout"]
+
+    @classmethod
+    def create_or_resume(cls, path: str, plan: StorePlan) -> "WindowStore":
+        """Makes the store's metadata, or opens it if a store of the same identity is there.
+
+        Raises:
+            StoreError: another store is there, or something that is no store.
+        """
+        fs, root = fsspec.url_to_fs(path)
+        if fs.exists(f"{root}/zarr.json"):
+            store = cls._open(path, mode="r+")
+            if store.identity != plan.identity:
+                changed = _differences(store.attrs["config"], plan.config) or ["the list of galaxies or their files"]
+                raise StoreError(
+                    f"{path} holds a store of another configuration. It differs in: {'; '.join(changed)}. "
+                    "Choose another store path, or delete this one."
+                )
+            if not store.attrs["created"]:
+                cls._create(path, plan)
+            return cls._open(path, mode="r+")
+        if fs.exists(root) and fs.ls(root):
+            raise StoreError(f"{path} exists and is no window store. Choose another store path.")
+        cls._create(path, plan)
+        return cls._open(path, mode="r+")
+
+    @classmethod
+    def open_unfinished(cls, path: str) -> "WindowStore":
+        """Opens a store for writing its shards."""
+        return cls._open(path, mode="r+")
+
+    @classmethod
+    def open(cls, path: str) -> "WindowStore":
+        """Opens a finished store for reading.
+
+        Raises:
+            StoreError: there is none, it is not finished, or its format is another version's.
+        """
+        store = cls._open(path, mode="r")
+        if not store.finished:
+            raise StoreError(f"{path} is not finished: run `cubescout prepare` again, it goes on where it stopped.")
+        return store
+
+    @classmethod
+    def _open(cls, path: str, mode: Literal["r", "r+"]) -> "WindowStore":
+        try:
+            group = zarr.open_group(_zarr_store(path), mode=mode)
+        except FileNotFoundError as error:
+            raise StoreError(f"{path}: no window store here. `cubescout prepare` makes one.") from error
+        attrs = group.attrs.get("cubescout")
+        found = attrs.get("format_version") if isinstance(attrs, dict) else None
+        if found != FORMAT_VERSION:
+            raise StoreError(f"{path}: store format {found}, this version of Cubescout reads {FORMAT_VERSION}.")
+        return cls(path, group)
+
+    @staticmethod
+    def _create(path: str, plan: StorePlan) -> None:
+        """Writes all metadata and coordinates; `created` is set last, and a store without it is made again."""
+        root = zarr.open_group(_zarr_store(path), mode="a", zarr_format=3)
+        attrs: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "identity": plan.identity,
+            "code_version": code_version(),
+            "line_names": list(plan.line_names),
+            "num_samples": len(plan.velocity_kms),
+            "size": plan.size,
+            "splits": {
+                name: {"num_views": split.num_views, "galaxies_per_shard": split.galaxies_per_shard}
+                for name, split in plan.splits.items()
+            },
+            "config": dict(plan.config),
+        }
+        root.attrs["cubescout"] = attrs | {"created": False}
+        for name, split in plan.splits.items():
+            _create_split(root.create_group(name, overwrite=True), plan, split)
+        root.attrs["cubescout"] = attrs | {"created": True}
+
+    @property
+    def identity(self) -> str:
+        """Digest of the configuration, inputs and format that the store is made from."""
+        return str(self.attrs["identity"])
+
+    @property
+    def line_names(self) -> list[str]:
+        """[line] such as `Ha-6564`."""
+        return list(self.attrs["line_names"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Lines, samples per line, spaxels a side."""
+        return len(self.line_names), self.attrs["num_samples"], self.attrs["size"]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that hold galaxies."""
+        return list(self.attrs["splits"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard is whole and the summary written."""
+        fs, root = fsspec.url_to_fs(self.path)
+        return bool(fs.exists(f"{root}/summary.json"))
+
+    def coordinate(self, split: str, name: str) -> np.ndarray:
+        """A coordinate array of a split: `plateifu`, `mangaid`, `z`, `view`, `valid`, `rest_wave`, `velocity_kms`."""
+        values = np.asarray(self._array(split, name)[:])
+        return _plain(values)
+
+    def num_shards(self, split: str) -> int:
+        """Shards of a split; each is one object per array."""
+        flux = self._array(split, "flux")
+        return -(-flux.shape[0] // self._rows_per_shard(split))
+
+    def num_rows(self, split: str) -> int:
+        """Rows of a split that hold a galaxy."""
+        return int(self.coordinate(split, "valid").sum())
+
+    def read_shard(self, split: str, shard: int) -> Windows:
+        """The valid rows of one shard, whole: one request per array."""
+        step = self._rows_per_shard(split)
+        rows = slice(shard * step, (shard + 1) * step)
+        windows = self._read(split, rows)
+        return windows.select(np.asarray(self._array(split, "valid")[rows], dtype=bool))
+
+    def read_galaxy(self, plateifu: str) -> Windows:
+        """The galaxy as observed (view 0), one row.
+
+        Raises:
+            KeyError: the store holds no such galaxy, or it was set aside.
+        """
+        for split in self.splits:
+            match = (self.coordinate(split, "plateifu") == plateifu) & (self.coordinate(split, "view") == 0)
+            rows = np.flatnonzero(match & self.coordinate(split, "valid"))
+            if rows.size:
+                return self._read(split, slice(int(rows[0]), int(rows[0]) + 1))
+        raise KeyError(f"{plateifu}: not among the galaxies of {self.path}")
+
+    def iter_galaxies(self) -> Iterator[tuple[str, Windows]]:
+        """Every galaxy as observed (view 0), a shard at a time: pairs of split and windows."""
+        for split in self.splits:
+            for shard in range(self.num_shards(split)):
+                windows = self.read_shard(split, shard)
+                observed = windows.select(windows.view == 0)
+                if len(observed):
+                    yield split, observed
+
+    def _read(self, split: str, rows: slice) -> Windows:
+        names = ("flux", "ivar", "mask", "plateifu", "view")
+        flux, ivar, mask, plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in names)
+        return Windows(flux, ivar, mask, _plain(plateifu), view)
+
+    def write_shard(self, split: str, shard: int, windows: Windows) -> None:
+        """Writes one whole shard. Only one task may own a shard: a part of one would lose its other rows."""
+        step = self._rows_per_shard(split)
+        total = self._array(split, "flux").shape[0]
+        rows = slice(shard * step, min((shard + 1) * step, total))
+        if len(windows) != rows.stop - rows.start:
+            raise ValueError(f"shard {split}/{shard} has {rows.stop - rows.start} rows, {len(windows)} were given")
+        self._array(split, "flux")[rows] = windows.flux
+        self._array(split, "ivar")[rows] = windows.ivar
+        self._array(split, "mask")[rows] = windows.mask
+
+    def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
+        """Marks a shard as done, with what became of each of its galaxies."""
+        self.write_file(f"records/{split}-{shard:05d}.json", json.dumps(record).encode())
+
+    def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
+        """The records of the shards that are done, by split and shard."""
+        fs, root = fsspec.url_to_fs(self.path)
+        fs.invalidate_cache(f"{root}/records")
+        records = {}
+        for path in sorted(fs.glob(f"{root}/records/*.json")):
+            split, _, shard = Path(path).stem.rpartition("-")
+            records[split, int(shard)] = json.loads(fs.cat_file(path))
+        return records
+
+    def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
+        """Writes which rows are valid, the tables, and last the summary."""
+        accepted = set(galaxies.loc[galaxies["status"] == "accepted", "plateifu"])
+        for split in self.splits:
+            plateifu = self.coordinate(split, "plateifu")
+            self._array(split, "valid")[:] = np.array([name in accepted for name in plateifu], dtype=bool)
+        table = io.BytesIO()
+        galaxies.to_parquet(table, index=False)
+        self.write_file("galaxies.parquet", table.getvalue())
+        rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
+        self.write_file("rejected.csv", rejected.to_csv(index=False).encode())
+        self.write_file("summary.json", json.dumps(dict(summary), indent=1).encode())
+
+    def galaxies(self) -> pd.DataFrame:
+        """One row a galaxy: identifiers, position, split, status, reason, source file and its checksum."""
+        return pd.read_parquet(io.BytesIO(self.read_file("galaxies.parquet")))
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of a finished store."""
+        return dict(json.loads(self.read_file("summary.json")))
+
+    def read_file(self, name: str) -> bytes:
+        """The bytes of a file beside the arrays."""
+        fs, root = fsspec.url_to_fs(self.path)
+        return bytes(fs.cat_file(f"{root}/{name}"))
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Writes a file beside the arrays: whole or not at all."""
+        fs, root = fsspec.url_to_fs(self.path)
+        target = f"{root}/{name}"
+        if not isinstance(fs, LocalFileSystem):
+            fs.pipe_file(target, content)
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        partial = f"{target}.{os.getpid()}.partial"
+        Path(partial).write_bytes(content)
+        Path(partial).replace(target)
+
+    def _array(self, split: str, name: str) -> zarr.Array:
+        array = self._group[f"{split}/{name}"]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _rows_per_shard(self, split: str) -> int:
+        shards = self._array(split, "flux").shards
+        assert shards is not None
+        return int(shards[0])
+
+
+def code_version() -> str:
+    """The version of the installed package."""
+    try:
+        return version("cubescout")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _zarr_store(path: str) -> LocalStore | FsspecStore:
+    if "://" in path:
+        return FsspecStore.from_url(path)
+    return LocalStore(path)
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Text as an array of fixed width, which every library takes; anything else as it is."""
+    return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
+
+
+def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
+    window = (len(plan.line_names), len(plan.velocity_kms), plan.size, plan.size)
+    num_rows = split.num_galaxies * split.num_views
+    rows_per_shard = split.galaxies_per_shard * split.num_views
+    per_row = "plateifu mangaid z view valid rest_wave velocity_kms"
+    flag_attrs = {
+        "flag_masks": list(WINDOW_MASK_BITS.values()),
+        "flag_meanings": " ".join(WINDOW_MASK_BITS),
+        "coordinates": per_row,
+    }
+    arrays: tuple[tuple[str, str, Any, dict[str, Any]], ...] = (
+        ("flux", "float32", np.nan, {"units": FLUX_UNIT, "coordinates": per_row}),
+        ("ivar", "float32", 0.0, {"units": f"({FLUX_UNIT})^-2", "coordinates": per_row}),
+        ("mask", "uint8", WINDOW_MASK_BITS["REJECTED"], flag_attrs),
+    )
+    for name, dtype, fill_value, attributes in arrays:
+        group.create_array(
+            name,
+            shape=(num_rows, *window),
+            dtype=dtype,
+            chunks=(1, *window),
+            shards=(rows_per_shard, *window),
+            compressors=ZstdCodec(level=1),
+            fill_value=fill_value,
+            attributes=attributes,
+            dimension_names=DIMENSIONS,
+        )
+    repeat = split.num_views
+    coordinates: tuple[tuple[str, Any, tuple[str, ...], dict[str, Any]], ...] = (
+        ("plateifu", np.repeat(np.asarray(split.plateifu, dtype=object), repeat), ("row",), {}),
+        ("mangaid", np.repeat(np.asarray(split.mangaid, dtype=object), repeat), ("row",), {}),
+        ("z", np.repeat(np.asarray(split.z, dtype=np.float64), repeat), ("row",), {"long_name": "redshift"}),
+        ("view", np.tile(np.arange(repeat, dtype=np.int32), split.num_galaxies), ("row",), {}),
+        ("valid", np.zeros(num_rows, dtype=bool), ("row",), {}),
+        ("line", np.asarray(plan.line_names, dtype=object), ("line",), {}),
+        ("rest_wave", np.asarray(plan.rest_wave, dtype=np.float64), ("line",), {"units": "Angstrom"}),
+        ("velocity_kms", np.asarray(plan.velocity_kms, dtype=np.float64), ("sample",), {"units": "km / s"}),
+    )
+    for name, values, dimensions, attributes in coordinates:
+        is_text = values.dtype == object
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=str if is_text else values.dtype,
+            attributes=attributes,
+            dimension_names=dimensions,
+        )
+        array[...] = values.astype(np.dtypes.StringDType()) if is_text else values
+
+
+def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:
+    """The keys in which two configurations differ, with both values."""
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        keys = [*stored, *(key for key in wanted if key not in stored)]
+        nested = (_differences(stored.get(key), wanted.get(key), f"{where}.{key}".strip(".")) for key in keys)
+        return [difference for differences in nested for difference in differences]
+    return [] if stored == wanted else [f"{where} (stored {stored!r}, now {wanted!r})"]

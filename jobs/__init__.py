@@ -1,0 +1,1 @@
+"""The entry points: one module a job, run as `cubescout NAME` or `python -m jobs.NAME`."""

@@ -1,0 +1,100 @@
+"""The command line: `cubescout NAME CONFIG --set a.b=value`, and the same for `python -m jobs.NAME`."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+
+import click
+
+from cubeprep.config import ConfigError
+from jobs.config import ProjectConfig, load_project
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SET_ASIDE = 3
+
+Job = Callable[[ProjectConfig], int]
+
+JOBS = {
+    "simulate": "Write a small simulated survey as true MaNGA files.",
+    "prepare": "Cut emission-line windows from cubes into a Zarr store.",
+    "train": "Train a ConvLSTM autoencoder on a window store.",
+    "tune": "Search hyperparameters with Ray Tune.",
+    "score": "Score every galaxy and write the anomaly catalog.",
+    "explore": "Make the page of the most unusual galaxies.",
+}
+
+EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such as `demo`.
+
+\b
+Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
+{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv."""
+
+
+def run_job(name: str, config: ProjectConfig) -> int:
+    """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
+    job: Job = importlib.import_module(f"jobs.{name}").run
+    return job(config)
+
+
+def command(name: str) -> click.Command:
+    """The click command of a job."""
+
+    @click.command(name, help=JOBS[name] + "\n\n" + _details(name), epilog=EPILOG)
+    @click.argument("config")
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
+    )
+    def job_command(config: str, overrides: tuple[str, ...]) -> None:
+        sys.exit(_guarded(lambda: run_job(name, load_project(config, overrides))))
+
+    return job_command
+
+
+def _guarded(action: Callable[[], int]) -> int:
+    """Runs an action; errors that a user can mend become one message and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return action()
+    except ConfigError as error:
+        click.echo(f"cubescout: {error}", err=True)
+        return EXIT_USAGE
+    except (ValueError, OSError) as error:
+        click.echo(f"cubescout: {error}", err=True)
+        return EXIT_FAILED
+
+
+def _details(name: str) -> str:
+    """The docstring of a job's module, less its first line, read without importing it."""
+    import ast
+    from importlib.resources import files
+
+    text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
+    return text.partition("\n")[2].strip()
+
+
+class _Jobs(click.Group):
+    """Makes a job's command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*JOBS, "demo"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in JOBS:
+            return command(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Jobs, epilog=EPILOG)
+@click.version_option(package_name="cubescout")
+def main() -> None:
+    """Find unusual galaxies in integral-field surveys, without labels.
+
+    The jobs, in the order of use: simulate (or your own cubes), prepare, train or tune, score, explore.
+    """

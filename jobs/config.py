@@ -1,0 +1,73 @@
+"""The whole configuration of a project: one YAML file, of which each job reads its sections."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from cubeprep.prepare import PrepareConfig
+from cubeprep.survey import SurveyConfig
+from pydantic import Field
+
+from cubeprep.config import Config, ConfigError, load_config
+from cubeprep.simulate.config import SimulateConfig
+from jobs.page.config import ExploreConfig
+from modeling.config import ModelConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
+
+
+class ProjectConfig(Config):
+    """One survey, from its cubes to its catalog. Results land in `workspace`; paths are relative to where a job runs."""
+
+    workspace: Path
+    seed: int = Field(0, ge=0)
+    simulate: SimulateConfig = SimulateConfig()
+    survey: SurveyConfig = SurveyConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
+    score: ScoreConfig = ScoreConfig()
+    explore: ExploreConfig = ExploreConfig()
+
+    @property
+    def survey_root(self) -> str:
+        """Where the cubes are; by default where `simulate` writes them."""
+        return self.survey.root or str(self.workspace / "survey")
+
+    @property
+    def store_path(self) -> str:
+        """The window store, a local path or a URL."""
+        return self.prepare.store or str(self.workspace / "windows.zarr")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's backend; by default SQLite in the workspace."""
+        return self.tracking.uri or f"sqlite:///{self.workspace.absolute() / 'mlflow.db'}"
+
+    @property
+    def catalog_path(self) -> Path:
+        """The anomaly catalog."""
+        return self.workspace / "catalog.parquet"
+
+    @property
+    def page_path(self) -> Path:
+        """The page of the most unusual galaxies."""
+        return self.workspace / "explore.html"
+
+
+def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectConfig:
+    """Loads a YAML file, or one of the shipped configurations by name.
+
+    Raises:
+        ConfigError: no such file or name, or anything in it is wrong.
+    """
+    return load_config(ProjectConfig, find_config(name_or_path), overrides)
+
+
+def find_config(name_or_path: str) -> Path:
+    """The file of a configuration: a path as it is, or the name of a shipped one such as `demo`."""
+    shipped = Path(str(files("jobs") / "configs"))
+    for path in (Path(name_or_path), shipped / f"{name_or_path}.yaml"):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
+    raise ConfigError(name_or_path, [f"no such file, and none of the shipped configurations ({names})"])

@@ -1,0 +1,1 @@
+"""ConvLSTM autoencoders of emission-line windows: training, search, scoring."""
