@@ -48,7 +48,7 @@ class Windows:
     """Rows of a store: windows around emission lines, one view of one galaxy a row.
 
     Attributes:
-        flux: [row, line, sample, y, x] float32, `FLUX_UNIT`; NaN where masked.
+        flux: [row, line, sample, y, x] float32 in the array's `units`, `FLUX_UNIT` for spectra; NaN where masked.
         ivar: the same shape, inverse variance of `flux`; 0 where masked.
         mask: the same shape, uint8 bits of `masks.WINDOW_MASK_BITS`; 0 is good.
         plateifu: [row] the observation of each row.
@@ -104,6 +104,7 @@ class StorePlan:
         rest_wave: [line] vacuum Angstrom.
         velocity_kms: [sample] of the centre of each sample against the line, km/s.
         size: spaxels a side.
+        flux_unit: unit of `flux`.
         splits: the plan of each split that has galaxies.
         identity: digest of configuration, inputs and format.
         config: resolved configuration, as JSON values.
@@ -113,6 +114,7 @@ class StorePlan:
     rest_wave: Sequence[float]
     velocity_kms: np.ndarray
     size: int
+    flux_unit: str
     splits: Mapping[str, SplitPlan]
     identity: str
     config: Mapping[str, Any]
@@ -190,6 +192,7 @@ class WindowStore:
             "line_names": list(plan.line_names),
             "num_samples": len(plan.velocity_kms),
             "size": plan.size,
+            "flux_unit": plan.flux_unit,
             "splits": {
                 name: {"num_views": split.num_views, "galaxies_per_shard": split.galaxies_per_shard}
                 for name, split in plan.splits.items()
@@ -379,8 +382,8 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
         "coordinates": per_row,
     }
     arrays: tuple[tuple[str, str, Any, dict[str, Any]], ...] = (
-        ("flux", "float32", np.nan, {"units": FLUX_UNIT, "coordinates": per_row}),
-        ("ivar", "float32", 0.0, {"units": f"({FLUX_UNIT})^-2", "coordinates": per_row}),
+        ("flux", "float32", np.nan, {"units": plan.flux_unit, "coordinates": per_row}),
+        ("ivar", "float32", 0.0, {"units": f"({plan.flux_unit})^-2", "coordinates": per_row}),
         ("mask", "uint8", WINDOW_MASK_BITS["REJECTED"], flag_attrs),
     )
     for name, dtype, fill_value, attributes in arrays:

@@ -59,7 +59,9 @@ def command(name: str) -> click.Command:
 
 def _guarded(action: Callable[[], int]) -> int:
     """Runs an action; errors that a user can mend become one message and an exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for package in ("cubeprep", "modeling", "jobs"):
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         return action()
     except ConfigError as error:

@@ -3,18 +3,18 @@
 from importlib.resources import files
 from pathlib import Path
 
-from cubeprep.prepare import PrepareConfig
-from cubeprep.survey import SurveyConfig
 from pydantic import Field
 
 from cubeprep.config import Config, ConfigError, load_config
+from cubeprep.prepare import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
+from cubeprep.survey import SurveyConfig
 from jobs.page.config import ExploreConfig
 from modeling.config import ModelConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
 
 
 class ProjectConfig(Config):
-    """One survey, from its cubes to its catalog. Results land in `workspace`; paths are relative to where a job runs."""
+    """One survey, from its cubes to its catalog. Results land in `workspace`; paths are relative to the current folder."""
 
     workspace: Path
     seed: int = Field(0, ge=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.lines import PAPER_LINES
-from cubeprep.store import SplitPlan, StorePlan, Windows, WindowStore
+from cubeprep.store import FLUX_UNIT, SplitPlan, StorePlan, Windows, WindowStore
 
 
 def synthetic_windows(rng: np.random.Generator, num_rows: int, shape: tuple[int, int, int]) -> Windows:
@@ -60,6 +60,7 @@ def synthetic_store(
         rest_wave=[line.rest_wave for line in PAPER_LINES[:num_lines]],
         velocity_kms=(np.arange(num_samples) - (num_samples - 1) / 2) * 69.0,
         size=size,
+        flux_unit=FLUX_UNIT,
         splits=splits,
         identity=f"synthetic-{seed}",
         config={"seed": seed},

@@ -1,0 +1,56 @@
+"""Runs independent tasks on Dask: workers on this machine, an existing scheduler, or in this process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from pydantic import Field
+
+from cubeprep.config import Config
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+
+class DaskConfig(Config):
+    """Where tasks run."""
+
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler, such as tcp://host:8786")
+    num_workers: int | None = Field(
+        None, ge=0, description="Processes on this machine; default all cores, 0: in process"
+    )
+    dashboard_port: int = Field(0, ge=0, description="Port of Dask's dashboard on loopback; 0: any that is free")
+
+
+def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], config: DaskConfig) -> Iterator[ResultT]:
+    """The results in the order in which they come; a task whose worker dies is run again elsewhere.
+
+    Raises:
+        Exception: whatever a task raised.
+    """
+    if not tasks:
+        return
+    if config.num_workers == 0 and not config.scheduler:
+        yield from map(function, tasks)
+        return
+    from distributed import Client, as_completed
+
+    with ExitStack() as stack:
+        address: Any = config.scheduler or stack.enter_context(_local_cluster(config, len(tasks)))
+        client = stack.enter_context(Client(address))
+        futures = client.map(function, tasks, pure=False)
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+
+
+def _local_cluster(config: DaskConfig, num_tasks: int) -> Any:
+    from dask.system import CPU_COUNT
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=min(config.num_workers or CPU_COUNT, num_tasks),
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=f"127.0.0.1:{config.dashboard_port}",
+    )

@@ -1,0 +1,118 @@
+"""What every survey's reader gives: targets, and the wavelength planes of their cubes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Rejected(ValueError):  # noqa: N818 - a verdict on one galaxy, not a fault of the program
+    """This galaxy cannot be used and is set aside; `code` names the kind, the message the file and the cause."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(code, reason)  # both, so that it survives pickling between processes
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One observation of one galaxy.
+
+    Attributes:
+        plateifu: identifier of the observation (SAMI: CATID and repeat).
+        mangaid: identifier of the object; repeat observations share it (SAMI: CATID).
+        z: redshift; NaN where the survey has none.
+        ra_deg: right ascension, degrees; NaN where unknown.
+        dec_deg: declination, degrees.
+        paths: the files, one for each arm of the spectrograph.
+        quality: names of the survey's quality bits that are set.
+        rejected: why the target cannot be used, known before its data are read; None if it can.
+    """
+
+    plateifu: str
+    mangaid: str
+    z: float
+    ra_deg: float
+    dec_deg: float
+    paths: tuple[str, ...]
+    quality: tuple[str, ...] = ()
+    rejected: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Wavelength planes, or line maps, of one cube.
+
+    Attributes:
+        flux: [plane, y, x] float32, in the store's unit; 0 where `mask` is set.
+        ivar: [plane, y, x] float32, inverse variance of `flux`; 0 where `mask` is set.
+        mask: [plane, y, x] uint8, bits of `masks.WINDOW_MASK_BITS`.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    mask: np.ndarray
+
+
+class Arm(Protocol):
+    """The spectra of one arm of a spectrograph: a stretch of wavelengths without a gap."""
+
+    @property
+    def wave(self) -> np.ndarray:
+        """[plane] vacuum wavelengths in the observer's frame, Angstrom, increasing."""
+
+    def read(self, planes: np.ndarray, size: int) -> Planes:
+        """The planes of a sorted index array, cropped or padded to `size` x `size` spaxels about the centre.
+
+        Raises:
+            Rejected: the file is truncated, lacks an HDU, or its arrays do not fit each other.
+        """
+
+
+class CubeReader(Protocol):
+    """A survey whose spectra are read: one module of `cubeprep.readers` each."""
+
+    def open(self, target: Target) -> Sequence[Arm]:
+        """The arms of a target's cube.
+
+        Raises:
+            Rejected: a file is missing or is not of this survey.
+        """
+
+
+class MapReader(Protocol):
+    """A survey whose fitted line maps are read: one sample a line."""
+
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
+        """The maps of the named lines, one plane a line.
+
+        Raises:
+            Rejected: a file is missing or not of this survey, or has no map of a line.
+        """
+
+
+def screened(flux: np.ndarray, ivar: np.ndarray, survey_mask: np.ndarray, outside: np.ndarray) -> Planes:
+    """Planes in which nothing bad keeps a value.
+
+    Args:
+        flux: [plane, y, x], any value where bad.
+        ivar: [plane, y, x], any value where bad.
+        survey_mask: [plane, y, x] bool, what the survey says not to use.
+        outside: [plane, y, x] or [y, x] bool, beyond the edge of the cube.
+    """
+    from cubeprep.masks import WINDOW_MASK_BITS
+
+    finite = np.isfinite(flux) & np.isfinite(ivar)
+    inside = ~np.broadcast_to(outside, flux.shape)
+    mask = np.zeros(flux.shape, dtype=np.uint8)
+    mask[~inside] = WINDOW_MASK_BITS["OUTSIDE"]
+    mask[inside & ~finite] |= WINDOW_MASK_BITS["NONFINITE"]
+    with np.errstate(invalid="ignore"):
+        mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
+    good = mask == 0
+    return Planes(np.where(good, flux, 0).astype(np.float32), np.where(good, ivar, 0).astype(np.float32), mask)

@@ -1,0 +1,1 @@
+"""One module a survey; `docs/readers.md` says how to add one."""

@@ -1,0 +1,141 @@
+"""MaNGA DRP LOGCUBE files: `manga-PLATE-IFU-LOGCUBE.fits.gz`, with redshifts from `drpall`.
+
+The HDUs FLUX, IVAR and MASK are read as a stream, plane by plane; nothing after them is touched. The wavelengths come
+from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the data.
+"""
+
+import re
+
+import fsspec
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits import Header
+from astropy.table import Table
+
+from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
+from cubeprep.geometry import outside
+from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
+from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits
+from cubeprep.store import FLUX_UNIT
+from cubeprep.survey import SurveyConfig
+
+FILE_NAME = re.compile(r"manga-(\d+)-(\d+)-LOGCUBE\.fits(?:\.gz)?")
+TABLE_NAME = re.compile(r"drpall(?:-.*)?\.fits(?:\.gz)?()")
+DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "DONOTUSE")
+
+
+class Reader:
+    """Reads LOGCUBEs below a root, in any folder structure."""
+
+    grid = "log"
+    flux_unit = FLUX_UNIT
+
+    def __init__(self, config: SurveyConfig) -> None:
+        names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
+        self._config = config
+        self._bad_bits = bits_value(names, DRP3PIXMASK)
+        bits_value(config.reject_quality, DRP3QUAL)
+
+    def find_targets(self) -> list[Target]:
+        """Every LOGCUBE below the root. Rows of drpall without a file are no targets; files without a row are rejected.
+
+        Raises:
+            ValueError: no table, or one without the columns needed.
+        """
+        root = str(self._config.root)
+        files = find_files(root, FILE_NAME)
+        rows = _read_drpall(self._config.table or _find_table(root))
+        targets = []
+        for (plate, ifu), path in files.items():
+            plateifu = f"{plate}-{ifu}"
+            row = rows.get(plateifu)
+            if row is None:
+                reason = ("not_in_table", f"{path}: {plateifu} is not in the survey's table, its redshift is unknown")
+                targets.append(Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=reason))
+            else:
+                targets.append(_target(plateifu, path, row))
+        return targets
+
+    def open(self, target: Target) -> list["LogcubeArm"]:
+        """The one arm of a LOGCUBE.
+
+        Raises:
+            Rejected: the file is missing, damaged, or has no FLUX on a logarithmic wavelength grid.
+        """
+        return [LogcubeArm(target.paths[0], self._bad_bits)]
+
+
+class LogcubeArm:
+    """An open LOGCUBE; its planes can be read once, since they are read as a stream."""
+
+    def __init__(self, path: str, bad_bits: int) -> None:
+        self._stream = FitsStream(path)
+        self._bad_bits = bad_bits
+        try:
+            self._header = find_hdu(self._stream, "FLUX", [])
+            self.wave = log_wave(self._header, path)
+        except Rejected:
+            self._stream.close()
+            raise
+
+    def read(self, planes: np.ndarray, size: int) -> Planes:
+        """See `cubeprep.cube.Arm`."""
+        with self._stream as stream:
+            flux, ivar, mask = read_cube(stream, self._header, ("FLUX", "IVAR", "MASK"), planes, size)
+        if mask.dtype.kind not in "iu":
+            raise Rejected("bad_shape", f"{stream.path}: MASK holds {mask.dtype}, not integers")
+        scale = flux_scale(self._header, stream.path)
+        _, height, width = image_shape(self._header, stream.path)
+        bad = (mask & self._bad_bits) != 0
+        return screened(flux * scale, ivar / scale**2, bad, outside((height, width), size))
+
+
+def log_wave(header: Header, path: str) -> np.ndarray:
+    """[plane] vacuum wavelengths of a WAVE-LOG axis, Angstrom (Greisen et al. 2006, doi:10.1051/0004-6361:20053818).
+
+    Raises:
+        Rejected: the axis is of another kind.
+    """
+    if str(header.get("CTYPE3", "")).strip() != "WAVE-LOG":
+        raise Rejected("bad_wave", f"{path}: FLUX has CTYPE3 = {header.get('CTYPE3')!r}, expected 'WAVE-LOG'")
+    num_planes, _, _ = image_shape(header, path)
+    reference, step = float(header["CRVAL3"]), float(header.get("CD3_3", header.get("CDELT3", 0)))
+    if not (reference > 0 and step > 0):
+        raise Rejected("bad_wave", f"{path}: wavelength axis with CRVAL3 = {reference}, step {step}")
+    return reference * np.exp(step * (np.arange(num_planes) + 1 - float(header["CRPIX3"])) / reference)
+
+
+def _find_table(root: str) -> str:
+    tables = find_files(root, TABLE_NAME)
+    if not tables:
+        raise ValueError(f"{root}: no drpall*.fits here, which has the redshifts; name one as survey.table")
+    return next(iter(tables.values()))
+
+
+def _read_drpall(path: str) -> dict[str, dict[str, object]]:
+    """Rows of drpall by plateifu."""
+    needed = ("plateifu", "mangaid", "objra", "objdec", "nsa_z", "drp3qual")
+    try:
+        with fsspec.open(path, "rb") as file, fits.open(file) as hdus:
+            number = next((i for i, hdu in enumerate(hdus) if hdu.name == "MANGA"), 1)
+            table = Table.read(hdus[number])
+    except (OSError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{path}: cannot be read as drpall: {error}") from error
+    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+    missing = [name for name in needed if name not in table.colnames]
+    if missing:
+        raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
+    return {str(row["plateifu"]).strip(): {name: row[name] for name in needed} for row in table}
+
+
+def _target(plateifu: str, path: str, row: dict[str, object]) -> Target:
+    return Target(
+        plateifu,
+        str(row["mangaid"]).strip(),
+        plain_float(row["nsa_z"]),
+        plain_float(row["objra"]),
+        plain_float(row["objdec"]),
+        (path,),
+        set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
+    )

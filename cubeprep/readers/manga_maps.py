@@ -1,0 +1,91 @@
+"""MaNGA DAP MAPS files: `manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, one fitted map a line.
+
+Channels are chosen by the names in the header cards C01, C02, ..., never by position: files before DR17 have 22 lines,
+those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z that the fit started from.
+"""
+
+import re
+from collections.abc import Sequence
+
+import fsspec
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits import Header
+
+from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.fitsstream import FitsStream, find_hdu
+from cubeprep.geometry import outside, place
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
+from cubeprep.masks import DAPPIXMASK, DRP3QUAL, bits_value
+from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits
+from cubeprep.survey import SurveyConfig
+
+FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
+DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "FITFAILED", "DONOTUSE")
+
+
+class Reader:
+    """Reads MAPS below a root."""
+
+    grid = "maps"
+    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+
+    def __init__(self, config: SurveyConfig) -> None:
+        names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
+        self._config = config
+        self._bad_bits = bits_value(names, DAPPIXMASK)
+
+    def find_targets(self) -> list[Target]:
+        """Every MAPS file, with identifiers, redshift and quality from its primary header."""
+        files = find_files(str(self._config.root), FILE_NAME)
+        return [_target(plateifu, path) for (plateifu,), path in files.items()]
+
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
+        """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
+        path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
+        try:
+            with fsspec.open(path, "rb", compression="infer") as file, fits.open(file) as hdus:
+                header = hdus[name].header
+                flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
+        except KeyError as error:
+            raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
+        except FileNotFoundError as error:
+            raise Rejected("missing_file", f"{path}: no such file") from error
+        except (OSError, EOFError, TypeError, ValueError) as error:
+            raise Rejected("truncated", f"{path}: {error}") from error
+        if not flux.shape == ivar.shape == mask.shape:
+            raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")
+        index, scale = channels(header, line_names, path), flux_scale(header, path)
+        flux, ivar = place(flux[index] * scale, size), place(ivar[index] / scale**2, size)
+        bad = place((mask[index] & self._bad_bits) != 0, size)
+        return screened(flux, ivar, bad, outside(mask.shape[1:], size))
+
+
+def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
+    """The positions of lines among a file's channels, by the names in C01, C02, ...
+
+    Raises:
+        Rejected: a line has no channel.
+    """
+    named = {str(value).strip(): int(key[1:]) - 1 for key, value in header.items() if re.fullmatch(r"C\d+", key)}
+    missing = [name for name in line_names if name not in named]
+    if missing:
+        raise Rejected("no_coverage", f"{path}: no channel for {', '.join(missing)}; it has {', '.join(named)}")
+    return [named[name] for name in line_names]
+
+
+def _target(plateifu: str, path: str) -> Target:
+    try:
+        with FitsStream(path) as stream:
+            header = find_hdu(stream, "PRIMARY", [])
+    except Rejected as rejected:
+        return Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=(rejected.code, rejected.reason))
+    return Target(
+        str(header.get("PLATEIFU", plateifu)).strip(),
+        str(header.get("MANGAID", plateifu)).strip(),
+        plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS,
+        float(header.get("OBJRA", "nan")),
+        float(header.get("OBJDEC", "nan")),
+        (path,),
+        set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
+    )

@@ -1,0 +1,82 @@
+"""Which galaxies of which survey: configuration, readers by name, and the selection from the survey's table."""
+
+import importlib
+from collections import Counter
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cubeprep.config import Config
+from cubeprep.cube import CubeReader, MapReader, Target
+
+ReaderName = Literal["manga-logcube", "manga-maps", "sami"]
+
+
+class SurveyConfig(Config):
+    """The survey's files and the galaxies wanted of them."""
+
+    reader: ReaderName = "manga-logcube"
+    root: str | None = Field(None, description="Folder or URL with the cubes; default: where `simulate` writes them")
+    table: str | None = Field(None, description="The survey's table; default: drpall*.fits in the root (MaNGA)")
+    galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default all found")
+    z_min: float = 0.0
+    z_max: float = Field(0.08, description="Above, lines leave the spectrograph's range; the paper's limit")
+    reject_quality: tuple[str, ...] = ("CRITICAL",)
+    mask_bits: tuple[str, ...] | None = Field(None, description="Names of mask bits to obey; default: the reader's")
+    line_map: Literal["GFLUX", "SFLUX"] = Field("GFLUX", description="manga-maps: Gaussian or summed fluxes")
+
+
+def make_reader(config: SurveyConfig) -> Any:
+    """The reader of a survey: a `CubeReader` or a `MapReader` that also has `find_targets()`.
+
+    Raises:
+        ValueError: a mask bit or quality bit is not one of the survey's.
+    """
+    return importlib.import_module(f"cubeprep.readers.{config.reader.replace('-', '_')}").Reader(config)
+
+
+def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
+    """The targets of a survey in a fixed order; those that the selection leaves out carry their reason.
+
+    Raises:
+        ValueError: nothing is found.
+    """
+    targets = sorted(reader.find_targets(), key=lambda target: target.plateifu)
+    if config.galaxies is not None:
+        targets = _only(targets, config.galaxies)
+    if not targets:
+        raise ValueError(f"{config.root}: no galaxies of the kind {config.reader} found")
+    repeated = [name for name, count in Counter(target.plateifu for target in targets).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{config.root}: several files or table rows for {', '.join(repeated[:5])}")
+    return [_judged(target, config) for target in targets]
+
+
+def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
+    found = {target.plateifu: target for target in targets}
+    absent = {
+        name: Target(name, name, np.nan, np.nan, np.nan, (), rejected=("missing_file", f"{name}: no such galaxy found"))
+        for name in wanted
+    }
+    return [(absent | found)[name] for name in sorted(set(wanted))]
+
+
+def _judged(target: Target, config: SurveyConfig) -> Target:
+    """The target with the reason why the selection leaves it out, if it does."""
+    if target.rejected:
+        return target
+    where = target.paths[0] if target.paths else target.plateifu
+    if not np.isfinite(target.z) or target.z <= -1:
+        return replace(target, rejected=("no_redshift", f"{where}: the survey's table has no redshift for it"))
+    if not config.z_min <= target.z <= config.z_max:
+        limits = f"survey.z_min = {config.z_min:g} to survey.z_max = {config.z_max:g}"
+        return replace(target, rejected=("redshift_range", f"{where}: z = {target.z:.5f} is outside {limits}"))
+    bad = [name for name in target.quality if name in config.reject_quality]
+    if bad:
+        return replace(target, rejected=("quality", f"{where}: the survey's quality flag has {', '.join(bad)}"))
+    return target
+
+
+__all__ = ["CubeReader", "MapReader", "SurveyConfig", "make_reader", "select_targets"]

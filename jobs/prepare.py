@@ -1,0 +1,38 @@
+"""Cuts emission-line windows from a survey's cubes into a Zarr store.
+
+Reads the cubes below `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami) and writes the
+windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials and endpoint come from the
+usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows. Galaxies that cannot be used
+are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun goes on where the last one
+stopped; a store of another configuration is refused.
+"""
+
+from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
+from jobs.config import ProjectConfig
+from jobs.progress import console, progress_bar
+
+
+def run(config: ProjectConfig) -> int:
+    """Makes the store; returns the exit code."""
+    from cubeprep.prepare import prepare
+
+    survey = config.survey.model_copy(update={"root": config.survey_root})
+    with progress_bar("Cutting windows", unit="shards") as bar:
+        summary = prepare(
+            config.prepare,
+            survey,
+            config.store_path,
+            seed=config.seed,
+            on_shard=lambda done, total, rejected: bar(done, total, f"{rejected} set aside" if rejected else ""),
+        )
+    splits = ", ".join(f"{count} {name}" for name, count in summary["splits"].items())
+    console.print(f"{summary['accepted']} of {summary['galaxies']} galaxies ({splits}) in {config.store_path}")
+    if not summary["rejected"]:
+        return EXIT_OK
+    reasons = ", ".join(f"{count} {code}" for code, count in summary["reasons"].items())
+    console.print(f"{summary['rejected']} set aside ({reasons}): see {config.store_path}/rejected.csv")
+    return EXIT_SET_ASIDE
+
+
+if __name__ == "__main__":
+    command("prepare")()

@@ -1,0 +1,251 @@
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubeprep import prepare as module
+from cubeprep.augment import augment, view_rng
+from cubeprep.cluster import DaskConfig
+from cubeprep.prepare import PrepareConfig, SplitConfig, assign_splits, prepare
+from cubeprep.store import StoreError, WindowStore
+from cubeprep.survey import SurveyConfig
+from cubeprep.windows import WindowConfig
+from tests.logcube import cube_hdus, write_drpall, write_survey
+
+IN_PROCESS = DaskConfig(num_workers=0)
+CONFIG = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=2, dask=IN_PROCESS)
+REDSHIFTS = {f"8000-{i}": 0.02 + 0.01 * i for i in range(5)}
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyConfig:
+    return SurveyConfig(root=str(write_survey(tmp_path_factory.mktemp("survey"), REDSHIFTS, size=9)))
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_survey_becomes_a_store(survey: SurveyConfig, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+    path = str(tmp_path / "s.zarr")
+    summary = prepare(CONFIG, survey, path, seed=3, on_shard=lambda *counts: seen.append(counts))
+    store = WindowStore.open(path)
+    assert summary == store.summary()
+    assert (summary["accepted"], summary["rejected"]) == (5, 0)
+    assert summary["splits"] == {"train": 3, "validation": 1, "test": 1}
+    assert seen == [(1, 4, 0), (2, 4, 0), (3, 4, 0), (4, 4, 0)]
+    assert store.num_rows("train") == 12
+    for split in store.splits:
+        for shard in range(store.num_shards(split)):
+            windows = store.read_shard(split, shard)
+            for row in np.flatnonzero(windows.view > 0):
+                first = row - windows.view[row]
+                rng = view_rng(3, str(windows.plateifu[row]), int(windows.view[row]))
+                want = augment(windows.flux[first], windows.ivar[first], windows.mask[first], CONFIG.augment, rng)
+                np.testing.assert_array_equal(windows.flux[row], want[0])
+                np.testing.assert_array_equal(windows.mask[row], want[2])
+    galaxy = store.read_galaxy("8000-2")
+    halpha = store.line_names.index("Ha-6564")
+    assert 3 <= np.nanargmax(galaxy.flux[0, halpha, :, 4, 4]) <= 6
+
+
+def test_workers_write_the_same_bytes_as_one_process(survey: SurveyConfig, tmp_path: Path) -> None:
+    distributed = CONFIG.model_copy(update={"dask": DaskConfig(num_workers=2)})
+    for name, config in (("one", CONFIG), ("two", distributed)):
+        prepare(config, survey, str(tmp_path / name), seed=3)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
+    survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(CONFIG, survey, str(tmp_path / "whole"), seed=3)
+    path, made = str(tmp_path / "cut"), []
+    extract = module.extract_galaxy
+
+    def counting(*args: object) -> object:
+        made.append(args)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return extract(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "extract_galaxy", counting)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(CONFIG, survey, path, seed=3)
+    with pytest.raises(StoreError, match="not finished"):
+        WindowStore.open(path)
+    prepare(CONFIG, survey, path, seed=3)
+    assert len(made) == 4 + 2, "the three galaxies of finished shards are not read again"
+    assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
+    prepare(CONFIG, survey, path, seed=3)
+    assert len(made) == 4 + 2
+
+
+def test_another_configuration_is_refused(survey: SurveyConfig, tmp_path: Path) -> None:
+    path = str(tmp_path / "s.zarr")
+    prepare(CONFIG, survey, path, seed=3)
+    before = contents(tmp_path)
+    other = CONFIG.model_copy(update={"windows": WindowConfig(size=8, num_samples=12)})
+    with pytest.raises(StoreError, match=r"prepare\.windows\.num_samples \(stored 10, now 12\)"):
+        prepare(other, survey, path, seed=3)
+    with pytest.raises(StoreError, match=r"seed \(stored 3, now 4\)"):
+        prepare(CONFIG, survey, path, seed=4)
+    assert contents(tmp_path) == before
+
+
+def damaged(kind: str, z: float) -> bytes:
+    """The bytes of a LOGCUBE with one thing wrong."""
+    hdus = cube_hdus(z, size=9)
+    if kind == "no MASK":
+        del hdus["MASK"]
+    elif kind == "all masked":
+        hdus["MASK"].data[:] = 1 << 10
+    elif kind == "all NaN":
+        hdus["FLUX"].data[:] = np.nan
+    elif kind == "no variance":
+        hdus["IVAR"].data[:] = 0
+    elif kind == "IVAR of another shape":
+        hdus["IVAR"].data = hdus["IVAR"].data[:, :-1]
+    elif kind == "linear wavelengths":
+        hdus["FLUX"].header["CTYPE3"] = "AWAV"
+    elif kind == "counts":
+        hdus["FLUX"].header["BUNIT"] = "counts"
+    elif kind == "float mask":
+        hdus["MASK"] = fits.ImageHDU(hdus["MASK"].data.astype(np.float32), name="MASK")
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as file:
+        hdus.writeto(file)
+    content = buffer.getvalue()
+    if kind == "truncated":
+        return content[: len(content) // 3]
+    return b"" if kind == "empty file" else content
+
+
+BAD = {
+    "truncated": ("truncated", 0.03),
+    "empty file": ("missing_hdu", 0.03),
+    "no MASK": ("missing_hdu", 0.03),
+    "all masked": ("all_masked", 0.03),
+    "all NaN": ("all_nan", 0.03),
+    "no variance": ("all_masked", 0.03),
+    "IVAR of another shape": ("bad_shape", 0.03),
+    "linear wavelengths": ("bad_wave", 0.03),
+    "counts": ("bad_unit", 0.03),
+    "float mask": ("bad_shape", 0.03),
+    "lines out of range": ("no_coverage", 0.6),
+    "no redshift": ("no_redshift", -9999.0),
+    "redshift too high": ("redshift_range", 0.9),
+}
+
+
+def test_each_bad_galaxy_is_set_aside_with_its_reason_and_no_other(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    (root / "drpall.fits").unlink()
+    names = {f"9000-{i}": kind for i, kind in enumerate(BAD)}
+    for plateifu, kind in names.items():
+        (root / f"manga-{plateifu}-LOGCUBE.fits.gz").write_bytes(damaged(kind, BAD[kind][1]))
+    rows = [(name, f"7-{name}", z) for name, z in REDSHIFTS.items()]
+    write_drpall(root, rows + [(name, f"7-{name}", BAD[kind][1]) for name, kind in names.items()])
+    summary = prepare(CONFIG, SurveyConfig(root=str(root), z_max=0.7), str(tmp_path / "s.zarr"), seed=3)
+    assert (summary["accepted"], summary["rejected"]) == (len(REDSHIFTS), len(BAD))
+    table = WindowStore.open(str(tmp_path / "s.zarr")).galaxies().set_index("plateifu")
+    assert (table.loc[list(REDSHIFTS), "status"] == "accepted").all()
+    for plateifu, kind in names.items():
+        row = table.loc[plateifu]
+        assert (row["status"], row["code"]) == ("rejected", BAD[kind][0]), kind
+        assert f"manga-{plateifu}-LOGCUBE.fits.gz" in row["reason"], kind
+    listed = (tmp_path / "s.zarr" / "rejected.csv").read_text().splitlines()
+    assert len(listed) == 1 + len(BAD)
+
+
+def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_path: Path) -> None:
+    prepare(CONFIG, survey, str(tmp_path / "good.zarr"), seed=3)
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    path = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    prepare(CONFIG, SurveyConfig(root=str(root)), str(tmp_path / "bad.zarr"), seed=3)
+    good, bad = (WindowStore.open(str(tmp_path / name)) for name in ("good.zarr", "bad.zarr"))
+    for plateifu in set(REDSHIFTS) - {"8000-3"}:
+        np.testing.assert_array_equal(good.read_galaxy(plateifu).flux, bad.read_galaxy(plateifu).flux)
+    with pytest.raises(KeyError):
+        bad.read_galaxy("8000-3")
+
+
+def test_settings_that_do_not_fit_the_survey_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_samples"):
+        prepare(CONFIG, SurveyConfig(reader="manga-maps", root=str(tmp_path)), str(tmp_path / "s"), seed=0)
+    with pytest.raises(ValueError, match="sampling"):
+        prepare(CONFIG, SurveyConfig(reader="sami", root=str(tmp_path)), str(tmp_path / "s"), seed=0)
+    one_sample = CONFIG.model_copy(update={"windows": WindowConfig(num_samples=1)})
+    with pytest.raises(ValueError, match="no galaxies"):
+        prepare(one_sample, SurveyConfig(reader="manga-maps", root=str(tmp_path)), str(tmp_path / "s"), seed=0)
+
+
+@given(
+    mangaids=st.lists(st.text(max_size=5), min_size=1, max_size=60),
+    validation=st.floats(0, 0.5),
+    test=st.floats(0, 0.49),
+    seed=st.integers(0, 100),
+)
+def test_repeat_observations_share_a_split(mangaids: list[str], validation: float, test: float, seed: int) -> None:
+    config = SplitConfig(validation=validation, test=test)
+    splits = assign_splits(mangaids, config, seed)
+    assert set(splits) == set(mangaids)
+    assert "train" in splits.values()
+    assert splits == assign_splits(mangaids[::-1], config, seed)
+    assert abs(list(splits.values()).count("validation") - validation * len(splits)) <= 0.5 + 1e-9
+
+
+@pytest.fixture
+def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a moto server in this process, with the environment that points s3fs at it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir("cubes")
+    yield "cubes"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.s3
+def test_cubes_from_s3_make_the_same_store_on_s3(survey: SurveyConfig, tmp_path: Path, s3_bucket: str) -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("s3")
+    fs.put(str(survey.root), f"{s3_bucket}/survey", recursive=True)
+    on_s3 = survey.model_copy(update={"root": f"s3://{s3_bucket}/survey"})
+    config = CONFIG.model_copy(update={"dask": DaskConfig(num_workers=1)})
+    prepare(config, on_s3, f"s3://{s3_bucket}/windows.zarr", seed=3)
+    prepare(CONFIG, survey, str(tmp_path / "local.zarr"), seed=3)
+    remote, local = WindowStore.open(f"s3://{s3_bucket}/windows.zarr"), WindowStore.open(str(tmp_path / "local.zarr"))
+    assert remote.summary()["accepted"] == 5
+    for plateifu in REDSHIFTS:
+        np.testing.assert_array_equal(remote.read_galaxy(plateifu).flux, local.read_galaxy(plateifu).flux)
+    with pytest.raises(StoreError, match="another configuration"):
+        prepare(config, on_s3, f"s3://{s3_bucket}/windows.zarr", seed=4)
+    assert prepare(config, on_s3, f"s3://{s3_bucket}/windows.zarr", seed=3) == remote.summary()

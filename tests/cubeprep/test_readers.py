@@ -1,0 +1,196 @@
+"""Physics of the real files, and what the readers make of files that are not as they should be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from cubeprep.cube import Rejected, screened
+from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
+from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
+from cubeprep.readers.files import flux_scale
+from cubeprep.readers.manga_logcube import log_wave
+from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.windows import LineWindows, WindowConfig, extract_windows
+from tests.cubeprep.test_windows import ArrayArm
+from tests.logcube import WAVE, cube_hdus, write_survey
+
+HA = LINES_BY_NAME["Ha-6564"]
+SIX_ANGSTROM = WindowConfig(
+    lines=("Ha-6564",),
+    num_samples=10,
+    step_dex=float(np.log10((HA.rest_wave + 6) / (HA.rest_wave - 6))) / 10,
+    sampling="conserve",
+    continuum="sidebands",
+    size=50,
+)
+
+
+def sami_windows(real_data: Path, observation: str) -> tuple[float, LineWindows]:
+    config = SurveyConfig(reader="sami", root=str(real_data / "sami" / "cubes"), galaxies=(observation,))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    return target.z, extract_windows(reader.open(target), target.z, SIX_ANGSTROM)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("observation", ["41144_A", "572402_A"])
+def test_sami_halpha_agrees_with_the_surveys_own_map(real_data: Path, observation: str) -> None:
+    z, windows = sami_windows(real_data, observation)
+    edges = HA.rest_wave * (1 + z) * 10 ** ((np.arange(11) - 5) * SIX_ANGSTROM.step_dex)
+    flux = (windows.flux[0] * np.diff(edges)[:, None, None]).sum(axis=0) / 10  # to SAMI's 1e-16
+    name = f"{observation}_Halpha_sectors_1-comp.fits"
+    with fits.open(real_data / "sami" / observation.split("_")[0] / name) as hdus:
+        survey_flux, error = hdus[0].data[0], hdus[1].data[0]
+    strong = np.isfinite(flux) & (survey_flux / error > 10)
+    assert strong.sum() > 500
+    low, median, high = np.percentile(flux[strong] / survey_flux[strong], [16, 50, 84])
+    assert 0.90 <= median <= 1.00
+    assert high - low < 0.06
+    spectrum = np.nansum(windows.flux[0], axis=(1, 2))
+    peak = HA.rest_wave * 10 ** SIX_ANGSTROM.offsets_dex[spectrum.argmax()]
+    assert abs(peak - HA.rest_wave) < 1.5
+
+
+@pytest.mark.realdata
+def test_sami_lines_in_the_gap_between_the_arms_are_masked(real_data: Path) -> None:
+    config = SurveyConfig(reader="sami", root=str(real_data / "sami" / "cubes"), galaxies=("41144_A",))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    windows = extract_windows(reader.open(target), target.z, WindowConfig(sampling="conserve", min_lines=12))
+    covered = {name: bool((mask == 0).any()) for name, mask in zip(WindowConfig().lines, windows.mask, strict=True)}
+    assert not covered["HeI-5877"]
+    assert covered["Hb-4862"]
+    assert covered["SII-6732"]
+    assert np.isnan(windows.flux[list(covered).index("HeI-5877")]).all()
+
+
+@pytest.mark.realdata
+def test_maps_channels_are_chosen_by_name_and_masked_spaxels_never_contribute(real_data: Path) -> None:
+    config = SurveyConfig(reader="manga-maps", root=str(real_data / "manga"))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    assert (target.plateifu, target.mangaid) == ("7815-3702", "1-113540")
+    assert target.z == pytest.approx(0.02938, abs=1e-4)
+    names = ["Ha-6564", "Hb-4862", "OIII-5008"]  # not in the order of the file
+    planes = reader.read_maps(target, names, 42)
+    with fits.open(target.paths[0]) as hdus:
+        header = hdus["EMLINE_GFLUX"].header
+        channel = {header[f"C{i:02d}"].strip(): i - 1 for i in range(1, 23)}
+        flux, mask = (hdus[f"EMLINE_GFLUX{suffix}"].data for suffix in ("", "_MASK"))
+    unusable = (mask & bits_value(["DONOTUSE"], DAPPIXMASK)) != 0
+    held_values = 0
+    for name, got, bad in zip(names, planes.flux, planes.mask, strict=True):
+        want, masked = flux[channel[name]], unusable[channel[name]]
+        held_values += int((want[masked] != 0).sum())
+        assert (bad[masked] > 0).all()
+        assert (got[bad > 0] == 0).all()
+        assert np.array_equal(got[bad == 0], want[bad == 0])
+    assert held_values > 0, "the file was chosen because masked spaxels hold values in it"
+    assert 0.4 < (planes.mask > 0).mean() < 0.6
+
+
+@pytest.mark.realdata
+def test_real_manga_spectra_have_halpha_in_the_middle_of_its_window(real_data: Path) -> None:
+    config = WindowConfig(num_samples=20, size=8, min_lines=1, continuum="sidebands")
+    halpha = config.lines.index("Ha-6564")
+    peaks = []
+    for name in ("MaNGA_test_spectra.fits.gz", "MaNGA_multicomp_test_spectra.fits.gz"):
+        with fits.open(real_data / "spectra" / name) as hdus:
+            wave, *spectra = (hdus[key].data for key in ("WAVE", "FLUX", "IVAR", "MASK", "Z"))
+        np.testing.assert_allclose(WAVE, wave, rtol=1e-6)
+        for flux, ivar, mask, z in zip(*spectra, strict=True):
+            windows = extract_windows([ArrayArm(wave, flux, ivar, (mask & 1 << 10) != 0)], float(z), config)
+            significance = (windows.flux * np.sqrt(windows.ivar))[halpha, :, 0, 0]
+            if np.isfinite(significance).all() and significance.max() > 8:
+                peaks.append(float(config.velocity_kms[significance.argmax()]))
+    assert len(peaks) == 6
+    assert np.abs(peaks).max() < 150
+
+
+def test_logcube_windows_hold_the_flux_of_the_lines(tmp_path: Path) -> None:
+    root = write_survey(tmp_path, {"8135-1902": 0.031}, sigma=1e-4)
+    config = SurveyConfig(root=str(root))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    assert (target.plateifu, target.mangaid, target.z, target.ra_deg) == ("8135-1902", "7-8135-1902", 0.031, 180.0)
+    windows = extract_windows(reader.open(target), target.z, WindowConfig(sampling="conserve", size=12))
+    for i, line in enumerate(PAPER_LINES):
+        if line.name in ("NeIII-3968", "Heps-3971"):
+            continue  # each holds a part of the other
+        width = line.rest_wave * 1.031 * np.log(10) * 1e-4
+        assert windows.flux[i, :, 6, 6].sum() * width == pytest.approx(20 * np.exp(-np.hypot(0.5, 0.5) / 3), rel=0.01)
+    assert (windows.mask[:, :, 0, 0] > 0).all()
+
+
+def test_logcube_wavelengths_are_those_of_the_wave_hdu() -> None:
+    hdus = cube_hdus(0.03, size=2)
+    np.testing.assert_allclose(log_wave(hdus["FLUX"].header, "cube"), hdus["WAVE"].data, rtol=1e-12)
+    hdus["FLUX"].header["CTYPE3"] = "AWAV"
+    with pytest.raises(Rejected, match="cube: FLUX has CTYPE3 = 'AWAV'"):
+        log_wave(hdus["FLUX"].header, "cube")
+
+
+def test_mask_bits_are_named_and_configurable(tmp_path: Path) -> None:
+    assert bits_value(["NOCOV", "DONOTUSE"], DRP3PIXMASK) == 1 | 1 << 10
+    with pytest.raises(ValueError, match="unknown mask bits DONOTSUE; known are NOCOV"):
+        make_reader(SurveyConfig(mask_bits=("DONOTSUE",)))
+    with pytest.raises(ValueError, match="unknown mask bits"):
+        make_reader(SurveyConfig(reject_quality=("CRITICLE",)))
+
+
+def test_nothing_bad_keeps_a_value() -> None:
+    flux = np.array([1.0, 2.0, np.nan, 4.0, 1e30]).reshape(5, 1, 1)
+    ivar = np.array([1.0, 0.0, 1.0, np.inf, 1.0]).reshape(5, 1, 1)
+    planes = screened(flux, ivar, np.arange(5).reshape(5, 1, 1) == 4, np.zeros((1, 1), dtype=bool))
+    assert planes.mask.ravel().tolist() == [0, 1, 8, 8, 1]
+    assert planes.flux.ravel().tolist() == [1, 0, 0, 0, 0]
+    assert planes.ivar.ravel().tolist() == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [("1E-17 erg/s/cm^2/Ang/spaxel", 1), ("10**(-16) erg /s /cm**2 /angstrom /pixel", 10), ("1e-20 erg/s", 1e-3)],
+)
+def test_units_are_read_from_the_header(unit: str, scale: float) -> None:
+    assert flux_scale(fits.Header({"BUNIT": unit}), "cube") == pytest.approx(scale)
+
+
+def test_unknown_units_are_refused() -> None:
+    with pytest.raises(Rejected, match="cube: BUNIT 'counts'"):
+        flux_scale(fits.Header({"BUNIT": "counts"}), "cube")
+
+
+def test_selection_gives_a_reason_for_each_galaxy_left_out(tmp_path: Path) -> None:
+    redshifts = {"1-1": 0.03, "1-2": -9999.0, "1-3": 0.2, "1-4": 0.03, "1-5": float("nan")}
+    root = write_survey(tmp_path, redshifts, size=2)
+    (root / "drpall.fits").unlink()
+    from tests.logcube import write_drpall
+
+    rows = [(name, f"7-{name}", z) for name, z in redshifts.items()]
+    write_drpall(root, rows, quality={"1-4": 1 << 30})
+    extra = root / "1" / "stack" / "manga-9-9-LOGCUBE.fits.gz"
+    extra.write_bytes((root / "1" / "stack" / "manga-1-1-LOGCUBE.fits.gz").read_bytes())
+    config = SurveyConfig(root=str(root), galaxies=("1-1", "1-2", "1-3", "1-4", "1-5", "9-9", "404-1"))
+    targets = select_targets(config, make_reader(config))
+    codes = {target.plateifu: target.rejected and target.rejected[0] for target in targets}
+    assert codes == {
+        "1-1": None,
+        "1-2": "no_redshift",
+        "1-3": "redshift_range",
+        "1-4": "quality",
+        "1-5": "no_redshift",
+        "9-9": "not_in_table",
+        "404-1": "missing_file",
+    }
+
+
+def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
+    for root, message in ((tmp_path / "none", "no such folder"), (tmp_path, r"no drpall\*\.fits")):
+        config = SurveyConfig(root=str(root))
+        with pytest.raises(ValueError, match=message):
+            select_targets(config, make_reader(config))
+    (tmp_path / "drpall.fits").write_bytes(b"not a table")
+    with pytest.raises(ValueError, match="cannot be read as drpall"):
+        select_targets(SurveyConfig(root=str(tmp_path)), make_reader(SurveyConfig(root=str(tmp_path))))

@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubeprep.store import FLUX_UNIT, SplitPlan, StoreError, StorePlan, Windows, WindowStore
+from tests.synthetic import synthetic_store, synthetic_windows
+
+SHAPE = (3, 2, 8)
+
+
+def plan(**changes: object) -> StorePlan:
+    split = SplitPlan(["a-1", "a-2", "a-3"], ["1", "2", "3"], [0.01, 0.02, 0.03], num_views=2, galaxies_per_shard=2)
+    made = StorePlan(
+        ["Hb", "Ha", "NII"],
+        [1.0, 2.0, 3.0],
+        np.array([-35.0, 35.0]),
+        8,
+        FLUX_UNIT,
+        {"train": split},
+        "identity",
+        {"windows": {"size": 8}},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_shards_are_written_whole_and_read_back(tmp_path: Path) -> None:
+    store = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan())
+    windows = synthetic_windows(np.random.default_rng(0), 4, SHAPE)
+    store.write_shard("train", 0, windows)
+    assert store.num_shards("train") == 2
+    assert len(list((tmp_path / "s.zarr/train/flux/c").rglob("*"))) == 5, "one shard is one file in its folders"
+    with pytest.raises(ValueError, match=r"train/1 has 2 rows, 4 were given"):
+        store.write_shard("train", 1, windows)
+    valid = store._array("train", "valid")
+    valid[:] = True
+    got = store.read_shard("train", 0)
+    for name in ("flux", "ivar", "mask"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(windows, name))
+    assert got.plateifu.tolist() == ["a-1", "a-1", "a-2", "a-2"]
+    assert got.view.tolist() == [0, 1, 0, 1]
+    unwritten = store.read_shard("train", 1)
+    assert np.isnan(unwritten.flux).all()
+    assert (unwritten.mask > 0).all()
+
+
+def test_an_unfinished_store_is_not_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "s.zarr")
+    WindowStore.create_or_resume(path, plan())
+    with pytest.raises(StoreError, match="not finished"):
+        WindowStore.open(path)
+
+
+def test_a_store_of_another_configuration_is_refused_by_what_differs(tmp_path: Path) -> None:
+    path = str(tmp_path / "s.zarr")
+    WindowStore.create_or_resume(path, plan())
+    WindowStore.create_or_resume(path, plan())
+    with pytest.raises(StoreError, match=r"windows\.size \(stored 8, now 16\)"):
+        WindowStore.create_or_resume(path, plan(identity="other", config={"windows": {"size": 16}}))
+    with pytest.raises(StoreError, match="the list of galaxies"):
+        WindowStore.create_or_resume(path, plan(identity="other"))
+
+
+def test_creation_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    WindowStore.create_or_resume(str(path), plan())
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["cubescout"]["created"] = False
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    (path / "train" / "z" / "zarr.json").unlink()
+    store = WindowStore.create_or_resume(str(path), plan())
+    assert store.coordinate("train", "z").tolist() == [0.01, 0.01, 0.02, 0.02, 0.03, 0.03]
+
+
+def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="no window store"):
+        WindowStore.create_or_resume(str(tmp_path), plan())
+    with pytest.raises(StoreError, match="cubescout prepare"):
+        WindowStore.open(str(tmp_path / "nowhere"))
+    path = tmp_path / "s.zarr"
+    WindowStore.create_or_resume(str(path), plan())
+    (path / "zarr.json").write_text(
+        (path / "zarr.json").read_text().replace('"format_version": 1', '"format_version": 99')
+    )
+    with pytest.raises(StoreError, match="format 99"):
+        WindowStore.open(str(path))
+
+
+def test_galaxies_set_aside_are_not_read(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "s.zarr", shape=SHAPE)
+    names = {name for _, windows in WindowStore.open(store.path).iter_galaxies() for name in windows.plateifu}
+    table = store.galaxies()
+    assert names == set(table.loc[table["status"] == "accepted", "plateifu"])
+    (rejected,) = table.loc[table["status"] == "rejected", "plateifu"]
+    with pytest.raises(KeyError, match=rejected):
+        store.read_galaxy(rejected)
+    assert "made so" in (tmp_path / "s.zarr" / "rejected.csv").read_text()
+
+
+def test_a_finished_store_opens_in_xarray_with_names_and_units(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "s.zarr", shape=SHAPE)
+    data = xr.open_zarr(store.path, group="train", consolidated=False)
+    assert data["flux"].dims == ("row", "line", "sample", "y", "x")
+    assert data["flux"].attrs["units"] == FLUX_UNIT
+    assert data["mask"].attrs["flag_meanings"].split()[0] == "SURVEY"
+    assert {"plateifu", "mangaid", "z", "view", "valid", "rest_wave", "velocity_kms"} <= set(data.coords)
+    chosen = data["flux"].isel(row=1).sel(line="NeIII-3869").to_numpy()
+    np.testing.assert_array_equal(chosen, store.read_shard("train", 0).flux[1, 1])
+
+
+def test_files_beside_the_arrays_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan())
+    store.write_file("summary.json", b"{}")
+
+    def full_disk(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_file("summary.json", b"half")
+    assert store.read_file("summary.json") == b"{}"
+
+
+def test_windows_select_keeps_rows_together() -> None:
+    windows = synthetic_windows(np.random.default_rng(0), 4, SHAPE)
+    chosen = windows.select(np.array([3, 1]))
+    assert isinstance(chosen, Windows)
+    assert chosen.plateifu.tolist() == ["1-3", "1-1"]
+    np.testing.assert_array_equal(chosen.flux[0], windows.flux[3])

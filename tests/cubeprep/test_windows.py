@@ -1,0 +1,195 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import erf
+
+from cubeprep.cube import Planes, Rejected, screened
+from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
+from cubeprep.masks import WINDOW_MASK_BITS as BITS
+from cubeprep.windows import WindowConfig, check_grid, extract_windows, pixel_edges
+from tests.logcube import WAVE
+
+HA = LINES_BY_NAME["Ha-6564"]
+HA_ONLY = WindowConfig(lines=("Ha-6564",), size=8)
+
+
+@dataclass
+class ArrayArm:
+    """An arm whose spectra are in memory: flux, ivar and bad are [plane], the same in every spaxel."""
+
+    wave: np.ndarray
+    flux: np.ndarray
+    ivar: np.ndarray | None = None
+    bad: np.ndarray | None = None
+
+    def read(self, planes: np.ndarray, size: int) -> Planes:
+        def image(values: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(values[planes, None, None], (len(planes), size, size))
+
+        ones = np.ones(len(self.wave))
+        ivar, bad = ones if self.ivar is None else self.ivar, ones < 0 if self.bad is None else self.bad
+        return screened(image(self.flux), image(ivar), image(bad), np.zeros((size, size), dtype=bool))
+
+
+def gaussian_mean(low: np.ndarray, high: np.ndarray, centre: float, sigma: float) -> np.ndarray:
+    """Mean of a Gaussian of unit area between edges: the analytic answer of a sample."""
+    scaled = [(edge - centre) / (np.sqrt(2) * sigma) for edge in (low, high)]
+    return (erf(scaled[1]) - erf(scaled[0])) / 2 / (high - low)
+
+
+def test_nearest_takes_the_planes_around_the_line() -> None:
+    z = 0.03
+    arm = ArrayArm(WAVE, np.arange(len(WAVE), dtype=float))
+    window = extract_windows([arm], z, HA_ONLY).flux[0, :, 0, 0]
+    assert np.array_equal(np.diff(window), np.ones(9))
+    centre = np.interp(HA.rest_wave * (1 + z), WAVE, arm.flux)
+    assert abs(window.mean() - centre) <= 0.5
+
+
+def test_conserve_on_an_aligned_grid_is_nearest() -> None:
+    z = WAVE[2700] * 10**0.5e-4 / HA.rest_wave - 1  # the middle of ten samples lies between two planes
+    flux = np.random.default_rng(0).normal(size=len(WAVE))
+    nearest, conserve = (
+        extract_windows([ArrayArm(WAVE, flux)], z, HA_ONLY.model_copy(update={"sampling": sampling}))
+        for sampling in ("nearest", "conserve")
+    )
+    np.testing.assert_allclose(conserve.flux, nearest.flux, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(conserve.ivar, nearest.ivar, rtol=1e-4)
+
+
+@pytest.mark.parametrize("z", [0.0, 0.0123, 0.08])
+def test_a_gaussian_line_gives_its_analytic_window(z: float) -> None:
+    config = WindowConfig(size=8, sampling="conserve")
+    fine = np.linspace(3600, 10400, 400_000)
+    for i, line in enumerate(PAPER_LINES):
+        centre, sigma = line.rest_wave * (1 + z), 3.0
+        edges = pixel_edges(fine)
+        window = extract_windows([ArrayArm(fine, gaussian_mean(edges[:-1], edges[1:], centre, sigma))], z, config)
+        low, high = (centre * 10 ** (config.offsets_dex + sign * config.step_dex / 2) for sign in (-1, 1))
+        expected = gaussian_mean(low, high, centre, sigma)
+        np.testing.assert_allclose(window.flux[i, :, 0, 0], expected, rtol=1e-3, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    z=st.floats(0.0, 0.08),
+    step=st.floats(0.3, 4.0),
+    start=st.floats(3500, 3700),
+    num_samples=st.integers(1, 40),
+    step_dex=st.floats(2e-5, 4e-4),
+)
+def test_conserve_keeps_the_flux(z: float, step: float, start: float, num_samples: int, step_dex: float) -> None:
+    wave = np.arange(start, 10400, step)
+    config = WindowConfig(lines=("Ha-6564",), size=8, sampling="conserve", num_samples=num_samples, step_dex=step_dex)
+    rng = np.random.default_rng(num_samples)
+    flux = rng.uniform(0.5, 2, len(wave))
+    window = extract_windows([ArrayArm(wave, flux)], z, config)
+    samples = HA.rest_wave * (1 + z) * 10 ** ((np.arange(num_samples + 1) - num_samples / 2) * step_dex)
+    edges = pixel_edges(wave)
+    cumulative = np.concatenate([[0], np.cumsum(flux * np.diff(edges))])
+    expected = np.diff(np.interp(samples[[0, -1]], edges, cumulative))[0]
+    got = (window.flux[0, :, 0, 0].astype(float) * np.diff(samples)).sum()
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_variance_is_that_of_the_weighted_mean() -> None:
+    rng = np.random.default_rng(1)
+    wave = np.arange(6000, 7200, 0.6)
+    config = HA_ONLY.model_copy(update={"sampling": "conserve"})
+    noise = rng.normal(0, 2.0, (400, len(wave)))
+    windows = [extract_windows([ArrayArm(wave, row, np.full(len(wave), 0.25))], 0.02, config) for row in noise]
+    measured = np.var([window.flux[0, :, 0, 0] for window in windows], axis=0)
+    np.testing.assert_allclose(measured * windows[0].ivar[0, :, 0, 0], 1, atol=0.3)
+    assert (measured * windows[0].ivar[0, :, 0, 0]).mean() == pytest.approx(1, abs=0.08)
+
+
+def test_a_line_out_of_range_is_masked_and_never_zero() -> None:
+    wave = WAVE[WAVE < 6800]
+    config = WindowConfig(size=8, min_lines=17)
+    windows = extract_windows([ArrayArm(wave, np.ones(len(wave)))], 0.02, config)
+    out = [line.rest_wave * 1.02 > 6800 for line in PAPER_LINES]
+    assert sum(out) == 2
+    assert (windows.mask[out] == BITS["NOCOVERAGE"]).all()
+    assert np.isnan(windows.flux[out]).all()
+    assert (windows.ivar[out] == 0).all()
+    assert (windows.flux[~np.array(out)] == 1).all()
+
+
+def test_too_few_lines_in_range_rejects_the_galaxy() -> None:
+    arm = ArrayArm(WAVE, np.ones(len(WAVE)))
+    with pytest.raises(Rejected, match=r"no_coverage.*z = 0\.60000.*SII-6732"):
+        extract_windows([arm], 0.6, WindowConfig(size=8))
+
+
+@pytest.mark.parametrize("sampling", ["nearest", "conserve"])
+def test_bad_planes_mask_their_samples_and_leak_nothing(sampling: str) -> None:
+    z = 0.02
+    config = HA_ONLY.model_copy(update={"sampling": sampling})
+    centre = int(np.argmin(abs(WAVE - HA.rest_wave * (1 + z))))
+    clean = ArrayArm(WAVE, np.ones(len(WAVE)))
+    bad = np.zeros(len(WAVE), dtype=bool)
+    bad[centre] = True
+    for value in (1e30, np.nan, -np.inf):
+        flux = np.where(bad, value, 1.0)
+        got = extract_windows([ArrayArm(WAVE, flux, bad=bad)], z, config)
+        want = extract_windows([clean], z, config)
+        masked = got.mask[0, :, 0, 0] > 0
+        assert 1 <= masked.sum() <= 2
+        assert np.isnan(got.flux[0, masked]).all()
+        assert (got.ivar[0, masked] == 0).all()
+        assert np.array_equal(got.flux[0, ~masked], want.flux[0, ~masked])
+
+
+def test_sidebands_remove_a_sloping_continuum_and_add_its_variance() -> None:
+    z = 0.04
+    config = HA_ONLY.model_copy(update={"sampling": "conserve", "continuum": "sidebands"})
+    continuum = 5 + 0.01 * (WAVE - 6800)
+    centre = HA.rest_wave * (1 + z)
+    line = np.exp(-0.5 * ((WAVE - centre) / 1.5) ** 2)
+    plain = config.model_copy(update={"continuum": "none"})
+    got = extract_windows([ArrayArm(WAVE, continuum + line)], z, config)
+    want = extract_windows([ArrayArm(WAVE, line)], z, plain)
+    np.testing.assert_allclose(got.flux, want.flux, atol=2e-3)
+    assert (got.ivar < want.ivar).all()
+    assert (got.ivar > 0.9 * want.ivar).all()
+
+
+def test_sidebands_out_of_range_mask_the_line() -> None:
+    wave = WAVE[WAVE < 6600 * 1.04]
+    config = HA_ONLY.model_copy(update={"continuum": "sidebands"})
+    windows = extract_windows([ArrayArm(wave, np.ones(len(wave)))], 0.04, config)
+    assert (windows.mask == BITS["NOCOVERAGE"]).all()
+
+
+def test_each_line_comes_from_the_arm_that_covers_it() -> None:
+    blue, red = np.arange(3700, 5700, 0.9), np.arange(6200, 7400, 0.5)
+    config = WindowConfig(size=8, sampling="conserve", min_lines=1)
+    windows = extract_windows(
+        [ArrayArm(blue, np.full(len(blue), 2.0)), ArrayArm(red, np.full(len(red), 3.0))], 0.03, config
+    )
+    value = {name: flux[5, 0, 0] for name, flux in zip(config.lines, windows.flux, strict=True)}
+    assert value["Hb-4862"] == pytest.approx(2)
+    assert value["Ha-6564"] == pytest.approx(3)
+    assert np.isnan(value["HeI-5877"])
+
+
+def test_nearest_refuses_a_linear_grid() -> None:
+    with pytest.raises(ValueError, match="sampling=conserve"):
+        check_grid(np.arange(3600, 9000, 1.0), WindowConfig())
+    check_grid(WAVE, WindowConfig())
+
+
+def test_air_to_vacuum_gives_the_dap_wavelengths() -> None:
+    # Air wavelengths of NIST for Halpha, [O III], Hbeta against the vacuum list of the DAP.
+    vacuum = air_to_vacuum(np.array([6562.819, 5006.843, 4861.333]))
+    np.testing.assert_allclose(vacuum, [6564.632, 5008.240, 4862.691], atol=0.02)
+
+
+def test_unknown_and_repeated_lines_are_config_mistakes() -> None:
+    with pytest.raises(ValueError, match="unknown lines"):
+        WindowConfig(lines=("Ha-6564", "Lya"))
+    with pytest.raises(ValueError, match="named twice"):
+        WindowConfig(lines=("Ha-6564", "Ha-6564"))
