@@ -1,0 +1,44 @@
+"""cluster.yaml against Ray's own schema, and what it must keep closed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+@pytest.mark.ray
+def test_ray_accepts_it(cluster: dict[str, Any]) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(cluster)
+    validate_config(prepared)
+    assert set(prepared["available_node_types"]) == {"head", "prepare", "train"}
+
+
+def test_tokens_are_on_and_servers_on_loopback(cluster: dict[str, Any]) -> None:
+    commands = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    starts = [command for command in commands if "ray start" in command]
+    assert len(starts) == 2
+    assert all(command.startswith("RAY_AUTH_MODE=token ") for command in starts)
+    assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    (mlflow,) = [command for command in commands if "mlflow server" in command]
+    assert "--app-name basic-auth" in mlflow
+    assert "--host 127.0.0.1" in mlflow
+    assert "--dashboard-host=127.0.0.1" in starts[0]
+    assert "0.0.0.0" not in (ROOT / "cluster.yaml").read_text()
+    assert cluster["provider"]["use_internal_ips"] is True
+    assert all(node["node_config"]["SecurityGroupIds"] for node in cluster["available_node_types"].values())
+
+
+def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    images = [cluster["docker"]["image"], cluster["available_node_types"]["train"]["docker"]["worker_image"]]
+    assert all(f":{pinned['ray']}-py311" in image for image in images)
