@@ -1,9 +1,11 @@
 """The command line: `cubescout NAME CONFIG --set a.b=value`, and the same for `python -m jobs.NAME`."""
 
+import ast
 import importlib
 import logging
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 
 import click
 
@@ -24,6 +26,7 @@ JOBS = {
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
     "explore": "Make the page of the most unusual galaxies.",
+    "demo": "Run all of these on a small simulated survey.",
 }
 
 EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such as `demo`.
@@ -43,7 +46,7 @@ def command(name: str) -> click.Command:
     """The click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + _details(name), epilog=EPILOG)
-    @click.argument("config")
+    @click.argument("config", **({"default": "demo"} if name == "demo" else {}))
     @click.option(
         "--set",
         "overrides",
@@ -74,9 +77,6 @@ def _guarded(action: Callable[[], int]) -> int:
 
 def _details(name: str) -> str:
     """The docstring of a job's module, less its first line, read without importing it."""
-    import ast
-    from importlib.resources import files
-
     text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
     return text.partition("\n")[2].strip()
 
@@ -85,7 +85,7 @@ class _Jobs(click.Group):
     """Makes a job's command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*JOBS, "demo"]
+        return list(JOBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in JOBS:

@@ -1,0 +1,7 @@
+"""Runs every benchmark that needs no GPU, one after the other."""
+
+import runpy
+
+for name in ("extract",):
+    print(f"== benchmarks.{name}")
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from jobs.config import ProjectConfig, find_config, load_project
+from tests.logcube import write_survey
+
+SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.main, arguments, prog_name="cubescout")
+    return result.exit_code, result.output
+
+
+def test_help_lists_the_jobs_and_exit_codes() -> None:
+    code, text = invoke("--help")
+    assert code == 0
+    assert all(name in text for name in cli.JOBS)
+    assert "Exit codes" in text
+
+
+@pytest.mark.parametrize("name", cli.JOBS)
+def test_each_job_has_help_worth_reading(name: str) -> None:
+    code, text = invoke(name, "--help")
+    assert code == 0
+    assert "--set" in text
+    assert len(text.split()) > 60
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_are_valid(name: str) -> None:
+    assert isinstance(load_project(name), ProjectConfig)
+
+
+def test_the_papers_preset_is_the_papers(recwarn: pytest.WarningsRecorder) -> None:
+    config = load_project("paper")
+    windows = config.prepare.windows
+    assert (len(windows.lines), windows.num_samples, windows.size, windows.sampling) == (19, 10, 32, "nearest")
+    assert windows.continuum == "none"
+    assert config.prepare.augment.num_views == 4
+    assert config.prepare.augment.max_shift == 5
+    assert config.survey.z_max == 0.08
+
+
+def test_all_mistakes_are_listed_and_the_exit_code_is_2(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "workspace: x\nseed: -1\nsurvey: {reader: hubble}\nprepare: {windows: {lines: [Ha-1]}}\nnonsense: 1\n"
+    )
+    code, text = invoke("prepare", str(path), "--set", "prepare.galaxies_per_shard=0")
+    assert code == 2
+    for part in ("5 mistakes", "seed", "survey.reader", "unknown lines", "nonsense: unknown key", "galaxies_per_shard"):
+        assert part in text, text
+
+
+def test_an_unknown_configuration_names_the_shipped_ones() -> None:
+    code, text = invoke("prepare", "nowhere.yaml")
+    assert code == 2
+    assert "demo" in text
+    assert "paper" in text
+
+
+def test_unknown_jobs_are_usage_errors() -> None:
+    assert invoke("prepear", "demo")[0] == 2
+
+
+def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    code, text = invoke(
+        "prepare", "paper", "--set", f"workspace={tmp_path}", "--set", f"survey.root={tmp_path / 'none'}"
+    )
+    assert code == 1
+    assert text.startswith("cubescout: ")
+    assert "no such folder" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(("redshift", "expected"), [(0.03, 0), (0.5, 3)])
+def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(
+    tmp_path: Path, redshift: float, expected: int
+) -> None:
+    write_survey(tmp_path / "survey", {"1-1": 0.02, "1-2": redshift}, size=9)
+    command = [sys.executable, "-m", "jobs.prepare", "paper"]
+    settings = {
+        "workspace": tmp_path,
+        "survey.root": tmp_path / "survey",
+        "prepare.dask.num_workers": 0,
+        "prepare.windows.size": 8,
+    }
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == expected, result.stderr
+    assert ("rejected.csv" in result.stdout) == (expected == 3)
+    assert (tmp_path / "windows.zarr" / "summary.json").exists()
