@@ -11,7 +11,7 @@ from pydantic import Field
 from cubeprep.config import Config
 from cubeprep.cube import CubeReader, MapReader, Target
 
-ReaderName = Literal["manga-logcube", "manga-maps", "sami"]
+ReaderName = Literal["manga-logcube", "manga-maps", "sami", "muse", "califa-elines"]
 
 
 class SurveyConfig(Config):

@@ -6,45 +6,29 @@ job reads. Galaxies that are already there are kept, so an interrupted run goes 
 holds a survey of another config or seed is refused.
 
 Keys: seed; simulate.num_galaxies, simulate.num_workers (all cores by default), simulate.bundle_shares (large bundles
-make large files: about 15 MB for 19 fibres, 80 MB for 127), simulate.class_shares, simulate.redshift_range,
+make large files: about 16 MB for 19 fibres, 70 MB for 127), simulate.class_shares, simulate.redshift_range,
 simulate.depth, simulate.unusual_fraction, simulate.repeat_fraction. The same config and seed give the same bytes.
 """
 
-import logging
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cubeprep.simulate.survey import simulate_survey
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-
-LOGGER = logging.getLogger(__name__)
+from jobs.progress import console, progress_bar
 
 
 def run(config: ProjectConfig) -> int:
-    """Simulates the survey of a configuration.
-
-    Returns:
-        The exit code.
+    """Simulates the survey; returns the exit code.
 
     Raises:
         ValueError: the survey's root is a URL, or holds another simulation.
     """
     if "://" in config.survey_root:
         raise ValueError(f"survey.root: simulate writes to a local folder, found {config.survey_root}")
-    console = Console(stderr=True)
-    columns = (TextColumn("simulate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("simulate", total=config.simulate.num_galaxies)
-        drpall = simulate_survey(
-            config.simulate,
-            config.seed,
-            Path(config.survey_root),
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    LOGGER.info("%d simulated galaxies, listed in %s", config.simulate.num_galaxies, drpall)
+    with progress_bar("Simulating", unit="galaxies") as bar:
+        simulate_survey(config.simulate, config.seed, Path(config.survey_root), lambda done, total: bar(done, total, ""))
+    console.print(f"{config.simulate.num_galaxies} simulated galaxies in {config.survey_root}")
     return EXIT_OK
 
 

@@ -1,13 +1,17 @@
 """What the readers share: finding files by name, units, redshift columns."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import fsspec
 import numpy as np
 from astropy.io.fits import Header
+from astropy.table import Table
 
-from cubeprep.cube import Rejected
+from cubeprep.cube import Rejected, Target
+from cubeprep.fitsstream import image_shape
+from cubeprep.lines import air_to_vacuum
+from cubeprep.survey import SurveyConfig
 
 
 def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
@@ -51,3 +55,72 @@ def plain_float(value: object) -> float:
         return float("nan")
     number = float(value)  # type: ignore[arg-type]
     return float("nan") if number <= -9000 else number
+
+
+def linear_wave(header: Header, path: str, *, air_names: Sequence[str]) -> np.ndarray:
+    """[plane] vacuum wavelengths of a linear axis, Angstrom.
+
+    Args:
+        header: of a cube whose third axis is wavelength.
+        path: named in errors.
+        air_names: values of CTYPE3 that mean wavelengths in air; `WAVE` means vacuum.
+
+    Raises:
+        Rejected: the axis is of another kind.
+    """
+    kind, unit = (str(header.get(key, "")).strip() for key in ("CTYPE3", "CUNIT3"))
+    if kind not in (*air_names, "WAVE") or unit.lower() not in ("angstrom", "angstroms"):
+        expected = " or ".join((*air_names, "WAVE"))
+        raise Rejected("bad_wave", f"{path}: CTYPE3 = {kind!r} in {unit!r}, expected {expected} in Angstrom")
+    step = float(header.get("CD3_3", header.get("CDELT3", 0)))
+    if step <= 0:
+        raise Rejected("bad_wave", f"{path}: wavelength step of {step}")
+    num_planes, _, _ = image_shape(header, path)
+    wave = float(header["CRVAL3"]) + step * (np.arange(num_planes) + 1 - float(header["CRPIX3"]))
+    return air_to_vacuum(wave) if kind in air_names else wave
+
+
+def read_table(path: str) -> Table:
+    """A survey's or a user's table (FITS, ECSV, CSV, VOTable), column names in lower case.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    kind = "ascii.csv" if path.endswith(".csv") else None
+    try:
+        with fsspec.open(path, "rb") as file:
+            table = Table.read(file, format=kind)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
+    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+    return table
+
+
+def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
+    """The galaxies of the user's table that have a file; `files` is keyed by the table's `name`.
+
+    Raises:
+        ValueError: no table is named, or it lacks a column.
+    """
+    if not config.table:
+        raise ValueError(f"survey.table: {config.reader} needs a table with the columns name and z")
+    table = read_table(config.table)
+    missing = [name for name in ("name", "z") if name not in table.colnames]
+    if missing:
+        raise ValueError(f"{config.table}: no column {', '.join(missing)}; it has {', '.join(table.colnames)}")
+
+    def cell(row: Table.Row, column: str, default: object) -> object:
+        return row[column] if column in table.colnames else default
+
+    return [
+        Target(
+            str(row["name"]).strip(),
+            str(cell(row, "object", row["name"])).strip(),
+            plain_float(row["z"]),
+            plain_float(cell(row, "ra", "nan")),
+            plain_float(cell(row, "dec", "nan")),
+            (files[(str(row["name"]).strip(),)],),
+        )
+        for row in table
+        if (str(row["name"]).strip(),) in files
+    ]

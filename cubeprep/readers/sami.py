@@ -7,13 +7,11 @@ doi:10.1093/mnras/stab229). Each arm is a cube of its own; the gap between them 
 import re
 
 import numpy as np
-from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.lines import air_to_vacuum
-from cubeprep.readers.files import find_files, flux_scale
+from cubeprep.readers.files import find_files, flux_scale, linear_wave
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -69,7 +67,7 @@ class SamiArm:
         self._stream = FitsStream(path)
         try:
             self._header = find_hdu(self._stream, "PRIMARY", [])
-            self.wave = air_to_vacuum(linear_wave(self._header, path))
+            self.wave = linear_wave(self._header, path, air_names=("AWAV",))
         except Rejected:
             self._stream.close()
             raise
@@ -84,16 +82,3 @@ class SamiArm:
             ivar = np.where(variance > 0, 1 / (variance * scale**2), np.where(np.isnan(variance), np.nan, 0))
         nothing = np.zeros(flux.shape, dtype=bool)
         return screened(flux * scale, ivar, nothing, outside((height, width), size))
-
-
-def linear_wave(header: Header, path: str) -> np.ndarray:
-    """[plane] wavelengths of a linear AWAV axis, Angstrom in air.
-
-    Raises:
-        Rejected: the axis is of another kind.
-    """
-    kind, unit = (str(header.get(key, "")).strip() for key in ("CTYPE3", "CUNIT3"))
-    if kind != "AWAV" or unit.lower() not in ("angstrom", "angstroms"):
-        raise Rejected("bad_wave", f"{path}: CTYPE3 = {kind!r} in {unit!r}, expected 'AWAV' in Angstrom")
-    num_planes, _, _ = image_shape(header, path)
-    return float(header["CRVAL3"]) + float(header["CDELT3"]) * (np.arange(num_planes) + 1 - float(header["CRPIX3"]))

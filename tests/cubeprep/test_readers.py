@@ -194,3 +194,65 @@ def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
     (tmp_path / "drpall.fits").write_bytes(b"not a table")
     with pytest.raises(ValueError, match="cannot be read as drpall"):
         select_targets(SurveyConfig(root=str(tmp_path)), make_reader(SurveyConfig(root=str(tmp_path))))
+
+
+@pytest.mark.realdata
+def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_path: Path) -> None:
+    name = "mpdaf_minicube_Abell478"
+    table = tmp_path / "galaxies.csv"
+    table.write_text(f"name,z\n{name},0.0881\nnot_here,0.1\n")
+    config = SurveyConfig(reader="muse", root=str(real_data / "muse"), table=str(table), z_max=0.2)
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    (arm,) = reader.open(target)
+    with fits.open(target.paths[0]) as hdus:
+        air = hdus["DATA"].header["CRVAL3"] + 1.25 * np.arange(3681)
+        np.testing.assert_allclose(arm.wave, air * 1.000277, rtol=5e-6)
+        planes = arm.read(np.array([10, 2000, 3600]), 40)
+        data, variance, quality = (hdus[key].data[[10, 2000, 3600]] for key in ("DATA", "STAT", "DQ"))
+    good = planes.mask == 0
+    assert np.array_equal(~good, (quality != 0) | ~np.isfinite(data) | ~np.isfinite(variance))
+    np.testing.assert_allclose(planes.flux[good], data[good] * 1e-3, rtol=1e-5)
+    np.testing.assert_allclose(planes.ivar[good], 1e6 / variance[good], rtol=1e-5)
+
+
+@pytest.mark.realdata
+def test_muse_lines_far_apart_in_wavelength_agree_on_the_redshift(real_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "galaxies.csv"
+    table.write_text("name,z\nmpdaf_minicube_Abell478,0.0860\n")
+    config = SurveyConfig(reader="muse", root=str(real_data / "muse"), table=str(table), z_max=0.2)
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    lines = ("Hb-4862", "OI-6302", "Ha-6564", "NII-6585", "SII-6718")
+    window = WindowConfig(lines=lines, num_samples=12, sampling="conserve", continuum="sidebands", size=40)
+    windows = extract_windows(reader.open(target), target.z, window)
+    spectra = np.nansum(windows.flux, axis=(2, 3))
+    peaks = window.velocity_kms[spectra.argmax(axis=1)]
+    assert np.abs(peaks).max() < 70, dict(zip(lines, peaks, strict=True))
+    assert (spectra.max(axis=1) > 4 * np.abs(spectra[:, [0, -1]]).mean(axis=1)).all()
+
+
+@pytest.mark.realdata
+def test_califa_maps_are_chosen_by_description(real_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "galaxies.csv"
+    table.write_text("name,z\nNGC4047,0.0114\n")
+    config = SurveyConfig(reader="califa-elines", root=str(real_data / "califa"), table=str(table))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    planes = reader.read_maps(target, ["Hb-4862", "Ha-6564", "HeII-4687"], 78)
+    flux = np.where(planes.mask == 0, planes.flux, np.nan)
+    strong = flux[1] * np.sqrt(planes.ivar[1]) > 20
+    assert strong.sum() > 1000
+    assert 2.5 < np.nanmedian((flux[1] / flux[0])[strong]) < 8, "a Balmer decrement with dust"
+    assert (planes.mask[2] > 0).all(), "Pipe3D has no He II here"
+    with fits.open(target.paths[0]) as hdus:
+        assert planes.flux[1].max() == pytest.approx(hdus[0].data[6].max() * 10)
+
+
+def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
+    config = SurveyConfig(reader="muse", root=str(tmp_path))
+    with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
+        select_targets(config, make_reader(config))
+    (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
+    with pytest.raises(ValueError, match=r"t\.csv: no column name; it has galaxy, z"):
+        select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))

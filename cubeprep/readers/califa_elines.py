@@ -1,0 +1,91 @@
+"""CALIFA Pipe3D ELINES cubes: `NAME.ELINES.cube.fits.gz`, one plane a quantity, named by the cards DESC_n and TYPE_n.
+
+Fluxes and their errors are in 1e-16 erg/s/cm2. The file has no redshift: `survey.table` names a table of the user's
+with the columns `name` (such as NGC4047) and `z`. Lines that Pipe3D did not fit are masked.
+"""
+
+import re
+from collections.abc import Sequence
+
+import fsspec
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits import Header
+
+from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.geometry import outside, place
+from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.readers.files import find_files, targets_from_table
+from cubeprep.survey import SurveyConfig
+
+FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
+
+# Pipe3D names lines by air wavelengths.
+PIPE3D_NAMES = {
+    "OIII-5008": "[OIII]5007",
+    "OIII-4960": "[OIII]4959",
+    "Hb-4862": "Hbeta",
+    "Ha-6564": "Halpha",
+    "NII-6585": "[NII]6583",
+    "NII-6549": "[NII]6548",
+    "SII-6732": "[SII]6731",
+    "SII-6718": "[SII]6717",
+}
+
+
+class Reader:
+    """Reads ELINES cubes below a root."""
+
+    grid = "maps"
+    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+
+    def __init__(self, config: SurveyConfig) -> None:
+        if config.mask_bits:
+            raise ValueError("survey.mask_bits: ELINES cubes have no bit mask")
+        self._config = config
+
+    def find_targets(self) -> list[Target]:
+        """Every ELINES cube that the table names."""
+        return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
+
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
+        """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
+        path = target.paths[0]
+        try:
+            with fsspec.open(path, "rb", compression="infer") as file, fits.open(file) as hdus:
+                header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
+        except FileNotFoundError as error:
+            raise Rejected("missing_file", f"{path}: no such file") from error
+        except (OSError, EOFError, TypeError, ValueError) as error:
+            raise Rejected("truncated", f"{path}: {error}") from error
+        planes = plane_index(header, path)
+        fitted = [name for name in line_names if PIPE3D_NAMES.get(name, "") in planes]
+        if not fitted:
+            raise Rejected("no_coverage", f"{path}: no map of any line asked for; it has {', '.join(planes)}")
+        pairs = [planes.get(PIPE3D_NAMES.get(name, ""), (0, 0)) for name in line_names]
+        flux, sigma = (place(data[list(index)] * 10, size) for index in zip(*pairs, strict=True))
+        with np.errstate(divide="ignore"):
+            ivar = np.where(sigma > 0, 1 / sigma**2, 0)
+        maps = screened(flux, ivar, np.zeros(flux.shape, dtype=bool), outside(data.shape[1:], size))
+        for i, name in enumerate(line_names):
+            if name not in fitted:
+                maps.flux[i], maps.ivar[i], maps.mask[i] = 0, 0, WINDOW_MASK_BITS["NOCOVERAGE"]
+        return maps
+
+
+def plane_index(header: Header, path: str) -> dict[str, tuple[int, int]]:
+    """The planes of flux and of its error, by Pipe3D's name of the line.
+
+    Raises:
+        Rejected: a flux of another unit than 1e-16 erg/s/cm2.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for card in [key for key in header if re.fullmatch(r"DESC_\d+", key)]:
+        number = card[5:]
+        kind = str(header.get(f"TYPE_{number}", "")).strip()
+        if kind in ("flux", "error flux"):
+            unit = str(header.get(f"UNITS_{number}", ""))
+            if "10^-16" not in unit:
+                raise Rejected("bad_unit", f"{path}: UNITS_{number} = {unit!r}, expected 10^-16 erg/s/cm^2")
+            found.setdefault(str(header[card]).replace("emission line", "").strip(), {})[kind] = int(number)
+    return {name: (kinds["flux"], kinds["error flux"]) for name, kinds in found.items() if len(kinds) == 2}
