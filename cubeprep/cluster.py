@@ -33,6 +33,9 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
     if config.num_workers == 0 and not config.scheduler:
         yield from map(function, tasks)
         return
+    import dask
+
+    dask.config.set({"logging.distributed": "warning"})  # read when distributed is imported, here and in workers
     from distributed import Client, as_completed
 
     with ExitStack() as stack:

@@ -9,9 +9,10 @@ are inside. Latents lie beside it, in catalog.latents.parquet. Both are register
 The job prints how the scores follow flux and S/N (Spearman): near 1 or -1, a score only sorts galaxies by these.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Survey:
 
 def run(config: ProjectConfig) -> int:
     """Writes and registers the catalog; returns the exit code."""
-    from modeling.tracking import register_catalog
+    from modeling.tracking import flatten, register_catalog
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)
@@ -87,13 +88,18 @@ def run(config: ProjectConfig) -> int:
     provenance = make_provenance(config, store, model, scores)
     table = assemble(config, store, survey, scores)
     latents = latents_path(config.catalog_path)
-    write_latents(latents, survey.galaxies["plateifu"], survey.latent, provenance)
+    write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.latent, provenance)
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     write_catalog(config.catalog_path, table, columns, provenance)
-    version = register_catalog(
-        config.tracking_uri, config.tracking.experiment, config.catalog_path, [latents], provenance
+    registered = register_catalog(
+        config.tracking_uri,
+        config.tracking.experiment,
+        config.catalog_path,
+        catalog_name=config.tracking.catalog_name,
+        extra_artifacts=[latents],
+        provenance=flatten(provenance),
     )
-    _print_summary(config, table, provenance, version)
+    _print_summary(config, table, provenance, registered.version)
     return EXIT_OK
 
 
@@ -112,13 +118,13 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     from modeling.tracking import resolve_model
 
     wanted = reference or config.score.model or f"models:/{config.tracking.model_name}@champion"
-    folder, version, _ = resolve_model(config.tracking_uri, wanted)
-    network, metadata = load_model(Path(folder))
+    found = resolve_model(config.tracking_uri, wanted)
+    network, metadata = load_model(found.directory)
     check_fits(network, metadata, store, wanted)
-    version = str(version or "")
-    name = wanted.removeprefix("models:/").partition("@")[0].partition("/")[0]
-    resolved = f"models:/{name}/{version}" if wanted.startswith("models:/") else str(wanted)
-    return ScoringModel(network, resolved, version, weights_digest(network))
+    # An alias moves on to other versions: what is kept names the version.
+    name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
+    resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
+    return ScoringModel(network, resolved, found.version or "", weights_digest(network))
 
 
 def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
@@ -127,8 +133,8 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     Raises:
         ValueError: naming what both have.
     """
-    takes = {"lines": network.num_lines, "samples": network.num_samples, "size": network.size}
-    holds = dict(zip(takes, store.shape, strict=True))
+    takes: dict[str, Any] = {"lines": network.num_lines, "samples": network.num_samples, "size": network.size}
+    holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
     named = metadata.get("line_names")
     if named is not None and list(named) != store.line_names:
         takes["lines"], holds["lines"] = ", ".join(named), ", ".join(store.line_names)
@@ -140,8 +146,6 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
 
 def weights_digest(network: Any) -> str:
     """sha256 of a model's weights: names, shapes and values, in whatever file they came."""
-    import hashlib
-
     found = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         values = np.ascontiguousarray(tensor.detach().cpu().numpy())
@@ -202,9 +206,7 @@ def assemble(config: ProjectConfig, store: WindowStore, survey: Survey, scores: 
     return build_table(survey.galaxies, scores, store.line_names, maps=(flat, deep), neighbours=neighbours)
 
 
-def make_provenance(
-    config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores
-) -> dict[str, Any]:
+def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:
     """What a catalog was made from, and how far its scores are to be trusted; JSON values."""
     return {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -27,7 +27,8 @@ def run(config: ProjectConfig) -> int:
     if "://" in config.survey_root:
         raise ValueError(f"survey.root: simulate writes to a local folder, found {config.survey_root}")
     with progress_bar("Simulating", unit="galaxies") as bar:
-        simulate_survey(config.simulate, config.seed, Path(config.survey_root), lambda done, total: bar(done, total, ""))
+        root = Path(config.survey_root)
+        simulate_survey(config.simulate, config.seed, root, lambda done, total: bar(done, total, ""))
     console.print(f"{config.simulate.num_galaxies} simulated galaxies in {config.survey_root}")
     return EXIT_OK
 

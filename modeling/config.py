@@ -1,8 +1,10 @@
 """What to train, search, score and track. The networks themselves take plain arguments and need torch alone."""
 
-from typing import Literal
+import hashlib
+import json
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
 from cubeprep.config import Config
 
@@ -11,31 +13,147 @@ class TrackingConfig(Config):
     """Where MLflow keeps runs and models."""
 
     uri: str | None = None  # default: SQLite in the workspace
-    experiment: str = "cubescout"
-    model_name: str = "cubescout"
-    catalog_name: str = "cubescout-catalog"
+    experiment: str = Field("cubescout", min_length=1)
+    model_name: str = Field("cubescout", pattern=r"^[^/:]+$")
+    catalog_name: str = Field("cubescout-catalog", pattern=r"^[^/:]+$")
 
 
 class ModelConfig(Config):
-    """The autoencoder."""
+    """The autoencoder. The paper's: `steps: sample`, `normalise: none`, `mask_input: false`, `latent_dim: 512`."""
 
     kind: Literal["ae", "vae"] = "ae"
+    latent_dim: int = Field(64, ge=1)
+    steps: Literal["line", "sample"] = "line"  # one step of the recurrence: a line's samples, or one sample (the paper)
+    normalise: Literal["asinh", "scale", "none"] = "asinh"  # of the flux, by a scale of each galaxy
+    step_channels: int = Field(16, ge=1)  # of the two convolution blocks before the recurrence
+    lstm_channels: int = Field(16, ge=1)  # hidden channels of each of the three ConvLSTM layers
+    decoder_channels: int = Field(16, ge=1)  # of each step's own decoder
+    mask_input: bool = True  # whether the network sees which samples are good
+
+    def arguments(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """Keyword arguments of `ConvLSTMAutoencoder` for windows of (lines, samples, spaxels a side)."""
+        num_lines, num_samples, size = shape
+        return {
+            "num_lines": num_lines,
+            "num_samples": num_samples,
+            "size": size,
+            "variational": self.kind == "vae",
+            **self.model_dump(exclude={"kind"}),
+        }
 
 
 class TrainConfig(Config):
-    """One training run."""
+    """One training run. The paper's: `epochs: 30`, `optimizer: adagrad`, `lr: 0.01`, `schedule: constant`."""
 
-    epochs: int = Field(5, ge=1)
-    num_workers: int = Field(1, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(16, ge=1)  # over all workers
+    optimizer: Literal["adamw", "adagrad"] = "adamw"
+    lr: float = Field(3e-3, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float | None = Field(1.0, gt=0)  # norm of the gradient; null for no clipping
+    loss: Literal["mae", "mse"] = "mae"
+    kl_weight: float = Field(1e-3, ge=0)  # of a VAE, per nat, against the mean error per sample
+    bf16: bool = False
+    num_workers: int = Field(1, ge=0)  # of Ray Train; 0 trains in this process, without Ray
+    threads: int | None = Field(None, ge=1)  # of each worker; default: this machine's cores over its workers
+    use_gpu: bool | Literal["auto"] = "auto"
+    storage: str | None = None  # of checkpoints, a directory or s3://; default: in the workspace
+    shuffle_rows: int = Field(256, ge=1)
+    cache_mib: int = Field(1024, ge=0)  # windows that each worker keeps in memory over epochs
+
+
+class TrainingJob(Config):
+    """All that a worker needs to know; it crosses process borders as JSON."""
+
+    store: str
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    def identity(self, store_identity: str) -> str:
+        """Digest of what decides the weights: resources and places do not."""
+        places = {"num_workers", "threads", "use_gpu", "storage", "cache_mib"}
+        decisive = self.model_dump(mode="json", exclude={"store": True, "train": places})
+        text = json.dumps([store_identity, decisive], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+Space = dict[str, dict[str, list[Any]]]
+
+# Searching these would change what the objective measures, or where a trial runs.
+NOT_SEARCHABLE = {
+    "model.kind",
+    "model.normalise",
+    "train.loss",
+    "train.kl_weight",
+    "train.epochs",
+    "train.num_workers",
+    "train.threads",
+    "train.use_gpu",
+    "train.storage",
+    "train.cache_mib",
+}
 
 
 class TuneConfig(Config):
-    """A hyperparameter search."""
+    """A search with Optuna's TPE and ASHA, which stops the worse trials early. Each trial is one process."""
 
-    num_trials: int = Field(4, ge=1)
+    num_trials: int = Field(8, ge=1)
+    concurrency: int = Field(2, ge=1)
+    epochs: int = Field(4, ge=1)  # of a trial that is not stopped
+    grace_epochs: int = Field(1, ge=1)  # before a trial may be stopped
+    space: Space = Field(
+        {"train.lr": {"loguniform": [1e-3, 1e-2]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
+    )
+
+    @field_validator("space")
+    @classmethod
+    def _space_is_known(cls, space: Space) -> Space:
+        mistakes = [mistake for key, domain in space.items() for mistake in _domain_mistakes(key, domain)]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return space
+
+
+SECTIONS: dict[str, type[Config]] = {"model": ModelConfig, "train": TrainConfig}
+DOMAINS = ("choice", "uniform", "loguniform", "randint")
+
+
+def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
+    """What is wrong with one entry of a search space."""
+    section, _, name = key.partition(".")
+    if section not in SECTIONS or name not in SECTIONS[section].model_fields:
+        return [f"{key} is no key of the sections model or train"]
+    if key in NOT_SEARCHABLE:
+        return [f"{key} cannot be searched: it changes the objective itself, or where a trial runs"]
+    if len(domain) != 1 or next(iter(domain)) not in DOMAINS:
+        return [f"{key}: expected one of {', '.join(DOMAINS)}, found {', '.join(domain) or 'nothing'}"]
+    kind, values = next(iter(domain.items()))
+    # YAML gives 1e-3 as a string; the field's own type makes it a number.
+    try:
+        parsed = [getattr(SECTIONS[section].model_validate({name: value}), name) for value in values]
+    except ValidationError as error:
+        return [f"{key}: {item['msg']} (found {item['input']!r})" for item in error.errors()]
+    if not parsed or (kind != "choice" and not (len(parsed) == 2 and parsed[0] < parsed[1])):
+        return [f"{key}: {kind} takes {'values' if kind == 'choice' else 'a lower and an upper bound'}, found {values}"]
+    if kind == "randint" and not all(isinstance(value, int) for value in parsed):
+        return [f"{key}: randint takes whole numbers, found {values}"]
+    domain[kind] = parsed
+    return []
 
 
 class ScoreConfig(Config):
     """Scores, neighbours and UMAP."""
 
-    num_neighbours: int = Field(5, ge=1)
+    model: str | None = Field(
+        None, description="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; default: the champion"
+    )
+    # chi2 alone knows the noise. Without that, the paper's MAE sorts galaxies by brightness and the relative score by
+    # faintness; the catalog holds all three, and the job reports how each follows flux and S/N.
+    rank_by: Literal["chi2", "relative", "mae"] = Field("chi2", description="The score that ranks")
+    batch_size: int = Field(16, ge=1, description="Galaxies a batch; no influence on results")
+    device: str = Field("cpu", description="Such as cpu or cuda")
+    num_neighbours: int = Field(5, ge=1, description="Nearest neighbours kept of each galaxy")
+    umap_neighbours: int = Field(15, ge=2, description="Galaxies that UMAP takes for a neighbourhood")
+    umap_min_dist: float = Field(0.1, ge=0, description="How closely UMAP packs galaxies")

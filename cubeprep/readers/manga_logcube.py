@@ -5,12 +5,14 @@ from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the dat
 """
 
 import re
+import warnings
 
 import fsspec
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
 from astropy.table import Table
+from astropy.units import UnitsWarning
 
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
@@ -117,7 +119,8 @@ def _read_drpall(path: str) -> dict[str, dict[str, object]]:
     """Rows of drpall by plateifu."""
     needed = ("plateifu", "mangaid", "objra", "objdec", "nsa_z", "drp3qual")
     try:
-        with fsspec.open(path, "rb") as file, fits.open(file) as hdus:
+        with warnings.catch_warnings(), fsspec.open(path, "rb") as file, fits.open(file) as hdus:
+            warnings.simplefilter("ignore", UnitsWarning)  # drpall's units are not all of the FITS standard
             number = next((i for i, hdu in enumerate(hdus) if hdu.name == "MANGA"), 1)
             table = Table.read(hdus[number])
     except (OSError, ValueError, IndexError, TypeError) as error:
