@@ -244,7 +244,7 @@ def read_windows(reader: Any, target: Target, config: WindowConfig) -> LineWindo
         Rejected: its files cannot be used, its lines are out of range, or nothing of it is good.
     """
     if hasattr(reader, "read_maps"):
-        maps = reader.read_maps(target, config.lines, config.size)
+        maps = reader.read_maps(target, config.line_names, config.size)
         flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
         windows = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
     else:
@@ -307,7 +307,7 @@ def _check_reader(reader: Any, config: WindowConfig, survey: SurveyConfig) -> No
 
 
 def _nothing(config: WindowConfig) -> LineWindows:
-    shape = (len(config.lines), config.num_samples, config.size, config.size)
+    shape = (len(config.line_list), config.num_samples, config.size, config.size)
     mask = np.full(shape, WINDOW_MASK_BITS["REJECTED"], dtype=np.uint8)
     return LineWindows(np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.float32), mask)
 

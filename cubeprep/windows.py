@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from cubeprep.config import Config
 from cubeprep.cube import Arm, Planes, Rejected
-from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, SPEED_OF_LIGHT_KMS, Line
+from cubeprep.lines import LINES_BY_NAME, PRESETS, SPEED_OF_LIGHT_KMS, Line
 from cubeprep.masks import WINDOW_MASK_BITS
 
 NOCOVERAGE = WINDOW_MASK_BITS["NOCOVERAGE"]
@@ -23,7 +23,9 @@ NOCOVERAGE = WINDOW_MASK_BITS["NOCOVERAGE"]
 class WindowConfig(Config):
     """Which windows are cut."""
 
-    lines: tuple[str, ...] = tuple(line.name for line in PAPER_LINES)
+    lines: Literal["paper", "dap-dr17"] | tuple[str | Line, ...] = Field(
+        "paper", description="A preset, or names of known lines and lines of your own"
+    )
     num_samples: int = Field(10, ge=1)
     step_dex: float = Field(1e-4, gt=0, description="Step between samples in log10 of wavelength; MaNGA's is 1e-4")
     size: int = Field(32, ge=8, description="Spaxels a side, cropped or padded about the centre")
@@ -33,18 +35,28 @@ class WindowConfig(Config):
 
     @field_validator("lines")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in LINES_BY_NAME]
-        if unknown or not names:
+    def _known(cls, lines: str | tuple[str | Line, ...]) -> str | tuple[str | Line, ...]:
+        if isinstance(lines, str):
+            return lines
+        unknown = [line for line in lines if isinstance(line, str) and line not in LINES_BY_NAME]
+        if unknown or not lines:
             raise ValueError(f"unknown lines {unknown}; known are {', '.join(LINES_BY_NAME)}")
+        names = [line if isinstance(line, str) else line.name for line in lines]
         if len(set(names)) < len(names):
             raise ValueError("a line is named twice")
-        return names
+        return lines
 
     @property
     def line_list(self) -> list[Line]:
         """The lines, in order."""
-        return [LINES_BY_NAME[name] for name in self.lines]
+        if isinstance(self.lines, str):
+            return list(PRESETS[self.lines])
+        return [LINES_BY_NAME[line] if isinstance(line, str) else line for line in self.lines]
+
+    @property
+    def line_names(self) -> list[str]:
+        """Their names."""
+        return [line.name for line in self.line_list]
 
     @property
     def offsets_dex(self) -> np.ndarray:
@@ -198,7 +210,7 @@ def _best_arm(arms: Sequence[Arm], line: Line, z: float, config: WindowConfig) -
 def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source: str) -> None:
     needed = len(in_range) if config.min_lines is None else min(config.min_lines, len(in_range))
     if sum(in_range) < needed:
-        missing = ", ".join(name for name, found in zip(config.lines, in_range, strict=True) if not found)
+        missing = ", ".join(name for name, found in zip(config.line_names, in_range, strict=True) if not found)
         raise Rejected(
             "no_coverage",
             f"{source}: at z = {z:.5f} only {sum(in_range)} of {len(in_range)} lines are in the spectrograph's range, "

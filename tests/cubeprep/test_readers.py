@@ -59,7 +59,9 @@ def test_sami_lines_in_the_gap_between_the_arms_are_masked(real_data: Path) -> N
     reader = make_reader(config)
     (target,) = select_targets(config, reader)
     windows = extract_windows(reader.open(target), target.z, WindowConfig(sampling="conserve", min_lines=12))
-    covered = {name: bool((mask == 0).any()) for name, mask in zip(WindowConfig().lines, windows.mask, strict=True)}
+    covered = {
+        name: bool((mask == 0).any()) for name, mask in zip(WindowConfig().line_names, windows.mask, strict=True)
+    }
     assert not covered["HeI-5877"]
     assert covered["Hb-4862"]
     assert covered["SII-6732"]
@@ -94,7 +96,7 @@ def test_maps_channels_are_chosen_by_name_and_masked_spaxels_never_contribute(re
 @pytest.mark.realdata
 def test_real_manga_spectra_have_halpha_in_the_middle_of_its_window(real_data: Path) -> None:
     config = WindowConfig(num_samples=20, size=8, min_lines=1, continuum="sidebands")
-    halpha = config.lines.index("Ha-6564")
+    halpha = config.line_names.index("Ha-6564")
     peaks = []
     for name in ("MaNGA_test_spectra.fits.gz", "MaNGA_multicomp_test_spectra.fits.gz"):
         with fits.open(real_data / "spectra" / name) as hdus:

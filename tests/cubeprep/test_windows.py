@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_each_line_comes_from_the_arm_that_covers_it() -> None:
     windows = extract_windows(
         [ArrayArm(blue, np.full(len(blue), 2.0)), ArrayArm(red, np.full(len(red), 3.0))], 0.03, config
     )
-    value = {name: flux[5, 0, 0] for name, flux in zip(config.lines, windows.flux, strict=True)}
+    value = {name: flux[5, 0, 0] for name, flux in zip(config.line_names, windows.flux, strict=True)}
     assert value["Hb-4862"] == pytest.approx(2)
     assert value["Ha-6564"] == pytest.approx(3)
     assert np.isnan(value["HeI-5877"])
@@ -193,3 +194,29 @@ def test_unknown_and_repeated_lines_are_config_mistakes() -> None:
         WindowConfig(lines=("Ha-6564", "Lya"))
     with pytest.raises(ValueError, match="named twice"):
         WindowConfig(lines=("Ha-6564", "Ha-6564"))
+
+
+def test_line_presets_and_lines_of_ones_own(tmp_path) -> None:
+    assert len(WindowConfig().line_list) == 19
+    assert len(WindowConfig(lines="dap-dr17").line_list) == 35
+    assert all(3800 < line.rest_wave < 8000 for line in WindowConfig().line_list)
+    own = {"name": "HeI-4922", "rest_wave": 4923.305, "blueside": [4898.3, 4913.3], "redside": [4933.3, 4948.3]}
+    config = WindowConfig.model_validate({"lines": ["Hb-4862", own]})
+    assert config.line_names == ["Hb-4862", "HeI-4922"]
+    assert WindowConfig.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(ValueError, match="colour"):
+        WindowConfig.model_validate({"lines": [own | {"colour": "blue"}]})
+
+
+@pytest.mark.realdata
+def test_the_line_lists_are_the_daps(real_data) -> None:
+    for file, lines in (
+        ("elpmpl8.par", WindowConfig().line_list),
+        ("elpmpl11.par", WindowConfig(lines="dap-dr17").line_list),
+    ):
+        rows = [row for row in (real_data / "linedb" / file).read_text().splitlines() if row.startswith("DAPEML")]
+        waves = {round(float(row.split()[3]), 2): [float(x) for x in re.findall(r"[\d.]+", row)[-4:]] for row in rows}
+        for line in lines:
+            bands = waves[min(waves, key=lambda wave: abs(wave - line.rest_wave))]
+            assert min(abs(wave - line.rest_wave) for wave in waves) < 0.011
+            assert [*line.blueside, *line.redside] == bands, line.name
