@@ -21,9 +21,10 @@ from isal import igzip
 from rich.console import Console
 from rich.table import Table
 
-from cubeprep.prepare import extract_galaxy
+from cubeprep.sampling import sample_line
+from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.windows import WindowConfig, sample_line
+from cubeprep.windows import WindowConfig
 
 NUM_PLANES = 4563
 Z = 0.03
@@ -65,7 +66,7 @@ def ours(root: Path) -> None:
     survey = SurveyConfig(root=str(root))
     reader = make_reader(survey)
     (target,) = select_targets(survey, reader)
-    outcome, _ = extract_galaxy(reader, target, CONFIG)
+    outcome, _ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
     if outcome.code:
         raise RuntimeError(outcome.reason)
 

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from cubeprep.masks import WINDOW_MASK_BITS
+
 
 class Rejected(ValueError):  # noqa: N818 - a verdict on one galaxy, not a fault of the program
     """This galaxy cannot be used and is set aside; `code` names the kind, the message the file and the cause."""
@@ -30,6 +32,7 @@ class Target:
         ra_deg: right ascension, degrees; NaN where unknown.
         dec_deg: declination, degrees.
         paths: the files, one for each arm of the spectrograph.
+        re_arcsec: effective radius, arcsec; NaN where unknown.
         quality: names of the survey's quality bits that are set.
         rejected: why the target cannot be used, known before its data are read; None if it can.
     """
@@ -40,6 +43,7 @@ class Target:
     ra_deg: float
     dec_deg: float
     paths: tuple[str, ...]
+    re_arcsec: float = float("nan")
     quality: tuple[str, ...] = ()
     rejected: tuple[str, str] | None = None
 
@@ -52,11 +56,13 @@ class Planes:
         flux: [plane, y, x] float32, in the store's unit; 0 where `mask` is set.
         ivar: [plane, y, x] float32, inverse variance of `flux`; 0 where `mask` is set.
         mask: [plane, y, x] uint8, bits of `masks.WINDOW_MASK_BITS`.
+        spaxel_arcsec: side of a spaxel; NaN where the file does not say.
     """
 
     flux: np.ndarray
     ivar: np.ndarray
     mask: np.ndarray
+    spaxel_arcsec: float = float("nan")
 
 
 class Arm(Protocol):
@@ -66,8 +72,10 @@ class Arm(Protocol):
     def wave(self) -> np.ndarray:
         """[plane] vacuum wavelengths in the observer's frame, Angstrom, increasing."""
 
-    def read(self, planes: np.ndarray, size: int) -> Planes:
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """The planes of a sorted index array, cropped or padded to `size` x `size` spaxels about the centre.
+
+        Without `size` they are padded to a square.
 
         Raises:
             Rejected: the file is truncated, lacks an HDU, or its arrays do not fit each other.
@@ -88,15 +96,21 @@ class CubeReader(Protocol):
 class MapReader(Protocol):
     """A survey whose fitted line maps are read: one sample a line."""
 
-    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
-        """The maps of the named lines, one plane a line.
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
+        """The maps of the named lines, one plane a line, on a square as `Arm.read` gives it.
 
         Raises:
             Rejected: a file is missing or not of this survey, or has no map of a line.
         """
 
 
-def screened(flux: np.ndarray, ivar: np.ndarray, survey_mask: np.ndarray, outside: np.ndarray) -> Planes:
+def screened(
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    survey_mask: np.ndarray,
+    outside: np.ndarray,
+    spaxel_arcsec: float = float("nan"),
+) -> Planes:
     """Planes in which nothing bad keeps a value.
 
     Args:
@@ -104,9 +118,8 @@ def screened(flux: np.ndarray, ivar: np.ndarray, survey_mask: np.ndarray, outsid
         ivar: [plane, y, x], any value where bad.
         survey_mask: [plane, y, x] bool, what the survey says not to use.
         outside: [plane, y, x] or [y, x] bool, beyond the edge of the cube.
+        spaxel_arcsec: side of a spaxel.
     """
-    from cubeprep.masks import WINDOW_MASK_BITS
-
     finite = np.isfinite(flux) & np.isfinite(ivar)
     inside = ~np.broadcast_to(outside, flux.shape)
     mask = np.zeros(flux.shape, dtype=np.uint8)
@@ -115,4 +128,5 @@ def screened(flux: np.ndarray, ivar: np.ndarray, survey_mask: np.ndarray, outsid
     with np.errstate(invalid="ignore"):
         mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
     good = mask == 0
-    return Planes(np.where(good, flux, 0).astype(np.float32), np.where(good, ivar, 0).astype(np.float32), mask)
+    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32) for values in (flux, ivar))
+    return Planes(new_flux, new_ivar, mask, spaxel_arcsec)

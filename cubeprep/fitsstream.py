@@ -67,19 +67,20 @@ class FitsStream:
         """Goes on to the next header."""
         self._skip_to(self._next_header)
 
-    def read_planes(self, header: Header, planes: np.ndarray, size: int) -> np.ndarray:
-        """Planes of the image under the header just reached, cropped or padded to `size` about its centre.
+    def read_planes(self, header: Header, planes: np.ndarray, size: int | None) -> np.ndarray:
+        """Planes of the image under the header just reached, on a square about its centre.
 
         Args:
             header: a header as `hdus` gave it, of an image with three axes.
             planes: [n] sorted indices along the first axis.
-            size: spaxels a side.
+            size: spaxels a side; if not given, the longer side of the image.
 
         Returns:
             [n, size, size] in the machine's byte order; 0 beyond the edge.
         """
         start = self._position
         _, height, width = image_shape(header, self.path)
+        size = size or max(height, width)
         dtype = np.dtype(DTYPES[header["BITPIX"]])
         plane_bytes = height * width * dtype.itemsize
         y, x = Placement.centred(height, size), Placement.centred(width, size)
@@ -170,7 +171,7 @@ def find_hdu(stream: FitsStream, name: str, passed: list[str]) -> Header:
 
 
 def read_cube(
-    stream: FitsStream, first: Header, names: Sequence[str], planes: np.ndarray, size: int
+    stream: FitsStream, first: Header, names: Sequence[str], planes: np.ndarray, size: int | None
 ) -> list[np.ndarray]:
     """The same planes of several image HDUs, of which the stream stands at the first; they are found in any order.
 

@@ -23,14 +23,15 @@ class Placement:
         return cls(slice(start, stop), slice(start - offset, stop - offset))
 
 
-def place(planes: np.ndarray, size: int, fill: float = 0) -> np.ndarray:
-    """Crops or pads [..., y, x] to [..., size, size] about its centre."""
+def place(planes: np.ndarray, size: int | None, fill: float = 0) -> np.ndarray:
+    """Crops or pads [..., y, x] to [..., size, size] about its centre; without `size`, pads it to a square."""
+    size = size or max(planes.shape[-2:])
     y, x = (Placement.centred(length, size) for length in planes.shape[-2:])
     placed = np.full((*planes.shape[:-2], size, size), fill, dtype=planes.dtype)
     placed[..., y.target, x.target] = planes[..., y.source, x.source]
     return placed
 
 
-def outside(shape: tuple[int, int], size: int) -> np.ndarray:
+def outside(shape: tuple[int, int], size: int | None) -> np.ndarray:
     """[size, size] bool: True beyond the edge of a cube of `shape` (y, x)."""
     return ~place(np.ones(shape, dtype=bool), size, fill=False)

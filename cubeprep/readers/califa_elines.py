@@ -15,7 +15,7 @@ from astropy.io.fits import Header
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.readers.files import find_files, targets_from_table
+from cubeprep.readers.files import find_files, spaxel_arcsec, targets_from_table
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
@@ -48,7 +48,7 @@ class Reader:
         """Every ELINES cube that the table names."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
-    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path = target.paths[0]
         try:
@@ -66,7 +66,9 @@ class Reader:
         flux, sigma = (place(data[list(index)] * 10, size) for index in zip(*pairs, strict=True))
         with np.errstate(divide="ignore"):
             ivar = np.where(sigma > 0, 1 / sigma**2, 0)
-        maps = screened(flux, ivar, np.zeros(flux.shape, dtype=bool), outside(data.shape[1:], size))
+        maps = screened(
+            flux, ivar, np.zeros(flux.shape, dtype=bool), outside(data.shape[1:], size), spaxel_arcsec(header)
+        )
         for i, name in enumerate(line_names):
             if name not in fitted:
                 maps.flux[i], maps.ivar[i], maps.mask[i] = 0, 0, WINDOW_MASK_BITS["NOCOVERAGE"]

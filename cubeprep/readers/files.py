@@ -57,6 +57,12 @@ def plain_float(value: object) -> float:
     return float("nan") if number <= -9000 else number
 
 
+def spaxel_arcsec(header: Header) -> float:
+    """Side of a spaxel, arcsec, from CD2_2, PC2_2 or CDELT2; NaN where the header has none."""
+    step = header.get("CD2_2", header.get("PC2_2", 1.0) * header.get("CDELT2", float("nan")))
+    return abs(float(step)) * 3600
+
+
 def linear_wave(header: Header, path: str, *, air_names: Sequence[str]) -> np.ndarray:
     """[plane] vacuum wavelengths of a linear axis, Angstrom.
 
@@ -120,6 +126,7 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
             plain_float(cell(row, "ra", "nan")),
             plain_float(cell(row, "dec", "nan")),
             (files[(str(row["name"]).strip(),)],),
+            plain_float(cell(row, "re_arcsec", "nan")),
         )
         for row in table
         if (str(row["name"]).strip(),) in files

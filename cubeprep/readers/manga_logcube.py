@@ -18,7 +18,7 @@ from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits
+from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits, spaxel_arcsec
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -81,7 +81,7 @@ class LogcubeArm:
             self._stream.close()
             raise
 
-    def read(self, planes: np.ndarray, size: int) -> Planes:
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """See `cubeprep.cube.Arm`."""
         with self._stream as stream:
             flux, ivar, mask = read_cube(stream, self._header, ("FLUX", "IVAR", "MASK"), planes, size)
@@ -90,7 +90,7 @@ class LogcubeArm:
         scale = flux_scale(self._header, stream.path)
         _, height, width = image_shape(self._header, stream.path)
         bad = (mask & self._bad_bits) != 0
-        return screened(flux * scale, ivar / scale**2, bad, outside((height, width), size))
+        return screened(flux * scale, ivar / scale**2, bad, outside((height, width), size), spaxel_arcsec(self._header))
 
 
 def log_wave(header: Header, path: str) -> np.ndarray:
@@ -129,7 +129,8 @@ def _read_drpall(path: str) -> dict[str, dict[str, object]]:
     missing = [name for name in needed if name not in table.colnames]
     if missing:
         raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
-    return {str(row["plateifu"]).strip(): {name: row[name] for name in needed} for row in table}
+    kept = [*needed, *(name for name in ("nsa_elpetro_th50_r",) if name in table.colnames)]
+    return {str(row["plateifu"]).strip(): {name: row[name] for name in kept} for row in table}
 
 
 def _target(plateifu: str, path: str, row: dict[str, object]) -> Target:
@@ -140,5 +141,6 @@ def _target(plateifu: str, path: str, row: dict[str, object]) -> Target:
         plain_float(row["objra"]),
         plain_float(row["objdec"]),
         (path,),
+        plain_float(row.get("nsa_elpetro_th50_r", "nan")),
         set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
     )

@@ -17,7 +17,7 @@ from cubeprep.fitsstream import FitsStream, find_hdu
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits
+from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
@@ -40,7 +40,7 @@ class Reader:
         files = find_files(str(self._config.root), FILE_NAME)
         return [_target(plateifu, path) for (plateifu,), path in files.items()]
 
-    def read_maps(self, target: Target, line_names: Sequence[str], size: int) -> Planes:
+    def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         try:
@@ -58,7 +58,7 @@ class Reader:
         index, scale = channels(header, line_names, path), flux_scale(header, path)
         flux, ivar = place(flux[index] * scale, size), place(ivar[index] / scale**2, size)
         bad = place((mask[index] & self._bad_bits) != 0, size)
-        return screened(flux, ivar, bad, outside(mask.shape[1:], size))
+        return screened(flux, ivar, bad, outside(mask.shape[1:], size), spaxel_arcsec(header))
 
 
 def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
@@ -87,5 +87,6 @@ def _target(plateifu: str, path: str) -> Target:
         float(header.get("OBJRA", "nan")),
         float(header.get("OBJDEC", "nan")),
         (path,),
+        plain_float(header.get("REFF", "nan")),
         set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
     )

@@ -1,7 +1,7 @@
 """MUSE cubes: DATA, STAT (variance) and, where there, DQ; linear grids of air wavelengths, 1e-20 units.
 
 MUSE has no survey-wide table: `survey.table` names one of the user's (CSV, ECSV or FITS) with the columns `name` (the
-file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`.
+file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`, `re_arcsec`.
 """
 
 import re
@@ -12,7 +12,7 @@ from astropy.io.fits import Header
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, linear_wave, targets_from_table
+from cubeprep.readers.files import find_files, flux_scale, linear_wave, spaxel_arcsec, targets_from_table
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -55,7 +55,7 @@ class MuseArm:
             self._stream.close()
             raise
 
-    def read(self, planes: np.ndarray, size: int) -> Planes:
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """See `cubeprep.cube.Arm`."""
         with self._stream as stream:
             flux, variance = read_cube(stream, self._header, ("DATA", "STAT"), planes, size)
@@ -64,13 +64,11 @@ class MuseArm:
         _, height, width = image_shape(self._header, stream.path)
         with np.errstate(divide="ignore", invalid="ignore"):
             ivar = np.where(variance > 0, 1 / (variance * scale**2), np.where(np.isnan(variance), np.nan, 0))
-        return screened(flux * scale, ivar, quality != 0, outside((height, width), size))
+        return screened(flux * scale, ivar, quality != 0, outside((height, width), size), spaxel_arcsec(self._header))
 
 
-def _quality(path: str, planes: np.ndarray, size: int) -> np.ndarray:
+def _quality(path: str, planes: np.ndarray, size: int | None) -> np.ndarray:
     """DQ of the planes; 0 where the file has none."""
     with FitsStream(path) as stream:
         header: Header | None = next((hdu for hdu in stream.hdus() if hdu.get("EXTNAME") == "DQ"), None)
-        if header is None:
-            return np.zeros((len(planes), size, size), dtype=np.uint8)
-        return stream.read_planes(header, planes, size)
+        return np.zeros(1, dtype=np.uint8) if header is None else stream.read_planes(header, planes, size)

@@ -11,7 +11,7 @@ import numpy as np
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, linear_wave
+from cubeprep.readers.files import find_files, flux_scale, linear_wave, spaxel_arcsec
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -72,7 +72,7 @@ class SamiArm:
             self._stream.close()
             raise
 
-    def read(self, planes: np.ndarray, size: int) -> Planes:
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """See `cubeprep.cube.Arm`."""
         with self._stream as stream:
             flux, variance = read_cube(stream, self._header, ("PRIMARY", "VARIANCE"), planes, size)
@@ -81,4 +81,4 @@ class SamiArm:
         with np.errstate(divide="ignore", invalid="ignore"):
             ivar = np.where(variance > 0, 1 / (variance * scale**2), np.where(np.isnan(variance), np.nan, 0))
         nothing = np.zeros(flux.shape, dtype=bool)
-        return screened(flux * scale, ivar, nothing, outside((height, width), size))
+        return screened(flux * scale, ivar, nothing, outside((height, width), size), spaxel_arcsec(self._header))

@@ -10,10 +10,11 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeprep import prepare as module
+from cubeprep import shard as module
 from cubeprep.augment import augment, view_rng
 from cubeprep.cluster import DaskConfig
-from cubeprep.prepare import PrepareConfig, SplitConfig, assign_splits, prepare
+from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig

@@ -12,8 +12,8 @@ from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
 from cubeprep.readers.files import flux_scale
 from cubeprep.readers.manga_logcube import log_wave
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.windows import LineWindows, WindowConfig, extract_windows
-from tests.cubeprep.test_windows import ArrayArm
+from cubeprep.windows import LineWindows, WindowConfig
+from tests.cubeprep.test_windows import ArrayArm, extract_windows
 from tests.logcube import WAVE, cube_hdus, write_survey
 
 HA = LINES_BY_NAME["Ha-6564"]

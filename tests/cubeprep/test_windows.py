@@ -8,13 +8,19 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from cubeprep.cube import Planes, Rejected, screened
+from cubeprep.extract import extract_windows as extract
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
 from cubeprep.masks import WINDOW_MASK_BITS as BITS
-from cubeprep.windows import WindowConfig, check_grid, extract_windows, pixel_edges
+from cubeprep.sampling import check_grid, pixel_edges
+from cubeprep.windows import LineWindows, WindowConfig
 from tests.logcube import WAVE
 
 HA = LINES_BY_NAME["Ha-6564"]
 HA_ONLY = WindowConfig(lines=("Ha-6564",), size=8)
+
+
+def extract_windows(arms: list["ArrayArm"], z: float, config: WindowConfig) -> LineWindows:
+    return extract(arms, z, config).windows
 
 
 @dataclass
@@ -26,13 +32,15 @@ class ArrayArm:
     ivar: np.ndarray | None = None
     bad: np.ndarray | None = None
 
-    def read(self, planes: np.ndarray, size: int) -> Planes:
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
+        size = size or 20
+
         def image(values: np.ndarray) -> np.ndarray:
             return np.broadcast_to(values[planes, None, None], (len(planes), size, size))
 
         ones = np.ones(len(self.wave))
         ivar, bad = ones if self.ivar is None else self.ivar, ones < 0 if self.bad is None else self.bad
-        return screened(image(self.flux), image(ivar), image(bad), np.zeros((size, size), dtype=bool))
+        return screened(image(self.flux), image(ivar), image(bad), np.zeros((size, size), dtype=bool), 0.5)
 
 
 def gaussian_mean(low: np.ndarray, high: np.ndarray, centre: float, sigma: float) -> np.ndarray:

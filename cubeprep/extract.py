@@ -1,0 +1,151 @@
+"""The windows of one galaxy, from its arms: what to read, reading it once, and cutting it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cubeprep.cube import Arm, Planes, Rejected
+from cubeprep.lines import Line
+from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset
+from cubeprep.sampling import Sampling, combine, sample_line, sideband_planes, subtract_continuum
+from cubeprep.space import Regrid, regrid
+from cubeprep.windows import LineWindows, WindowConfig
+
+
+class Cut(NamedTuple):
+    """One line's window: the arm it comes from, how it is sampled, and the planes of its sidebands, if wanted."""
+
+    line: Line
+    arm: int
+    sampling: Sampling
+    bands: tuple[np.ndarray, np.ndarray] | None
+
+    @property
+    def planes(self) -> np.ndarray:
+        """The planes under the window itself."""
+        return np.arange(*self.sampling.planes)
+
+    @property
+    def needed(self) -> np.ndarray:
+        """All planes, sidebands included; none where no sample is covered."""
+        if not self.sampling.covered.any():
+            return np.arange(0)
+        return np.concatenate([self.planes, *(self.bands or ())])
+
+
+class Extraction(NamedTuple):
+    """The windows of a galaxy and, where it was asked for, the offset of its strong lines from its redshift."""
+
+    windows: LineWindows
+    offset: RedshiftOffset
+
+
+def extract_windows(
+    arms: Sequence[Arm],
+    z: float,
+    config: WindowConfig,
+    *,
+    source: str = "cube",
+    re_arcsec: float = float("nan"),
+    check_redshift: bool = False,
+) -> Extraction:
+    """The windows of all lines of one galaxy.
+
+    Args:
+        arms: the spectra.
+        z: redshift.
+        config: which windows.
+        source: the file, to be named where the galaxy is rejected.
+        re_arcsec: effective radius, for `space: scale-to-re`.
+        check_redshift: whether the offset of the strong lines is measured.
+
+    Raises:
+        Rejected: too few lines are in range (`no_coverage`), the size is not known, or a file cannot be read.
+    """
+    cuts = _plan(arms, z, config)
+    _check_coverage([bool(cut.sampling.covered.all()) for cut in cuts], z, config, source)
+    search = _plan(arms, z, SEARCH) if check_redshift else []
+    windows: dict[str, Planes] = {}
+    strong: list[Planes] = []
+    for number, arm in enumerate(arms):
+        mine, wide = ([cut for cut in some if cut.arm == number] for some in (cuts, search))
+        index = np.unique(np.concatenate([cut.needed for cut in mine + wide] or [np.arange(0)]))
+        if not index.size:
+            continue
+        planes = arm.read(index.astype(np.intp), config.size if config.space == "crop" else None)
+        windows |= {cut.line.name: _cut(planes, index, cut, config) for cut in mine if cut.needed.size}
+        strong += [_cut(planes, index, cut, SEARCH) for cut in wide if cut.needed.size]
+    offset = measure_offset(strong, SEARCH.velocity_kms)
+    stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
+    return Extraction(to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source), offset)
+
+
+def to_grid(
+    windows: LineWindows, spaxel_arcsec: float, re_arcsec: float, config: WindowConfig, source: str
+) -> LineWindows:
+    """Brings windows of all spaxels to the grid asked for; cropped ones are there already.
+
+    Raises:
+        Rejected: `scale-to-re` of a galaxy whose effective radius is not known.
+    """
+    if config.space == "crop":
+        return windows
+    length = windows.flux.shape[-1]
+    if config.space == "bin":
+        return regrid(windows, Regrid.centred(length, config.size, config.bin_factor, whole=True))
+    scale = config.extent_re * re_arcsec / config.size / spaxel_arcsec
+    if not (np.isfinite(scale) and scale > 0):
+        raise Rejected("no_size", f"{source}: effective radius {re_arcsec} arcsec, spaxels of {spaxel_arcsec} arcsec")
+    return regrid(windows, Regrid.centred(length, config.size, scale))
+
+
+def _plan(arms: Sequence[Arm], z: float, config: WindowConfig) -> list[Cut]:
+    """For each line the arm that covers most of its samples."""
+    cuts = []
+    for line in config.line_list:
+        samplings = [sample_line(arm.wave, line, z, config) for arm in arms]
+        best = max(range(len(arms)), key=lambda i: int(samplings[i].covered.sum()))
+        bands = sideband_planes(arms[best].wave, line, z) if config.continuum == "sidebands" else None
+        cuts.append(Cut(line, best, samplings[best], bands))
+    return cuts
+
+
+def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source: str) -> None:
+    needed = len(in_range) if config.min_lines is None else min(config.min_lines, len(in_range))
+    if sum(in_range) < needed or not any(in_range):
+        missing = ", ".join(name for name, found in zip(config.line_names, in_range, strict=True) if not found)
+        raise Rejected(
+            "no_coverage",
+            f"{source}: at z = {z:.5f} only {sum(in_range)} of {len(in_range)} lines are in the spectrograph's range, "
+            f"{needed} are needed; out of range: {missing}",
+        )
+
+
+def _cut(planes: Planes, index: np.ndarray, cut: Cut, config: WindowConfig) -> Planes:
+    window = combine(_pick(planes, index, cut.planes), cut.sampling)
+    if cut.bands is None:
+        return window
+    blue, red = (_pick(planes, index, band) for band in cut.bands)
+    return subtract_continuum(window, cut.line, config, blue, red)
+
+
+def _pick(planes: Planes, index: np.ndarray, wanted: np.ndarray) -> Planes:
+    where = np.searchsorted(index, wanted)
+    return Planes(planes.flux[where], planes.ivar[where], planes.mask[where], planes.spaxel_arcsec)
+
+
+def _stack(windows: list[Planes | None], config: WindowConfig, source: str) -> LineWindows:
+    """One array of all lines; those without coverage are masked."""
+    shapes = {window.flux.shape for window in windows if window is not None}
+    if len(shapes) > 1:
+        raise Rejected("bad_shape", f"{source}: its arms differ in shape, {sorted(shapes)}")
+    shape = (len(windows), *shapes.pop())
+    flux = np.full(shape, np.nan, dtype=np.float32)
+    ivar = np.zeros(shape, dtype=np.float32)
+    mask = np.full(shape, WINDOW_MASK_BITS["NOCOVERAGE"], dtype=np.uint8)
+    for i, window in enumerate(windows):
+        if window is not None:
+            flux[i], ivar[i], mask[i] = np.where(window.mask == 0, window.flux, np.nan), window.ivar, window.mask
+    return LineWindows(flux, ivar, mask)

@@ -1,0 +1,88 @@
+"""The redshift that the strong lines have, against the one in the survey's table."""
+
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from cubeprep.config import Config
+from cubeprep.cube import Planes
+from cubeprep.windows import WindowConfig
+
+STRONG_LINES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585", "SII-6718", "SII-6732")
+# Wide enough to see a line 1,000 km/s from where it should be, on MaNGA's step.
+SEARCH = WindowConfig(
+    lines=STRONG_LINES, num_samples=44, step_dex=1e-4, sampling="conserve", continuum="sidebands", min_lines=1
+)
+PROFILE_SIGMA_KMS = 120.0
+MAX_VOTE = 20.0
+CENTROID_HALF_WIDTH_KMS = 250.0
+
+
+class RedshiftConfig(Config):
+    """What is done about a redshift that the lines contradict."""
+
+    check: bool = Field(True, description="Measure the offset of the strong lines and record it")
+    limit_kms: float = Field(200.0, gt=0, description="Offsets beyond are flagged")
+    min_snr: float = Field(20.0, gt=0, description="Offsets of fainter lines are recorded and not acted upon")
+    correct: bool = Field(False, description="Cut the windows of flagged galaxies at the measured redshift")
+
+
+class RedshiftOffset(NamedTuple):
+    """The velocity of the strong lines against the table's redshift, km/s, and their joint signal-to-noise."""
+
+    offset_kms: float
+    snr: float
+
+
+def corrected(z: float, offset: RedshiftOffset) -> float:
+    """The redshift that the lines have."""
+    return (1 + z) * (1 + offset.offset_kms / 299792.458) - 1
+
+
+def measure_offset(lines: list[Planes], velocity_kms: np.ndarray) -> RedshiftOffset:
+    """The offset at which Gaussians at all strong lines fit best, refined by the centroid of their sum.
+
+    A line that is mistaken for another, such as [N II] for Halpha, fits at one line alone and loses to the offset
+    at which all fit.
+
+    Args:
+        lines: one [sample, y, x] window a strong line, continuum subtracted.
+        velocity_kms: [sample] of all of them.
+
+    Returns:
+        The offset; NaN and 0 where no line is covered.
+    """
+    spectra = [_summed(window) for window in lines]
+    usable = [(flux, ivar) for flux, ivar in spectra if (ivar > 0).sum() > len(velocity_kms) // 2]
+    if not usable:
+        return RedshiftOffset(float("nan"), 0.0)
+    fits = np.array([_fit(flux, ivar, velocity_kms) for flux, ivar in usable])
+    snr = fits.max(axis=1, initial=0)
+    # Each line votes with its own curve, scaled to its peak; brighter than MAX_VOTE, none counts for more.
+    votes = np.minimum(snr, MAX_VOTE)[:, None] ** 2 * fits / np.where(snr > 0, snr, 1)[:, None]
+    best = int(votes.sum(axis=0).argmax())
+    stacked = sum(np.where(ivar > 0, flux, 0) for flux, ivar in usable)
+    near = np.abs(velocity_kms - velocity_kms[best]) <= CENTROID_HALF_WIDTH_KMS
+    weight = np.clip(stacked, 0, None) * near
+    centroid = float((weight * velocity_kms).sum() / weight.sum()) if weight.sum() > 0 else float(velocity_kms[best])
+    return RedshiftOffset(centroid, float(np.sqrt((fits[:, best] ** 2).sum())))
+
+
+def _fit(flux: np.ndarray, ivar: np.ndarray, velocity_kms: np.ndarray) -> np.ndarray:
+    """[offset] signal-to-noise of a Gaussian at each offset, as a matched filter finds it; 0 where negative."""
+    profile = np.exp(-0.5 * ((velocity_kms - velocity_kms[:, None]) / PROFILE_SIGMA_KMS) ** 2)
+    norm = (profile**2 * ivar).sum(axis=1)
+    amplitude_snr = (profile * flux * ivar).sum(axis=1) / np.sqrt(np.where(norm > 0, norm, np.inf))
+    return np.clip(amplitude_snr, 0, None)
+
+
+def _summed(window: Planes) -> tuple[np.ndarray, np.ndarray]:
+    """[sample] flux and inverse variance, summed over the spaxels that are good at all covered samples."""
+    good = window.mask == 0
+    covered = good.any(axis=(1, 2))
+    spaxels = good[covered].all(axis=0) if covered.any() else np.zeros(good.shape[1:], dtype=bool)
+    flux = window.flux[:, spaxels].sum(axis=1, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        variance = np.where(good, 1 / window.ivar, 0)[:, spaxels].sum(axis=1, dtype=np.float64)
+    return flux, np.where(covered & (variance > 0), 1 / np.where(variance > 0, variance, 1), 0)

@@ -1,0 +1,149 @@
+"""From the wavelength planes of a cube to the samples of a window: pure functions on arrays.
+
+Every sample is a weighted mean of planes, so that one small matrix a line says all there is to know: `nearest` has a
+single one in each row (the paper's choice, on a grid of the same step), `conserve` the shares of the planes that
+overlap a sample, so that the flux integrated over wavelength stays what it was.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cubeprep.cube import Planes
+from cubeprep.lines import Line
+from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.windows import WindowConfig
+
+NOCOVERAGE = WINDOW_MASK_BITS["NOCOVERAGE"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the samples of one line come from the planes of one arm.
+
+    Attributes:
+        planes: the first plane and the one after the last.
+        weights: [sample, plane] of the planes in that range; a row sums to one.
+        covered: [sample] bool, whether the arm's range holds the whole sample.
+    """
+
+    planes: tuple[int, int]
+    weights: np.ndarray
+    covered: np.ndarray
+
+
+def pixel_edges(wave: np.ndarray) -> np.ndarray:
+    """[plane + 1] edges of the pixels of a wavelength grid: half-way between neighbours."""
+    middle = (wave[1:] + wave[:-1]) / 2
+    return np.concatenate([[2 * wave[0] - middle[0]], middle, [2 * wave[-1] - middle[-1]]])
+
+
+def sample_line(wave: np.ndarray, line: Line, z: float, config: WindowConfig) -> Sampling:
+    """Where on a wavelength grid the samples of a line at redshift `z` lie.
+
+    Args:
+        wave: [plane] vacuum wavelengths in the observer's frame, Angstrom.
+        line: the line.
+        z: redshift.
+        config: samples, step, and `nearest` or `conserve`.
+    """
+    observed = line.rest_wave * (1 + z)
+    if config.sampling == "nearest":
+        return _nearest(wave, observed, config)
+    return _conserve(wave, observed, config)
+
+
+def _nearest(wave: np.ndarray, observed: float, config: WindowConfig) -> Sampling:
+    position = np.log10(observed / wave[0]) / config.step_dex
+    first = round(position - (config.num_samples - 1) / 2)
+    index = first + np.arange(config.num_samples)
+    covered = (index >= 0) & (index < len(wave))
+    start, stop = _clip_range(index[0], index[-1] + 1, len(wave))
+    weights = (index[:, None] == np.arange(start, stop)).astype(np.float64)
+    return Sampling((start, stop), weights, covered)
+
+
+def _conserve(wave: np.ndarray, observed: float, config: WindowConfig) -> Sampling:
+    half = config.step_dex / 2
+    low = observed * 10 ** (config.offsets_dex - half)
+    high = observed * 10 ** (config.offsets_dex + half)
+    edges = pixel_edges(wave)
+    covered = (low >= edges[0]) & (high <= edges[-1])
+    start, stop = _clip_range(
+        int(np.searchsorted(edges, low[0], side="right")) - 1, int(np.searchsorted(edges, high[-1])), len(wave)
+    )
+    left, right = edges[start:stop], edges[start + 1 : stop + 1]
+    overlap = np.minimum(high[:, None], right) - np.maximum(low[:, None], left)
+    return Sampling((start, stop), np.clip(overlap, 0, None) / (high - low)[:, None], covered)
+
+
+def _clip_range(start: int, stop: int, length: int) -> tuple[int, int]:
+    start = min(max(int(start), 0), length)
+    return start, max(min(int(stop), length), start)
+
+
+def check_grid(wave: np.ndarray, config: WindowConfig) -> None:
+    """Refuses `nearest` on a grid whose step is not the windows'.
+
+    Raises:
+        ValueError: the grid is linear or of another step.
+    """
+    steps = np.diff(np.log10(wave[[0, 1, -2, -1]]))[[0, 2]]
+    if config.sampling == "nearest" and not np.allclose(steps, config.step_dex, rtol=1e-3):
+        raise ValueError(
+            f"windows.sampling=nearest needs a wavelength grid of {config.step_dex:g} dex a pixel; this one has "
+            f"{steps[0]:.3g} to {steps[1]:.3g}. Use windows.sampling=conserve."
+        )
+
+
+def combine(planes: Planes, sampling: Sampling) -> Planes:
+    """Weighted means of planes; a sample is masked if any plane that it needs is.
+
+    A sample needs two or three neighbouring planes of many, so rows are summed one by one, without the zeros.
+    """
+    shape = (len(sampling.weights), *planes.flux.shape[1:])
+    flux, noise = np.zeros(shape), np.zeros(shape)
+    mask = np.full(shape, NOCOVERAGE, dtype=np.uint8)
+    with np.errstate(divide="ignore"):
+        variance = np.where(planes.mask == 0, 1 / planes.ivar, 0)
+    for i in np.flatnonzero(sampling.covered):
+        (used,) = np.nonzero(sampling.weights[i] > 1e-9)
+        some = slice(used[0], used[-1] + 1)
+        weights = sampling.weights[i, some, None, None]
+        flux[i] = (weights * planes.flux[some]).sum(axis=0)
+        noise[i] = (weights**2 * variance[some]).sum(axis=0)
+        mask[i] = np.bitwise_or.reduce(planes.mask[some], axis=0)
+    good = mask == 0
+    ivar = np.where(good, 1 / np.where(good, noise, 1), 0)
+    return Planes(np.where(good, flux, 0).astype(np.float32), ivar.astype(np.float32), mask, planes.spaxel_arcsec)
+
+
+def sideband_planes(wave: np.ndarray, line: Line, z: float) -> tuple[np.ndarray, np.ndarray]:
+    """The planes of a line's blue and red continuum bands."""
+    blue, red = (np.arange(*np.searchsorted(wave, np.array(band) * (1 + z))) for band in (line.blueside, line.redside))
+    return blue, red
+
+
+def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: Planes, red: Planes) -> Planes:
+    """Subtracts the straight line through the means of two bands, with its variance; masked where a band is empty."""
+    (blue_mean, blue_var), (red_mean, red_var) = _band_mean(blue), _band_mean(red)
+    centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
+    wave = line.rest_wave * 10**config.offsets_dex
+    share = ((wave - centre_blue) / (centre_red - centre_blue))[:, None, None]
+    continuum = (1 - share) * blue_mean + share * red_mean
+    variance = (1 - share) ** 2 * blue_var + share**2 * red_var
+    mask = window.mask | np.where(np.isfinite(continuum), 0, NOCOVERAGE).astype(np.uint8)
+    good = mask == 0
+    noise = 1 / np.where(good, window.ivar, 1) + np.where(good, variance, 0)
+    flux = np.where(good, window.flux - np.where(good, continuum, 0), 0)
+    return Planes(flux.astype(np.float32), np.where(good, 1 / noise, 0).astype(np.float32), mask, window.spaxel_arcsec)
+
+
+def _band_mean(band: Planes) -> tuple[np.ndarray, np.ndarray]:
+    """[y, x] mean of the good planes of a band and its variance; NaN where there is none."""
+    good = band.mask == 0
+    count = good.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(count > 0, band.flux.sum(axis=0, dtype=np.float64) / count, np.nan)
+        variance = np.where(good, 1 / band.ivar, 0).sum(axis=0, dtype=np.float64) / count**2
+    return mean, np.where(count > 0, variance, np.nan)

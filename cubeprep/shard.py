@@ -1,0 +1,171 @@
+"""One shard of a store: extracts its galaxies, augments them, writes it whole, then its record. Runs in a worker."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from cubeprep.augment import AugmentConfig, augment, view_rng
+from cubeprep.checksum import ChecksumKind, file_checksum
+from cubeprep.config import Config
+from cubeprep.cube import Rejected, Target
+from cubeprep.extract import Extraction, extract_windows, to_grid
+from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.redshift import RedshiftConfig, RedshiftOffset, corrected
+from cubeprep.sampling import check_grid
+from cubeprep.store import Windows, WindowStore
+from cubeprep.survey import SurveyConfig, make_reader
+from cubeprep.windows import LineWindows, WindowConfig
+
+
+class GalaxyConfig(Config):
+    """How the windows of one galaxy are made."""
+
+    windows: WindowConfig = WindowConfig()
+    redshift: RedshiftConfig = RedshiftConfig()
+    augment: AugmentConfig = AugmentConfig()
+    min_covered: float = Field(0.0, ge=0, le=1, description="Share of the samples that must be good")
+    checksum: ChecksumKind = Field("crc32", description="Of the source files, kept in galaxies.parquet")
+
+
+class ShardTask(NamedTuple):
+    """All that one worker needs to make one shard."""
+
+    store_path: str
+    split: str
+    shard: int
+    targets: list[Target]
+    num_views: int
+    survey: dict[str, Any]
+    galaxy: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one galaxy.
+
+    Attributes:
+        code, reason: why it was set aside; empty if it was not.
+        covered: share of the samples that are good.
+        median_snr: median of |flux| sqrt(ivar) over good samples.
+        z_used: the redshift of its windows.
+        z_offset_kms: velocity of the strong lines against the table's redshift.
+        z_offset_snr: signal-to-noise of that.
+        z_flag: whether the offset is beyond the limit.
+        source_checksum: of its files, joined by `;`.
+    """
+
+    plateifu: str
+    code: str = ""
+    reason: str = ""
+    covered: float = 0.0
+    median_snr: float | None = None
+    z_used: float | None = None
+    z_offset_kms: float | None = None
+    z_offset_snr: float | None = None
+    z_flag: bool = False
+    source_checksum: str = ""
+
+
+def make_shard(task: ShardTask) -> list[Outcome]:
+    """Makes one shard and its record; galaxies that cannot be used become rows that are all masked."""
+    survey = SurveyConfig.model_validate(task.survey)
+    config = GalaxyConfig.model_validate(task.galaxy)
+    reader = make_reader(survey)
+    rows: list[LineWindows] = []
+    outcomes = []
+    for target in task.targets:
+        outcome, observed = extract_galaxy(reader, target, config)
+        outcomes.append(outcome)
+        rows.append(observed)
+        for view in range(1, task.num_views):
+            rng = view_rng(task.seed, target.plateifu, view)
+            rows.append(LineWindows(*augment(observed.flux, observed.ivar, observed.mask, config.augment, rng)))
+    flux, ivar, mask = (np.stack([getattr(row, name) for row in rows]) for name in ("flux", "ivar", "mask"))
+    names = np.repeat([target.plateifu for target in task.targets], task.num_views)
+    view_index = np.tile(np.arange(task.num_views), len(task.targets))
+    store = WindowStore.open_unfinished(task.store_path)
+    store.write_shard(task.split, task.shard, Windows(flux, ivar, mask, names, view_index))
+    store.write_record(task.split, task.shard, [asdict(outcome) for outcome in outcomes])
+    return outcomes
+
+
+def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
+    """The windows of one galaxy and what became of it; all masked if it had to be set aside."""
+    try:
+        return _extract(reader, target, config)
+    except Rejected as rejected:
+        return Outcome(target.plateifu, rejected.code, rejected.reason), _nothing(config.windows)
+    except Exception as error:  # noqa: BLE001 - whatever a file does to its reader, the survey goes on
+        where = target.paths[0] if target.paths else target.plateifu
+        reason = f"{where}: {type(error).__name__}: {error}"
+        return Outcome(target.plateifu, "unreadable", reason), _nothing(config.windows)
+
+
+def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
+    z, limits = target.z, config.redshift
+    windows, offset = read_windows(reader, target, z, config)
+    strong = offset.snr >= limits.min_snr
+    flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
+    if flagged and limits.correct:
+        z = corrected(z, offset)
+        windows, _ = read_windows(reader, target, z, config)
+    good = windows.mask == 0
+    if not good.any():
+        raise Rejected(*_why_nothing(windows.mask, target.paths[0]))
+    covered = float(good.mean())
+    if covered < config.min_covered:
+        reason = f"{target.paths[0]}: {covered:.1%} of the samples are good, {config.min_covered:.1%} are asked for"
+        raise Rejected("low_coverage", reason)
+    outcome = Outcome(
+        target.plateifu,
+        covered=covered,
+        median_snr=float(np.median(np.abs(windows.flux[good]) * np.sqrt(windows.ivar[good]))),
+        z_used=z,
+        z_offset_kms=offset.offset_kms if np.isfinite(offset.offset_kms) else None,
+        z_offset_snr=offset.snr,
+        z_flag=flagged,
+        source_checksum=";".join(file_checksum(path, config.checksum) for path in target.paths),
+    )
+    return outcome, windows
+
+
+def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) -> Extraction:
+    """Reads one galaxy with its survey's reader and cuts its windows at redshift `z`.
+
+    Raises:
+        Rejected: its files cannot be used, or its lines are out of range.
+    """
+    windows = config.windows
+    if reader.grid != "maps":
+        arms = reader.open(target)
+        for arm in arms:
+            check_grid(arm.wave, windows)
+        return extract_windows(
+            arms,
+            z,
+            windows,
+            source=target.paths[0],
+            re_arcsec=target.re_arcsec,
+            check_redshift=config.redshift.check,
+        )
+    maps = reader.read_maps(target, windows.line_names, windows.size if windows.space == "crop" else None)
+    flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
+    one_sample = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
+    gridded = to_grid(one_sample, maps.spaxel_arcsec, target.re_arcsec, windows, target.paths[0])
+    return Extraction(gridded, RedshiftOffset(float("nan"), 0.0))
+
+
+def _nothing(config: WindowConfig) -> LineWindows:
+    shape = (len(config.line_list), config.num_samples, config.size, config.size)
+    mask = np.full(shape, WINDOW_MASK_BITS["REJECTED"], dtype=np.uint8)
+    return LineWindows(np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.float32), mask)
+
+
+def _why_nothing(mask: np.ndarray, path: str) -> tuple[str, str]:
+    shares = {name: float((mask & bit > 0).mean()) for name, bit in WINDOW_MASK_BITS.items()}
+    shown = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0)
+    code = "all_nan" if shares["NONFINITE"] > shares["SURVEY"] else "all_masked"
+    return code, f"{path}: no good sample in any window ({shown})"

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubeprep.extract import extract_windows
+from cubeprep.redshift import RedshiftConfig, corrected
+from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.windows import WindowConfig
+from tests.cubeprep.test_readers import HA, SIX_ANGSTROM
+from tests.cubeprep.test_windows import ArrayArm
+from tests.logcube import WAVE, line_spectrum, write_survey
+
+CONFIG = WindowConfig(size=8)
+
+
+@settings(deadline=None, max_examples=40)
+@given(z=st.floats(0.01, 0.07), offset_kms=st.floats(-800, 800), seed=st.integers(0, 1000))
+def test_the_offset_of_a_wrong_redshift_is_measured(z: float, offset_kms: float, seed: int) -> None:
+    true_z = (1 + z) * (1 + offset_kms / 299792.458) - 1
+    noise = np.random.default_rng(seed).normal(0, 0.05, len(WAVE))
+    arm = ArrayArm(WAVE, line_spectrum(WAVE, true_z, flux=5.0) + 3 + noise, np.full(len(WAVE), 400.0))
+    offset = extract_windows([arm], z, CONFIG, check_redshift=True).offset
+    assert offset.offset_kms == pytest.approx(offset_kms, abs=60)
+    assert offset.snr > 20
+    assert corrected(z, offset) == pytest.approx(true_z, abs=3e-4)
+
+
+def test_one_bright_line_does_not_outvote_the_others() -> None:
+    """A spectrum whose [N II] is far above Halpha, as in a LINER, is not taken for one at +940 km/s."""
+    z = 0.03
+    spectrum = line_spectrum(WAVE, z, flux=2.0)
+    centre = 6585.271 * (1 + z)
+    spectrum += 20 * np.exp(-0.5 * ((WAVE - centre) / 3) ** 2)
+    arm = ArrayArm(WAVE, spectrum, np.full(len(WAVE), 1e4))
+    assert abs(extract_windows([arm], z, CONFIG, check_redshift=True).offset.offset_kms) < 60
+
+
+def test_without_lines_there_is_no_signal() -> None:
+    # The same noise in all 20 x 20 spaxels: its ivar is that of their sum.
+    arm = ArrayArm(WAVE, np.random.default_rng(0).normal(1, 0.05, len(WAVE)), np.full(len(WAVE), 1.0))
+    assert extract_windows([arm], 0.03, CONFIG, check_redshift=True).offset.snr < 20
+
+
+@pytest.mark.parametrize("correct", [False, True])
+def test_a_wrong_redshift_is_flagged_and_corrected_if_asked(tmp_path: Path, correct: bool) -> None:
+    root = write_survey(tmp_path, {"1-1": 0.03}, size=9)
+    reader = make_reader(SurveyConfig(root=str(root)))
+    (target,) = select_targets(SurveyConfig(root=str(root)), reader)
+    wrong = target.__class__(**{**target.__dict__, "z": 0.0315})
+    config = GalaxyConfig(windows=CONFIG, redshift=RedshiftConfig(correct=correct))
+    outcome, windows = extract_galaxy(reader, wrong, config)
+    assert outcome.z_flag
+    assert outcome.z_offset_kms == pytest.approx(-437, abs=40)
+    assert outcome.z_used == pytest.approx(0.03 if correct else 0.0315, abs=2e-4)
+    halpha = windows.flux[CONFIG.line_names.index("Ha-6564"), :, 4, 4]
+    assert (3 <= int(np.nanargmax(halpha)) <= 6) == correct
+
+
+@pytest.mark.realdata
+def test_of_the_real_galaxies_only_sami_56140_is_flagged(real_data: Path) -> None:
+    """Its Halpha peaks 6 Angstrom from where the table's redshift puts it: a horn of its fast rotation."""
+    survey = SurveyConfig(reader="sami", root=str(real_data / "sami" / "cubes"))
+    reader = make_reader(survey)
+    config = GalaxyConfig(windows=SIX_ANGSTROM)
+    outcomes = {target.mangaid: extract_galaxy(reader, target, config)[0] for target in select_targets(survey, reader)}
+    assert {name: outcome.z_flag for name, outcome in outcomes.items()} == {
+        "41144": False,
+        "56140": True,
+        "572402": False,
+    }
+    assert outcomes["56140"].z_offset_kms < -200
+    assert abs(outcomes["41144"].z_offset_kms) < 30
+    assert abs(outcomes["572402"].z_offset_kms) < 30
