@@ -2,9 +2,13 @@
 
 Runs the model `score.model` (by default the champion of the MLflow registry; the folder of a saved model works too)
 over the galaxies of the window store, as observed. The catalog, catalog.parquet in the workspace, holds one row a
-galaxy: three scores (score_chi2, score_relative, and score_mae, the paper's), the rank by `score.rank_by`, the share of
-each line in the residual, the nearest neighbours in latent space and UMAP positions; units, descriptions and provenance
-are inside. Latents lie beside it, in catalog.latents.parquet. Both are registered in MLflow.
+galaxy: four scores, the rank by the one that `score.rank_by` names, the share of each line in the residual, the nearest
+neighbours in latent space and UMAP positions; units, descriptions and provenance are inside. Latents lie beside it, in
+catalog.latents.parquet. Both are registered in MLflow.
+
+Scores: score_unexplained, the share of the signal that the model leaves over, noise subtracted (ranks by default);
+score_chi2, its reduced chi2; score_relative, the mean absolute error over the mean absolute flux; score_mae, the
+paper's mean absolute error.
 
 The job prints how the scores follow flux and S/N (Spearman): near 1 or -1, a score only sorts galaxies by these.
 """

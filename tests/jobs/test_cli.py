@@ -40,7 +40,7 @@ def test_shipped_configurations_are_valid(name: str) -> None:
 def test_the_papers_preset_is_the_papers(recwarn: pytest.WarningsRecorder) -> None:
     config = load_project("paper")
     windows = config.prepare.windows
-    assert (len(windows.lines), windows.num_samples, windows.size, windows.sampling) == (19, 10, 32, "nearest")
+    assert (len(windows.line_names), windows.num_samples, windows.size, windows.sampling) == (19, 10, 32, "nearest")
     assert windows.continuum == "none"
     assert config.prepare.augment.num_views == 4
     assert config.prepare.augment.max_shift == 5

@@ -1,0 +1,124 @@
+"""Makes the page of the most unusual galaxies.
+
+Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
+HTML file, explore.html in the workspace. The file holds all it shows, scripts and pictures included: it opens without a
+network and can be sent to others. The first `explore.num_galaxies` galaxies get a card each: line maps, reconstruction,
+residuals, spectra, neighbours.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cubeprep.store import WindowStore
+from jobs.cli import EXIT_OK, command
+from jobs.config import ProjectConfig
+from jobs.page.cards import Card, Neighbour, make_card, thumbnail_of, usual_shares
+from jobs.page.render import render_page
+from jobs.progress import console, progress_bar
+from jobs.score import ScoringModel, open_model
+from modeling.catalog import Catalog, read_catalog
+
+
+def run(config: ProjectConfig) -> int:
+    """Writes the page; returns the exit code."""
+    catalog = read_catalog(config.catalog_path)
+    store = WindowStore.open(config.store_path)
+    check_same_store(catalog, store, config.catalog_path)
+    model = reopen_model(config, catalog, store)
+    cards = make_cards(config, catalog, store, model)
+    page = render_page(catalog, cards, store, config.explore)
+    write_page(config.page_path, page)
+    console.print(
+        f"{len(cards)} of {len(catalog.table)} galaxies, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
+    )
+    return EXIT_OK
+
+
+def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
+    """Checks that the catalog was made from this store.
+
+    Raises:
+        ValueError: it was made from another.
+    """
+    scored = catalog.provenance["store"]["identity"]
+    if scored != store.identity:
+        raise ValueError(
+            f"{path} is the catalog of another store (identity {scored[:12]}) than {store.path} "
+            f"(identity {store.identity[:12]}). Run `cubescout score` first."
+        )
+
+
+def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> ScoringModel:
+    """The model that the catalog's scores are of.
+
+    Raises:
+        ValueError: it is gone, or its weights are no longer the same.
+    """
+    made_by = catalog.provenance["model"]
+    model = open_model(config, store, made_by["reference"])
+    if model.digest != made_by["digest"]:
+        raise ValueError(
+            f"{made_by['reference']} is no longer the model of {config.catalog_path}: its weights have the digest "
+            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Run `cubescout score` again."
+        )
+    return model
+
+
+def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> list[Card]:
+    """The cards of the most unusual galaxies, most unusual first."""
+    from modeling.inference import infer
+
+    rows: list[Any] = catalog.table.head(config.explore.num_galaxies).to_dict("records")
+    ranks = dict(zip(catalog.table["plateifu"], catalog.table["rank"], strict=True))
+    thumbnail = thumbnails(store, config.explore.thumbnail_line)
+    rest_wave = store.coordinate(store.splits[0], "rest_wave")
+    lines = dict(zip(store.line_names, rest_wave.tolist(), strict=True))
+    usual = usual_shares(catalog.table, store.line_names)
+    cards = []
+    with progress_bar("Drawing", unit="galaxies") as bar:
+        for row in rows:
+            windows = store.read_galaxy(row["plateifu"])
+            found = infer(model.network, windows.flux, windows.ivar, windows.mask, device=config.score.device)
+            cards.append(
+                make_card(
+                    row,
+                    windows,
+                    found.reconstruction,
+                    lines=lines,
+                    key_lines=config.explore.key_lines,
+                    usual_shares=usual,
+                    neighbours=_neighbours(row, ranks, thumbnail),
+                    thumbnail=thumbnail(row["plateifu"]),
+                )
+            )
+            bar(len(cards), len(rows), row["plateifu"])
+    return cards
+
+
+def thumbnails(store: WindowStore, line_name: str) -> Callable[[str], str]:
+    """A function that draws a galaxy's thumbnail, each only once."""
+    line = store.line_names.index(line_name) if line_name in store.line_names else 0
+    return cache(lambda plateifu: thumbnail_of(store.read_galaxy(plateifu), line))
+
+
+def _neighbours(row: Mapping[str, Any], ranks: Mapping[str, int], thumbnail: Callable[[str], str]) -> list[Neighbour]:
+    columns = row["neighbours"], row["neighbour_distances"], row["neighbour_same_object"]
+    return [
+        Neighbour(str(name), int(ranks[name]), float(distance), bool(same), thumbnail(name))
+        for name, distance, same in zip(*columns, strict=True)
+    ]
+
+
+def write_page(path: Path, page: str) -> None:
+    """Writes the page: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    command("explore")()

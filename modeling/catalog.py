@@ -1,0 +1,229 @@
+"""The anomaly catalog: one Parquet row a galaxy, most unusual first, with units, descriptions and provenance inside.
+
+Columns carry `description` and `unit` as Parquet field metadata; the file's schema metadata holds the provenance as
+JSON under `cubescout`. Latents, which few readers want, lie in a second file beside it (`latents_path`).
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modeling.embedding import Embedding
+from modeling.neighbours import Neighbours
+from modeling.score import Scores
+
+CATALOG_FORMAT = 1
+METADATA_KEY = b"cubescout"
+SHARE_PREFIX = "share_"
+
+
+class CatalogError(ValueError):
+    """A file that is no anomaly catalog, or one of another format."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds; an empty unit is none."""
+
+    description: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog as it was read.
+
+    Attributes:
+        table: one row a galaxy, by rank.
+        columns: description and unit of each column.
+        provenance: what the catalog was made from.
+    """
+
+    table: pd.DataFrame
+    columns: dict[str, Column]
+    provenance: dict[str, Any]
+
+
+IDENTITY = {
+    "plateifu": Column("Observation"),
+    "mangaid": Column("Object; repeat observations share it"),
+    "z": Column("Redshift"),
+    "ra_deg": Column("Right ascension, ICRS", "deg"),
+    "dec_deg": Column("Declination, ICRS", "deg"),
+    "split": Column("Split of the store; scores of `train` galaxies are optimistic, the model has seen them"),
+}
+
+
+def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) -> dict[str, Column]:
+    """Descriptions and units of all columns, in order."""
+    residual = "chi2" if rank_by in ("unexplained", "chi2") else "the absolute residual"
+    described = IDENTITY | {
+        "rank": Column("1 is the most unusual galaxy, by `score`"),
+        "score": Column(f"The score that ranks: score_{rank_by}", flux_unit if rank_by == "mae" else ""),
+        "score_mae": Column("Mean |flux - reconstruction| over good samples (arXiv:2602.18426)", flux_unit),
+        "score_chi2": Column("Mean (flux - reconstruction)^2 ivar over good samples; 1 is pure noise"),
+        "score_unexplained": Column(
+            "(score_chi2 - 1) over the mean flux^2 ivar of good samples: signal left unexplained"
+        ),
+        "score_relative": Column("score_mae over the mean |flux| of good samples"),
+        "total_flux": Column(
+            "Sum of flux over good samples and spaxels, continuum included where windows hold it", flux_unit
+        ),
+        "median_snr": Column("Median of flux sqrt(ivar) over good samples"),
+        "num_good": Column("Good samples, over all lines and spaxels"),
+        "top_line": Column(f"Line with the largest share of {residual}; empty if there is none"),
+    }
+    described |= {f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}") for name in line_names}
+    described |= {f"umap_{i}": Column("Position on the 2-D map of latents") for i in (1, 2)}
+    described |= {f"umap3_{i}": Column("Position on the 3-D map of latents") for i in (1, 2, 3)}
+    return described | {
+        "embedding": Column(
+            "How the maps were made: umap; pca for fewer than 5 galaxies; none if latents are all equal"
+        ),
+        "neighbours": Column("plateifu of the nearest galaxies in standardised latents, nearest first"),
+        "neighbour_distances": Column("Euclidean distance to each neighbour in standardised latents"),
+        "neighbour_same_object": Column("Whether each neighbour is another observation of the same object"),
+    }
+
+
+def build_table(
+    galaxies: pd.DataFrame,
+    scores: Scores,
+    line_names: Sequence[str],
+    *,
+    maps: tuple[Embedding, Embedding],
+    neighbours: Neighbours,
+) -> pd.DataFrame:
+    """The catalog's table, ordered by rank.
+
+    Args:
+        galaxies: one row a galaxy in the order of all else: plateifu, mangaid, z, split and, if known, ra_deg, dec_deg.
+        scores: of those galaxies.
+        line_names: [line].
+        maps: in two and in three dimensions.
+        neighbours: rows are those of `galaxies`.
+    """
+    plateifu = galaxies["plateifu"].to_numpy()
+    flat, deep = maps
+    columns: dict[str, Any] = {name: galaxies[name].to_numpy() for name in IDENTITY if name in galaxies}
+    columns |= {"rank": scores.rank, "score": scores.score, "score_mae": scores.mae, "score_chi2": scores.chi2}
+    columns |= {"score_unexplained": scores.unexplained}
+    columns |= {"score_relative": scores.relative, "total_flux": scores.total_flux, "median_snr": scores.median_snr}
+    columns |= {"num_good": scores.num_good, "top_line": [line_names[i] if i >= 0 else "" for i in scores.top_line]}
+    columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}
+    columns |= {f"umap_{i + 1}": flat.coordinates[:, i] for i in range(2)}
+    columns |= {f"umap3_{i + 1}": deep.coordinates[:, i] for i in range(3)}
+    columns |= {
+        "embedding": flat.method,
+        "neighbours": [list(plateifu[row]) for row in neighbours.index],
+        "neighbour_distances": [list(row) for row in neighbours.distance],
+        "neighbour_same_object": [list(row) for row in neighbours.same_object],
+    }
+    return pd.DataFrame(columns).sort_values("rank", ignore_index=True)
+
+
+def latents_path(path: Path) -> Path:
+    """The file of latents beside a catalog."""
+    return path.with_name(f"{path.stem}.latents.parquet")
+
+
+def write_catalog(
+    path: Path, table: pd.DataFrame, columns: Mapping[str, Column], provenance: Mapping[str, Any]
+) -> None:
+    """Writes a catalog: whole or not at all.
+
+    Args:
+        path: where to.
+        table: of `build_table`.
+        columns: a description of each column of the table.
+        provenance: JSON values.
+
+    Raises:
+        ValueError: a column has no description.
+    """
+    unknown = [name for name in table.columns if name not in columns]
+    if unknown:
+        raise ValueError(f"columns without a description: {', '.join(unknown)}")
+    arrow = pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False)
+    described = [
+        arrow.schema.field(name).with_metadata({"description": columns[name].description, "unit": columns[name].unit})
+        for name in arrow.column_names
+    ]
+    _write(path, arrow.cast(pa.schema(described, metadata=_metadata(provenance))))
+
+
+def write_latents(path: Path, plateifu: Sequence[str], latent: np.ndarray, provenance: Mapping[str, Any]) -> None:
+    """Writes latents, [galaxy, dimension] float32 as the encoder gives them, beside a catalog."""
+    latent = np.ascontiguousarray(latent, dtype=np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(latent.ravel()), latent.shape[1])
+    table = pa.table({"plateifu": pa.array(list(plateifu), pa.string()), "latent": lists})
+    _write(path, table.replace_schema_metadata(_metadata(provenance)))
+
+
+def read_latents(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """plateifu [galaxy] and latents [galaxy, dimension] float32 of a file of latents."""
+    table = pq.read_table(path)
+    latent = table["latent"].combine_chunks()
+    values = latent.flatten().to_numpy().reshape(len(table), latent.type.list_size)
+    return np.asarray(table["plateifu"].to_pylist(), dtype=str), values
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Reads a catalog.
+
+    Raises:
+        CatalogError: there is none, or it is something else, or of another format.
+    """
+    if not path.is_file():
+        raise CatalogError(f"{path}: no catalog here. `cubescout score` makes one.")
+    try:
+        arrow = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CatalogError(f"{path}: not a readable Parquet file ({error})") from error
+    content = json.loads((arrow.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if content.get("catalog_format") != CATALOG_FORMAT:
+        found = content.get("catalog_format")
+        raise CatalogError(f"{path}: catalog format {found}, this version of Cubescout reads {CATALOG_FORMAT}")
+    columns = {
+        field.name: Column(*((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit")))
+        for field in arrow.schema
+    }
+    return Catalog(arrow.to_pandas(), columns, content["provenance"])
+
+
+def line_names_of(table: pd.DataFrame) -> list[str]:
+    """The lines that the catalog holds shares of, in order."""
+    return [name.removeprefix(SHARE_PREFIX) for name in table.columns if name.startswith(SHARE_PREFIX)]
+
+
+def _schema(table: pd.DataFrame) -> pa.Schema:
+    """Types that do not depend on the rows: an empty list has none of its own."""
+    lists = {"neighbours": pa.string(), "neighbour_distances": pa.float64(), "neighbour_same_object": pa.bool_()}
+    inferred = pa.Schema.from_pandas(table.drop(columns=list(lists)), preserve_index=False)
+    fields = [
+        pa.field(name, pa.list_(lists[name])) if name in lists else inferred.field(name) for name in table.columns
+    ]
+    return pa.schema(fields)
+
+
+def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
+    content = {"catalog_format": CATALOG_FORMAT, "provenance": dict(provenance)}
+    return {METADATA_KEY: json.dumps(content).encode()}
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

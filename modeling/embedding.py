@@ -1,0 +1,73 @@
+"""Maps of the latents in two or three dimensions, to look at: UMAP, or PCA where there are too few galaxies.
+
+A map is made of all galaxies at once. UMAP's `transform` of new galaxies onto an old map is not used: it pulls unusual
+galaxies onto the crowd that the map was made of, and they are the ones we look for.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+MIN_UMAP = 5  # below, a graph of neighbours says nothing that PCA does not
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Positions of galaxies on a map.
+
+    Attributes:
+        coordinates: [galaxy, dimension] float64; no unit, and distances hold locally only.
+        method: `umap`; `pca` where there were too few galaxies; `none` (zeros) where all latents are equal.
+    """
+
+    coordinates: np.ndarray
+    method: Literal["umap", "pca", "none"]
+
+
+def embed(
+    latent: np.ndarray, num_dimensions: int, *, num_neighbours: int = 15, min_dist: float = 0.1, seed: int = 0
+) -> Embedding:
+    """A map of latents; the same for the same seed, latents and library versions.
+
+    Args:
+        latent: [galaxy, dimension] standardised latents.
+        num_dimensions: of the map.
+        num_neighbours: galaxies that UMAP takes for a neighbourhood; fewer where there are fewer galaxies.
+        min_dist: how closely UMAP packs its points.
+        seed: of UMAP's random numbers.
+
+    Source: McInnes, Healy & Melville 2018, arXiv:1802.03426.
+    """
+    latent = np.asarray(latent, dtype=np.float64)
+    num_galaxies = len(latent)
+    if num_galaxies < 2 or not np.ptp(latent, axis=0).any():
+        return Embedding(np.zeros((num_galaxies, num_dimensions)), "none")
+    if num_galaxies < MIN_UMAP:
+        return Embedding(_pca(latent, num_dimensions), "pca")
+    import umap
+
+    # The spectral start needs many more galaxies than dimensions; a start from PCA is as reproducible.
+    # UMAP stretches each of its axes to the same length, so that none may be constant.
+    start = _pca(latent, num_dimensions)
+    start += 1e-4 * np.abs(start).max() * np.random.default_rng(seed).normal(size=start.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="umap")
+        mapper = umap.UMAP(
+            n_components=num_dimensions,
+            n_neighbors=min(num_neighbours, num_galaxies - 1),
+            min_dist=min_dist,
+            init=start.astype(np.float32),
+            random_state=seed,
+            n_jobs=1,  # with several threads a seed does not give the same map
+        )
+        return Embedding(np.asarray(mapper.fit_transform(latent), dtype=np.float64), "umap")
+
+
+def _pca(latent: np.ndarray, num_dimensions: int) -> np.ndarray:
+    """[galaxy, num_dimensions] principal components, signs fixed, zeros beyond the rank."""
+    left, values, _ = np.linalg.svd(latent - latent.mean(0), full_matrices=False)
+    left = left * np.where(np.take_along_axis(left, np.abs(left).argmax(0)[None], 0) < 0, -1, 1)
+    components = (left * values)[:, :num_dimensions]
+    return np.pad(components, ((0, 0), (0, num_dimensions - components.shape[1])))

@@ -1,0 +1,186 @@
+"""The score job on a small store with a small model: catalog, registry, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cubeprep.store import WindowStore
+from jobs import explore, score
+from jobs.config import ProjectConfig
+from jobs.page.config import ExploreConfig
+from modeling.catalog import latents_path, read_catalog, read_latents
+from modeling.config import ScoreConfig
+from modeling.score import good_samples
+from tests.synthetic import synthetic_store
+
+SHAPE = (5, 4, 16)
+
+
+def save_tiny_model(folder: Path, shape: tuple[int, int, int] = SHAPE, metadata: dict[str, Any] | None = None) -> Path:
+    """An untrained model: its scores are poor, but scores they are."""
+    from modeling.autoencoder import make_model
+    from modeling.checkpoint import save_model
+
+    num_lines, num_samples, size = shape
+    small = {"latent_dim": 6, "step_channels": 2, "lstm_channels": 2, "decoder_channels": 2}
+    arguments = {"num_lines": num_lines, "num_samples": num_samples, "size": size, **small}
+    save_model(folder, make_model(arguments, seed=0), metadata or {})
+    return folder
+
+
+def make_project(workspace: Path, model: Path | None = None, num_galaxies: int = 3) -> ProjectConfig:
+    """A finished store of 15 good galaxies and one set aside, and a config that names the model."""
+    synthetic_store(workspace / "windows.zarr", shape=SHAPE)
+    model = model or save_tiny_model(workspace / "model")
+    return ProjectConfig(
+        workspace=workspace,
+        score=ScoreConfig(model=str(model)),
+        explore=ExploreConfig(num_galaxies=num_galaxies),
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    config = make_project(tmp_path_factory.mktemp("score"))
+    assert score.run(config) == 0
+    return config
+
+
+def test_catalog_holds_every_valid_galaxy_once_with_its_own_identity(project: ProjectConfig) -> None:
+    table = read_catalog(project.catalog_path).table
+    store = WindowStore.open(project.store_path)
+    accepted = store.galaxies().query("status == 'accepted'").set_index("plateifu")
+    assert sorted(table["plateifu"]) == sorted(accepted.index)
+    assert len(table) > store.attrs["splits"]["train"]["galaxies_per_shard"]  # more than one shard
+    for row in table.itertuples():
+        assert (row.z, row.mangaid, row.split) == tuple(accepted.loc[row.plateifu, ["z", "mangaid", "split"]])
+
+
+def test_scores_equal_those_of_one_galaxy_read_by_itself(project: ProjectConfig) -> None:
+    from modeling.checkpoint import load_model
+    from modeling.inference import infer
+
+    table = read_catalog(project.catalog_path).table
+    store = WindowStore.open(project.store_path)
+    assert project.score.model is not None
+    model, _ = load_model(Path(project.score.model))
+    for row in table.iloc[[0, 7, -1]].itertuples():
+        windows = store.read_galaxy(row.plateifu)
+        arrays = windows.flux, windows.ivar, windows.mask
+        good = good_samples(*arrays)
+        residual = (windows.flux - infer(model, *arrays).reconstruction)[good].astype(np.float64)
+        assert row.num_good == good.sum()
+        assert row.score_mae == pytest.approx(np.abs(residual).mean(), rel=1e-4)
+        assert row.score_chi2 == pytest.approx((residual**2 * windows.ivar[good]).mean(), rel=1e-4)
+        assert row.score == row.score_unexplained
+
+
+def test_latents_lie_beside_the_catalog(project: ProjectConfig) -> None:
+    table = read_catalog(project.catalog_path).table
+    plateifu, latent = read_latents(latents_path(project.catalog_path))
+    assert sorted(plateifu) == sorted(table["plateifu"])
+    assert latent.shape == (len(table), 6)
+
+
+def test_provenance_names_store_model_config_and_correlations(project: ProjectConfig) -> None:
+    provenance = read_catalog(project.catalog_path).provenance
+    assert provenance["store"]["identity"] == WindowStore.open(project.store_path).identity
+    assert provenance["model"]["reference"] == project.score.model
+    assert len(provenance["model"]["digest"]) == len(provenance["config_sha256"]) == 64
+    assert set(provenance["spearman"]) == {"score", "unexplained", "mae", "chi2", "relative"}
+    assert -1 <= provenance["spearman"]["mae"]["flux"] <= 1
+
+
+def test_the_catalog_is_registered_with_its_provenance(project: ProjectConfig) -> None:
+    from modeling.tracking import make_client
+
+    client = make_client(project.tracking_uri)
+    version = client.get_model_version_by_alias(project.tracking.catalog_name, "latest")
+    assert version.tags["store.identity"] == WindowStore.open(project.store_path).identity
+    assert version.tags["model.digest"] == read_catalog(project.catalog_path).provenance["model"]["digest"]
+    names = {Path(item.path).name for item in client.list_artifacts(version.run_id, "catalog")}
+    assert names == {"catalog.parquet", "catalog.latents.parquet"}
+
+
+def test_the_same_again_gives_the_same_catalog(project: ProjectConfig) -> None:
+    before = read_catalog(project.catalog_path).table
+    score.run(project)
+    pd.testing.assert_frame_equal(read_catalog(project.catalog_path).table, before)
+
+
+def test_an_injected_line_anomaly_ranks_first_and_is_named(tmp_path: Path) -> None:
+    # An untrained model explains nothing of any galaxy, so that the share left unexplained is 1 for all: rank by chi2.
+    config = make_project(tmp_path)
+    config = config.model_copy(update={"score": config.score.model_copy(update={"rank_by": "chi2"})})
+    store = WindowStore.open_unfinished(config.store_path)
+    windows = store.read_shard("validation", 0)
+    windows.flux[2, 3] += 50
+    store.write_shard("validation", 0, windows)
+    score.run(config)
+    row = read_catalog(config.catalog_path).table.iloc[0]
+    assert row["plateifu"] == windows.plateifu[2]
+    assert row["top_line"] == store.line_names[3]
+
+
+def test_rank_by_mae_ranks_by_mae(project: ProjectConfig, tmp_path: Path) -> None:
+    wanted = project.score.model_copy(update={"rank_by": "mae"})
+    store = str(project.workspace / "windows.zarr")
+    config = project.model_copy(
+        update={"workspace": tmp_path, "score": wanted, "prepare": project.prepare.model_copy(update={"store": store})}
+    )
+    score.run(config)
+    table = read_catalog(config.catalog_path).table
+    assert (np.diff(table["score_mae"]) <= 0).all()
+    assert (table["score"] == table["score_mae"]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "named", "message"),
+    [
+        ((4, 4, 16), None, "lines: the model takes 4, the store holds 5"),
+        ((5, 2, 16), None, "samples: the model takes 2, the store holds 4"),
+        ((5, 4, 8), None, "size: the model takes 8, the store holds 16"),
+        (SHAPE, ["a", "b", "c", "d", "e"], "lines: the model takes a, b, c, d, e, the store holds Heta-3836"),
+    ],
+)
+def test_a_model_for_other_windows_is_refused(
+    tmp_path: Path, shape: tuple[int, int, int], named: list[str] | None, message: str
+) -> None:
+    folder = save_tiny_model(tmp_path / "model", shape, {"line_names": named} if named else {})
+    config = make_project(tmp_path, model=folder)
+    with pytest.raises(ValueError, match=message):
+        score.run(config)
+    assert not config.catalog_path.exists()
+
+
+def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -> None:
+    from modeling.tracking import register_model, start_run
+
+    config = make_project(tmp_path)
+    config = config.model_copy(update={"score": ScoreConfig()})
+    with start_run(config.tracking_uri, "test", "train") as run:
+        register_model(
+            run, tmp_path / "model", model_name="cubescout", store_identity="synthetic-0", loss=1.0, comparable="mae"
+        )
+    score.run(config)
+    model = read_catalog(config.catalog_path).provenance["model"]
+    assert (model["reference"], model["version"]) == ("models:/cubescout/1", "1")
+    assert explore.run(config) == 0
+    assert "models:/cubescout/1" in config.page_path.read_text()
+
+
+def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:
+    synthetic_store(tmp_path / "windows.zarr", shape=SHAPE)
+    with pytest.raises(ValueError, match="models:/cubescout@champion"):
+        score.run(ProjectConfig(workspace=tmp_path))
+
+
+def test_a_store_without_galaxies_is_an_error(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    store = WindowStore.open_unfinished(config.store_path)
+    store.finish(store.galaxies().assign(status="rejected"), {})
+    with pytest.raises(ValueError, match="all were set aside"):
+        score.run(config)
