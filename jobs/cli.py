@@ -46,7 +46,7 @@ def command(name: str) -> click.Command:
     """The click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + _details(name), epilog=EPILOG)
-    @click.argument("config", **({"default": "demo"} if name == "demo" else {}))
+    @click.argument("config", default="demo" if name == "demo" else None, required=name != "demo")
     @click.option(
         "--set",
         "overrides",
