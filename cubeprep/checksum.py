@@ -3,8 +3,9 @@
 import hashlib
 from typing import Literal
 
-import fsspec
 from isal import isal_zlib
+
+from cubeprep.storage import filesystem, is_remote, storage_errors
 
 ChecksumKind = Literal["none", "crc32", "sha256"]
 BLOCK = 1 << 20
@@ -18,8 +19,13 @@ def file_checksum(path: str, kind: ChecksumKind) -> str:
     """
     if kind == "none":
         return ""
-    fs, name = fsspec.url_to_fs(path)
-    if kind == "crc32" and "://" in path:
+    with storage_errors(path):
+        return _checksum(path, kind)
+
+
+def _checksum(path: str, kind: ChecksumKind) -> str:
+    fs, name = filesystem(path)
+    if kind == "crc32" and is_remote(path):
         info = fs.info(name)
         return f"etag:{str(info.get('ETag', info.get('size'))).strip(chr(34))}"
     crc, sha = 0, hashlib.sha256()

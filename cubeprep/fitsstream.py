@@ -3,22 +3,24 @@
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from gzip import BadGzipFile
 from types import TracebackType
 from typing import Any
 
-import fsspec
 import numpy as np
 from astropy.io.fits import Header
 from isal import igzip, isal_zlib
 
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
+from cubeprep.storage import StorageError, filesystem, storage_errors
 
 BLOCK = 2880
 SKIP_BYTES = 1 << 20
 MAX_HEADER_BLOCKS = 1000
 # What reading a damaged or cut gzip file raises.
-DAMAGE: Any = (EOFError, OSError, zlib.error, isal_zlib.IsalError)
+DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -31,9 +33,13 @@ class FitsStream:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._raw = fsspec.open(path, "rb").open()
-            magic = self._raw.read(2)
-            self._raw.seek(0)
+            with storage_errors(path):
+                fs, name = filesystem(path)
+                self._raw = fs.open(name, "rb")
+                magic = self._raw.read(2)
+                self._raw.seek(0)
+        except StorageError:
+            raise
         except FileNotFoundError as error:
             raise Rejected("missing_file", f"{path}: no such file") from error
         except OSError as error:
@@ -121,22 +127,33 @@ class FitsStream:
     def _read_into(self, buffer: memoryview) -> None:
         filled = 0
         while filled < len(buffer):
-            try:
+            with self._damage():
                 count = self._stream.readinto(buffer[filled:])
-            except DAMAGE as error:
-                raise Rejected("truncated", f"{self.path}: {error}") from error
             if not count:
                 self._truncated(self._position + len(buffer) - filled)
             filled += count
             self._position += count
 
     def _read(self, count: int) -> bytes:
-        try:
+        with self._damage():
             content = bytes(self._stream.read(count))
-        except DAMAGE as error:
-            raise Rejected("truncated", f"{self.path}: {error}") from error
         self._position += len(content)
         return content
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """A damaged file sets its galaxy aside; a service that fails says nothing about the file."""
+        try:
+            with storage_errors(self.path):
+                yield
+        except DAMAGE as error:
+            raise Rejected("truncated", f"{self.path}: {error}") from error
+        except StorageError as error:
+            if isinstance(error.__cause__, BadGzipFile):
+                raise Rejected("truncated", f"{self.path}: {error.__cause__}") from error
+            raise
+        except OSError as error:
+            raise Rejected("unreadable", f"{self.path}: {error}") from error
 
     def _truncated(self, wanted: int) -> None:
         raise Rejected("truncated", f"{self.path}: ends at byte {self._position}, data go on to {wanted} at least")

@@ -14,6 +14,7 @@ from cubeprep.extract import Extraction, extract_windows, to_grid
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.redshift import RedshiftConfig, RedshiftOffset, corrected
 from cubeprep.sampling import check_grid
+from cubeprep.storage import StorageError
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.windows import LineWindows, WindowConfig
@@ -98,6 +99,8 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
         return _extract(reader, target, config)
     except Rejected as rejected:
         return Outcome(target.plateifu, rejected.code, rejected.reason), _nothing(config.windows)
+    except StorageError:
+        raise  # says nothing about this galaxy: the run stops, and a rerun goes on from here
     except Exception as error:  # noqa: BLE001 - whatever a file does to its reader, the survey goes on
         where = target.paths[0] if target.paths else target.plateifu
         reason = f"{where}: {type(error).__name__}: {error}"

@@ -16,22 +16,20 @@ set aside keeps its rows, all masked, with `valid` false.
 
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 import numpy as np
 import pandas as pd
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
-from zarr.storage import FsspecStore, LocalStore
 
 from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.storage import filesystem, read_file, storage_errors, write_file, zarr_store
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -135,7 +133,12 @@ class WindowStore:
         Raises:
             StoreError: another store is there, or something that is no store.
         """
-        fs, root = fsspec.url_to_fs(path)
+        with storage_errors(path, writing=True):
+            return cls._create_or_resume(path, plan)
+
+    @classmethod
+    def _create_or_resume(cls, path: str, plan: StorePlan) -> "WindowStore":
+        fs, root = filesystem(path)
         if fs.exists(f"{root}/zarr.json"):
             store = cls._open(path, mode="r+")
             if store.identity != plan.identity:
@@ -172,7 +175,8 @@ class WindowStore:
     @classmethod
     def _open(cls, path: str, mode: Literal["r", "r+"]) -> "WindowStore":
         try:
-            group = zarr.open_group(_zarr_store(path), mode=mode)
+            with storage_errors(path):
+                group = zarr.open_group(zarr_store(path), mode=mode)
         except FileNotFoundError as error:
             raise StoreError(f"{path}: no window store here. `cubescout prepare` makes one.") from error
         attrs = group.attrs.get("cubescout")
@@ -184,7 +188,7 @@ class WindowStore:
     @staticmethod
     def _create(path: str, plan: StorePlan) -> None:
         """Writes all metadata and coordinates; `created` is set last, and a store without it is made again."""
-        root = zarr.open_group(_zarr_store(path), mode="a", zarr_format=3)
+        root = zarr.open_group(zarr_store(path), mode="a", zarr_format=3)
         attrs: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "identity": plan.identity,
@@ -201,7 +205,7 @@ class WindowStore:
         }
         root.attrs["cubescout"] = attrs | {"created": False}
         for name, split in plan.splits.items():
-            _create_split(root.create_group(name, overwrite=True), plan, split)
+            _create_split(root.require_group(name), plan, split)
         root.attrs["cubescout"] = attrs | {"created": True}
 
     @property
@@ -227,13 +231,13 @@ class WindowStore:
     @property
     def finished(self) -> bool:
         """Whether every shard is whole and the summary written."""
-        fs, root = fsspec.url_to_fs(self.path)
+        fs, root = filesystem(self.path)
         return bool(fs.exists(f"{root}/summary.json"))
 
     def coordinate(self, split: str, name: str) -> np.ndarray:
         """A coordinate array of a split: `plateifu`, `mangaid`, `z`, `view`, `valid`, `rest_wave`, `velocity_kms`."""
-        values = np.asarray(self._array(split, name)[:])
-        return _plain(values)
+        with storage_errors(self.path):
+            return _plain(np.asarray(self._array(split, name)[:]))
 
     def num_shards(self, split: str) -> int:
         """Shards of a split; each is one object per array."""
@@ -275,7 +279,8 @@ class WindowStore:
 
     def _read(self, split: str, rows: slice) -> Windows:
         names = ("flux", "ivar", "mask", "plateifu", "view")
-        flux, ivar, mask, plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in names)
+        with storage_errors(self.path):
+            flux, ivar, mask, plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in names)
         return Windows(flux, ivar, mask, _plain(plateifu), view)
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
@@ -285,9 +290,10 @@ class WindowStore:
         rows = slice(shard * step, min((shard + 1) * step, total))
         if len(windows) != rows.stop - rows.start:
             raise ValueError(f"shard {split}/{shard} has {rows.stop - rows.start} rows, {len(windows)} were given")
-        self._array(split, "flux")[rows] = windows.flux
-        self._array(split, "ivar")[rows] = windows.ivar
-        self._array(split, "mask")[rows] = windows.mask
+        with storage_errors(self.path, writing=True):
+            self._array(split, "flux")[rows] = windows.flux
+            self._array(split, "ivar")[rows] = windows.ivar
+            self._array(split, "mask")[rows] = windows.mask
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
         """Marks a shard as done, with what became of each of its galaxies."""
@@ -295,7 +301,7 @@ class WindowStore:
 
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """The records of the shards that are done, by split and shard."""
-        fs, root = fsspec.url_to_fs(self.path)
+        fs, root = filesystem(self.path)
         fs.invalidate_cache(f"{root}/records")
         records = {}
         for path in sorted(fs.glob(f"{root}/records/*.json")):
@@ -304,7 +310,11 @@ class WindowStore:
         return records
 
     def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-        """Writes which rows are valid, the tables, and last the summary."""
+        """Writes which rows are valid, the tables, and last the summary; removes what killed writers left behind."""
+        fs, root = filesystem(self.path)
+        if isinstance(fs, LocalFileSystem):
+            for leftover in Path(root).rglob("*.partial"):
+                leftover.unlink()
         accepted = set(galaxies.loc[galaxies["status"] == "accepted", "plateifu"])
         for split in self.splits:
             plateifu = self.coordinate(split, "plateifu")
@@ -326,20 +336,11 @@ class WindowStore:
 
     def read_file(self, name: str) -> bytes:
         """The bytes of a file beside the arrays."""
-        fs, root = fsspec.url_to_fs(self.path)
-        return bytes(fs.cat_file(f"{root}/{name}"))
+        return read_file(f"{self.path}/{name}")
 
     def write_file(self, name: str, content: bytes) -> None:
         """Writes a file beside the arrays: whole or not at all."""
-        fs, root = fsspec.url_to_fs(self.path)
-        target = f"{root}/{name}"
-        if not isinstance(fs, LocalFileSystem):
-            fs.pipe_file(target, content)
-            return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        partial = f"{target}.{os.getpid()}.partial"
-        Path(partial).write_bytes(content)
-        Path(partial).replace(target)
+        write_file(f"{self.path}/{name}", content)
 
     def _array(self, split: str, name: str) -> zarr.Array:
         array = self._group[f"{split}/{name}"]
@@ -358,12 +359,6 @@ def code_version() -> str:
         return version("cubescout")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _zarr_store(path: str) -> LocalStore | FsspecStore:
-    if "://" in path:
-        return FsspecStore.from_url(path)
-    return LocalStore(path)
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -387,7 +382,8 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
         ("mask", "uint8", WINDOW_MASK_BITS["REJECTED"], flag_attrs),
     )
     for name, dtype, fill_value, attributes in arrays:
-        group.create_array(
+        _create_array(
+            group,
             name,
             shape=(num_rows, *window),
             dtype=dtype,
@@ -411,7 +407,8 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
     )
     for name, values, dimensions, attributes in coordinates:
         is_text = values.dtype == object
-        array = group.create_array(
+        array = _create_array(
+            group,
             name,
             shape=values.shape,
             dtype=str if is_text else values.dtype,
@@ -419,6 +416,15 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
             dimension_names=dimensions,
         )
         array[...] = values.astype(np.dtypes.StringDType()) if is_text else values
+
+
+def _create_array(group: zarr.Group, name: str, **what: Any) -> zarr.Array:
+    """The array, made unless it is there: one that is has the same metadata, since the store has the same identity.
+
+    Nothing is deleted, which not every object store can do in bulk.
+    """
+    found = group.get(name)
+    return found if isinstance(found, zarr.Array) else group.create_array(name, **what)
 
 
 def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:

@@ -7,7 +7,6 @@ with the columns `name` (such as NGC4047) and `z`. Lines that Pipe3D did not fit
 import re
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
@@ -15,7 +14,8 @@ from astropy.io.fits import Header
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.readers.files import find_files, spaxel_arcsec, targets_from_table
+from cubeprep.readers.files import find_files, fits_bytes, spaxel_arcsec, targets_from_table
+from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
@@ -52,10 +52,12 @@ class Reader:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path = target.paths[0]
         try:
-            with fsspec.open(path, "rb", compression="infer") as file, fits.open(file) as hdus:
+            with fits.open(fits_bytes(path)) as hdus:
                 header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
         except FileNotFoundError as error:
             raise Rejected("missing_file", f"{path}: no such file") from error
+        except StorageError:
+            raise
         except (OSError, EOFError, TypeError, ValueError) as error:
             raise Rejected("truncated", f"{path}: {error}") from error
         planes = plane_index(header, path)

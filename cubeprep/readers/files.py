@@ -1,16 +1,18 @@
 """What the readers share: finding files by name, units, redshift columns."""
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 
-import fsspec
 import numpy as np
 from astropy.io.fits import Header
 from astropy.table import Table
+from isal import igzip, isal_zlib
 
 from cubeprep.cube import Rejected, Target
 from cubeprep.fitsstream import image_shape
 from cubeprep.lines import air_to_vacuum
+from cubeprep.storage import filesystem, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 
 
@@ -20,15 +22,33 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
     Raises:
         ValueError: there is no such folder.
     """
-    fs, path = fsspec.url_to_fs(root)
-    if not fs.isdir(path):
-        raise ValueError(f"{root}: no such folder; survey.root must hold the survey's files")
+    with storage_errors(root):
+        fs, path = filesystem(root)
+        if not fs.isdir(path):
+            raise ValueError(f"{root}: no such folder; survey.root must hold the survey's files")
+        files = sorted(fs.find(path))
     found: dict[tuple[str, ...], str] = {}
-    for file in sorted(fs.find(path)):
+    for file in files:
         match = pattern.fullmatch(file.rsplit("/", 1)[-1])
         if match:
             found.setdefault(match.groups(), fs.unstrip_protocol(file) if "://" in root else file)
     return found
+
+
+def fits_bytes(path: str) -> io.BytesIO:
+    """A small FITS file, unzipped if need be, in memory: for `astropy.io.fits.open`.
+
+    Raises:
+        FileNotFoundError, OSError: it is not there, or cannot be unzipped.
+        StorageError: the storage service fails.
+    """
+    content = read_file(path)
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = igzip.decompress(content)
+        except (EOFError, isal_zlib.IsalError) as error:
+            raise OSError(f"damaged gzip: {error}") from error
+    return io.BytesIO(content)
 
 
 def flux_scale(header: Header, path: str) -> float:
@@ -94,8 +114,7 @@ def read_table(path: str) -> Table:
     """
     kind = "ascii.csv" if path.endswith(".csv") else None
     try:
-        with fsspec.open(path, "rb") as file:
-            table = Table.read(file, format=kind)
+        table = Table.read(io.BytesIO(read_file(path)), format=kind)
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     table.rename_columns(table.colnames, [name.lower() for name in table.colnames])

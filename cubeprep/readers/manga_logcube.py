@@ -7,7 +7,6 @@ from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the dat
 import re
 import warnings
 
-import fsspec
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
@@ -18,7 +17,8 @@ from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.readers.files import find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.storage import StorageError
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -119,10 +119,12 @@ def _read_drpall(path: str) -> dict[str, dict[str, object]]:
     """Rows of drpall by plateifu."""
     needed = ("plateifu", "mangaid", "objra", "objdec", "nsa_z", "drp3qual")
     try:
-        with warnings.catch_warnings(), fsspec.open(path, "rb") as file, fits.open(file) as hdus:
+        with warnings.catch_warnings(), fits.open(fits_bytes(path)) as hdus:
             warnings.simplefilter("ignore", UnitsWarning)  # drpall's units are not all of the FITS standard
             number = next((i for i, hdu in enumerate(hdus) if hdu.name == "MANGA"), 1)
             table = Table.read(hdus[number])
+    except StorageError:
+        raise
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as drpall: {error}") from error
     table.rename_columns(table.colnames, [name.lower() for name in table.colnames])

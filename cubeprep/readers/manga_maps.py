@@ -7,7 +7,6 @@ those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z that the f
 import re
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
@@ -17,7 +16,8 @@ from cubeprep.fitsstream import FitsStream, find_hdu
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.readers.files import find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
@@ -44,13 +44,15 @@ class Reader:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         try:
-            with fsspec.open(path, "rb", compression="infer") as file, fits.open(file) as hdus:
+            with fits.open(fits_bytes(path)) as hdus:
                 header = hdus[name].header
                 flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
         except KeyError as error:
             raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
         except FileNotFoundError as error:
             raise Rejected("missing_file", f"{path}: no such file") from error
+        except StorageError:
+            raise
         except (OSError, EOFError, TypeError, ValueError) as error:
             raise Rejected("truncated", f"{path}: {error}") from error
         if not flux.shape == ivar.shape == mask.shape:

@@ -87,6 +87,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
         prepare(CONFIG, survey, path, seed=3)
     with pytest.raises(StoreError, match="not finished"):
         WindowStore.open(path)
+    (tmp_path / "cut" / "train" / "flux" / "c.0123.partial").write_bytes(b"of a writer that was killed")
     prepare(CONFIG, survey, path, seed=3)
     assert len(made) == 4 + 2, "the three galaxies of finished shards are not read again"
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
