@@ -15,7 +15,8 @@ def file_checksum(path: str, kind: ChecksumKind) -> str:
     """The checksum of a file's bytes as `kind:hex`.
 
     `crc32` costs next to nothing beside decompression and finds damage, not malice. A file on object storage is not
-    read again for it: the store's own entity tag is taken.
+    read again for it: the service's own entity tag is taken, or its size
+    where the service has none.
     """
     if kind == "none":
         return ""
@@ -27,7 +28,8 @@ def _checksum(path: str, kind: ChecksumKind) -> str:
     fs, name = filesystem(path)
     if kind == "crc32" and is_remote(path):
         info = fs.info(name)
-        return f"etag:{str(info.get('ETag', info.get('size'))).strip(chr(34))}"
+        tag = str(info.get("ETag") or "").strip('"')
+        return f"etag:{tag}" if tag else f"size:{info['size']}"
     crc, sha = 0, hashlib.sha256()
     with fs.open(name, "rb") as file:
         while block := file.read(BLOCK):

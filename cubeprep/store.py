@@ -424,7 +424,9 @@ def _create_array(group: zarr.Group, name: str, **what: Any) -> zarr.Array:
     Nothing is deleted, which not every object store can do in bulk.
     """
     found = group.get(name)
-    return found if isinstance(found, zarr.Array) else group.create_array(name, **what)
+    if isinstance(found, zarr.Array):
+        return found
+    return group.create_array(name, config={"write_empty_chunks": True}, **what)
 
 
 def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from astropy.io.fits import Header
 from astropy.table import Table
-from isal import igzip, isal_zlib
+from isal import igzip
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fitsstream import image_shape
+from cubeprep.fitsstream import DAMAGE, image_shape
 from cubeprep.lines import air_to_vacuum
 from cubeprep.storage import filesystem, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
@@ -46,7 +46,7 @@ def fits_bytes(path: str) -> io.BytesIO:
     if content.startswith(b"\x1f\x8b"):
         try:
             content = igzip.decompress(content)
-        except (EOFError, isal_zlib.IsalError) as error:
+        except DAMAGE as error:
             raise OSError(f"damaged gzip: {error}") from error
     return io.BytesIO(content)
 

@@ -19,6 +19,7 @@ from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig
 from tests.logcube import cube_hdus, write_drpall, write_survey
+from tests.s3 import point_at
 
 IN_PROCESS = DaskConfig(num_workers=0)
 CONFIG = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=2, dask=IN_PROCESS)
@@ -212,22 +213,13 @@ def test_repeat_observations_share_a_split(mangaids: list[str], validation: floa
 
 @pytest.fixture
 def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of a moto server in this process, with the environment that points s3fs at it."""
+    """A bucket of a moto server in this process."""
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
+    point_at(monkeypatch, server.get_host_and_port()[1])
     s3fs.S3FileSystem().mkdir("cubes")
     yield "cubes"
     s3fs.S3FileSystem.clear_instance_cache()

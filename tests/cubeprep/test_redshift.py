@@ -10,7 +10,7 @@ from cubeprep.redshift import RedshiftConfig, corrected
 from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
-from tests.cubeprep.test_readers import HA, SIX_ANGSTROM
+from tests.cubeprep.test_readers import SIX_ANGSTROM
 from tests.cubeprep.test_windows import ArrayArm
 from tests.logcube import WAVE, line_spectrum, write_survey
 

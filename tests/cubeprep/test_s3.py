@@ -1,0 +1,162 @@
+"""prepare against a real S3 server that refuses, fails and dies."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeprep import shard as module
+from cubeprep import storage
+from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.storage import StorageError
+from cubeprep.store import StoreError, WindowStore
+from cubeprep.survey import SurveyConfig
+from tests.cubeprep.test_prepare import CONFIG, REDSHIFTS
+from tests.logcube import write_survey
+from tests.s3 import JuiceFS, misbehaving_proxy, point_at
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JuiceFS]:
+    server = JuiceFS(tmp_path_factory.mktemp("juicefs"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> SurveyConfig:
+    return SurveyConfig(root=str(write_survey(tmp_path_factory.mktemp("survey"), REDSHIFTS, size=9)))
+
+
+@pytest.fixture
+def remote(server: JuiceFS, local: SurveyConfig, monkeypatch: pytest.MonkeyPatch) -> SurveyConfig:
+    """The same survey on the server."""
+    point_at(monkeypatch, server.port)
+    fs, _ = storage.filesystem("s3://survey")
+    root = Path(str(local.root))
+    for path in root.rglob("*.fits*"):
+        target = f"survey/cubes/{path.relative_to(root)}"
+        if not fs.exists(target):
+            fs.put_file(str(path), target)
+    return local.model_copy(update={"root": "s3://survey/cubes"})
+
+
+def assert_same_galaxies(path: str, other: str) -> None:
+    first, second = WindowStore.open(path), WindowStore.open(other)
+    for plateifu in REDSHIFTS:
+        for name in ("flux", "ivar", "mask"):
+            a, b = (getattr(store.read_galaxy(plateifu), name) for store in (first, second))
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_survey_on_s3_becomes_the_same_store_as_a_local_one(
+    local: SurveyConfig, remote: SurveyConfig, tmp_path: Path
+) -> None:
+    prepare(CONFIG, local, str(tmp_path / "s.zarr"), seed=3)
+    summary = prepare(CONFIG, remote, "s3://survey/same.zarr", seed=3)
+    assert summary["accepted"] == len(REDSHIFTS)
+    assert_same_galaxies("s3://survey/same.zarr", str(tmp_path / "s.zarr"))
+    checksums = WindowStore.open("s3://survey/same.zarr").galaxies()["source_checksum"]
+    assert checksums.str.match(r"(etag|size):\w+").all()
+
+
+def test_wrong_credentials_are_named_and_not_shown(
+    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(monkeypatch, server.port, password="wrong-password-of-mine")
+    with pytest.raises(StorageError, match=r"s3://survey/cubes: \w+: .*(signature|credentials|Forbidden)") as caught:
+        prepare(CONFIG, remote, "s3://survey/wrong.zarr", seed=3)
+    assert "wrong-password-of-mine" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_named(local: SurveyConfig, remote: SurveyConfig, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"s3://nowhere/s\.zarr: .*bucket does not exist"):
+        prepare(CONFIG, local, "s3://nowhere/s.zarr", seed=3)
+    with pytest.raises(ValueError, match=r"s3://nowhere/cubes: no such folder"):
+        prepare(CONFIG, remote.model_copy(update={"root": "s3://nowhere/cubes"}), str(tmp_path / "s"), seed=3)
+
+
+def test_503_answers_are_tried_again(
+    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed: list[str] = []
+
+    def some_fail(number: int, method: str, path: str) -> int | None:
+        if number % 9 != 3 or len(failed) >= 12:
+            return None
+        failed.append(f"{method} {path}")
+        return 503
+
+    with misbehaving_proxy(server.port, some_fail) as port:
+        point_at(monkeypatch, port)
+        prepare(CONFIG, remote, "s3://survey/flaky.zarr", seed=3)
+    point_at(monkeypatch, server.port)
+    assert len(failed) > 10
+    assert any(request.startswith("PUT") and "flux" in request for request in failed)
+    prepare(CONFIG, remote, "s3://survey/calm.zarr", seed=3)
+    assert_same_galaxies("s3://survey/flaky.zarr", "s3://survey/calm.zarr")
+
+
+def test_a_service_that_only_fails_is_an_error_and_no_galaxy_is_blamed(
+    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+
+    def cubes_fail(number: int, method: str, path: str) -> int | None:
+        return 503 if method == "GET" and "LOGCUBE" in path else None
+
+    with misbehaving_proxy(server.port, cubes_fail) as port:
+        point_at(monkeypatch, port)
+        with pytest.raises(StorageError, match=r"s3://survey/cubes/.*LOGCUBE\.fits\.gz"):
+            prepare(CONFIG, remote, "s3://survey/failing.zarr", seed=3)
+        with pytest.raises(StoreError, match="not finished"):
+            WindowStore.open("s3://survey/failing.zarr")
+    point_at(monkeypatch, server.port)
+    assert prepare(CONFIG, remote, "s3://survey/failing.zarr", seed=3)["rejected"] == 0
+
+
+def test_a_server_that_dies_half_way_and_comes_back_costs_nothing(
+    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(CONFIG, remote, "s3://survey/undisturbed.zarr", seed=3)
+    extract, calls = module.extract_galaxy, []
+
+    def killing(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 3:
+            server.kill()
+            threading.Thread(target=lambda: (time.sleep(2), server.start())).start()
+        return extract(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "extract_galaxy", killing)
+    prepare(CONFIG, remote, "s3://survey/survived.zarr", seed=3)
+    assert len(calls) == len(REDSHIFTS)
+    assert_same_galaxies("s3://survey/survived.zarr", "s3://survey/undisturbed.zarr")
+
+
+def test_a_server_that_stays_dead_is_a_clear_error_and_a_rerun_goes_on(
+    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+    point_at(monkeypatch, server.port)
+    config: PrepareConfig = CONFIG
+    extract, calls = module.extract_galaxy, []
+
+    def killing(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 3:
+            server.kill()
+        return extract(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "extract_galaxy", killing)
+    with pytest.raises(StorageError, match=r"s3://survey/"):
+        prepare(config, remote, "s3://survey/dead.zarr", seed=3)
+    server.start()
+    assert prepare(config, remote, "s3://survey/dead.zarr", seed=3)["accepted"] == len(REDSHIFTS)
+    assert len(calls) == 3 + len(REDSHIFTS) - 2, "the shard that was done is not made again"
