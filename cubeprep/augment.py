@@ -22,6 +22,12 @@ class AugmentConfig(Config):
     rotate: bool = True
     max_shift: int = Field(5, ge=0, description="Largest shift along each axis, spaxels")
     noise: float = Field(0.3, ge=0, description="Standard deviation of the noise added, in units of each sample's own")
+    max_dimming: float = Field(
+        0.0, ge=0, lt=1, description="Largest share of the flux that is taken at the same noise"
+    )
+    max_psf_sigma: float = Field(
+        0.0, ge=0, description="Largest sigma, in spaxels, that the PSF is broadened by"
+    )
 
 
 def view_rng(seed: int, plateifu: str, view: int) -> np.random.Generator:
@@ -47,6 +53,7 @@ def augment(
     """
     flips, turns = int(rng.integers(2)), int(rng.integers(4))
     shift = rng.integers(-config.max_shift, config.max_shift + 1, size=2)
+    dimming, psf_sigma = config.max_dimming * rng.random(), config.max_psf_sigma * rng.random()
 
     def moved(values: np.ndarray, fill: float) -> np.ndarray:
         if config.flip and flips:
@@ -57,12 +64,45 @@ def augment(
 
     flux, ivar = moved(flux, np.nan), moved(ivar, 0)
     mask = moved(mask, WINDOW_MASK_BITS["OUTSIDE"])
+    if psf_sigma > 0:
+        flux, ivar = broadened(flux, ivar, mask == 0, psf_sigma)
+    if dimming > 0:
+        # A fainter galaxy under the same noise: what the noise lost with the flux is added again.
+        flux, ivar = noisier((1 - dimming) * flux, ivar / (1 - dimming) ** 2, 1 / (1 - dimming) ** 2 - 1, rng)
     if config.noise > 0:
-        with np.errstate(divide="ignore"):
-            sigma = np.where(ivar > 0, 1 / np.sqrt(ivar), 0)
-        flux = flux + (config.noise * sigma * rng.standard_normal(flux.shape, dtype=np.float32)).astype(np.float32)
-        ivar = (ivar / (1 + config.noise**2)).astype(np.float32)
-    return np.ascontiguousarray(flux), np.ascontiguousarray(ivar), np.ascontiguousarray(mask)
+        flux, ivar = noisier(flux, ivar, config.noise**2, rng)
+    return (
+        np.ascontiguousarray(flux, dtype=np.float32),
+        np.ascontiguousarray(ivar, dtype=np.float32),
+        np.ascontiguousarray(mask),
+    )
+
+
+def noisier(
+    flux: np.ndarray, ivar: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds Gaussian noise of `share` times each sample's variance; ivar knows of it."""
+    with np.errstate(divide="ignore"):
+        sigma = np.where(ivar > 0, np.sqrt(share / ivar), 0)
+    return flux + sigma * rng.standard_normal(flux.shape, dtype=np.float32), ivar / (1 + share)
+
+
+def broadened(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Convolves [..., y, x] with a Gaussian of `sigma` spaxels, from good samples alone; what is masked stays so.
+
+    The noise of neighbours becomes correlated; ivar is that of each sample alone.
+    """
+    index = np.arange(flux.shape[-1])
+    kernel = np.exp(-0.5 * ((index - index[:, None]) / sigma) ** 2)
+
+    def smooth(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return np.einsum("iy,...yx,jx->...ij", weights, values, weights, optimize=True)
+
+    norm = np.where(good, smooth(good.astype(np.float64), kernel), 1)
+    new_flux = smooth(np.where(good, flux, 0), kernel) / norm
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = smooth(np.where(good, 1 / ivar, 0), kernel**2) / norm**2
+        return np.where(good, new_flux, np.nan), np.where(good, 1 / variance, 0)
 
 
 def shifted(values: np.ndarray, dy: int, dx: int, fill: float) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeprep.augment import AugmentConfig, augment, shifted, view_rng
+from cubeprep.augment import AugmentConfig, augment, broadened, shifted, view_rng
 from cubeprep.masks import WINDOW_MASK_BITS as BITS
 
 QUIET = AugmentConfig(noise=0)
@@ -59,3 +59,43 @@ def test_shift_fills_from_outside() -> None:
     values = np.arange(16).reshape(4, 4)
     assert shifted(values, 1, -2, 99).tolist() == [[99] * 4, [2, 3, 99, 99], [6, 7, 99, 99], [10, 11, 99, 99]]
     assert (shifted(values, 4, 0, BITS["OUTSIDE"]) == BITS["OUTSIDE"]).all()
+
+
+STILL = {"noise": 0, "max_shift": 0, "flip": False, "rotate": False}
+
+
+def test_dimming_takes_flux_and_leaves_the_noise() -> None:
+    rng = np.random.default_rng(0)
+    signal, sigma = 5.0, 0.5
+    flux = (signal + rng.normal(0, sigma, (2, 3, 64, 64))).astype(np.float32)
+    ivar = np.full_like(flux, 1 / sigma**2)
+    mask = np.zeros(flux.shape, dtype=np.uint8)
+    config = AugmentConfig(max_dimming=0.8, **STILL)
+    new_flux, new_ivar, _ = augment(flux, ivar, mask, config, view_rng(0, "g", 3))
+    assert 0.2 * signal <= new_flux.mean() < 0.99 * signal
+    assert new_flux.std() == pytest.approx(sigma, rel=0.02)
+    np.testing.assert_allclose(new_ivar, ivar, rtol=1e-5)
+
+
+def test_psf_broadening_conserves_flux_and_knows_its_noise() -> None:
+    flux = np.zeros((1, 1, 33, 33), dtype=np.float32)
+    flux[..., 16, 16] = 100
+    ivar, good = np.full_like(flux, 4.0), np.ones(flux.shape, dtype=bool)
+    new_flux, _ = broadened(flux, ivar, good, 2.0)
+    assert new_flux.sum() == pytest.approx(100, rel=1e-3)
+    x = np.arange(33) - 16
+    assert (new_flux[0, 0].sum(axis=0) * x**2).sum() / 100 == pytest.approx(4.0, rel=0.01)
+    noise = np.random.default_rng(0).normal(0, 0.5, (400, 1, 33, 33))
+    smooth, ivar = broadened(noise, np.full(noise.shape, 4.0), np.ones(noise.shape, dtype=bool), 1.5)
+    assert (smooth[..., 16, 16].var() * ivar[0, 0, 16, 16]) == pytest.approx(1, abs=0.2)
+
+
+def test_psf_broadening_leaks_nothing_from_masked_samples() -> None:
+    flux, ivar, mask = windows(size=16)
+    config = AugmentConfig(max_psf_sigma=2.0, **STILL)
+    want = augment(flux, ivar, mask, config, view_rng(0, "g", 1))
+    got = augment(np.where(mask > 0, 1e30, flux).astype(np.float32), ivar, mask, config, view_rng(0, "g", 1))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.array_equal(np.isnan(got[0]), mask > 0)
+    assert np.nanstd(got[0]) < np.nanstd(flux)
