@@ -19,7 +19,10 @@ class TrackingConfig(Config):
 
 
 class ModelConfig(Config):
-    """The autoencoder. The paper's: `steps: sample`, `normalise: none`, `mask_input: false`, `latent_dim: 512`."""
+    """The autoencoder.
+
+    The paper's: `steps: sample`, `normalise: none`, `latent_dim: 512`, `mask_input: false`, `shortcut: false`.
+    """
 
     kind: Literal["ae", "vae"] = "ae"
     latent_dim: int = Field(64, ge=1)
@@ -29,6 +32,7 @@ class ModelConfig(Config):
     lstm_channels: int = Field(16, ge=1)  # hidden channels of each of the three ConvLSTM layers
     decoder_channels: int = Field(16, ge=1)  # of each step's own decoder
     mask_input: bool = True  # whether the network sees which samples are good
+    shortcut: bool = True  # coarse means straight to the latent, and gains straight to the lines; off in the paper
 
     def arguments(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Keyword arguments of `ConvLSTMAutoencoder` for windows of (lines, samples, spaxels a side)."""
@@ -43,17 +47,21 @@ class ModelConfig(Config):
 
 
 class TrainConfig(Config):
-    """One training run. The paper's: `epochs: 30`, `optimizer: adagrad`, `lr: 0.01`, `schedule: constant`."""
+    """One training run.
+
+    The paper's: `epochs: 30`, `batch_size: 16`, `optimizer: adagrad`, `lr: 0.01`, `schedule: constant`,
+    `grad_clip: null`.
+    """
 
     epochs: int = Field(20, ge=1)
-    batch_size: int = Field(16, ge=1)  # over all workers
+    batch_size: int = Field(8, ge=1)  # over all workers
     optimizer: Literal["adamw", "adagrad"] = "adamw"
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float | None = Field(1.0, gt=0)  # norm of the gradient; null for no clipping
     loss: Literal["mae", "mse"] = "mae"
-    kl_weight: float = Field(1e-3, ge=0)  # of a VAE, per nat, against the mean error per sample
+    kl_weight: float = Field(1e-4, ge=0)  # of a VAE, per nat, against the mean error per sample
     bf16: bool = False
     num_workers: int = Field(1, ge=0)  # of Ray Train; 0 trains in this process, without Ray
     threads: int | None = Field(None, ge=1)  # of each worker; default: this machine's cores over its workers
@@ -104,7 +112,7 @@ class TuneConfig(Config):
     epochs: int = Field(4, ge=1)  # of a trial that is not stopped
     grace_epochs: int = Field(1, ge=1)  # before a trial may be stopped
     space: Space = Field(
-        {"train.lr": {"loguniform": [1e-3, 1e-2]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
+        {"train.lr": {"loguniform": [3e-4, 3e-3]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
     )
 
     @field_validator("space")
@@ -149,9 +157,9 @@ class ScoreConfig(Config):
     model: str | None = Field(
         None, description="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; default: the champion"
     )
-    # chi2 alone knows the noise. Without that, the paper's MAE sorts galaxies by brightness and the relative score by
-    # faintness; the catalog holds all three, and the job reports how each follows flux and S/N.
-    rank_by: Literal["chi2", "relative", "mae"] = Field("chi2", description="The score that ranks")
+    # While the model is not perfect, the paper's MAE and chi2 sort galaxies by brightness, the relative error by
+    # faintness. `unexplained` depends on either least: it subtracts the noise and divides by the signal.
+    rank_by: Literal["unexplained", "chi2", "relative", "mae"] = Field("unexplained", description="Score that ranks")
     batch_size: int = Field(16, ge=1, description="Galaxies a batch; no influence on results")
     device: str = Field("cpu", description="Such as cpu or cuda")
     num_neighbours: int = Field(5, ge=1, description="Nearest neighbours kept of each galaxy")

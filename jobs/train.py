@@ -1,0 +1,117 @@
+"""Trains a ConvLSTM autoencoder on a window store.
+
+Runs `train.num_workers` workers of Ray Train, on a Ray of its own or on the cluster of RAY_ADDRESS; with 0 it trains in
+this process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a directory or s3://, by default in the
+workspace): the same configuration, run again, goes on where it stopped. The best epoch is tracked in MLflow and
+registered as `tracking.model_name` with the alias `candidate`; it becomes `champion` if there is none, or if its
+validation loss on the same store is lower.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cubeprep.config import to_yaml
+from jobs.cli import EXIT_OK, command
+from jobs.config import ProjectConfig
+from jobs.progress import console, progress_bar
+
+if TYPE_CHECKING:
+    from modeling.config import TrainingJob
+    from modeling.context import Metrics
+    from modeling.ray_train import Trained
+    from modeling.tracking import RegisteredVersion, TrackedRun
+
+
+def run(config: ProjectConfig) -> int:
+    """Trains, tracks and registers; returns the exit code."""
+    from cubeprep.store import WindowStore
+    from modeling.ray_train import train
+    from modeling.tracking import start_run
+
+    job = training_job(config)
+    identity = WindowStore.open(job.store).identity
+    name = f"train-{job.identity(identity)[:12]}"
+    tags = {"job": "train", "model_kind": config.model.kind}
+    with start_run(config.tracking_uri, config.tracking.experiment, name, tags) as tracked:
+        log_inputs(tracked, config, identity)
+        logged: set[int] = set()
+        with progress_bar("Training", unit="steps") as bar:
+
+            def listen(event: str, metrics: "Metrics") -> None:
+                if event == "epoch":
+                    log_epochs(tracked, [metrics], logged)
+                    return
+                steps = int(metrics["num_steps"])
+                done = int(metrics["epoch"]) * steps + int(metrics["step"]) + 1
+                bar(done, steps * job.train.epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
+
+            target = config.workspace / "models" / name
+            trained = train(job, name=name, storage=storage(config), target=target, listener=listen)
+        log_epochs(tracked, trained.history, logged)
+        version = register(tracked, config, job, trained, identity)
+    report(config, trained, version)
+    return EXIT_OK
+
+
+def training_job(config: ProjectConfig) -> "TrainingJob":
+    """The part of a project that a worker needs; a local store by its absolute path, since workers run elsewhere."""
+    from modeling.config import TrainingJob
+
+    path = config.store_path
+    store = path if "://" in path else str(Path(path).absolute())
+    return TrainingJob(store=store, seed=config.seed, model=config.model, train=config.train)
+
+
+def storage(config: ProjectConfig) -> str:
+    """Where checkpoints go."""
+    return config.train.storage or str(config.workspace / "training")
+
+
+def log_inputs(tracked: "TrackedRun", config: ProjectConfig, identity: str) -> None:
+    """Notes configuration and store with a run."""
+    sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
+    tracked.log_config(to_yaml(config), config.model_dump(mode="json", include=sections))
+    tracked.log_store(config.store_path, identity)
+
+
+def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int]) -> None:
+    """Notes the metrics of epochs, once each."""
+    for metrics in epochs:
+        epoch = int(metrics["epoch"])
+        if epoch not in logged:
+            tracked.log_metrics({key: value for key, value in metrics.items() if key != "epoch"}, epoch)
+            logged.add(epoch)
+
+
+def register(
+    tracked: "TrackedRun", config: ProjectConfig, job: "TrainingJob", trained: "Trained", identity: str
+) -> "RegisteredVersion":
+    """Registers the best model of a training."""
+    from cubeprep.config import digest
+    from modeling.tracking import register_model
+
+    loss, measure = trained.selection_loss(job)
+    return register_model(
+        tracked,
+        trained.directory,
+        model_name=config.tracking.model_name,
+        store_identity=identity,
+        loss=loss,
+        comparable=measure,
+        tags={"model_kind": job.model.kind, "steps": job.model.steps, "config_sha256": digest(job.model, job.train)},
+    )
+
+
+def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersion") -> None:
+    """Says what was made and where."""
+    first, best = trained.history[0], trained.best
+    which = "validation_loss" if "validation_loss" in best else "train_loss"
+    console.print(
+        f"{len(trained.history)} epochs: {which.replace('_', ' ')} {first[which]:.4f} -> {best[which]:.4f} "
+        f"(best in epoch {best['epoch'] + 1:.0f}); model in {trained.directory}"
+    )
+    console.print(f"Registered {version.name} version {version.version} as {', '.join(version.aliases)}")
+
+
+if __name__ == "__main__":
+    command("train")()

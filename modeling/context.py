@@ -1,0 +1,98 @@
+"""What a training loop needs to know of where it runs: its rank and device, and whom to report to.
+
+The loop in `fit.py` takes any `Context`. `LocalContext` is one process; `ray_train.RayContext` is one of many.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+Metrics = dict[str, float]
+# Hears of a training as it goes: ("step", {epoch, step, num_steps, loss}) and ("epoch", the epoch's metrics).
+Listener = Callable[[str, Metrics], None]
+
+
+class Context(Protocol):
+    """One process of a training."""
+
+    @property
+    def rank(self) -> int:
+        """This process among all, from 0; rank 0 writes checkpoints."""
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share each global batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model goes."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as it is to be called in training, such as in `DistributedDataParallel`."""
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums over all processes."""
+
+    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+        """Takes an epoch's metrics, and on rank 0 a checkpoint directory, which is copied before this returns."""
+
+    def resume(self) -> Any:
+        """A context manager that gives the directory of the last checkpoint, or None at the start of a run."""
+
+
+class LocalContext:
+    """One process. With a `directory` it keeps the last checkpoint there, as `last/`, and all metrics."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, directory: Path | None = None, device: str = "cpu") -> None:
+        self.directory = directory
+        self.device = torch.device(device)
+        self.history: list[Metrics] = []
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model itself."""
+        return model
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The values themselves."""
+        return values
+
+    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+        """Keeps the metrics and the checkpoint; a crash in between leaves the checkpoint before."""
+        self.history.append(metrics)
+        if self.directory is None or checkpoint is None:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        last, new, old = (self.directory / name for name in ("last", "last.new", "last.old"))
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.copytree(checkpoint, new)
+        if last.exists():
+            last.rename(old)
+        new.rename(last)
+        shutil.rmtree(old, ignore_errors=True)
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """The last checkpoint, if there is one; `last.old` where a crash fell between the two renames."""
+        names = ("last", "last.old") if self.directory else ()
+        found = [self.directory / name for name in names if self.directory and (self.directory / name).is_dir()]
+        yield found[0] if found else None
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A directory to write a checkpoint into before it is reported."""
+    with tempfile.TemporaryDirectory(prefix="cubescout-checkpoint-") as name:
+        yield Path(name)

@@ -1,0 +1,184 @@
+"""Batches from a window store: whole shards in a seeded random order, through a shuffle buffer, disjoint over ranks.
+
+The order of rows is a pure function of (seed, epoch, rank, world size), made before anything is read: see `row_order`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cubeprep.store import WindowStore
+from modeling.inference import good_samples
+
+Batch = dict[str, Tensor]
+RowRef = tuple[int, int]  # shard, and position among its valid rows
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a split that one of several ranks reads."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def bounds(self, num_rows: int) -> tuple[int, int]:
+        """The rows of this rank in the common order, from start to stop; sizes differ by one at most."""
+        return self.rank * num_rows // self.world_size, (self.rank + 1) * num_rows // self.world_size
+
+
+def row_order(
+    rows_per_shard: Sequence[int], *, seed: int, epoch: int, share: Share, buffer_rows: int, shuffle: bool = True
+) -> list[RowRef]:
+    """The rows that one rank visits in one epoch.
+
+    All ranks agree on an order of shards and take runs of it, so that only shards at the seams are read twice. Within
+    its run a rank draws rows from a buffer that is filled shard by shard. Ranks visit rows of their own, but for one:
+    where the rows do not divide evenly, the shorter ranks visit their first row again, for all must do as many steps.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    num_shards = len(rows_per_shard)
+    shards = rng.permutation(num_shards) if shuffle else np.arange(num_shards)
+    stream = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
+    start, stop = share.bounds(len(stream))
+    mine = stream[start:stop]
+    if not shuffle:
+        return mine
+    order = _draw(mine, np.random.default_rng([seed, epoch, share.rank]), buffer_rows)
+    longest = -(-len(stream) // share.world_size)
+    source = order or stream[:1]
+    return order + source[: longest - len(order)]
+
+
+def _draw(stream: list[RowRef], rng: np.random.Generator, buffer_rows: int) -> list[RowRef]:
+    """Shuffles a stream through a buffer."""
+    order, buffer = [], []
+    for row in stream:
+        buffer.append(row)
+        if len(buffer) > buffer_rows:
+            order.append(buffer.pop(int(rng.integers(len(buffer)))))
+    while buffer:
+        order.append(buffer.pop(int(rng.integers(len(buffer)))))
+    return order
+
+
+class Loader:
+    """Batches of one split for one rank.
+
+    Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
+    bool. Shards are kept in memory over epochs as far as `cache_mib` goes; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        store: WindowStore,
+        split: str,
+        *,
+        batch_size: int,
+        share: Share | None = None,
+        seed: int = 0,
+        buffer_rows: int = 256,
+        cache_mib: int = 1024,
+    ) -> None:
+        """Looks up how many rows each shard holds; reads no windows yet.
+
+        Args:
+            store: a finished store.
+            split: one of its splits.
+            batch_size: rows of one batch over all ranks.
+            share: this rank's part; all of it by default.
+            seed: of the order.
+            buffer_rows: rows that the shuffle buffer holds.
+            cache_mib: memory for shards that are kept.
+
+        Raises:
+            ValueError: the split has no rows, or the batch cannot be shared evenly by the ranks.
+        """
+        self.share = share or Share()
+        if batch_size % self.share.world_size:
+            raise ValueError(
+                f"train.batch_size is {batch_size}, which {self.share.world_size} workers cannot share evenly"
+            )
+        self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows
+        self.batch_size = batch_size // self.share.world_size
+        self.rows_per_shard = rows_per_shard(store, split)
+        if not sum(self.rows_per_shard):
+            raise ValueError(f"{store.path}: split {split!r} holds no galaxies")
+        self._cache: dict[int, Batch] = {}
+        self._cache_left = cache_mib * 2**20
+
+    def num_batches(self, *, shuffle: bool = True) -> int:
+        """Batches of an epoch: with `shuffle`, the same on all ranks."""
+        total = sum(self.rows_per_shard)
+        start, stop = self.share.bounds(total)
+        rows = -(-total // self.share.world_size) if shuffle else stop - start
+        return -(-rows // self.batch_size)
+
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one training epoch; the last may be smaller, by as much on all ranks."""
+        return self._batches(self._order(epoch, shuffle=True))
+
+    def evaluation(self) -> Iterator[Batch]:
+        """Each row once, in the order of the store."""
+        return self._batches(self._order(0, shuffle=False))
+
+    def _order(self, epoch: int, *, shuffle: bool) -> list[RowRef]:
+        return row_order(
+            self.rows_per_shard,
+            seed=self.seed,
+            epoch=epoch,
+            share=self.share,
+            buffer_rows=self.buffer_rows,
+            shuffle=shuffle,
+        )
+
+    def _batches(self, order: list[RowRef]) -> Iterator[Batch]:
+        rows = _Rows(self, order)
+        for start in range(0, len(order), self.batch_size):
+            items = [rows.take(ref) for ref in order[start : start + self.batch_size]]
+            yield {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def read_shard(self, shard: int) -> Batch:
+        """All valid rows of a shard as tensors, from memory if they are kept there."""
+        if shard in self._cache:
+            return self._cache[shard]
+        windows = self.store.read_shard(self.split, shard)
+        good = good_samples(windows.flux, windows.ivar, windows.mask)
+        arrays = {"flux": np.where(good, windows.flux, 0), "ivar": np.where(good, windows.ivar, 0), "good": good}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        if num_bytes <= self._cache_left:
+            self._cache_left -= num_bytes
+            self._cache[shard] = tensors
+        return tensors
+
+
+class _Rows:
+    """Reads shards as an order of rows asks for them, and lets each go with its last row."""
+
+    def __init__(self, loader: Loader, order: list[RowRef]) -> None:
+        self._loader = loader
+        self._open: dict[int, Batch] = {}
+        self._left: dict[int, int] = {}
+        for shard, _ in order:
+            self._left[shard] = self._left.get(shard, 0) + 1
+
+    def take(self, ref: RowRef) -> Batch:
+        shard, row = ref
+        if shard not in self._open:
+            self._open[shard] = self._loader.read_shard(shard)
+        tensors = self._open[shard]
+        self._left[shard] -= 1
+        if not self._left[shard]:
+            del self._open[shard]
+        return {name: tensor[row] for name, tensor in tensors.items()}
+
+
+def rows_per_shard(store: WindowStore, split: str) -> list[int]:
+    """How many valid rows each shard of a split holds."""
+    attrs = store.attrs["splits"][split]
+    step = attrs["num_views"] * attrs["galaxies_per_shard"]
+    valid = store.coordinate(split, "valid")
+    return [int(valid[start : start + step].sum()) for start in range(0, len(valid), step)]

@@ -1,0 +1,98 @@
+"""Latents and reconstructions of galaxies, for scores, pages and the registered model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from modeling.autoencoder import ConvLSTMAutoencoder
+from modeling.losses import masked_mae
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a model makes of N galaxies; L lines, S samples, Y and X spaxels, D latent.
+
+    Attributes:
+        latent: [N, D] float32.
+        reconstruction: [N, L, S, Y, X] float32 in the unit of the flux; never NaN, also where the input is masked.
+        normalised: the same shape, the input as the model sees it: normalised, 0 where masked.
+        normalised_reconstruction: the same shape, the reconstruction in those units.
+        scale: [N] float32, the flux that is 1 in normalised units.
+        mae: [N] float32, mean absolute error over the good samples, in normalised units.
+    """
+
+    latent: np.ndarray
+    reconstruction: np.ndarray
+    normalised: np.ndarray
+    normalised_reconstruction: np.ndarray
+    scale: np.ndarray
+    mae: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+
+def infer(
+    model: ConvLSTMAutoencoder,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> Inference:
+    """Runs a model over windows.
+
+    Args:
+        model: as `checkpoint.load_model` gives it; it is put into evaluation mode.
+        flux: [N, L, S, Y, X]; NaN, or anything, where masked.
+        ivar: the same shape; 0 means that the sample cannot be used, as in the store.
+        mask: the same shape; 0 is good.
+        batch_size: galaxies at a time; results do not depend on it beyond rounding.
+        device: such as `cpu` or `cuda`.
+
+    Raises:
+        ValueError: the windows are not of the shape that the model was made for.
+    """
+    _check_shapes(model, flux, ivar, mask)
+    model = model.to(device).eval()
+    parts = [
+        _infer_batch(model, *(array[start : start + batch_size] for array in (flux, ivar, mask)), device=device)
+        for start in range(0, len(flux), batch_size)
+    ]
+    if not parts:
+        empty = np.zeros((0, *flux.shape[1:]), np.float32)
+        none = np.zeros(0, np.float32)
+        return Inference(np.zeros((0, model.arguments["latent_dim"]), np.float32), empty, empty, empty, none, none)
+    return Inference(*(np.concatenate([part[i] for part in parts]) for i in range(len(parts[0]))))
+
+
+def good_samples(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which samples may be used: unmasked, with a finite flux and a weight above 0."""
+    return (mask == 0) & np.isfinite(flux) & (ivar > 0)
+
+
+@torch.inference_mode()
+def _infer_batch(
+    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+) -> list[np.ndarray]:
+    good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
+    flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
+    normalised_BLSYX, scale_B = model.normalise(flux_BLSYX, good_BLSYX)
+    output = model.autoencode(normalised_BLSYX, good_BLSYX)
+    mae_B = masked_mae(output.reconstruction, normalised_BLSYX, good_BLSYX)
+    reconstruction_BLSYX = model.denormalise(output.reconstruction, scale_B)
+    tensors = (output.latent, reconstruction_BLSYX, normalised_BLSYX, output.reconstruction, scale_B, mae_B)
+    return [np.ascontiguousarray(tensor.float().cpu().numpy()) for tensor in tensors]
+
+
+def _check_shapes(model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> None:
+    expected = (model.num_lines, model.num_samples, model.size, model.size)
+    if flux.ndim != 5 or flux.shape[1:] != expected:
+        raise ValueError(
+            f"the windows are {flux.shape}, but the model takes [galaxies, lines, samples, y, x] of "
+            f"{' x '.join(str(length) for length in expected)}"
+        )
+    if not flux.shape == ivar.shape == mask.shape:
+        raise ValueError(f"flux, ivar and mask differ in shape: {flux.shape}, {ivar.shape}, {mask.shape}")

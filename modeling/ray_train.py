@@ -1,0 +1,323 @@
+"""Training on one worker or many with Ray Train (V2), and in this process without Ray: the same loop for all.
+
+Workers get the job as JSON, open the store by its path, and share each global batch: the number of workers changes
+neither the batch nor, up to rounding, the gradient. The same name and storage resume a run that was interrupted.
+"""
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+
+from cubeprep.store import WindowStore
+from modeling.autoencoder import make_model
+from modeling.config import TrainingJob
+from modeling.context import Context, Listener, LocalContext, Metrics
+from modeling.data import Loader, Share
+from modeling.fit import Batches, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        directory: the best model, for `checkpoint.load_model`.
+        best: metrics of the epoch that it is from, with `best_loss`.
+        history: metrics of every epoch, also of those before an interruption.
+    """
+
+    directory: Path
+    best: Metrics
+    history: list[Metrics]
+
+    def selection_loss(self, job: TrainingJob) -> tuple[float, str]:
+        """The reconstruction loss of the best epoch and the name of its measure; only like measures compare."""
+        split = "validation" if "validation_loss" in self.best else "train"
+        loss = self.best.get(f"{split}_reconstruction", self.best[f"{split}_loss"])
+        return loss, f"{split} {job.train.loss} of {job.model.normalise} flux"
+
+
+def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
+    """Trains a model, or goes on with a run of the same name in the same storage.
+
+    Args:
+        job: what to train, on which store, with how many workers.
+        name: of the run, unique in the storage.
+        storage: where checkpoints go, a directory or an `s3://` URL that workers reach.
+        target: where the best model is put on this machine; anything there is replaced.
+        listener: called in this process with steps and epochs as they happen.
+
+    Raises:
+        ValueError: the store, the job or both do not do; or the training diverged.
+        RuntimeError: workers failed for another reason.
+    """
+    check_job(job)
+    if job.train.num_workers == 0:
+        if "://" in storage:
+            raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
+        run_job(job, LocalContext(Path(storage) / name, choose_device(job)), listener)
+        return take_best(Path(storage) / name / "last", target)
+    return _train_with_ray(job, name=name, storage=storage, target=target, listener=listener)
+
+
+def check_job(job: TrainingJob) -> None:
+    """Fails early, and with a plain message, where a worker would fail late.
+
+    Raises:
+        ValueError: the store cannot be used, or the batch not be shared by the workers.
+    """
+    store = WindowStore.open(job.store)
+    make_model(job.model.arguments(store.shape), job.seed)
+    for rank in range(max(1, job.train.num_workers)):
+        share = Share(rank, max(1, job.train.num_workers))
+        Loader(store, "train", batch_size=job.train.batch_size, share=share)
+
+
+def run_job(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
+    """One rank's part of a training: builds model and loaders, then runs the loop."""
+    if context.device.type == "cpu":
+        torch.set_num_threads(threads_per_worker(job))
+    store = WindowStore.open(job.store)
+    model = make_model(job.model.arguments(store.shape), job.seed)
+    share = Share(context.rank, context.world_size)
+    options: dict[str, Any] = {"batch_size": job.train.batch_size, "share": share, "seed": job.seed}
+    training = Loader(
+        store, "train", buffer_rows=job.train.shuffle_rows, cache_mib=job.train.cache_mib * 3 // 4, **options
+    )
+    validation = None
+    if "validation" in store.splits and store.num_rows("validation"):
+        validation = Loader(store, "validation", cache_mib=job.train.cache_mib // 4, **options).evaluation
+    return fit(
+        model,
+        Batches(training.training, training.num_batches(), validation),
+        job.train,
+        context,
+        seed=job.seed,
+        metadata={
+            "line_names": store.line_names,
+            "store_identity": store.identity,
+            "job": job.model_dump(mode="json", exclude={"store"}),
+        },
+        listener=listener,
+    )
+
+
+def threads_per_worker(job: TrainingJob) -> int:
+    """As the job says, or this machine's cores divided by its workers."""
+    return job.train.threads or max(1, (os.cpu_count() or 1) // max(1, job.train.num_workers))
+
+
+def choose_device(job: TrainingJob) -> str:
+    """`cuda` where the job asks for it, or leaves it open and there is one.
+
+    Raises:
+        ValueError: it asks for a GPU that PyTorch does not see.
+    """
+    available = torch.cuda.is_available()
+    if job.train.use_gpu is True and not available:
+        raise ValueError("train.use_gpu is true, but PyTorch sees no GPU here; `auto` takes one where it is")
+    return "cuda" if job.train.use_gpu and available else "cpu"
+
+
+class RayContext:
+    """One worker of a Ray Train run."""
+
+    def __init__(self) -> None:
+        import ray.train
+        import ray.train.torch
+
+        train_context = ray.train.get_context()
+        self.rank = int(train_context.get_world_rank())
+        self.world_size = int(train_context.get_world_size())
+        self.device = ray.train.torch.get_device()
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """DDP, where there is more than one worker."""
+        if self.world_size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums over all workers."""
+        if self.world_size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return [float(value) for value in total]
+
+    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+        """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage."""
+        import ray.train
+
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None)
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """The last checkpoint of this run, brought to this machine."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as directory:
+            yield Path(directory)
+
+
+def train_worker(payload: dict[str, Any]) -> None:
+    """What each Ray worker runs; `payload` holds the job as JSON and the driver's queue."""
+    job = TrainingJob.model_validate(payload["job"])
+    context = RayContext()
+    queue = payload["queue"]
+
+    def tell(event: str, metrics: Metrics) -> None:
+        queue.put_nowait_batch([(event, metrics)])
+
+    run_job(job, context, tell if queue is not None and context.rank == 0 else None)
+
+
+def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None) -> Trained:
+    with ray_session():
+        import ray.train
+        from ray.train.torch import TorchTrainer
+        from ray.util.queue import Queue
+
+        queue = Queue(actor_options={"num_cpus": 0}) if listener else None
+        use_gpu = bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"job": job.model_dump(mode="json"), "queue": queue},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=job.train.num_workers,
+                use_gpu=use_gpu,
+                resources_per_worker=None if use_gpu else {"CPU": threads_per_worker(job)},
+            ),
+            run_config=ray.train.RunConfig(
+                name=name,
+                storage_path=storage_path(storage),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=2),
+            ),
+        )
+        with _listening(queue, listener):
+            try:
+                result = trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise _plain_error(error) from error
+        with result.checkpoint.as_directory() as directory:
+            return take_best(Path(directory), target)
+
+
+def _plain_error(error: Exception) -> Exception:
+    """A worker's own ValueError with its message, or one error that says which workers failed and why."""
+    failures = getattr(error, "worker_failures", {}) or {}
+    causes = [getattr(failure, "cause", None) or failure for failure in failures.values()] or [error]
+    first = causes[0]
+    text = str(first).strip().splitlines()
+    message = text[-1] if text else type(first).__name__
+    return ValueError(message) if isinstance(first, ValueError) else RuntimeError(f"training failed: {message}")
+
+
+@contextmanager
+def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
+    """Passes on what workers put into the queue, from a thread, while the driver waits."""
+    if queue is None or listener is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def drain() -> None:
+        while size := queue.qsize():
+            for event, metrics in queue.get_nowait_batch(size):
+                listener(event, metrics)
+
+    def follow() -> None:
+        while not stop.wait(0.3):
+            drain()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        drain()
+
+
+@contextmanager
+def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None) -> Iterator[None]:
+    """Ray for the time of the block: one that is there already, the cluster of RAY_ADDRESS, or a new local one.
+
+    A local one listens on this machine's loopback and is stopped at the end.
+    """
+    for key, value in {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    }.items():
+        os.environ.setdefault(key, value)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Else Ray turns token authentication on by itself where some other tool has left a token.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        ray.init(address=address, **options)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=include_dashboard,
+            num_cpus=num_cpus,
+            _node_ip_address="127.0.0.1",
+            **options,
+        )
+    for logger in ("ray", "ray.train", "ray.tune"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def storage_path(storage: str) -> str:
+    """Where Ray keeps checkpoints: a directory made absolute, since workers run elsewhere, or a URL.
+
+    pyarrow, through which Ray writes, takes an S3 endpoint in the URL and not from AWS_ENDPOINT_URL.
+    """
+    if "://" not in storage:
+        return str(Path(storage).absolute())
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    if not storage.startswith("s3://") or "?" in storage or not endpoint.netloc:
+        return storage
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return f"{storage}?endpoint_override={endpoint.netloc}&scheme={endpoint.scheme}&region={region}"
+
+
+def take_best(checkpoint: Path, target: Path) -> Trained:
+    """Copies the best model of a training checkpoint to `target`."""
+    state = json.loads((checkpoint / "training.json").read_text())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(checkpoint / "best", target)
+    return Trained(target, state["best"], state["history"])

@@ -1,0 +1,448 @@
+"""MLflow: runs, registered models and registered catalogs. The one module (with `pyfunc.py`) that knows it.
+
+Everything goes through clients that are made for a given URI, and no global tracking state is left changed, so that
+a driver can log several runs side by side.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.store import code_version
+
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+# MLflow keeps the alias `latest` for itself: `models:/NAME/latest` is the newest version of anything.
+CURRENT = "current"
+CATALOG_ARTIFACT = "catalog"
+
+
+class TrackingError(ValueError):
+    """A model, version or tracking database that is not there."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A registered model or catalog.
+
+    Attributes:
+        name: in the registry.
+        version: counted from 1 by MLflow, as text.
+        aliases: that were set on it.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model on this machine.
+
+    Attributes:
+        directory: a checkpoint for `checkpoint.load_model`.
+        version: in the registry; None for a plain directory.
+        tags: of that version, such as `store_identity`.
+    """
+
+    directory: Path
+    version: str | None
+    tags: dict[str, str]
+
+
+class TrackedRun:
+    """One MLflow run."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+
+    def log_config(self, resolved_yaml: str, values: Mapping[str, Any]) -> None:
+        """Keeps the resolved configuration as `config.yaml`, and its values as parameters with dotted names."""
+        from mlflow.entities import Param
+
+        self.client.log_text(self.run_id, _without_credentials(resolved_yaml), "config.yaml")
+        params = [Param(key, _without_credentials(str(value))[:500]) for key, value in flatten(values).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Keeps the metrics of one epoch."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items() if np.isfinite(value)]
+        self.client.log_batch(self.run_id, metrics=entries)
+
+    def log_store(self, path: str, identity: str) -> None:
+        """Notes which window store was used, as tags."""
+        self.set_tags({"store": path, "store_identity": identity})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Sets tags; credentials in URLs are left out."""
+        for key, value in tags.items():
+            self.client.set_tag(self.run_id, key, _without_credentials(str(value))[:5000])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copies a file to the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+
+@contextmanager
+def start_run(
+    uri: str, experiment: str, name: str, tags: Mapping[str, Any] | None = None, *, parent: TrackedRun | None = None
+) -> Iterator[TrackedRun]:
+    """Opens a run; it ends as finished, or as failed where an exception passes through.
+
+    Args:
+        uri: MLflow's backend, such as `sqlite:////path/mlflow.db` or a server's address.
+        experiment: made if it does not exist.
+        name: of the run.
+        tags: beside the code version, which is always there.
+        parent: the run that this one is a child of.
+    """
+    client = make_client(uri)
+    all_tags = {"code_version": code_version(), **(tags or {})}
+    if parent is not None:
+        all_tags["mlflow.parentRunId"] = parent.run_id
+    run = client.create_run(_experiment_id(client, uri, experiment), run_name=name)
+    tracked = TrackedRun(client, run.info.run_id)
+    tracked.set_tags(all_tags)
+    try:
+        yield tracked
+    except BaseException as error:
+        client.set_terminated(tracked.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    client.set_terminated(tracked.run_id, "FINISHED")
+
+
+def make_client(uri: str) -> Any:
+    """A client for a backend; a SQLite database is made, or brought up to date, first.
+
+    Raises:
+        TrackingError: this is no URI, or its SQLite file is no database of MLflow's.
+    """
+    mlflow = quiet_mlflow()
+    if "://" not in uri and not uri.startswith("databricks"):
+        raise TrackingError(f"tracking.uri is {uri!r}, expected a URI such as sqlite:///mlflow.db or http://host:5000")
+    path = sqlite_path(uri)
+    if path is not None:
+        _prepare_sqlite(uri, path)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def register_model(
+    run: TrackedRun,
+    checkpoint: Path,
+    *,
+    model_name: str,
+    store_identity: str,
+    loss: float,
+    comparable: str,
+    tags: Mapping[str, Any] | None = None,
+) -> RegisteredVersion:
+    """Logs a checkpoint as a pyfunc model and registers it as `candidate`.
+
+    It also becomes `champion` if there is none, or if its loss is lower than the champion's on the same store with the
+    same measure. Weights that were registered before for the same store keep their version.
+
+    Args:
+        run: the run that made the model.
+        checkpoint: a model directory.
+        model_name: in the registry.
+        store_identity: of the store that the loss was measured on.
+        loss: on the validation split, lower is better.
+        comparable: names the measure, such as `mae/asinh`: losses of other measures are not compared.
+        tags: more tags of the version.
+
+    Raises:
+        CheckpointError: the directory holds no model.
+    """
+    all_tags = {
+        "store_identity": store_identity,
+        "validation_loss": repr(float(loss)),
+        "loss_measure": comparable,
+        "code_version": code_version(),
+        "weights_sha256": _weights_digest(checkpoint),
+        **(tags or {}),
+    }
+    client = run.client
+    _ensure_registered(client, model_name)
+    version = _same_weights(client, model_name, all_tags)
+    if version is None:
+        plain_tags = {key: _without_credentials(str(value)) for key, value in all_tags.items()}
+        source = _log_pyfunc(run, checkpoint)
+        version = client.create_model_version(model_name, source, run.run_id, tags=plain_tags).version
+    aliases = [CANDIDATE]
+    if _beats_champion(client, model_name, all_tags):
+        aliases.append(CHAMPION)
+    for alias in aliases:
+        client.set_registered_model_alias(model_name, alias, version)
+    return RegisteredVersion(model_name, str(version), tuple(aliases))
+
+
+def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
+    """Finds a model: `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, or a directory.
+
+    Raises:
+        TrackingError: there is no such model.
+    """
+    if not name_or_path.startswith("models:/"):
+        directory = Path(name_or_path)
+        if not (directory / "model.json").is_file():
+            raise TrackingError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS")
+        return ResolvedModel(directory, None, {})
+    client = make_client(uri)
+    version = find_version(client, name_or_path)
+    directory = _download(client, version)
+    found = sorted(directory.glob("artifacts/*/model.json"))
+    if len(found) != 1:
+        raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
+    return ResolvedModel(found[0].parent, str(version.version), dict(version.tags))
+
+
+def find_version(client: Any, reference: str) -> Any:
+    """The registry's entry of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", reference)
+    if match is None:
+        raise TrackingError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = match.groups()
+    try:
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise TrackingError(f"{reference}: not in the registry. `cubescout train` registers a model.") from error
+
+
+def register_catalog(
+    uri: str,
+    experiment: str,
+    catalog: Path,
+    *,
+    catalog_name: str,
+    extra_artifacts: Sequence[Path] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> RegisteredVersion:
+    """Logs a catalog in a run of its own and registers it, with the alias `current`.
+
+    Args:
+        uri: MLflow's backend.
+        experiment: of the run.
+        catalog: the Parquet file.
+        catalog_name: in the registry.
+        extra_artifacts: files to keep beside it.
+        provenance: tags such as store identity and model version.
+
+    Raises:
+        TrackingError: one of the files does not exist.
+    """
+    missing = [str(path) for path in (catalog, *extra_artifacts) if not path.is_file()]
+    if missing:
+        raise TrackingError(f"cannot register {', '.join(missing)}: no such file")
+    with start_run(uri, experiment, "catalog", provenance) as run:
+        for path in (catalog, *extra_artifacts):
+            run.log_file(path, CATALOG_ARTIFACT)
+        client = run.client
+        _ensure_registered(client, catalog_name)
+        tags = {"code_version": code_version(), **(provenance or {})}
+        source = f"{client.get_run(run.run_id).info.artifact_uri}/{CATALOG_ARTIFACT}"
+        version = client.create_model_version(
+            catalog_name, source, run.run_id, tags={key: _without_credentials(str(v)) for key, v in tags.items()}
+        ).version
+        client.set_registered_model_alias(catalog_name, CURRENT, version)
+    return RegisteredVersion(catalog_name, str(version), (CURRENT,))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite URI; None for any other backend."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _without_credentials(text: str) -> str:
+    """Text in which URLs have lost their `user:password@`."""
+    return re.sub(r"([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", r"\1", text, flags=re.IGNORECASE)
+
+
+def quiet_mlflow() -> Any:
+    """MLflow without telemetry, progress bars and chatter; it reads some of these settings as it is imported."""
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    # After the import, which sets levels of its own.
+    for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return mlflow
+
+
+def _prepare_sqlite(uri: str, path: Path) -> None:
+    """Makes the database or brings its tables up to date, one process at a time: several at once would fail."""
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        engine = utils.create_sqlalchemy_engine_with_retry(uri)
+        try:
+            if not utils._all_tables_exist(engine):
+                utils._initialize_tables(engine)
+            elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+                utils._upgrade_db(engine)
+        except sqlalchemy.exc.DatabaseError as error:
+            raise TrackingError(f"{path}: not an MLflow database ({error.__class__.__name__})") from error
+        finally:
+            engine.dispose()
+
+
+def _experiment_id(client: Any, uri: str, name: str) -> str:
+    """The experiment's id; with SQLite its artifacts lie beside the database, not where the job happens to run."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    location = (path.absolute().parent / "mlartifacts" / name).as_uri() if path else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        # Another process was faster.
+        return str(client.get_experiment_by_name(name).experiment_id)
+
+
+def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
+    """Saves the pyfunc with the checkpoint inside it to the run's artifacts; returns its URI."""
+    import mlflow.pyfunc
+
+    from modeling import inference
+    from modeling.checkpoint import load_model
+
+    model, _ = load_model(checkpoint)
+    with tempfile.TemporaryDirectory(prefix="cubescout-pyfunc-") as scratch:
+        source, target = Path(scratch) / "checkpoint", Path(scratch) / "model"
+        source.mkdir()
+        for name in ("model.json", "model.safetensors"):
+            shutil.copy2(checkpoint / name, source / name)
+        with warnings.catch_warnings():
+            # It would rather infer a signature from an example than be given one; an example of windows takes 3 MB.
+            warnings.simplefilter("ignore", UserWarning)
+            mlflow.pyfunc.save_model(
+                target,
+                python_model=str(Path(inference.__file__).with_name("pyfunc.py")),
+                artifacts={"checkpoint": str(source)},
+                signature=_signature(model.arguments),
+                pip_requirements=[_requirement()],
+            )
+        run.client.log_artifacts(run.run_id, str(target), "model")
+    return f"{run.client.get_run(run.run_id).info.artifact_uri}/model"
+
+
+def _requirement() -> str:
+    version = code_version()
+    return f"cubescout=={version}" if version[:1].isdigit() else "cubescout"
+
+
+def _signature(arguments: Mapping[str, Any]) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    size = arguments["size"]
+    window = (-1, arguments["num_lines"], arguments["num_samples"], size, size)
+    inputs = [("flux", np.float32), ("ivar", np.float32), ("mask", np.uint8)]
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(dtype), window, name) for name, dtype in inputs]),
+        outputs=Schema(
+            [
+                TensorSpec(np.dtype(np.float32), (-1,), "score"),
+                TensorSpec(np.dtype(np.float32), (-1, arguments["latent_dim"]), "latent"),
+            ]
+        ),
+    )
+
+
+def _ensure_registered(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException:
+        client.get_registered_model(name)
+
+
+def _weights_digest(checkpoint: Path) -> str:
+    from modeling.checkpoint import CheckpointError
+
+    try:
+        return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint}: no Cubescout model here ({error})") from error
+
+
+def _same_weights(client: Any, name: str, tags: Mapping[str, str]) -> str | None:
+    """The version that holds these weights already, as when a finished training is run again."""
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if all(version.tags.get(key) == tags[key] for key in ("weights_sha256", "store_identity")):
+            return str(version.version)
+    return None
+
+
+def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        champion = client.get_model_version_by_alias(name, CHAMPION).tags
+    except MlflowException:
+        return True
+    if any(champion.get(key) != tags[key] for key in ("store_identity", "loss_measure")):
+        return False
+    return float(tags["validation_loss"]) < float(champion.get("validation_loss", "inf"))
+
+
+def _download(client: Any, version: Any) -> Path:
+    """The files of a version on this machine; local artifacts are used where they lie."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"version {version.version} of {version.name}: its files are not at {uri}") from error

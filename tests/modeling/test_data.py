@@ -1,0 +1,111 @@
+from collections import Counter
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cubeprep.store import WindowStore
+from modeling.data import Loader, RowRef, Share, row_order
+from tests.synthetic import synthetic_store
+
+SHAPE = (3, 4, 8)
+ROWS = [8, 8, 3, 8, 5]  # shards of unequal size, as rejected galaxies leave them
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
+    return synthetic_store(tmp_path_factory.mktemp("data") / "w.zarr", shape=SHAPE, num_train=11, galaxies_per_shard=2)
+
+
+def orders(world_size: int, *, epoch: int = 0, seed: int = 0, buffer_rows: int = 10) -> list[list[RowRef]]:
+    shares = [Share(rank, world_size) for rank in range(world_size)]
+    return [row_order(ROWS, seed=seed, epoch=epoch, share=share, buffer_rows=buffer_rows) for share in shares]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 7])
+def test_ranks_are_disjoint_and_cover_all_in_equal_counts(world_size: int) -> None:
+    ranks = orders(world_size)
+    lengths = {len(rank) for rank in ranks}
+    assert lengths == {-(-sum(ROWS) // world_size)}
+    # What is beyond the rows themselves is one row visited again at most, by its own rank.
+    assert all(len(rank) - len(set(rank)) <= 1 for rank in ranks)
+    counts = Counter(chain.from_iterable(set(rank) for rank in ranks))
+    assert set(counts) == {(shard, row) for shard, rows in enumerate(ROWS) for row in range(rows)}
+    assert set(counts.values()) == {1}
+
+
+def test_more_ranks_than_rows_still_do_as_many_steps() -> None:
+    ranks = [row_order([2], seed=0, epoch=0, share=Share(rank, 4), buffer_rows=4) for rank in range(4)]
+    assert [len(rank) for rank in ranks] == [1, 1, 1, 1]
+
+
+def test_order_changes_with_epoch_and_seed_and_nothing_else() -> None:
+    assert orders(2, epoch=1) == orders(2, epoch=1)
+    assert orders(2, epoch=1) != orders(2, epoch=2)
+    assert orders(2, epoch=1, seed=1) != orders(2, epoch=1)
+
+
+def test_buffer_mixes_shards() -> None:
+    [mixed] = orders(1, buffer_rows=20)
+    [unmixed] = orders(1, buffer_rows=1)
+
+    def switches(order: list[RowRef]) -> int:
+        return sum(a[0] != b[0] for a, b in pairwise(order))
+
+    assert switches(mixed) > switches(unmixed) >= len(ROWS) - 1
+
+
+def test_batches_hold_the_rows_of_the_store(store: WindowStore) -> None:
+    loader = Loader(store, "train", batch_size=4)
+    batches = list(loader.training(0))
+    assert len(batches) == loader.num_batches() == 5
+    assert [len(batch["flux"]) for batch in batches] == [4, 4, 4, 4, 4]
+    assert sum(loader.rows_per_shard) == store.num_rows("train") == 20
+    read = torch.cat([batch["flux"] for batch in batches])
+    stored = np.concatenate([store.read_shard("train", k).flux for k in range(store.num_shards("train"))])
+    sums = np.nansum(stored, axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(np.sort(read.sum(dim=(1, 2, 3, 4)).numpy()), np.sort(sums), rtol=1e-4)
+    good = torch.cat([batch["good"] for batch in batches])
+    assert good.dtype == torch.bool
+    assert 0 < good.sum() < good.numel()
+    assert (read[~good] == 0).all()
+    assert (torch.cat([batch["ivar"] for batch in batches])[good] > 0).all()
+
+
+def test_memory_does_not_change_the_batches(store: WindowStore) -> None:
+    kept, read = Loader(store, "train", batch_size=4), Loader(store, "train", batch_size=4, cache_mib=0)
+    for epoch in (0, 1):
+        for a, b in zip(kept.training(epoch), read.training(epoch), strict=True):
+            assert all(torch.equal(a[name], b[name]) for name in ("flux", "ivar", "good"))
+    assert kept._cache
+    assert not read._cache
+
+
+def test_global_batch_is_the_same_for_any_number_of_ranks(store: WindowStore) -> None:
+    for world_size in (1, 2, 4):
+        loaders = [Loader(store, "train", batch_size=4, share=Share(r, world_size)) for r in range(world_size)]
+        first = [next(loader.training(0)) for loader in loaders]
+        assert sum(len(batch["flux"]) for batch in first) == 4
+        assert {loader.num_batches() for loader in loaders} == {5}
+
+
+def test_evaluation_sees_each_row_once_over_all_ranks(store: WindowStore) -> None:
+    seen = [
+        len(batch["flux"])
+        for rank in range(3)
+        for batch in Loader(store, "train", batch_size=3, share=Share(rank, 3)).evaluation()
+    ]
+    assert sum(seen) == 20
+
+
+def test_what_cannot_be_shared_is_refused(store: WindowStore) -> None:
+    with pytest.raises(ValueError, match="batch_size is 4, which 3 workers cannot share"):
+        Loader(store, "train", batch_size=4, share=Share(0, 3))
+
+
+def test_a_split_without_galaxies_is_refused(tmp_path: Path) -> None:
+    empty = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=1, num_views=1)
+    with pytest.raises(ValueError, match="'train' holds no galaxies"):
+        Loader(empty, "train", batch_size=4)

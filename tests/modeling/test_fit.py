@@ -1,0 +1,167 @@
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cubeprep.store import WindowStore
+from modeling.autoencoder import ConvLSTMAutoencoder, make_model
+from modeling.checkpoint import load_model
+from modeling.config import ModelConfig, TrainConfig, TrainingJob
+from modeling.context import LocalContext
+from modeling.data import Loader
+from modeling.fit import Batch, Batches, DivergedError, fit, make_optimizer
+from modeling.ray_train import run_job, train
+from tests.synthetic import synthetic_store
+
+MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6, "decoder_channels": 6}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
+    return synthetic_store(tmp_path_factory.mktemp("fit") / "w.zarr", shape=(3, 4, 16), num_train=13)
+
+
+def job(store: WindowStore, *, kind: str = "ae", **train: Any) -> TrainingJob:
+    values = {"epochs": 3, "batch_size": 8, "num_workers": 0, "threads": 1, "schedule": "constant"} | train
+    return TrainingJob(store=store.path, model=ModelConfig(kind=kind, **MODEL), train=TrainConfig(**values))
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    pairs = zip(load_model(a)[0].parameters(), load_model(b)[0].parameters(), strict=True)
+    return all(torch.equal(p, q) for p, q in pairs)
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
+def test_training_lowers_the_loss_below_that_of_predicting_nothing(
+    store: WindowStore, kind: str, optimizer: str
+) -> None:
+    context = LocalContext()
+    run_job(job(store, kind=kind, epochs=15, optimizer=optimizer, lr=0.02), context)
+    key = "validation_reconstruction" if kind == "vae" else "validation_loss"
+    losses = [metrics[key] for metrics in context.history]
+    model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(store.shape))
+    shards = [store.read_shard("validation", k) for k in range(store.num_shards("validation"))]
+    nothing = []
+    for windows in shards:
+        good = torch.from_numpy(windows.mask == 0)
+        normalised, _ = model.normalise(torch.from_numpy(windows.flux), good)
+        nothing += [row[mask].abs().mean().item() for row, mask in zip(normalised, good, strict=True)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * np.mean(nothing)
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae"])
+def test_same_seed_gives_the_same_weights_and_another_does_not(store: WindowStore, tmp_path: Path, kind: str) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_job(job(store, kind=kind).model_copy(update={"seed": seed}), LocalContext(tmp_path / name))
+    assert same_weights(tmp_path / "a/last", tmp_path / "b/last")
+    assert not same_weights(tmp_path / "a/last", tmp_path / "c/last")
+
+
+class Interrupted(LocalContext):
+    """Dies as the second epoch is reported, before its checkpoint is kept."""
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        if metrics["epoch"] == 1:
+            raise KeyboardInterrupt
+        super().report(metrics, checkpoint)
+
+
+@pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adagrad"), ("vae", "adamw")])
+def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Path, kind: str, optimizer: str) -> None:
+    work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=4)
+    run_job(work, LocalContext(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(work, Interrupted(tmp_path / "parts"))
+    assert json.loads((tmp_path / "parts/last/training.json").read_text())["history"][-1]["epoch"] == 0
+    run_job(work, LocalContext(tmp_path / "parts"))
+    assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
+    whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_best_model_is_that_of_the_lowest_validation_loss(store: WindowStore, tmp_path: Path) -> None:
+    loader = Loader(store, "train", batch_size=8)
+    offsets = iter([3.0, 0.0, 3.0, 3.0])
+
+    def validation() -> Iterator[Batch]:
+        # Far from anything learnt, but in the second epoch.
+        offset = next(offsets)
+        for batch in loader.evaluation():
+            sign = torch.where(torch.rand(batch["flux"].shape) > 0.5, 1.0, -1.0)
+            yield batch | {"flux": batch["flux"] + offset * sign}
+
+    def trained(epochs: int, batches: Batches) -> Path:
+        directory = tmp_path / str(epochs)
+        model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
+        config = TrainConfig(epochs=epochs, schedule="constant")
+        fit(model, batches, config, LocalContext(directory), metadata={"line_names": store.line_names})
+        return directory / "last"
+
+    last = trained(4, Batches(loader.training, loader.num_batches(), validation))
+    _, metadata = load_model(last / "best")
+    assert metadata["metrics"]["epoch"] == 1
+    assert metadata["line_names"] == store.line_names
+    after_two_epochs = trained(2, Batches(loader.training, loader.num_batches(), None))
+    assert same_weights(last / "best", after_two_epochs)
+    assert not same_weights(last / "best", last)
+
+
+def test_a_finished_run_is_not_trained_again(store: WindowStore, tmp_path: Path) -> None:
+    events: list[str] = []
+    for _ in range(2):
+        trained = train(
+            job(store),
+            name="run",
+            storage=str(tmp_path / "s"),
+            target=tmp_path / "model",
+            listener=lambda event, metrics: events.append(event),
+        )
+        assert len(trained.history) == 3
+    assert events.count("epoch") == 3
+
+
+def test_without_validation_the_training_loss_decides(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=(2, 2, 8), num_train=4, num_validation=0)
+    trained = train(job(store), name="run", storage=str(tmp_path / "s"), target=tmp_path / "model")
+    assert not any(key.startswith("validation") for key in trained.best)
+    assert trained.best["best_loss"] == min(metrics["train_loss"] for metrics in trained.history)
+    assert trained.selection_loss(job(store)) == (trained.best["train_loss"], "train mae of asinh flux")
+
+
+def test_cosine_schedule_goes_to_zero(store: WindowStore) -> None:
+    context = LocalContext()
+    run_job(job(store, schedule="cosine", epochs=4, lr=0.01), context)
+    rates = [metrics["lr"] for metrics in context.history]
+    np.testing.assert_allclose(rates, [0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
+
+
+def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
+    model = ConvLSTMAutoencoder(num_lines=1, num_samples=1, size=8, normalise="none")
+    flux = torch.full((2, 1, 1, 8, 8), 3e38)
+    good = torch.ones_like(flux, dtype=torch.bool)
+    batches = Batches(lambda epoch: [{"flux": flux, "good": good}], 1, None)
+    with pytest.raises(DivergedError, match="epoch 0, step 0"):
+        fit(model, batches, TrainConfig(loss="mse"), LocalContext())
+
+
+def test_bf16_trains_where_it_is_asked_for(store: WindowStore) -> None:
+    full, half = LocalContext(), LocalContext()
+    run_job(job(store), full)
+    run_job(job(store, bf16=True), half)
+    assert half.history[-1]["validation_loss"] != full.history[-1]["validation_loss"]
+    assert half.history[-1]["validation_loss"] == pytest.approx(full.history[-1]["validation_loss"], rel=0.05)
+
+
+def test_unknown_optimizer_is_refused() -> None:
+    class Other:
+        optimizer = "sgd"
+
+    with pytest.raises(ValueError, match="'sgd'"):
+        make_optimizer(torch.nn.Linear(1, 1), Other())
