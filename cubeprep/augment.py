@@ -22,12 +22,8 @@ class AugmentConfig(Config):
     rotate: bool = True
     max_shift: int = Field(5, ge=0, description="Largest shift along each axis, spaxels")
     noise: float = Field(0.3, ge=0, description="Standard deviation of the noise added, in units of each sample's own")
-    max_dimming: float = Field(
-        0.0, ge=0, lt=1, description="Largest share of the flux that is taken at the same noise"
-    )
-    max_psf_sigma: float = Field(
-        0.0, ge=0, description="Largest sigma, in spaxels, that the PSF is broadened by"
-    )
+    max_dimming: float = Field(0.0, ge=0, lt=1, description="Largest share of the flux that is taken at the same noise")
+    max_psf_sigma: float = Field(0.0, ge=0, description="Largest sigma, in spaxels, that the PSF is broadened by")
 
 
 def view_rng(seed: int, plateifu: str, view: int) -> np.random.Generator:

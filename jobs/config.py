@@ -14,7 +14,7 @@ from modeling.config import ModelConfig, ScoreConfig, TrackingConfig, TrainConfi
 
 
 class ProjectConfig(Config):
-    """One survey, from its cubes to its catalog. Results land in `workspace`; paths are relative to the current folder."""
+    """One survey, from cubes to catalog. Results land in `workspace`; paths are relative to the current folder."""
 
     workspace: Path
     seed: int = Field(0, ge=0)

@@ -7,6 +7,7 @@ neither the batch nor, up to rounding, the gradient. The same name and storage r
 import json
 import logging
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -261,7 +262,8 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
 def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None) -> Iterator[None]:
     """Ray for the time of the block: one that is there already, the cluster of RAY_ADDRESS, or a new local one.
 
-    A local one listens on this machine's loopback and is stopped at the end.
+    Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
+    gets a secret token, without which nobody can reach it; it is stopped at the end.
     """
     for key, value in {
         "RAY_TRAIN_V2_ENABLED": "1",
@@ -274,8 +276,10 @@ def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None)
         os.environ.setdefault(key, value)
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        # Else Ray turns token authentication on by itself where some other tool has left a token.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
+        # for the life of the process, since Ray reads it once.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     if ray.is_initialized():
@@ -289,7 +293,6 @@ def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None)
             address="local",
             include_dashboard=include_dashboard,
             num_cpus=num_cpus,
-            _node_ip_address="127.0.0.1",
             **options,
         )
     for logger in ("ray", "ray.train", "ray.tune"):

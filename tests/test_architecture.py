@@ -12,7 +12,14 @@ FORBIDDEN = {
     "modeling": {"dask", "distributed", "astropy", "jobs"},
 }
 # What modeling may know of cubeprep: the store and what it is made of. None of these may import an engine or a reader.
-SHARED = {"cubeprep.store", "cubeprep.storage", "cubeprep.config", "cubeprep.masks", "cubeprep.lines", "cubeprep.augment"}
+SHARED = {
+    "cubeprep.store",
+    "cubeprep.storage",
+    "cubeprep.config",
+    "cubeprep.masks",
+    "cubeprep.lines",
+    "cubeprep.augment",
+}
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
 TORCH_ONLY = ("convlstm", "autoencoder", "losses", "fit", "context", "checkpoint")
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.

@@ -42,7 +42,7 @@ def test_training_lowers_the_loss_below_that_of_predicting_nothing(
     store: WindowStore, kind: str, optimizer: str
 ) -> None:
     context = LocalContext()
-    run_job(job(store, kind=kind, epochs=15, optimizer=optimizer, lr=0.02), context)
+    run_job(job(store, kind=kind, epochs=30, optimizer=optimizer, lr=0.02), context)
     key = "validation_reconstruction" if kind == "vae" else "validation_loss"
     losses = [metrics[key] for metrics in context.history]
     model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(store.shape))

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,26 @@ def test_two_workers_train_as_one_process_and_one_worker_goes_on(
     longer = train(job(store, num_workers=1, epochs=3), name="ddp", storage=storage, target=tmp_path / "longer")
     assert longer.history[:2] == together.history
     assert len(longer.history) == 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_local_ray_is_closed_to_those_without_its_token(ray_cluster: None) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print(ray.get(ray.put('in')))"
+
+    def connect(environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100
+        )
+        return done.stdout.strip()
+
+    own = dict(os.environ)
+    others = {key: value for key, value in own.items() if key != "RAY_AUTH_TOKEN"} | {"RAY_AUTH_MODE": "disabled"}
+    assert connect(own) == "in"
+    assert connect(others) == ""
 
 
 def test_a_batch_that_workers_cannot_share_fails_before_ray_starts(store: WindowStore) -> None:
