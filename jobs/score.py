@@ -51,17 +51,20 @@ class ScoringModel:
         reference: such as `models:/cubescout/3`, or a folder.
         version: in the registry; empty for a folder.
         digest: sha256 of its weights.
+        trained_on: identity of the store that it was trained on; empty where that was not kept.
     """
 
     network: Any
     reference: str
     version: str
     digest: str
+    trained_on: str
 
     @property
     def provenance(self) -> dict[str, str]:
         """What a catalog keeps of it."""
-        return {"reference": self.reference, "version": self.version, "digest": self.digest}
+        kept = ("reference", "version", "digest", "trained_on")
+        return {name: getattr(self, name) for name in kept}
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     # An alias moves on to other versions: what is kept names the version.
     name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
     resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
-    return ScoringModel(network, resolved, found.version or "", weights_digest(network))
+    trained_on = str(metadata.get("store_identity", ""))
+    return ScoringModel(network, resolved, found.version or "", weights_digest(network), trained_on)
 
 
 def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
@@ -232,6 +236,8 @@ def flux_unit(store: WindowStore) -> str:
 
 
 def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[str, Any], version: str) -> None:
+    if provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
+        console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
     console.print(f"The most unusual of {len(table)} galaxies, by score_{config.score.rank_by}:")
     for row in table.head(NUM_PRINTED).to_dict("records"):
         top = f"{row['top_line']} {row['share_' + row['top_line']]:.0%}" if row["top_line"] else "no residual"

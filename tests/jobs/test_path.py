@@ -92,7 +92,8 @@ def test_a_rerun_changes_nothing_that_is_done(workspace: Path) -> None:
 def test_sami_galaxies_are_scored_by_the_demos_model(workspace: Path, real_data: Path, tmp_path: Path) -> None:
     settings = {"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0}
     run("prepare", "sami", tmp_path, **settings)
-    run("score", "sami", tmp_path, **settings, **{"score.model": trained_model(workspace)})
+    output = run("score", "sami", tmp_path, **settings, **{"score.model": trained_model(workspace)})
+    assert "was trained on another store" in output
     table = read_catalog(tmp_path / "catalog.parquet").table
     assert set(table["plateifu"]) == {"41144_A", "56140_A", "572402_A"}
     assert np.isfinite(table["score"]).all()
