@@ -8,14 +8,12 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.readers.files import find_files, fits_bytes, spaxel_arcsec, targets_from_table
-from cubeprep.storage import StorageError
+from cubeprep.readers.files import find_files, open_maps, spaxel_arcsec, targets_from_table
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
@@ -51,15 +49,8 @@ class Reader:
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path = target.paths[0]
-        try:
-            with fits.open(fits_bytes(path)) as hdus:
-                header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
-        except FileNotFoundError as error:
-            raise Rejected("missing_file", f"{path}: no such file") from error
-        except StorageError:
-            raise
-        except (OSError, EOFError, TypeError, ValueError) as error:
-            raise Rejected("truncated", f"{path}: {error}") from error
+        with open_maps(path) as hdus:
+            header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
         planes = plane_index(header, path)
         fitted = [name for name in line_names if PIPE3D_NAMES.get(name, "") in planes]
         if not fitted:

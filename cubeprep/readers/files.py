@@ -2,9 +2,11 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+from astropy.io import fits
 from astropy.io.fits import Header
 from astropy.table import Table
 from isal import igzip
@@ -12,7 +14,7 @@ from isal import igzip
 from cubeprep.cube import Rejected, Target
 from cubeprep.fitsstream import DAMAGE, image_shape
 from cubeprep.lines import air_to_vacuum
-from cubeprep.storage import filesystem, read_file, storage_errors
+from cubeprep.storage import StorageError, filesystem, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 
 
@@ -49,6 +51,27 @@ def fits_bytes(path: str) -> io.BytesIO:
         except DAMAGE as error:
             raise OSError(f"damaged gzip: {error}") from error
     return io.BytesIO(content)
+
+
+@contextmanager
+def open_maps(path: str) -> Iterator[fits.HDUList]:
+    """A small FITS file; whatever goes wrong while it is open sets its galaxy aside.
+
+    Raises:
+        Rejected: it is not there, damaged, or has no such HDU.
+        StorageError: the storage service fails.
+    """
+    try:
+        with fits.open(fits_bytes(path)) as hdus:
+            yield hdus
+    except (Rejected, StorageError):
+        raise
+    except KeyError as error:
+        raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
+    except FileNotFoundError as error:
+        raise Rejected("missing_file", f"{path}: no such file") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise Rejected("truncated", f"{path}: {error}") from error
 
 
 def flux_scale(header: Header, path: str) -> float:
@@ -115,6 +138,8 @@ def read_table(path: str) -> Table:
     kind = "ascii.csv" if path.endswith(".csv") else None
     try:
         table = Table.read(io.BytesIO(read_file(path)), format=kind)
+    except StorageError:
+        raise
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     table.rename_columns(table.colnames, [name.lower() for name in table.colnames])

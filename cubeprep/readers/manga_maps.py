@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
@@ -16,8 +15,7 @@ from cubeprep.fitsstream import FitsStream, find_hdu
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
-from cubeprep.storage import StorageError
+from cubeprep.readers.files import find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
@@ -43,18 +41,9 @@ class Reader:
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
-        try:
-            with fits.open(fits_bytes(path)) as hdus:
-                header = hdus[name].header
-                flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
-        except KeyError as error:
-            raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
-        except FileNotFoundError as error:
-            raise Rejected("missing_file", f"{path}: no such file") from error
-        except StorageError:
-            raise
-        except (OSError, EOFError, TypeError, ValueError) as error:
-            raise Rejected("truncated", f"{path}: {error}") from error
+        with open_maps(path) as hdus:
+            header = hdus[name].header
+            flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
         if not flux.shape == ivar.shape == mask.shape:
             raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")
         index, scale = channels(header, line_names, path), flux_scale(header, path)

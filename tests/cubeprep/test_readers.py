@@ -258,3 +258,27 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
     with pytest.raises(ValueError, match=r"t\.csv: no column name; it has galaxy, z"):
         select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("damage", "code"), [("truncated", "truncated"), ("no HDU", "missing_hdu"), ("no line", "no_coverage")]
+)
+def test_a_damaged_maps_file_is_rejected_by_name(real_data: Path, tmp_path: Path, damage: str, code: str) -> None:
+    (source,) = (real_data / "manga").glob("*MAPS*")
+    path = tmp_path / source.name
+    if damage == "truncated":
+        path.write_bytes(source.read_bytes()[:400_000])
+    else:
+        with fits.open(source) as hdus:
+            if damage == "no HDU":
+                del hdus["EMLINE_GFLUX_MASK"]
+            else:
+                hdus["EMLINE_GFLUX"].header["C19"] = "Lya-1216"
+            hdus.writeto(path, output_verify="ignore")
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    with pytest.raises(Rejected, match=source.name) as caught:
+        reader.read_maps(target, ["Ha-6564"], 32)
+    assert caught.value.code == code
