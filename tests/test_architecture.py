@@ -1,6 +1,8 @@
 """Imports point inward: the rules of docs/architecture.md, checked on the source."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,50 @@ def test_jobs_import_no_heavy_engine_at_import() -> None:
     for path in sources("jobs"):
         tops = {m.split(".")[0] for m in imported_modules(path, top_level_only=True)}
         assert not tops & LAZY, path
+
+
+ALONE = """
+import importlib, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in {blocked!r}:
+            raise ImportError(f"{{name}} is not to be had here")
+
+sys.meta_path.insert(0, Block())
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+
+
+def import_without(modules: list[str], blocked: set[str]) -> None:
+    code = ALONE.format(blocked=blocked, modules=modules)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_core_of_modeling_imports_where_only_torch_and_numpy_are() -> None:
+    blocked = {
+        "ray",
+        "zarr",
+        "mlflow",
+        "pydantic",
+        "fsspec",
+        "pandas",
+        "safetensors",
+        "yaml",
+        "astropy",
+        "dask",
+        "rich",
+    }
+    import_without([f"modeling.{name}" for name in TORCH_ONLY], blocked | {"cubeprep", "pyarrow", "sklearn", "scipy"})
+
+
+def test_modeling_loads_no_dask_and_no_astropy_even_through_the_store() -> None:
+    names = [f"modeling.{path.stem}" for path in sources("modeling") if path.stem not in ("__init__", "pyfunc")]
+    import_without(names, {"dask", "distributed", "astropy", "ray", "mlflow", "umap", "jobs"})
+
+
+def test_cubeprep_loads_no_torch() -> None:
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources("cubeprep")]
+    import_without([name for name in names if "__init__" not in name], {"torch", "ray", "mlflow", "modeling", "jobs"})
