@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cubeprep.cube import Planes
+from cubeprep.cube import Planes, Rejected
 from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.windows import WindowConfig
@@ -82,17 +82,18 @@ def _clip_range(start: int, stop: int, length: int) -> tuple[int, int]:
     return start, max(min(int(stop), length), start)
 
 
-def check_grid(wave: np.ndarray, config: WindowConfig) -> None:
+def check_grid(wave: np.ndarray, config: WindowConfig, source: str) -> None:
     """Refuses `nearest` on a grid whose step is not the windows'.
 
     Raises:
-        ValueError: the grid is linear or of another step.
+        Rejected: the grid is linear or of another step.
     """
     steps = np.diff(np.log10(wave[[0, 1, -2, -1]]))[[0, 2]]
     if config.sampling == "nearest" and not np.allclose(steps, config.step_dex, rtol=1e-3):
-        raise ValueError(
-            f"windows.sampling=nearest needs a wavelength grid of {config.step_dex:g} dex a pixel; this one has "
-            f"{steps[0]:.3g} to {steps[1]:.3g}. Use windows.sampling=conserve."
+        raise Rejected(
+            "bad_wave",
+            f"{source}: windows.sampling=nearest needs a wavelength grid of {config.step_dex:g} dex a pixel; this one "
+            f"has {steps[0]:.3g} to {steps[1]:.3g}. Use windows.sampling=conserve.",
         )
 
 

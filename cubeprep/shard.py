@@ -145,7 +145,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
     if reader.grid != "maps":
         arms = reader.open(target)
         for arm in arms:
-            check_grid(arm.wave, windows)
+            check_grid(arm.wave, windows, target.paths[0])
         return extract_windows(
             arms,
             z,

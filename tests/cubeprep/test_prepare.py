@@ -1,7 +1,7 @@
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -108,69 +108,130 @@ def test_another_configuration_is_refused(survey: SurveyConfig, tmp_path: Path) 
     assert contents(tmp_path) == before
 
 
-def damaged(kind: str, z: float) -> bytes:
-    """The bytes of a LOGCUBE with one thing wrong."""
-    hdus = cube_hdus(z, size=9)
-    if kind == "no MASK":
-        del hdus["MASK"]
-    elif kind == "all masked":
-        hdus["MASK"].data[:] = 1 << 10
-    elif kind == "all NaN":
-        hdus["FLUX"].data[:] = np.nan
-    elif kind == "no variance":
-        hdus["IVAR"].data[:] = 0
-    elif kind == "IVAR of another shape":
-        hdus["IVAR"].data = hdus["IVAR"].data[:, :-1]
-    elif kind == "linear wavelengths":
-        hdus["FLUX"].header["CTYPE3"] = "AWAV"
-    elif kind == "counts":
-        hdus["FLUX"].header["BUNIT"] = "counts"
-    elif kind == "float mask":
-        hdus["MASK"] = fits.ImageHDU(hdus["MASK"].data.astype(np.float32), name="MASK")
+def set_data(name: str, value: float) -> Callable[[fits.HDUList], None]:
+    def change(hdus: fits.HDUList) -> None:
+        hdus[name].data[:] = value
+
+    return change
+
+
+def set_card(key: str, value: object) -> Callable[[fits.HDUList], None]:
+    def change(hdus: fits.HDUList) -> None:
+        hdus["FLUX"].header[key] = value
+
+    return change
+
+
+def remove(*names: str) -> Callable[[fits.HDUList], None]:
+    def change(hdus: fits.HDUList) -> None:
+        for name in names:
+            del hdus[name]
+
+    return change
+
+
+def replace(
+    name: str, make: Callable[[np.ndarray], fits.ImageHDU | fits.BinTableHDU]
+) -> Callable[[fits.HDUList], None]:
+    def change(hdus: fits.HDUList) -> None:
+        new = make(hdus[name].data)
+        new.name = name
+        header = hdus[name].header
+        hdus[name] = new
+        for key in ("CTYPE3", "CRPIX3", "CRVAL3", "CD3_3", "BUNIT"):
+            if key in header:
+                hdus[name].header[key] = header[key]
+
+    return change
+
+
+def as_table(data: np.ndarray) -> fits.BinTableHDU:
+    return fits.BinTableHDU(np.zeros(3, dtype=[("a", "f4")]))
+
+
+# What is wrong with a file: the code that its galaxy gets, its redshift in the table, and how the file is damaged, in
+# its HDUs (first list) or in its bytes.
+BAD_HDUS: dict[str, tuple[str, float, Callable[[fits.HDUList], None]]] = {
+    "no FLUX": ("missing_hdu", 0.03, remove("FLUX")),
+    "no IVAR": ("missing_hdu", 0.03, remove("IVAR")),
+    "no MASK": ("missing_hdu", 0.03, remove("MASK")),
+    "a primary HDU alone": ("missing_hdu", 0.03, remove("FLUX", "IVAR", "MASK", "WAVE")),
+    "all masked": ("all_masked", 0.03, set_data("MASK", 1 << 10)),
+    "all dead fibres": ("all_masked", 0.03, set_data("MASK", 1 << 2)),
+    "all NaN": ("all_nan", 0.03, set_data("FLUX", np.nan)),
+    "all infinite": ("all_nan", 0.03, set_data("FLUX", np.inf)),
+    "NaN variance": ("all_nan", 0.03, set_data("IVAR", np.nan)),
+    "no variance": ("all_masked", 0.03, set_data("IVAR", 0)),
+    "negative variance": ("all_masked", 0.03, set_data("IVAR", -1)),
+    "IVAR of another shape": ("bad_shape", 0.03, replace("IVAR", lambda data: fits.ImageHDU(data[:, :-1]))),
+    "MASK of another shape": ("bad_shape", 0.03, replace("MASK", lambda data: fits.ImageHDU(data[:-1]))),
+    "a mask of floats": ("bad_shape", 0.03, replace("MASK", lambda data: fits.ImageHDU(data.astype(np.float32)))),
+    "FLUX a table": ("bad_shape", 0.03, replace("FLUX", as_table)),
+    "FLUX an image": ("bad_shape", 0.03, replace("FLUX", lambda data: fits.ImageHDU(data[0]))),
+    "a short spectrum": ("no_coverage", 0.03, replace("FLUX", lambda data: fits.ImageHDU(data[:300]))),
+    "linear wavelengths": ("bad_wave", 0.03, set_card("CTYPE3", "AWAV")),
+    "no wavelengths": ("bad_wave", 0.03, set_card("CTYPE3", "")),
+    "a step of zero": ("bad_wave", 0.03, set_card("CD3_3", 0.0)),
+    "a negative wavelength": ("bad_wave", 0.03, set_card("CRVAL3", -3621.6)),
+    "another step": ("bad_wave", 0.03, set_card("CD3_3", 1.7)),
+    "counts": ("bad_unit", 0.03, set_card("BUNIT", "counts")),
+    "no unit": ("bad_unit", 0.03, set_card("BUNIT", "")),
+    "lines out of range": ("no_coverage", 0.6, set_card("OBSERVER", "fine")),
+    "no redshift": ("no_redshift", -9999.0, set_card("OBSERVER", "fine")),
+    "a redshift of NaN": ("no_redshift", float("nan"), set_card("OBSERVER", "fine")),
+    "redshift too high": ("redshift_range", 0.9, set_card("OBSERVER", "fine")),
+    "redshift too low": ("redshift_range", -0.5, set_card("OBSERVER", "fine")),
+}
+BAD_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "truncated": ("truncated", lambda content: content[: len(content) // 3]),
+    "truncated in a header": ("truncated", lambda content: gzip.compress(gzip.decompress(content)[:4000])),
+    "damaged": ("unreadable", lambda content: content[:9000] + bytes(200) + content[9200:]),
+    "empty": ("missing_hdu", lambda content: b""),
+    "a gzip of nothing": ("missing_hdu", lambda content: gzip.compress(b"")),
+    "text": ("unreadable", lambda content: b"404 not found\n" * 1000),
+    "text in gzip": ("unreadable", lambda content: gzip.compress(b"404 not found\n" * 1000)),
+}
+
+
+def gzipped(hdus: fits.HDUList) -> bytes:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as file:
-        hdus.writeto(file)
-    content = buffer.getvalue()
-    if kind == "truncated":
-        return content[: len(content) // 3]
-    return b"" if kind == "empty file" else content
+        hdus.writeto(file, output_verify="ignore")
+    return buffer.getvalue()
 
 
-BAD = {
-    "truncated": ("truncated", 0.03),
-    "empty file": ("missing_hdu", 0.03),
-    "no MASK": ("missing_hdu", 0.03),
-    "all masked": ("all_masked", 0.03),
-    "all NaN": ("all_nan", 0.03),
-    "no variance": ("all_masked", 0.03),
-    "IVAR of another shape": ("bad_shape", 0.03),
-    "linear wavelengths": ("bad_wave", 0.03),
-    "counts": ("bad_unit", 0.03),
-    "float mask": ("bad_shape", 0.03),
-    "lines out of range": ("no_coverage", 0.6),
-    "no redshift": ("no_redshift", -9999.0),
-    "redshift too high": ("redshift_range", 0.9),
-}
+def bad_files() -> Iterator[tuple[str, str, float, bytes]]:
+    """Each kind of damage: name, code, redshift in the table, bytes."""
+    for kind, (code, z, change) in BAD_HDUS.items():
+        hdus = cube_hdus(0.03, size=9)
+        change(hdus)
+        yield kind, code, z, gzipped(hdus)
+    whole = gzipped(cube_hdus(0.03, size=9))
+    for kind, (code, damage) in BAD_BYTES.items():
+        yield kind, code, 0.03, damage(whole)
 
 
 def test_each_bad_galaxy_is_set_aside_with_its_reason_and_no_other(tmp_path: Path) -> None:
     root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
     (root / "drpall.fits").unlink()
-    names = {f"9000-{i}": kind for i, kind in enumerate(BAD)}
-    for plateifu, kind in names.items():
-        (root / f"manga-{plateifu}-LOGCUBE.fits.gz").write_bytes(damaged(kind, BAD[kind][1]))
-    rows = [(name, f"7-{name}", z) for name, z in REDSHIFTS.items()]
-    write_drpall(root, rows + [(name, f"7-{name}", BAD[kind][1]) for name, kind in names.items()])
+    expected, rows = {}, [(name, f"7-{name}", z) for name, z in REDSHIFTS.items()]
+    for i, (kind, code, z, content) in enumerate(bad_files()):
+        plateifu = f"9000-{i}"
+        (root / f"manga-{plateifu}-LOGCUBE.fits.gz").write_bytes(content)
+        rows.append((plateifu, f"7-{plateifu}", z))
+        expected[plateifu] = (kind, code)
+    assert len(expected) >= 25
+    write_drpall(root, rows)
     summary = prepare(CONFIG, SurveyConfig(root=str(root), z_max=0.7), str(tmp_path / "s.zarr"), seed=3)
-    assert (summary["accepted"], summary["rejected"]) == (len(REDSHIFTS), len(BAD))
     table = WindowStore.open(str(tmp_path / "s.zarr")).galaxies().set_index("plateifu")
+    found = {plateifu: (kind, table.loc[plateifu, "code"]) for plateifu, (kind, _) in expected.items()}
+    assert found == expected
+    assert (summary["accepted"], summary["rejected"]) == (len(REDSHIFTS), len(expected))
     assert (table.loc[list(REDSHIFTS), "status"] == "accepted").all()
-    for plateifu, kind in names.items():
-        row = table.loc[plateifu]
-        assert (row["status"], row["code"]) == ("rejected", BAD[kind][0]), kind
-        assert f"manga-{plateifu}-LOGCUBE.fits.gz" in row["reason"], kind
+    for plateifu, (kind, _) in expected.items():
+        assert f"manga-{plateifu}-LOGCUBE.fits.gz" in table.loc[plateifu, "reason"], kind
     listed = (tmp_path / "s.zarr" / "rejected.csv").read_text().splitlines()
-    assert len(listed) == 1 + len(BAD)
+    assert len(listed) == 1 + len(expected)
 
 
 def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_path: Path) -> None:

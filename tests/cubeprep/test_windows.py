@@ -186,9 +186,9 @@ def test_each_line_comes_from_the_arm_that_covers_it() -> None:
 
 
 def test_nearest_refuses_a_linear_grid() -> None:
-    with pytest.raises(ValueError, match="sampling=conserve"):
-        check_grid(np.arange(3600, 9000, 1.0), WindowConfig())
-    check_grid(WAVE, WindowConfig())
+    with pytest.raises(Rejected, match=r"bad_wave: cube.*sampling=conserve"):
+        check_grid(np.arange(3600, 9000, 1.0), WindowConfig(), "cube")
+    check_grid(WAVE, WindowConfig(), "cube")
 
 
 def test_air_to_vacuum_gives_the_dap_wavelengths() -> None:
