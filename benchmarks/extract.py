@@ -1,18 +1,24 @@
-"""Extraction of one large MaNGA cube against its physical limit and its obvious peer, on one core.
+"""Extraction against its physical limit and its obvious peer, and what workers, S3 and a survey's size cost.
 
-The limit is the time that igzip needs to decompress the bytes of FLUX, IVAR and MASK; the peer is astropy: open, slice
-the same planes of the three HDUs. The cube has 74 x 74 x 4563 samples (127 fibres), noise of MaNGA's precision.
+One large cube on one core: the limit is the time that igzip needs to decompress the bytes of FLUX, IVAR and MASK; the
+peer is astropy: open, slice the same planes of the three HDUs. The cube has 74 x 74 x 4563 samples (127 fibres), noise
+of MaNGA's precision.
 
-    python -m benchmarks.extract [--size 74] [--repeats 3]
+A survey of links to one cube: two Dask workers against one; cubes and store on S3 (JuiceFS' gateway on this machine)
+against a local folder; and with `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
+
+    python -m benchmarks.extract [--size 74] [--repeats 3] [--many 100 10000]
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +27,9 @@ from isal import igzip
 from rich.console import Console
 from rich.table import Table
 
+from cubeprep.augment import AugmentConfig
+from cubeprep.cluster import DaskConfig
+from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.sampling import sample_line
 from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
@@ -53,12 +62,23 @@ def write_cube(root: Path, size: int) -> Path:
     path = root / "manga-1-1-LOGCUBE.fits.gz"
     with igzip.open(path, "wb", compresslevel=2) as file:
         fits.HDUList(hdus).writeto(file)
-    columns = [("plateifu", "1-1", "3A"), ("mangaid", "1-1", "3A"), ("objra", 0.0, "D"), ("objdec", 0.0, "D")]
-    columns += [("nsa_z", Z, "D"), ("drp3qual", 0, "J")]
-    table = fits.BinTableHDU.from_columns([fits.Column(n, form, array=[value]) for n, value, form in columns])
-    table.name = "MANGA"
-    fits.HDUList([fits.PrimaryHDU(), table]).writeto(root / "drpall.fits")
+    write_table(root, ["1-1"])
     return path
+
+
+def write_table(root: Path, names: list[str]) -> None:
+    """drpall.fits with these galaxies."""
+    count, text = len(names), f"{max(map(len, names))}A"
+    columns = [
+        fits.Column("plateifu", text, array=names),
+        fits.Column("mangaid", text, array=names),
+        *(fits.Column(name, "D", array=np.zeros(count)) for name in ("objra", "objdec")),
+        fits.Column("nsa_z", "D", array=np.full(count, Z)),
+        fits.Column("drp3qual", "J", array=np.zeros(count, dtype=np.int32)),
+    ]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.name = "MANGA"
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(root / "drpall.fits", overwrite=True)
 
 
 def ours(root: Path) -> None:
@@ -103,6 +123,85 @@ def peak_mib(root: Path) -> float:
     return float(done.stdout)
 
 
+def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
+    """A survey of `count` galaxies that are all the same file."""
+    names = [f"{1 + i // 100}-{i % 100}" for i in range(count)]
+    for name in names:
+        (root / f"manga-{name}-LOGCUBE.fits.gz").hardlink_to(source)
+    write_table(root, names)
+    return SurveyConfig(root=str(root))
+
+
+def survey_seconds(survey: SurveyConfig, store: str, num_workers: int) -> float:
+    """Time of `prepare` on workers that are there already, without augmentation."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=num_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        config = PrepareConfig(
+            windows=CONFIG,
+            augment=AugmentConfig(num_views=1),
+            galaxies_per_shard=2,
+            dask=DaskConfig(scheduler=cluster.scheduler_address),
+        )
+        client.run(make_reader, survey)  # imports are not what is measured
+        began = time.perf_counter()
+        summary = prepare(config, survey, store, seed=0)
+        took = time.perf_counter() - began
+    if summary["rejected"]:
+        raise RuntimeError(str(summary))
+    return took
+
+
+@contextmanager
+def s3_survey(folder: Path, survey: SurveyConfig) -> Iterator[SurveyConfig]:
+    """The same survey on a JuiceFS gateway on this machine."""
+    import s3fs
+
+    from tests.s3 import PASSWORD, USER, JuiceFS
+
+    server = JuiceFS(folder)
+    server.start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+        "AWS_ACCESS_KEY_ID": USER,
+        "AWS_SECRET_ACCESS_KEY": PASSWORD,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        s3fs.S3FileSystem().put(str(survey.root), f"{server.bucket}/cubes", recursive=True)
+        yield survey.model_copy(update={"root": f"s3://{server.bucket}/cubes"})
+    finally:
+        server.kill()
+
+
+def driver_cost(source: Path, count: int) -> tuple[float, float]:
+    """CPU milliseconds a galaxy and peak MiB of a driver that prepares `count` tiny galaxies on two workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "survey"
+        root.mkdir()
+        write_links(root, source, count)
+        code = (
+            "import re, sys, time\n"
+            "from benchmarks.extract import *\n"
+            "if __name__ == '__main__':\n"
+            "    config = PrepareConfig(windows=CONFIG.model_copy(update={'size': 8}), galaxies_per_shard=32,\n"
+            "        augment=AugmentConfig(num_views=1), dask=DaskConfig(num_workers=2))\n"
+            "    prepare(config, SurveyConfig(root=sys.argv[1]), sys.argv[2], seed=0)\n"
+            "    peak = re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]\n"
+            "    print(time.process_time(), int(peak) / 1024)\n"
+        )
+        script = Path(folder) / "driver.py"
+        script.write_text(code)
+        command = [sys.executable, str(script), str(root), str(Path(folder) / "store")]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    cpu_seconds, peak = map(float, done.stdout.split())
+    return 1000 * cpu_seconds / count, peak
+
+
 def seconds(action: Callable[[], None], repeats: int) -> float:
     """The median of several runs."""
     times = []
@@ -113,27 +212,66 @@ def seconds(action: Callable[[], None], repeats: int) -> float:
     return statistics.median(times)
 
 
+def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
+    """One large cube on one core."""
+    path = write_cube(root, size)
+    num_bytes = 3 * NUM_PLANES * size**2 * 4
+    limit = seconds(lambda: igzip_limit(path, num_bytes), repeats)
+    extraction = seconds(lambda: ours(root), repeats)
+    peer = seconds(lambda: astropy_slice(path), 1)
+    table = Table("one cube, one core", "seconds", "cubes/s")
+    for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):
+        table.add_row(name, f"{value:.3f}", f"{1 / value:.2f}")
+    Console().print(table)
+    return {"ratio_igzip_limit": limit / extraction, "ratio_astropy": peer / extraction, "peak_mib": peak_mib(root)}
+
+
+def one_survey(folder: Path) -> dict[str, float]:
+    """24 galaxies of 54 x 54 spaxels."""
+    (folder / "cube").mkdir()
+    (folder / "links").mkdir()
+    (folder / "juicefs").mkdir()
+    source = write_cube(folder / "cube", 54)
+    survey = write_links(folder / "links", source, 24)
+    one, two = (survey_seconds(survey, str(folder / f"store-{n}"), n) for n in (1, 2))
+    with s3_survey(folder / "juicefs", survey) as remote:
+        on_s3 = survey_seconds(remote, "s3://survey/store", 2)
+    table = Table("24 galaxies, 54 x 54", "seconds")
+    for name, value in (("one worker", one), ("two workers", two), ("two workers, cubes and store on S3", on_s3)):
+        table.add_row(name, f"{value:.2f}")
+    Console().print(table)
+    return {"speedup_2_workers": one / two, "s3_ratio_local": two / on_s3}
+
+
+def many_galaxies(folder: Path, counts: list[int]) -> dict[str, float]:
+    """What the driver needs for surveys of different sizes."""
+    (folder / "tiny").mkdir()
+    source = write_cube(folder / "tiny", 2)
+    table = Table("tiny galaxies", "driver ms a galaxy", "driver peak MiB")
+    figures = {}
+    for count in counts:
+        milliseconds, peak = driver_cost(source, count)
+        table.add_row(str(count), f"{milliseconds:.2f}", f"{peak:.0f}")
+        figures |= {f"driver_ms_per_galaxy_{count}": milliseconds, f"driver_peak_mib_{count}": peak}
+    Console().print(table)
+    return figures
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=74)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--many", type=int, nargs="*", default=[])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        path = write_cube(root, options.size)
-        num_bytes = 3 * NUM_PLANES * options.size**2 * 4
-        limit = seconds(lambda: igzip_limit(path, num_bytes), options.repeats)
-        extraction = seconds(lambda: ours(root), options.repeats)
-        peer = seconds(lambda: astropy_slice(path), 1)
-        peak = peak_mib(root)
-    table = Table("what", "seconds", "cubes/s")
-    for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):
-        table.add_row(name, f"{value:.3f}", f"{1 / value:.2f}")
-    Console().print(table)
-    print(f"ratio_igzip_limit={limit / extraction:.3f}")
-    print(f"ratio_astropy={peer / extraction:.2f}")
-    print(f"peak_mib={peak:.1f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "one").mkdir()
+        figures = one_cube(folder / "one", options.size, options.repeats)
+        figures |= one_survey(folder)
+        figures |= many_galaxies(folder, options.many) if options.many else {}
+    for key, value in figures.items():
+        print(f"{key}={value:.3f}")
 
 
 if __name__ == "__main__":
