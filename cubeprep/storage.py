@@ -68,6 +68,18 @@ def write_file(path: str, content: bytes) -> None:
             raise
 
 
+def remove_file(path: str) -> None:
+    """Removes a file, if it is there.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with storage_errors(path):
+        fs, name = filesystem(path)
+        if fs.exists(name):
+            fs.rm_file(name)
+
+
 @contextmanager
 def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
     """Turns what a storage service's client raises into a `StorageError` that names the path.

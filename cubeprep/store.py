@@ -29,7 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
 
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.storage import filesystem, read_file, storage_errors, write_file, zarr_store
+from cubeprep.storage import filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -297,7 +297,12 @@ class WindowStore:
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
         """Marks a shard as done, with what became of each of its galaxies."""
-        self.write_file(f"records/{split}-{shard:05d}.json", json.dumps(record).encode())
+        self.write_file(_record_name(split, shard), json.dumps(record).encode())
+
+    def reopen(self, shards: Sequence[tuple[str, int]]) -> None:
+        """Takes a finished store for unfinished, and these shards for not done."""
+        for name in ("summary.json", *(_record_name(split, shard) for split, shard in shards)):
+            remove_file(f"{self.path}/{name}")
 
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """The records of the shards that are done, by split and shard."""
@@ -359,6 +364,10 @@ def code_version() -> str:
         return version("cubescout")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _record_name(split: str, shard: int) -> str:
+    return f"records/{split}-{shard:05d}.json"
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

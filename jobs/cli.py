@@ -16,6 +16,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SET_ASIDE = 3
+EXIT_INTERRUPTED = 130
 
 Job = Callable[[ProjectConfig], int]
 
@@ -33,7 +34,8 @@ EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such 
 
 \b
 Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
-{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv."""
+{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv;
+{EXIT_INTERRUPTED} interrupted."""
 
 
 def run_job(name: str, config: ProjectConfig) -> int:
@@ -42,11 +44,15 @@ def run_job(name: str, config: ProjectConfig) -> int:
     return job(config)
 
 
+_CONFIG = click.argument("config")
+_CONFIG_OF_DEMO = click.argument("config", default="demo")
+
+
 def command(name: str) -> click.Command:
     """The click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + _details(name), epilog=EPILOG)
-    @click.argument("config", default="demo" if name == "demo" else None, required=name != "demo")
+    @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
     @click.option(
         "--set",
         "overrides",
@@ -67,6 +73,9 @@ def _guarded(action: Callable[[], int]) -> int:
         logging.getLogger(package).setLevel(logging.INFO)
     try:
         return action()
+    except KeyboardInterrupt:
+        click.echo("cubescout: interrupted; the same command goes on where it stopped", err=True)
+        return EXIT_INTERRUPTED
     except ConfigError as error:
         click.echo(f"cubescout: {error}", err=True)
         return EXIT_USAGE

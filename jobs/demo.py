@@ -2,12 +2,29 @@
 
 import shlex
 import time
+from pathlib import Path
 
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, run_job
 from jobs.config import ProjectConfig
 from jobs.progress import console
 
 STEPS = ("simulate", "prepare", "tune", "train", "score", "explore")
+
+
+def _compare_with_truth(config: ProjectConfig) -> None:
+    """Says where the galaxies that were simulated as unusual came out; no job before has seen this."""
+    import pandas as pd
+
+    from modeling.catalog import read_catalog
+
+    path = Path(config.survey_root) / "truth.parquet"
+    if not path.exists():
+        return
+    truth = pd.read_parquet(path, columns=["plateifu", "unusual"]).query("unusual != ''")
+    ranks = read_catalog(config.catalog_path).table.set_index("plateifu")["rank"]
+    found = truth.join(ranks, on="plateifu", how="inner").sort_values("rank")
+    shown = ", ".join(f"{row.unusual} {row.rank}" for row in found.itertuples())
+    console.print(f"Ranks of the {len(found)} galaxies of {len(ranks)} that were simulated as unusual: {shown}")
 
 
 def run(config: ProjectConfig) -> int:
@@ -20,6 +37,7 @@ def run(config: ProjectConfig) -> int:
         if code not in (EXIT_OK, EXIT_SET_ASIDE):
             return code
         console.print(f"[dim]{name} took {time.monotonic() - step_began:.0f} s[/dim]")
+    _compare_with_truth(config)
     console.print(f"\nDone in {time.monotonic() - began:.0f} s. The results:")
     console.print(f"  catalog  {config.catalog_path}")
     console.print(f"  page     {config.page_path}  (open it in a browser)")

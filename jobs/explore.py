@@ -62,7 +62,8 @@ def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) ->
     if model.digest != made_by["digest"]:
         raise ValueError(
             f"{made_by['reference']} is no longer the model of {config.catalog_path}: its weights have the digest "
-            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Run `cubescout score` again."
+            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Does tracking.uri name the registry "
+            "that it was scored with? If so, run `cubescout score` again."
         )
     return model
 

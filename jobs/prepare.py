@@ -1,10 +1,15 @@
 """Cuts emission-line windows from a survey's cubes into a Zarr store.
 
-Reads the cubes below `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami) and writes the
-windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials and endpoint come from the
-usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows. Galaxies that cannot be used
-are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun goes on where the last one
-stopped; a store of another configuration is refused.
+Reads the cubes below `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami, muse,
+califa-elines) and writes the windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials
+and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows.
+Galaxies that cannot be used are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun
+goes on where the last one stopped; a store of another configuration is refused.
+
+Keys: seed; survey.reader, root, table, galaxies, z_min, z_max, reject_quality, mask_bits; prepare.windows.lines,
+num_samples, step_dex, sampling, continuum, size, space, min_lines; prepare.redshift.check, limit_kms, correct;
+prepare.augment.num_views, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma; prepare.split.validation, test;
+prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler, num_workers.
 """
 
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
@@ -31,6 +36,7 @@ def run(config: ProjectConfig) -> int:
         return EXIT_OK
     reasons = ", ".join(f"{count} {code}" for code, count in summary["reasons"].items())
     console.print(f"{summary['rejected']} set aside ({reasons}): see {config.store_path}/rejected.csv")
+    console.print("With the files mended, `--set prepare.retry_rejected=true` tries these galaxies again.")
     return EXIT_SET_ASIDE
 
 

@@ -61,6 +61,7 @@ def run(config: ProjectConfig) -> int:
         version = register(tracked, config, tuned.job, tuned.trained, identity)
     _print_trials(tuned)
     report(config, tuned.trained, version)
+    console.print("`train` keeps to its own configuration: to train longer with the best values, set them in the YAML.")
     return EXIT_OK
 
 

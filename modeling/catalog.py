@@ -58,7 +58,9 @@ IDENTITY = {
     "z": Column("Redshift"),
     "ra_deg": Column("Right ascension, ICRS", "deg"),
     "dec_deg": Column("Declination, ICRS", "deg"),
-    "split": Column("Split of the store; scores of `train` galaxies are optimistic, the model has seen them"),
+    "split": Column(
+        "Split of the store; a model trained on it has seen `train` galaxies, whose scores are then optimistic"
+    ),
 }
 
 

@@ -217,6 +217,8 @@ def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, 
                 result = trainer.fit()
             except ray.train.TrainingFailedError as error:
                 raise _plain_error(error) from error
+            except SystemExit as error:
+                raise KeyboardInterrupt from error  # what Ray makes of Ctrl-C
         with result.checkpoint.as_directory() as directory:
             return take_best(Path(directory), target)
 

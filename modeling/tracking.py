@@ -206,6 +206,9 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
         if not (directory / "model.json").is_file():
             raise TrackingError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS")
         return ResolvedModel(directory, None, {})
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise TrackingError(f"{name_or_path}: there is no registry at {uri} (tracking.uri)")
     client = make_client(uri)
     version = find_version(client, name_or_path)
     directory = _download(client, version)
@@ -232,7 +235,10 @@ def find_version(client: Any, reference: str) -> Any:
             return client.get_model_version_by_alias(name, alias)
         return client.get_model_version(name, number)
     except MlflowException as error:
-        raise TrackingError(f"{reference}: not in the registry. `cubescout train` registers a model.") from error
+        where = _without_credentials(str(client.tracking_uri))
+        raise TrackingError(
+            f"{reference}: not in the registry {where}. `cubescout train` registers a model."
+        ) from error
 
 
 def register_catalog(

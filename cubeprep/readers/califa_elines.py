@@ -43,7 +43,7 @@ class Reader:
         self._config = config
 
     def find_targets(self) -> list[Target]:
-        """Every ELINES cube that the table names."""
+        """Every galaxy of the table."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:

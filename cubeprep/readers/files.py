@@ -14,7 +14,7 @@ from isal import igzip
 from cubeprep.cube import Rejected, Target
 from cubeprep.fitsstream import DAMAGE, image_shape
 from cubeprep.lines import air_to_vacuum
-from cubeprep.storage import StorageError, filesystem, read_file, storage_errors
+from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 
 
@@ -22,7 +22,7 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
     """The files below a folder or URL whose names match, by the groups of the match; one listing, also on S3.
 
     Raises:
-        ValueError: there is no such folder.
+        ValueError: there is no such folder, or two files claim the same name.
     """
     with storage_errors(root):
         fs, path = filesystem(root)
@@ -32,8 +32,12 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
     found: dict[tuple[str, ...], str] = {}
     for file in files:
         match = pattern.fullmatch(file.rsplit("/", 1)[-1])
-        if match:
-            found.setdefault(match.groups(), fs.unstrip_protocol(file) if "://" in root else file)
+        if not match:
+            continue
+        path = fs.unstrip_protocol(file) if is_remote(root) else file
+        if match.groups() in found:
+            raise ValueError(f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}")
+        found[match.groups()] = path
     return found
 
 
@@ -147,7 +151,7 @@ def read_table(path: str) -> Table:
 
 
 def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
-    """The galaxies of the user's table that have a file; `files` is keyed by the table's `name`.
+    """The galaxies of the user's table; those without a file are rejected. `files` is keyed by the table's `name`.
 
     Raises:
         ValueError: no table is named, or it lacks a column.
@@ -162,16 +166,19 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
     def cell(row: Table.Row, column: str, default: object) -> object:
         return row[column] if column in table.colnames else default
 
-    return [
-        Target(
-            str(row["name"]).strip(),
+    def target(row: Table.Row) -> Target:
+        name = str(row["name"]).strip()
+        paths = (files[(name,)],) if (name,) in files else ()
+        missing = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}")
+        return Target(
+            name,
             str(cell(row, "object", row["name"])).strip(),
             plain_float(row["z"]),
             plain_float(cell(row, "ra", "nan")),
             plain_float(cell(row, "dec", "nan")),
-            (files[(str(row["name"]).strip(),)],),
+            paths,
             plain_float(cell(row, "re_arcsec", "nan")),
+            rejected=missing,
         )
-        for row in table
-        if (str(row["name"]).strip(),) in files
-    ]
+
+    return [target(row) for row in table]

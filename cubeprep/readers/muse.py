@@ -31,7 +31,7 @@ class Reader:
         self._config = config
 
     def find_targets(self) -> list[Target]:
-        """Every FITS file that the table names; rows without a file are no targets."""
+        """Every galaxy of the table."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
     def open(self, target: Target) -> list["MuseArm"]:

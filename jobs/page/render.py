@@ -73,6 +73,7 @@ def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
         "rejected": rejected.head(MAX_REJECTED_SHOWN)[["plateifu", "code", "reason"]].to_dict("records"),
         "spearman": spearman,
         "following": following,
+        "own_model": catalog.provenance["model"].get("trained_on", "") in ("", store.identity),
         "embedding": str(catalog.table["embedding"].iloc[0]),
     }
 

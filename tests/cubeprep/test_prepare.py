@@ -247,6 +247,28 @@ def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_p
         bad.read_galaxy("8000-3")
 
 
+def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    cube = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"
+    whole = cube.read_bytes()
+    cube.write_bytes(whole[:5000])
+    survey, path = SurveyConfig(root=str(root)), str(tmp_path / "s.zarr")
+    assert prepare(CONFIG, survey, path, seed=3)["rejected"] == 1
+    cube.write_bytes(whole)
+    assert prepare(CONFIG, survey, path, seed=3)["rejected"] == 1
+    retry = CONFIG.model_copy(update={"retry_rejected": True})
+    assert prepare(retry, survey, path, seed=3)["rejected"] == 0
+    prepare(CONFIG, survey, str(tmp_path / "whole.zarr"), seed=3)
+    assert contents(tmp_path / "s.zarr") == contents(tmp_path / "whole.zarr")
+
+
+def test_a_store_may_be_made_from_the_same_files_elsewhere(survey: SurveyConfig, tmp_path: Path) -> None:
+    prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
+    moved = tmp_path / "moved"
+    moved.symlink_to(str(survey.root))
+    prepare(CONFIG, SurveyConfig(root=str(moved)), str(tmp_path / "s.zarr"), seed=3)
+
+
 def test_settings_that_do_not_fit_the_survey_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_samples"):
         prepare(CONFIG, SurveyConfig(reader="manga-maps", root=str(tmp_path)), str(tmp_path / "s"), seed=0)

@@ -188,6 +188,14 @@ def test_selection_gives_a_reason_for_each_galaxy_left_out(tmp_path: Path) -> No
     }
 
 
+def test_two_files_of_one_galaxy_are_refused_by_name(tmp_path: Path) -> None:
+    for kind in ("HYB10-GAU-MILESHC", "VOR10-GAU-MILESHC"):
+        (tmp_path / f"manga-7815-3702-MAPS-{kind}.fits.gz").write_bytes(b"")
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    with pytest.raises(ValueError, match=r"HYB10.*VOR10.*same kind and name"):
+        select_targets(config, make_reader(config))
+
+
 def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
     for root, message in ((tmp_path / "none", "no such folder"), (tmp_path, r"no drpall\*\.fits")):
         config = SurveyConfig(root=str(root))
@@ -205,7 +213,8 @@ def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_p
     table.write_text(f"name,z\n{name},0.0881\nnot_here,0.1\n")
     config = SurveyConfig(reader="muse", root=str(real_data / "muse"), table=str(table), z_max=0.2)
     reader = make_reader(config)
-    (target,) = select_targets(config, reader)
+    target, absent = select_targets(config, reader)
+    assert absent.rejected == ("missing_file", f"{table}: not_here has no file below {config.root}")
     (arm,) = reader.open(target)
     with fits.open(target.paths[0]) as hdus:
         air = hdus["DATA"].header["CRVAL3"] + 1.25 * np.arange(3681)

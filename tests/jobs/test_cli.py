@@ -65,6 +65,21 @@ def test_an_unknown_configuration_names_the_shipped_ones() -> None:
     assert "paper" in text
 
 
+@pytest.mark.parametrize("name", [name for name in cli.JOBS if name != "demo"])
+def test_a_job_without_configuration_is_a_usage_error(name: str) -> None:
+    code, text = invoke(name)
+    assert code == 2
+    assert "Missing argument" in text
+
+
+def test_windows_that_the_survey_cannot_have_are_a_configuration_error(tmp_path: Path) -> None:
+    code, text = invoke(
+        "prepare", "sami", "--set", f"survey.root={tmp_path}", "--set", "prepare.windows.sampling=nearest"
+    )
+    assert code == 2
+    assert "windows.sampling: sami has a linear wavelength grid" in text
+
+
 def test_unknown_jobs_are_usage_errors() -> None:
     assert invoke("prepear", "demo")[0] == 2
 
