@@ -50,12 +50,13 @@ def umap_plot(table: pd.DataFrame, num_cards: int) -> figure:
     source.data["line"] = [ACCENT if rank <= num_cards else INK for rank in finite["rank"]]
     source.data["line_width"] = [2.0 if rank <= num_cards else 0.5 for rank in finite["rank"]]
     mapper = _mapper(finite["score"].to_numpy())
+    kind = str(table["embedding"].iloc[0]).upper()
     plot = figure(
         height=420,
         sizing_mode="stretch_width",
         tools="pan,wheel_zoom,box_zoom,reset,save",
-        x_axis_label="UMAP 1",
-        y_axis_label="UMAP 2",
+        x_axis_label=f"{kind} 1",
+        y_axis_label=f"{kind} 2",
     )
     points = plot.scatter(
         "umap_1",
