@@ -48,6 +48,15 @@ def kill_one(driver: subprocess.Popen[bytes], rng: np.random.Generator) -> bool:
     return driver.poll() is None or chosen.pid == driver.pid
 
 
+def opens(store: Path) -> bool:
+    """Whether readers take the store for finished; a driver may be killed after that, as it shuts down."""
+    try:
+        WindowStore.open(str(store))
+    except StoreError:
+        return False
+    return True
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_kills_at_random_moments_leave_the_same_store(tmp_path: Path) -> None:
@@ -72,7 +81,6 @@ def test_kills_at_random_moments_leave_the_same_store(tmp_path: Path) -> None:
             finished = driver.wait(timeout=120) == 0
             unfinished += not finished
             if not finished and store.exists():
-                with pytest.raises(StoreError):
-                    WindowStore.open(str(store))
+                assert not opens(store) or contents(store) == wanted, "what opens is whole"
         assert contents(store) == wanted
     assert unfinished >= 5, "the driver was killed often enough for the test to mean something"
