@@ -7,6 +7,7 @@ from pydantic import Field
 
 from cubeprep.config import Config
 from cubeprep.cube import Planes
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.windows import WindowConfig
 
 STRONG_LINES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585", "SII-6718", "SII-6732")
@@ -37,7 +38,7 @@ class RedshiftOffset(NamedTuple):
 
 def corrected(z: float, offset: RedshiftOffset) -> float:
     """The redshift that the lines have."""
-    return (1 + z) * (1 + offset.offset_kms / 299792.458) - 1
+    return (1 + z) * (1 + offset.offset_kms / SPEED_OF_LIGHT_KMS) - 1
 
 
 def measure_offset(lines: list[Planes], velocity_kms: np.ndarray) -> RedshiftOffset:

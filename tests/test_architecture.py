@@ -24,6 +24,8 @@ SHARED = {
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
 TORCH_ONLY = ("convlstm", "autoencoder", "losses", "fit", "context", "checkpoint")
+# What the machine of the core may lack.
+NOT_TORCH = {"ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.
 LAZY = {"ray", "mlflow", "umap", "torch"}
 
@@ -66,19 +68,7 @@ def test_modeling_shares_only_the_store_with_cubeprep() -> None:
 @pytest.mark.parametrize("name", TORCH_ONLY)
 def test_the_core_of_modeling_needs_torch_and_numpy_alone(name: str) -> None:
     tops = {m.split(".")[0] for m in imported_modules(ROOT / f"modeling/{name}.py", top_level_only=True)}
-    third_party = tops & {
-        "ray",
-        "zarr",
-        "mlflow",
-        "pydantic",
-        "fsspec",
-        "pandas",
-        "safetensors",
-        "yaml",
-        "cubeprep",
-        "rich",
-    }
-    assert not third_party
+    assert not tops & (NOT_TORCH | {"cubeprep"})
 
 
 def test_jobs_import_no_heavy_engine_at_import() -> None:
@@ -108,19 +98,7 @@ def import_without(modules: list[str], blocked: set[str]) -> None:
 
 
 def test_the_core_of_modeling_imports_where_only_torch_and_numpy_are() -> None:
-    blocked = {
-        "ray",
-        "zarr",
-        "mlflow",
-        "pydantic",
-        "fsspec",
-        "pandas",
-        "safetensors",
-        "yaml",
-        "astropy",
-        "dask",
-        "rich",
-    }
+    blocked = NOT_TORCH | {"astropy", "dask"}
     import_without([f"modeling.{name}" for name in TORCH_ONLY], blocked | {"cubeprep", "pyarrow", "sklearn", "scipy"})
 
 

@@ -91,6 +91,12 @@ def flux_scale(header: Header, path: str) -> float:
     return 10.0 ** (int(match[1]) + 17)
 
 
+def inverse(variance: np.ndarray) -> np.ndarray:
+    """Inverse variance; 0 where the variance is not above 0, NaN where it is NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, 1 / variance, np.where(np.isnan(variance), np.nan, 0))
+
+
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
     """The names of the bits that are set."""
     return tuple(name for name, bit in table.items() if value >> bit & 1)

@@ -12,7 +12,7 @@ from astropy.io.fits import Header
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, linear_wave, spaxel_arcsec, targets_from_table
+from cubeprep.readers.files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec, targets_from_table
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -62,9 +62,13 @@ class MuseArm:
         scale = flux_scale(self._header, stream.path)
         quality = _quality(stream.path, planes, size)
         _, height, width = image_shape(self._header, stream.path)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ivar = np.where(variance > 0, 1 / (variance * scale**2), np.where(np.isnan(variance), np.nan, 0))
-        return screened(flux * scale, ivar, quality != 0, outside((height, width), size), spaxel_arcsec(self._header))
+        return screened(
+            flux * scale,
+            inverse(variance) / scale**2,
+            quality != 0,
+            outside((height, width), size),
+            spaxel_arcsec(self._header),
+        )
 
 
 def _quality(path: str, planes: np.ndarray, size: int | None) -> np.ndarray:

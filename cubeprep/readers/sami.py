@@ -11,7 +11,7 @@ import numpy as np
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, linear_wave, spaxel_arcsec
+from cubeprep.readers.files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 
@@ -78,7 +78,11 @@ class SamiArm:
             flux, variance = read_cube(stream, self._header, ("PRIMARY", "VARIANCE"), planes, size)
         scale = flux_scale(self._header, stream.path)
         _, height, width = image_shape(self._header, stream.path)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ivar = np.where(variance > 0, 1 / (variance * scale**2), np.where(np.isnan(variance), np.nan, 0))
         nothing = np.zeros(flux.shape, dtype=bool)
-        return screened(flux * scale, ivar, nothing, outside((height, width), size), spaxel_arcsec(self._header))
+        return screened(
+            flux * scale,
+            inverse(variance) / scale**2,
+            nothing,
+            outside((height, width), size),
+            spaxel_arcsec(self._header),
+        )
