@@ -6,12 +6,12 @@ network and can be sent to others. The first `explore.num_galaxies` galaxies get
 residuals, spectra, neighbours.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
@@ -30,7 +30,7 @@ def run(config: ProjectConfig) -> int:
     model = reopen_model(config, catalog, store)
     cards = make_cards(config, catalog, store, model)
     page = render_page(catalog, cards, store, config.explore)
-    write_page(config.page_path, page)
+    write_file(str(config.page_path), page.encode())
     console.print(
         f"{len(cards)} of {len(catalog.table)} galaxies, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
     )
@@ -111,14 +111,6 @@ def _neighbours(row: Mapping[str, Any], ranks: Mapping[str, int], thumbnail: Cal
         Neighbour(str(name), int(ranks[name]), float(distance), bool(same), thumbnail(name))
         for name, distance, same in zip(*columns, strict=True)
     ]
-
-
-def write_page(path: Path, page: str) -> None:
-    """Writes the page: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
 
 
 if __name__ == "__main__":
