@@ -150,6 +150,19 @@ class ConvLSTMAutoencoder(nn.Module):
             normalised_BLSYX = torch.sinh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH))
         return normalised_BLSYX * scale_B[:, None, None, None, None]
 
+    def normalised_variance(self, normalised_BLSYX: Tensor, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
+        """The variance of the normalised flux, to first order: the flux's times the squared slope of `normalise`.
+
+        Args:
+            normalised_BLSYX: of `normalise`.
+            ivar_BLSYX: inverse variance of the flux, 0 where not good; the result is 1 there.
+            scale_B: of `normalise`.
+        """
+        ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
+        if self.normalisation == "asinh":  # whose slope is 1 / sqrt(1 + x^2) = 1 / cosh(asinh(x))
+            ivar_BLSYX = ivar_BLSYX * torch.cosh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH)).square()
+        return torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+
     def forward(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
         """Encodes and decodes; a variational model draws its latent in training and takes the mean in evaluation.
 

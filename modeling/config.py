@@ -60,13 +60,17 @@ class TrainConfig(Config):
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float | None = Field(1.0, gt=0)  # norm of the gradient; null for no clipping
-    loss: Literal["mae", "mse"] = "mae"
+    loss: Literal["mae", "mse", "gaussian", "student-t"] = "mae"  # the last two: likelihoods with the inverse variance
+    error_floor: float = Field(0.05, ge=0)  # of a likelihood: the model's own error, in quadrature, normalised units
     kl_weight: float = Field(1e-4, ge=0)  # of a VAE, per nat, against the mean error per sample
+    kl_warmup_epochs: float = Field(0.0, ge=0)  # over which that weight grows from 0
+    free_bits: float = Field(0.0, ge=0)  # of each latent of a VAE, which cost nothing
     bf16: bool = False
     num_workers: int = Field(1, ge=0)  # of Ray Train; 0 trains in this process, without Ray
     threads: int | None = Field(None, ge=1)  # of each worker; default: this machine's cores over its workers
     use_gpu: bool | Literal["auto"] = "auto"
     storage: str | None = None  # of checkpoints, a directory or s3://; default: in the workspace
+    checkpoint_steps: int | None = Field(None, ge=1)  # from one checkpoint to the next; default: at each epoch's end
     shuffle_rows: int = Field(256, ge=1)
     cache_mib: int = Field(1024, ge=0)  # windows that each worker keeps in memory over epochs
 
@@ -81,7 +85,7 @@ class TrainingJob(Config):
 
     def identity(self, store_identity: str) -> str:
         """Digest of what decides the weights: resources and places do not."""
-        places = {"num_workers", "threads", "use_gpu", "storage", "cache_mib"}
+        places = {"num_workers", "threads", "use_gpu", "storage", "cache_mib", "checkpoint_steps"}
         decisive = self.model_dump(mode="json", exclude={"store": True, "train": places})
         text = json.dumps([store_identity, decisive], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -94,7 +98,9 @@ NOT_SEARCHABLE = {
     "model.kind",
     "model.normalise",
     "train.loss",
+    "train.error_floor",
     "train.kl_weight",
+    "train.checkpoint_steps",
     "train.epochs",
     "train.num_workers",
     "train.threads",

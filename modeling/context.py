@@ -40,8 +40,11 @@ class Context(Protocol):
     def sum(self, values: list[float]) -> list[float]:
         """The sums over all processes."""
 
-    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
-        """Takes an epoch's metrics, and on rank 0 a checkpoint directory, which is copied before this returns."""
+    def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
+        """Takes an epoch's metrics, and on rank 0 a checkpoint directory, which is copied before this returns.
+
+        `metrics` is None within an epoch. All ranks report together.
+        """
 
     def resume(self) -> Any:
         """A context manager that gives the directory of the last checkpoint, or None at the start of a run."""
@@ -66,9 +69,10 @@ class LocalContext:
         """The values themselves."""
         return values
 
-    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+    def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
         """Keeps the metrics and the checkpoint; a crash in between leaves the checkpoint before."""
-        self.history.append(metrics)
+        if metrics is not None:
+            self.history.append(metrics)
         if self.directory is None or checkpoint is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -80,8 +84,9 @@ class LocalContext:
             last.rename(old)
         new.rename(last)
         shutil.rmtree(old, ignore_errors=True)
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+        if metrics is not None:
+            with (self.directory / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:

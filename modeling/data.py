@@ -116,9 +116,9 @@ class Loader:
         rows = -(-total // self.share.world_size) if shuffle else stop - start
         return -(-rows // self.batch_size)
 
-    def training(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one training epoch; the last may be smaller, by as much on all ranks."""
-        return self._batches(self._order(epoch, shuffle=True))
+    def training(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one training epoch, from any of them on; the last may be smaller, by as much on all ranks."""
+        return self._batches(self._order(epoch, shuffle=True)[first_step * self.batch_size :])
 
     def evaluation(self) -> Iterator[Batch]:
         """Each row once, in the order of the store."""

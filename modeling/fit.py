@@ -1,7 +1,7 @@
 """The training loop: one for a single process and for many, told apart by the context alone.
 
-A training is a function of its config and seed: a run that is interrupted and resumed at an epoch's boundary has the
-weights of an undisturbed one.
+A training is a function of its config and seed: a run that is interrupted and goes on from its last checkpoint, at the
+end of an epoch or within one, has the weights of an undisturbed one.
 """
 
 import json
@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.checkpoint import load_optimizer, load_weights, save_model, save_optimizer, write_json
 from modeling.context import Context, Listener, Metrics, scratch_directory
-from modeling.losses import RECONSTRUCTION_LOSSES, kl_to_standard_normal
+from modeling.metrics import Means
+from modeling.objective import Objective, ObjectiveConfig
 
 Batch = dict[str, Tensor]
 
+# Nats that a latent must carry, on average over galaxies, to count as in use (Burda et al. 2015, arXiv:1509.00519).
+ACTIVE_NATS = 0.01
 
-class FitConfig(Protocol):
+
+class FitConfig(ObjectiveConfig, Protocol):
     """What the loop reads of `config.TrainConfig`."""
 
     @property
@@ -50,12 +54,12 @@ class FitConfig(Protocol):
         """The greatest norm of a gradient, or None."""
 
     @property
-    def loss(self) -> str:
-        """A key of `losses.RECONSTRUCTION_LOSSES`."""
+    def kl_warmup_epochs(self) -> float:
+        """Over which that weight grows from 0."""
 
     @property
-    def kl_weight(self) -> float:
-        """Of the KL divergence of a variational model, per nat."""
+    def checkpoint_steps(self) -> int | None:
+        """Steps from one checkpoint to the next within an epoch; None for none but at its end."""
 
     @property
     def bf16(self) -> bool:
@@ -71,12 +75,12 @@ class Batches:
     """Where the loop's data come from.
 
     Attributes:
-        training: gives the batches of an epoch, dicts with `flux` and `good` [B, L, S, Y, X].
+        training: gives the batches of (epoch, first step), dicts with `flux`, `ivar` and `good` [B, L, S, Y, X].
         num_training: how many those are, the same on all ranks.
         validation: gives the validation batches of this rank; None where there is no such split.
     """
 
-    training: Callable[[int], Iterable[Batch]]
+    training: Callable[[int, int], Iterable[Batch]]
     num_training: int
     validation: Callable[[], Iterable[Batch]] | None
 
@@ -94,7 +98,8 @@ def fit(
     """Trains a model, from the context's last checkpoint if it has one.
 
     Each epoch is reported with a checkpoint that holds the model, the optimizer and the best model so far (the one of
-    the lowest validation loss, or of the lowest training loss where there is no validation split).
+    the lowest validation loss, or of the lowest training loss where there is no validation split); with
+    `checkpoint_steps` there are checkpoints within epochs too.
 
     Args:
         model: with the initial weights; it is trained in place and holds the last weights in the end.
@@ -106,58 +111,76 @@ def fit(
         listener: called after each step and each epoch of this rank.
 
     Returns:
-        The metrics of the last epoch: `train_loss`, `validation_loss`, `best_loss`, `best_epoch` and parts of the loss.
+        The metrics of the last epoch: `train_loss`, `validation_loss`, `best_loss`, `best_epoch`, parts of the loss;
+        of the validation data also `validation_chi2` (mean squared residual per good sample in units of its variance),
+        `validation_mae/LINE` (mean absolute error, normalised units) and, of a variational model,
+        `validation_active_latents` (those that say more than `ACTIVE_NATS`).
 
     Raises:
         DivergedError: a loss is not finite; the checkpoint of the epoch before stays.
     """
-    trainer = _Trainer(model, config, context, batches.num_training)
+    metadata = metadata or {}
+    trainer = _Trainer(model, config, context, batches.num_training, seed=seed, metadata=metadata)
     tell = listener or (lambda event, metrics: None)
     metrics = trainer.restore()
     for epoch in range(trainer.epoch, config.epochs):
-        torch.manual_seed(hash((seed, epoch, context.rank)) % 2**63)
-        metrics = {"epoch": float(epoch)}
-        metrics |= trainer.train_epoch(batches.training(epoch), epoch, tell)
+        metrics = {"epoch": float(epoch), "lr": trainer.lr(epoch * batches.num_training)}
+        metrics |= trainer.train_epoch(batches.training(epoch, trainer.step), tell)
         if batches.validation is not None:
             metrics |= trainer.validate(batches.validation())
-        metrics |= {"lr": trainer.lr(epoch * batches.num_training)}
-        trainer.finish_epoch(metrics, metadata or {})
+        trainer.finish_epoch(metrics)
         tell("epoch", metrics)
     return metrics
 
 
 class _Trainer:
-    """The state of one training on one rank."""
+    """The state of one training on one rank; `step` counts within the epoch."""
 
-    def __init__(self, model: ConvLSTMAutoencoder, config: FitConfig, context: Context, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: ConvLSTMAutoencoder,
+        config: FitConfig,
+        context: Context,
+        steps_per_epoch: int,
+        *,
+        seed: int,
+        metadata: dict[str, Any],
+    ) -> None:
         self.model = model.to(context.device)
         self.config = config
         self.context = context
         self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.metadata = metadata
         self.optimizer = make_optimizer(self.model, config)
-        self.epoch = 0
+        self.epoch, self.step = 0, 0
+        self.means = Means()
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Metrics] = []
+        self.objective = Objective(self.model, config)
         # Wrapped once the weights are those to start from: a wrapper may copy them to the other ranks.
         self.wrapped: nn.Module | None = None
 
     def restore(self) -> Metrics:
-        """Takes up the context's last checkpoint; returns the metrics of its epoch."""
+        """Takes up the context's last checkpoint; returns the metrics of the last whole epoch."""
         with self.context.resume() as directory:
-            metrics = self._load(directory) if directory is not None else {}
-        self.wrapped = self.context.wrap(_TrainingModel(self.model, self.config))
-        return metrics
+            if directory is not None:
+                self._load(directory)
+        self.wrapped = self.context.wrap(self.objective)
+        return dict(self.history[-1]) if self.history else {}
 
-    def _load(self, directory: Path) -> Metrics:
+    def _load(self, directory: Path) -> None:
         state = json.loads((directory / "training.json").read_text())
-        self.history, self.best = state["history"], state["best"]
-        load_weights(self.model, directory / "best")
-        self.best_weights = _copy(self.model)
+        self.history, self.best, self.step = state["history"], state["best"], state["step"]
+        self.epoch = len(self.history)
+        if self.context.rank == 0:  # which speaks for all: the sums are those of all ranks
+            self.means = Means.from_json(state["means"])
+        if self.history:
+            load_weights(self.model, directory / "best")
+            self.best_weights = _copy(self.model)
         load_weights(self.model, directory)
         load_optimizer(directory / "optimizer.safetensors", self.optimizer)
-        self.epoch = len(self.history)
-        return dict(self.history[-1])
 
     def lr(self, step: int) -> float:
         """The learning rate of a step, counted over all epochs."""
@@ -165,48 +188,64 @@ class _Trainer:
             return self.config.lr
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * step / (self.steps_per_epoch * self.config.epochs)))
 
-    def train_epoch(self, batches: Iterable[Batch], epoch: int, tell: Listener) -> Metrics:
-        """One pass over the training data."""
+    def train_epoch(self, batches: Iterable[Batch], tell: Listener) -> Metrics:
+        """The rest of one pass over the training data."""
+        for batch in batches:
+            loss = self._train_step(batch)
+            self.step += 1
+            place = {"epoch": self.epoch, "step": self.step - 1, "num_steps": self.steps_per_epoch}
+            tell("step", place | {"loss": loss})
+            every = self.config.checkpoint_steps
+            if every and self.step % every == 0 and self.step < self.steps_per_epoch:
+                self._checkpoint_within_epoch()
+        return self.means.reduce(self.context).by_name("train")
+
+    def _train_step(self, batch: Batch) -> float:
         assert self.wrapped is not None
         self.wrapped.train()
-        sums = _Sums()
-        first_step = epoch * self.steps_per_epoch
-        for step, batch in enumerate(batches):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr(first_step + step)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses_B = self._losses(self.wrapped, batch)
-            loss = losses_B["loss"].mean()
-            if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"the loss became {loss.item()} in epoch {epoch}, step {step}: lower train.lr or clip gradients"
-                )
-            loss.backward()
-            if self.config.grad_clip is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-            self.optimizer.step()
-            sums.add(losses_B)
-            tell("step", {"epoch": epoch, "step": step, "num_steps": self.steps_per_epoch, "loss": loss.item()})
-        return sums.means("train", self.context)
+        total_step = self.epoch * self.steps_per_epoch + self.step
+        # The draws of a step depend on nothing that came before, so that a training may go on from any.
+        torch.manual_seed(hash((self.seed, total_step, self.context.rank)) % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(total_step)
+        warmup_steps = self.config.kl_warmup_epochs * self.steps_per_epoch
+        self.objective.kl_scale = min(1.0, (total_step + 1) / warmup_steps) if warmup_steps else 1.0
+        self.optimizer.zero_grad(set_to_none=True)
+        losses_B = self._run(self.wrapped, batch)
+        loss = losses_B["loss"].mean()
+        if not torch.isfinite(loss):
+            place = f"epoch {self.epoch}, step {self.step}"
+            raise DivergedError(f"the loss became {loss.item()} in {place}: lower train.lr or clip gradients")
+        loss.backward()
+        if self.config.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self.means.add(losses_B)
+        return loss.item()
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Metrics:
-        """The losses on the validation data, each galaxy once over all ranks."""
+        """What the model makes of the validation data, each galaxy once over all ranks."""
         self.model.eval()
-        # Unwrapped: ranks may hold different numbers of batches, and nothing is to be synchronised.
-        training_model = _TrainingModel(self.model, self.config)
-        sums = _Sums()
+        names = self.metadata.get("line_names") or [str(line) for line in range(self.model.num_lines)]
+        # Empty columns first: a rank may hold no galaxy, and must still send sums of the same shape.
+        means = Means.empty(self.objective.metric_sizes())
         for batch in batches:
-            sums.add(self._losses(training_model, batch))
-        return sums.means("validation", self.context)
+            # Unwrapped: ranks may hold different numbers of batches, and nothing is to be synchronised.
+            means.add(self._run(self.objective.evaluate, batch))
+        means = means.reduce(self.context)
+        metrics = means.by_name("validation", columns={"mae": names})
+        if "kl_of_latent" in means.totals:
+            told = means.values("kl_of_latent")
+            metrics["validation_active_latents"] = float((told > ACTIVE_NATS).sum())
+        return metrics
 
-    def _losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        flux_BLSYX, good_BLSYX = (batch[name].to(self.context.device, non_blocking=True) for name in ("flux", "good"))
+    def _run(self, function: Callable[..., dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
+        tensors = [batch[name].to(self.context.device, non_blocking=True) for name in ("flux", "ivar", "good")]
         with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.config.bf16):
-            losses_B: dict[str, Tensor] = model(flux_BLSYX, good_BLSYX)
-        return losses_B
+            return function(*tensors)
 
-    def finish_epoch(self, metrics: Metrics, metadata: dict[str, Any]) -> None:
+    def finish_epoch(self, metrics: Metrics) -> None:
         """Compares with the best epoch, writes a checkpoint and reports."""
         loss = metrics.get("validation_loss", metrics["train_loss"])
         if loss < self.best["best_loss"] or not self.best_weights:
@@ -214,63 +253,32 @@ class _Trainer:
             self.best_weights = _copy(self.model)
         metrics |= {"best_loss": self.best["best_loss"], "best_epoch": self.best["epoch"]}
         self.history.append(metrics)
+        self.epoch, self.step, self.means = self.epoch + 1, 0, Means()
+        self._report(metrics)
+
+    def _checkpoint_within_epoch(self) -> None:
+        reduced = self.means.reduce(self.context)
+        self.means = reduced if self.context.rank == 0 else Means()
+        self._report(None)
+
+    def _report(self, metrics: Metrics | None) -> None:
         if self.context.rank != 0:
             self.context.report(metrics, None)
             return
         with scratch_directory() as directory:
-            self._save(directory, metadata)
+            self._save(directory)
             self.context.report(metrics, directory)
 
-    def _save(self, directory: Path, metadata: dict[str, Any]) -> None:
-        save_model(directory, self.model, metadata | {"metrics": self.history[-1]})
-        save_model(directory / "best", self.model, metadata | {"metrics": self.best}, weights=self.best_weights)
+    def _save(self, directory: Path) -> None:
+        last = self.history[-1] if self.history else {}
+        save_model(directory, self.model, self.metadata | {"metrics": last})
+        if self.history:
+            save_model(
+                directory / "best", self.model, self.metadata | {"metrics": self.best}, weights=self.best_weights
+            )
         save_optimizer(directory / "optimizer.safetensors", self.optimizer)
-        write_json(directory / "training.json", {"best": self.best, "history": self.history})
-
-
-class _TrainingModel(nn.Module):
-    """Model and loss as one module, so that a wrapper sees one forward pass."""
-
-    def __init__(self, model: ConvLSTMAutoencoder, config: FitConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.reconstruction_loss = RECONSTRUCTION_LOSSES[config.loss]
-        self.kl_weight = config.kl_weight
-
-    def forward(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
-        """The loss of each galaxy and its parts, each [B]."""
-        normalised_BLSYX, _ = self.model.normalise(flux_BLSYX, good_BLSYX)
-        output = self.model.autoencode(normalised_BLSYX, good_BLSYX)
-        loss_B = self.reconstruction_loss(output.reconstruction.float(), normalised_BLSYX, good_BLSYX)
-        if output.mean is None or output.log_variance is None:
-            return {"loss": loss_B}
-        kl_B = kl_to_standard_normal(output.mean.float(), output.log_variance.float())
-        return {"loss": loss_B + self.kl_weight * kl_B, "reconstruction": loss_B, "kl": kl_B}
-
-
-class _Sums:
-    """Sums over galaxies of each part of the loss: a monoid, so that ranks can add theirs."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, float] = {}
-        self.count = 0
-
-    def add(self, losses_B: dict[str, Tensor]) -> None:
-        for name, values_B in losses_B.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(values_B.detach().double().sum())
-        self.count += len(losses_B["loss"])
-
-    def means(self, prefix: str, context: Context) -> Metrics:
-        """Means over the galaxies of all ranks, also for a rank that saw none; empty where nobody saw any."""
-        names = ("loss", "reconstruction", "kl")
-        *totals, count = context.sum([*(self.totals.get(name, 0.0) for name in names), float(self.count)])
-        has_parts = context.sum([float("kl" in self.totals)])[0] > 0
-        shown = names if has_parts else names[:1]
-        return {
-            f"{prefix}_{name}": total / count
-            for name, total in zip(names, totals, strict=True)
-            if name in shown and count
-        }
+        state = {"best": self.best, "history": self.history, "step": self.step, "means": self.means.to_json()}
+        write_json(directory / "training.json", state)
 
 
 def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:

@@ -158,11 +158,13 @@ class RayContext:
         torch.distributed.all_reduce(total)
         return [float(value) for value in total]
 
-    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+    def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
         """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage."""
         import ray.train
 
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None)
+        ray.train.report(
+            metrics or {}, checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
+        )
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:

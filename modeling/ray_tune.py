@@ -92,7 +92,7 @@ def tune(
 def trial_job(job: TrainingJob, parameters: Mapping[str, Any], **train: Any) -> TrainingJob:
     """A job with dotted keys overridden, validated again; further arguments are keys of its `train` section."""
     values = job.model_dump(mode="json")
-    values["train"] |= {"num_workers": 0, **train}
+    values["train"] |= {"num_workers": 0, "checkpoint_steps": None, **train}
     for key, value in parameters.items():
         section, _, field = key.partition(".")
         values[section][field] = value
@@ -122,10 +122,11 @@ class TuneContext:
         """The values themselves."""
         return values
 
-    def report(self, metrics: Metrics, checkpoint: Path | None) -> None:
+    def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
         """Hands an epoch to Ray Tune, which may end the trial here."""
         import ray.tune
 
+        assert metrics is not None, "trials have no checkpoints within epochs"
         ray.tune.report(metrics, checkpoint=ray.tune.Checkpoint.from_directory(checkpoint) if checkpoint else None)
 
     @contextmanager

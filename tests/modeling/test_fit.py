@@ -67,8 +67,8 @@ def test_same_seed_gives_the_same_weights_and_another_does_not(store: WindowStor
 class Interrupted(LocalContext):
     """Dies as the second epoch is reported, before its checkpoint is kept."""
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        if metrics["epoch"] == 1:
+    def report(self, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
+        if metrics and metrics["epoch"] == 1:
             raise KeyboardInterrupt
         super().report(metrics, checkpoint)
 
@@ -84,6 +84,59 @@ def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Pat
     assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
     whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
     assert whole == parts
+
+
+class Killed(LocalContext):
+    """Dies as a given report is made: nothing of it is kept."""
+
+    def __init__(self, directory: Path, at_report: int) -> None:
+        super().__init__(directory)
+        self.reports_left = at_report
+
+    def report(self, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
+        if self.reports_left == 0:
+            raise KeyboardInterrupt
+        self.reports_left -= 1
+        super().report(metrics, checkpoint)
+
+
+@pytest.mark.parametrize("at_report", [1, 2, 5, 6])
+def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint(
+    store: WindowStore, tmp_path: Path, at_report: int
+) -> None:
+    # 12 galaxies in two views: 6 steps of 4 rows; reports after steps 2 and 4 and at the end of each epoch.
+    work = job(store, kind="vae", optimizer="adamw", batch_size=4, epochs=3, checkpoint_steps=2, kl_warmup_epochs=1.5)
+    run_job(work, LocalContext(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(work, Killed(tmp_path / "parts", at_report))
+    steps: list[tuple[float, float]] = []
+    run_job(
+        work,
+        LocalContext(tmp_path / "parts"),
+        lambda event, metrics: steps.append((metrics["epoch"], metrics["step"])) if event == "step" else None,
+    )
+    epochs, within = divmod(at_report, 3)
+    assert steps[0] == (epochs, 2 * within)
+    assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
+    whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: Path) -> None:
+    run_job(job(store), LocalContext(tmp_path / "without"))
+    run_job(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))
+    assert same_weights(tmp_path / "without/last", tmp_path / "with/last")
+
+
+@pytest.mark.parametrize("loss", ["gaussian", "student-t"])
+def test_likelihoods_train_and_report_what_they_mean(store: WindowStore, loss: str) -> None:
+    context = LocalContext()
+    run_job(job(store, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
+    first, last = context.history[0], context.history[-1]
+    assert last["validation_loss"] < first["validation_loss"]
+    assert last["validation_chi2"] < first["validation_chi2"]
+    assert {f"validation_mae/{name}" for name in store.line_names} < set(last)
+    assert 0 <= last["validation_active_latents"] <= MODEL["latent_dim"]
 
 
 def test_best_model_is_that_of_the_lowest_validation_loss(store: WindowStore, tmp_path: Path) -> None:
@@ -146,7 +199,7 @@ def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
     model = ConvLSTMAutoencoder(num_lines=1, num_samples=1, size=8, normalise="none")
     flux = torch.full((2, 1, 1, 8, 8), 3e38)
     good = torch.ones_like(flux, dtype=torch.bool)
-    batches = Batches(lambda epoch: [{"flux": flux, "good": good}], 1, None)
+    batches = Batches(lambda epoch, step: [{"flux": flux, "ivar": flux, "good": good}], 1, None)
     with pytest.raises(DivergedError, match="epoch 0, step 0"):
         fit(model, batches, TrainConfig(loss="mse"), LocalContext())
 

@@ -1,22 +1,32 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch import Tensor
+from torch.distributions import Normal, StudentT, kl_divergence
 
-from modeling.losses import RECONSTRUCTION_LOSSES, kl_to_standard_normal, masked_mae
+from modeling.losses import ERROR_LOSSES, LIKELIHOODS, STUDENT_DOF, free_bits_kl, kl_to_standard_normal, masked_mae
 
 
-@pytest.mark.parametrize("name", RECONSTRUCTION_LOSSES)
-def test_bad_samples_have_no_value_and_no_gradient(name: str) -> None:
+def loss_of(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Any loss, as a function of four tensors."""
+    if name in LIKELIHOODS:
+        return LIKELIHOODS[name]
+    return lambda predicted, target, good, variance: ERROR_LOSSES[name](predicted, target, good)
+
+
+@pytest.mark.parametrize("name", [*ERROR_LOSSES, *LIKELIHOODS])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
+def test_bad_samples_have_no_value_and_no_gradient(name: str, bad: float) -> None:
     torch.manual_seed(0)
     predicted = torch.randn(3, 2, 4, 5, 5)
-    target = torch.randn_like(predicted)
+    target, variance = torch.randn_like(predicted), torch.rand_like(predicted) + 0.1
     good = torch.rand(predicted.shape) > 0.3
-    expected = RECONSTRUCTION_LOSSES[name](predicted, target, good)
+    expected = loss_of(name)(predicted, target, good, variance)
     spoilt_target = torch.where(good, target, torch.nan).requires_grad_()
     spoilt = torch.where(good, predicted, torch.inf).requires_grad_()
-    loss = RECONSTRUCTION_LOSSES[name](spoilt, spoilt_target, good)
+    loss = loss_of(name)(spoilt, spoilt_target, good, torch.where(good, variance, bad))
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
     loss.sum().backward()
     for gradient in (spoilt.grad, spoilt_target.grad):
@@ -40,7 +50,33 @@ def test_a_galaxy_without_good_samples_costs_nothing() -> None:
     assert (predicted.grad == 0).all()
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihoods_equal_those_of_torch_up_to_a_constant(name: str) -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randn(4, 1, 1, 3, 3), torch.randn(4, 1, 1, 3, 3)
+    variance = torch.rand_like(target) + 0.1
+    good = torch.ones_like(target, dtype=torch.bool)
+    noise = Normal(predicted, variance.sqrt())
+    constant = 0.5 * math.log(2 * math.pi)
+    if name == "student-t":
+        noise = StudentT(STUDENT_DOF, predicted, variance.sqrt())
+        half = torch.tensor(STUDENT_DOF / 2)
+        constant = 0.5 * math.log(math.pi * STUDENT_DOF) + float(torch.lgamma(half) - torch.lgamma(half + 0.5))
+    expected = -noise.log_prob(target).flatten(1).mean(dim=1) - constant
+    torch.testing.assert_close(LIKELIHOODS[name](predicted, target, good, variance), expected)
+
+
 def test_kl_equals_that_of_torch() -> None:
     mean, log_variance = torch.randn(4, 7), torch.randn(4, 7)
-    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0, 1)).sum(dim=1)
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0, 1))
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_free_bits_cost_nothing_and_have_no_gradient() -> None:
+    kl = torch.tensor([[0.1, 2.0, 0.6], [0.0, 0.0, 0.0]], requires_grad=True)
+    cost = free_bits_kl(kl, 1.0)
+    torch.testing.assert_close(cost, torch.tensor([2.0 + 2 * math.log(2), 3 * math.log(2)]))
+    cost.sum().backward()
+    assert kl.grad is not None
+    assert kl.grad.tolist() == [[0, 1, 0], [0, 0, 0]]
+    torch.testing.assert_close(free_bits_kl(kl, 0.0), kl.sum(dim=1))

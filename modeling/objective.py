@@ -1,0 +1,100 @@
+"""What a training minimises, and what it measures beside: model and loss as one module.
+
+Shapes: B batch, L lines, S samples, Y and X spaxels, D latent.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from modeling.autoencoder import ConvLSTMAutoencoder, Output
+from modeling.losses import ERROR_LOSSES, LIKELIHOODS, free_bits_kl, kl_to_standard_normal, masked_mae, masked_mean
+
+
+class ObjectiveConfig(Protocol):
+    """What the objective reads of `config.TrainConfig`."""
+
+    @property
+    def loss(self) -> str:
+        """A key of `losses.ERROR_LOSSES` or `losses.LIKELIHOODS`."""
+
+    @property
+    def error_floor(self) -> float:
+        """Added in quadrature to the error of each sample in a likelihood, in normalised units."""
+
+    @property
+    def kl_weight(self) -> float:
+        """Of the KL divergence of a variational model, per nat."""
+
+    @property
+    def free_bits(self) -> float:
+        """Of each latent, which cost nothing."""
+
+
+class Objective(nn.Module):
+    """The loss as a function of windows. One module, so that a wrapper such as DDP sees one forward pass.
+
+    `kl_scale`, from 0 to 1, is the share of the KL weight that the warm-up has reached.
+    """
+
+    def __init__(self, model: ConvLSTMAutoencoder, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.kl_scale = 1.0
+
+    def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
+        """The loss of each galaxy and its parts, each [B]; the KL term as warm-up and free bits leave it."""
+        target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
+        output = self.model.autoencode(target_BLSYX, good_BLSYX)
+        loss_B = self._reconstruction_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
+        if output.mean is None or output.log_variance is None:
+            return {"loss": loss_B}
+        kl_BD = kl_to_standard_normal(output.mean.float(), output.log_variance.float())
+        kl_loss_B = self.kl_scale * self.config.kl_weight * free_bits_kl(kl_BD, self.config.free_bits)
+        return {"loss": loss_B + kl_loss_B, "reconstruction": loss_B, "kl": kl_BD.sum(dim=1)}
+
+    @torch.no_grad()
+    def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
+        """The loss with the whole KL divergence, and what `metric_sizes` names; NaN where a galaxy has no good sample.
+
+        `chi2` [B] is the mean squared residual of a good sample in units of its variance, `mae` [B, L] the mean
+        absolute residual of each line in normalised units, `kl_of_latent` [B, D] in nats.
+        """
+        target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
+        output = self.model.autoencode(target_BLSYX, good_BLSYX)
+        loss_B = self._reconstruction_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
+        predicted_BLSYX = output.reconstruction.float()
+        variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+        chi2_B = masked_mean((predicted_BLSYX - target_BLSYX).square() / variance_BLSYX, good_BLSYX)
+        by_line = [values.flatten(0, 1) for values in (predicted_BLSYX, target_BLSYX, good_BLSYX)]
+        has_good_BL = good_BLSYX.flatten(2).any(dim=2)
+        measured = {
+            "loss": loss_B,
+            "chi2": chi2_B.masked_fill(~has_good_BL.any(dim=1), math.nan),
+            "mae": masked_mae(*by_line).view(has_good_BL.shape).masked_fill(~has_good_BL, math.nan),
+        }
+        if output.mean is None or output.log_variance is None:
+            return measured
+        kl_BD = kl_to_standard_normal(output.mean.float(), output.log_variance.float())
+        kl_B = kl_BD.sum(dim=1)
+        loss_B = loss_B + self.config.kl_weight * kl_B
+        return measured | {"loss": loss_B, "reconstruction": measured["loss"], "kl": kl_B, "kl_of_latent": kl_BD}
+
+    def metric_sizes(self) -> dict[str, int]:
+        """The columns of each of `evaluate`'s metrics."""
+        sizes = {"loss": 1, "chi2": 1, "mae": self.model.num_lines}
+        if self.model.variational:
+            sizes |= {"reconstruction": 1, "kl": 1, "kl_of_latent": int(self.model.arguments["latent_dim"])}
+        return sizes
+
+    def _reconstruction_loss(
+        self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
+    ) -> Tensor:
+        predicted_BLSYX, name = output.reconstruction.float(), self.config.loss
+        if name in ERROR_LOSSES:
+            return ERROR_LOSSES[name](predicted_BLSYX, target_BLSYX, good_BLSYX)
+        variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+        return LIKELIHOODS[name](predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
