@@ -253,7 +253,8 @@ class WindowStore:
         step = self._rows_per_shard(split)
         rows = slice(shard * step, (shard + 1) * step)
         windows = self._read(split, rows)
-        return windows.select(np.asarray(self._array(split, "valid")[rows], dtype=bool))
+        valid = np.asarray(self._array(split, "valid")[rows], dtype=bool)
+        return windows if valid.all() else windows.select(valid)
 
     def read_galaxy(self, plateifu: str) -> Windows:
         """The galaxy as observed (view 0), one row.

@@ -3,7 +3,9 @@
 The order of rows is a pure function of (seed, epoch, rank, world size), made before anything is read: see `row_order`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +70,8 @@ class Loader:
     """Batches of one split for one rank.
 
     Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
-    bool. Shards are kept in memory over epochs as far as `cache_mib` goes; results do not depend on it.
+    bool. While a model works on one batch, a thread reads the shard that comes next. Shards are kept in memory over
+    epochs as far as `cache_mib` goes; results do not depend on it.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Loader:
         seed: int = 0,
         buffer_rows: int = 256,
         cache_mib: int = 1024,
+        pin_memory: bool = False,
     ) -> None:
         """Looks up how many rows each shard holds; reads no windows yet.
 
@@ -92,6 +96,7 @@ class Loader:
             seed: of the order.
             buffer_rows: rows that the shuffle buffer holds.
             cache_mib: memory for shards that are kept.
+            pin_memory: whether batches lie where a GPU can fetch them while the CPU goes on.
 
         Raises:
             ValueError: the split has no rows, or the batch cannot be shared evenly by the ranks.
@@ -108,6 +113,7 @@ class Loader:
             raise ValueError(f"{store.path}: split {split!r} holds no galaxies")
         self._cache: dict[int, Batch] = {}
         self._cache_left = cache_mib * 2**20
+        self._pin_memory = pin_memory
 
     def num_batches(self, *, shuffle: bool = True) -> int:
         """Batches of an epoch: with `shuffle`, the same on all ranks."""
@@ -135,10 +141,12 @@ class Loader:
         )
 
     def _batches(self, order: list[RowRef]) -> Iterator[Batch]:
-        rows = _Rows(self, order)
-        for start in range(0, len(order), self.batch_size):
-            items = [rows.take(ref) for ref in order[start : start + self.batch_size]]
-            yield {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        with ThreadPoolExecutor(1, thread_name_prefix="shards") as reader:
+            rows = _Rows(self, order, reader)
+            for start in range(0, len(order), self.batch_size):
+                items = [rows.take(ref) for ref in order[start : start + self.batch_size]]
+                batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+                yield {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:
         """All valid rows of a shard as tensors, from memory if they are kept there."""
@@ -146,7 +154,9 @@ class Loader:
             return self._cache[shard]
         windows = self.store.read_shard(self.split, shard)
         good = good_samples(windows.flux, windows.ivar, windows.mask)
-        arrays = {"flux": np.where(good, windows.flux, 0), "ivar": np.where(good, windows.ivar, 0), "good": good}
+        for values in (windows.flux, windows.ivar):  # read a moment ago, and nobody else's
+            np.copyto(values, 0, where=~good)
+        arrays = {"flux": windows.flux, "ivar": windows.ivar, "good": good}
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         if num_bytes <= self._cache_left:
@@ -156,20 +166,28 @@ class Loader:
 
 
 class _Rows:
-    """Reads shards as an order of rows asks for them, and lets each go with its last row."""
+    """Reads shards as an order of rows asks for them, the next one ahead, and lets each go with its last row."""
 
-    def __init__(self, loader: Loader, order: list[RowRef]) -> None:
+    def __init__(self, loader: Loader, order: list[RowRef], reader: ThreadPoolExecutor) -> None:
         self._loader = loader
-        self._open: dict[int, Batch] = {}
-        self._left: dict[int, int] = {}
-        for shard, _ in order:
-            self._left[shard] = self._left.get(shard, 0) + 1
+        self._reader = reader
+        self._left = Counter(shard for shard, _ in order)
+        self._to_come = iter(dict(self._left))
+        self._open: dict[int, Future[Batch]] = {}
+        self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Starts on the next shard. Shards come up in the order of their first rows."""
+        shard = next(self._to_come, None)
+        if shard is not None:
+            self._open[shard] = self._reader.submit(self._loader.read_shard, shard)
+            self._newest = shard
 
     def take(self, ref: RowRef) -> Batch:
         shard, row = ref
-        if shard not in self._open:
-            self._open[shard] = self._loader.read_shard(shard)
-        tensors = self._open[shard]
+        tensors = self._open[shard].result()
+        if shard == self._newest:
+            self._read_ahead()
         self._left[shard] -= 1
         if not self._left[shard]:
             del self._open[shard]

@@ -92,7 +92,12 @@ def run_job(job: TrainingJob, context: Context, listener: Listener | None = None
     store = WindowStore.open(job.store)
     model = make_model(job.model.arguments(store.shape), job.seed)
     share = Share(context.rank, context.world_size)
-    options: dict[str, Any] = {"batch_size": job.train.batch_size, "share": share, "seed": job.seed}
+    options: dict[str, Any] = {
+        "batch_size": job.train.batch_size,
+        "share": share,
+        "seed": job.seed,
+        "pin_memory": context.device.type == "cuda",
+    }
     training = Loader(
         store, "train", buffer_rows=job.train.shuffle_rows, cache_mib=job.train.cache_mib * 3 // 4, **options
     )

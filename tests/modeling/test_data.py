@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cubeprep.store import WindowStore
+from cubeprep.storage import StorageError
+from cubeprep.store import Windows, WindowStore
 from modeling.data import Loader, RowRef, Share, row_order
 from tests.synthetic import synthetic_store
 
@@ -109,3 +110,43 @@ def test_a_split_without_galaxies_is_refused(tmp_path: Path) -> None:
     empty = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=1, num_views=1)
     with pytest.raises(ValueError, match="'train' holds no galaxies"):
         Loader(empty, "train", batch_size=4)
+
+
+def test_an_epoch_goes_on_at_any_step(store: WindowStore) -> None:
+    loader = Loader(store, "train", batch_size=4, cache_mib=0)
+    whole = list(loader.training(1))
+    for first_step in (0, 2, 4):
+        rest = list(loader.training(1, first_step))
+        assert len(rest) == len(whole) - first_step
+        for a, b in zip(rest, whole[first_step:], strict=True):
+            assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_each_shard_is_read_once_an_epoch_and_one_ahead(store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(store, "train", batch_size=4, buffer_rows=1, cache_mib=0)
+    read: list[int] = []
+    read_shard = WindowStore.read_shard
+
+    def noting(self: WindowStore, split: str, shard: int) -> Windows:
+        read.append(shard)
+        return read_shard(self, split, shard)
+
+    monkeypatch.setattr(WindowStore, "read_shard", noting)
+    batches = loader.training(0)
+    next(batches)
+    assert len(read) < store.num_shards("train")
+    list(batches)
+    assert sorted(read) == [shard for shard, rows in enumerate(loader.rows_per_shard) if rows]
+
+
+def test_a_shard_that_cannot_be_read_is_an_error_of_the_loop(
+    store: WindowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(store, "train", batch_size=4)
+
+    def broken(self: WindowStore, split: str, shard: int) -> Windows:
+        raise StorageError("the server is gone")
+
+    monkeypatch.setattr(WindowStore, "read_shard", broken)
+    with pytest.raises(StorageError, match="gone"):
+        list(loader.training(0))
