@@ -1,0 +1,114 @@
+"""Batches from a store while a real training step consumes them, against the same batches from memory.
+
+The step is forward, backward and update of the default model; the store lies on local disk, and on S3 (JuiceFS' gateway
+on this machine, whose own work takes time from the same cores). Nothing is kept in memory from epoch to epoch.
+
+    python -m benchmarks.loader [--rows 64] [--repeats 3]
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cubeprep.store import WindowStore
+from modeling.autoencoder import make_model
+from modeling.config import ModelConfig, TrainConfig
+from modeling.data import Batch, Loader
+from modeling.fit import make_optimizer
+from modeling.objective import Objective
+
+BATCH_SIZE = 8
+
+
+@contextmanager
+def on_s3(folder: Path, store: Path) -> Iterator[str]:
+    """A copy of a store on a JuiceFS gateway."""
+    import s3fs
+
+    from tests.s3 import PASSWORD, USER, JuiceFS
+
+    server = JuiceFS(folder)
+    server.start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+        "AWS_ACCESS_KEY_ID": USER,
+        "AWS_SECRET_ACCESS_KEY": PASSWORD,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        s3fs.S3FileSystem().put(str(store), f"{server.bucket}/store.zarr", recursive=True)
+        yield f"s3://{server.bucket}/store.zarr"
+    finally:
+        server.kill()
+
+
+def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
+    """A function that trains on batches and says how many seconds that took."""
+    config = TrainConfig()
+    model = make_model(ModelConfig().arguments(store.shape), seed=0)
+    objective, optimizer = Objective(model, config), make_optimizer(model, config)
+
+    def train(batches: Iterable[Batch]) -> float:
+        began = time.perf_counter()
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            objective(batch["flux"], batch["ivar"], batch["good"])["loss"].mean().backward()
+            optimizer.step()
+        return time.perf_counter() - began
+
+    return train
+
+
+def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, float]:
+    """Median seconds of an epoch from each source, taken in turns."""
+    loaders = {
+        name: Loader(store, "train", batch_size=BATCH_SIZE, cache_mib=0)
+        for name, store in (("local disk", local), ("S3", remote))
+    }
+    in_memory = list(loaders["local disk"].training(0))
+    train = make_trainer(local)
+    train(in_memory[:2])
+    seconds: dict[str, list[float]] = {"memory": [], **{name: [] for name in loaders}}
+    for _ in range(repeats):
+        seconds["memory"].append(train(in_memory))
+        for name, loader in loaders.items():
+            seconds[name].append(train(loader.training(0)))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    from tests.synthetic import synthetic_store
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=64, help="galaxies, each in four views")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "store.zarr"
+        # One more, since the last galaxy of a synthetic store is set aside.
+        store = synthetic_store(path, num_train=options.rows + 1, num_views=4, num_validation=0, galaxies_per_shard=8)
+        (Path(name) / "juicefs").mkdir()
+        with on_s3(Path(name) / "juicefs", path) as url:
+            seconds = measure(store, WindowStore.open(url), options.repeats)
+    num_rows = 4 * options.rows
+    table = Table("batches from", "seconds an epoch", "galaxies/s")
+    for source, took in seconds.items():
+        table.add_row(source, f"{took:.2f}", f"{num_rows / took:.1f}")
+    Console().print(table)
+    print(f"threads={torch.get_num_threads()}")
+    print(f"loader_vs_memory={seconds['memory'] / seconds['local disk']:.3f}")
+    print(f"s3_loader_vs_memory={seconds['memory'] / seconds['S3']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
