@@ -88,9 +88,16 @@ def register(
 ) -> "RegisteredVersion":
     """Registers the best model of a training."""
     from cubeprep.config import digest
+    from modeling.checkpoint import load_model
+    from modeling.summary import measure_cost, model_card
     from modeling.tracking import register_model
 
     loss, measure = trained.selection_loss(job)
+    model, _ = load_model(trained.directory)
+    cost = measure_cost(model)
+    console.print(f"The model has {cost}")
+    training = job.train.model_dump(mode="json", exclude_none=True)
+    card = model_card(model, cost, metrics=trained.best, training=training, store=identity)
     return register_model(
         tracked,
         trained.directory,
@@ -98,6 +105,7 @@ def register(
         store_identity=identity,
         loss=loss,
         comparable=measure,
+        card=card,
         tags={"model_kind": job.model.kind, "steps": job.model.steps, "config_sha256": digest(job.model, job.train)},
     )
 

@@ -153,6 +153,7 @@ def register_model(
     store_identity: str,
     loss: float,
     comparable: str,
+    card: str = "",
     tags: Mapping[str, Any] | None = None,
 ) -> RegisteredVersion:
     """Logs a checkpoint as a pyfunc model and registers it as `candidate`.
@@ -167,6 +168,7 @@ def register_model(
         store_identity: of the store that the loss was measured on.
         loss: on the validation split, lower is better.
         comparable: names the measure, such as `mae/asinh`: losses of other measures are not compared.
+        card: Markdown that describes the model: of `summary.model_card`.
         tags: more tags of the version.
 
     Raises:
@@ -186,7 +188,9 @@ def register_model(
     if version is None:
         plain_tags = {key: _without_credentials(str(value)) for key, value in all_tags.items()}
         source = _log_pyfunc(run, checkpoint)
-        version = client.create_model_version(model_name, source, run.run_id, tags=plain_tags).version
+        version = client.create_model_version(
+            model_name, source, run.run_id, tags=plain_tags, description=_without_credentials(card)
+        ).version
     aliases = [CANDIDATE]
     if _beats_champion(client, model_name, all_tags):
         aliases.append(CHAMPION)
