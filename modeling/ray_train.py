@@ -164,12 +164,16 @@ class RayContext:
         return [float(value) for value in total]
 
     def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
-        """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage."""
+        """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage.
+
+        Waits until the driver has taken note of it (up to RAY_TRAIN_HEALTH_CHECK_INTERVAL_S): a worker that dies later
+        then repeats no step from before.
+        """
         import ray.train
 
-        ray.train.report(
-            metrics or {}, checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
-        )
+        directory = ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
+        ray.train.report(metrics or {}, checkpoint=directory)
+        ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
