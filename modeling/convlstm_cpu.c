@@ -7,6 +7,9 @@
  * in memory. The backward stays in the transformed space: one set of products gives the gradient of state and input,
  * another adds to the gradient of the transformed weights, which are transformed back once, after the last step.
  *
+ * A stride of 2 is in the input alone: its four pixels of each pixel of the state become channels, and the nine weights
+ * fall on them so that at the outermost points some are zero, which `used` leaves out.
+ *
  * All arrays are pixels x channels. A channel count of the state is a multiple of 8 (LANES); the caller pads with zero
  * weights, whose states stay 0. Of the gates i, f, o, g, channel 8 s + l is column 32 s + 8 gate + l.
  */
@@ -25,12 +28,16 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 typedef int ivec __attribute__((vector_size(4 * LANES)));
 
 typedef struct {
-    long steps, batch, height, width, inputs, hidden, reverse, threads, block;
-    const float *x;          /* [steps, batch, pixel, inputs], or null */
-    const float *pre;        /* [steps, batch, pixel, 4, hidden]: added to the gates, or null */
-    const float *weight;     /* [36, column / 16, hidden + inputs, 16] */
-    const float *weight_t;   /* [36, column, hidden + inputs up to a multiple of 8]; backward only */
-    const float *bias;       /* [column], or null */
+    long steps, batch;
+    long height, width;              /* of the state's images */
+    long input_height, input_width;  /* of the input's: the same, or with stride 2 about twice as much */
+    long inputs, hidden;             /* channels */
+    long stride, reverse, threads;
+    long block;                      /* tiles treated at once */
+    const float *x;          /* [steps, batch, input pixel, inputs] */
+    const float *weight;     /* [36, column / 16, value, 16], values: hidden, then stride^2 times inputs */
+    const float *weight_t;   /* [36, column, value up to a multiple of 8]; backward only */
+    const float *bias;       /* [column] */
     const float *peep;       /* [3, pixel, hidden]: of i, f, o; or null */
     const float *hidden0;    /* [batch, pixel, hidden], or null for zeros */
     const float *cell0;      /* likewise; backward only */
@@ -41,7 +48,6 @@ typedef struct {
     const float *grad_out;   /* as out */
     float *grad_cell;        /* [batch, pixel, hidden]: of the last in, of the first out */
     float *grad_x;           /* as x, or null */
-    float *grad_pre;         /* as pre, or null */
     float *grad_weight;      /* [threads] of weight's shape */
     float *grad_bias;        /* [threads, column] */
     float *grad_peep;        /* [threads, 3, pixel, hidden], or null */
@@ -160,10 +166,11 @@ static void patches_to_points(const Work *w, const float *z, long start, long nu
 }
 
 static void points_to_patches(const Work *w, float *dz, long start, long num) {
+    const long channels = w->layer->grad_x ? w->channels : w->layer->hidden;
     for (long n = 0; n < num; n++) {
         const Tile tile = tile_at(w, start + n);
         float *to = dz + tile.image * w->image + tile.y * w->row + tile.x * w->channels;
-        for (long k = 0; k < w->channels; k += LANES) {
+        for (long k = 0; k < channels; k += LANES) {
             vec d[POINTS];
             for (int p = 0; p < POINTS; p++) d[p] = load(w->dv + p * w->plane_v + n * w->channels + k);
             for (int x = 0; x < PATCH; x++) to_points_t(d + x, d + x, PATCH);
@@ -183,15 +190,9 @@ INLINE void gates_of_pixel(const Layer *l, long item, long pixel, long s, const 
     const long in_batch = at - item / l->batch * l->batch * l->height * l->width * l->hidden;
     vec i = sum[0], f = sum[1], o = sum[2], g = sum[3], c = load(l->cell + in_batch);
     const float *peep = l->peep ? l->peep + pixel * l->hidden + s * LANES : NULL;
+    const float *bias = l->bias + s * 4 * LANES;
     const long size = l->height * l->width * l->hidden;
-    if (l->pre) {
-        const float *pre = l->pre + (item * l->height * l->width + pixel) * 4 * l->hidden + s * LANES;
-        i += load(pre), f += load(pre + l->hidden), o += load(pre + 2 * l->hidden), g += load(pre + 3 * l->hidden);
-    }
-    if (l->bias) {
-        const float *bias = l->bias + s * 4 * LANES;
-        i += load(bias), f += load(bias + LANES), o += load(bias + 2 * LANES), g += load(bias + 3 * LANES);
-    }
+    i += load(bias), f += load(bias + LANES), o += load(bias + 2 * LANES), g += load(bias + 3 * LANES);
     if (peep) i += load(peep) * c, f += load(peep + size) * c;
     i = sigmoid(i), f = sigmoid(f), g = tanh_(g);
     c = f * c + i * g;
@@ -253,9 +254,6 @@ INLINE void derivatives_of_pixel(const Work *w, long item, long before, long pix
     }
     store(l->grad_cell + in_batch, next);
     sum[0] = grad_i, sum[1] = grad_f, sum[2] = grad_o, sum[3] = grad_g;
-    if (l->grad_pre)
-        for (int gate = 0; gate < 4; gate++)
-            store(l->grad_pre + (item * l->height * l->width + pixel) * 4 * l->hidden + gate * l->hidden + s * LANES, sum[gate]);
 }
 
 static void gates_backward(const Work *w, const float *dz, long t, long t_before, long start, long num) {
@@ -291,6 +289,32 @@ static void gates_backward(const Work *w, const float *dz, long t, long t_before
 }
 
 /* ---- steps ---- */
+/* The four pixels of stride 2, in (y, x), in an order that makes every set of them that `used` asks for a range. */
+static const int PHASES[4][2] = {{0, 0}, {0, 1}, {1, 1}, {1, 0}};
+
+typedef struct { long start, stop; } Range;
+
+/* The values of the input whose weights at a point are not zero. With stride 2 an odd row (column) meets the weights 0
+   and 2, which are not seen at infinity; an even one the weight 1, which is not seen at 0 either. */
+INLINE Range used(const Work *w, int point) {
+    const long y = point / PATCH, x = point % PATCH, inputs = w->layer->inputs;
+    if (w->layer->stride == 1) return (Range){w->layer->hidden, w->values};
+    if (y == PATCH - 1 || x == PATCH - 1) return (Range){w->layer->hidden, w->layer->hidden};
+    const long first = y == 0 ? 2 : x == 0 ? 1 : 0, last = x == 0 ? 3 : 4;
+    return (Range){w->layer->hidden + first * inputs, w->layer->hidden + last * inputs};
+}
+
+/* Copies the input's pixels of one pixel of the state, or back. */
+INLINE void input_pixels(const Layer *l, float *z, float *x, long item, long at_y, long at_x, const int back) {
+    for (int phase = 0; phase < l->stride * l->stride; phase++, z += l->inputs) {
+        const long y = at_y * l->stride + (l->stride > 1 ? PHASES[phase][0] : 0);
+        const long col = at_x * l->stride + (l->stride > 1 ? PHASES[phase][1] : 0);
+        if (y >= l->input_height || col >= l->input_width) continue;
+        float *pixel = x + ((item * l->input_height + y) * l->input_width + col) * l->inputs;
+        memcpy(back ? pixel : z, back ? z : pixel, l->inputs * sizeof(float));
+    }
+}
+
 /* Puts the state before step t and the input of step t into the padded images. */
 static void fill(const Work *w, float *z, long t, long t_before) {
     const Layer *l = w->layer;
@@ -306,26 +330,69 @@ static void fill(const Work *w, float *z, long t, long t_before) {
                     for (long k = 0; k < l->hidden; k += LANES) store(to + k, load(hidden + k));
                 else
                     memset(to, 0, l->hidden * sizeof(float));
-                if (l->inputs)
-                    memcpy(to + l->hidden, l->x + (t * l->batch * pixels + pixel) * l->inputs, l->inputs * sizeof(float));
+                input_pixels(l, to + l->hidden, (float *)l->x, t * l->batch + w->first + image, y, x, 0);
             }
+}
+
+static void take_input(const Work *w, float *dz, long t) {
+    const Layer *l = w->layer;
+    for (long image = 0; image < w->num; image++)
+        for (long y = 0; y < l->height; y++)
+            for (long x = 0; x < l->width; x++)
+                input_pixels(l, dz + image * w->image + (y + 1) * w->row + (x + 1) * w->channels + l->hidden, l->grad_x,
+                             t * l->batch + w->first + image, y, x, 1);
+}
+
+static void take_hidden(const Work *w, const float *dz) {
+    const Layer *l = w->layer;
+    for (long image = 0; image < w->num; image++)
+        for (long y = 0; y < l->height; y++)
+            for (long x = 0; x < l->width; x++)
+                memcpy(l->grad_hidden0 + (((w->first + image) * l->height + y) * l->width + x) * l->hidden,
+                       dz + image * w->image + (y + 1) * w->row + (x + 1) * w->channels, l->hidden * sizeof(float));
 }
 
 static void step_forward(const Work *w, long t, long t_before) {
     const Layer *l = w->layer;
     const long tiles = w->num * w->tiles_y * w->tiles_x;
-    const long skip = t_before >= 0 || l->hidden0 ? 0 : l->hidden;   /* a state of zeros need not be multiplied */
+    const long state = t_before >= 0 || l->hidden0 ? l->hidden : 0;   /* a state of zeros need not be multiplied */
     fill(w, w->z[0], t, t_before);
     for (long start = 0; start < tiles; start += l->block) {
         const long num = tiles - start < l->block ? tiles - start : l->block;
         patches_to_points(w, w->z[0], start, num);
-        for (long p = 0; p < POINTS; p++)
-            for (long column = 0; column < w->columns; column += 2 * LANES)
-                panel(num, 2, w->values - skip, w->v + p * w->plane_v + skip, w->channels, 1,
-                      l->weight + (p * w->columns + column) * w->values + skip * 2 * LANES, 2 * LANES,
-                      w->m + p * w->plane_m + column, w->columns, 0);
+        for (int p = 0; p < POINTS; p++) {
+            const Range x = used(w, p);
+            const float *v = w->v + p * w->plane_v;
+            for (long column = 0; column < w->columns; column += 2 * LANES) {
+                const float *weight = l->weight + (p * w->columns + column) * w->values;
+                float *m = w->m + p * w->plane_m + column;
+                const long joined = x.start == state ? x.stop : state;
+                panel(num, 2, joined, v, w->channels, 1, weight, 2 * LANES, m, w->columns, 0);
+                if (joined < x.stop)
+                    panel(num, 2, x.stop - x.start, v + x.start, w->channels, 1, weight + x.start * 2 * LANES, 2 * LANES,
+                          m, w->columns, 1);
+            }
+        }
         gates_forward(w, t, start, num);
     }
+}
+
+/* Gradients of weights, v^T m, of the values from `start` to `stop`. */
+INLINE void weights_backward(const Work *w, int p, long num, long start, long stop) {
+    for (long column = 0; column < w->columns; column += 2 * LANES)
+        panel(stop - start, 2, num, w->v + p * w->plane_v + start, 1, w->channels, w->m + p * w->plane_m + column,
+              w->columns, w->weight + (p * w->columns + column) * w->values + start * 2 * LANES, 2 * LANES, 1);
+}
+
+/* Gradients of values, m weight^T, of the values from `start` to `stop`. A vector may hold values beside these: their
+   weights at this point are zero, and so is what it writes there. */
+INLINE void values_backward(const Work *w, int p, long num, long start, long stop) {
+    const float *m = w->m + p * w->plane_m, *weight = w->layer->weight_t + p * w->columns * w->channels;
+    float *dv = w->dv + p * w->plane_v;
+    long k = start / LANES * LANES;
+    for (; k + LANES < stop; k += 2 * LANES)
+        panel(num, 2, w->columns, m, w->columns, 1, weight + k, w->channels, dv + k, w->channels, 0);
+    if (k < stop) panel(num, 1, w->columns, m, w->columns, 1, weight + k, w->channels, dv + k, w->channels, 0);
 }
 
 static void step_backward(const Work *w, const float *dz_in, float *dz_out, long t, long t_before) {
@@ -337,34 +404,19 @@ static void step_backward(const Work *w, const float *dz_in, float *dz_out, long
         const long num = tiles - start < l->block ? tiles - start : l->block;
         gates_backward(w, dz_in, t, t_before, start, num);
         patches_to_points(w, w->z[0], start, num);
-        for (long p = 0; p < POINTS; p++) {
-            const float *m = w->m + p * w->plane_m, *back = l->weight_t + p * w->columns * w->channels;
-            float *v = w->v + p * w->plane_v, *dv = w->dv + p * w->plane_v;
-            for (long column = 0; column < w->columns; column += 2 * LANES)
-                panel(w->values, 2, num, v, 1, w->channels, m + column, w->columns,
-                      w->weight + (p * w->columns + column) * w->values, 2 * LANES, 1);
-            long k = 0;
-            for (; k + 2 * LANES <= w->channels; k += 2 * LANES)
-                panel(num, 2, w->columns, m, w->columns, 1, back + k, w->channels, dv + k, w->channels, 0);
-            if (k < w->channels) panel(num, 1, w->columns, m, w->columns, 1, back + k, w->channels, dv + k, w->channels, 0);
+        for (int p = 0; p < POINTS; p++) {
+            const Range x = used(w, p);
+            weights_backward(w, p, num, 0, l->hidden);
+            weights_backward(w, p, num, x.start, x.stop);
+            values_backward(w, p, num, 0, l->hidden);
+            if (l->grad_x) values_backward(w, p, num, x.start, x.stop);
         }
         points_to_patches(w, dz_out, start, num);
     }
 }
 
-/* Takes `count` channels from channel `offset` on out of the padded images. */
-static void take(const Work *w, const float *dz, float *to, long offset, long count) {
-    const Layer *l = w->layer;
-    for (long image = 0; image < w->num; image++)
-        for (long y = 0; y < l->height; y++)
-            for (long x = 0; x < l->width; x++)
-                memcpy(to + (((w->first + image) * l->height + y) * l->width + x) * count,
-                       dz + image * w->image + (y + 1) * w->row + (x + 1) * w->channels + offset, count * sizeof(float));
-}
-
 static void all_steps(Work *w, int backward) {
     const Layer *l = w->layer;
-    const long per_step = l->batch * l->height * l->width;
     memset(w->z[0], 0, 3 * w->num * w->image * sizeof(float));
     for (long s = 0; s < l->steps; s++) {
         const long in_order = backward ? l->steps - 1 - s : s;
@@ -376,20 +428,21 @@ static void all_steps(Work *w, int backward) {
         }
         float *dz_in = w->z[1] + s % 2 * w->num * w->image, *dz_out = w->z[1] + (s + 1) % 2 * w->num * w->image;
         step_backward(w, dz_in, dz_out, t, t_before);
-        if (l->grad_x) take(w, dz_out, l->grad_x + t * per_step * l->inputs, l->hidden, l->inputs);
-        if (in_order == 0 && l->grad_hidden0) take(w, dz_out, l->grad_hidden0, 0, l->hidden);
+        if (l->grad_x) take_input(w, dz_out, t);
+        if (in_order == 0 && l->grad_hidden0) take_hidden(w, dz_out);
     }
 }
 
-static void run(const Layer *l, int backward) {
+static int run(const Layer *l, int backward) {
     const long tiles_y = (l->height + TILE - 1) / TILE, tiles_x = (l->width + TILE - 1) / TILE;
     const long per_thread = (l->batch + l->threads - 1) / l->threads;
     long group = (l->block + tiles_y * tiles_x - 1) / (tiles_y * tiles_x);
     group = group < per_thread ? group : per_thread;
+    int failed = 0;
     #pragma omp parallel for schedule(static, 1) num_threads(l->threads)
     for (long thread = 0; thread < l->threads; thread++) {
         Work w = {.layer = l, .tiles_y = tiles_y, .tiles_x = tiles_x};
-        w.values = l->hidden + l->inputs, w.columns = 4 * l->hidden;
+        w.values = l->hidden + l->stride * l->stride * l->inputs, w.columns = 4 * l->hidden;
         w.channels = (w.values + LANES - 1) / LANES * LANES;
         w.row = (tiles_x * TILE + 2) * w.channels, w.image = (tiles_y * TILE + 2) * w.row;
         w.plane_v = l->block * w.channels + SKEW, w.plane_m = l->block * w.columns + SKEW;
@@ -397,8 +450,14 @@ static void run(const Layer *l, int backward) {
             w.weight = l->grad_weight + thread * POINTS * w.columns * w.values, w.bias = l->grad_bias + thread * w.columns;
             w.peep = l->grad_peep ? l->grad_peep + thread * 3 * l->height * l->width * l->hidden : NULL;
         }
-        float *memory = aligned_alloc(64, (((3 * group * w.image + POINTS * (2 * w.plane_v + w.plane_m)) * sizeof(float)) / 64 + 1) * 64);
-        w.z[0] = memory, w.v = memory + 3 * group * w.image, w.dv = w.v + POINTS * w.plane_v, w.m = w.dv + POINTS * w.plane_v;
+        const long images = 3 * group * w.image, floats = images + POINTS * (2 * w.plane_v + w.plane_m);
+        float *memory = calloc(floats + 64 / sizeof(float), sizeof(float));   /* zeros: what dv has no weights for stays */
+        if (!memory) {
+            failed = 1;
+            continue;
+        }
+        w.z[0] = (float *)(((size_t)memory + 63) / 64 * 64);
+        w.v = w.z[0] + images, w.dv = w.v + POINTS * w.plane_v, w.m = w.dv + POINTS * w.plane_v;
         const long stop = (thread + 1) * l->batch / l->threads;
         for (w.first = thread * l->batch / l->threads; w.first < stop; w.first += group) {
             w.num = stop - w.first < group ? stop - w.first : group;
@@ -407,7 +466,9 @@ static void run(const Layer *l, int backward) {
         }
         free(memory);
     }
+    return failed;
 }
 
-void convlstm_forward(const Layer *layer) { run(layer, 0); }
-void convlstm_backward(const Layer *layer) { run(layer, 1); }
+/* Both return 0, or 1 where there is not enough memory. */
+int convlstm_forward(const Layer *layer) { return run(layer, 0); }
+int convlstm_backward(const Layer *layer) { return run(layer, 1); }
