@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.naive_convlstm import naive
+from benchmarks.convlstm_naive import naive
 from modeling import convlstm_cpu
 from modeling.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM, default_precision, stack
 
