@@ -23,7 +23,7 @@ SHARED = {
     "cubeprep.augment",
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
-TORCH_ONLY = ("convlstm", "autoencoder", "losses", "fit", "context", "checkpoint")
+TORCH_ONLY = ("convlstm", "convlstm_cpu", "native", "autoencoder", "losses", "fit", "context", "checkpoint")
 # What the machine of the core may lack.
 NOT_TORCH = {"ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.

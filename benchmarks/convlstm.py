@@ -1,0 +1,169 @@
+"""A training step of ConvLSTM layers: ours against a plain loop in PyTorch and against Keras' ConvLSTM2D.
+
+A step is forward, mean of squares, backward to the weights and to the input. All contenders have the same input and
+weights, and must agree on the loss and on the gradient of the input. Each lives in a process of its own and they take
+turns, so that what else the machine does falls on all of them. Figures are ratios of medians over the rounds.
+
+    python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper] [--more]
+
+Keras with TensorFlow does not share an environment with this project. It takes part where `--keras-python` names the
+Python of one that has it: `python -m venv KERAS && KERAS/bin/pip install keras==3.15.1 tensorflow-cpu==2.21.0`.
+On a GPU ours runs as CUDA graphs, in bf16 where the GPU has it.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.convlstm_cases import CASES, Case
+
+ROOT = Path(__file__).parent.parent
+# What the name of a figure says the case is measured by.
+GOALS = {
+    "cpu_vs_naive": ("naive", "ours"),
+    "cpu_fp32_vs_naive": ("naive", "ours-fp32"),
+    "cpu_vs_keras": ("keras", "ours"),
+    "gpu_vs_naive": ("naive", "ours-graphs"),
+}
+TITLES = {
+    "naive": "naive loop, fp32",
+    "naive-memory": "naive loop, fp32, freed memory kept",
+    "naive-bf16": "naive loop, bf16",
+    "ours": "ours, default precision",
+    "ours-fp32": "ours, fp32",
+    "ours-operations": "ours without the kernel, fp32",
+    "ours-graphs": "ours, CUDA graphs, default precision",
+    "keras": "Keras ConvLSTM2D, fp32",
+}
+
+
+@dataclass
+class Contender:
+    """A process that does a training step when it is told to."""
+
+    kind: str
+    process: subprocess.Popen[str]
+    check: dict[str, float]
+    seconds: list[float]
+
+    def step(self) -> None:
+        """Does one step, and notes its seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.seconds.append(float(self.process.stdout.readline()))
+
+
+@contextmanager
+def contender(kind: str, case: Case, device: str, keras_python: Path | None) -> Iterator[Contender]:
+    """Starts a contender and waits until it is ready, its first step done."""
+    command = [sys.executable, "-m", "benchmarks.convlstm_torch", kind, device]
+    if kind == "keras":
+        command = [str(keras_python), "-m", "benchmarks.convlstm_keras", "graph"]
+    native = {"CUBESCOUT_NATIVE": "0"} if kind == "ours-operations" else {}
+    with subprocess.Popen(
+        ["env", *(f"{k}={v}" for k, v in native.items()), *command, case.to_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if kind == "keras" else None,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{kind} did not start: {' '.join(command)}")
+        yield Contender(kind, process, json.loads(line), [])
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def check_agreement(case: Case, contenders: list[Contender]) -> None:
+    """Raises if one of them computes something else; Keras lies half a pixel elsewhere with a stride."""
+    for one in contenders[1:]:
+        tolerance = 0.05 if one.kind not in ("ours-fp32", "ours-operations", "naive-memory", "keras") else 1e-3
+        for name, expected in contenders[0].check.items():
+            strided = one.kind == "keras" and case.stride > 1
+            if not strided and abs(one.check[name] / expected - 1) > tolerance:
+                raise RuntimeError(f"{case.name}: {name} of {one.kind} is {one.check[name]}, of naive {expected}")
+
+
+def measure(case: Case, kinds: list[str], rounds: int, device: str, keras_python: Path | None) -> dict[str, float]:
+    """Seconds of a step of each contender, the medians of the rounds; prints the table."""
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(contender(kind, case, device, keras_python)) for kind in kinds]
+        check_agreement(case, contenders)
+        for _ in range(rounds):
+            for one in contenders:
+                one.step()
+    table = Table(f"{case.name}, {device}", "median ms", "least ms", "times naive", "GFLOP/s if done one by one")
+    medians = {one.kind: statistics.median(one.seconds) for one in contenders}
+    for one in contenders:
+        cells = [1e3 * medians[one.kind], 1e3 * min(one.seconds), medians["naive"] / medians[one.kind]]
+        table.add_row(
+            TITLES[one.kind], *(f"{a:.4g}" for a in cells), f"{case.products() / medians[one.kind] / 1e9:.0f}"
+        )
+    Console().print(table)
+    return medians
+
+
+def figures_of(case: Case, medians: dict[str, float], device: str) -> dict[str, float]:
+    """The ratios with a name, for the contenders that took part."""
+    kind = "gpu" if device == "cuda" else "cpu"
+    pairs = {name: pair for name, pair in GOALS.items() if name.startswith(kind) and set(pair) <= set(medians)}
+    return {f"{name}_{case.name}".replace("-", "_"): medians[a] / medians[b] for name, (a, b) in pairs.items()}
+
+
+def gemm_gflops(size: int = 2048) -> float:
+    """What the processor does in a product of large matrices, the best of a few: the roof of all convolutions."""
+    a = np.ones((size, size), np.float32)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--keras-python", type=Path, help="a Python that has keras and tensorflow")
+    parser.add_argument("--cases", nargs="+", choices=[c.name for c in CASES], default=[c.name for c in CASES])
+    parser.add_argument("--more", action="store_true", help="also what of the gain is the kernel's, and bf16")
+    options = parser.parse_args()
+    kinds = ["naive", "ours", "ours-fp32" if options.device == "cpu" else "ours-graphs"]
+    kinds += ["naive-memory", "ours-operations"] if options.more and options.device == "cpu" else []
+    kinds += ["naive-bf16"] if options.more else []
+    if options.keras_python and options.device == "cpu":
+        kinds.append("keras")
+    else:
+        print("no Keras: it runs on the CPU, where --keras-python names a Python that has it")
+    print(f"sgemm_gflops={gemm_gflops():.0f}")
+    figures = {}
+    for case in (c for c in CASES if c.name in options.cases):
+        medians = measure(case, kinds, options.rounds, options.device, options.keras_python)
+        figures |= figures_of(case, medians, options.device)
+    for name in GOALS:
+        ratios = [ratio for key, ratio in figures.items() if key in (f"{name}_line", f"{name}_paper")]
+        figures |= {name: min(ratios)} if ratios else {}
+    for key, value in figures.items():
+        print(f"{key}={value:.2f}")
+
+
+if __name__ == "__main__":
+    main()

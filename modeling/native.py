@@ -1,0 +1,98 @@
+"""Kernels in C, compiled at their first use for the processor at hand; where there is no C compiler, there are none.
+
+The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
+source, its flags and the processor, so that a home that several kinds of machines share holds one for each. Compiling
+takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# Tried in this order: Apple's compiler has no OpenMP, and some have no `native`.
+FLAGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
+COMMON_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
+# glibc's names of what mallopt sets.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+@functools.cache
+def library(name: str) -> ctypes.CDLL | None:
+    """The library made of the C file `name` beside this module; None, with the reason logged, where there is none.
+
+    From the first library on, glibc keeps freed memory; see `keep_freed_memory`.
+    """
+    if os.environ.get("CUBESCOUT_NATIVE") == "0":
+        return None
+    candidates = (shutil.which(c) for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c)
+    compiler = next(filter(None, candidates), None)
+    if compiler is None:
+        logger.info("no C compiler: %s runs on PyTorch's operations, at about a third of the speed", name)
+        return None
+    try:
+        loaded = ctypes.CDLL(str(_compiled(Path(__file__).with_name(name), compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("%s cannot be compiled by %s and runs on PyTorch's operations: %s", name, compiler, error)
+        return None
+    keep_freed_memory()
+    return loaded
+
+
+def keep_freed_memory() -> bool:
+    """Makes glibc keep freed buffers instead of giving them back to the kernel; False where there is no glibc.
+
+    A training step frees and allocates the same hundreds of megabytes again and again. By default every one of their
+    pages is a fault and is zeroed each time, which took up to a third of a step. The process keeps its peak of memory.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def _compiled(source: Path, compiler: str) -> Path:
+    """The library of `source`, from the cache or made now; several processes may do this at once."""
+    identity = "\n".join([source.read_text(), compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
+    target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        for flags in FLAGS:
+            command = [compiler, *COMMON_FLAGS, *flags, str(source), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
+            if done.returncode == 0:
+                made.replace(target)
+                return target
+    raise OSError(done.stderr.strip()[-500:])
+
+
+def _cache() -> Path:
+    """A folder that only this user writes to; it lasts where there is a home to be had."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubescout"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError) as error:
+        logger.debug("no cache in the home: %s", error)
+    return Path(tempfile.mkdtemp(prefix="cubescout-"))
+
+
+def _processor() -> str:
+    """What tells processors apart: their kind and, on Linux, what they can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    return "\n".join([platform.machine(), platform.processor(), *sorted(set(features))])
