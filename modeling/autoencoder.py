@@ -3,11 +3,11 @@
 Shapes: B batch, L lines, S samples of a line, Y and X spaxels, T steps of the recurrence, C channels, D latent.
 
 The windows are read as a sequence of images: `steps="line"` makes T = L steps of S channels, `steps="sample"` the
-paper's T = L x S steps of one channel. The encoder treats every step with two convolution blocks whose weights are
-shared (steps are told apart by a learned offset each), then runs three ConvLSTM layers, each of which halves the image;
-the last hidden state is flattened and goes through a linear layer and an ELU. The decoder repeats the latent for every
-step, as in the paper, and gives each step transposed convolutions of its own (grouped by step): with shared ones, all
-frames would be the same.
+paper's T = L x S steps of one channel. The encoder treats every step with two convolution blocks, whose weights are
+each step's own (the paper) or shared (steps are then told apart by a learned offset each), then runs three ConvLSTM
+layers, each of which halves the image; the last hidden state is flattened and goes through a linear layer and an ELU.
+The decoder repeats the latent for every step, as in the paper, and gives each step transposed convolutions of its own:
+with shared ones and nothing else, all frames would be the same; `decoders` has two that share them and add something.
 
 With `shortcut`, which is ours, a linear layer also takes the coarse means of all images straight to the features, and
 each decoded image is multiplied by a gain that is linear in the latent: the brightness of each line in one number.
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeling.convlstm import ChannelNorm, ConvLSTM
+from modeling.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM
+from modeling.decoders import DECODERS, DecoderKind
 
 Steps = Literal["line", "sample"]
 Normalisation = Literal["none", "scale", "asinh"]
@@ -68,6 +69,10 @@ class ConvLSTMAutoencoder(nn.Module):
         decoder_channels: int = 16,
         mask_input: bool = True,
         shortcut: bool = True,
+        own_step_weights: bool = False,
+        bidirectional: bool = False,
+        decoder: DecoderKind = "own",
+        gradient_checkpoint_steps: int | None = None,
     ) -> None:
         """Makes the model with PyTorch's default initial weights.
 
@@ -84,6 +89,11 @@ class ConvLSTMAutoencoder(nn.Module):
             decoder_channels: channels of each step in the decoder; the latent becomes twice as many.
             mask_input: whether each step also sees the share of its samples that are good.
             shortcut: whether coarse means go straight to the features, and gains straight to the images.
+            own_step_weights: whether the two convolution blocks have weights of their own for each step.
+            bidirectional: whether the recurrence also runs from the last step to the first.
+            decoder: `own` weights for each step, or shared ones told apart by an `embedding` of each step, without or
+                with a `convlstm` over the steps.
+            gradient_checkpoint_steps: see `ConvLSTM`: less memory for more time.
 
         Raises:
             ValueError: a size that cannot be halved three times, or an unknown choice.
@@ -106,18 +116,21 @@ class ConvLSTMAutoencoder(nn.Module):
             size=size,
             latent_dim=latent_dim,
             shortcut=shortcut,
+            own_step_weights=own_step_weights,
+            bidirectional=bidirectional,
+            gradient_checkpoint_steps=gradient_checkpoint_steps,
         )
         if variational:
             self.to_mean = nn.Linear(latent_dim, latent_dim)
             self.to_log_variance = nn.Linear(latent_dim, latent_dim)
-        self.decoder = Decoder(
+        self.decoder = DECODERS[decoder](
             num_steps=self.num_steps,
             out_channels=frame_channels,
             channels=decoder_channels,
             size=size,
             latent_dim=latent_dim,
-            shortcut=shortcut,
         )
+        self.to_gain = nn.Linear(latent_dim, self.num_steps) if shortcut else None
         # Twice as fast on a CPU as the default layout, for convolutions and for the norms over channels.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -187,6 +200,9 @@ class ConvLSTMAutoencoder(nn.Module):
     def decode(self, latent_BD: Tensor) -> Tensor:
         """The windows of latents, [B, L, S, Y, X] in normalised units."""
         frames_BCYX = self.decoder(latent_BD)
+        if self.to_gain is not None:
+            gain_BC = (1 + self.to_gain(latent_BD)).repeat_interleave(self.frame_channels, dim=1)
+            frames_BCYX = frames_BCYX * gain_BC[:, :, None, None]
         return frames_BCYX.unflatten(1, (self.num_lines, self.num_samples))
 
     def _frames(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
@@ -212,74 +228,85 @@ class Encoder(nn.Module):
         size: int,
         latent_dim: int,
         shortcut: bool,
+        own_step_weights: bool,
+        bidirectional: bool,
+        gradient_checkpoint_steps: int | None,
     ) -> None:
         super().__init__()
-        self.first = nn.Conv2d(in_channels, step_channels, 3, padding=1)
-        self.offset_TC = nn.Parameter(torch.zeros(num_steps, step_channels))
-        self.first_norm = ChannelNorm(step_channels)
-        self.second = nn.Conv2d(step_channels, step_channels, 3, padding=1)
-        self.second_norm = ChannelNorm(step_channels)
-        widths = [step_channels, lstm_channels, lstm_channels, lstm_channels]
-        self.recurrent = nn.ModuleList(ConvLSTM(a, b, stride=2) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(ChannelNorm(lstm_channels) for _ in range(3))
-        self.to_features = nn.Linear(lstm_channels * (size // 8) ** 2, latent_dim)
+        blocks = OwnStepBlocks if own_step_weights else SharedStepBlocks
+        self.blocks = blocks(num_steps, in_channels, step_channels)
+        self.bidirectional = bidirectional
+        self.lstm_channels = lstm_channels
+        recurrent = BidirectionalConvLSTM if bidirectional else ConvLSTM
+        out_channels = 2 * lstm_channels if bidirectional else lstm_channels
+        widths = [step_channels, out_channels, out_channels, out_channels]
+        self.recurrent = nn.ModuleList(
+            recurrent(width, lstm_channels, stride=2, checkpoint_steps=gradient_checkpoint_steps)
+            for width in widths[:-1]
+        )
+        self.norms = nn.ModuleList(ChannelNorm(out_channels) for _ in self.recurrent)
+        self.to_features = nn.Linear(out_channels * (size // 8) ** 2, latent_dim)
         self.shortcut = nn.Linear(num_steps * in_channels * COARSE**2, latent_dim, bias=False) if shortcut else None
-        nn.init.normal_(self.offset_TC, std=0.1)
 
     def forward(self, x_TBCYX: Tensor) -> Tensor:
         """Features [B, D] of x_TBCYX."""
         num_steps, num_batch = x_TBCYX.shape[:2]
-        x_NCYX = x_TBCYX.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        offset_NCYX = self.offset_TC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
-        x_NCYX = self.first_norm(functional.relu(self.first(x_NCYX) + offset_NCYX))
-        x_NCYX = self.second_norm(functional.relu(self.second(x_NCYX)))
-        h_TBHYX = x_NCYX.unflatten(0, (num_steps, num_batch))
+        h_TBHYX = self.blocks(x_TBCYX)
         for layer, norm in zip(self.recurrent, self.norms, strict=True):
             h_NHYX = norm(layer(h_TBHYX).flatten(0, 1))
             h_TBHYX = h_NHYX.unflatten(0, (num_steps, num_batch))
-        features_BD = self.to_features(h_TBHYX[-1].flatten(1))
+        features_BD = self.to_features(self._final(h_TBHYX).flatten(1))
         if self.shortcut is not None:
             coarse_NCYX = functional.adaptive_avg_pool2d(x_TBCYX.flatten(0, 1), COARSE)
             coarse_BTCYX = coarse_NCYX.unflatten(0, (num_steps, num_batch)).transpose(0, 1)
             features_BD = features_BD + self.shortcut(coarse_BTCYX.flatten(1))
         return functional.elu(features_BD)
 
+    def _final(self, h_TBHYX: Tensor) -> Tensor:
+        """What a direction knows in the end: after the last step, and after the first for the way back."""
+        if not self.bidirectional:
+            return h_TBHYX[-1]
+        return torch.cat([h_TBHYX[-1, :, : self.lstm_channels], h_TBHYX[0, :, self.lstm_channels :]], dim=1)
 
-class Decoder(nn.Module):
-    """Latents to one image of C channels for each step, with weights of its own for each step."""
 
-    def __init__(
-        self, *, num_steps: int, out_channels: int, channels: int, size: int, latent_dim: int, shortcut: bool
-    ) -> None:
+class SharedStepBlocks(nn.Module):
+    """Two convolution blocks on the image of each step, the same for all; an offset each tells steps apart."""
+
+    def __init__(self, num_steps: int, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.out_channels = out_channels
-        self.seed_size = size // 8
-        self.seed_channels = 2 * channels
-        self.to_seed = nn.Linear(latent_dim, self.seed_channels * self.seed_size**2)
-        # Every group would see the same repeated seed, so a dense convolution of one seed is the grouped one.
-        self.first = nn.ConvTranspose2d(self.seed_channels, num_steps * channels, 4, stride=2, padding=1)
-        self.first_norm = ChannelNorm(channels, num_groups=num_steps)
-        self.second = nn.ConvTranspose2d(
-            num_steps * channels, num_steps * channels, 4, stride=2, padding=1, groups=num_steps
-        )
-        self.second_norm = ChannelNorm(channels, num_groups=num_steps)
-        self.last = nn.ConvTranspose2d(
-            num_steps * channels, num_steps * out_channels, 4, stride=2, padding=1, groups=num_steps
-        )
-        self.to_gain = nn.Linear(latent_dim, num_steps) if shortcut else None
+        self.first = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.offset_TC = nn.Parameter(torch.zeros(num_steps, channels))
+        self.first_norm = ChannelNorm(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second_norm = ChannelNorm(channels)
+        nn.init.normal_(self.offset_TC, std=0.1)
 
-    def forward(self, latent_BD: Tensor) -> Tensor:
-        """Images [B, T x C, Y, X] of latents [B, D]."""
-        seed_BC = functional.relu(self.to_seed(latent_BD))
-        seed_BCYX = seed_BC.unflatten(1, (self.seed_channels, self.seed_size, self.seed_size))
-        seed_BCYX = seed_BCYX.contiguous(memory_format=torch.channels_last)
-        x_BCYX = self.first_norm(functional.relu(self.first(seed_BCYX)))
-        x_BCYX = self.second_norm(functional.relu(self.second(x_BCYX)))
-        frames_BCYX = self.last(x_BCYX)
-        if self.to_gain is not None:
-            gain_BC = (1 + self.to_gain(latent_BD)).repeat_interleave(self.out_channels, dim=1)
-            frames_BCYX = frames_BCYX * gain_BC[:, :, None, None]
-        return frames_BCYX
+    def forward(self, x_TBCYX: Tensor) -> Tensor:
+        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        num_steps, num_batch = x_TBCYX.shape[:2]
+        x_NCYX = x_TBCYX.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        offset_NCYX = self.offset_TC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
+        x_NCYX = self.first_norm(functional.relu(self.first(x_NCYX) + offset_NCYX))
+        x_NCYX = self.second_norm(functional.relu(self.second(x_NCYX)))
+        return x_NCYX.unflatten(0, (num_steps, num_batch))
+
+
+class OwnStepBlocks(nn.Module):
+    """Two convolution blocks on the image of each step, each with weights of its own, as in the paper."""
+
+    def __init__(self, num_steps: int, in_channels: int, channels: int) -> None:
+        super().__init__()
+        widths = [num_steps * in_channels, num_steps * channels, num_steps * channels]
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, groups=num_steps) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(ChannelNorm(channels, num_groups=num_steps) for _ in self.convolutions)
+
+    def forward(self, x_TBCYX: Tensor) -> Tensor:
+        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        num_steps = len(x_TBCYX)
+        x_BCYX = x_TBCYX.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x_BCYX = norm(functional.relu(convolution(x_BCYX)))
+        return x_BCYX.unflatten(1, (num_steps, -1)).transpose(0, 1)
 
 
 def flux_scale(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
@@ -306,5 +333,7 @@ def _check(arguments: dict[str, Any]) -> None:
         mistakes.append(f"steps is {arguments['steps']!r}, expected 'line' or 'sample'")
     if arguments["normalise"] not in ("none", "scale", "asinh"):
         mistakes.append(f"normalise is {arguments['normalise']!r}, expected 'none', 'scale' or 'asinh'")
+    if arguments["decoder"] not in DECODERS:
+        mistakes.append(f"decoder is {arguments['decoder']!r}, expected one of {', '.join(DECODERS)}")
     if mistakes:
         raise ValueError("; ".join(mistakes))

@@ -17,7 +17,12 @@ from torch import nn
 from modeling.autoencoder import ConvLSTMAutoencoder
 
 FORMAT = "cubescout-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Where the weights of version 1 are in version 2, by the beginnings of their names.
+SINCE_VERSION_1 = {
+    **{f"encoder.{name}": f"encoder.blocks.{name}" for name in ("first", "second", "offset_TC")},
+    "decoder.to_gain": "to_gain",
+}
 ARCHITECTURES = {"ConvLSTMAutoencoder": ConvLSTMAutoencoder}
 
 
@@ -80,7 +85,10 @@ def load_weights(model: nn.Module, directory: Path) -> None:
 
     path = directory / "model.safetensors"
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
+        tensors = safetensors.torch.load_file(path)
+        if _read_description(directory)["format_version"] == 1:
+            tensors = {_since_version_1(name): tensor for name, tensor in tensors.items()}
+        model.load_state_dict(tensors)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: no readable safetensors file ({error})") from error
     except RuntimeError as error:
@@ -149,9 +157,14 @@ def _read_description(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not of the format {FORMAT}")
-    if description.get("format_version") != FORMAT_VERSION:
-        found_version = description.get("format_version")
-        raise CheckpointError(f"{path}: format version {found_version}, this version reads {FORMAT_VERSION}")
+    found_version = description.get("format_version")
+    if found_version not in (1, FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {found_version}, this version reads 1 and {FORMAT_VERSION}")
     if description.get("architecture") not in ARCHITECTURES:
         raise CheckpointError(f"{path}: unknown architecture {description.get('architecture')!r}")
     return description
+
+
+def _since_version_1(name: str) -> str:
+    old = next((old for old in SINCE_VERSION_1 if name.startswith(old)), "")
+    return SINCE_VERSION_1.get(old, "") + name.removeprefix(old)

@@ -21,7 +21,8 @@ class TrackingConfig(Config):
 class ModelConfig(Config):
     """The autoencoder.
 
-    The paper's: `steps: sample`, `normalise: none`, `latent_dim: 512`, `mask_input: false`, `shortcut: false`.
+    The paper's: `steps: sample`, `normalise: none`, `latent_dim: 512`, `mask_input: false`, `shortcut: false`,
+    `own_step_weights: true`.
     """
 
     kind: Literal["ae", "vae"] = "ae"
@@ -33,6 +34,10 @@ class ModelConfig(Config):
     decoder_channels: int = Field(16, ge=1)  # of each step's own decoder
     mask_input: bool = True  # whether the network sees which samples are good
     shortcut: bool = True  # coarse means straight to the latent, and gains straight to the lines; off in the paper
+    own_step_weights: bool = False  # of the encoder's two convolution blocks: each step's own, as in the paper
+    bidirectional: bool = False  # whether the recurrence also runs from the last step to the first
+    decoder: Literal["own", "embedding", "convlstm"] = "own"  # weights of each step's own (the paper), or shared
+    gradient_checkpoint_steps: int | None = Field(None, ge=1)  # less memory in training, for a third more time
 
     def arguments(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Keyword arguments of `ConvLSTMAutoencoder` for windows of (lines, samples, spaxels a side)."""

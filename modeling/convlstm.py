@@ -18,7 +18,9 @@ On a CPU, in single precision, with 3 x 3 kernels, strides 1 and 2 and a C compi
 recurrence, come from one convolution for all steps. `docs/convlstm.md` has the figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +32,18 @@ from torch.utils.checkpoint import checkpoint
 from modeling import convlstm_cpu
 
 State = tuple[Tensor, Tensor]
+
+_kernel_allowed = ContextVar("kernel_allowed", default=True)
+
+
+@contextmanager
+def pytorch_only() -> Iterator[None]:
+    """Within it, layers run on PyTorch's operations alone, which tools that count or trace them can see."""
+    token = _kernel_allowed.set(False)
+    try:
+        yield
+    finally:
+        _kernel_allowed.reset(token)
 
 
 class ConvLSTM(nn.Module):
@@ -163,7 +177,7 @@ class ConvLSTM(nn.Module):
 
     def _fits_kernel(self, x_TBCYX: Tensor) -> bool:
         """Whether `convlstm_cpu` can do it, and should: where the processor is made for bf16, autocast means that."""
-        if x_TBCYX.device.type != "cpu" or torch.compiler.is_compiling():
+        if x_TBCYX.device.type != "cpu" or torch.compiler.is_compiling() or not _kernel_allowed.get():
             return False
         if self.of_input.kernel_size != (3, 3) or self.of_input.stride not in ((1, 1), (2, 2)):
             return False

@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling.autoencoder import ConvLSTMAutoencoder
+from modeling.convlstm import pytorch_only
 
 CARD = """# ConvLSTM {kind} of emission-line windows
 
@@ -45,10 +46,20 @@ class Cost:
 
 
 def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
-    """Runs the model once over an empty galaxy, and counts."""
+    """Runs the model over an empty galaxy, and counts."""
     shape = (1, model.num_lines, model.num_samples, model.size, model.size)
-    device = next(model.parameters()).device
-    flux_BLSYX = torch.zeros(shape, device=device)
+    flux_BLSYX = torch.zeros(shape, device=next(model.parameters()).device)
+    good_BLSYX = torch.ones_like(flux_BLSYX, dtype=torch.bool)
+    with torch.random.fork_rng():
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), pytorch_only():
+            model(flux_BLSYX, good_BLSYX)
+        saved_bytes = _saved_bytes(model, flux_BLSYX, good_BLSYX)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return Cost(num_parameters, counter.get_total_flops() / 1e9, saved_bytes / 2**20)
+
+
+def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
+    """The memory that a forward pass keeps for its backward pass, weights aside."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -58,16 +69,10 @@ def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with (
-        FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.random.fork_rng(),
-    ):
-        # Held, so that no address is used twice.
-        output = model(flux_BLSYX, torch.ones_like(flux_BLSYX, dtype=torch.bool))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(*inputs)  # held, so that no address is used twice
     del output
-    num_parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return Cost(num_parameters, counter.get_total_flops() / 1e9, sum(kept.values()) / 2**20)
+    return sum(kept.values())
 
 
 def model_card(

@@ -37,9 +37,48 @@ def test_shapes_and_gradients(kind: bool, steps: str, shape: dict[str, int]) -> 
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("decoder", ["own", "embedding", "convlstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("own_step_weights", [False, True])
+def test_every_choice_of_parts_has_shapes_and_gradients(
+    decoder: str, bidirectional: bool, own_step_weights: bool
+) -> None:
+    model = small(decoder=decoder, bidirectional=bidirectional, own_step_weights=own_step_weights)
+    flux, good = windows()
+    out = model(flux, good)
+    assert out.reconstruction.shape == flux.shape
+    out.reconstruction.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradient_checkpoints_change_no_number(bidirectional: bool) -> None:
+    flux, good = windows()
+    results = []
+    for steps in (None, 2):
+        model = small(bidirectional=bidirectional, gradient_checkpoint_steps=steps)
+        out = model(flux, good).reconstruction
+        out.square().mean().backward()
+        results.append([out, *(p.grad for p in model.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_step_has_weights_of_its_own_where_asked_for() -> None:
+    image = windows()[0][:, 0, 0].expand(3, 1, -1, -1, -1).transpose(1, 2)
+    for own in (False, True):
+        blocks = small(own_step_weights=own, num_samples=1, mask_input=False).encoder.blocks
+        if not own:
+            torch.nn.init.zeros_(blocks.offset_TC)
+        features = blocks(image)
+        assert features.shape == (3, 2, 4, 16, 16)
+        assert torch.allclose(features[0], features[1]) != own
+
+
+@pytest.mark.parametrize("decoder", ["own", "embedding", "convlstm"])
 @pytest.mark.parametrize("steps", ["line", "sample"])
-def test_decoded_frames_differ_over_steps(steps: str) -> None:
-    model = small(steps=steps)
+def test_decoded_frames_differ_over_steps(steps: str, decoder: str) -> None:
+    model = small(steps=steps, decoder=decoder, shortcut=False)
     frames = model.decode(torch.ones(1, 6)).detach()[0].flatten(0, 1).flatten(1)
     correlation = torch.corrcoef(frames)
     others = correlation[~torch.eye(len(frames), dtype=torch.bool)]

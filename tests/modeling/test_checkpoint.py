@@ -26,6 +26,25 @@ def test_model_and_metadata_come_back(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_models_of_format_1_are_read(tmp_path: Path) -> None:
+    saved = model()
+    names = {"blocks.": "", "to_gain": "decoder.to_gain"}
+    weights = {}
+    for name, value in saved.state_dict().items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        weights[name] = value
+    assert {"encoder.first.weight", "encoder.second_norm.bias", "decoder.to_gain.bias"} < set(weights)
+    save_model(tmp_path, saved, {}, weights=weights)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["format_version"] = 1
+    for name in ("decoder", "bidirectional", "own_step_weights", "gradient_checkpoint_steps"):
+        del description["arguments"][name]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    loaded, _ = load_model(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), loaded.parameters(), strict=True))
+
+
 def test_other_weights_can_be_saved(tmp_path: Path) -> None:
     save_model(tmp_path, model(), {}, weights=model(seed=1).state_dict())
     loaded, _ = load_model(tmp_path)
