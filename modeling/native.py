@@ -2,7 +2,7 @@
 
 The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
 source, its flags and the processor, so that a home that several kinds of machines share holds one for each. Compiling
-takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without.
+takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
 """
 
 import ctypes
@@ -29,22 +29,21 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def library(name: str) -> ctypes.CDLL | None:
     """The library made of the C file `name` beside this module; None, with the reason logged, where there is none.
 
-    From the first library on, glibc keeps freed memory; see `keep_freed_memory`.
+    Whoever asks for a kernel works on large buffers, so from then on glibc keeps freed ones: see `keep_freed_memory`.
     """
+    keep_freed_memory()
     if os.environ.get("CUBESCOUT_NATIVE") == "0":
         return None
     candidates = (shutil.which(c) for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c)
     compiler = next(filter(None, candidates), None)
     if compiler is None:
-        logger.info("no C compiler: %s runs on PyTorch's operations, at about a third of the speed", name)
+        logger.info("no C compiler: %s runs on PyTorch's operations, about three times slower", name)
         return None
     try:
-        loaded = ctypes.CDLL(str(_compiled(Path(__file__).with_name(name), compiler)))
+        return ctypes.CDLL(str(_compiled(Path(__file__).parent / name, compiler)))
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("%s cannot be compiled by %s and runs on PyTorch's operations: %s", name, compiler, error)
         return None
-    keep_freed_memory()
-    return loaded
 
 
 def keep_freed_memory() -> bool:
