@@ -35,6 +35,8 @@ class Target:
         re_arcsec: effective radius, arcsec; NaN where unknown.
         quality: names of the survey's quality bits that are set.
         rejected: why the target cannot be used, known before its data are read; None if it can.
+        maps: its file of fitted velocities; None where there is none, or none is wanted.
+        depth: how deep the observation is, in a unit that is the same for all of a survey's; NaN where unknown.
     """
 
     plateifu: str
@@ -46,6 +48,13 @@ class Target:
     re_arcsec: float = float("nan")
     quality: tuple[str, ...] = ()
     rejected: tuple[str, str] | None = None
+    maps: str | None = None
+    depth: float = float("nan")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of its files."""
+        return self.paths if self.maps is None else (*self.paths, self.maps)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ class SurveyConfig(Config):
     reader: ReaderName = "manga-logcube"
     root: str | None = Field(None, description="Folder or URL with the cubes; default: where `simulate` writes them")
     table: str | None = Field(None, description="The survey's table; default: drpall*.fits in the root (MaNGA)")
+    maps_root: str | None = Field(
+        None, description="manga-logcube: folder or URL with the DAP's MAPS, for prepare.velocity"
+    )
     galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default all found")
     z_min: float = 0.0
     z_max: float = Field(0.08, description="Above, lines leave the spectrograph's range; the paper's limit")

@@ -42,6 +42,11 @@ class WindowConfig(Config):
         return lines
 
     @property
+    def read_size(self) -> int | None:
+        """Spaxels a side that a cube is cropped or padded to while it is read; None where its own grid is needed."""
+        return self.size if self.space == "crop" else None
+
+    @property
     def line_list(self) -> list[Line]:
         """The lines, in order."""
         if isinstance(self.lines, str):
