@@ -36,7 +36,7 @@ class Target:
         quality: names of the survey's quality bits that are set.
         rejected: why the target cannot be used, known before its data are read; None if it can.
         maps: its file of fitted velocities; None where there is none, or none is wanted.
-        depth: how deep the observation is, in a unit that is the same for all of a survey's; NaN where unknown.
+        depth: how deep the observation is, such as its (S/N)^2, for comparison within one survey; NaN where unknown.
     """
 
     plateifu: str

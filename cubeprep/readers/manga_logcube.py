@@ -18,7 +18,7 @@ from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
-from cubeprep.readers.files import find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.readers.files import depth, find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
 from cubeprep.storage import StorageError
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
@@ -148,7 +148,8 @@ def _read_drpall(path: str) -> dict[str, dict[str, object]]:
     missing = [name for name in needed if name not in table.colnames]
     if missing:
         raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
-    kept = [*needed, *(name for name in ("nsa_elpetro_th50_r",) if name in table.colnames)]
+    optional = ("nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
+    kept = [*needed, *(name for name in optional if name in table.colnames)]
     return {str(row["plateifu"]).strip(): {name: row[name] for name in kept} for row in table}
 
 
@@ -163,4 +164,5 @@ def _target(plateifu: str, path: str, row: dict[str, object], maps: str | None) 
         plain_float(row.get("nsa_elpetro_th50_r", "nan")),
         set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
         maps=maps,
+        depth=depth(row),
     )

@@ -15,7 +15,7 @@ from cubeprep.fitsstream import FitsStream, find_hdu, image_shape
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
+from cubeprep.readers.files import depth, find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
 from cubeprep.velocity import STARS
 
@@ -140,4 +140,5 @@ def _target(plateifu: str, path: str) -> Target:
         (path,),
         plain_float(header.get("REFF", "nan")),
         set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
+        depth=depth({key.lower(): value for key, value in header.items()}),
     )

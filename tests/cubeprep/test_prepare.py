@@ -262,6 +262,16 @@ def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:
     assert contents(tmp_path / "s.zarr") == contents(tmp_path / "whole.zarr")
 
 
+def test_repeat_observations_left_out_are_counted(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.03}, size=9)
+    (root / "drpall.fits").unlink()
+    write_drpall(root, [("8000-1", "7-1", 0.03), ("8000-2", "7-1", 0.03)], columns={"nexp": [3.0, 9.0]})
+    survey = SurveyConfig(root=str(root), duplicates="best")
+    summary = prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
+    assert (summary["accepted"], summary["reasons"]) == (1, {"duplicate": 1})
+    assert "observed as 8000-2 too" in (tmp_path / "s.zarr" / "rejected.csv").read_text()
+
+
 def test_a_store_may_be_made_from_the_same_files_elsewhere(survey: SurveyConfig, tmp_path: Path) -> None:
     prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
     moved = tmp_path / "moved"
