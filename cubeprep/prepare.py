@@ -123,7 +123,7 @@ def plan_store(
                 [target.plateifu for target in members],
                 [target.mangaid for target in members],
                 [target.z for target in members],
-                config.augment.num_views if name == "train" else 1,
+                config.augment.stored_views if name == "train" else 1,
                 min(config.galaxies_per_shard, len(members)),
             )
     resolved = {
