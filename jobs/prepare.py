@@ -10,8 +10,9 @@ goes on where the last one stopped; a store of another configuration is refused.
 Keys: seed; survey.reader, root, table, maps_root, galaxies, z_min, z_max, reject_quality, duplicates, mask_bits;
 prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuum, size, space, min_lines;
 prepare.redshift.check, limit_kms, correct; prepare.velocity.correct, tracer, max_error_kms, max_kms, unknown, missing;
-prepare.augment.num_views, where, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma; prepare.split.validation, test;
-prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler, num_workers.
+prepare.augment.num_views, where, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma;
+prepare.split.validation, test; prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler,
+num_workers.
 """
 
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
