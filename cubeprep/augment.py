@@ -103,7 +103,7 @@ def broadened(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray, sigma: float
     kernel = np.exp(-0.5 * ((index - index[:, None]) / sigma) ** 2)
 
     def smooth(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.einsum("iy,...yx,jx->...ij", weights, values, weights, optimize=True)
+        return np.asarray(weights @ values @ weights.T)
 
     norm = np.where(good, smooth(good.astype(np.float64), kernel), 1)
     new_flux = smooth(np.where(good, flux, 0), kernel) / norm

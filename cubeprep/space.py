@@ -37,7 +37,7 @@ class Regrid:
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """[..., y, x] sums of the shares of the old spaxels."""
-        return np.einsum("iy,...yx,jx->...ij", self.weights, image, self.weights, optimize=True)
+        return np.asarray(self.weights @ image @ self.weights.T)
 
     def squared(self) -> "Regrid":
         """The same with squared shares: what variances of independent spaxels are summed with."""
