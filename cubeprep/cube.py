@@ -137,5 +137,5 @@ def screened(
     with np.errstate(invalid="ignore"):
         mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
     good = mask == 0
-    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32) for values in (flux, ivar))
+    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32, copy=False) for values in (flux, ivar))
     return Planes(new_flux, new_ivar, mask, spaxel_arcsec)

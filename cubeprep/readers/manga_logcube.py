@@ -106,8 +106,11 @@ class LogcubeArm:
         if mask.dtype.kind not in "iu":
             raise Rejected("bad_shape", f"{stream.path}: MASK holds {mask.dtype}, not integers")
         scale = flux_scale(self._header, stream.path)
+        flux *= scale  # in place: these are the largest arrays that a worker holds
+        ivar /= scale**2
         bad = (mask & self._bad_bits) != 0
-        return screened(flux * scale, ivar / scale**2, bad, outside(self.shape, size), spaxel_arcsec(self._header))
+        del mask
+        return screened(flux, ivar, bad, outside(self.shape, size), spaxel_arcsec(self._header))
 
 
 def log_wave(header: Header, path: str) -> np.ndarray:
