@@ -57,6 +57,11 @@ class WindowConfig(Config):
             raise ValueError("half_width_kms, num_samples and step_dex: give two at most, the third follows")
         width_dex = 2 * self.half_width_kms / (SPEED_OF_LIGHT_KMS * np.log(10))
         if "num_samples" in self.model_fields_set:
+            if self.sampling == "nearest":
+                raise ValueError(
+                    "half_width_kms beside num_samples sets the step, but sampling: nearest has that of the cube; give "
+                    "one of the two, or sampling: conserve"
+                )
             self.__dict__["step_dex"] = float(width_dex / self.num_samples)
         else:
             self.__dict__["num_samples"] = max(1, round(width_dex / self.step_dex))
