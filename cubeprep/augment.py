@@ -4,6 +4,7 @@ A view depends on (seed, galaxy, view) alone, whatever the number of workers and
 """
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,12 +19,22 @@ class AugmentConfig(Config):
     num_views: int = Field(
         4, ge=1, description="Rows a training galaxy gets; the paper has 4, 1 turns augmentation off"
     )
+    where: Literal["store", "loader"] = Field(
+        "store",
+        description="Views are written to the store, or made anew whenever training reads a galaxy, which takes a "
+        "num_views-th of the space; the numbers are the same",
+    )
     flip: bool = True
     rotate: bool = True
     max_shift: int = Field(5, ge=0, description="Largest shift along each axis, spaxels")
     noise: float = Field(0.3, ge=0, description="Standard deviation of the noise added, in units of each sample's own")
     max_dimming: float = Field(0.0, ge=0, lt=1, description="Largest share of the flux that is taken at the same noise")
     max_psf_sigma: float = Field(0.0, ge=0, description="Largest sigma, in spaxels, that the PSF is broadened by")
+
+    @property
+    def stored_views(self) -> int:
+        """Rows a training galaxy gets in the store."""
+        return self.num_views if self.where == "store" else 1
 
 
 def view_rng(seed: int, plateifu: str, view: int) -> np.random.Generator:
@@ -92,11 +103,11 @@ def broadened(flux: np.ndarray, ivar: np.ndarray, good: np.ndarray, sigma: float
     kernel = np.exp(-0.5 * ((index - index[:, None]) / sigma) ** 2)
 
     def smooth(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.einsum("iy,...yx,jx->...ij", weights, values, weights, optimize=True)
+        return np.asarray(weights @ values @ weights.T)
 
     norm = np.where(good, smooth(good.astype(np.float64), kernel), 1)
     new_flux = smooth(np.where(good, flux, 0), kernel) / norm
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # far from any good sample
         variance = smooth(np.where(good, 1 / ivar, 0), kernel**2) / norm**2
         return np.where(good, new_flux, np.nan), np.where(good, 1 / variance, 0)
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ())
     try:
         config = model.model_validate(tree)
     except ValidationError as error:
-        mistakes += [_describe(item) for item in error.errors()]
+        mistakes += [_describe(item, model) for item in error.errors()]
     if mistakes:
         raise ConfigError(str(path), mistakes)
     return config
@@ -84,8 +85,19 @@ def _override(tree: dict[str, Any], item: str) -> str | None:
     return None
 
 
-def _describe(error: Any) -> str:
+def _describe(error: Any, model: type[Config]) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "(top)"
-    found = "" if error["type"] in ("missing", "extra_forbidden") else f" (found {error['input']!r})"
-    message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
-    return f"{where}: {message}{found}"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_did_you_mean(error['loc'], model)}"
+    found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
+    return f"{where}: {error['msg']}{found}"
+
+
+def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
+    """The known key of the same section that is closest to an unknown one."""
+    section: Any = model
+    for part in loc[:-1]:
+        fields = getattr(section, "model_fields", {})
+        section = fields[part].annotation if part in fields else None
+    close = get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

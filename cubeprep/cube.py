@@ -35,6 +35,8 @@ class Target:
         re_arcsec: effective radius, arcsec; NaN where unknown.
         quality: names of the survey's quality bits that are set.
         rejected: why the target cannot be used, known before its data are read; None if it can.
+        maps: its file of fitted velocities; None where there is none, or none is wanted.
+        depth: how deep the observation is, such as its (S/N)^2, for comparison within one survey; NaN where unknown.
     """
 
     plateifu: str
@@ -46,6 +48,13 @@ class Target:
     re_arcsec: float = float("nan")
     quality: tuple[str, ...] = ()
     rejected: tuple[str, str] | None = None
+    maps: str | None = None
+    depth: float = float("nan")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of its files."""
+        return self.paths if self.maps is None else (*self.paths, self.maps)
 
 
 @dataclass(frozen=True)
@@ -128,5 +137,5 @@ def screened(
     with np.errstate(invalid="ignore"):
         mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
     good = mask == 0
-    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32) for values in (flux, ivar))
+    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32, copy=False) for values in (flux, ivar))
     return Planes(new_flux, new_ivar, mask, spaxel_arcsec)

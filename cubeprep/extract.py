@@ -11,6 +11,7 @@ from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset
 from cubeprep.sampling import Sampling, combine, sample_line, sideband_planes, subtract_continuum
 from cubeprep.space import Regrid, regrid
+from cubeprep.velocity import SpaxelCut, VelocityField
 from cubeprep.windows import LineWindows, WindowConfig
 
 
@@ -34,9 +35,17 @@ class Cut(NamedTuple):
             return np.arange(0)
         return np.concatenate([self.planes, *(self.bands or ())])
 
+    def apply(self, planes: Planes, index: np.ndarray, config: WindowConfig) -> Planes:
+        """The window from the planes of a sorted `index`."""
+        window = combine(_pick(planes, index, self.planes), self.sampling)
+        if self.bands is None:
+            return window
+        blue, red = (_pick(planes, index, band) for band in self.bands)
+        return subtract_continuum(window, self.line, config, blue, red)
+
 
 class Extraction(NamedTuple):
-    """The windows of a galaxy and, where it was asked for, the offset of its strong lines from its redshift."""
+    """The windows of a galaxy and, where asked for, the offset of its strong lines from its redshift."""
 
     windows: LineWindows
     offset: RedshiftOffset
@@ -50,6 +59,7 @@ def extract_windows(
     source: str = "cube",
     re_arcsec: float = float("nan"),
     check_redshift: bool = False,
+    velocity: VelocityField | None = None,
 ) -> Extraction:
     """The windows of all lines of one galaxy.
 
@@ -59,24 +69,26 @@ def extract_windows(
         config: which windows.
         source: the file, to be named where the galaxy is rejected.
         re_arcsec: effective radius, for `space: scale-to-re`.
-        check_redshift: whether the offset of the strong lines is measured.
+        check_redshift: whether the offset of the strong lines is measured, at the redshift alone.
+        velocity: the motion of each spaxel that windows follow, on the grid of the planes.
 
     Raises:
         Rejected: too few lines are in range (`no_coverage`), the size is not known, or a file cannot be read.
     """
-    cuts = _plan(arms, z, config)
-    _check_coverage([bool(cut.sampling.covered.all()) for cut in cuts], z, config, source)
+    planned = _plan(arms, z, config)
+    _check_coverage([bool(cut.sampling.covered.all()) for cut in planned], z, config, source)
+    cuts = [_follow(cut, arms, z, velocity, config) for cut in planned if cut.needed.size]
     search = _plan(arms, z, SEARCH) if check_redshift else []
     windows: dict[str, Planes] = {}
     strong: list[Planes] = []
     for number, arm in enumerate(arms):
-        mine, wide = ([cut for cut in some if cut.arm == number] for some in (cuts, search))
-        index = np.unique(np.concatenate([cut.needed for cut in mine + wide] or [np.arange(0)]))
+        mine, wide = [cut for cut in cuts if cut.arm == number], [cut for cut in search if cut.arm == number]
+        index = np.unique(np.concatenate([cut.needed for cut in (*mine, *wide)] or [np.arange(0)]))
         if not index.size:
             continue
-        planes = arm.read(index.astype(np.intp), config.size if config.space == "crop" else None)
-        windows |= {cut.line.name: _cut(planes, index, cut, config) for cut in mine if cut.needed.size}
-        strong += [_cut(planes, index, cut, SEARCH) for cut in wide if cut.needed.size]
+        planes = arm.read(index.astype(np.intp), config.read_size)
+        windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
+        strong += [cut.apply(planes, index, SEARCH) for cut in wide if cut.needed.size]
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
     return Extraction(to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source), offset)
@@ -112,6 +124,14 @@ def _plan(arms: Sequence[Arm], z: float, config: WindowConfig) -> list[Cut]:
     return cuts
 
 
+def _follow(
+    cut: Cut, arms: Sequence[Arm], z: float, velocity: VelocityField | None, config: WindowConfig
+) -> Cut | SpaxelCut:
+    if velocity is None:
+        return cut
+    return SpaxelCut(cut.line, cut.arm, wave=arms[cut.arm].wave, z=z, field=velocity, config=config)
+
+
 def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source: str) -> None:
     needed = len(in_range) if config.min_lines is None else min(config.min_lines, len(in_range))
     if sum(in_range) < needed or not any(in_range):
@@ -121,14 +141,6 @@ def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source
             f"{source}: at z = {z:.5f} only {sum(in_range)} of {len(in_range)} lines are in the spectrograph's range, "
             f"{needed} are needed; out of range: {missing}",
         )
-
-
-def _cut(planes: Planes, index: np.ndarray, cut: Cut, config: WindowConfig) -> Planes:
-    window = combine(_pick(planes, index, cut.planes), cut.sampling)
-    if cut.bands is None:
-        return window
-    blue, red = (_pick(planes, index, band) for band in cut.bands)
-    return subtract_continuum(window, cut.line, config, blue, red)
 
 
 def _pick(planes: Planes, index: np.ndarray, wanted: np.ndarray) -> Planes:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
-from isal import igzip, isal_zlib
+from isal import isal_zlib
 
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
+from cubeprep.gunzip import GunzipStream
 from cubeprep.storage import StorageError, filesystem, storage_errors
 
 BLOCK = 2880
-SKIP_BYTES = 1 << 20
 MAX_HEADER_BLOCKS = 1000
 # What reading a damaged or cut gzip file raises.
 DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
@@ -44,8 +44,7 @@ class FitsStream:
             raise Rejected("missing_file", f"{path}: no such file") from error
         except OSError as error:
             raise Rejected("unreadable", f"{path}: {error}") from error
-        self._gzipped = magic == b"\x1f\x8b"
-        self._stream: Any = igzip.IGzipFile(fileobj=self._raw, mode="rb") if self._gzipped else self._raw
+        self._gunzip = GunzipStream(self._raw) if magic == b"\x1f\x8b" else None
         self._position = 0
         self._next_header = 0
 
@@ -59,7 +58,6 @@ class FitsStream:
 
     def close(self) -> None:
         """Closes the file."""
-        self._stream.close()
         self._raw.close()
 
     def hdus(self) -> Iterator[Header]:
@@ -67,11 +65,12 @@ class FitsStream:
         while (header := self._read_header()) is not None:
             self._next_header = self._position + _padded(_data_bytes(header))
             yield header
-            self._skip_to(self._next_header)
+            self.skip_data()
 
     def skip_data(self) -> None:
         """Goes on to the next header."""
-        self._skip_to(self._next_header)
+        with self._damage():
+            self._skip_to(self._next_header)
 
     def read_planes(self, header: Header, planes: np.ndarray, size: int | None) -> np.ndarray:
         """Planes of the image under the header just reached, on a square about its centre.
@@ -93,10 +92,12 @@ class FitsStream:
         result = np.zeros((len(planes), size, size), dtype=dtype.newbyteorder("="))
         buffer = bytearray(plane_bytes)
         image = np.frombuffer(buffer, dtype=dtype).reshape(height, width)
-        for out, plane in zip(result, planes, strict=True):
-            self._skip_to(start + int(plane) * plane_bytes)
-            self._read_into(memoryview(buffer))
-            out[y.target, x.target] = image[y.source, x.source]
+        with self._damage():
+            for out, plane in zip(result, planes.tolist(), strict=True):
+                self._skip_to(start + plane * plane_bytes)
+                if self._fill(memoryview(buffer)) < plane_bytes:
+                    self._truncated(start + (plane + 1) * plane_bytes)
+                out[y.target, x.target] = image[y.source, x.source]
         scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
         return result if (scale, zero) == (1, 0) else result * scale + zero
 
@@ -116,29 +117,30 @@ class FitsStream:
         raise Rejected("unreadable", f"{self.path}: a header without end")
 
     def _skip_to(self, position: int) -> None:
-        if not self._gzipped:
-            self._stream.seek(position)
-            self._position = position
+        if position == self._position:
             return
-        while self._position < position:
-            if not self._read(min(SKIP_BYTES, position - self._position)):
-                self._truncated(position)
-
-    def _read_into(self, buffer: memoryview) -> None:
-        filled = 0
-        while filled < len(buffer):
-            with self._damage():
-                count = self._stream.readinto(buffer[filled:])
-            if not count:
-                self._truncated(self._position + len(buffer) - filled)
-            filled += count
-            self._position += count
+        if self._gunzip:
+            self._position += self._gunzip.skip(position - self._position)
+        else:
+            self._position = self._raw.seek(position)
+        if self._position < position:
+            self._truncated(position)
 
     def _read(self, count: int) -> bytes:
+        buffer = bytearray(count)
         with self._damage():
-            content = bytes(self._stream.read(count))
-        self._position += len(content)
-        return content
+            return bytes(buffer[: self._fill(memoryview(buffer))])
+
+    def _fill(self, buffer: memoryview) -> int:
+        """Reads as much as there is, up to the length of the buffer."""
+        filled = 0
+        if self._gunzip:
+            filled = self._gunzip.readinto(buffer)
+        else:
+            while filled < len(buffer) and (count := self._raw.readinto(buffer[filled:])):
+                filled += count
+        self._position += filled
+        return filled
 
     @contextmanager
     def _damage(self) -> Iterator[None]:

@@ -22,7 +22,35 @@ DAPPIXMASK = {
 }
 
 # MANGA_DRP3QUAL: the quality of a whole cube.
-DRP3QUAL = {"CRITICAL": 30}
+DRP3QUAL = {
+    "BADDEPTH": 1,
+    "SKYSUBBAD": 2,
+    "HIGHSCAT": 3,
+    "BADASTROM": 4,
+    "VARIABLELSF": 5,
+    "BADOMEGA": 6,
+    "BADSET": 7,
+    "BADFLUX": 8,
+    "BADPSF": 9,
+    "MANYDEAD": 10,
+    "BLOWTORCH": 12,
+    "SEVEREBT": 13,
+    "UNUSUAL": 14,
+    "CRITICAL": 30,
+}
+
+# MANGA_DAPQUAL: the quality of a whole MAPS file.
+DAPQUAL = {
+    "FORESTAR": 0,
+    "BADZ": 1,
+    "LINELESS": 2,
+    "PPXFFAIL": 3,
+    "SINGLEBIN": 4,
+    "BADGEOM": 5,
+    "DRPCRIT": 28,
+    "DAPCRIT": 29,
+    "CRITICAL": 30,
+}
 
 # Why a sample of a window cannot be used, as values of the store's `mask` array.
 WINDOW_MASK_BITS = {
@@ -31,6 +59,7 @@ WINDOW_MASK_BITS = {
     "OUTSIDE": 4,  # beyond the edge of the cube
     "NONFINITE": 8,  # NaN or infinite in the file
     "REJECTED": 16,  # the galaxy was set aside
+    "NOVELOCITY": 32,  # the spaxel has no velocity to centre its lines by
 }
 
 

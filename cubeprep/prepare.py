@@ -23,11 +23,10 @@ from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.windows import WindowConfig
 
 logger = logging.getLogger(__name__)
 
-MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "source_checksum")
+MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
 
 
 class PrepareConfig(GalaxyConfig):
@@ -61,8 +60,10 @@ def prepare(
         ValueError: no galaxies.
         StoreError: another store is at `store_path`.
     """
+    if not config.velocity.correct:
+        survey = survey.model_copy(update={"maps_root": None})
     reader = make_reader(survey)
-    _check_reader(reader, config.windows, survey)
+    _check_reader(reader, config, survey)
     targets = select_targets(survey, reader)
     usable = [target for target in targets if not target.rejected]
     plan = plan_store(usable, config, survey, reader.flux_unit, seed=seed)
@@ -122,15 +123,15 @@ def plan_store(
                 [target.plateifu for target in members],
                 [target.mangaid for target in members],
                 [target.z for target in members],
-                config.augment.num_views if name == "train" else 1,
+                config.augment.stored_views if name == "train" else 1,
                 min(config.galaxies_per_shard, len(members)),
             )
     resolved = {
         "seed": seed,
-        "survey": survey.model_dump(mode="json", exclude={"root", "table"}),
+        "survey": survey.model_dump(mode="json", exclude={"root", "table", "maps_root"}),
         "prepare": config.model_dump(mode="json", exclude={"store", "dask", "retry_rejected"}),
     }
-    inputs = [[t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.paths)] for t in targets]
+    inputs = [[t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.files)] for t in targets]
     identity = hashlib.sha256(json.dumps([FORMAT_VERSION, resolved, inputs], sort_keys=True).encode()).hexdigest()
     lines = config.windows.line_list
     return StorePlan(
@@ -157,6 +158,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         "accepted": len(table) - len(rejected),
         "rejected": len(rejected),
         "redshift_flags": int(table["z_flag"].sum()),
+        "velocity_corrected": int((table["velocity"] == "corrected").sum()),
         "reasons": dict(sorted(Counter(rejected["code"]).items())),
         "splits": {name: int((table[table["status"] == "accepted"]["split"] == name).sum()) for name in plan.splits},
     }
@@ -178,7 +180,7 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "code": code,
         "reason": reason,
         **{name: outcome[name] for name in MEASURED},
-        "source": ";".join(target.paths),
+        "source": ";".join(target.files),
     }
 
 
@@ -189,11 +191,15 @@ def forget_rejected(store: WindowStore) -> None:
         store.reopen(shards)
 
 
-def _check_reader(reader: Any, config: WindowConfig, survey: SurveyConfig) -> None:
-    mistakes = []
-    if config.sampling == "nearest" and reader.grid == "linear":
+def _check_reader(reader: Any, config: PrepareConfig, survey: SurveyConfig) -> None:
+    mistakes, windows = [], config.windows
+    if windows.sampling == "nearest" and reader.grid == "linear":
         mistakes.append(f"windows.sampling: {survey.reader} has a linear wavelength grid; set it to conserve")
-    if reader.grid == "maps" and config.num_samples != 1:
+    if reader.grid == "maps" and windows.num_samples != 1:
         mistakes.append(f"windows.num_samples: {survey.reader} has one sample a line; set it to 1")
+    if config.velocity.correct and not hasattr(reader, "velocity"):
+        mistakes.append(f"velocity.correct: {survey.reader} has no velocity fields, manga-logcube has")
+    elif config.velocity.correct and not survey.maps_root:
+        mistakes.append("velocity.correct: survey.maps_root must name the folder with the DAP's MAPS")
     if mistakes:
         raise ConfigError("prepare", mistakes)

@@ -17,6 +17,7 @@ from cubeprep.sampling import check_grid
 from cubeprep.storage import StorageError
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
+from cubeprep.velocity import VelocityConfig, VelocityField
 from cubeprep.windows import LineWindows, WindowConfig
 
 
@@ -25,6 +26,7 @@ class GalaxyConfig(Config):
 
     windows: WindowConfig = WindowConfig()
     redshift: RedshiftConfig = RedshiftConfig()
+    velocity: VelocityConfig = VelocityConfig()
     augment: AugmentConfig = AugmentConfig()
     min_covered: float = Field(0.0, ge=0, le=1, description="Share of the samples that must be good")
     checksum: ChecksumKind = Field("crc32", description="Of the source files, kept in galaxies.parquet")
@@ -55,6 +57,7 @@ class Outcome:
         z_offset_kms: velocity of the strong lines against the table's redshift.
         z_offset_snr: signal-to-noise of that.
         z_flag: whether the offset is beyond the limit.
+        velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty where not asked for.
         source_checksum: of its files, joined by `;`.
     """
 
@@ -67,6 +70,7 @@ class Outcome:
     z_offset_kms: float | None = None
     z_offset_snr: float | None = None
     z_flag: bool = False
+    velocity: str = ""
     source_checksum: str = ""
 
 
@@ -109,12 +113,12 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
 
 def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
     z, limits = target.z, config.redshift
-    windows, offset = read_windows(reader, target, z, config)
+    (windows, offset), velocity = read_windows(reader, target, z, config)
     strong = offset.snr >= limits.min_snr
     flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
     if flagged and limits.correct:
         z = corrected(z, offset)
-        windows, _ = read_windows(reader, target, z, config)
+        (windows, _), velocity = read_windows(reader, target, z, config)
     good = windows.mask == 0
     if not good.any():
         raise Rejected(*_why_nothing(windows.mask, target.paths[0]))
@@ -130,13 +134,17 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         z_offset_kms=offset.offset_kms if np.isfinite(offset.offset_kms) else None,
         z_offset_snr=offset.snr,
         z_flag=flagged,
-        source_checksum=";".join(file_checksum(path, config.checksum) for path in target.paths),
+        velocity=velocity,
+        source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
     return outcome, windows
 
 
-def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) -> Extraction:
+def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) -> tuple[Extraction, str]:
     """Reads one galaxy with its survey's reader and cuts its windows at redshift `z`.
+
+    Returns:
+        The windows, and whether they follow the galaxy's velocities, as `Outcome.velocity` has it.
 
     Raises:
         Rejected: its files cannot be used, or its lines are out of range.
@@ -146,19 +154,40 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
         arms = reader.open(target)
         for arm in arms:
             check_grid(arm.wave, windows, target.paths[0])
-        return extract_windows(
+        field, velocity = _velocity_field(reader, target, arms[0], z, config)
+        extraction = extract_windows(
             arms,
             z,
             windows,
             source=target.paths[0],
             re_arcsec=target.re_arcsec,
             check_redshift=config.redshift.check,
+            velocity=field,
         )
-    maps = reader.read_maps(target, windows.line_names, windows.size if windows.space == "crop" else None)
+        return extraction, velocity
+    maps = reader.read_maps(target, windows.line_names, windows.read_size)
     flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
     one_sample = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
     gridded = to_grid(one_sample, maps.spaxel_arcsec, target.re_arcsec, windows, target.paths[0])
-    return Extraction(gridded, RedshiftOffset(float("nan"), 0.0))
+    return Extraction(gridded, RedshiftOffset(float("nan"), 0.0)), ""
+
+
+def _velocity_field(
+    reader: Any, target: Target, arm: Any, z: float, config: GalaxyConfig
+) -> tuple[VelocityField | None, str]:
+    """The velocities that windows are to follow, if any, and what to record of it."""
+    if not config.velocity.correct:
+        return None, ""
+    try:
+        velocity_kms, z_maps = reader.velocity(target, arm, config.windows.read_size, config.velocity)
+        field = VelocityField.about(velocity_kms, z_maps, z, config.velocity)
+        if not field.known.any():
+            raise Rejected("no_velocity", f"{target.maps}: no spaxel has a velocity of {config.velocity.tracer}")
+    except Rejected as rejected:
+        if config.velocity.missing == "reject":
+            raise
+        return None, str(rejected)
+    return field, "corrected"
 
 
 def _nothing(config: WindowConfig) -> LineWindows:

@@ -37,7 +37,7 @@ class Regrid:
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """[..., y, x] sums of the shares of the old spaxels."""
-        return np.einsum("iy,...yx,jx->...ij", self.weights, image, self.weights, optimize=True)
+        return np.asarray(self.weights @ image @ self.weights.T)
 
     def squared(self) -> "Regrid":
         """The same with squared shares: what variances of independent spaxels are summed with."""
@@ -45,7 +45,16 @@ class Regrid:
 
 
 def regrid(windows: LineWindows, grid: Regrid) -> LineWindows:
-    """Windows on a new grid of spaxels.
+    """Windows on a new grid of spaxels, line by line; see `regrid_line`."""
+    lines = [
+        regrid_line(LineWindows(*line), grid) for line in zip(windows.flux, windows.ivar, windows.mask, strict=True)
+    ]
+    flux, ivar, mask = (np.stack([getattr(line, name) for line in lines]) for name in ("flux", "ivar", "mask"))
+    return LineWindows(flux, ivar, mask)
+
+
+def regrid_line(windows: LineWindows, grid: Regrid) -> LineWindows:
+    """The window [sample, y, x] of a line on a new grid of spaxels.
 
     Where a part of a new spaxel is masked, its flux is scaled up from the part that is not, if that is at least half;
     otherwise it is masked. Fluxes are per new spaxel. Neighbours that share an old spaxel are correlated, with a

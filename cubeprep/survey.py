@@ -20,11 +20,19 @@ class SurveyConfig(Config):
     reader: ReaderName = "manga-logcube"
     root: str | None = Field(None, description="Folder or URL with the cubes; default: where `simulate` writes them")
     table: str | None = Field(None, description="The survey's table; default: drpall*.fits in the root (MaNGA)")
+    maps_root: str | None = Field(
+        None, description="manga-logcube: folder or URL with the DAP's MAPS, for prepare.velocity"
+    )
     galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default all found")
     z_min: float = 0.0
     z_max: float = Field(0.08, description="Above, lines leave the spectrograph's range; the paper's limit")
     reject_quality: tuple[str, ...] = ("CRITICAL",)
     mask_bits: tuple[str, ...] | None = Field(None, description="Names of mask bits to obey; default: the reader's")
+    duplicates: Literal["keep", "first", "best"] = Field(
+        "keep",
+        description="Repeat observations of an object: keep all, or the first by plateifu, or the best: fewest quality "
+        "bits, then deepest",
+    )
     line_map: Literal["GFLUX", "SFLUX"] = Field("GFLUX", description="manga-maps: Gaussian or summed fluxes")
 
 
@@ -51,7 +59,7 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
     repeated = [name for name, count in Counter(target.plateifu for target in targets).items() if count > 1]
     if repeated:
         raise ValueError(f"{config.root}: several files or table rows for {', '.join(repeated[:5])}")
-    return [_judged(target, config) for target in targets]
+    return _without_duplicates([_judged(target, config) for target in targets], config)
 
 
 def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
@@ -77,6 +85,42 @@ def _judged(target: Target, config: SurveyConfig) -> Target:
     if bad:
         return replace(target, rejected=("quality", f"{where}: the survey's quality flag has {', '.join(bad)}"))
     return target
+
+
+def _without_duplicates(targets: list[Target], config: SurveyConfig) -> list[Target]:
+    """Rejects repeat observations of an object, but for one; what was rejected before does not count."""
+    if config.duplicates == "keep":
+        return targets
+    repeats: dict[str, list[Target]] = {}
+    for target in targets:
+        if not target.rejected:
+            repeats.setdefault(target.mangaid, []).append(target)
+    kept = {
+        mangaid: some[0] if config.duplicates == "first" else min(some, key=_rank) for mangaid, some in repeats.items()
+    }
+
+    def judged(target: Target) -> Target:
+        best = kept.get(target.mangaid, target)
+        if target.rejected or target is best:
+            return target
+        reason = f"{target.paths[0]}: {target.mangaid} was observed as {best.plateifu} too, which is kept: "
+        return replace(target, rejected=("duplicate", reason + _why(best, target, config)))
+
+    return [judged(target) for target in targets]
+
+
+def _rank(target: Target) -> tuple[int, float, str]:
+    """Better observations first: fewest quality bits, then deepest, then by name."""
+    return len(target.quality), -target.depth if np.isfinite(target.depth) else np.inf, target.plateifu
+
+
+def _why(best: Target, other: Target, config: SurveyConfig) -> str:
+    """What decided between two observations."""
+    if config.duplicates == "best" and len(best.quality) < len(other.quality):
+        return f"it has {len(best.quality)} quality bits against {len(other.quality)}"
+    if config.duplicates == "best" and _rank(best)[1] < _rank(other)[1]:
+        return f"it is deeper, {best.depth:.4g} against {other.depth:.4g}"
+    return "it is the first by name"
 
 
 __all__ = ["CubeReader", "MapReader", "SurveyConfig", "make_reader", "select_targets"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cubeprep.config import Config
 from cubeprep.lines import LINES_BY_NAME, PRESETS, SPEED_OF_LIGHT_KMS, Line
@@ -18,6 +18,13 @@ class WindowConfig(Config):
     )
     num_samples: int = Field(10, ge=1)
     step_dex: float = Field(1e-4, gt=0, description="Step between samples in log10 of wavelength; MaNGA's is 1e-4")
+    half_width_kms: float | None = Field(
+        None,
+        gt=0,
+        exclude=True,
+        description="In place of one of the two: a window reaches this far on either side of its line. It sets "
+        "num_samples, to the nearest whole number; or, where num_samples is given, step_dex",
+    )
     size: int = Field(32, ge=8, description="Spaxels a side")
     space: Literal["crop", "bin", "scale-to-re"] = Field(
         "crop", description="Crop or pad about the centre (the paper), sum blocks of spaxels, or a grid in units of Re"
@@ -40,6 +47,31 @@ class WindowConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError("a line is named twice")
         return lines
+
+    @model_validator(mode="after")
+    def _resolve_half_width(self) -> "WindowConfig":
+        """Turns a half width into the sample count or the step, which are all that the rest of the program knows."""
+        if self.half_width_kms is None:
+            return self
+        if {"num_samples", "step_dex"} <= self.model_fields_set:
+            raise ValueError("half_width_kms, num_samples and step_dex: give two at most, the third follows")
+        width_dex = 2 * self.half_width_kms / (SPEED_OF_LIGHT_KMS * np.log(10))
+        if "num_samples" in self.model_fields_set:
+            if self.sampling == "nearest":
+                raise ValueError(
+                    "half_width_kms beside num_samples sets the step, but sampling: nearest has that of the cube; give "
+                    "one of the two, or sampling: conserve"
+                )
+            self.__dict__["step_dex"] = float(width_dex / self.num_samples)
+        else:
+            self.__dict__["num_samples"] = max(1, round(width_dex / self.step_dex))
+        self.__dict__["half_width_kms"] = None
+        return self
+
+    @property
+    def read_size(self) -> int | None:
+        """Spaxels a side that a cube is cropped or padded to while it is read; None where its own grid is needed."""
+        return self.size if self.space == "crop" else None
 
     @property
     def line_list(self) -> list[Line]:

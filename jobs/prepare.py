@@ -2,14 +2,17 @@
 
 Reads the cubes below `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami, muse,
 califa-elines) and writes the windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials
-and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows.
+and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows,
+or one with `prepare.augment.where: loader`, of which training then makes the same views.
 Galaxies that cannot be used are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun
 goes on where the last one stopped; a store of another configuration is refused.
 
-Keys: seed; survey.reader, root, table, galaxies, z_min, z_max, reject_quality, mask_bits; prepare.windows.lines,
-num_samples, step_dex, sampling, continuum, size, space, min_lines; prepare.redshift.check, limit_kms, correct;
-prepare.augment.num_views, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma; prepare.split.validation, test;
-prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler, num_workers.
+Keys: seed; survey.reader, root, table, maps_root, galaxies, z_min, z_max, reject_quality, duplicates, mask_bits;
+prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuum, size, space, min_lines;
+prepare.redshift.check, limit_kms, correct; prepare.velocity.correct, tracer, max_error_kms, max_kms, unknown, missing;
+prepare.augment.num_views, where, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma;
+prepare.split.validation, test; prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler,
+num_workers.
 """
 
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cubeprep.store import WindowStore
 from modeling.inference import good_samples
+from modeling.views import Views
 
 Batch = dict[str, Tensor]
-RowRef = tuple[int, int]  # shard, and position among its valid rows
+RowRef = tuple[int, int]  # shard, and position among its valid rows, views that the loader makes included
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ class Loader:
             )
         self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows
         self.batch_size = batch_size // self.share.world_size
-        self.rows_per_shard = rows_per_shard(store, split)
+        self.views = Views.of(store, split)
+        self.plateifu = names_per_shard(store, split)
+        self.rows_per_shard = [len(names) * self.views.count for names in self.plateifu]
         if not sum(self.rows_per_shard):
             raise ValueError(f"{store.path}: split {split!r} holds no galaxies")
         self._cache: dict[int, Batch] = {}
@@ -149,20 +152,25 @@ class Loader:
                 yield {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:
-        """All valid rows of a shard as tensors, from memory if they are kept there."""
+        """All valid rows that the store holds of a shard as tensors, from memory if they are kept there."""
         if shard in self._cache:
             return self._cache[shard]
         windows = self.store.read_shard(self.split, shard)
-        good = good_samples(windows.flux, windows.ivar, windows.mask)
-        for values in (windows.flux, windows.ivar):  # read a moment ago, and nobody else's
-            np.copyto(values, 0, where=~good)
-        arrays = {"flux": windows.flux, "ivar": windows.ivar, "good": good}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = _tensors(windows.flux, windows.ivar, windows.mask)
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         if num_bytes <= self._cache_left:
             self._cache_left -= num_bytes
             self._cache[shard] = tensors
         return tensors
+
+    def row(self, tensors: Batch, ref: RowRef) -> Batch:
+        """One row, from the tensors of its shard; views that the store does not hold are made here."""
+        shard, (position, view) = ref[0], divmod(ref[1], self.views.count)
+        observed = {name: tensor[position] for name, tensor in tensors.items()}
+        if not view:
+            return observed
+        arrays = {name: tensor.numpy() for name, tensor in observed.items()}
+        return _tensors(*self.views.make(self.plateifu[shard][position], view, **arrays))
 
 
 class _Rows:
@@ -184,19 +192,29 @@ class _Rows:
             self._newest = shard
 
     def take(self, ref: RowRef) -> Batch:
-        shard, row = ref
+        shard, _ = ref
         tensors = self._open[shard].result()
         if shard == self._newest:
             self._read_ahead()
         self._left[shard] -= 1
         if not self._left[shard]:
             del self._open[shard]
-        return {name: tensor[row] for name, tensor in tensors.items()}
+        return self._loader.row(tensors, ref)
 
 
-def rows_per_shard(store: WindowStore, split: str) -> list[int]:
-    """How many valid rows each shard of a split holds."""
+def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
+    """The arrays as tensors, in their own memory, with 0 where not good."""
+    good = good_samples(flux, ivar, mask)
+    for values in (flux, ivar):
+        np.copyto(values, 0, where=~good)
+    arrays = {"flux": flux, "ivar": ivar, "good": good}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def names_per_shard(store: WindowStore, split: str) -> list[list[str]]:
+    """The galaxy of each valid row that the store holds, shard by shard."""
     attrs = store.attrs["splits"][split]
     step = attrs["num_views"] * attrs["galaxies_per_shard"]
-    valid = store.coordinate(split, "valid")
-    return [int(valid[start : start + step].sum()) for start in range(0, len(valid), step)]
+    valid, names = store.coordinate(split, "valid"), store.coordinate(split, "plateifu")
+    starts = range(0, len(valid), step)
+    return [names[start : start + step][valid[start : start + step]].tolist() for start in starts]

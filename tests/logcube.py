@@ -63,8 +63,13 @@ def write_gzipped(hdus: fits.HDUList, path: Path) -> Path:
     return path
 
 
-def write_drpall(root: Path, rows: list[tuple[str, str, float]], quality: dict[str, int] | None = None) -> None:
-    """Writes drpall.fits with rows of (plateifu, mangaid, z)."""
+def write_drpall(
+    root: Path,
+    rows: list[tuple[str, str, float]],
+    quality: dict[str, int] | None = None,
+    columns: dict[str, list[float]] | None = None,
+) -> None:
+    """Writes drpall.fits with rows of (plateifu, mangaid, z), quality bits by plateifu, and other columns."""
     table = Table(
         {
             "plateifu": [row[0] for row in rows],
@@ -74,6 +79,7 @@ def write_drpall(root: Path, rows: list[tuple[str, str, float]], quality: dict[s
             "nsa_z": [row[2] for row in rows],
             "drp3qual": np.array([(quality or {}).get(row[0], 0) for row in rows], dtype=np.int32),
         }
+        | (columns or {})
     )
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table, name="MANGA")]).writeto(root / "drpall.fits")
 

@@ -110,6 +110,18 @@ def plain_float(value: object) -> float:
     return float("nan") if number <= -9000 else number
 
 
+def depth(row: Mapping[str, object]) -> float:
+    """How deep a MaNGA observation is, from a row of drpall or a header of the DRP, with keys in lower case.
+
+    The summed (S/N)^2 of its exposures in both arms; else their time, else their number; NaN where none is known.
+    """
+    for columns in (("bluesn2", "redsn2"), ("exptime",), ("nexp",)):
+        total = sum(plain_float(row.get(column, "nan")) for column in columns)
+        if total > 0:
+            return total
+    return float("nan")
+
+
 def spaxel_arcsec(header: Header) -> float:
     """Side of a spaxel, arcsec, from CD2_2, PC2_2 or CDELT2; NaN where the header has none."""
     step = header.get("CD2_2", header.get("PC2_2", 1.0) * header.get("CDELT2", float("nan")))
@@ -185,6 +197,7 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
             paths,
             plain_float(cell(row, "re_arcsec", "nan")),
             rejected=missing,
+            depth=plain_float(cell(row, "depth", "nan")),
         )
 
     return [target(row) for row in table]

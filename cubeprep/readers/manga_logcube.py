@@ -17,10 +17,12 @@ from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
+from cubeprep.readers import manga_maps
+from cubeprep.readers.files import depth, find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
 from cubeprep.storage import StorageError
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.velocity import VelocityConfig
 
 FILE_NAME = re.compile(r"manga-(\d+)-(\d+)-LOGCUBE\.fits(?:\.gz)?")
 TABLE_NAME = re.compile(r"drpall(?:-.*)?\.fits(?:\.gz)?()")
@@ -47,6 +49,7 @@ class Reader:
         """
         root = str(self._config.root)
         files = find_files(root, FILE_NAME)
+        maps = find_files(self._config.maps_root, manga_maps.FILE_NAME) if self._config.maps_root else {}
         rows = _read_drpall(self._config.table or _find_table(root))
         targets = []
         for (plate, ifu), path in files.items():
@@ -56,7 +59,7 @@ class Reader:
                 reason = ("not_in_table", f"{path}: {plateifu} is not in the survey's table, its redshift is unknown")
                 targets.append(Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=reason))
             else:
-                targets.append(_target(plateifu, path, row))
+                targets.append(_target(plateifu, path, row, maps.get((plateifu,))))
         return targets
 
     def open(self, target: Target) -> list["LogcubeArm"]:
@@ -66,6 +69,20 @@ class Reader:
             Rejected: the file is missing, damaged, or has no FLUX on a logarithmic wavelength grid.
         """
         return [LogcubeArm(target.paths[0], self._bad_bits)]
+
+    def velocity(
+        self, target: Target, arm: "LogcubeArm", size: int | None, config: VelocityConfig
+    ) -> tuple[np.ndarray, float]:
+        """The velocity field of a galaxy on the spaxels that `arm.read` gives; see `manga_maps.read_velocity`.
+
+        Raises:
+            Rejected: it has no MAPS file, or the file cannot be used.
+        """
+        if target.maps is None:
+            raise Rejected("no_maps", f"{target.paths[0]}: no MAPS of {target.plateifu} below {self._config.maps_root}")
+        return manga_maps.read_velocity(
+            target.maps, config.tracer, size, shape=arm.shape, max_error_kms=config.max_error_kms
+        )
 
 
 class LogcubeArm:
@@ -77,6 +94,7 @@ class LogcubeArm:
         try:
             self._header = find_hdu(self._stream, "FLUX", [])
             self.wave = log_wave(self._header, path)
+            self.shape = image_shape(self._header, path)[1:]
         except Rejected:
             self._stream.close()
             raise
@@ -88,9 +106,11 @@ class LogcubeArm:
         if mask.dtype.kind not in "iu":
             raise Rejected("bad_shape", f"{stream.path}: MASK holds {mask.dtype}, not integers")
         scale = flux_scale(self._header, stream.path)
-        _, height, width = image_shape(self._header, stream.path)
+        flux *= scale  # in place: these are the largest arrays that a worker holds
+        ivar /= scale**2
         bad = (mask & self._bad_bits) != 0
-        return screened(flux * scale, ivar / scale**2, bad, outside((height, width), size), spaxel_arcsec(self._header))
+        del mask
+        return screened(flux, ivar, bad, outside(self.shape, size), spaxel_arcsec(self._header))
 
 
 def log_wave(header: Header, path: str) -> np.ndarray:
@@ -131,11 +151,12 @@ def _read_drpall(path: str) -> dict[str, dict[str, object]]:
     missing = [name for name in needed if name not in table.colnames]
     if missing:
         raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
-    kept = [*needed, *(name for name in ("nsa_elpetro_th50_r",) if name in table.colnames)]
+    optional = ("nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
+    kept = [*needed, *(name for name in optional if name in table.colnames)]
     return {str(row["plateifu"]).strip(): {name: row[name] for name in kept} for row in table}
 
 
-def _target(plateifu: str, path: str, row: dict[str, object]) -> Target:
+def _target(plateifu: str, path: str, row: dict[str, object], maps: str | None) -> Target:
     return Target(
         plateifu,
         str(row["mangaid"]).strip(),
@@ -145,4 +166,6 @@ def _target(plateifu: str, path: str, row: dict[str, object]) -> Target:
         (path,),
         plain_float(row.get("nsa_elpetro_th50_r", "nan")),
         set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
+        maps=maps,
+        depth=depth(row),
     )

@@ -11,12 +11,13 @@ import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
-from cubeprep.fitsstream import FitsStream, find_hdu
+from cubeprep.fitsstream import FitsStream, find_hdu, image_shape
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
-from cubeprep.masks import DAPPIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers.files import find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
+from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
+from cubeprep.readers.files import depth, find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
+from cubeprep.velocity import STARS
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
 DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "FITFAILED", "DONOTUSE")
@@ -65,6 +66,65 @@ def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
     return [named[name] for name in line_names]
 
 
+def read_velocity(
+    path: str, tracer: str, size: int | None, *, shape: tuple[int, int], max_error_kms: float
+) -> tuple[np.ndarray, float]:
+    """Velocities of one line, or of the stars, and the redshift that they are against.
+
+    Args:
+        path: a MAPS file, read as a stream.
+        tracer: a line's channel of EMLINE_GVEL, or `stars` for STELLAR_VEL.
+        size: spaxels a side, as in `Arm.read`.
+        shape: (y, x) of the galaxy's cube, which the maps must have too.
+        max_error_kms: velocities with a larger error are left out.
+
+    Returns:
+        [size, size] km/s, NaN where masked or unknown, so that a wavelength is observed at (1 + z) (1 + v / c) times
+        its rest value; and z.
+
+    Raises:
+        Rejected: the file is missing or damaged, is of another cube, failed in the DAP, or has no such line.
+    """
+    first = "STELLAR_VEL" if tracer == STARS else "EMLINE_GVEL"
+    names = (first, f"{first}_IVAR", f"{first}_MASK")
+    with FitsStream(path) as stream:
+        z, channel, images = _velocity_redshift(stream), 0, {}
+        for header in stream.hdus():
+            name = str(header.get("EXTNAME", "")).strip()
+            if name not in names:
+                continue
+            if header["NAXIS"] == 2:
+                header["NAXIS"], header["NAXIS3"] = 3, 1  # a flat image is a cube of one plane
+            if image_shape(header, path)[1:] != shape:
+                found = image_shape(header, path)[1:]
+                raise Rejected("bad_shape", f"{path}: {name} has {found} spaxels (y, x), the cube has {shape}")
+            if name == first and tracer != STARS:
+                (channel,) = channels(header, [tracer], path)
+            images[name] = stream.read_planes(header, np.array([channel]), size)[0]
+            if len(images) == len(names):
+                break
+    missing = ", ".join(name for name in names if name not in images)
+    if missing:
+        raise Rejected("missing_hdu", f"{path}: no HDU {missing}")
+    velocity, ivar, mask = (images[name] for name in names)
+    bad = (mask & bits_value(DEFAULT_MASK_BITS, DAPPIXMASK)) != 0
+    with np.errstate(invalid="ignore"):
+        usable = ~bad & np.isfinite(velocity) & (ivar >= max_error_kms**-2) & ~outside(shape, size)
+    return np.where(usable, velocity, np.nan).astype(np.float64), z
+
+
+def _velocity_redshift(stream: FitsStream) -> float:
+    """The redshift that a MAPS file's velocities are against, from the header that the stream begins with."""
+    header = find_hdu(stream, "PRIMARY", [])
+    stream.skip_data()
+    if "CRITICAL" in set_bits(int(header.get("DAPQUAL", 0)), DAPQUAL):
+        raise Rejected("quality", f"{stream.path}: the DAP's quality flag has CRITICAL")
+    z = plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS
+    if not np.isfinite(z):
+        raise Rejected("no_redshift", f"{stream.path}: no SCINPVEL, the redshift that its velocities are against")
+    return z
+
+
 def _target(plateifu: str, path: str) -> Target:
     try:
         with FitsStream(path) as stream:
@@ -80,4 +140,5 @@ def _target(plateifu: str, path: str) -> Target:
         (path,),
         plain_float(header.get("REFF", "nan")),
         set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
+        depth=depth({key.lower(): value for key, value in header.items()}),
     )

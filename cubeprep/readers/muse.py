@@ -1,7 +1,7 @@
 """MUSE cubes: DATA, STAT (variance) and, where there, DQ; linear grids of air wavelengths, 1e-20 units.
 
 MUSE has no survey-wide table: `survey.table` names one of the user's (CSV, ECSV or FITS) with the columns `name` (the
-file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`, `re_arcsec`.
+file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`, `re_arcsec`, `depth`.
 """
 
 import re

@@ -48,6 +48,21 @@ def test_names_every_mistake_at_once(write) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("cuont: 3\ncount: 3", "cuont: unknown key; did you mean count?"),
+        ("count: 3\ninner: {rates: 1}", "inner.rates: unknown key; did you mean rate?"),
+        ("count: 3\ninner: {colour: 1}", "inner.colour: unknown key"),
+        ("count: 3\ninner: {names: [{rate: 1}]}", "inner.names.0: Input should be a valid string (found {'rate': 1})"),
+    ],
+)
+def test_an_unknown_key_is_told_the_closest_one_of_its_section(write, text: str, mistake: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Outer, write(text))
+    assert caught.value.mistakes == [mistake]
+
+
 @pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
 def test_refuses_what_is_no_mapping(write, text: str) -> None:
     with pytest.raises(ConfigError):

@@ -18,7 +18,7 @@ from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig
-from tests.logcube import cube_hdus, write_drpall, write_survey
+from tests.logcube import cube_hdus, write_drpall, write_gzipped, write_survey
 from tests.s3 import point_at
 
 IN_PROCESS = DaskConfig(num_workers=0)
@@ -260,6 +260,28 @@ def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:
     assert prepare(retry, survey, path, seed=3)["rejected"] == 0
     prepare(CONFIG, survey, str(tmp_path / "whole.zarr"), seed=3)
     assert contents(tmp_path / "s.zarr") == contents(tmp_path / "whole.zarr")
+
+
+def test_a_galaxy_of_which_too_little_is_covered_is_set_aside(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.03}, size=9)
+    hdus = cube_hdus(0.03, size=9)
+    hdus["MASK"].data[:, :, :5] |= 1 << 10
+    write_gzipped(hdus, root / "8000" / "stack" / "manga-8000-2-LOGCUBE.fits.gz")
+    config = CONFIG.model_copy(update={"min_covered": 0.6})
+    assert prepare(config, SurveyConfig(root=str(root)), str(tmp_path / "s.zarr"), seed=3)["accepted"] == 1
+    table = WindowStore.open(str(tmp_path / "s.zarr")).galaxies().set_index("plateifu")
+    assert table["code"].to_dict() == {"8000-1": "", "8000-2": "low_coverage"}
+    assert "60.0% are asked for" in table.loc["8000-2", "reason"]
+
+
+def test_repeat_observations_left_out_are_counted(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.03}, size=9)
+    (root / "drpall.fits").unlink()
+    write_drpall(root, [("8000-1", "7-1", 0.03), ("8000-2", "7-1", 0.03)], columns={"nexp": [3.0, 9.0]})
+    survey = SurveyConfig(root=str(root), duplicates="best")
+    summary = prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
+    assert (summary["accepted"], summary["reasons"]) == (1, {"duplicate": 1})
+    assert "observed as 8000-2 too" in (tmp_path / "s.zarr" / "rejected.csv").read_text()
 
 
 def test_a_store_may_be_made_from_the_same_files_elsewhere(survey: SurveyConfig, tmp_path: Path) -> None:

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Rejected, screened
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
+from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.readers.files import flux_scale
 from cubeprep.readers.manga_logcube import log_wave
+from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.cubeprep.test_windows import ArrayArm, extract_windows
-from tests.logcube import WAVE, cube_hdus, write_survey
+from tests.logcube import WAVE, cube_hdus, write_drpall, write_survey
+from tests.maps import DR17_CHANNELS, maps_hdus, write_maps
 
 HA = LINES_BY_NAME["Ha-6564"]
 SIX_ANGSTROM = WindowConfig(
@@ -94,6 +98,60 @@ def test_maps_channels_are_chosen_by_name_and_masked_spaxels_never_contribute(re
 
 
 @pytest.mark.realdata
+def test_the_channels_of_dr17_are_those_of_its_line_file(real_data: Path) -> None:
+    rows = [row.split() for row in (real_data / "linedb" / "elpmpl11.par").read_text().splitlines()]
+    fitted = [f"{row[2]}-{int(float(row[3]))}" for row in rows if row and row[0] == "DAPEML"]
+    assert list(DR17_CHANNELS) == fitted
+    assert len(fitted) == 35
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("line_map", ["GFLUX", "SFLUX"])
+def test_a_line_has_the_same_map_in_a_file_of_22_and_of_35_channels(
+    real_data: Path, tmp_path: Path, line_map: str
+) -> None:
+    (source,) = (real_data / "manga").glob("*MAPS*")
+    rng = np.random.default_rng(0)
+    with fits.open(source) as hdus:
+        shape = hdus[f"EMLINE_{line_map}"].shape[1:]
+        new = maps_hdus(np.zeros(shape), np.zeros(shape, dtype=bool), z=0.02938, plateifu="7815-3702")
+        old_names = [hdus[f"EMLINE_{line_map}"].header[f"C{i:02d}"].strip() for i in range(1, 23)]
+        common = [name for name in DR17_CHANNELS if name in old_names]
+        for suffix in ("", "_IVAR", "_MASK"):
+            old, hdu = hdus[f"EMLINE_{line_map}{suffix}"].data, new[f"EMLINE_{line_map}{suffix}"]
+            hdu.data[:] = rng.integers(1, 9, hdu.shape)  # lines that the old file lacks hold something else
+            for name in common:
+                hdu.data[DR17_CHANNELS.index(name)] = old[old_names.index(name)]
+    write_maps(tmp_path, new)
+    planes = []
+    for root in (real_data / "manga", tmp_path):
+        config = SurveyConfig(reader="manga-maps", root=str(root), line_map=line_map)
+        reader = make_reader(config)
+        (target,) = select_targets(config, reader)
+        assert (target.plateifu, round(target.z, 4)) == ("7815-3702", 0.0294)
+        planes.append(reader.read_maps(target, common, 32))
+    assert len(common) >= 20
+    for name in ("flux", "ivar", "mask"):
+        np.testing.assert_array_equal(getattr(planes[0], name), getattr(planes[1], name))
+    assert (planes[0].mask == 0).sum() > 1000
+
+
+def test_all_lines_of_dr17_become_a_store(tmp_path: Path) -> None:
+    shape, bad = (12, 12), np.zeros((12, 12), dtype=bool)
+    bad[0] = True
+    hdus = maps_hdus(np.zeros(shape), bad, z=0.03)
+    write_maps(tmp_path / "maps", hdus)
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path / "maps"), line_map="SFLUX")
+    job = PrepareConfig(windows=WindowConfig(lines="dap-dr17", num_samples=1, size=12), dask=DaskConfig(num_workers=0))
+    prepare(job, config, str(tmp_path / "s"), seed=0)
+    store = WindowStore.open(str(tmp_path / "s"))
+    got = store.read_galaxy("8000-1").flux[0, :, 0]
+    assert store.shape == (35, 1, 12)
+    np.testing.assert_array_equal(got[:, ~bad], hdus["EMLINE_SFLUX"].data[:, ~bad])
+    assert np.isnan(got[:, bad]).all()
+
+
+@pytest.mark.realdata
 def test_real_manga_spectra_have_halpha_in_the_middle_of_its_window(real_data: Path) -> None:
     config = WindowConfig(num_samples=20, size=8, min_lines=1, continuum="sidebands")
     halpha = config.line_names.index("Ha-6564")
@@ -168,8 +226,6 @@ def test_selection_gives_a_reason_for_each_galaxy_left_out(tmp_path: Path) -> No
     redshifts = {"1-1": 0.03, "1-2": -9999.0, "1-3": 0.2, "1-4": 0.03, "1-5": float("nan")}
     root = write_survey(tmp_path, redshifts, size=2)
     (root / "drpall.fits").unlink()
-    from tests.logcube import write_drpall
-
     rows = [(name, f"7-{name}", z) for name, z in redshifts.items()]
     write_drpall(root, rows, quality={"1-4": 1 << 30})
     extra = root / "1" / "stack" / "manga-9-9-LOGCUBE.fits.gz"
@@ -186,6 +242,65 @@ def test_selection_gives_a_reason_for_each_galaxy_left_out(tmp_path: Path) -> No
         "9-9": "not_in_table",
         "404-1": "missing_file",
     }
+
+
+def survey_of_repeats(root: Path, columns: dict[str, list[float]]) -> SurveyConfig:
+    """Five observations of two objects: 1-1 failed, 1-2 has two quality bits, 1-3 and 1-4 none; 2-1 stands alone."""
+    root.mkdir()
+    names = ["1-1", "1-2", "1-3", "1-4", "2-1"]
+    for name in names:
+        (root / f"manga-{name}-LOGCUBE.fits.gz").write_bytes(b"")
+    quality = {"1-1": 1 << 30, "1-2": 1 << 2 | 1 << 14}
+    write_drpall(root, [(name, f"object {name[0]}", 0.03) for name in names], quality, columns)
+    return SurveyConfig(root=str(root))
+
+
+def rejections(config: SurveyConfig) -> dict[str, tuple[str, str]]:
+    """Code and last words of the reason of each target that was left out."""
+    left_out = {target.plateifu: target.rejected for target in select_targets(config, make_reader(config))}
+    return {name: (found[0], found[1].split(": ")[-1]) for name, found in left_out.items() if found}
+
+
+QUALITY = ("quality", "the survey's quality flag has CRITICAL")
+
+
+def test_repeat_observations_are_kept_unless_asked_otherwise(tmp_path: Path) -> None:
+    config = survey_of_repeats(tmp_path / "s", {})
+    assert rejections(config) == {"1-1": QUALITY}
+    by_name = ("duplicate", "it is the first by name")
+    first = config.model_copy(update={"duplicates": "first"})
+    assert rejections(first) == {"1-1": QUALITY, "1-3": by_name, "1-4": by_name}
+    (reason,) = {t.rejected[1] for t in select_targets(first, make_reader(first)) if t.plateifu == "1-4" and t.rejected}
+    assert "manga-1-4-LOGCUBE.fits.gz: object 1 was observed as 1-2 too, which is kept" in reason
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept", "why"),
+    [
+        ({"bluesn2": [90.0, 90, 3, 4, 1], "redsn2": [90.0, 90, 8, 8, 1]}, "1-4", "it is deeper, 12 against 11"),
+        (
+            {"bluesn2": [90.0, 90, 4, 4, 1], "exptime": [900.0, 900, 300, 600, 1]},
+            "1-4",
+            "it is deeper, 600 against 300",
+        ),
+        ({"nexp": [9.0, 9, 12, 9, 9]}, "1-3", "it is deeper, 12 against 9"),
+        ({"nexp": [9.0, 9, 9, 9, 9]}, "1-3", "it is the first by name"),
+        ({"nexp": [9.0, 9, -9999, 9, 9]}, "1-4", "it is deeper, 9 against nan"),
+        ({}, "1-3", "it is the first by name"),
+    ],
+)
+def test_the_best_of_repeat_observations_is_clean_then_deep(
+    tmp_path: Path, columns: dict[str, list[float]], kept: str, why: str
+) -> None:
+    config = survey_of_repeats(tmp_path / "s", columns).model_copy(update={"duplicates": "best"})
+    (other,) = {"1-3", "1-4"} - {kept}
+    cleaner = ("duplicate", "it has 0 quality bits against 2")
+    assert rejections(config) == {"1-1": QUALITY, "1-2": cleaner, other: ("duplicate", why)}
+
+
+def test_quality_bits_are_named_and_chosen(tmp_path: Path) -> None:
+    config = survey_of_repeats(tmp_path / "s", {}).model_copy(update={"reject_quality": ("SKYSUBBAD", "UNUSUAL")})
+    assert rejections(config) == {"1-2": ("quality", "the survey's quality flag has SKYSUBBAD, UNUSUAL")}
 
 
 def test_two_files_of_one_galaxy_are_refused_by_name(tmp_path: Path) -> None:

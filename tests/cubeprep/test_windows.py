@@ -9,7 +9,7 @@ from scipy.special import erf
 
 from cubeprep.cube import Planes, Rejected, screened
 from cubeprep.extract import extract_windows as extract
-from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
+from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, SPEED_OF_LIGHT_KMS, air_to_vacuum
 from cubeprep.masks import WINDOW_MASK_BITS as BITS
 from cubeprep.sampling import check_grid, pixel_edges
 from cubeprep.windows import LineWindows, WindowConfig
@@ -202,6 +202,39 @@ def test_unknown_and_repeated_lines_are_config_mistakes() -> None:
         WindowConfig(lines=("Ha-6564", "Lya"))
     with pytest.raises(ValueError, match="named twice"):
         WindowConfig(lines=("Ha-6564", "Ha-6564"))
+
+
+@pytest.mark.parametrize(
+    ("given", "num_samples", "step_dex"),
+    [
+        ({"half_width_kms": 345.0}, 10, 1e-4),
+        ({"half_width_kms": 600.0}, 17, 1e-4),
+        ({"half_width_kms": 10.0}, 1, 1e-4),
+        ({"half_width_kms": 345.0, "step_dex": 0.5e-4}, 20, 0.5e-4),
+        ({"half_width_kms": "1e3", "num_samples": 20, "sampling": "conserve"}, 20, 1.44865046e-4),
+    ],
+)
+def test_a_half_width_sets_the_samples_or_the_step(given: dict, num_samples: int, step_dex: float) -> None:
+    config = WindowConfig(**given)
+    assert config.num_samples == num_samples
+    assert config.step_dex == pytest.approx(step_dex, rel=1e-6)
+    half_width = num_samples * step_dex * np.log(10) * SPEED_OF_LIGHT_KMS / 2
+    if "num_samples" in given:
+        assert half_width == pytest.approx(1000, rel=1e-6)
+    else:
+        assert abs(half_width - given["half_width_kms"]) <= step_dex * np.log(10) * SPEED_OF_LIGHT_KMS / 2
+    again = WindowConfig.model_validate(config.model_dump(mode="json"))
+    assert again == config
+    assert again.half_width_kms is None
+
+
+def test_a_half_width_beside_samples_and_step_is_a_config_mistake() -> None:
+    with pytest.raises(ValueError, match="half_width_kms, num_samples and step_dex: give two at most"):
+        WindowConfig(half_width_kms=300, num_samples=10, step_dex=1e-4)
+    with pytest.raises(ValueError, match="nearest has that of the cube"):
+        WindowConfig(half_width_kms=300, num_samples=10)
+    with pytest.raises(ValueError, match="greater than 0"):
+        WindowConfig(half_width_kms=-300)
 
 
 def test_line_presets_and_lines_of_ones_own(tmp_path) -> None:

@@ -1,0 +1,43 @@
+"""A gzip stream read forwards, from which most is skipped."""
+
+from typing import Any
+
+from isal import igzip
+
+# Small enough to stay in the processor's cache from decompression to copy, large beside igzip's window of 32 KiB, which
+# it saves with every call.
+BUFFER_BYTES = 256 << 10
+INPUT_BYTES = 128 << 10
+
+
+class GunzipStream:
+    """Decompresses into one buffer; what is skipped is never copied."""
+
+    def __init__(self, raw: Any) -> None:
+        """Takes a file that is open for reading."""
+        # What IGzipFile itself reads from; its own `readinto` reads into new memory first, and copies.
+        self._reader = igzip._IGzipReader(raw, INPUT_BYTES)
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._held = self._buffer[:0]
+
+    def skip(self, count: int) -> int:
+        """Passes over some bytes; returns how many, which is fewer only at the end of the file."""
+        left = count
+        while left and (part := self._part(left)):
+            left -= len(part)
+        return count - left
+
+    def readinto(self, target: memoryview) -> int:
+        """Fills `target`; returns how many bytes there were, which is fewer only at the end of the file."""
+        filled = 0
+        while filled < len(target) and (part := self._part(len(target) - filled)):
+            target[filled : filled + len(part)] = part
+            filled += len(part)
+        return filled
+
+    def _part(self, most: int) -> memoryview:
+        """The next bytes, `most` at most; none at the end of the file."""
+        if not self._held:
+            self._held = self._buffer[: self._reader.readinto(self._buffer)]
+        part, self._held = self._held[:most], self._held[most:]
+        return part

@@ -1,0 +1,161 @@
+"""Windows that follow a galaxy's velocity field: every line is in the middle of its window in every spaxel.
+
+A line at rest wavelength w is cut about w (1 + z) (1 + v / c), with v of each spaxel. `conserve` sums the flux between
+the shifted edges of a sample and divides it by the width that the sample has at the galaxy's redshift, so that fluxes
+integrated over the window's one wavelength grid are those of the cube; a continuum is then scaled by 1 + v / c.
+`nearest` takes each spaxel's planes from where its line is, unchanged.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from cubeprep.config import Config
+from cubeprep.cube import Planes
+from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
+from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.sampling import NOCOVERAGE, pixel_edges, subtract_continuum
+from cubeprep.windows import WindowConfig
+
+STARS = "stars"
+
+
+class VelocityConfig(Config):
+    """Whether windows follow the velocities in the DAP's MAPS below `survey.maps_root`."""
+
+    correct: bool = Field(False, description="Cut the windows of each spaxel at its own velocity")
+    tracer: str = Field("Ha-6564", description="Line whose EMLINE_GVEL is followed; `stars` for STELLAR_VEL")
+    max_error_kms: float = Field(30.0, gt=0, description="Velocities with a larger error count as unknown")
+    max_kms: float = Field(500.0, gt=0, description="Velocities beyond, against the redshift, count as unknown")
+    unknown: Literal["systemic", "mask"] = Field(
+        "systemic", description="Spaxels of unknown velocity: cut at the galaxy's redshift, or masked"
+    )
+    missing: Literal["reject", "uncorrected"] = Field(
+        "reject", description="Galaxies without usable MAPS: set aside, or not corrected and recorded as such"
+    )
+
+
+@dataclass(frozen=True)
+class VelocityField:
+    """The motion of each spaxel against the redshift that windows are cut at.
+
+    Attributes:
+        shift: [y, x] factor 1 + v / c on wavelengths; 1 where unknown.
+        known: [y, x] bool, whether the spaxel has a velocity.
+        mask_unknown: whether spaxels without one are masked.
+    """
+
+    shift: np.ndarray
+    known: np.ndarray
+    mask_unknown: bool = False
+
+    @classmethod
+    def about(cls, velocity_kms: np.ndarray, z_maps: float, z: float, config: VelocityConfig) -> "VelocityField":
+        """The field against redshift `z`, from velocities [y, x] against `z_maps`, km/s, NaN where unknown."""
+        shift = (1 + z_maps) / (1 + z) * (1 + velocity_kms / SPEED_OF_LIGHT_KMS)
+        known = np.abs(shift - 1) * SPEED_OF_LIGHT_KMS <= config.max_kms
+        return cls(np.where(known, shift, 1.0), known, config.unknown == "mask")
+
+
+class SpaxelCut:
+    """One line's window, cut at the velocity of each spaxel from one arm; see `extract.Cut`."""
+
+    def __init__(
+        self, line: Line, arm: int, *, wave: np.ndarray, z: float, field: VelocityField, config: WindowConfig
+    ) -> None:
+        """Finds the planes of each spaxel.
+
+        Args:
+            line: the line.
+            arm: number of the arm.
+            wave: [plane] vacuum wavelengths of the arm in the observer's frame, Angstrom.
+            z: redshift that the field is against.
+            field: velocities.
+            config: samples, step, `nearest` or `conserve`, sidebands.
+        """
+        self.line, self.arm = line, arm
+        self._wave, self._field, self._config = wave, field, config
+        observed = line.rest_wave * (1 + z)
+        self._first, self._count = (self._nearest if config.sampling == "nearest" else self._conserve)(observed)
+        bands = (line.blueside, line.redside) if config.continuum == "sidebands" else ()
+        self._bands = [_band(wave, np.array(band) * (1 + z), field.shift) for band in bands]
+
+    def _nearest(self, observed: float) -> tuple[np.ndarray, int]:
+        num_samples, step = self._config.num_samples, self._config.step_dex
+        position = np.log10(observed * self._field.shift / self._wave[0]) / step
+        first = np.rint(position - (num_samples - 1) / 2).astype(np.intp)
+        index = first + np.arange(num_samples)[:, None, None]
+        self._covered = (index >= 0) & (index < len(self._wave))
+        return index, 1
+
+    def _conserve(self, observed: float) -> tuple[np.ndarray, int]:
+        half = self._config.step_dex / 2
+        low, high = (observed * 10 ** (self._config.offsets_dex + sign * half)[:, None, None] for sign in (-1, 1))
+        self._width = high - low
+        self._low, self._high = low * self._field.shift, high * self._field.shift
+        self._edges = edges = pixel_edges(self._wave)
+        self._covered = (self._low >= edges[0]) & (self._high <= edges[-1])
+        first = np.searchsorted(edges, self._low, side="right") - 1
+        return first, int((np.searchsorted(edges, self._high) - first).max())
+
+    @property
+    def needed(self) -> np.ndarray:
+        """The planes of any spaxel, sidebands included."""
+        last = len(self._wave) - 1
+        runs = [(self._first, self._count), *self._bands]
+        ends = [np.clip([first.min(), first.max() + count - 1], 0, last) for first, count in runs]
+        return np.concatenate([np.arange(start, stop + 1) for start, stop in ends])
+
+    def apply(self, planes: Planes, index: np.ndarray, config: WindowConfig) -> Planes:
+        """The window from the planes of a sorted `index`, all [plane, y, x] on the field's grid."""
+        window = self._nearest_window(planes, index) if config.sampling == "nearest" else self._sum(planes, index)
+        if self._bands:
+            blue, red = (
+                _take(planes, index, first + np.arange(count)[:, None, None], len(self._wave))
+                for first, count in self._bands
+            )
+            window = subtract_continuum(window, self.line, config, blue, red)
+        if not self._field.mask_unknown:
+            return window
+        known = self._field.known
+        mask = window.mask | np.where(known, 0, WINDOW_MASK_BITS["NOVELOCITY"]).astype(np.uint8)
+        return Planes(window.flux * known, window.ivar * known, mask, window.spaxel_arcsec)
+
+    def _nearest_window(self, planes: Planes, index: np.ndarray) -> Planes:
+        return _take(planes, index, self._first, len(self._wave))
+
+    def _sum(self, planes: Planes, index: np.ndarray) -> Planes:
+        """Flux between the shifted edges over the unshifted width: one plane of each sample after another."""
+        flux, noise = np.zeros(self._first.shape), np.zeros(self._first.shape)
+        mask = np.where(self._covered, 0, NOCOVERAGE).astype(np.uint8)
+        last = len(self._wave) - 1
+        for k in range(self._count):
+            plane = np.clip(self._first + k, 0, last)
+            overlap = np.minimum(self._high, self._edges[plane + 1]) - np.maximum(self._low, self._edges[plane])
+            weight = np.where(plane == self._first + k, np.clip(overlap, 0, None), 0) / self._width
+            used = weight > 1e-9
+            part = _take(planes, index, plane, len(self._wave))
+            flux += weight * part.flux
+            noise += weight**2 * np.where(part.mask == 0, 1 / np.where(part.mask == 0, part.ivar, 1), 0)
+            mask |= np.where(used, part.mask, 0).astype(np.uint8)
+        good = mask == 0
+        ivar = np.where(good, 1 / np.where(good, noise, 1), 0)
+        return Planes(np.where(good, flux, 0).astype(np.float32), ivar.astype(np.float32), mask, planes.spaxel_arcsec)
+
+
+def _band(wave: np.ndarray, edges: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, int]:
+    """The first plane [y, x] of a sideband in each spaxel, and how many it has at the galaxy's redshift."""
+    start, stop = np.searchsorted(wave, edges)
+    return np.searchsorted(wave, edges[0] * shift), int(stop - start)
+
+
+def _take(planes: Planes, index: np.ndarray, wanted: np.ndarray, length: int) -> Planes:
+    """Planes [n, y, x] that differ from spaxel to spaxel; those beyond an arm of `length` planes are masked."""
+    inside = (wanted >= 0) & (wanted < length)
+    plane = np.clip(wanted, 0, length - 1)
+    start = plane.min(initial=length - 1)
+    where = plane - start + np.searchsorted(index, start)  # what one line needs is read without a gap
+    flux, ivar, mask = (np.take_along_axis(values, where, 0) for values in (planes.flux, planes.ivar, planes.mask))
+    return Planes(flux * inside, ivar * inside, np.where(inside, mask, NOCOVERAGE), planes.spaxel_arcsec)
