@@ -5,14 +5,16 @@ weights, and must agree on the loss and on the gradient of the input. Each lives
 turns, so that what else the machine does falls on all of them. Figures are ratios of medians over the rounds.
 
     python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper] [--more]
+        [--threads 1 --clock cpu]
 
 Keras with TensorFlow does not share an environment with this project. It takes part where `--keras-python` names the
 Python of one that has it: `python -m venv KERAS && KERAS/bin/pip install keras==3.15.1 tensorflow-cpu==2.21.0`.
-On a GPU ours runs as CUDA graphs, in bf16 where the GPU has it.
+On a machine that is busy with something else, processor time on one thread is the measure. On a GPU ours runs as CUDA graphs, in bf16 where the GPU has it.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.convlstm_cases import CASES, Case
+from benchmarks.convlstm_cases import CASES, CLOCKS, Case
 
 ROOT = Path(__file__).parent.parent
 # What the name of a figure says the case is measured by.
@@ -67,14 +69,15 @@ class Contender:
 
 
 @contextmanager
-def contender(kind: str, case: Case, device: str, keras_python: Path | None) -> Iterator[Contender]:
+def contender(kind: str, case: Case, options: argparse.Namespace) -> Iterator[Contender]:
     """Starts a contender and waits until it is ready, its first step done."""
-    command = [sys.executable, "-m", "benchmarks.convlstm_torch", kind, device]
+    command = [sys.executable, "-m", "benchmarks.convlstm_torch", kind, options.device]
     if kind == "keras":
-        command = [str(keras_python), "-m", "benchmarks.convlstm_keras", "graph"]
-    native = {"CUBESCOUT_NATIVE": "0"} if kind == "ours-operations" else {}
+        command = [str(options.keras_python), "-m", "benchmarks.convlstm_keras"]
+    command += [options.clock, str(options.threads), case.to_json()]
     with subprocess.Popen(
-        ["env", *(f"{k}={v}" for k, v in native.items()), *command, case.to_json()],
+        command,
+        env=os.environ | ({"CUBESCOUT_NATIVE": "0"} if kind == "ours-operations" else {}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL if kind == "keras" else None,
@@ -100,15 +103,17 @@ def check_agreement(case: Case, contenders: list[Contender]) -> None:
                 raise RuntimeError(f"{case.name}: {name} of {one.kind} is {one.check[name]}, of naive {expected}")
 
 
-def measure(case: Case, kinds: list[str], rounds: int, device: str, keras_python: Path | None) -> dict[str, float]:
+def measure(case: Case, kinds: list[str], options: argparse.Namespace) -> dict[str, float]:
     """Seconds of a step of each contender, the medians of the rounds; prints the table."""
     with ExitStack() as stack:
-        contenders = [stack.enter_context(contender(kind, case, device, keras_python)) for kind in kinds]
+        contenders = [stack.enter_context(contender(kind, case, options)) for kind in kinds]
         check_agreement(case, contenders)
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for one in contenders:
                 one.step()
-    table = Table(f"{case.name}, {device}", "median ms", "least ms", "times naive", "GFLOP/s if done one by one")
+    table = Table(
+        f"{case.name}, {options.device}", "median ms", "least ms", "times naive", "GFLOP/s if done one by one"
+    )
     medians = {one.kind: statistics.median(one.seconds) for one in contenders}
     for one in contenders:
         cells = [1e3 * medians[one.kind], 1e3 * min(one.seconds), medians["naive"] / medians[one.kind]]
@@ -144,6 +149,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--keras-python", type=Path, help="a Python that has keras and tensorflow")
     parser.add_argument("--cases", nargs="+", choices=[c.name for c in CASES], default=[c.name for c in CASES])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--more", action="store_true", help="also what of the gain is the kernel's, and bf16")
     options = parser.parse_args()
     kinds = ["naive", "ours", "ours-fp32" if options.device == "cpu" else "ours-graphs"]
@@ -156,7 +163,7 @@ def main() -> None:
     print(f"sgemm_gflops={gemm_gflops():.0f}")
     figures = {}
     for case in (c for c in CASES if c.name in options.cases):
-        medians = measure(case, kinds, options.rounds, options.device, options.keras_python)
+        medians = measure(case, kinds, options)
         figures |= figures_of(case, medians, options.device)
     for name in GOALS:
         ratios = [ratio for key, ratio in figures.items() if key in (f"{name}_line", f"{name}_paper")]

@@ -1,17 +1,16 @@
 """A contender of `benchmarks.convlstm` on PyTorch, in a process of its own.
 
-python -m benchmarks.convlstm_torch KIND DEVICE CASE_AS_JSON
+python -m benchmarks.convlstm_torch KIND DEVICE {wall,cpu} THREADS CASE_AS_JSON
 """
 
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.convlstm_cases import Case, serve
+from benchmarks.convlstm_cases import CLOCKS, Case, serve
 from benchmarks.convlstm_naive import naive
 from modeling.convlstm import ConvLSTM, default_precision
 from modeling.native import keep_freed_memory
@@ -54,7 +53,9 @@ def precision_of(kind: str, device: torch.device) -> AbstractContextManager[obje
 
 def main() -> None:
     """Serves one contender: naive, naive-memory, naive-bf16, ours, ours-fp32, ours-operations, ours-graphs."""
-    kind, device, case = sys.argv[1], torch.device(sys.argv[2]), Case.from_json(sys.argv[3])
+    kind, device, case = sys.argv[1], torch.device(sys.argv[2]), Case.from_json(sys.argv[5])
+    clock = CLOCKS[sys.argv[3]]
+    torch.set_num_threads(int(sys.argv[4]))
     if kind == "naive-memory":
         keep_freed_memory()
     x = torch.from_numpy(case.sequence()).to(device).requires_grad_()
@@ -68,13 +69,13 @@ def main() -> None:
         for a in (x, *parameters):
             a.grad = None
         wait()
-        start = time.perf_counter()
+        start = clock()
         with precision_of(kind, device):
             loss = forward(x).float().square().mean()
         loss.backward()
         wait()
         check["loss"] = loss.item()
-        return time.perf_counter() - start
+        return clock() - start
 
     check: dict[str, float] = {}
     step()

@@ -86,9 +86,7 @@ class SpaxelCut:
         num_samples, step = self._config.num_samples, self._config.step_dex
         position = np.log10(observed * self._field.shift / self._wave[0]) / step
         first = np.rint(position - (num_samples - 1) / 2).astype(np.intp)
-        index = first + np.arange(num_samples)[:, None, None]
-        self._covered = (index >= 0) & (index < len(self._wave))
-        return index, 1
+        return first + np.arange(num_samples)[:, None, None], 1
 
     def _conserve(self, observed: float) -> tuple[np.ndarray, int]:
         half = self._config.step_dex / 2
@@ -110,7 +108,8 @@ class SpaxelCut:
 
     def apply(self, planes: Planes, index: np.ndarray, config: WindowConfig) -> Planes:
         """The window from the planes of a sorted `index`, all [plane, y, x] on the field's grid."""
-        window = self._nearest_window(planes, index) if config.sampling == "nearest" else self._sum(planes, index)
+        nearest = config.sampling == "nearest"
+        window = _take(planes, index, self._first, len(self._wave)) if nearest else self._sum(planes, index)
         if self._bands:
             blue, red = (
                 _take(planes, index, first + np.arange(count)[:, None, None], len(self._wave))
@@ -122,9 +121,6 @@ class SpaxelCut:
         known = self._field.known
         mask = window.mask | np.where(known, 0, WINDOW_MASK_BITS["NOVELOCITY"]).astype(np.uint8)
         return Planes(window.flux * known, window.ivar * known, mask, window.spaxel_arcsec)
-
-    def _nearest_window(self, planes: Planes, index: np.ndarray) -> Planes:
-        return _take(planes, index, self._first, len(self._wave))
 
     def _sum(self, planes: Planes, index: np.ndarray) -> Planes:
         """Flux between the shifted edges over the unshifted width: one plane of each sample after another."""

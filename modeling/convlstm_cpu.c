@@ -16,16 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8
-#define TILE 4
-#define PATCH 6
-#define POINTS 36
-#define ROWS 6    /* of a block of products held in registers: 6 x 16 sums, 2 weights and a value are 15 of 16 */
-#define SKEW 16   /* floats between planes, lest 36 planes fall on the same lines of the cache */
-#define INLINE static inline __attribute__((always_inline))
+#include "winograd.h"
 
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int ivec __attribute__((vector_size(4 * LANES)));
+#define SKEW 16   /* floats between planes, lest 36 planes fall on the same lines of the cache */
 
 typedef struct {
     long steps, batch;
@@ -62,85 +55,9 @@ typedef struct {
     float *v;                /* [36, block, channels] */
     float *m;                /* [36, block, column] */
     float *dv;               /* as v; backward only */
-    float *weight, *bias, *peep;
+    float *bias;             /* [column]: sums of a step, for one sum over all pixels and steps would be inexact */
+    float *grad_weight, *grad_bias, *grad_peep;
 } Work;
-
-INLINE vec load(const float *p) { return *(const vec *)p; }
-INLINE void store(float *p, vec a) { *(vec *)p = a; }
-INLINE vec all(float a) { return (vec){a, a, a, a, a, a, a, a}; }
-INLINE vec choose(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
-
-/* x P(x^2) / Q(x^2), fitted to a relative 7e-9 over |x| <= 7.9, where 1 - tanh(x) is below single precision. */
-INLINE vec tanh_(vec x) {
-    const vec end = all(7.9f);
-    x = choose(x > end, end, choose(x < -end, -end, x));
-    const vec u = x * x;
-    const vec p = (((1.547988472e-08f * u + 2.205725261e-05f) * u + 3.580952971e-03f) * u + 1.345224539e-01f) * u
-        + 9.999999945e-01f;
-    const vec q = (((8.618914212e-07f * u + 3.426924849e-04f) * u + 2.619961296e-02f) * u + 4.678557356e-01f) * u + 1.0f;
-    return x * p / q;
-}
-INLINE vec sigmoid(vec x) { return 0.5f + 0.5f * tanh_(0.5f * x); }
-
-/* ---- Winograd's transforms in one dimension; in and out are s vectors apart ---- */
-#define A 0.70710678118654752f
-#define B 1.41421356237309505f
-
-INLINE void to_points(const vec *d, vec *t, const int s) {        /* 6 pixels to 6 points */
-    const vec ea = d[4 * s] - 2.0f * d[2 * s], oa = A * (d[3 * s] - 2.0f * d[s]);
-    const vec eb = d[4 * s] - 0.5f * d[2 * s], ob = B * (d[3 * s] - 0.5f * d[s]);
-    const vec first = d[0] - 2.5f * d[2 * s] + d[4 * s], last = d[s] - 2.5f * d[3 * s] + d[5 * s];
-    t[0] = first, t[s] = ea + oa, t[2 * s] = ea - oa, t[3 * s] = eb + ob, t[4 * s] = eb - ob, t[5 * s] = last;
-}
-INLINE void from_points(const vec *m, vec *y, const int s) {      /* 6 points to 4 pixels */
-    const vec ea = m[s] + m[2 * s], oa = m[s] - m[2 * s], eb = m[3 * s] + m[4 * s], ob = m[3 * s] - m[4 * s];
-    const vec first = m[0] + ea + eb, last = A * 0.5f * oa + B * 2.0f * ob + m[5 * s];
-    y[0] = first, y[s] = A * oa + B * ob, y[2 * s] = 0.5f * ea + 2.0f * eb, y[3 * s] = last;
-}
-INLINE void from_points_t(const vec *y, vec *m, const int s) {    /* its transpose: 4 pixels to 6 points */
-    const vec ea = y[0] + 0.5f * y[2 * s], oa = A * (y[s] + 0.5f * y[3 * s]);
-    const vec eb = y[0] + 2.0f * y[2 * s], ob = B * (y[s] + 2.0f * y[3 * s]);
-    const vec first = y[0], last = y[3 * s];
-    m[0] = first, m[s] = ea + oa, m[2 * s] = ea - oa, m[3 * s] = eb + ob, m[4 * s] = eb - ob, m[5 * s] = last;
-}
-INLINE void to_points_t(const vec *t, vec *d, const int s) {      /* the transpose of the first: 6 points to 6 pixels */
-    const vec ea = t[s] + t[2 * s], oa = t[s] - t[2 * s], eb = t[3 * s] + t[4 * s], ob = t[3 * s] - t[4 * s];
-    const vec first = t[0], last = t[5 * s];
-    d[0] = first, d[s] = last - A * 2.0f * oa - B * 0.5f * ob, d[2 * s] = -2.5f * first - 2.0f * ea - 0.5f * eb;
-    d[3 * s] = A * oa + B * ob - 2.5f * last, d[4 * s] = first + ea + eb, d[5 * s] = last;
-}
-
-/* ---- products of small matrices ---- */
-INLINE void product(const int rows, const int vecs, long n, const float *a, long a_row, long a_n, const float *b, long b_n,
-                    float *out, long out_row, const int add) {
-    vec sum[ROWS][2];
-    for (int r = 0; r < rows; r++)
-        for (int q = 0; q < vecs; q++) sum[r][q] = add ? load(out + r * out_row + q * LANES) : all(0.0f);
-    for (long i = 0; i < n; i++) {
-        const vec b0 = load(b + i * b_n), b1 = vecs > 1 ? load(b + i * b_n + LANES) : b0;
-        for (int r = 0; r < rows; r++) {
-            const vec value = all(a[r * a_row + i * a_n]);
-            sum[r][0] += value * b0;
-            if (vecs > 1) sum[r][1] += value * b1;
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int q = 0; q < vecs; q++) store(out + r * out_row + q * LANES, sum[r][q]);
-}
-
-/* out[rows, 8 vecs] = (out +) a[rows, n] b[n, 8 vecs] */
-INLINE void panel(long rows, const int vecs, long n, const float *a, long a_row, long a_n, const float *b, long b_n,
-                  float *out, long out_row, const int add) {
-    for (; rows >= ROWS; rows -= ROWS, a += ROWS * a_row, out += ROWS * out_row)
-        product(ROWS, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add);
-    switch (rows) {
-        case 5: product(5, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add); break;
-        case 4: product(4, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add); break;
-        case 3: product(3, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add); break;
-        case 2: product(2, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add); break;
-        case 1: product(1, vecs, n, a, a_row, a_n, b, b_n, out, out_row, add); break;
-    }
-}
 
 /* ---- tiles ---- */
 typedef struct { long image, y, x; } Tile;
@@ -211,6 +128,7 @@ static void gates_forward(const Work *w, long t, long start, long num) {
     const Layer *l = w->layer;
     for (long n = 0; n < num; n++) {
         const Tile tile = tile_at(w, start + n);
+        const long item = t * l->batch + w->first + tile.image;
         for (long s = 0; s < l->hidden / LANES; s++) {
             vec y[4][POINTS], sum[4];
             for (int gate = 0; gate < 4; gate++) {
@@ -223,7 +141,7 @@ static void gates_forward(const Work *w, long t, long start, long num) {
             for (int dy = 0; dy < TILE && tile.y + dy < l->height; dy++)
                 for (int dx = 0; dx < TILE && tile.x + dx < l->width; dx++) {
                     for (int gate = 0; gate < 4; gate++) sum[gate] = y[gate][dy * PATCH + dx];
-                    gates_of_pixel(l, t * l->batch + w->first + tile.image, (tile.y + dy) * l->width + tile.x + dx, s, sum);
+                    gates_of_pixel(l, item, (tile.y + dy) * l->width + tile.x + dx, s, sum);
                 }
         }
     }
@@ -248,9 +166,10 @@ INLINE void derivatives_of_pixel(const Work *w, long item, long before, long pix
     vec next = grad_c * f;
     if (l->peep) {
         next += grad_i * load(l->peep + lane) + grad_f * load(l->peep + size + lane);
-        store(w->peep + lane, load(w->peep + lane) + grad_i * c);
-        store(w->peep + size + lane, load(w->peep + size + lane) + grad_f * c);
-        store(w->peep + 2 * size + lane, load(w->peep + 2 * size + lane) + grad_o * load(l->cells + at));
+        float *peep = w->grad_peep + lane;
+        store(peep, load(peep) + grad_i * c);
+        store(peep + size, load(peep + size) + grad_f * c);
+        store(peep + 2 * size, load(peep + 2 * size) + grad_o * load(l->cells + at));
     }
     store(l->grad_cell + in_batch, next);
     sum[0] = grad_i, sum[1] = grad_f, sum[2] = grad_o, sum[3] = grad_g;
@@ -369,8 +288,8 @@ static void step_forward(const Work *w, long t, long t_before) {
                 const long joined = x.start == state ? x.stop : state;
                 panel(num, 2, joined, v, w->channels, 1, weight, 2 * LANES, m, w->columns, 0);
                 if (joined < x.stop)
-                    panel(num, 2, x.stop - x.start, v + x.start, w->channels, 1, weight + x.start * 2 * LANES, 2 * LANES,
-                          m, w->columns, 1);
+                    panel(num, 2, x.stop - x.start, v + x.start, w->channels, 1, weight + x.start * 2 * LANES,
+                          2 * LANES, m, w->columns, 1);
             }
         }
         gates_forward(w, t, start, num);
@@ -381,7 +300,7 @@ static void step_forward(const Work *w, long t, long t_before) {
 INLINE void weights_backward(const Work *w, int p, long num, long start, long stop) {
     for (long column = 0; column < w->columns; column += 2 * LANES)
         panel(stop - start, 2, num, w->v + p * w->plane_v + start, 1, w->channels, w->m + p * w->plane_m + column,
-              w->columns, w->weight + (p * w->columns + column) * w->values + start * 2 * LANES, 2 * LANES, 1);
+              w->columns, w->grad_weight + (p * w->columns + column) * w->values + start * 2 * LANES, 2 * LANES, 1);
 }
 
 /* Gradients of values, m weight^T, of the values from `start` to `stop`. A vector may hold values beside these: their
@@ -400,6 +319,7 @@ static void step_backward(const Work *w, const float *dz_in, float *dz_out, long
     const long tiles = w->num * w->tiles_y * w->tiles_x;
     fill(w, w->z[0], t, t_before);
     memset(dz_out, 0, w->num * w->image * sizeof(float));
+    memset(w->bias, 0, w->columns * sizeof(float));
     for (long start = 0; start < tiles; start += l->block) {
         const long num = tiles - start < l->block ? tiles - start : l->block;
         gates_backward(w, dz_in, t, t_before, start, num);
@@ -413,6 +333,7 @@ static void step_backward(const Work *w, const float *dz_in, float *dz_out, long
         }
         points_to_patches(w, dz_out, start, num);
     }
+    for (long column = 0; column < w->columns; column++) w->grad_bias[column] += w->bias[column];
 }
 
 static void all_steps(Work *w, int backward) {
@@ -447,17 +368,19 @@ static int run(const Layer *l, int backward) {
         w.row = (tiles_x * TILE + 2) * w.channels, w.image = (tiles_y * TILE + 2) * w.row;
         w.plane_v = l->block * w.channels + SKEW, w.plane_m = l->block * w.columns + SKEW;
         if (backward) {
-            w.weight = l->grad_weight + thread * POINTS * w.columns * w.values, w.bias = l->grad_bias + thread * w.columns;
-            w.peep = l->grad_peep ? l->grad_peep + thread * 3 * l->height * l->width * l->hidden : NULL;
+            w.grad_weight = l->grad_weight + thread * POINTS * w.columns * w.values;
+            w.grad_bias = l->grad_bias + thread * w.columns;
+            w.grad_peep = l->grad_peep ? l->grad_peep + thread * 3 * l->height * l->width * l->hidden : NULL;
         }
-        const long images = 3 * group * w.image, floats = images + POINTS * (2 * w.plane_v + w.plane_m);
-        float *memory = calloc(floats + 64 / sizeof(float), sizeof(float));   /* zeros: what dv has no weights for stays */
+        const long images = 3 * group * w.image, floats = images + POINTS * (2 * w.plane_v + w.plane_m) + w.columns;
+        float *memory = calloc(floats + 64 / sizeof(float), sizeof(float));   /* where dv has no weights, it stays 0 */
         if (!memory) {
             failed = 1;
             continue;
         }
         w.z[0] = (float *)(((size_t)memory + 63) / 64 * 64);
         w.v = w.z[0] + images, w.dv = w.v + POINTS * w.plane_v, w.m = w.dv + POINTS * w.plane_v;
+        w.bias = w.m + POINTS * w.plane_m;
         const long stop = (thread + 1) * l->batch / l->threads;
         for (w.first = thread * l->batch / l->threads; w.first < stop; w.first += group) {
             w.num = stop - w.first < group ? stop - w.first : group;

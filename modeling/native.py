@@ -1,7 +1,7 @@
 """Kernels in C, compiled at their first use for the processor at hand; where there is no C compiler, there are none.
 
 The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
-source, its flags and the processor, so that a home that several kinds of machines share holds one for each. Compiling
+source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds one for each. Compiling
 takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
 """
 
@@ -60,7 +60,8 @@ def keep_freed_memory() -> bool:
 
 def _compiled(source: Path, compiler: str) -> Path:
     """The library of `source`, from the cache or made now; several processes may do this at once."""
-    identity = "\n".join([source.read_text(), compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    identity = "\n".join([*texts, compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
     target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
