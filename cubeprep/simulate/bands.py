@@ -1,5 +1,7 @@
 """Sums over bands of spectra: non-parametric line fluxes and absorption indices."""
 
+from copy import copy
+
 import numpy as np
 
 from cubeprep.lines import air_to_vacuum
@@ -78,18 +80,24 @@ class BandSums:
             variance: its variance; infinite where there is no flux.
             redshift: [spaxel] by which bands at rest are shifted.
         """
-        seen = np.isfinite(variance)
-        # What cannot be seen adds nothing, and is counted.
-        self._sums = [
-            _cumulative(np.where(seen, values, 0))
-            for values in (flux * _WIDTH, variance * _WIDTH**2, np.broadcast_to(_WIDTH, flux.shape))
-        ]
         self.redshift = redshift
+        self._seen = np.isfinite(variance)
+        # What cannot be seen adds nothing, and is counted.
+        self._variance = _cumulative(np.where(self._seen, variance, 0) * _WIDTH**2)
+        self._width = _cumulative(self._seen * _WIDTH)
+        self._flux = _cumulative(np.where(self._seen, flux, 0) * _WIDTH)
+
+    def of(self, flux: np.ndarray, redshift: np.ndarray | None = None) -> "BandSums":
+        """The same for another flux of the same variance, perhaps at another redshift."""
+        other = copy(self)
+        other._flux = _cumulative(np.where(self._seen, flux, 0) * _WIDTH)
+        other.redshift = self.redshift if redshift is None else redshift
+        return other
 
     def integrate(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """[spaxel] flux, variance and seen share of a band; its edges are vacuum Angstrom at rest."""
         edges = [pixel_of(edge * (1 + self.redshift)) + 0.5 for edge in (low, high)]
-        flux, variance, width = (_at(total, edges[1]) - _at(total, edges[0]) for total in self._sums)
+        flux, variance, width = (_at(total, edges[1]) - _at(total, edges[0]) for total in (self._flux, self._variance, self._width))
         return flux, variance, width / ((high - low) * (1 + self.redshift))
 
     def mean(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

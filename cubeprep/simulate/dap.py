@@ -137,10 +137,10 @@ def _measure(
     with np.errstate(divide="ignore"):
         variance = 1 / spectra.ivar
     data = BandSums(spectra.flux, variance, redshift)
-    gas = BandSums(spectra.flux - spectra.stars, variance, redshift)
+    gas = data.of(spectra.flux - spectra.stars)
     star_redshift = (1 + galaxy.z) * (1 + spectra.velocity_kms / SPEED_OF_LIGHT_KMS) - 1
     model = _line_model(galaxy, lines, fit, velocity[0])
-    without_lines = BandSums(spectra.flux - model, variance, star_redshift)
+    without_lines = data.of(spectra.flux - model, star_redshift)
     model += spectra.stars
     residual = spectra.flux - model
     summed = [_summed(line, data, gas) for line in lines]

@@ -13,7 +13,7 @@ from cubeprep.simulate.bands import INDEX_UNITS
 from cubeprep.simulate.config import MapsForm
 from cubeprep.simulate.cube import Cube
 from cubeprep.simulate.drp import IMAGE_BANDS, broad_band
-from cubeprep.simulate.fitsfile import primary_header, whole_gzip, write_hdu, write_image
+from cubeprep.simulate.fitsfile import whole_gzip, write_image, write_primary
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC, spaxel_offsets
 from cubeprep.simulate.galaxy import HUBBLE_KMS_MPC, Galaxy, kpc_per_arcsec
 from cubeprep.simulate.instrument import WAVE
@@ -81,7 +81,7 @@ def write_maps_file(
 ) -> None:
     """Writes a MAPS file; `spaxel_mask` [covered spaxel] is 0 where `measured` has values."""
     with whole_gzip(path) as file:
-        write_hdu(file, primary_header(_primary_cards(daptype, target, galaxy, cube, spaxel_mask)))
+        write_primary(file, _primary_cards(daptype, target, galaxy, cube, spaxel_mask))
         writer = _Writer(file, target, galaxy, cube, spaxel_mask)
         _write_spaxels(writer, form)
         _write_stars(writer, form, measured)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import triu
 
 from cubeprep.simulate.cube import Cube, line_spread, point_source
-from cubeprep.simulate.fitsfile import image_header, primary_header, whole_gzip, write_hdu, write_image, write_table
+from cubeprep.simulate.fitsfile import whole_gzip, write_image, write_planes, write_primary, write_table
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC, Sampling, sampling
 from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.instrument import FIRST_WAVE, LOG_STEP, NUM_WAVES, WAVE, lsf_sigma_pixels, resolution
@@ -33,17 +33,20 @@ def write_logcube(path: Path, target: Target, galaxy: Galaxy, cube: Cube) -> Non
     of wavelengths: next to the spectra themselves little memory is needed.
     """
     with whole_gzip(path) as file:
-        write_hdu(file, primary_header([*common_cards(target, galaxy), ("BUNIT", FLUX_UNIT, "Unit of the flux")]))
-        for name, spectra, bits in (("FLUX", cube.flux, -32), ("IVAR", cube.ivar, -32)):
-            write_hdu(file, _cube_header(name, bits, cube, galaxy), _planes(cube, spectra))
+        write_primary(file, [*common_cards(target, galaxy), ("BUNIT", FLUX_UNIT, "Unit of the flux")])
+        shape, wcs = (NUM_WAVES, *cube.covered.shape), _cube_wcs(galaxy, cube.covered.shape[0])
+        for name, spectra in (("FLUX", cube.flux), ("IVAR", cube.ivar)):
+            write_planes(file, name, -32, shape, _planes(cube, spectra), {**wcs, **_HDU_CLASS[name]})
         nothing = np.int32(1 | 2 | 1 << 10)
-        write_hdu(file, _cube_header("MASK", 32, cube, galaxy), _planes(cube, cube.mask, ">i4", nothing))
+        write_planes(
+            file, "MASK", 32, shape, _planes(cube, cube.mask, ">i4", nothing), {**wcs, **_HDU_CLASS["MASK"]}
+        )
         for name, sigma in zip(("LSFPOST", "LSFPRE"), line_spread(), strict=True):
             constant = np.broadcast_to(sigma.astype(np.float32), cube.flux.shape)
-            write_hdu(file, _cube_header(name, -32, cube, galaxy), _planes(cube, constant))
+            write_planes(file, name, -32, shape, _planes(cube, constant), {**wcs, "BUNIT": "Angstrom"})
         for name, vector in _vectors().items():
             write_image(file, name, vector)
-        write_table(file, "OBSINFO", _exposures(target), {})
+        write_table(file, "OBSINFO", _exposures(target))
         for name, image in _images(cube, galaxy.num_fibres, target.psf_fwhm_arcsec).items():
             write_image(file, name, image, sky_wcs(galaxy, cube.covered.shape[0]))
         for band, edges in IMAGE_BANDS.items():
@@ -87,23 +90,19 @@ _HDU_CLASS = {
         "HDUCLASS": "SDSS", "HDUCLAS1": "CUBE", "HDUCLAS2": "QUALITY", "HDUCLAS3": "FLAG64BIT", "SCIDATA": "FLUX",
         "ERRDATA": "IVAR", "MASKNAME": "MANGA_DRP3PIXMASK",
     },
-    "LSFPOST": {"BUNIT": "Angstrom"},
-    "LSFPRE": {"BUNIT": "Angstrom"},
 }  # fmt: skip
 
 
-def _cube_header(name: str, bitpix: int, cube: Cube, galaxy: Galaxy) -> Any:
-    size = cube.covered.shape[0]
-    header = image_header(name, bitpix, (NUM_WAVES, size, size))
-    header.update(sky_wcs(galaxy, size))
+def _cube_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
     # FITS's WAVE-LOG: wave = CRVAL3 exp(CD3_3 (p - CRPIX3) / CRVAL3).
-    header.update(
-        {
-            "CRPIX3": 1.0, "CRVAL3": FIRST_WAVE, "CD3_3": FIRST_WAVE * np.log(10) * LOG_STEP, "CTYPE3": "WAVE-LOG",
-            "CUNIT3": "Angstrom", **_HDU_CLASS[name],
-        }
-    )  # fmt: skip
-    return header
+    return {
+        **sky_wcs(galaxy, size),
+        "CRPIX3": 1.0,
+        "CRVAL3": FIRST_WAVE,
+        "CD3_3": FIRST_WAVE * np.log(10) * LOG_STEP,
+        "CTYPE3": "WAVE-LOG",
+        "CUNIT3": "Angstrom",
+    }
 
 
 def _planes(cube: Cube, spectra: np.ndarray, dtype: str = ">f4", outside: Any = 0) -> Iterator[bytes]:

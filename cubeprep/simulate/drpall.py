@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-from cubeprep.simulate.fitsfile import primary_header, whole_file, write_hdu, write_table
+from cubeprep.simulate.fitsfile import whole_file, write_primary, write_table
 from cubeprep.simulate.galaxy import HUBBLE_KMS_MPC, Galaxy
 from cubeprep.simulate.target import DRP_VERSION, EXPOSURE_SECONDS, NUM_EXPOSURES, Target, target_bits
 
@@ -13,8 +13,8 @@ from cubeprep.simulate.target import DRP_VERSION, EXPOSURE_SECONDS, NUM_EXPOSURE
 def write_drpall(path: Path, targets: Sequence[Target], galaxies: Sequence[Galaxy]) -> None:
     """Writes the table, HDU `MANGA`."""
     with whole_file(path) as file:
-        write_hdu(file, primary_header([("VERSDRP3", DRP_VERSION, "MaNGA DRP version (3d processing)")]))
-        write_table(file, "MANGA", _columns(list(zip(targets, galaxies, strict=True))), {})
+        write_primary(file, [("VERSDRP3", DRP_VERSION, "MaNGA DRP version (3d processing)")])
+        write_table(file, "MANGA", _columns(list(zip(targets, galaxies, strict=True))))
 
 
 def _columns(rows: list[tuple[Target, Galaxy]]) -> dict[str, tuple[str, str, Any]]:

@@ -1,15 +1,25 @@
-"""FITS files written piece by piece, whole or not at all, the same bytes each time."""
+"""FITS files written piece by piece, whole or not at all, the same bytes each time.
 
-from collections.abc import Iterable, Iterator
+astropy reads and checks them (tests), but does not write them: its headers would take most of the time of a MAPS file,
+which has a hundred extensions.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from astropy.io import fits
 from isal import igzip
 
 _BLOCK = 2880
+_CARD = 80
+
+# numpy's big-endian types of FITS' table formats.
+_TABLE_TYPES = {"J": ">i4", "E": ">f4", "D": ">f8"}
+
+# Values, or pairs of value and comment, by keyword.
+Cards = Mapping[str, Any]
 
 
 @contextmanager
@@ -30,9 +40,71 @@ def whole_gzip(path: Path) -> Iterator[Any]:
         yield file
 
 
-def write_hdu(file: Any, header: fits.Header, chunks: Iterable[bytes] = ()) -> None:
-    """Writes a header and its data, padded to FITS blocks."""
-    file.write(header.tostring(sep="", endcard=True, padding=True).encode("ascii"))
+def write_primary(file: Any, cards: Iterable[tuple[Any, ...]]) -> None:
+    """Writes a primary HDU without data; `cards` are (keyword, value) or (keyword, value, comment)."""
+    start = {
+        "SIMPLE": (True, "conforms to FITS standard"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (0, "number of array dimensions"),
+        "EXTEND": True,
+    }
+    _write(file, {**start, **{key: tuple(rest) if len(rest) > 1 else rest[0] for key, *rest in cards}}, ())
+
+
+def write_image(file: Any, name: str, image: np.ndarray, cards: Cards | None = None) -> None:
+    """Writes an array as an image extension, in its own precision."""
+    bits = 8 * image.dtype.itemsize * (-1 if image.dtype.kind == "f" else 1)
+    big_endian = image.astype(image.dtype.newbyteorder(">"))
+    write_planes(file, name, bits, image.shape, [big_endian.tobytes()], cards or {})
+
+
+def write_planes(
+    file: Any, name: str, bitpix: int, shape: tuple[int, ...], chunks: Iterable[bytes], cards: Cards
+) -> None:
+    """Writes an image extension whose data come in big-endian chunks."""
+    header = {
+        "XTENSION": ("IMAGE", "Image extension"),
+        "BITPIX": (bitpix, "array data type"),
+        "NAXIS": (len(shape), "number of array dimensions"),
+        **{f"NAXIS{index}": length for index, length in enumerate(reversed(shape), start=1)},
+        "PCOUNT": (0, "number of parameters"),
+        "GCOUNT": (1, "number of groups"),
+        **cards,
+        "EXTNAME": (name, "extension name"),
+    }
+    _write(file, header, chunks)
+
+
+def write_table(file: Any, name: str, columns: Mapping[str, tuple[str, str, Any]], cards: Cards | None = None) -> None:
+    """Writes a binary table from FITS format, unit and values of each column."""
+    types = [(key, _TABLE_TYPES.get(form, f"S{form[:-1]}")) for key, (form, _, _) in columns.items()]
+    table = np.zeros(len(next(iter(columns.values()))[2]), dtype=types)
+    described: dict[str, Any] = {}
+    for number, (key, (form, unit, values)) in enumerate(columns.items(), start=1):
+        table[key] = values
+        described |= {f"TTYPE{number}": key, f"TFORM{number}": form}
+        described |= {f"TUNIT{number}": unit} if unit else {}
+    header = {
+        "XTENSION": ("BINTABLE", "binary table extension"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (2, "number of array dimensions"),
+        "NAXIS1": table.dtype.itemsize,
+        "NAXIS2": len(table),
+        "PCOUNT": (0, "number of parameters"),
+        "GCOUNT": (1, "number of groups"),
+        "TFIELDS": len(columns),
+        **described,
+        **(cards or {}),
+        "EXTNAME": (name, "extension name"),
+    }
+    _write(file, header, [table.tobytes()])
+
+
+def _write(file: Any, cards: Cards, chunks: Iterable[bytes]) -> None:
+    """Writes a header and its data, each padded to FITS blocks."""
+    text = "".join(_card(key, *(value if isinstance(value, tuple) else (value,))) for key, value in cards.items())
+    text += "END".ljust(_CARD)
+    file.write(text.encode("ascii").ljust(-(-len(text) // _BLOCK) * _BLOCK))
     written = 0
     for chunk in chunks:
         file.write(chunk)
@@ -40,50 +112,17 @@ def write_hdu(file: Any, header: fits.Header, chunks: Iterable[bytes] = ()) -> N
     file.write(b"\0" * (-written % _BLOCK))
 
 
-def write_image(file: Any, name: str, image: np.ndarray, cards: dict[str, Any] | None = None) -> None:
-    """Writes an array as an image extension, in its own precision."""
-    big_endian = image.astype(image.dtype.newbyteorder(">"))
-    bits = 8 * image.dtype.itemsize * (-1 if image.dtype.kind == "f" else 1)
-    header = image_header(name, bits, image.shape)
-    header.update(cards or {})
-    write_hdu(file, header, [big_endian.tobytes()])
-
-
-def write_table(file: Any, name: str, columns: dict[str, tuple[str, str, Any]], cards: dict[str, Any]) -> None:
-    """Writes a binary table from format, unit and values of each column."""
-    fits_columns = [
-        fits.Column(name=key, format=form, unit=unit or None, array=np.array(values))
-        for key, (form, unit, values) in columns.items()
-    ]
-    table = fits.BinTableHDU.from_columns(fits_columns, name=name)
-    table.header.update(cards)
-    write_hdu(file, table.header, [table.data.tobytes()])
-
-
-def primary_header(cards: Iterable[tuple[Any, ...]]) -> fits.Header:
-    """The header of a primary HDU without data."""
-    return fits.Header(
-        [
-            ("SIMPLE", True, "conforms to FITS standard"),
-            ("BITPIX", 8, "array data type"),
-            ("NAXIS", 0, "number of array dimensions"),
-            ("EXTEND", True),
-            *cards,
-        ]
-    )
-
-
-def image_header(name: str, bitpix: int, shape: tuple[int, ...]) -> fits.Header:
-    """The header of an image extension."""
-    axes = [(f"NAXIS{index}", length) for index, length in enumerate(reversed(shape), start=1)]
-    return fits.Header(
-        [
-            ("XTENSION", "IMAGE", "Image extension"),
-            ("BITPIX", bitpix, "array data type"),
-            ("NAXIS", len(shape), "number of array dimensions"),
-            *axes,
-            ("PCOUNT", 0, "number of parameters"),
-            ("GCOUNT", 1, "number of groups"),
-            ("EXTNAME", name, "extension name"),
-        ]
-    )
+def _card(key: str, value: Any, comment: str = "") -> str:
+    """A card in fixed format."""
+    if isinstance(value, bool):
+        text = ("T" if value else "F").rjust(20)
+    elif isinstance(value, str):
+        text = ("'" + value.replace("'", "''").ljust(8) + "'").ljust(20)
+    elif isinstance(value, int | np.integer):
+        text = str(int(value)).rjust(20)
+    else:
+        text = repr(float(value)).upper().rjust(20)
+    card = f"{key:8}= {text}"
+    if len(card) > _CARD:
+        raise ValueError(f"{key} = {value!r} does not fit in a card")
+    return (f"{card} / {comment}" if comment else card)[:_CARD].ljust(_CARD)
