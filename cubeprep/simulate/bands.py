@@ -9,8 +9,9 @@ from cubeprep.simulate.instrument import LOG_STEP, WAVE, pixel_of
 
 _WIDTH = WAVE * np.log(10) * LOG_STEP
 
-# Name, main band, blue band, red band (Angstrom, in air unless marked), unit; of the DAP's database EXTINDX: Trager+1998
-# (doi:10.1086/313099), Worthey & Ottaviani 1997, Serven+2005, Cenarro+2001, Conroy & van Dokkum 2012, La Barbera+2013.
+# Name, main band, blue band, red band (Angstrom, in air unless marked), unit; of the DAP's database EXTINDX:
+# Trager+1998 (doi:10.1086/313099), Worthey & Ottaviani 1997, Serven+2005,
+# Cenarro+2001, Conroy & van Dokkum 2012, La Barbera+2013.
 _ABSORPTION = """
 CN1 4142.125 4177.125 4080.125 4117.625 4244.125 4284.125 mag
 CN2 4142.125 4177.125 4083.875 4096.375 4244.125 4284.125 mag
@@ -97,7 +98,9 @@ class BandSums:
     def integrate(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """[spaxel] flux, variance and seen share of a band; its edges are vacuum Angstrom at rest."""
         edges = [pixel_of(edge * (1 + self.redshift)) + 0.5 for edge in (low, high)]
-        flux, variance, width = (_at(total, edges[1]) - _at(total, edges[0]) for total in (self._flux, self._variance, self._width))
+        flux, variance, width = (
+            _at(total, edges[1]) - _at(total, edges[0]) for total in (self._flux, self._variance, self._width)
+        )
         return flux, variance, width / ((high - low) * (1 + self.redshift))
 
     def mean(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 Emission lines are fitted to, and summed over, the noisy spectra of single spaxels (as in the DAP's HYB10); absorption
 indices are measured on them too. What needs a fit of stellar populations is taken from the truth, with errors that
-follow the real ones: the stars' velocity and dispersion, and the shape (not the scale) of the continuum under the lines.
+follow the real ones: the stars' velocity and dispersion, and the shape (not the scale) of the continuum below lines.
 """
 
 from collections.abc import Mapping
@@ -65,9 +65,7 @@ class _Spectra:
     snr: np.ndarray
 
 
-def write_maps(
-    paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube
-) -> None:
+def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube) -> None:
     """Measures a cube and writes the MAPS files of the forms asked for; their bytes depend on the arguments alone."""
     spaxel_mask = _spaxel_mask(cube)
     usable = spaxel_mask == 0
@@ -104,9 +102,7 @@ def _spaxel_mask(cube: Cube) -> np.ndarray:
     return mask
 
 
-def _analysed_spectra(
-    target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube, usable: np.ndarray
-) -> _Spectra:
+def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube, usable: np.ndarray) -> _Spectra:
     """The spectra of usable spaxels, and what is known of their stars."""
     weights = maps.sampling.weights[usable]
     transmission = galactic_transmission(galaxy)

@@ -1,5 +1,6 @@
 """The layout of DAP MAPS: extensions, channels, masks and cards, with 22 lines (before DR17) and with 35 (DR17)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -112,8 +113,8 @@ class _Writer:
         image: np.ndarray,
         unit: str = "",
         channels: tuple[str, ...] = (),
-        units: tuple[str, ...] = (),
-        **classes: str,
+        units: Sequence[str] = (),
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         """Writes one extension; `classes` are further cards."""
         cards = {**self._wcs} if image.ndim == 2 else {**self._wcs, **_THIRD_AXIS}
@@ -125,7 +126,7 @@ class _Writer:
                 cards[f"U{number:0{digits}d}"] = (units[number - 1], f"Units of data in channel {number}")
         if unit:
             cards["BUNIT"] = (unit, "Unit of pixel value")
-        cards |= {"HDUCLASS": "SDSS", "HDUCLAS1": "CUBE", "HDUCLAS2": "DATA", **classes}
+        cards |= {"HDUCLASS": "SDSS", "HDUCLAS1": "CUBE", "HDUCLAS2": "DATA", **(classes or {})}
         write_image(self.file, name, image, cards)
 
     def write_with_errors(
@@ -142,16 +143,16 @@ class _Writer:
         """Writes NAME, NAME_IVAR and NAME_MASK; `between` are extensions that come before the errors."""
         err, qual = f"{name}_IVAR", f"{name}_MASK"
         inverse, inverses = _inverse_unit(unit), tuple(_inverse_unit(u) for u in units)
-        self.write(name, self.image(values), unit, channels, units, ERRDATA=err, QUALDATA=qual)
+        self.write(name, self.image(values), unit, channels, units, classes={"ERRDATA": err, "QUALDATA": qual})
         for other, image, other_unit in between:
             self.write(other, self.image(image), other_unit, channels)
         self.write(
             err, self.image(ivar), inverse, channels, inverses,
-            HDUCLAS2="ERROR", HDUCLAS3="INVMSE", SCIDATA=name, QUALDATA=qual,
+            {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": name, "QUALDATA": qual},
         )  # fmt: skip
         self.write(
             qual, self.full_mask(mask), "", channels,
-            HDUCLAS2="QUALITY", HDUCLAS3="FLAG32BIT", SCIDATA=name, ERRDATA=err,
+            classes={"HDUCLAS2": "QUALITY", "HDUCLAS3": "FLAG32BIT", "SCIDATA": name, "ERRDATA": err},
         )  # fmt: skip
 
     def full_mask(self, mask: np.ndarray) -> np.ndarray:
@@ -161,24 +162,25 @@ class _Writer:
 
 def _write_spaxels(out: _Writer, form: MapsForm) -> None:
     """Coordinates, images and bins; every bin is one spaxel."""
-    size = out.mask.shape[0]
+    size = len(out.mask)
     x, y = spaxel_offsets(size)
     sky = np.stack([-x * SPAXEL_ARCSEC, y * SPAXEL_ARCSEC]).astype(np.float32)
     ellipse = _elliptical(sky, out.galaxy, form)
-    names = ("Elliptical radius", "R/Re", *(("R h/kpc",) if form == "dr17" else ()), "Elliptical azimuth")
-    units = ("arcsec", "", *(("kpc/h",) if form == "dr17" else ()), "degrees")
+    kpc: list[tuple[str, str]] = [("R h/kpc", "kpc/h")] if form == "dr17" else []
+    kinds = [("Elliptical radius", "arcsec"), ("R/Re", ""), *kpc, ("Elliptical azimuth", "degrees")]
+    names, units = tuple(name for name, _ in kinds), tuple(unit for _, unit in kinds)
     flux, ivar, snr = _g_band(out.cube)
     seen = out.mask & bits_value(["NOCOV", "LOWCOV"], DAPPIXMASK) == 0
     out.write("SPX_SKYCOO", sky, "arcsec", ("On-sky X", "On-sky Y"))
     out.write("SPX_ELLCOO", ellipse, channels=names, units=units)
-    out.write("SPX_MFLUX", flux * seen, _DENSITY, ERRDATA="SPX_MFLUX_IVAR")
+    out.write("SPX_MFLUX", flux * seen, _DENSITY, classes={"ERRDATA": "SPX_MFLUX_IVAR"})
     cards = {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": "SPX_MFLUX"}
-    out.write("SPX_MFLUX_IVAR", ivar * seen, _inverse_unit(_DENSITY), **cards)
+    out.write("SPX_MFLUX_IVAR", ivar * seen, _inverse_unit(_DENSITY), classes=cards)
     out.write("SPX_SNR", snr * seen)
     bins = np.full(out.mask.shape, -1, dtype=np.int32)
     bins[out.measured] = np.arange(out.measured.sum())
-    kinds = ("Binned spectra", "Stellar continua", "Em. line moments", "Em. line models", "Spectral indices")
-    out.write("BINID", np.broadcast_to(bins, (5, *bins.shape)), channels=kinds)
+    stages = ("Binned spectra", "Stellar continua", "Em. line moments", "Em. line models", "Spectral indices")
+    out.write("BINID", np.broadcast_to(bins, (5, *bins.shape)), channels=stages)
     own = out.measured.astype(np.float32)
     out.write("BIN_LWSKYCOO", sky * own, "arcsec", ("Lum. weighted on-sky X", "Lum. weighted on-sky Y"))
     weighted = tuple(f"Lum. weighted {name[0].lower()}{name[1:]}" if "llip" in name else name for name in names)
@@ -201,7 +203,9 @@ def _write_stars(out: _Writer, form: MapsForm, measured: Measurements) -> None:
     nothing = np.zeros_like(measured.velocity_kms)
     if form == "dr15":
         out.write("STELLAR_SIGMACORR", out.image(nothing), "km/s")
-        out.write("STELLAR_CONT_FRESID", out.image(measured.figures[3:5]), channels=("68th percentile", "99th percentile"))
+        out.write(
+            "STELLAR_CONT_FRESID", out.image(measured.figures[3:5]), channels=("68th percentile", "99th percentile")
+        )
         out.write("STELLAR_CONT_RCHI2", out.image(measured.figures[2]))
     else:
         kinds = ("resolution difference", "fit")
@@ -228,7 +232,9 @@ def _write_lines(out: _Writer, form: MapsForm, measured: Measurements) -> None:
     with np.errstate(divide="ignore"):
         pair("S", measured.sum_flux, 1 / np.maximum(measured.sum_variance, 1e-20), sum_mask, sum_names)
     pair("G", fit.flux, fit.flux_ivar, fit_mask, names)
-    velocity, velocity_ivar = (np.broadcast_to(v, fit.flux.shape) for v in (measured.velocity_kms, measured.velocity_ivar))
+    velocity, velocity_ivar = (
+        np.broadcast_to(v, fit.flux.shape) for v in (measured.velocity_kms, measured.velocity_ivar)
+    )
     out.write_with_errors("EMLINE_GVEL", velocity * fitted, velocity_ivar * fitted, fit_mask, "km/s", names)
     narrow = fit.sigma_kms <= measured.instrument_kms[:, None]
     sigma_mask = fit_mask | np.where(fitted & (fit.at_bound | (fit.flux == 0)), _NEARBOUND, 0)

@@ -38,9 +38,7 @@ def write_logcube(path: Path, target: Target, galaxy: Galaxy, cube: Cube) -> Non
         for name, spectra in (("FLUX", cube.flux), ("IVAR", cube.ivar)):
             write_planes(file, name, -32, shape, _planes(cube, spectra), {**wcs, **_HDU_CLASS[name]})
         nothing = np.int32(1 | 2 | 1 << 10)
-        write_planes(
-            file, "MASK", 32, shape, _planes(cube, cube.mask, ">i4", nothing), {**wcs, **_HDU_CLASS["MASK"]}
-        )
+        write_planes(file, "MASK", 32, shape, _planes(cube, cube.mask, ">i4", nothing), {**wcs, **_HDU_CLASS["MASK"]})
         for name, sigma in zip(("LSFPOST", "LSFPRE"), line_spread(), strict=True):
             constant = np.broadcast_to(sigma.astype(np.float32), cube.flux.shape)
             write_planes(file, name, -32, shape, _planes(cube, constant), {**wcs, "BUNIT": "Angstrom"})
@@ -171,5 +169,3 @@ def _correlation_cards(size: int, index: int) -> dict[str, Any]:
         "COVSHAPE": f"({size * size}, {size * size})", "COVRWSHP": f"({size}, {size})", "COVTYPE": "Correlation",
         "BBWAVE": float(WAVE[index]), "BBINDEX": index,
     }  # fmt: skip
-
-

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
 from cubeprep.simulate.fitsfile import whole_file, write_primary, write_table
 from cubeprep.simulate.galaxy import HUBBLE_KMS_MPC, Galaxy
 from cubeprep.simulate.target import DRP_VERSION, EXPOSURE_SECONDS, NUM_EXPOSURES, Target, target_bits

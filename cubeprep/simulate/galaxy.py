@@ -229,7 +229,7 @@ def _draw_kinematics(galaxy_class: GalaxyClass, log_mass: float, rng: np.random.
     return {
         "v_max_kms": float(v_max),
         "turnover_re": float(rng.uniform(0.2, 0.5)),
-        "sigma_gas_kms": float(rng.uniform(20, 32) if traits.young > 0.1 else rng.uniform(60, 140)),
+        "sigma_gas_kms": float(rng.uniform(22, 40) if traits.young > 0.1 else rng.uniform(60, 140)),
         "sigma_star_kms": float(bulge),
         "sigma_disc_kms": float(bulge * (rng.uniform(0.40, 0.60) if traits.rotation > 0.8 else rng.uniform(0.65, 0.9))),
     }
@@ -265,7 +265,7 @@ def _draw_gas(
         log_ew, ebv = rng.uniform(2.6, 2.95), 0.05
     return {
         "ha_ew": float(10**log_ew),
-        "diffuse_fraction": float(np.clip(rng.normal(0.35, 0.1), 0.1, 0.6)),
+        "diffuse_fraction": float(np.clip(rng.normal(0.42, 0.1), 0.15, 0.65)),
         "ebv": float(np.clip(ebv, 0, 0.7)),
         "oh": _draw_metallicity(log_mass, unusual, rng),
         # Sanchez+2014 (doi:10.1051/0004-6361/201322343).
@@ -287,8 +287,10 @@ def _draw_nucleus(
 ) -> dict[str, float]:
     """The gas that something other than young stars ionises: drawn until it lies where its class does."""
     wanted: GalaxyClass = "liner" if galaxy_class in ("liner", "passive") else "seyfert"
-    # Medians and scatter of the nuclei in shared/data/catalogs; those of Seyferts are corrected for their star formation.
-    means, scatter = ((0.05, 0.38, 0.00), (0.13, 0.18, 0.10)) if wanted == "liner" else ((0.0, 0.90, -0.22), (0.12,) * 3)
+    # Medians and scatter of the nuclei in shared/data/catalogs; Seyferts are corrected for their star formation.
+    means, scatter = (
+        ((0.05, 0.38, 0.00), (0.13, 0.18, 0.10)) if wanted == "liner" else ((0.0, 0.90, -0.22), (0.12,) * 3)
+    )
     nii_ha, oiii_hb, sii_ha = rng.normal(means, scatter)
     while bpt_class(nii_ha, oiii_hb, sii_ha) != wanted or oiii_hb - kewley2001(nii_ha) < 0.08:
         nii_ha, oiii_hb, sii_ha = rng.normal(means, scatter)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
-from cubeprep.simulate.instrument import LOG_STEP, NUM_WAVES, PIXEL_KMS, WAVE, lsf_sigma_pixels, pixel_of
+from cubeprep.simulate.instrument import LOG_STEP, NUM_WAVES, PIXEL_KMS, lsf_sigma_pixels, pixel_of
 
 # Weak lines of doublets that are fitted with the strong one: name, strong line, ratio of fluxes.
 TIED = {
@@ -100,7 +100,9 @@ class LineFitter:
             index, strong = names.index(line.name), names.index(owner)
             for key, factor in (("flux", ratio), ("flux_ivar", ratio**-2), ("sigma_ivar", 1.0)):
                 values[key][index] = factor * values[key][strong]
-            values["sigma_kms"][index] = self._moved(values["sigma_kms"][strong], lines[strong].rest_wave, line.rest_wave)
+            values["sigma_kms"][index] = self._moved(
+                values["sigma_kms"][strong], lines[strong].rest_wave, line.rest_wave
+            )
             for flag in flags.values():
                 flag[index] = flag[strong]
         return LineFit(**values, **flags)
@@ -273,7 +275,7 @@ def _distance_kms(a: Line, b: Line) -> float:
 
 
 def _profiles(blend: list[Line], z: float) -> tuple[list[_Profile], dict[str, tuple[int, float]], list[int]]:
-    """The free profiles of a blend; for each line its profile and its flux relative to it; the width of each profile."""
+    """The free profiles of a blend; for each line its profile and share of flux; the width of each profile."""
     waves = {line.name: line.rest_wave for line in blend}
     profiles: list[_Profile] = []
     owners: dict[str, tuple[int, float]] = {}

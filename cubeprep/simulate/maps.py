@@ -141,7 +141,9 @@ class _Telescope:
             raise ValueError(f"a PSF of {psf_fwhm_arcsec} arcsec is sharper than the fibres: expected above 2.0")
         side = CUBE_SIZE[num_fibres] + 2 * PADDING
         self._side = next_fast_len(side + PADDING, real=True)
-        y, x = np.meshgrid(np.fft.fftfreq(self._side, SPAXEL_ARCSEC), np.fft.rfftfreq(self._side, SPAXEL_ARCSEC), indexing="ij")
+        y, x = np.meshgrid(
+            np.fft.fftfreq(self._side, SPAXEL_ARCSEC), np.fft.rfftfreq(self._side, SPAXEL_ARCSEC), indexing="ij"
+        )
         k = 2 * np.pi * np.hypot(x, y)
         rim = np.where(k > 0, k * FIBRE_RADIUS_ARCSEC, 1.0)
         self._transfer = np.exp(-0.5 * seeing2 * k**2) * np.where(k > 0, 2 * j1(rim) / rim, 1.0)
@@ -219,7 +221,9 @@ def _nuclear_gas(
     x, y = -offset_arcsec * np.sin(pa), offset_arcsec * np.cos(pa)
     distance = np.hypot(disc.x_arcsec - x, disc.y_arcsec - y)
     inside = distance <= 1.5
-    around = look.as_gridded(np.sum([_dusty(layer, ebv)[_BPT_LINES] for layer in layers], axis=0))[:, inside].sum(axis=1)
+    around = look.as_gridded(np.sum([_dusty(layer, ebv)[_BPT_LINES] for layer in layers], axis=0))[:, inside].sum(
+        axis=1
+    )
     share = _nuclear_share(galaxy, around)
     profile = np.exp(-0.5 * (distance / size_arcsec) ** 2)
     # After the PSF, so that the share holds for what is observed.

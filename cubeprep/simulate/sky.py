@@ -107,14 +107,14 @@ def disc_gas(galaxy: Galaxy, disc: Disc, light: Starlight, rng: np.random.Genera
     oh = galaxy.oh + galaxy.oh_gradient * (np.minimum(disc.radius, 3.0) - 1.0)
     shining = light.young + light.middle + light.old
     # The star-forming disc ends before the stars do: equivalent widths fall outwards.
-    regions = shining * np.exp(-0.5 * np.clip(disc.radius - 1.0, 0, None) ** 2)
-    regions = 0.45 * regions + 0.55 * _clumps(galaxy, disc, regions, rng)
+    regions = shining * np.exp(-0.6 * np.clip(disc.radius - 1.0, 0, None) ** 2)
+    regions = 0.55 * regions + 0.45 * _clumps(galaxy, disc, regions, rng)
     share = galaxy.diffuse_fraction
-    diffuse = galaxy.ha_ew * share * shining * np.exp(-0.25 * np.clip(disc.radius - 1.0, 0, None))
+    # Diffuse gas matters most where H II regions are few: it is a smaller part of bright centres.
+    spread = (0.2 + 0.8 * np.minimum(disc.radius, 2.0)) * np.exp(-0.5 * np.clip(disc.radius - 1.0, 0, None))
+    diffuse = galaxy.ha_ew * share * shining * spread
     return [
-        GasLayer(
-            (1 - share) * galaxy.ha_ew * regions, star_forming_bpt(oh, galaxy.oiii_scatter), galaxy.sigma_gas_kms
-        ),
+        GasLayer((1 - share) * galaxy.ha_ew * regions, star_forming_bpt(oh, galaxy.oiii_scatter), galaxy.sigma_gas_kms),
         GasLayer(
             diffuse, diffuse_bpt(oh, galaxy.oiii_scatter), float(np.hypot(galaxy.sigma_gas_kms, _DIFFUSE_SIGMA_KMS))
         ),
