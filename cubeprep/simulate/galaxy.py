@@ -75,7 +75,8 @@ class Galaxy:
         log_star_metals: log10 of the stellar metallicity in solar units at the centre.
         surface_brightness: of the disc at re, face-on, 1e-17 erg/s/cm^2/Angstrom/spaxel at 5500 Angstrom.
         ha_ew: equivalent width of Halpha at the half-light radius, Angstrom.
-        diffuse_fraction: of the disc's Halpha.
+        diffuse_fraction: of the disc's Halpha at the half-light radius.
+        sf_extent_re: how far star formation reaches, in half-light radii.
         oh: 12 + log(O/H) at re.
         oh_gradient: dex per half-light radius.
         oiii_scatter: offset from the mean star-forming sequence, dex.
@@ -112,6 +113,7 @@ class Galaxy:
     surface_brightness: float
     ha_ew: float
     diffuse_fraction: float
+    sf_extent_re: float
     oh: float
     oh_gradient: float
     oiii_scatter: float
@@ -266,6 +268,7 @@ def _draw_gas(
     return {
         "ha_ew": float(10**log_ew),
         "diffuse_fraction": float(np.clip(rng.normal(0.42, 0.1), 0.15, 0.65)),
+        "sf_extent_re": float(np.clip(2.0 * rng.lognormal(0, 0.3), 1.0, 4.0)),
         "ebv": float(np.clip(ebv, 0, 0.7)),
         "oh": _draw_metallicity(log_mass, unusual, rng),
         # Sanchez+2014 (doi:10.1051/0004-6361/201322343).

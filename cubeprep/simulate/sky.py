@@ -66,7 +66,7 @@ class GasLayer:
     halpha: np.ndarray
     bpt: Bpt
     sigma_kms: float
-    heii_hb: float = 0.003
+    heii_hb: float = 0.0006
 
 
 def disc_geometry(galaxy: Galaxy) -> Disc:
@@ -106,8 +106,8 @@ def disc_gas(galaxy: Galaxy, disc: Disc, light: Starlight, rng: np.random.Genera
         return [GasLayer(ha, galaxy.agn_bpt, galaxy.sigma_gas_kms, galaxy.agn_heii_hb)]
     oh = galaxy.oh + galaxy.oh_gradient * (np.minimum(disc.radius, 3.0) - 1.0)
     shining = light.young + light.middle + light.old
-    # The star-forming disc ends before the stars do: equivalent widths fall outwards.
-    regions = shining * np.exp(-0.6 * np.clip(disc.radius - 1.0, 0, None) ** 2)
+    # Star formation ends before the stars do in some galaxies, in others beyond: equivalent widths have gradients.
+    regions = shining * np.exp(-0.5 * (np.minimum(disc.radius, 4.0) ** 2 - 1) / galaxy.sf_extent_re**2)
     regions = 0.55 * regions + 0.45 * _clumps(galaxy, disc, regions, rng)
     share = galaxy.diffuse_fraction
     # Diffuse gas matters most where H II regions are few: it is a smaller part of bright centres.
