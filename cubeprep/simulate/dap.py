@@ -43,7 +43,7 @@ _STAR_VELOCITY_ERROR, _STAR_SIGMA_ERROR = 80.0, 115.0
 # Resolution of the templates that the DAP fits: narrower than the instrument by this much in quadrature.
 _TEMPLATE_GAIN_KMS = 57.0
 
-_LOWCOV_SHARE, _USABLE_SHARE, _MIN_SNR = 0.2, 0.8, 1.0
+_LOWCOV_SHARE, _USABLE_SHARE, _MIN_SNR = 0.5, 0.8, 1.0
 _CHUNK = 512
 
 

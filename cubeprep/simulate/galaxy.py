@@ -73,7 +73,8 @@ class Galaxy:
         bulge_fraction: of the light at 5500 Angstrom.
         young_fraction: of the disc's light at 5500 Angstrom, at the half-light radius.
         log_star_metals: log10 of the stellar metallicity in solar units at the centre.
-        surface_brightness: of the disc at re, face-on, 1e-17 erg/s/cm^2/Angstrom/spaxel at 5500 Angstrom.
+        surface_brightness: at re, face-on, if all light were in the disc, 1e-17 erg/s/cm^2/Angstrom/spaxel at 5500
+            Angstrom.
         ha_ew: equivalent width of Halpha at the half-light radius, Angstrom.
         diffuse_fraction: of the disc's Halpha at the half-light radius.
         sf_extent_re: how far star formation reaches, in half-light radii.
@@ -87,6 +88,7 @@ class Galaxy:
         agn_nii_ha, agn_oiii_hb, agn_sii_ha, agn_oi_ha: log ratios of the gas that the nucleus ionises.
         agn_heii_hb: its He II 4687 / Hbeta.
         agn_sigma_kms: its velocity dispersion.
+        agn_mixing: where a composite or Seyfert nucleus lies between the limits of its class, 0 to 1.
         nlr_arcsec: Gaussian size of the narrow-line region.
         broad_fwhm_kms: of broad Balmer lines; 0 for none.
         ra_deg, dec_deg: position.
@@ -128,6 +130,7 @@ class Galaxy:
     agn_oi_ha: float
     agn_heii_hb: float
     agn_sigma_kms: float
+    agn_mixing: float
     nlr_arcsec: float
     broad_fwhm_kms: float
     ra_deg: float
@@ -187,7 +190,7 @@ def _draw_target(
     z = np.where(secondary, *(np.interp(log_mass, _MASS_GRID, grid) for grid in (_SECONDARY_Z, _PRIMARY_Z)))
     z = z * rng.lognormal(0, 0.13, _NUM_CANDIDATES)
     # Slopes of Shen+2003 (doi:10.1046/j.1365-8711.2003.06740.x) for late and early types.
-    log_re = 0.60 + 0.22 * (log_mass - 10) if late else 0.55 + 0.50 * (log_mass - 10.7)
+    log_re = 0.60 + np.where(log_mass < 10, 0.28, 0.22) * (log_mass - 10) if late else 0.55 + 0.50 * (log_mass - 10.7)
     re_kpc = (0.35 if unusual == "blueberry" else 1.0) * 10 ** (log_re + rng.normal(0, 0.13, _NUM_CANDIDATES))
     re_arcsec = re_kpc / kpc_per_arcsec(z)
     reach = hexagon_radius_arcsec(num_fibres) / re_arcsec / np.where(secondary, 2.5, 1.6)
@@ -305,6 +308,7 @@ def _draw_nucleus(
         "agn_heii_hb": float((0.05 if wanted == "liner" else 0.22) * rng.lognormal(0, 0.25)),
         # The gas moves in the bulge's potential (Greene & Ho 2005, doi:10.1086/430590), and flows.
         "agn_sigma_kms": float(10 ** (2.12 + 0.25 * (log_mass - 10.7) + rng.normal(0, 0.12))),
+        "agn_mixing": float(rng.uniform(0.12, 0.88)),
         "nlr_arcsec": float(rng.uniform(0.8, 1.8)),
         "broad_fwhm_kms": float(rng.uniform(2000, 5000)) if unusual == "broad_line" else 0.0,
     }

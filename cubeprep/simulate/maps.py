@@ -158,9 +158,11 @@ class _Telescope:
 
     def mean(self, image: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Weighted mean [exposure] of an image [y, x], which may be negative."""
-        low = image.min()
-        seen = self.see(np.stack([weight * (image - low), weight]))
-        return np.asarray(low + seen[0] / np.maximum(seen[1], 1e-30))
+        low, high = image.min(), image.max()
+        # Where next to nothing shines, rounding does: the plain mean is as good there.
+        weight = weight + 1e-9 * weight.max()
+        over, under = self.see(np.stack([weight * (image - low), weight]))
+        return np.asarray(np.clip(low + over / np.maximum(under, 1e-12 * weight.max()), low, high))
 
     def as_gridded(self, images: np.ndarray) -> np.ndarray:
         """Images [..., y, x] through the PSF of the final cube."""
@@ -247,4 +249,5 @@ def _nuclear_share(galaxy: Galaxy, around: np.ndarray) -> float:
     nii, ha, oiii, hb = around
     stars = Bpt(float(np.log10(nii / ha)), float(np.log10(oiii / hb)), 0.0, 0.0)
     first, second = mixing_fractions(stars, galaxy.agn_bpt)
-    return (first + second) / 2 if galaxy.galaxy_class == "composite" else second + 0.6 * (1 - second)
+    low, high = (first, second) if galaxy.galaxy_class == "composite" else (second, 1.0)
+    return low + galaxy.agn_mixing * (high - low)

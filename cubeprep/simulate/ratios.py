@@ -69,15 +69,15 @@ def star_forming_bpt(oh: np.ndarray, scatter_dex: float = 0.0) -> Bpt:
     nii_ha = (oh - 8.743) / 0.462
     # The hyperbola falls for ever; the real nuclei of most metals do not.
     oiii_hb = np.maximum(0.61 / (nii_ha + 0.02) + 0.80, -0.80) + scatter_dex
-    sii_ha = -0.62 - 0.35 * (oh - 8.5)
-    return Bpt(nii_ha, oiii_hb, sii_ha, sii_ha - 1.40 - 0.5 * (oh - 8.5))
+    sii_ha = -0.67 - 0.35 * (oh - 8.5)
+    return Bpt(nii_ha, oiii_hb, sii_ha, sii_ha - 1.36 - 0.5 * (oh - 8.5))
 
 
 def diffuse_bpt(oh: np.ndarray, scatter_dex: float = 0.0) -> Bpt:
     """Ratios of diffuse gas: low-ionisation lines are stronger than in H II regions (Zhang+2017,
     doi:10.1093/mnras/stw3308), here by what the outer parts of the real MAPS 7815-3702 show."""
     regions = star_forming_bpt(oh, scatter_dex)
-    return Bpt(regions.nii_ha + 0.10, regions.oiii_hb + 0.15, regions.sii_ha + 0.38, regions.oi_ha + 0.52)
+    return Bpt(regions.nii_ha + 0.10, regions.oiii_hb + 0.15, regions.sii_ha + 0.46, regions.oi_ha + 0.60)
 
 
 def line_ratios(bpt: Bpt, *, heii_hb: float = 0.0006, sii_ratio: float = 1.35) -> np.ndarray:

@@ -13,7 +13,7 @@ PADDING = 10
 
 # Light of an exponential disc: 1.678 scale lengths hold half of it.
 _HALF_LIGHT = 1.678
-_BULGE_RE = 0.3
+_BULGE_RE = 0.35
 
 # The dispersion that the thicker layer of diffuse gas adds, km/s.
 _DIFFUSE_SIGMA_KMS = 35.0
@@ -91,7 +91,8 @@ def dust(galaxy: Galaxy, disc: Disc) -> np.ndarray:
 def starlight(galaxy: Galaxy, disc: Disc) -> Starlight:
     """An old bulge, and a disc that gets younger outwards."""
     # Lines of sight through inclined discs are longer.
-    light = galaxy.surface_brightness / galaxy.axis_ratio**0.5 * np.exp(-_HALF_LIGHT * (disc.radius - 1.0))
+    brightness = (1 - galaxy.bulge_fraction) * galaxy.surface_brightness / galaxy.axis_ratio**0.5
+    light = brightness * np.exp(-_HALF_LIGHT * (disc.radius - 1.0))
     bulge = np.exp(-_HALF_LIGHT * disc.radius / _BULGE_RE)
     bulge *= galaxy.bulge_fraction / (1 - galaxy.bulge_fraction) * light.sum() / bulge.sum()
     young = np.clip(galaxy.young_fraction * (0.75 + 0.25 * np.minimum(disc.radius, 2.0)), 0, 1)

@@ -190,3 +190,13 @@ def test_mass_goes_with_size_metals_rotation_and_dispersion():
     sigma = np.log10([g.agn_sigma_kms for g in seyferts])
     assert 0.08 < sigma.std() < 0.25
     assert np.corrcoef(sigma, np.log10([g.sigma_star_kms for g in seyferts]))[0, 1] > 0.2
+
+
+@pytest.mark.parametrize("num_fibres", [19, 127])
+def test_nothing_moves_faster_than_the_disc(num_fibres):
+    """Also far out, where next to nothing shines."""
+    for name, seed in (("seyfert", 4), ("passive", 5), ("star_forming", 6)):
+        galaxy = make_galaxy(name, seed=seed, num_fibres=num_fibres, re_arcsec=2.0)
+        maps = make_maps(galaxy)
+        for part in (*maps.stars, *maps.gas):
+            assert np.abs(part.velocity_kms).max() <= galaxy.v_max_kms

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from benchmarks.simulation_plots import (
+from benchmarks.simulation_figures import (
     FluxStatistics,
     grid_ratios,
     in_grids,
