@@ -1,8 +1,6 @@
 """The layout of DAP MAPS: extensions, channels, masks and cards, with 22 lines (before DR17) and with 35 (DR17)."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,14 @@ from cubeprep.simulate.bands import INDEX_UNITS
 from cubeprep.simulate.config import MapsForm
 from cubeprep.simulate.cube import Cube
 from cubeprep.simulate.drp import IMAGE_BANDS, broad_band
-from cubeprep.simulate.fitsfile import whole_gzip, write_image, write_primary
+from cubeprep.simulate.fitsfile import whole_gzip, write_primary
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC, spaxel_offsets
 from cubeprep.simulate.galaxy import HUBBLE_KMS_MPC, Galaxy, kpc_per_arcsec
 from cubeprep.simulate.instrument import WAVE
 from cubeprep.simulate.linefit import LineFit
+from cubeprep.simulate.mapswriter import AUTHOR, MapsWriter, inverse_unit
 from cubeprep.simulate.target import Target, common_cards
 
-_AUTHOR = "K Westfall & B Andrews <westfall@ucolick.org, andrewsb@pitt.edu>"
-_NOTHING = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DAPPIXMASK)
 _NOVALUE, _MATHERROR, _NEARBOUND = (
     bits_value([name, "DONOTUSE"], DAPPIXMASK) for name in ("NOVALUE", "MATHERROR", "NEARBOUND")
 )
@@ -83,84 +80,14 @@ def write_maps_file(
     """Writes a MAPS file; `spaxel_mask` [covered spaxel] is 0 where `measured` has values."""
     with whole_gzip(path) as file:
         write_primary(file, _primary_cards(daptype, target, galaxy, cube, spaxel_mask))
-        writer = _Writer(file, target, galaxy, cube, spaxel_mask)
+        writer = MapsWriter(file, target, galaxy, cube, spaxel_mask)
         _write_spaxels(writer, form)
         _write_stars(writer, form, measured)
         _write_lines(writer, form, measured)
         _write_indices(writer, form, measured)
 
 
-class _Writer:
-    """Writes maps as extensions with the cards of the real ones."""
-
-    def __init__(self, file: Any, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray) -> None:
-        self.file, self.galaxy, self.cube = file, galaxy, cube
-        self.measured = np.zeros(cube.covered.shape, dtype=bool)
-        self.measured[cube.covered] = spaxel_mask == 0
-        self.mask = np.full(cube.covered.shape, _NOTHING, dtype=np.int32)
-        self.mask[cube.covered] = spaxel_mask
-        self._wcs = _wcs_cards(target, galaxy, cube.covered.shape[0])
-
-    def image(self, values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """Values [..., analysed spaxel] as images; 0 elsewhere."""
-        image = np.zeros((*values.shape[:-1], *self.measured.shape), dtype=dtype)
-        image[..., self.measured] = np.where(np.isfinite(values), values, 0)
-        return image
-
-    def write(
-        self,
-        name: str,
-        image: np.ndarray,
-        unit: str = "",
-        channels: tuple[str, ...] = (),
-        units: Sequence[str] = (),
-        classes: Mapping[str, str] | None = None,
-    ) -> None:
-        """Writes one extension; `classes` are further cards."""
-        cards = {**self._wcs} if image.ndim == 2 else {**self._wcs, **_THIRD_AXIS}
-        cards |= {"WCSAXES": image.ndim, "AUTHOR": _AUTHOR, "MASKNAME": "MANGA_DAPPIXMASK"}
-        digits = len(str(len(channels)))
-        for number, channel in enumerate(channels, start=1):
-            cards[f"C{number:0{digits}d}"] = (channel, f"Data in channel {number}")
-            if units:
-                cards[f"U{number:0{digits}d}"] = (units[number - 1], f"Units of data in channel {number}")
-        if unit:
-            cards["BUNIT"] = (unit, "Unit of pixel value")
-        cards |= {"HDUCLASS": "SDSS", "HDUCLAS1": "CUBE", "HDUCLAS2": "DATA", **(classes or {})}
-        write_image(self.file, name, image, cards)
-
-    def write_with_errors(
-        self,
-        name: str,
-        values: np.ndarray,
-        ivar: np.ndarray,
-        mask: np.ndarray,
-        unit: str = "",
-        channels: tuple[str, ...] = (),
-        units: tuple[str, ...] = (),
-        between: tuple[tuple[str, np.ndarray, str], ...] = (),
-    ) -> None:
-        """Writes NAME, NAME_IVAR and NAME_MASK; `between` are extensions that come before the errors."""
-        err, qual = f"{name}_IVAR", f"{name}_MASK"
-        inverse, inverses = _inverse_unit(unit), tuple(_inverse_unit(u) for u in units)
-        self.write(name, self.image(values), unit, channels, units, classes={"ERRDATA": err, "QUALDATA": qual})
-        for other, image, other_unit in between:
-            self.write(other, self.image(image), other_unit, channels)
-        self.write(
-            err, self.image(ivar), inverse, channels, inverses,
-            {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": name, "QUALDATA": qual},
-        )  # fmt: skip
-        self.write(
-            qual, self.full_mask(mask), "", channels,
-            classes={"HDUCLAS2": "QUALITY", "HDUCLAS3": "FLAG32BIT", "SCIDATA": name, "ERRDATA": err},
-        )  # fmt: skip
-
-    def full_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Mask [..., analysed spaxel] as images, with that of the spaxels that were not analysed."""
-        return np.asarray(self.image(mask, np.int32) | self.mask, dtype=np.int32)
-
-
-def _write_spaxels(out: _Writer, form: MapsForm) -> None:
+def _write_spaxels(out: MapsWriter, form: MapsForm) -> None:
     """Coordinates, images and bins; every bin is one spaxel."""
     size = len(out.mask)
     x, y = spaxel_offsets(size)
@@ -175,7 +102,7 @@ def _write_spaxels(out: _Writer, form: MapsForm) -> None:
     out.write("SPX_ELLCOO", ellipse, channels=names, units=units)
     out.write("SPX_MFLUX", flux * seen, _DENSITY, classes={"ERRDATA": "SPX_MFLUX_IVAR"})
     cards = {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": "SPX_MFLUX"}
-    out.write("SPX_MFLUX_IVAR", ivar * seen, _inverse_unit(_DENSITY), classes=cards)
+    out.write("SPX_MFLUX_IVAR", ivar * seen, inverse_unit(_DENSITY), classes=cards)
     out.write("SPX_SNR", snr * seen)
     bins = np.full(out.mask.shape, -1, dtype=np.int32)
     bins[out.measured] = np.arange(out.measured.sum())
@@ -193,7 +120,7 @@ def _write_spaxels(out: _Writer, form: MapsForm) -> None:
     out.write("BIN_SNR", snr * own)
 
 
-def _write_stars(out: _Writer, form: MapsForm, measured: Measurements) -> None:
+def _write_stars(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
     good = np.zeros(len(measured.velocity_kms), dtype=np.int32)
     for name, values, ivar in (
         ("STELLAR_VEL", measured.star_velocity_kms, measured.star_velocity_ivar),
@@ -213,7 +140,7 @@ def _write_stars(out: _Writer, form: MapsForm, measured: Measurements) -> None:
         out.write("STELLAR_FOM", out.image(measured.figures), channels=_FIGURES, units=(_DENSITY, *[""] * 8))
 
 
-def _write_lines(out: _Writer, form: MapsForm, measured: Measurements) -> None:
+def _write_lines(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
     """Fluxes, equivalent widths, velocities and widths; their channels are named after line and wavelength."""
     fit, continuum = measured.fit, measured.continuum
     names = tuple(line.name for line in measured.lines)
@@ -246,7 +173,7 @@ def _write_lines(out: _Writer, form: MapsForm, measured: Measurements) -> None:
         _write_amplitudes(out, measured, names)
 
 
-def _write_amplitudes(out: _Writer, measured: Measurements, names: tuple[str, ...]) -> None:
+def _write_amplitudes(out: MapsWriter, measured: Measurements, names: tuple[str, ...]) -> None:
     fit = measured.fit
     waves = np.array([line.rest_wave for line in measured.lines])[:, None] * (1 + out.galaxy.z)
     width = np.maximum(fit.sigma_kms, 1.0) / SPEED_OF_LIGHT_KMS * waves * np.sqrt(2 * np.pi)
@@ -259,7 +186,7 @@ def _write_amplitudes(out: _Writer, measured: Measurements, names: tuple[str, ..
     out.write("EMLINE_LFOM", out.image(measured.line_chi2), "", names)
 
 
-def _write_indices(out: _Writer, form: MapsForm, measured: Measurements) -> None:
+def _write_indices(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
     """Absorption indices; no correction for velocity dispersion is known here."""
     names, units = tuple(INDEX_UNITS), tuple(INDEX_UNITS.values())
     seen = measured.index_seen
@@ -295,24 +222,6 @@ def _g_band(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return images[0], images[1], images[2]
 
 
-_THIRD_AXIS = {"CRPIX3": 1.0, "CDELT3": 1.0, "CRVAL3": 1.0, "CTYPE3": "", "CUNIT3": ""}
-
-
-def _wcs_cards(target: Target, galaxy: Galaxy, size: int) -> dict[str, Any]:
-    day = date(1858, 11, 17) + timedelta(days=target.mjd)
-    return {
-        "CRPIX1": size // 2 + 1.0, "CRPIX2": size // 2 + 1.0,
-        "PC1_1": -SPAXEL_ARCSEC / 3600, "PC2_2": SPAXEL_ARCSEC / 3600, "CDELT1": 1.0, "CDELT2": 1.0,
-        "CUNIT1": "deg", "CUNIT2": "deg", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN",
-        "CRVAL1": galaxy.ra_deg, "CRVAL2": galaxy.dec_deg, "LONPOLE": 180.0, "LATPOLE": galaxy.dec_deg,
-        "RADESYS": "FK5", "EQUINOX": 2000.0, "MJD-OBS": float(target.mjd), "DATE-OBS": day.isoformat(),
-    }  # fmt: skip
-
-
-def _inverse_unit(unit: str) -> str:
-    return f"({unit})^{{-2}}" if unit else ""
-
-
 def _primary_cards(
     daptype: str, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray
 ) -> list[tuple[Any, ...]]:
@@ -326,7 +235,7 @@ def _primary_cards(
         values = _ring(galaxy, cube, broad_band(cube, band)[1])
         snr.append((f"SNR{band}MED", float(np.median(values)), f"Median {band.lower()}-band SNR from 1-1.5 Re"))
     return [
-        ("AUTHOR", _AUTHOR),
+        ("AUTHOR", AUTHOR),
         *common_cards(target, galaxy),
         ("MASKNAME", "MANGA_DAPPIXMASK", "Bits in sdssMaskbits.par used by mask extension"),
         ("VERSDAP", "3.1.0", "MaNGA DAP version"),

@@ -32,7 +32,7 @@ _WEIGHT_SIGMA_ARCSEC, _WEIGHT_REACH_ARCSEC = 0.7, 1.6
 GRIDDING_VARIANCE = 0.426
 
 # How far refraction moves the bluest light, roughly, and in how many steps of wavelength.
-_REFRACTION_ARCSEC = 0.6
+_REFRACTION_ARCSEC = 0.9
 _NUM_REFRACTIONS = 9
 
 # Below this coverage, relative to the middle of the bundle, a spaxel counts as thinly covered.

@@ -15,7 +15,7 @@ from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import plan_survey, simulate_survey
 
 SMALL = SimulateConfig(num_galaxies=3, num_workers=1, bundle_shares={19: 1}, repeat_fraction=0.34, maps=())
-MAPS_ONLY = SMALL.model_copy(update={"num_galaxies": 2, "repeat_fraction": 0, "cubes": False, "maps": ("dr15", "dr17")})
+MAPS_ONLY = SMALL.model_copy(update={"num_galaxies": 2, "repeat_fraction": 0, "cubes": False, "maps": ("dr17",)})
 SEED = 5
 
 
@@ -43,7 +43,7 @@ def test_bytes_of_maps_do_not_depend_on_the_number_of_workers_or_on_cubes(survey
     for name, workers in (("one", 1), ("two", 2)):
         simulate_survey(MAPS_ONLY.model_copy(update={"num_workers": workers}), SEED, tmp_path / name)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert len(list((tmp_path / "one").rglob("*MAPS*.fits.gz"))) == 4
+    assert len(list((tmp_path / "one").rglob("*MAPS*.fits.gz"))) == 2
     assert not list((tmp_path / "one").rglob("*LOGCUBE*"))
 
 
@@ -191,6 +191,25 @@ def test_the_plan_has_the_shares_of_the_config():
     # Size goes with mass among galaxies of the same kind.
     late = [g for g in galaxies if g.galaxy_class == "star_forming"]
     assert np.corrcoef([g.log_mass for g in late], [np.log10(g.re_arcsec * g.z) for g in late])[0, 1] > 0.4
+
+
+def test_a_plan_is_drawn_when_asked_and_always_the_same():
+    plan = plan_survey(SimulateConfig(num_galaxies=40, repeat_fraction=0.2), 4)
+    assert plan[7] == plan[7]
+    assert plan[7] is not plan[7]
+    assert plan[-1].index == 39
+    assert [item.index for item in plan[3:6]] == [3, 4, 5]
+    repeat = plan[39]
+    assert repeat.source < repeat.index
+    assert repeat.galaxy == plan[repeat.source].galaxy
+    assert repeat.target != plan[repeat.source].target
+    with pytest.raises(IndexError):
+        plan[40]
+
+
+def test_critical_failures_are_as_many_as_asked():
+    plan = plan_survey(SimulateConfig(num_galaxies=100, critical_fraction=0.05), 4)
+    assert sum(item.target.defects.flags(30) for item in plan) == 5
 
 
 def test_unusual_galaxies_are_as_many_as_asked():

@@ -46,7 +46,7 @@ def real_7815(real_data: Path) -> FluxStatistics:
 
 @pytest.fixture(scope="module")
 def nuclei() -> dict[str, np.ndarray]:
-    return simulated_nuclei(num_galaxies=250, seed=1)
+    return simulated_nuclei(num_galaxies=120, seed=1)
 
 
 # Figures of single MAPS.
