@@ -1,41 +1,37 @@
-"""A cube as the survey would deliver it: spectra of the covered spaxels, noise that ivar knows of, and masks."""
+"""A cube as the survey would deliver it: fibre exposures gridded to spaxels, noise that ivar knows of, and masks."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array
 
 from cubeprep.masks import DRP3PIXMASK, bits_value
-from cubeprep.simulate.footprint import SPAXEL_ARCSEC, coverage, spaxel_offsets
+from cubeprep.simulate.defects import Defects, lost_pixels
+from cubeprep.simulate.footprint import GRIDDING_VARIANCE, LOW_COVERAGE, Sampling, refracted_depth
 from cubeprep.simulate.galaxy import Galaxy
-from cubeprep.simulate.maps import GalaxyMaps
-from cubeprep.simulate.spectrum import (
-    LOG_STEP,
+from cubeprep.simulate.instrument import (
+    NUM_MISSING,
     NUM_WAVES,
     WAVE,
-    extinction,
     lsf_sigma_pixels,
+    noise_model,
     pixel_of,
-    render_lines,
-    render_stars,
-    stellar_templates,
+    sky_line_excess,
 )
+from cubeprep.simulate.maps import GalaxyMaps
+from cubeprep.simulate.spectrum import extinction, render_lines
+from cubeprep.simulate.stars import redden, render_stars, template
 
-# Noise of the eight real spectra in shared/data/spectra, at pixels 100, 500, ...: the floor that the two faintest show
-# (1e-17 erg/s/cm^2/Angstrom/spaxel), and the variance that flux adds in the bright ones (variance per flux).
-_ANCHORS = np.arange(100, NUM_WAVES, 400)
-_SKY_SIGMA = np.array([0.0378, 0.0164, 0.0123, 0.0104, 0.0093, 0.0109, 0.0076, 0.0064, 0.0076, 0.0073, 0.0093, 0.0390])
-_FLUX_VARIANCE = np.array([7.5, 3.2, 2.7, 2.1, 1.9, 2.0, 1.3, 1.1, 1.1, 1.0, 1.2, 4.0]) * 1e-4
+# As the DRP sets them: thin coverage implies no use, no coverage implies both.
+_LOWCOV = bits_value(["LOWCOV", "DONOTUSE"], DRP3PIXMASK)
+_NOCOV = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DRP3PIXMASK)
+_FORESTAR = bits_value(["FORESTAR", "DONOTUSE"], DRP3PIXMASK)
+_DEADFIBER = bits_value(["DEADFIBER", "DONOTUSE"], DRP3PIXMASK)
 
-# Sky lines in vacuum, Angstrom: [O I], Na D, and the stronger OH lines.
-_SKY_LINES = np.array(
-    [5578.9, 5892.0, 6302.0, 6365.5, 7278, 7318, 7343, 7718, 7753, 7796, 7823, 7915, 7967, 7995, 8027, 8064, 8347, 8401,
-     8432, 8467, 8495, 8507, 8780, 8829, 8852, 8888, 8922, 8961, 9002, 9041, 9104, 9315, 9378, 9441, 9480, 9523, 9569,
-     9622, 9722, 9794, 9875, 10016, 10084, 10126, 10175, 10289]
-)  # fmt: skip
-
-# Shares of cubes that have a foreground star, or a broken fibre.
-FORESTAR_SHARE = 0.08
-DEADFIBER_SHARE = 0.08
+# Around a foreground star, arcsec, and above this share of a spaxel's weights in dead fibres, spaxels are masked.
+_STAR_RADIUS_ARCSEC = 3.25
+_MAJOR_SHARE = 0.30
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,9 @@ class Cube:
 
     Attributes:
         covered: spaxels [y, x] with any exposure.
-        flux: float32 [covered spaxels, wavelengths], 1e-17 erg/s/cm^2/Angstrom/spaxel.
-        ivar: inverse variance, the same shape; above 0.
-        mask: DRP3PIXMASK bits [y, x], the same at all wavelengths.
+        flux: float32 [covered spaxel, wavelength], 1e-17 erg/s/cm^2/Angstrom/spaxel; 0 where NOCOV.
+        ivar: inverse variance, the same shape; 0 where NOCOV.
+        mask: uint16 DRP3PIXMASK bits, the same shape.
     """
 
     covered: np.ndarray
@@ -55,77 +51,177 @@ class Cube:
     mask: np.ndarray
 
 
-def sky_sigma() -> np.ndarray:
-    """Noise without any source at MaNGA's depth, [wavelengths], with the residuals of sky lines."""
-    pixels = np.arange(NUM_WAVES)
-    smooth = np.exp(np.interp(pixels, _ANCHORS, np.log(_SKY_SIGMA)))
-    strength = np.where(_SKY_LINES == 5578.9, 6.0, np.where(_SKY_LINES < 7000, 1.0, 2.0))
-    lines = strength[:, None] * np.exp(-0.5 * ((pixels - pixel_of(_SKY_LINES)[:, None]) / 1.3) ** 2)
-    return np.asarray(smooth * (1 + lines.sum(axis=0)))
-
-
-def true_spectra(galaxy: Galaxy, maps: GalaxyMaps, covered: np.ndarray) -> np.ndarray:
-    """Noise-free spectra [covered spaxels, wavelengths], float32, with the Milky Way's dust, which the DRP leaves."""
-    velocity = maps.star_velocity_kms[covered]
-    margin = int(np.ceil(np.abs(velocity).max() / 60)) + 3
-    templates = stellar_templates(galaxy.z, galaxy.sigma_star_kms, margin)
-    spectra = np.empty((int(covered.sum()), NUM_WAVES), dtype=np.float32)
-    render_stars(spectra, maps.starlight[:, covered], velocity, templates)
-    for part in maps.gas:
-        render_lines(spectra, part.flux[:, covered], galaxy.z, part.velocity_kms[covered], part.sigma_kms[covered])
-    spectra *= (10 ** (-0.4 * galaxy.ebv_galactic * extinction(WAVE))).astype(np.float32)
+def star_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
+    """Noise-free starlight [exposure, wavelength], float32, behind the Milky Way's dust."""
+    spectra = np.zeros((len(maps.sampling.fibre), NUM_WAVES), dtype=np.float32)
+    for part in maps.stars:
+        margin = int(np.ceil(np.abs(part.velocity_kms).max() / 60)) + 3
+        rows = [template(name, metals, galaxy.z, part.sigma_kms, margin) for name, metals in part.populations]
+        render_stars(spectra, part.light, part.velocity_kms, np.stack(rows))
+    redden(spectra, maps.star_ebv, galaxy.z)
+    spectra *= galactic_transmission(galaxy)
     return spectra
 
 
-def observe(galaxy: Galaxy, maps: GalaxyMaps, depth: float, mantissa_bits: int, rng: np.random.Generator) -> Cube:
+def true_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
+    """Noise-free spectra [exposure, wavelength], float32, with the Milky Way's dust, which the DRP leaves."""
+    lines = np.zeros((len(maps.sampling.fibre), NUM_WAVES), dtype=np.float32)
+    for part in maps.gas:
+        render_lines(lines, part.flux, galaxy.z, part.velocity_kms, part.sigma_kms)
+    lines *= galactic_transmission(galaxy)
+    lines += star_spectra(galaxy, maps)
+    return lines
+
+
+def galactic_transmission(galaxy: Galaxy) -> np.ndarray:
+    """[wavelength] share of the light that the Milky Way's dust lets through, float32."""
+    return np.asarray(10 ** (-0.4 * galaxy.ebv_galactic * extinction(WAVE)), dtype=np.float32)
+
+
+def observe(
+    galaxy: Galaxy,
+    maps: GalaxyMaps,
+    depth: float,
+    mantissa_bits: int,
+    rng: np.random.Generator,
+    defects: Defects | None = None,
+) -> Cube:
     """Takes a cube of a galaxy: each call with another `rng` is a repeat observation.
+
+    Noise is drawn for every fibre exposure, so that neighbouring spaxels, which share exposures, have covariance; IVAR
+    knows each spaxel's own variance alone, as in the real files.
 
     Args:
         galaxy: what is observed.
-        maps: its maps, through the PSF.
+        maps: what the exposures see of it.
         depth: the noise is divided by it.
-        mantissa_bits: significant bits to keep; FLUX has noise drawn from the IVAR that is kept.
+        mantissa_bits: significant bits of FLUX and IVAR to keep.
         rng: of this observation.
+        defects: what is wrong with it; nothing by default.
     """
-    exposure = coverage(galaxy.num_fibres)
-    covered = exposure > 0
-    spectra = true_spectra(galaxy, maps, covered)
-    mask = np.where(covered, 0, bits_value(["NOCOV", "DONOTUSE"], DRP3PIXMASK)).astype(np.int32)
-    mask[covered & (exposure < 0.999)] |= bits_value(["LOWCOV", "DONOTUSE"], DRP3PIXMASK)
-    exposure = exposure.copy()
-    _add_defects(spectra, exposure, mask, rng)
+    defects = defects or Defects()
+    spectra = true_spectra(galaxy, maps)
+    mask = _spaxel_masks(maps, defects)
+    _add_foreground(spectra, maps, defects)
+    weights = _living_weights(maps.sampling, defects)
+    sky, per_flux = (value.astype(np.float32) for value in noise_model())
+    variance = np.maximum(spectra, 0)
+    variance *= per_flux
+    variance += sky
+    variance *= np.float32(1 / ((depth * defects.depth) ** 2 * _squared_weight(maps.sampling)))
+    spectra += np.sqrt(variance) * rng.standard_normal(spectra.shape, dtype=np.float32)
+    if defects.sky_residual:
+        spectra += (defects.sky_residual * np.sqrt(sky) * (sky_line_excess() > 0.3)).astype(np.float32)
+    if defects.blue_loss:
+        spectra *= (1 - defects.blue_loss * np.clip((6000 - WAVE) / 2400, 0, 1)).astype(np.float32)
 
-    ivar = np.maximum(spectra, 0.0)
-    ivar *= np.exp(np.interp(np.arange(NUM_WAVES), _ANCHORS, np.log(_FLUX_VARIANCE))).astype(np.float32)
-    ivar += (sky_sigma() ** 2).astype(np.float32)
-    ivar /= np.float32(depth**2) * exposure[covered].astype(np.float32)[:, None]
+    flux = weights @ spectra
+    ivar = weights.power(2) @ variance
+    _leave_out(flux, ivar, mask, weights, (spectra, variance), lost_pixels(maps.sampling, defects, rng))
+    empty = (mask & 1) > 0
+    flux[empty], ivar[empty] = 0, np.inf
     np.reciprocal(ivar, out=ivar)
-    _keep_bits(ivar, mantissa_bits)
-    noise = rng.standard_normal(spectra.shape, dtype=np.float32)
-    noise /= np.sqrt(ivar)
-    spectra += noise
-    _keep_bits(spectra, mantissa_bits)
-    return Cube(covered, spectra, ivar, mask)
+    for values in (flux, ivar):
+        _keep_bits(values, mantissa_bits)
+    return Cube(maps.sampling.covered, flux, ivar, mask)
 
 
-def _add_defects(spectra: np.ndarray, exposure: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Puts a foreground star or a broken fibre into some cubes, masked as the DRP does; all arguments change."""
-    covered = exposure > 0
-    x, y = spaxel_offsets(mask.shape[0])
-    reach = 0.35 * mask.shape[0]
-    star, dead = rng.random(2) < (FORESTAR_SHARE, DEADFIBER_SHARE)
-    (star_r, dead_r), (star_angle, dead_angle) = reach * np.sqrt(rng.uniform(0.2, 1, 2)), rng.uniform(0, 2 * np.pi, 2)
-    brightness = rng.lognormal(0.5, 0.6)
-    if star:
-        distance = np.hypot(x - star_r * np.cos(star_angle), y - star_r * np.sin(star_angle))
-        profile = brightness * np.exp(-0.5 * (distance / 2.12) ** 2)
-        spectra += profile[covered].astype(np.float32)[:, None] * (WAVE / 6500.0).astype(np.float32) ** -1.0
-        mask[covered & (distance < 6.5)] |= bits_value(["FORESTAR", "DONOTUSE"], DRP3PIXMASK)
-    if dead:
-        distance = np.hypot(x - dead_r * np.cos(dead_angle), y - dead_r * np.sin(dead_angle))
-        broken = covered & (distance * SPAXEL_ARCSEC < 1.25)
-        exposure[broken] *= 0.3
-        mask[broken] |= bits_value(["DEADFIBER", "DONOTUSE"], DRP3PIXMASK)
+def point_source(sampling: Sampling, x_arcsec: float, y_arcsec: float, psf_fwhm_arcsec: float) -> np.ndarray:
+    """[exposure] what fibres see of a point of light through the seeing, 1 at its place."""
+    seen2 = (psf_fwhm_arcsec / np.sqrt(8 * np.log(2))) ** 2 - GRIDDING_VARIANCE
+    distance2 = (sampling.x_arcsec - x_arcsec) ** 2 + (sampling.y_arcsec - y_arcsec) ** 2
+    return np.asarray(np.exp(-0.5 * distance2 / seen2))
+
+
+def line_spread() -> tuple[np.ndarray, np.ndarray]:
+    """Sigma of the line-spread function in Angstrom, [wavelength]: with the pixel (LSFPOST) and without (LSFPRE)."""
+    width = WAVE * np.log(10) * 1e-4
+    post, pre = (lsf_sigma_pixels(WAVE, with_pixel=with_pixel) * width for with_pixel in (True, False))
+    return post, pre
+
+
+@lru_cache(maxsize=8)
+def _squared_weight(sampling: Sampling) -> float:
+    """Typical sum of squared weights of a well-covered spaxel: its variance is that of an exposure times this."""
+    squared = np.asarray(sampling.weights.power(2).sum(axis=1)).ravel()
+    return float(np.median(squared[sampling.depth[sampling.covered] > LOW_COVERAGE]))
+
+
+def _living_weights(sampling: Sampling, defects: Defects) -> csr_array:
+    """The weights without dead fibres; rows still have the sum 1, or 0 where nothing is left."""
+    if not defects.dead_fibres:
+        return sampling.weights
+    alive = ~np.isin(sampling.fibre, defects.dead_fibres)
+    left = sampling.weights @ alive.astype(np.float32)
+    scale = np.where(left > 0, 1 / np.where(left > 0, left, 1), 0).astype(np.float32)
+    return csr_array(diags_array(scale) @ sampling.weights @ diags_array(alive.astype(np.float32)))
+
+
+def _spaxel_masks(maps: GalaxyMaps, defects: Defects) -> np.ndarray:
+    """Mask [covered spaxel, wavelength] of coverage, dead fibres, the foreground star and the red end."""
+    sampling = maps.sampling
+    covered = sampling.covered
+    mask = np.zeros((int(covered.sum()), NUM_WAVES), dtype=np.uint16)
+    dead = sampling.weights @ np.isin(sampling.fibre, defects.dead_fibres).astype(np.float32)
+    # Refraction moves the fibres with wavelength: at the rim a spaxel may be covered in part of the spectrum.
+    edges, depths = refracted_depth(covered.shape[0], sampling)
+    for start, stop, image in zip(edges[:-1], edges[1:], depths, strict=True):
+        depth = image[covered] * (1 - dead)
+        mask[depth < LOW_COVERAGE, start:stop] |= _LOWCOV
+        mask[depth <= 1e-6, start:stop] |= _NOCOV
+    mask[dead > _MAJOR_SHARE] |= _DEADFIBER
+    if defects.star_arcsec:
+        mask[_distance_arcsec(covered, *defects.star_arcsec) < _STAR_RADIUS_ARCSEC] |= _FORESTAR
+    mask[:, NUM_WAVES - NUM_MISSING :] |= _NOCOV
+    return mask
+
+
+def _distance_arcsec(covered: np.ndarray, x_arcsec: float, y_arcsec: float) -> np.ndarray:
+    """[covered spaxel] distance from a point."""
+    y, x = np.nonzero(covered)
+    centre = covered.shape[0] // 2
+    return np.hypot((x - centre) * 0.5 - x_arcsec, (y - centre) * 0.5 - y_arcsec)
+
+
+def _add_foreground(spectra: np.ndarray, maps: GalaxyMaps, defects: Defects) -> None:
+    """Adds a foreground star, an old one at no redshift, to spectra [exposure, wavelength]."""
+    if not defects.star_arcsec:
+        return
+    star = template("old", 0.0, 0.0, 10.0, 0)
+    star = star / star[int(pixel_of(6500.0))]
+    seen = defects.star_brightness * point_source(maps.sampling, *defects.star_arcsec, maps.psf_fwhm_arcsec)
+    spectra += seen.astype(np.float32)[:, None] * star
+
+
+def _leave_out(
+    flux: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    weights: csr_array,
+    exposures: tuple[np.ndarray, np.ndarray],
+    lost: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Grids anew, in place, the wavelengths at which exposures lack pixels; masks what has too little left.
+
+    Args:
+        flux, variance, mask: [covered spaxel, wavelength].
+        weights: of `Sampling`.
+        exposures: flux and variance [exposure, wavelength].
+        lost: indices of exposures and wavelengths.
+    """
+    waves, column = np.unique(lost[1], return_inverse=True)
+    if not len(waves):
+        return
+    good = np.ones((exposures[0].shape[0], len(waves)), dtype=np.float32)
+    good[lost[0], column] = 0
+    left = weights @ good
+    some = np.where(left > 1e-6, left, 1)
+    flux[:, waves] = (weights @ (exposures[0][:, waves] * good)) / some
+    variance[:, waves] = (weights.power(2) @ (exposures[1][:, waves] * good)) / some**2
+    part = mask[:, waves]
+    part[left < LOW_COVERAGE] |= _LOWCOV
+    part[left <= 1e-6] |= _NOCOV
+    mask[:, waves] = part
 
 
 def _keep_bits(values: np.ndarray, bits: int) -> None:
@@ -135,10 +231,3 @@ def _keep_bits(values: np.ndarray, bits: int) -> None:
         raw = values.view(np.uint32)
         raw += np.uint32(1 << (drop - 1))
         raw &= np.uint32((0xFFFFFFFF << drop) & 0xFFFFFFFF)
-
-
-def line_spread() -> tuple[np.ndarray, np.ndarray]:
-    """Sigma of the line-spread function in Angstrom, [wavelengths]: with the pixel (LSFPOST) and without (LSFPRE)."""
-    width = WAVE * np.log(10) * LOG_STEP
-    post, pre = (lsf_sigma_pixels(WAVE, with_pixel=with_pixel) * width for with_pixel in (True, False))
-    return post, pre

@@ -1,32 +1,35 @@
-"""A galaxy on the sky before noise: maps of starlight, of line fluxes and of motion, through the PSF."""
+"""What the fibres of a bundle see of a galaxy, without noise: starlight, line fluxes and motion of every exposure."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.special import j1
 
-from cubeprep.simulate.footprint import CUBE_SIZE, SPAXEL_ARCSEC, spaxel_offsets
-from cubeprep.simulate.galaxy import Galaxy
-from cubeprep.simulate.ratios import (
-    BALMER,
-    LINE_NAMES,
-    LINE_WAVES,
-    Bpt,
-    line_ratios,
-    mixing_fractions,
-    star_forming_bpt,
+from cubeprep.simulate.footprint import (
+    CUBE_SIZE,
+    FIBRE_RADIUS_ARCSEC,
+    GRIDDING_VARIANCE,
+    SPAXEL_ARCSEC,
+    Sampling,
+    sampling,
+    spaxel_offsets,
 )
-from cubeprep.simulate.spectrum import DUST_LEVELS, extinction
-
-# Light beyond the cube's edge that the PSF brings in.
-PADDING = 8
+from cubeprep.simulate.galaxy import Galaxy
+from cubeprep.simulate.ratios import BALMER, LINE_NAMES, LINE_WAVES, Bpt, line_ratios, mixing_fractions
+from cubeprep.simulate.sky import PADDING, Disc, GasLayer, Starlight, disc_gas, disc_geometry, dust, starlight
+from cubeprep.simulate.spectrum import extinction
 
 # Stars lie behind less dust than the gas (Calzetti+2000, doi:10.1086/308692).
 STELLAR_REDDENING = 0.44
 
+# Stars rotate more slowly than gas, those of bulges most of all.
+_DISC_ROTATION, _BULGE_ROTATION = 0.90, 0.35
+
 HA = LINE_NAMES.index("Ha-6564")
-HB = LINE_NAMES.index("Hb-4862")
 _LINE_EXTINCTION = extinction(np.array(list(LINE_WAVES.values())))[:, None, None]
+_BPT_LINES = [LINE_NAMES.index(name) for name in ("NII-6585", "Ha-6564", "OIII-5008", "Hb-4862")]
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class GasComponent:
     """Gas that moves together.
 
     Attributes:
-        flux: line fluxes [lines, y, x] in the order of `LINE_NAMES`, 1e-17 erg/s/cm^2/spaxel, after the galaxy's dust.
-        velocity_kms: [y, x], flux-weighted by the PSF, relative to the galaxy's redshift.
-        sigma_kms: [y, x], with the PSF's smearing of the velocity field, without the instrument.
+        flux: line fluxes [line, exposure] in the order of `LINE_NAMES`, 1e-17 erg/s/cm^2/spaxel, after the galaxy's
+            dust.
+        velocity_kms: [exposure], flux-weighted by the PSF, relative to the galaxy's redshift.
+        sigma_kms: [exposure], with the PSF's smearing of the velocity field, without the instrument.
     """
 
     flux: np.ndarray
@@ -45,67 +49,64 @@ class GasComponent:
 
 
 @dataclass(frozen=True)
-class GalaxyMaps:
-    """A galaxy on the cube's spaxels, through the PSF and without noise.
+class StarComponent:
+    """Stars that move together.
 
     Attributes:
-        starlight: flux density at 5500 Angstrom of each stellar template, [templates, y, x].
-        star_velocity_kms: [y, x].
-        gas: components; their spectra add up.
+        populations: name and log10 metallicity of each.
+        light: flux density at 5500 Angstrom at rest, [population, exposure], 1e-17 erg/s/cm^2/Angstrom/spaxel.
+        velocity_kms: [exposure].
+        sigma_kms: velocity dispersion.
     """
 
-    starlight: np.ndarray
-    star_velocity_kms: np.ndarray
-    gas: tuple[GasComponent, ...]
-
-    @property
-    def line_flux(self) -> np.ndarray:
-        """Fluxes [lines, y, x] of all components together."""
-        return np.sum([component.flux for component in self.gas], axis=0)
+    populations: tuple[tuple[str, float], ...]
+    light: np.ndarray
+    velocity_kms: np.ndarray
+    sigma_kms: float
 
 
 @dataclass(frozen=True)
-class _Disc:
-    """A galaxy's geometry on the padded grid [y, x]: sky offsets, radius and in-plane position in half-light radii."""
+class GalaxyMaps:
+    """A galaxy through seeing and fibres, without noise.
 
-    x_arcsec: np.ndarray
-    y_arcsec: np.ndarray
-    radius: np.ndarray
-    along: np.ndarray
-    across: np.ndarray
-    velocity_kms: np.ndarray
+    Attributes:
+        sampling: the exposures.
+        stars: components; their light adds up.
+        star_ebv: [exposure] reddening of the stars.
+        gas: components; their spectra add up.
+        psf_fwhm_arcsec: of the cube that is made of the exposures.
+    """
+
+    sampling: Sampling
+    stars: tuple[StarComponent, ...]
+    star_ebv: np.ndarray
+    gas: tuple[GasComponent, ...]
+    psf_fwhm_arcsec: float
+
+    @property
+    def line_flux(self) -> np.ndarray:
+        """Fluxes [line, y, x] of all components together, as gridded to the cube."""
+        return self.sampling.gridded(np.sum([part.flux for part in self.gas], axis=0))
+
+    @property
+    def starlight(self) -> np.ndarray:
+        """Flux density [y, x] at 5500 Angstrom at rest, as gridded to the cube."""
+        return self.sampling.gridded(np.sum([part.light.sum(axis=0) for part in self.stars], axis=0))
 
 
 def galaxy_maps(galaxy: Galaxy, psf_fwhm_arcsec: float, rng: np.random.Generator) -> GalaxyMaps:
     """The maps of a galaxy; `rng` places its HII regions.
 
-    Spiral structure, HII regions and diffuse gas share the Halpha of the disc; a nucleus adds its own gas so that the
-    central 1.5 arcsec falls in the galaxy's class.
+    A nucleus adds its own gas so that the central 1.5 arcsec falls in the galaxy's class.
     """
-    disc = _disc(galaxy)
-    psf_pixels = psf_fwhm_arcsec / np.sqrt(8 * np.log(2)) / SPAXEL_ARCSEC
-    ebv = galaxy.ebv * np.exp(-disc.radius / 2.0)
-    # Exponential profile: 1.678 scale lengths hold half the light. Lines of sight through inclined discs are longer.
-    disc_light = galaxy.surface_brightness / galaxy.axis_ratio**0.5 * np.exp(-1.678 * (disc.radius - 1.0))
-    bulge_light = np.exp(-1.678 * disc.radius / 0.3)
-    bulge_light *= galaxy.bulge_fraction / (1 - galaxy.bulge_fraction) * disc_light.sum() / bulge_light.sum()
-    starlight = _starlight(galaxy, disc_light, bulge_light, STELLAR_REDDENING * ebv)
-    total = starlight.sum(axis=0)
-
-    gas = []
-    if galaxy.galaxy_class in ("liner", "passive"):
-        ratios = line_ratios(galaxy.agn_bpt, heii_hb=0.05)[:, None, None]
-        gas.append(_component(galaxy.ha_ew * total, ratios, ebv, galaxy, disc, psf_pixels))
-    else:
-        ha = _disc_halpha(galaxy, disc, disc_light, rng)
-        bpt = _disc_bpt(galaxy, disc, ha)
-        gas.append(_component(ha, line_ratios(bpt), ebv, galaxy, disc, psf_pixels))
-        gas += _nuclear_gas(galaxy, disc, gas[0], bpt, psf_pixels)
-    return GalaxyMaps(
-        starlight=_crop(_blur(starlight, psf_pixels)).astype(np.float32),
-        star_velocity_kms=_crop(_blur(total * 0.85 * disc.velocity_kms, psf_pixels) / _blur(total, psf_pixels)),
-        gas=tuple(GasComponent(*(_crop(value) for value in vars(part).values())) for part in gas),
-    )
+    disc, look = disc_geometry(galaxy), _Telescope(galaxy.num_fibres, psf_fwhm_arcsec)
+    ebv, light = dust(galaxy, disc), starlight(galaxy, disc)
+    layers = disc_gas(galaxy, disc, light, rng)
+    gas = [_observed_layer(layer, ebv, disc, look) for layer in layers]
+    gas += _nuclear_gas(galaxy, disc, layers, ebv, look)
+    star_ebv = STELLAR_REDDENING * look.mean(ebv, light.total)
+    stars = _observed_stars(galaxy, disc, light, look)
+    return GalaxyMaps(look.sampling, stars, star_ebv, tuple(gas), psf_fwhm_arcsec)
 
 
 def aperture(num_fibres: int, radius_arcsec: float) -> np.ndarray:
@@ -115,11 +116,11 @@ def aperture(num_fibres: int, radius_arcsec: float) -> np.ndarray:
 
 
 def nuclear_bpt(galaxy: Galaxy, maps: GalaxyMaps) -> Bpt:
-    """Logarithmic ratios of the true narrow and broad line fluxes within 1.5 arcsec of the centre."""
-    inside = aperture(galaxy.num_fibres, 1.5)
+    """Logarithmic ratios of the true narrow line fluxes within 1.5 arcsec of the centre."""
     # Broad components have no forbidden lines and are no part of a BPT diagram.
     narrow = [part.flux for part in maps.gas if part.flux[LINE_NAMES.index("NII-6585")].any()]
-    flux = dict(zip(LINE_NAMES, np.sum(narrow, axis=0)[:, inside].sum(axis=1), strict=True))
+    image = maps.sampling.gridded(np.sum(narrow, axis=0))
+    flux = dict(zip(LINE_NAMES, image[:, aperture(galaxy.num_fibres, 1.5)].sum(axis=1), strict=True))
     return Bpt(
         nii_ha=float(np.log10(flux["NII-6585"] / flux["Ha-6564"])),
         oiii_hb=float(np.log10(flux["OIII-5008"] / flux["Hb-4862"])),
@@ -128,108 +129,125 @@ def nuclear_bpt(galaxy: Galaxy, maps: GalaxyMaps) -> Bpt:
     )
 
 
-def _disc(galaxy: Galaxy) -> _Disc:
-    x, y = spaxel_offsets(CUBE_SIZE[galaxy.num_fibres] + 2 * PADDING)
-    x_arcsec, y_arcsec = x * SPAXEL_ARCSEC, y * SPAXEL_ARCSEC
-    pa = np.radians(galaxy.pa_deg)
-    # East is towards lower x (CD1_1 < 0).
-    along = (y_arcsec * np.cos(pa) - x_arcsec * np.sin(pa)) / galaxy.re_arcsec
-    across = (y_arcsec * np.sin(pa) + x_arcsec * np.cos(pa)) / galaxy.re_arcsec / galaxy.axis_ratio
-    radius = np.hypot(along, across)
-    speed = galaxy.v_max_kms * 2 / np.pi * np.arctan(radius / galaxy.turnover_re)
-    velocity = speed * np.sin(np.radians(galaxy.inclination_deg)) * along / np.maximum(radius, 1e-6)
-    return _Disc(x_arcsec, y_arcsec, radius, along, across, velocity)
+class _Telescope:
+    """Seeing and fibres: from images on the padded grid to what each exposure sees."""
+
+    def __init__(self, num_fibres: int, psf_fwhm_arcsec: float) -> None:
+        self.sampling = sampling(num_fibres)
+        self.psf_sigma = psf_fwhm_arcsec / np.sqrt(8 * np.log(2))
+        # The fibre's disc has a quarter of its radius squared as variance.
+        seeing2 = self.psf_sigma**2 - GRIDDING_VARIANCE - FIBRE_RADIUS_ARCSEC**2 / 4
+        if seeing2 <= 0:
+            raise ValueError(f"a PSF of {psf_fwhm_arcsec} arcsec is sharper than the fibres: expected above 2.0")
+        side = CUBE_SIZE[num_fibres] + 2 * PADDING
+        self._side = next_fast_len(side + PADDING, real=True)
+        y, x = np.meshgrid(
+            np.fft.fftfreq(self._side, SPAXEL_ARCSEC), np.fft.rfftfreq(self._side, SPAXEL_ARCSEC), indexing="ij"
+        )
+        k = 2 * np.pi * np.hypot(x, y)
+        rim = np.where(k > 0, k * FIBRE_RADIUS_ARCSEC, 1.0)
+        self._transfer = np.exp(-0.5 * seeing2 * k**2) * np.where(k > 0, 2 * j1(rim) / rim, 1.0)
+        self._where = np.stack([self.sampling.y_arcsec, self.sampling.x_arcsec]) / SPAXEL_ARCSEC + side // 2
+
+    def see(self, images: np.ndarray) -> np.ndarray:
+        """Mean over each fibre's face, [..., exposure], of images [..., y, x]."""
+        shape = (self._side, self._side)
+        blurred = irfft2(rfft2(images, s=shape) * self._transfer, s=shape).reshape(-1, *shape)
+        seen = np.stack([map_coordinates(image, self._where, order=3, mode="mirror") for image in blurred])
+        return np.maximum(seen, 0).reshape(*images.shape[:-2], -1)
+
+    def mean(self, image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Weighted mean [exposure] of an image [y, x], which may be negative."""
+        low, high = image.min(), image.max()
+        # Where next to nothing shines, rounding does: the plain mean is as good there.
+        weight = weight + 1e-9 * weight.max()
+        over, under = self.see(np.stack([weight * (image - low), weight]))
+        return np.asarray(np.clip(low + over / np.maximum(under, 1e-12 * weight.max()), low, high))
+
+    def as_gridded(self, images: np.ndarray) -> np.ndarray:
+        """Images [..., y, x] through the PSF of the final cube."""
+        sigma = (0.0,) * (images.ndim - 2) + (self.psf_sigma / SPAXEL_ARCSEC,) * 2
+        return np.asarray(gaussian_filter(images, sigma, mode="nearest"))
 
 
-def _starlight(galaxy: Galaxy, disc_light: np.ndarray, bulge_light: np.ndarray, ebv: np.ndarray) -> np.ndarray:
-    """Light of each template [templates, y, x]: the disc mixes young and old stars, the bulge is old."""
-    young = galaxy.young_fraction * disc_light
-    by_population = (young, disc_light - young + bulge_light)
-    # Weights of the two tabulated dust levels on either side.
-    levels = np.asarray(DUST_LEVELS)
-    ebv = np.clip(ebv, levels[0], levels[-1])
-    weights = [np.interp(ebv, levels, np.eye(len(levels))[index]) for index in range(len(levels))]
-    return np.stack([light * weight for light in by_population for weight in weights])
+def _observed_stars(galaxy: Galaxy, disc: Disc, light: Starlight, look: _Telescope) -> tuple[StarComponent, ...]:
+    """Bulge and disc; the disc's stars are poorer in metals."""
+    metals = galaxy.log_star_metals
+    parts = (
+        ((("old", metals),), [light.bulge], _BULGE_ROTATION, galaxy.sigma_star_kms),
+        (
+            (("young", metals - 0.1), ("middle", metals - 0.1), ("old", metals - 0.25)),
+            [light.young, light.middle, light.old],
+            _DISC_ROTATION,
+            galaxy.sigma_disc_kms,
+        ),
+    )
+    return tuple(
+        StarComponent(
+            populations,
+            look.see(np.stack(images)),
+            look.mean(rotation * disc.velocity_kms, np.sum(images, axis=0)),
+            sigma,
+        )
+        for populations, images, rotation, sigma in parts
+    )
 
 
-def _disc_halpha(galaxy: Galaxy, disc: _Disc, disc_light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Halpha of the disc [y, x]: half smooth and diffuse, half in HII regions along two spiral arms."""
-    radius = rng.gamma(2.0, 1 / 1.678, galaxy.num_clumps).clip(0.05, 3.5)
-    arm = rng.integers(0, 2, galaxy.num_clumps) * np.pi + rng.normal(0, 0.4, galaxy.num_clumps)
-    phase = arm + np.log(radius / 0.3) / np.tan(np.radians(galaxy.pitch_deg))
-    weight = rng.lognormal(0, 0.8, galaxy.num_clumps)
-    size = rng.uniform(0.06, 0.14, galaxy.num_clumps)
-    clumps = np.zeros_like(disc_light)
-    for r, angle, w, s in zip(radius, phase, weight, size, strict=True):
-        distance2 = (disc.along - r * np.cos(angle)) ** 2 + (disc.across - r * np.sin(angle)) ** 2
-        clumps += w / s**2 * np.exp(-0.5 * distance2 / s**2)
-    # A lone clump between spaxels must not vanish: the smooth half keeps the sum above zero.
-    clumps *= disc_light.sum() / max(clumps.sum(), 1e-30)
-    return galaxy.ha_ew * (0.5 * disc_light + 0.5 * clumps)
+def _observed_layer(layer: GasLayer, ebv: np.ndarray, disc: Disc, look: _Telescope) -> GasComponent:
+    flux = look.see(_dusty(layer, ebv))
+    velocity = look.mean(disc.velocity_kms, layer.halpha)
+    smearing = look.mean(disc.velocity_kms**2, layer.halpha) - velocity**2
+    return GasComponent(flux, velocity, np.sqrt(layer.sigma_kms**2 + np.maximum(smearing, 0.0)))
 
 
-def _disc_bpt(galaxy: Galaxy, disc: _Disc, ha: np.ndarray) -> Bpt:
-    """Ratios across the disc: metals fall outwards, and faint gas is diffuse."""
-    oh = galaxy.oh + galaxy.oh_gradient * (np.minimum(disc.radius, 3.0) - 1.0)
-    typical = np.median(ha[disc.radius < 1.5]) if (disc.radius < 1.5).any() else ha.max()
-    return star_forming_bpt(oh, typical / (typical + 2 * ha), galaxy.oiii_scatter)
-
-
-def _component(
-    ha: np.ndarray, ratios: np.ndarray, ebv: np.ndarray, galaxy: Galaxy, disc: _Disc, psf_pixels: float
-) -> GasComponent:
-    """Gas of the disc through the PSF; `ha` [y, x] is after dust, `ratios` [lines, y, x] are before."""
+def _dusty(layer: GasLayer, ebv: np.ndarray | float) -> np.ndarray:
+    """Line fluxes [line, y, x] behind dust, in which Halpha has the flux of the layer."""
+    ratios = line_ratios(layer.bpt, heii_hb=layer.heii_hb)
+    ratios = ratios.reshape(*ratios.shape, *(1,) * (3 - ratios.ndim))
     dimming = 10 ** (-0.4 * (_LINE_EXTINCTION - _LINE_EXTINCTION[HA]) * ebv)
-    flux = _blur(ha * ratios / ratios[HA] * dimming, psf_pixels)
-    velocity = _blur(ha * disc.velocity_kms, psf_pixels) / flux[HA]
-    smearing = _blur(ha * disc.velocity_kms**2, psf_pixels) / flux[HA] - velocity**2
-    return GasComponent(flux, velocity, np.sqrt(galaxy.sigma_gas_kms**2 + np.maximum(smearing, 0.0)))
+    return np.asarray(layer.halpha * (ratios / ratios[HA]) * dimming)
 
 
-def _nuclear_gas(galaxy: Galaxy, disc: _Disc, stars: GasComponent, bpt: Bpt, psf_pixels: float) -> list[GasComponent]:
+def _nuclear_gas(
+    galaxy: Galaxy, disc: Disc, layers: list[GasLayer], ebv: np.ndarray, look: _Telescope
+) -> list[GasComponent]:
     """Gas ionised by an active nucleus, and its broad-line region, for the classes that have one."""
-    agn = galaxy.agn_bpt
-    centre = (disc.radius.shape[0] // 2, disc.radius.shape[1] // 2)
+    if galaxy.galaxy_class not in ("composite", "seyfert") and galaxy.unusual != "offnuclear_agn":
+        return []
     offset_arcsec, size_arcsec = 0.0, galaxy.nlr_arcsec
     if galaxy.unusual == "offnuclear_agn":
-        # 0.8 half-light radii out along the major axis, but beyond the PSF and well inside the bundle.
-        offset_arcsec = float(np.clip(0.8 * galaxy.re_arcsec, 4.0, 5.0))
-        # Small, so that the nucleus of the galaxy stays what its class says.
-        size_arcsec, share = 0.5, 0.75
-    elif galaxy.galaxy_class in ("composite", "seyfert"):
-        central = Bpt(*(np.asarray(value)[centre] for value in vars(bpt).values()))
-        first, second = mixing_fractions(central, agn)
-        share = (first + second) / 2 if galaxy.galaxy_class == "composite" else second + 0.6 * (1 - second)
-    else:
-        return []
+        # 0.8 half-light radii out along the major axis, but beyond the PSF and well inside the bundle. Small, so that
+        # the nucleus of the galaxy stays what its class says.
+        offset_arcsec, size_arcsec = float(np.clip(0.8 * galaxy.re_arcsec, 4.0, 5.0)), 0.5
     pa = np.radians(galaxy.pa_deg)
     x, y = -offset_arcsec * np.sin(pa), offset_arcsec * np.cos(pa)
     distance = np.hypot(disc.x_arcsec - x, disc.y_arcsec - y)
     inside = distance <= 1.5
-    shape = _blur(np.exp(-0.5 * (distance / size_arcsec) ** 2), psf_pixels)
+    around = look.as_gridded(np.sum([_dusty(layer, ebv)[_BPT_LINES] for layer in layers], axis=0))[:, inside].sum(
+        axis=1
+    )
+    share = _nuclear_share(galaxy, around)
+    profile = np.exp(-0.5 * (distance / size_arcsec) ** 2)
     # After the PSF, so that the share holds for what is observed.
-    shape *= share / (1 - share) * stars.flux[HA][inside].sum() / shape[inside].sum()
-    flat = np.ones_like(shape)
-    gas = [GasComponent(shape * _dusty(line_ratios(agn, heii_hb=0.20), galaxy.ebv), 0 * flat, 140.0 * flat)]
+    profile *= share / (1 - share) * around[1] / look.as_gridded(profile)[inside].sum()
+    nucleus = GasLayer(profile, galaxy.agn_bpt, galaxy.agn_sigma_kms, galaxy.agn_heii_hb)
+    flux = look.see(_dusty(nucleus, galaxy.ebv))
+    still = np.zeros(flux.shape[1])
+    gas = [GasComponent(flux, still, still + galaxy.agn_sigma_kms)]
     if galaxy.broad_fwhm_kms:
-        point = np.zeros_like(shape)
-        point[centre] = 1.0
-        broad = np.array([BALMER.get(name, 0.0) for name in LINE_NAMES])
-        flux = 12.0 * gas[0].flux[HA].sum() * _blur(point, psf_pixels) * _dusty(broad, galaxy.ebv)
-        gas.append(GasComponent(flux, 0 * flat, galaxy.broad_fwhm_kms / np.sqrt(8 * np.log(2)) * flat))
+        point = np.where(distance == distance.min(), 12.0 * profile.sum(), 0.0)
+        broad = look.see(_dusty(GasLayer(point, galaxy.agn_bpt, 0.0), galaxy.ebv))
+        broad *= np.array([name in BALMER for name in LINE_NAMES])[:, None]
+        gas.append(GasComponent(broad, still, still + galaxy.broad_fwhm_kms / np.sqrt(8 * np.log(2))))
     return gas
 
 
-def _dusty(ratios: np.ndarray, ebv: float) -> np.ndarray:
-    """Ratios to Halpha [lines, 1, 1] behind dust."""
-    return ratios[:, None, None] / ratios[HA] * 10 ** (-0.4 * (_LINE_EXTINCTION - _LINE_EXTINCTION[HA]) * ebv)
-
-
-def _blur(image: np.ndarray, psf_pixels: float) -> np.ndarray:
-    """The Gaussian PSF on the last two axes."""
-    sigma = (0,) * (image.ndim - 2) + (psf_pixels, psf_pixels)
-    return np.asarray(gaussian_filter(image, sigma, mode="nearest", truncate=5.0))
-
-
-def _crop(image: np.ndarray) -> np.ndarray:
-    return image[..., PADDING:-PADDING, PADDING:-PADDING]
+def _nuclear_share(galaxy: Galaxy, around: np.ndarray) -> float:
+    """The nucleus' share of Halpha within 1.5 arcsec; `around` are the disc's fluxes there, as in `_BPT_LINES`."""
+    if galaxy.unusual == "offnuclear_agn":
+        return 0.75
+    nii, ha, oiii, hb = around
+    stars = Bpt(float(np.log10(nii / ha)), float(np.log10(oiii / hb)), 0.0, 0.0)
+    first, second = mixing_fractions(stars, galaxy.agn_bpt)
+    low, high = (first, second) if galaxy.galaxy_class == "composite" else (second, 1.0)
+    return low + galaxy.agn_mixing * (high - low)

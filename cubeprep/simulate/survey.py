@@ -4,11 +4,13 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +18,26 @@ import pyarrow.parquet as pq
 
 from cubeprep.simulate.config import GalaxyClass, SimulateConfig
 from cubeprep.simulate.cube import observe
-from cubeprep.simulate.drp import Target, write_drpall, write_logcube
+from cubeprep.simulate.dap import DAPTYPES, write_maps
+from cubeprep.simulate.defects import draw_defects
+from cubeprep.simulate.drp import write_logcube
+from cubeprep.simulate.drpall import write_drpall
 from cubeprep.simulate.galaxy import UNUSUAL_KINDS, Galaxy, Unusual, draw_galaxy
 from cubeprep.simulate.maps import galaxy_maps, nuclear_bpt
 from cubeprep.simulate.ratios import bpt_class
+from cubeprep.simulate.target import Target
 
 # Raise it whenever the same config and seed give other files.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 IDENTITY_FILE = "simulate.json"
 _FIRST_PLATE = 8001
 _BUNDLES_PER_PLATE = 17
+_TRUTH_ROWS_AT_ONCE = 500
+_TASKS_PER_WORKER = 4
 
 # Independent streams of random numbers: what is drawn in one never moves what is drawn in another.
-_PLAN, _GALAXY, _STRUCTURE, _OBSERVATION = range(4)
+_PLAN, _GALAXY, _STRUCTURE, _OBSERVATION, _TARGET = range(5)
 
 T = TypeVar("T")
 
@@ -41,7 +49,7 @@ class Observation:
     Attributes:
         index: of the observation.
         source: of the galaxy; smaller than `index` if this repeats an earlier observation.
-        target: what the survey calls it.
+        target: what the survey calls it, and what is wrong with it.
         galaxy: what is observed.
     """
 
@@ -49,6 +57,56 @@ class Observation:
     source: int
     target: Target
     galaxy: Galaxy
+
+
+class Plan(Sequence[Observation]):
+    """The observations of a survey, drawn when they are asked for; a few bytes each are kept."""
+
+    def __init__(self, config: SimulateConfig, seed: int) -> None:
+        rng = _generator(seed, _PLAN, 0)
+        num_repeats = round(config.repeat_fraction * config.num_galaxies)
+        num_sources = config.num_galaxies - num_repeats
+        self._seed, self._redshifts = seed, config.redshift_range
+        self._classes: list[GalaxyClass] = _shuffled_shares(config.class_shares, num_sources, rng)
+        bundles = _shuffled_shares(config.bundle_shares, num_sources, rng)
+        self._unusual: list[Unusual] = [""] * num_sources
+        kinds = list(UNUSUAL_KINDS)
+        for order, index in enumerate(rng.permutation(num_sources)[: round(config.unusual_fraction * num_sources)]):
+            self._unusual[index] = kinds[order % len(kinds)]
+            self._classes[index] = UNUSUAL_KINDS[self._unusual[index]]
+        self._sources = [*range(num_sources), *rng.permutation(num_sources)[:num_repeats].tolist()]
+        num_critical = round(config.critical_fraction * config.num_galaxies)
+        self._critical = set(rng.permutation(config.num_galaxies)[:num_critical].tolist())
+        self._bundles = [bundles[source] for source in self._sources]
+        self._slots = _number_in_plate(self._bundles)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Observation: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Observation]: ...
+
+    def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+        """An observation, drawn anew each time."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        source, num_fibres = self._sources[index], self._bundles[index]
+        galaxy = draw_galaxy(
+            self._classes[source],
+            self._unusual[source],
+            num_fibres,
+            self._redshifts,
+            _generator(self._seed, _GALAXY, source),
+        )
+        rng = _generator(self._seed, _TARGET, index)
+        seeing = float(np.clip(2.54 + 0.06 * rng.standard_normal(), 2.35, 2.8))
+        defects = draw_defects(num_fibres, critical=index in self._critical, rng=rng)
+        plate, design = _FIRST_PLATE + index // _BUNDLES_PER_PLATE, f"{num_fibres}{self._slots[index]:02d}"
+        return Observation(index, source, Target(plate, design, f"1-{100001 + source}", seeing, defects), galaxy)
 
 
 def simulate_survey(
@@ -59,8 +117,9 @@ def simulate_survey(
     Args:
         config: what to simulate.
         seed: of all random numbers. Config and seed fix every byte, however many processes write.
-        root: of the survey. It gets `drpall.fits`, `PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz`, the truth as
-            `truth.parquet`, and `simulate.json` with the config that made it.
+        root: of the survey. It gets `drpall.fits`, `PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz`,
+            `DAPTYPE/PLATE/IFU/manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, the truth as `truth.parquet`, and `simulate.json`
+            with the config that made it.
         on_done: called with the number of cubes that are ready, and of all, after each.
 
     Returns:
@@ -72,55 +131,41 @@ def simulate_survey(
     """
     _claim(root, config, seed)
     plan = plan_survey(config, seed)
-    truth: list[dict[str, Any]] = [{} for _ in plan]
-    for done, (index, row) in enumerate(_run(config, seed, root, plan), start=1):
-        truth[index] = row
-        if on_done:
-            on_done(done, len(plan))
-    write_drpall(root / "drpall.fits", [item.target for item in plan], [item.galaxy for item in plan])
     part = root / "truth.parquet.part"
-    pq.write_table(pa.Table.from_pylist(truth), part)
+    _write_truth(part, _run(config, seed, root, plan, on_done))
+    targets, galaxies = zip(*((item.target, item.galaxy) for item in plan), strict=True)
+    write_drpall(root / "drpall.fits", targets, galaxies)
     part.replace(root / "truth.parquet")
     return root / "drpall.fits"
 
 
-def plan_survey(config: SimulateConfig, seed: int) -> list[Observation]:
+def plan_survey(config: SimulateConfig, seed: int) -> Plan:
     """Which galaxies are observed, how often, and by which bundle: classes and bundles in exact shares."""
-    rng = _generator(seed, _PLAN, 0)
-    num_repeats = round(config.repeat_fraction * config.num_galaxies)
-    num_sources = config.num_galaxies - num_repeats
-    classes: list[GalaxyClass] = _shuffled_shares(config.class_shares, num_sources, rng)
-    bundles = _shuffled_shares(config.bundle_shares, num_sources, rng)
-    unusual: list[Unusual] = [""] * num_sources
-    kinds = list(UNUSUAL_KINDS)
-    for order, index in enumerate(rng.permutation(num_sources)[: round(config.unusual_fraction * num_sources)]):
-        unusual[index] = kinds[order % len(kinds)]
-        classes[index] = UNUSUAL_KINDS[unusual[index]]
-    galaxies = [
-        draw_galaxy(classes[i], unusual[i], bundles[i], config.redshift_range, _generator(seed, _GALAXY, i))
-        for i in range(num_sources)
-    ]
-    repeats = rng.permutation(num_sources)[:num_repeats].tolist()
-    targets = _name_targets([*range(num_sources), *repeats], galaxies, seed)
-    return [
-        Observation(index, source, target, galaxies[source])
-        for index, (source, target) in enumerate(zip([*range(num_sources), *repeats], targets, strict=True))
-    ]
+    return Plan(config, seed)
 
 
 def make_observation(config: SimulateConfig, seed: int, root: Path, item: Observation) -> dict[str, Any]:
-    """Makes one cube unless it is there, and returns its row of the truth table."""
+    """Makes the files of one observation unless they are there, and returns its row of the truth table."""
     galaxy, target = item.galaxy, item.target
     maps = galaxy_maps(galaxy, target.psf_fwhm_arcsec, _generator(seed, _STRUCTURE, item.source))
-    path = root / target.cube_path
-    if not path.exists():
+    cube_path = root / target.cube_path
+    forms = {form: root / target.maps_path(DAPTYPES[form]) for form in config.maps}
+    missing = [form for form, path in forms.items() if not path.exists()]
+    if missing or (config.cubes and not cube_path.exists()):
         rng = _generator(seed, _OBSERVATION, item.index)
-        write_logcube(path, target, galaxy, observe(galaxy, maps, config.depth, config.mantissa_bits, rng))
+        cube = observe(galaxy, maps, config.depth, config.mantissa_bits, rng, target.defects)
+        if config.cubes and not cube_path.exists():
+            write_logcube(cube_path, target, galaxy, cube)
+        if missing:
+            write_maps({form: forms[form] for form in missing}, target, galaxy, maps, cube)
     bpt = nuclear_bpt(galaxy, maps)
     return {
         "plateifu": target.plateifu,
         "mangaid": target.mangaid,
         "psf_fwhm_arcsec": target.psf_fwhm_arcsec,
+        "drp3qual": target.defects.quality,
+        "dead_fibres": len(target.defects.dead_fibres),
+        "foreground_star": target.defects.star_arcsec is not None,
         **asdict(galaxy),
         **{f"nuclear_{name}": float(value) for name, value in vars(bpt).items()},
         "nuclear_bpt_class": bpt_class(float(bpt.nii_ha), float(bpt.oiii_hb), float(bpt.sii_ha)),
@@ -128,27 +173,63 @@ def make_observation(config: SimulateConfig, seed: int, root: Path, item: Observ
 
 
 def _run(
-    config: SimulateConfig, seed: int, root: Path, plan: list[Observation]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Indices of the plan with their rows of the truth table, as they get ready."""
+    config: SimulateConfig,
+    seed: int,
+    root: Path,
+    plan: Plan,
+    on_done: Callable[[int, int], None] | None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the truth table in the order of the plan; few observations are in work at any time."""
     num_workers = min(config.num_workers or os.cpu_count() or 1, len(plan))
-    if num_workers == 1:
-        yield from ((item.index, make_observation(config, seed, root, item)) for item in plan)
-        return
+    rows: Iterator[dict[str, Any]] = (
+        (make_observation(config, seed, root, item) for item in plan)
+        if num_workers == 1
+        else _run_in_processes(config, seed, root, plan, num_workers)
+    )
+    for done, row in enumerate(rows, start=1):
+        if on_done:
+            on_done(done, len(plan))
+        yield row
+
+
+def _run_in_processes(
+    config: SimulateConfig, seed: int, root: Path, plan: Plan, num_workers: int
+) -> Iterator[dict[str, Any]]:
     # spawn: a fork of a process that has threads (dask, torch) may hang.
     context = multiprocessing.get_context("spawn")
     values = config.model_dump(mode="json")
+    waiting = iter(plan)
+    running: deque[Future[dict[str, Any]]] = deque()
     with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        futures = {pool.submit(_work, values, seed, str(root), item): item.index for item in plan}
+
+        def submit(count: int) -> None:
+            running.extend(pool.submit(_work, values, seed, str(root), item) for item in islice(waiting, count))
+
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            submit(_TASKS_PER_WORKER * num_workers)
+            while running:
+                yield running.popleft().result()
+                submit(1)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _work(values: dict[str, Any], seed: int, root: str, item: Observation) -> dict[str, Any]:
     return make_observation(SimulateConfig.model_validate(values), seed, Path(root), item)
+
+
+def _write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as Parquet, some at a time."""
+    rows = iter(rows)
+    writer = None
+    try:
+        while batch := list(islice(rows, _TRUTH_ROWS_AT_ONCE)):
+            table = pa.Table.from_pylist(batch)
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer:
+            writer.close()
 
 
 def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
@@ -202,14 +283,12 @@ def _shuffled_shares(shares: dict[T, float], count: int, rng: np.random.Generato
     return [values[index] for index in rng.permutation(np.repeat(np.arange(len(values)), counts))]
 
 
-def _name_targets(sources: list[int], galaxies: list[Galaxy], seed: int) -> list[Target]:
-    """Plates of 17 bundles, numbered within the plate and bundle size; every observation has its own seeing."""
+def _number_in_plate(bundles: list[int]) -> list[int]:
+    """The number of each bundle among those of its size on its plate; plates hold 17 bundles."""
     used: dict[tuple[int, int], int] = {}
-    targets = []
-    for index, source in enumerate(sources):
-        plate = _FIRST_PLATE + index // _BUNDLES_PER_PLATE
-        num_fibres = galaxies[source].num_fibres
-        slot = used[plate, num_fibres] = used.get((plate, num_fibres), 0) + 1
-        seeing = float(np.clip(2.54 + 0.06 * _generator(seed, _OBSERVATION, index).standard_normal(), 2.35, 2.8))
-        targets.append(Target(plate, f"{num_fibres}{slot:02d}", f"1-{100001 + source}", seeing))
-    return targets
+    numbers = []
+    for index, num_fibres in enumerate(bundles):
+        key = index // _BUNDLES_PER_PLATE, num_fibres
+        used[key] = used.get(key, 0) + 1
+        numbers.append(used[key])
+    return numbers

@@ -1,0 +1,80 @@
+"""Makes cubeprep/simulate/stellar_populations.npz, the stellar spectra of the simulation, from public models.
+
+Single stellar populations of Maraston+2020 (doi:10.1093/mnras/staa1489), built from MaNGA's own stellar library at the
+survey's resolution and sampling, as the package sdss-mangadap ships them (BSD 3-Clause). They begin at 3622 Angstrom;
+bluer light, which redshift brings into the cubes, comes from the models of Bruzual & Charlot 2003
+(doi:10.1046/j.1365-8711.2003.06897.x) in the same package, and is constant below their limit of 3326 Angstrom.
+
+    pip install sdss-mangadap     # in an environment of its own: it pins nothing that Cubescout needs
+    python -m benchmarks.stellar_templates SITE-PACKAGES/mangadap/data/spectral_templates
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+OUTPUT = Path(__file__).parents[1] / "cubeprep" / "simulate" / "stellar_populations.npz"
+
+LOG_STEP = 1e-4
+FIRST_LOG_WAVE = 3.5589000018155 - 620 * LOG_STEP  # 3140 Angstrom: what a redshift of 0.15 needs
+NUM_WAVES = 4562 + 620
+SPLICE_WAVE = 3660.0
+
+LOG_METALS = (-0.70, -0.33, 0.00, 0.35)
+# Bruzual & Charlot's nearest metallicity to each of the above.
+BC03_METALS = ("0.004", "0.008", "0.020", "0.050")
+# Star-formation histories as masses (in any unit) formed at ages of the models, in Gyr: constant star formation over
+# 0.3 Gyr, a population of one to three Gyr, and one of nine.
+HISTORIES = {
+    "young": {"00.003": 6.6, "00.010": 14.0, "00.032": 45.0, "00.100": 134.0, "00.300": 100.0},
+    "middle": {"01.000": 1.0, "03.000": 2.0},
+    "old": {"09.000": 1.0},
+}
+BC03_AGE = {
+    "00.003": "00.005", "00.010": "00.005", "00.032": "00.025", "00.100": "00.101", "00.300": "00.286",
+    "01.000": "00.904", "03.000": "02.500", "09.000": "10.000",
+}  # fmt: skip
+
+
+def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.ndarray:
+    """One population on the grid of the output, in the models' unit."""
+    wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
+    red = np.concatenate(
+        [np.zeros(620), fits.getdata(folder / "mastar_ssp_v1.0" / f"MaStar-SSP-A{age}-Z{log_metals:+.2f}.fits.gz", 0)]
+    )
+    path = folder / "bc03_mpajhu" / f"BC03_z{bc03_metals}_a{BC03_AGE[age]}.fits"
+    blue_flux, header = fits.getdata(path, header=True)
+    blue_wave = header["CRVAL1"] + header["CDELT1"] * np.arange(len(blue_flux))  # air to vacuum moves it by 1 Angstrom
+    blue = np.interp(wave, blue_wave + 1.0, blue_flux)
+    overlap = (wave > SPLICE_WAVE) & (wave < SPLICE_WAVE + 60)
+    return np.where(wave < SPLICE_WAVE, blue * red[overlap].mean() / blue[overlap].mean(), red)
+
+
+def main(folder: Path) -> None:
+    """Writes the table: spectra [history, metallicity, wavelength], 1 at 5500 Angstrom, in half precision."""
+    wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
+    spectra = np.array(
+        [
+            [
+                sum(mass * model(folder, age, log_metals, bc03) for age, mass in history.items())
+                for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
+            ]
+            for history in HISTORIES.values()
+        ]
+    )
+    spectra /= spectra[..., (wave > 5450) & (wave < 5550)].mean(axis=-1, keepdims=True)
+    np.savez_compressed(
+        OUTPUT,
+        spectra=spectra.astype(np.float16),
+        histories=np.array(list(HISTORIES)),
+        log_metals=np.array(LOG_METALS),
+        first_log_wave=np.float64(FIRST_LOG_WAVE),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    main(parser.parse_args().folder)

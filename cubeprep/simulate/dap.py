@@ -1,0 +1,210 @@
+"""Measures a simulated cube as the Data Analysis Pipeline does, and writes the results as its MAPS files.
+
+Emission lines are fitted to, and summed over, the noisy spectra of single spaxels (as in the DAP's HYB10); absorption
+indices are measured on them too. What needs a fit of stellar populations is taken from the truth, with errors that
+follow the real ones: the stars' velocity and dispersion, and the shape (not the scale) of the continuum below lines.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cubeprep.lines import DAP_DR17_LINES, LINES_BY_NAME, PAPER_LINES, SPEED_OF_LIGHT_KMS, Line
+from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
+from cubeprep.simulate.bands import BandSums, absorption_indices
+from cubeprep.simulate.config import MapsForm
+from cubeprep.simulate.cube import Cube, galactic_transmission, star_spectra
+from cubeprep.simulate.dapfile import Measurements, write_maps_file
+from cubeprep.simulate.drp import broad_band
+from cubeprep.simulate.galaxy import Galaxy
+from cubeprep.simulate.instrument import NUM_WAVES, PIXEL_KMS, lsf_sigma_pixels, pixel_of
+from cubeprep.simulate.linefit import LineFit, LineFitter
+from cubeprep.simulate.maps import GalaxyMaps
+from cubeprep.simulate.spectrum import add_line
+from cubeprep.simulate.target import Target
+
+DAPTYPES: dict[MapsForm, str] = {"dr15": "HYB10-GAU-MILESHC", "dr17": "HYB10-MILESHC-MASTARHC2"}
+
+# The 22 lines before DR17: those of the paper, [O II] and a Balmer line.
+FORM_LINES: dict[MapsForm, tuple[Line, ...]] = {
+    "dr15": (*(LINES_BY_NAME[name] for name in ("OII-3727", "OII-3729", "Hthe-3798")), *PAPER_LINES),
+    "dr17": DAP_DR17_LINES,
+}
+
+# Half-widths of the bands in which fluxes are summed, Angstrom, where not ten; and lines that a neighbour's band holds.
+_HALF_BAND = {"OII-3727": 11.0, "H12-3751": 5.0, "NII-6549": 7.0, "Ha-6564": 7.0, "SII-6718": 7.0, "SII-6732": 7.0,
+              "SIII-9533": 7.7, "Peps-9548": 7.7}  # fmt: skip
+_IN_ANOTHER_BAND = {"OII-3729", "HeI-3889", "NI-5201"}
+
+# Errors of the stellar kinematics in km/s, times the signal-to-noise ratio, as in the real MAPS 7815-3702.
+_STAR_VELOCITY_ERROR, _STAR_SIGMA_ERROR = 80.0, 115.0
+# Resolution of the templates that the DAP fits: narrower than the instrument by this much in quadrature.
+_TEMPLATE_GAIN_KMS = 57.0
+
+_LOWCOV_SHARE, _USABLE_SHARE, _MIN_SNR = 0.5, 0.8, 1.0
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """Spaxels that are analysed, corrected for the Milky Way's dust.
+
+    Attributes:
+        flux, ivar, stars: [spaxel, wavelength]; ivar is 0 where pixels cannot be used; stars are the true starlight.
+        velocity_kms, sigma_kms: of the stars, as measured.
+        snr: [spaxel] in the g band.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    stars: np.ndarray
+    velocity_kms: np.ndarray
+    sigma_kms: np.ndarray
+    snr: np.ndarray
+
+
+def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube) -> None:
+    """Measures a cube and writes the MAPS files of the forms asked for; their bytes depend on the arguments alone."""
+    spaxel_mask = _spaxel_mask(cube)
+    usable = spaxel_mask == 0
+    spectra = _analysed_spectra(target, galaxy, maps, cube, usable)
+    fitter = [
+        LineFitter(spectra.flux[rows], spectra.ivar[rows], spectra.stars[rows], galaxy.z)
+        for rows in _chunks(len(spectra.snr))
+    ]
+    parts = [f.velocity(spectra.velocity_kms[rows]) for f, rows in zip(fitter, _chunks(len(spectra.snr)), strict=True)]
+    velocity, velocity_ivar = (np.concatenate(part) for part in zip(*parts, strict=True))
+    for form, path in paths.items():
+        lines = FORM_LINES[form]
+        fits = [f.lines(lines, velocity[rows]) for f, rows in zip(fitter, _chunks(len(velocity)), strict=True)]
+        fit = LineFit(*(np.concatenate([vars(part)[key] for part in fits], axis=1) for key in vars(fits[0])))
+        measured = _measure(form, galaxy, spectra, fit, (velocity, velocity_ivar))
+        write_maps_file(path, form, DAPTYPES[form], target, galaxy, cube, spaxel_mask, measured)
+
+
+def _chunks(count: int) -> list[slice]:
+    """Slices of a few hundred spaxels: what the fits of one need stays in the processor's cache."""
+    return [slice(start, start + _CHUNK) for start in range(0, max(count, 1), _CHUNK)]
+
+
+def _spaxel_mask(cube: Cube) -> np.ndarray:
+    """[covered spaxel] DAP mask: 0 for those that are analysed."""
+    bad = DRP3PIXMASK
+    share = {name: (cube.mask >> bad[name] & 1).mean(axis=1) for name in ("NOCOV", "LOWCOV", "DEADFIBER", "FORESTAR")}
+    mask = np.zeros(len(cube.mask), dtype=np.int32)
+    for name, value in share.items():
+        mask[value > _LOWCOV_SHARE] |= bits_value([name, "DONOTUSE"], DAPPIXMASK)
+    good = ((cube.mask >> bad["DONOTUSE"] & 1) == 0).mean(axis=1)
+    unfit = (good < _USABLE_SHARE) | (broad_band(cube, "G")[1] < _MIN_SNR)
+    mask[(mask == 0) & unfit] |= bits_value(["NOVALUE", "DONOTUSE"], DAPPIXMASK)
+    return mask
+
+
+def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube, usable: np.ndarray) -> _Spectra:
+    """The spectra of usable spaxels, and what is known of their stars."""
+    weights = maps.sampling.weights[usable]
+    transmission = galactic_transmission(galaxy)
+    good = (cube.mask[usable] >> DRP3PIXMASK["DONOTUSE"] & 1) == 0
+    light = [part.light.sum(axis=0) for part in maps.stars]
+    velocity = sum(a * part.velocity_kms for a, part in zip(light, maps.stars, strict=True)) / np.sum(light, axis=0)
+    sigma = sum(a * part.sigma_kms for a, part in zip(light, maps.stars, strict=True)) / np.sum(light, axis=0)
+    snr = np.maximum(broad_band(cube, "G")[1][usable], 1.0)
+    # Drawn from the observation's name, so that the LOGCUBE does not depend on whether MAPS are made.
+    rng = np.random.default_rng([target.plate, int(target.ifudsgn), int(target.mangaid.split("-")[1])])
+    noise = rng.standard_normal((2, len(snr))) / snr
+    return _Spectra(
+        flux=cube.flux[usable] / transmission,
+        ivar=cube.ivar[usable] * good * transmission**2,
+        stars=(weights @ star_spectra(galaxy, maps)) / transmission,
+        velocity_kms=weights @ velocity + _STAR_VELOCITY_ERROR * noise[0],
+        sigma_kms=np.maximum(weights @ sigma + _STAR_SIGMA_ERROR * noise[1], 1.0),
+        snr=snr,
+    )
+
+
+def _measure(
+    form: MapsForm, galaxy: Galaxy, spectra: _Spectra, fit: LineFit, velocity: tuple[np.ndarray, np.ndarray]
+) -> Measurements:
+    """All maps of lines and indices, [channel, spaxel]."""
+    lines = FORM_LINES[form]
+    redshift = (1 + galaxy.z) * (1 + velocity[0] / SPEED_OF_LIGHT_KMS) - 1
+    with np.errstate(divide="ignore"):
+        variance = 1 / spectra.ivar
+    data = BandSums(spectra.flux, variance, redshift)
+    gas = data.of(spectra.flux - spectra.stars)
+    star_redshift = (1 + galaxy.z) * (1 + spectra.velocity_kms / SPEED_OF_LIGHT_KMS) - 1
+    model = _line_model(galaxy, lines, fit, velocity[0])
+    without_lines = data.of(spectra.flux - model, star_redshift)
+    model += spectra.stars
+    residual = spectra.flux - model
+    summed = [_summed(line, data, gas) for line in lines]
+    instrument = np.array([lsf_sigma_pixels(line.rest_wave * (1 + galaxy.z), with_pixel=True) for line in lines])
+    sums, sum_variance, continuum, seen = (np.stack(part) for part in zip(*summed, strict=True))
+    indices, index_variance, index_seen = absorption_indices(without_lines)
+    return Measurements(
+        lines=lines,
+        fit=fit,
+        velocity_kms=velocity[0],
+        velocity_ivar=velocity[1],
+        sum_flux=sums,
+        sum_variance=sum_variance,
+        continuum=continuum,
+        summed=seen > _USABLE_SHARE,
+        instrument_kms=instrument * PIXEL_KMS,
+        template_kms=np.sqrt(np.maximum((instrument * PIXEL_KMS) ** 2 - _TEMPLATE_GAIN_KMS**2, 1.0)),
+        star_velocity_kms=spectra.velocity_kms,
+        star_velocity_ivar=(spectra.snr / _STAR_VELOCITY_ERROR) ** 2,
+        star_sigma_kms=spectra.sigma_kms,
+        star_sigma_ivar=(spectra.snr / _STAR_SIGMA_ERROR) ** 2,
+        indices=indices,
+        index_variance=index_variance,
+        index_seen=index_seen > _USABLE_SHARE,
+        figures=_figures_of_merit(residual, model, spectra.ivar),
+        line_chi2=np.stack([_chi2_around(line, galaxy.z, residual, spectra.ivar) for line in lines]),
+    )
+
+
+def _summed(line: Line, data: BandSums, gas: BandSums) -> tuple[np.ndarray, ...]:
+    """Summed flux of a line, its variance, the continuum below it, and the seen share of the bands, each [spaxel]."""
+    half = _HALF_BAND.get(line.name, 10.0)
+    centre = 3727.3 if line.name == "OII-3727" else line.rest_wave
+    flux, variance, share = gas.integrate(centre - half, centre + half)
+    middles = [np.mean(side) for side in (line.blueside, line.redside)]
+    place = (centre - middles[0]) / (middles[1] - middles[0])
+
+    def between(sums: BandSums) -> tuple[np.ndarray, np.ndarray]:
+        (blue, _, blue_share), (red, _, red_share) = sums.mean(*line.blueside), sums.mean(*line.redside)
+        return (1 - place) * blue + place * red, np.minimum(blue_share, red_share)
+
+    baseline, side_share = between(gas)
+    flux = flux - baseline * 2 * half * (1 + gas.redshift)
+    seen = np.where(line.name in _IN_ANOTHER_BAND, 0.0, np.minimum(share, side_share))
+    return flux, variance, between(data)[0], seen
+
+
+def _figures_of_merit(residual: np.ndarray, model: np.ndarray, ivar: np.ndarray) -> np.ndarray:
+    """[figure, spaxel], of every fourth pixel: residuals, relative to the model, and relative to the noise."""
+    part = (slice(None), slice(2, -8, 4))
+    off, weight = np.abs(residual[part]), ivar[part]
+    relative = off / np.maximum(np.abs(model[part]), 1e-3)
+    chi = off * np.sqrt(weight)
+    rms, relative_rms = (np.sqrt((values**2).mean(axis=1)) for values in (off, relative))
+    growth = [values for array in (relative, chi) for values in np.percentile(array, [68, 99, 100], axis=1)]
+    return np.stack([rms, relative_rms, (chi**2).mean(axis=1), *growth])
+
+
+def _chi2_around(line: Line, z: float, residual: np.ndarray, ivar: np.ndarray) -> np.ndarray:
+    """[spaxel] reduced chi2 within 15 pixels of a line."""
+    centre = int(np.clip(pixel_of(line.rest_wave * (1 + z)), 15, NUM_WAVES - 16))
+    near = (slice(None), slice(centre - 15, centre + 16))
+    return (residual[near] ** 2 * ivar[near]).mean(axis=1)
+
+
+def _line_model(galaxy: Galaxy, lines: tuple[Line, ...], fit: LineFit, velocity_kms: np.ndarray) -> np.ndarray:
+    """The fitted lines [spaxel, wavelength]."""
+    model = np.zeros((len(velocity_kms), NUM_WAVES), dtype=np.float32)
+    for line, flux, sigma in zip(lines, fit.flux, fit.sigma_kms, strict=True):
+        add_line(model, line.rest_wave, flux, galaxy.z, velocity_kms, sigma, with_instrument=False)
+    return model

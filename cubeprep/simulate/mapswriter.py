@@ -1,0 +1,106 @@
+"""Writes maps as extensions of a MAPS file, with the cards of the real ones."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+
+from cubeprep.masks import DAPPIXMASK, bits_value
+from cubeprep.simulate.cube import Cube
+from cubeprep.simulate.fitsfile import write_image
+from cubeprep.simulate.footprint import SPAXEL_ARCSEC
+from cubeprep.simulate.galaxy import Galaxy
+from cubeprep.simulate.target import Target
+
+AUTHOR = "K Westfall & B Andrews <westfall@ucolick.org, andrewsb@pitt.edu>"
+_NOTHING = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DAPPIXMASK)
+
+
+class MapsWriter:
+    """Writes maps as extensions with the cards of the real ones."""
+
+    def __init__(self, file: Any, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray) -> None:
+        self.file, self.galaxy, self.cube = file, galaxy, cube
+        self.measured = np.zeros(cube.covered.shape, dtype=bool)
+        self.measured[cube.covered] = spaxel_mask == 0
+        self.mask = np.full(cube.covered.shape, _NOTHING, dtype=np.int32)
+        self.mask[cube.covered] = spaxel_mask
+        self._wcs = _wcs_cards(target, galaxy, cube.covered.shape[0])
+
+    def image(self, values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+        """Values [..., analysed spaxel] as images; 0 elsewhere."""
+        image = np.zeros((*values.shape[:-1], *self.measured.shape), dtype=dtype)
+        image[..., self.measured] = np.where(np.isfinite(values), values, 0)
+        return image
+
+    def write(
+        self,
+        name: str,
+        image: np.ndarray,
+        unit: str = "",
+        channels: tuple[str, ...] = (),
+        units: Sequence[str] = (),
+        classes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes one extension; `classes` are further cards."""
+        cards = {**self._wcs} if image.ndim == 2 else {**self._wcs, **_THIRD_AXIS}
+        cards |= {"WCSAXES": image.ndim, "AUTHOR": AUTHOR, "MASKNAME": "MANGA_DAPPIXMASK"}
+        digits = len(str(len(channels)))
+        for number, channel in enumerate(channels, start=1):
+            cards[f"C{number:0{digits}d}"] = (channel, f"Data in channel {number}")
+            if units:
+                cards[f"U{number:0{digits}d}"] = (units[number - 1], f"Units of data in channel {number}")
+        if unit:
+            cards["BUNIT"] = (unit, "Unit of pixel value")
+        cards |= {"HDUCLASS": "SDSS", "HDUCLAS1": "CUBE", "HDUCLAS2": "DATA", **(classes or {})}
+        write_image(self.file, name, image, cards)
+
+    def write_with_errors(
+        self,
+        name: str,
+        values: np.ndarray,
+        ivar: np.ndarray,
+        mask: np.ndarray,
+        unit: str = "",
+        channels: tuple[str, ...] = (),
+        units: tuple[str, ...] = (),
+        between: tuple[tuple[str, np.ndarray, str], ...] = (),
+    ) -> None:
+        """Writes NAME, NAME_IVAR and NAME_MASK; `between` are extensions that come before the errors."""
+        err, qual = f"{name}_IVAR", f"{name}_MASK"
+        inverse, inverses = inverse_unit(unit), tuple(inverse_unit(u) for u in units)
+        self.write(name, self.image(values), unit, channels, units, classes={"ERRDATA": err, "QUALDATA": qual})
+        for other, image, other_unit in between:
+            self.write(other, self.image(image), other_unit, channels)
+        self.write(
+            err, self.image(ivar), inverse, channels, inverses,
+            {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": name, "QUALDATA": qual},
+        )  # fmt: skip
+        self.write(
+            qual, self.full_mask(mask), "", channels,
+            classes={"HDUCLAS2": "QUALITY", "HDUCLAS3": "FLAG32BIT", "SCIDATA": name, "ERRDATA": err},
+        )  # fmt: skip
+
+    def full_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Mask [..., analysed spaxel] as images, with that of the spaxels that were not analysed."""
+        return np.asarray(self.image(mask, np.int32) | self.mask, dtype=np.int32)
+
+
+_THIRD_AXIS = {"CRPIX3": 1.0, "CDELT3": 1.0, "CRVAL3": 1.0, "CTYPE3": "", "CUNIT3": ""}
+
+
+def _wcs_cards(target: Target, galaxy: Galaxy, size: int) -> dict[str, Any]:
+    day = date(1858, 11, 17) + timedelta(days=target.mjd)
+    return {
+        "CRPIX1": size // 2 + 1.0, "CRPIX2": size // 2 + 1.0,
+        "PC1_1": -SPAXEL_ARCSEC / 3600, "PC2_2": SPAXEL_ARCSEC / 3600, "CDELT1": 1.0, "CDELT2": 1.0,
+        "CUNIT1": "deg", "CUNIT2": "deg", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN",
+        "CRVAL1": galaxy.ra_deg, "CRVAL2": galaxy.dec_deg, "LONPOLE": 180.0, "LATPOLE": galaxy.dec_deg,
+        "RADESYS": "FK5", "EQUINOX": 2000.0, "MJD-OBS": float(target.mjd), "DATE-OBS": day.isoformat(),
+    }  # fmt: skip
+
+
+def inverse_unit(unit: str) -> str:
+    """The unit of an inverse variance."""
+    return f"({unit})^{{-2}}" if unit else ""

@@ -1,0 +1,98 @@
+"""What the survey calls an observation, and the cards that all its files carry."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cubeprep.simulate.defects import Defects
+from cubeprep.simulate.galaxy import Galaxy
+
+DRP_VERSION = "v3_1_1"
+
+# MANGA_TARGET1: bit 10 is the primary sample, bit 11 the secondary.
+PRIMARY_SAMPLE, SECONDARY_SAMPLE = 1 << 10, 1 << 11
+
+NUM_EXPOSURES = 9
+EXPOSURE_SECONDS = 900.1
+_FIRST_MJD = 56740
+
+
+@dataclass(frozen=True)
+class Target:
+    """An observation.
+
+    Attributes:
+        plate: of the plug plate.
+        ifudsgn: bundle size and its number on the plate, such as `12705`.
+        mangaid: of the galaxy; repeat observations share it.
+        psf_fwhm_arcsec: of the reconstructed image.
+        defects: what is wrong with it.
+    """
+
+    plate: int
+    ifudsgn: str
+    mangaid: str
+    psf_fwhm_arcsec: float
+    defects: Defects = field(default_factory=Defects)
+
+    @property
+    def plateifu(self) -> str:
+        """The identity of the observation."""
+        return f"{self.plate}-{self.ifudsgn}"
+
+    @property
+    def mjd(self) -> int:
+        """The day of the observation: one plate every three days."""
+        return _FIRST_MJD + 3 * (self.plate - 8001)
+
+    @property
+    def cube_path(self) -> Path:
+        """Of the LOGCUBE, below the survey's root, as in the Science Archive Server."""
+        return Path(str(self.plate)) / "stack" / f"manga-{self.plateifu}-LOGCUBE.fits.gz"
+
+    def maps_path(self, daptype: str) -> Path:
+        """Of the MAPS of an analysis, below the survey's root, as in the Science Archive Server."""
+        folder = Path(daptype) / str(self.plate) / self.ifudsgn
+        return folder / f"manga-{self.plateifu}-MAPS-{daptype}.fits.gz"
+
+
+def target_bits(galaxy: Galaxy) -> int:
+    """MNGTARG1: the primary sample is seen to 1.5 half-light radii, the secondary to 2.5."""
+    return SECONDARY_SAMPLE if galaxy.secondary else PRIMARY_SAMPLE
+
+
+def common_cards(target: Target, galaxy: Galaxy) -> list[tuple[Any, ...]]:
+    """Cards of the primary header of LOGCUBEs, which MAPS repeat, in the order of the real ones."""
+    fwhm = target.psf_fwhm_arcsec
+    return [
+        ("VERSDRP2", DRP_VERSION, "MaNGA DRP version (2d processing)"),
+        ("VERSDRP3", DRP_VERSION, "MaNGA DRP Version (3d processing)"),
+        ("SIMULATD", True, "made by cubescout simulate: no sky was observed"),
+        ("TELESCOP", "SDSS 2.5-M", "Sloan Digital Sky Survey"),
+        ("INSTRUME", "MaNGA", "SDSS-IV MaNGA IFU"),
+        ("SRVYMODE", "MaNGA dither", "Survey leading this observation and its mode"),
+        ("PLATETYP", "APOGEE-2&MaNGA", "Type of plate (e.g. MaNGA, APOGEE-2&MANGA)"),
+        ("OBJSYS", "ICRS", "The TCC objSys"),
+        ("EQUINOX", 2000.0),
+        ("RADESYS", "FK5"),
+        ("NEXP", NUM_EXPOSURES, "Total number of exposures"),
+        ("EXPTIME", NUM_EXPOSURES * EXPOSURE_SECONDS, "Total exposure time (seconds)"),
+        ("MJDMIN", target.mjd, "MJD of first exposure"),
+        ("MJDMED", target.mjd, "MJD of median exposure"),
+        ("MJDMAX", target.mjd, "MJD of last exposure"),
+        ("MNGTARG1", target_bits(galaxy), "manga_target1 maskbit"),
+        ("MNGTARG2", 0, "manga_target2 maskbit"),
+        ("MNGTARG3", 0, "manga_target3 maskbit"),
+        ("IFURA", galaxy.ra_deg, "IFU R.A. (J2000 deg.)"),
+        ("IFUDEC", galaxy.dec_deg, "IFU Dec. (J2000 deg.)"),
+        ("OBJRA", galaxy.ra_deg, "Object R.A. (J2000 deg.)"),
+        ("OBJDEC", galaxy.dec_deg, "Object Dec. (J2000 deg.)"),
+        ("PLATEID", target.plate, "Current plate"),
+        ("IFUDSGN", target.ifudsgn, "ifuDesign"),
+        ("PLATEIFU", target.plateifu, "PLATEID-ifuDesign"),
+        ("MANGAID", target.mangaid, "MaNGA ID number"),
+        ("CATIDNUM", target.mangaid.split("-")[0], "Primary target input catalog"),
+        ("DRP3QUAL", target.defects.quality, "DRP-3d quality bitmask"),
+        ("EBVGAL", galaxy.ebv_galactic, "Galactic reddening E(B-V)"),
+        *((f"{band}FWHM", fwhm, f"Reconstructed FWHM in {band.lower()}-band (arcsec)") for band in "GRIZ"),
+    ]
