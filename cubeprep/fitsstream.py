@@ -14,7 +14,7 @@ from isal import igzip, isal_zlib
 
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
-from cubeprep.storage import StorageError, filesystem, storage_errors
+from cubeprep.storage import StorageError, open_file, storage_errors
 
 BLOCK = 2880
 SKIP_BYTES = 1 << 20
@@ -34,10 +34,8 @@ class FitsStream:
         self.path = path
         try:
             with storage_errors(path):
-                fs, name = filesystem(path)
-                self._raw = fs.open(name, "rb")
-                magic = self._raw.read(2)
-                self._raw.seek(0)
+                self._raw = open_file(path)
+                magic = self._raw.peek(2)[:2]
         except StorageError:
             raise
         except FileNotFoundError as error:

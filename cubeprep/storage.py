@@ -1,17 +1,25 @@
-"""Local folders and object storage under one roof: paths or URLs that fsspec knows, retries, and clear errors."""
+"""Local folders, object storage and web servers under one roof: paths or URLs, retries, and clear errors.
 
+What is written is read back and compared, so that nothing that was spoilt on its way is taken for done.
+"""
+
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from zarr.storage import FsspecStore, LocalStore
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
-# Failed requests, 503 and slow-down answers among them, are tried again with exponential backoff.
-RETRIES = {"mode": "standard", "max_attempts": 9}
-REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")
+from cubeprep import remote
+
+REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp", "obstore")
+WRITE_ATTEMPTS = 2
 
 
 class StorageError(OSError):
@@ -28,11 +36,59 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fsspec.url_to_fs(path, **_options(path))
 
 
-def zarr_store(path: str) -> LocalStore | FsspecStore:
-    """A Zarr store at a path or URL."""
+def zarr_store(path: str) -> Store:
+    """A Zarr store at a path or URL; what is written to it is read back."""
+    return CheckedStore(_zarr_store(path), path)
+
+
+def _zarr_store(path: str) -> Store:
+    if path.startswith("s3://"):
+        bucket, _, prefix = path.removeprefix("s3://").partition("/")
+        return S3Objects(remote.bucket(bucket, prefix))
     if is_remote(path):
-        return FsspecStore.from_url(path, storage_options=_options(path))
+        return FsspecStore.from_url(path)
     return LocalStore(path)
+
+
+class S3Objects(ObjectStore[Any]):
+    """Writes a shard by one request, where Zarr's own store would send it in parts."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Writes an object."""
+        import obstore
+
+        self._check_writable()
+        await obstore.put_async(self.store, key, value.as_buffer_like(), use_multipart=False)
+
+
+class CheckedStore(WrapperStore[Store]):
+    """Reads back whatever is written."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        """Wraps a store.
+
+        Args:
+            store: of any kind.
+            path: named in errors.
+        """
+        super().__init__(store)
+        self._path = path
+
+    def _with_store(self, store: Store) -> "CheckedStore":
+        return type(self)(store, self._path)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Writes an object until what is there is what was written.
+
+        Raises:
+            StorageError: it is not, twice.
+        """
+        for _ in range(WRITE_ATTEMPTS):
+            await self._store.set(key, value)
+            found = await self._store.get(key, default_buffer_prototype())
+            if found is not None and _same(found.as_buffer_like(), value.as_buffer_like()):
+                return
+        raise _spoilt(f"{self._path}/{key}")
 
 
 def read_file(path: str) -> bytes:
@@ -47,25 +103,83 @@ def read_file(path: str) -> bytes:
         return bytes(fs.cat_file(name))
 
 
+def open_file(path: str) -> io.BufferedReader:
+    """A file to be read forward, as `gzip` and FITS are.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: the service fails.
+    """
+    with storage_errors(path):
+        if remote.serves(path):
+            return io.BufferedReader(remote.RemoteFile(path))
+        fs, name = filesystem(path)
+        if isinstance(fs, LocalFileSystem):
+            return Path(name).open("rb")
+        return io.BufferedReader(fs.open(name, "rb"))
+
+
+def size_and_tag(path: str) -> tuple[int, str]:
+    """The bytes of a file on a service, and the service's entity tag of it, empty where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the service fails.
+    """
+    with storage_errors(path):
+        if remote.serves(path):
+            found = remote.head(path)
+            return int(found["size"]), str(found["e_tag"] or "").strip('"')
+        fs, name = filesystem(path)
+        info = fs.info(name)
+        return int(info["size"]), str(info.get("ETag") or "").strip('"')
+
+
 def write_file(path: str, content: bytes) -> None:
     """Writes a file: whole or not at all.
 
     Raises:
-        OSError: the disk is full, or the service fails.
+        OSError: the disk is full, or the service fails or does not keep what it is given.
     """
     with storage_errors(path, writing=True):
-        fs, name = filesystem(path)
-        if not isinstance(fs, LocalFileSystem):
-            fs.pipe_file(name, content)
-            return
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        for _ in range(WRITE_ATTEMPTS):
+            _write(path, content)
+            if _same(_read_back(path), content):
+                return
+        raise _spoilt(path)
+
+
+def _write(path: str, content: bytes) -> None:
+    if path.startswith("s3://"):
+        remote.put(path, content)
+        return
+    fs, name = filesystem(path)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(name, content)
+        return
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(f"{name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(name)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _read_back(path: str) -> bytes:
+    if path.startswith("s3://"):
+        return remote.get(path)
+    fs, name = filesystem(path)
+    return bytes(fs.cat_file(name))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(memoryview(one).cast("B") == memoryview(other).cast("B"))
+
+
+def _spoilt(path: str) -> "StorageError":
+    return StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
 
 
 def remove_file(path: str) -> None:
@@ -94,9 +208,18 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError) and not writing
         foreign = type(error).__module__.split(".")[0] in REMOTE_ERRORS
         if is_remote(path) and not missing and (foreign or isinstance(error, OSError)):
-            raise StorageError(f"{path}: {type(error).__name__}: {error}") from error
+            no_bucket = writing and isinstance(error, FileNotFoundError)
+            raise StorageError(f"{path}: {'the bucket does not exist' if no_bucket else _plain(error)}") from error
         raise
 
 
+def _plain(error: Exception) -> str:
+    """The first line of what a client says; obstore's other lines are its own innards."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0].strip()
+
+
 def _options(path: str) -> dict[str, object]:
-    return {"config_kwargs": {"retries": RETRIES}} if path.startswith("s3://") else {}
+    if not path.startswith("s3://"):
+        return {}
+    retries = {"mode": "standard", "max_attempts": remote.MAX_ATTEMPTS}
+    return {"config_kwargs": {"retries": retries}, "use_listings_cache": False}

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from cubeprep import remote
+
 USER, PASSWORD = "tester", "not-a-real-secret"
 
 
@@ -76,6 +78,7 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # it waits 40 ms between the header and the body of an answer
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -119,10 +122,11 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, port: int, *, user: str = USER, password: str = PASSWORD) -> None:
-    """Sets the environment that s3fs takes its server and credentials from, and forgets open connections."""
+    """Sets the environment that clients take their server and credentials from, and forgets open connections."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
+    remote.forget_connections()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": user,

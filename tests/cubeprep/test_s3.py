@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_a_bucket_that_is_not_there_is_named(local: SurveyConfig, remote: Survey
 def test_503_answers_are_tried_again(
     server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("cubeprep.remote.BACKOFF", {"init_backoff": timedelta(seconds=0.05)})
     failed: list[str] = []
 
     def first_try_fails(number: int, method: str, path: str) -> int | None:
@@ -107,7 +109,7 @@ def test_503_answers_are_tried_again(
 def test_a_service_that_only_fails_is_an_error_and_no_galaxy_is_blamed(
     server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+    monkeypatch.setattr("cubeprep.remote.MAX_ATTEMPTS", 2)
 
     def cubes_fail(number: int, method: str, path: str) -> int | None:
         return 503 if method == "GET" and "LOGCUBE" in path else None
@@ -144,7 +146,7 @@ def test_a_server_that_dies_half_way_and_comes_back_costs_nothing(
 def test_a_server_that_stays_dead_is_a_clear_error_and_a_rerun_goes_on(
     server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+    monkeypatch.setattr("cubeprep.remote.MAX_ATTEMPTS", 2)
     point_at(monkeypatch, server.port)
     config: PrepareConfig = CONFIG
     extract, calls = module.extract_galaxy, []
