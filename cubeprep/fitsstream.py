@@ -1,6 +1,7 @@
 """FITS read front to back as a stream, gzipped or not, keeping only the planes that are asked for."""
 
 import math
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class FitsStream:
             raise Rejected("missing_file", f"{path}: no such file") from error
         except OSError as error:
             raise Rejected("unreadable", f"{path}: {error}") from error
+        weakref.finalize(self, self._raw.close)  # a galaxy may be rejected before its planes are read
         self._gzipped = magic == b"\x1f\x8b"
         self._stream: Any = igzip.IGzipFile(fileobj=self._raw, mode="rb") if self._gzipped else self._raw
         self._position = 0

@@ -8,13 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from cubeprep import remote
 
@@ -37,58 +35,13 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def zarr_store(path: str) -> Store:
-    """A Zarr store at a path or URL; what is written to it is read back."""
-    return CheckedStore(_zarr_store(path), path)
-
-
-def _zarr_store(path: str) -> Store:
+    """A Zarr store at a path or URL, for reading."""
     if path.startswith("s3://"):
         bucket, _, prefix = path.removeprefix("s3://").partition("/")
-        return S3Objects(remote.bucket(bucket, prefix))
+        return ObjectStore(remote.bucket(bucket, prefix))
     if is_remote(path):
         return FsspecStore.from_url(path)
     return LocalStore(path)
-
-
-class S3Objects(ObjectStore[Any]):
-    """Writes a shard by one request, where Zarr's own store would send it in parts."""
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Writes an object."""
-        import obstore
-
-        self._check_writable()
-        await obstore.put_async(self.store, key, value.as_buffer_like(), use_multipart=False)
-
-
-class CheckedStore(WrapperStore[Store]):
-    """Reads back whatever is written."""
-
-    def __init__(self, store: Store, path: str) -> None:
-        """Wraps a store.
-
-        Args:
-            store: of any kind.
-            path: named in errors.
-        """
-        super().__init__(store)
-        self._path = path
-
-    def _with_store(self, store: Store) -> "CheckedStore":
-        return type(self)(store, self._path)
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Writes an object until what is there is what was written.
-
-        Raises:
-            StorageError: it is not, twice.
-        """
-        for _ in range(WRITE_ATTEMPTS):
-            await self._store.set(key, value)
-            found = await self._store.get(key, default_buffer_prototype())
-            if found is not None and _same(found.as_buffer_like(), value.as_buffer_like()):
-                return
-        raise _spoilt(f"{self._path}/{key}")
 
 
 def read_file(path: str) -> bytes:
@@ -144,9 +97,9 @@ def write_file(path: str, content: bytes) -> None:
     with storage_errors(path, writing=True):
         for _ in range(WRITE_ATTEMPTS):
             _write(path, content)
-            if _same(_read_back(path), content):
+            if _read_back(path) == content:
                 return
-        raise _spoilt(path)
+        raise StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
 
 
 def _write(path: str, content: bytes) -> None:
@@ -172,14 +125,6 @@ def _read_back(path: str) -> bytes:
         return remote.get(path)
     fs, name = filesystem(path)
     return bytes(fs.cat_file(name))
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(memoryview(one).cast("B") == memoryview(other).cast("B"))
-
-
-def _spoilt(path: str) -> "StorageError":
-    return StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
 
 
 def remove_file(path: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cubeprep import remote
+from cubeprep.shard import open_store
 
 USER, PASSWORD = "tester", "not-a-real-secret"
 
@@ -51,7 +52,7 @@ class JuiceFS:
         subprocess.run(formatting, check=True, capture_output=True)
         self._command = [
             *(self._binary, "gateway", "--no-usage-report", "--metrics", f"127.0.0.1:{free_port()}"),
-            *("--cache-dir", str(folder / "cache"), meta, f"127.0.0.1:{self.port}"),
+            *("--cache-size", "0", "--cache-dir", str(folder / "cache"), meta, f"127.0.0.1:{self.port}"),
         ]
 
     def start(self) -> None:
@@ -127,6 +128,7 @@ def point_at(monkeypatch: pytest.MonkeyPatch, port: int, *, user: str = USER, pa
 
     s3fs.S3FileSystem.clear_instance_cache()
     remote.forget_connections()
+    open_store.cache_clear()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": user,
