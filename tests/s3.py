@@ -39,7 +39,10 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
 
 
 class JuiceFS:
-    """JuiceFS' S3 gateway with its data on disk; it can be killed and started again."""
+    """JuiceFS' S3 gateway with its data on disk; it can be killed and started again.
+
+    It keeps no second copy of the data in a cache of its own, since they lie on the same disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.bucket = "survey"
@@ -47,7 +50,7 @@ class JuiceFS:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._binary = shutil.which("juicefs", path=str(Path(sys.executable).parent)) or "juicefs"
-        meta = f"sqlite3://{folder}/meta.db"
+        meta = f"badger://{folder}/meta"
         formatting = [self._binary, "format", "--storage", "file", "--bucket", str(folder / "data"), meta, self.bucket]
         subprocess.run(formatting, check=True, capture_output=True)
         self._command = [
@@ -67,6 +70,9 @@ class JuiceFS:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def close(self) -> None:
+        self.kill()
 
 
 Fault = Callable[[int, str, str], int | None]
