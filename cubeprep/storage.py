@@ -99,6 +99,7 @@ def write_file(path: str, content: bytes) -> None:
             _write(path, content)
             if _read_back(path) == content:
                 return
+        remove_file(path)  # nobody may take it for what it says it is
         raise StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
 
 
