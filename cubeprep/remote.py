@@ -5,9 +5,10 @@ credentials, region and endpoint from botocore: from the AWS_ variables, a profi
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -40,10 +41,11 @@ class RemoteFile(io.RawIOBase):
         super().__init__()
         self._store, self._key = locate(url)
         self._whole = url.endswith(".gz")
+        self._has_ranges = True
         self._window = FIRST_WINDOW
         self._position = 0
         self._size: int | None = None
-        self._chunks: Iterator[Any] = iter(())
+        self._chunks: Iterator[memoryview] = iter(())
         self._chunk = memoryview(b"")
 
     def readable(self) -> bool:
@@ -63,6 +65,8 @@ class RemoteFile(io.RawIOBase):
         ahead = offset - self._position
         if 0 <= ahead <= len(self._chunk):
             self._chunk = self._chunk[ahead:]
+        elif ahead > 0 and not self._has_ranges:
+            self._chunks, self._chunk = _after(chain([self._chunk], self._chunks), ahead), memoryview(b"")
         else:
             self._chunks, self._chunk = iter(()), memoryview(b"")
             self._window = FIRST_WINDOW
@@ -93,27 +97,30 @@ class RemoteFile(io.RawIOBase):
         if chunk is None and (self._size is None or self._position < self._size):
             self._request()
             chunk = next(self._chunks, None)
-        return memoryview(b"") if chunk is None else memoryview(chunk)
+        return memoryview(b"") if chunk is None else chunk
 
     def _request(self) -> None:
         import obstore
 
         start = self._position
         wanted: Any = {"offset": start} if self._whole else (start, start + self._window)
+        from_start = self._whole and start == 0
         try:
-            found = obstore.get(self._store, self._key, options={"range": wanted} if start or not self._whole else {})
+            found = obstore.get(self._store, self._key, options={} if from_start else {"range": wanted})
         except obstore.exceptions.NotSupportedError:  # a web server that knows no ranges
-            self._whole = True
+            self._whole, self._has_ranges = True, False
             found = obstore.get(self._store, self._key)
         self._window = min(2 * self._window, LARGEST_WINDOW)
         self._size = int(found.meta["size"])
-        self._chunks = iter(found.stream(min_chunk_size=CHUNK_BYTES))
-        self._pass_over(start - int(found.range[0]))
+        self._chunks = _after(found.stream(min_chunk_size=CHUNK_BYTES), start - int(found.range[0]))
 
-    def _pass_over(self, count: int) -> None:
-        while count > 0 and (chunk := next(self._chunks, None)) is not None:
-            self._chunk = memoryview(chunk)[count:]
-            count -= len(chunk)
+
+def _after(chunks: Iterable[Any], count: int) -> Iterator[memoryview]:
+    """What follows the first `count` bytes."""
+    for chunk in chunks:
+        if count < len(chunk):
+            yield memoryview(chunk)[count:]
+        count = max(0, count - len(chunk))
 
 
 def serves(path: str) -> bool:

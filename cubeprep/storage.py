@@ -161,7 +161,10 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
 
 def _plain(error: Exception) -> str:
     """The first line of what a client says; obstore's other lines are its own innards."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0].strip()
+    text = str(error).partition("\n")[0].strip()
+    if isinstance(error, PermissionError) and text in ("", "None"):
+        text = "the service refuses these credentials"
+    return f"{type(error).__name__}: {text}"
 
 
 def _options(path: str) -> dict[str, object]:
