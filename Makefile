@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench constraints clean
+.PHONY: setup demo test test-ceph lint bench constraints clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# The S3 tests once more, on a strict server: Ceph's RADOS gateway over a cluster in memory.
+test-ceph: setup
+	@PYTHONPATH=. $(BIN)/python -c 'import sys; from tests.ceph import why_not; sys.exit(why_not() or None)'
+	$(BIN)/python -m pytest -m ceph $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

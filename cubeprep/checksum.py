@@ -5,7 +5,7 @@ from typing import Literal
 
 from isal import isal_zlib
 
-from cubeprep.storage import filesystem, is_remote, storage_errors
+from cubeprep.storage import is_remote, open_file, size_and_tag, storage_errors
 
 ChecksumKind = Literal["none", "crc32", "sha256"]
 BLOCK = 1 << 20
@@ -25,13 +25,11 @@ def file_checksum(path: str, kind: ChecksumKind) -> str:
 
 
 def _checksum(path: str, kind: ChecksumKind) -> str:
-    fs, name = filesystem(path)
     if kind == "crc32" and is_remote(path):
-        info = fs.info(name)
-        tag = str(info.get("ETag") or "").strip('"')
-        return f"etag:{tag}" if tag else f"size:{info['size']}"
+        size, tag = size_and_tag(path)
+        return f"etag:{tag}" if tag else f"size:{size}"
     crc, sha = 0, hashlib.sha256()
-    with fs.open(name, "rb") as file:
+    with open_file(path) as file:
         while block := file.read(BLOCK):
             if kind == "crc32":
                 crc = isal_zlib.crc32(block, crc)

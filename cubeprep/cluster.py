@@ -1,7 +1,7 @@
 """Runs independent tasks on Dask: workers on this machine, an existing scheduler, or in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -10,6 +10,10 @@ from cubeprep.config import Config
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
+
+
+class ClusterError(OSError):
+    """The scheduler or the workers are lost; what they finished is kept, and a rerun goes on."""
 
 
 class DaskConfig(Config):
@@ -26,6 +30,7 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
     """The results in the order in which they come; a task whose worker dies is run again elsewhere.
 
     Raises:
+        ClusterError: the scheduler cannot be reached any more, or one task killed several workers.
         Exception: whatever a task raised.
     """
     if not tasks:
@@ -36,15 +41,33 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
     import dask
 
     dask.config.set({"logging.distributed": "warning"})  # read when distributed is imported, here and in workers
-    from distributed import Client, as_completed
+    from distributed import Client
 
     with ExitStack() as stack:
         address: Any = config.scheduler or stack.enter_context(_local_cluster(config, len(tasks)))
-        client = stack.enter_context(Client(address))
-        futures = client.map(function, tasks, pure=False)
-        for future in as_completed(futures):
-            yield future.result()
-            future.release()
+        with _cluster_errors(str(config.scheduler or "this machine")):
+            yield from _results(stack.enter_context(Client(address)), function, tasks)
+
+
+def _results(client: Any, function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT]) -> Iterator[ResultT]:
+    from distributed import as_completed
+
+    futures = client.map(function, tasks, pure=False)
+    for future in as_completed(futures):
+        yield future.result()
+        future.release()
+
+
+@contextmanager
+def _cluster_errors(where: str) -> Iterator[None]:
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (CommClosedError, FutureCancelledError, KilledWorker) as error:
+        raise ClusterError(f"Dask on {where}: {type(error).__name__}: {error}; a rerun goes on") from error
 
 
 def _local_cluster(config: DaskConfig, num_tasks: int) -> Any:

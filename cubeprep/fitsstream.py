@@ -1,6 +1,7 @@
 """FITS read front to back as a stream, gzipped or not, keeping only the planes that are asked for."""
 
 import math
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from isal import isal_zlib
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
 from cubeprep.gunzip import GunzipStream
-from cubeprep.storage import StorageError, filesystem, storage_errors
+from cubeprep.storage import StorageError, open_file, storage_errors
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 1000
@@ -34,16 +35,15 @@ class FitsStream:
         self.path = path
         try:
             with storage_errors(path):
-                fs, name = filesystem(path)
-                self._raw = fs.open(name, "rb")
-                magic = self._raw.read(2)
-                self._raw.seek(0)
+                self._raw = open_file(path)
+                magic = self._raw.peek(2)[:2]
         except StorageError:
             raise
         except FileNotFoundError as error:
             raise Rejected("missing_file", f"{path}: no such file") from error
         except OSError as error:
             raise Rejected("unreadable", f"{path}: {error}") from error
+        weakref.finalize(self, self._raw.close)  # a galaxy may be rejected before its planes are read
         self._gunzip = GunzipStream(self._raw) if magic == b"\x1f\x8b" else None
         self._position = 0
         self._next_header = 0

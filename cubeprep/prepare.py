@@ -80,6 +80,7 @@ def prepare(
     tasks = [
         ShardTask(
             store_path,
+            plan.identity,
             name,
             shard,
             [by_name[split.plateifu[i]] for i in split.galaxies(shard)],

@@ -1,6 +1,7 @@
 """One shard of a store: extracts its galaxies, augments them, writes it whole, then its record. Runs in a worker."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.redshift import RedshiftConfig, RedshiftOffset, corrected
 from cubeprep.sampling import check_grid
 from cubeprep.storage import StorageError
-from cubeprep.store import Windows, WindowStore
+from cubeprep.store import StoreError, Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityConfig, VelocityField
 from cubeprep.windows import LineWindows, WindowConfig
@@ -36,6 +37,7 @@ class ShardTask(NamedTuple):
     """All that one worker needs to make one shard."""
 
     store_path: str
+    identity: str
     split: str
     shard: int
     targets: list[Target]
@@ -91,10 +93,23 @@ def make_shard(task: ShardTask) -> list[Outcome]:
     flux, ivar, mask = (np.stack([getattr(row, name) for row in rows]) for name in ("flux", "ivar", "mask"))
     names = np.repeat([target.plateifu for target in task.targets], task.num_views)
     view_index = np.tile(np.arange(task.num_views), len(task.targets))
-    store = WindowStore.open_unfinished(task.store_path)
+    store = open_store(task.store_path, task.identity)
     store.write_shard(task.split, task.shard, Windows(flux, ivar, mask, names, view_index))
     store.write_record(task.split, task.shard, [asdict(outcome) for outcome in outcomes])
     return outcomes
+
+
+@lru_cache(maxsize=2)
+def open_store(path: str, identity: str) -> WindowStore:
+    """The store that the tasks of one run write to: its metadata are read once a worker.
+
+    Raises:
+        StoreError: another store is there by now.
+    """
+    store = WindowStore.open_unfinished(path)
+    if store.identity != identity:
+        raise StoreError(f"{path} was replaced by another store while this run wrote to it.")
+    return store
 
 
 def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:

@@ -1,5 +1,9 @@
-"""Local folders and object storage under one roof: paths or URLs that fsspec knows, retries, and clear errors."""
+"""Local folders, object storage and web servers under one roof: paths or URLs, retries, and clear errors.
 
+What is written is read back and compared, so that nothing that was spoilt on its way is taken for done.
+"""
+
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +11,13 @@ from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from zarr.storage import FsspecStore, LocalStore
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
-# Failed requests, 503 and slow-down answers among them, are tried again with exponential backoff.
-RETRIES = {"mode": "standard", "max_attempts": 9}
-REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")
+from cubeprep import remote
+
+REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp", "obstore")
+WRITE_ATTEMPTS = 2
 
 
 class StorageError(OSError):
@@ -28,10 +34,13 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fsspec.url_to_fs(path, **_options(path))
 
 
-def zarr_store(path: str) -> LocalStore | FsspecStore:
-    """A Zarr store at a path or URL."""
+def zarr_store(path: str) -> Store:
+    """A Zarr store at a path or URL, for reading."""
+    if path.startswith("s3://"):
+        bucket, _, prefix = path.removeprefix("s3://").partition("/")
+        return ObjectStore(remote.bucket(bucket, prefix))
     if is_remote(path):
-        return FsspecStore.from_url(path, storage_options=_options(path))
+        return FsspecStore.from_url(path)
     return LocalStore(path)
 
 
@@ -47,25 +56,76 @@ def read_file(path: str) -> bytes:
         return bytes(fs.cat_file(name))
 
 
+def open_file(path: str) -> io.BufferedReader:
+    """A file to be read forward, as `gzip` and FITS are.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: the service fails.
+    """
+    with storage_errors(path):
+        if remote.serves(path):
+            return io.BufferedReader(remote.RemoteFile(path))
+        fs, name = filesystem(path)
+        if isinstance(fs, LocalFileSystem):
+            return Path(name).open("rb")
+        return io.BufferedReader(fs.open(name, "rb"))
+
+
+def size_and_tag(path: str) -> tuple[int, str]:
+    """The bytes of a file on a service, and the service's entity tag of it, empty where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the service fails.
+    """
+    with storage_errors(path):
+        if remote.serves(path):
+            found = remote.head(path)
+            return int(found["size"]), str(found["e_tag"] or "").strip('"')
+        fs, name = filesystem(path)
+        info = fs.info(name)
+        return int(info["size"]), str(info.get("ETag") or "").strip('"')
+
+
 def write_file(path: str, content: bytes) -> None:
     """Writes a file: whole or not at all.
 
     Raises:
-        OSError: the disk is full, or the service fails.
+        OSError: the disk is full, or the service fails or does not keep what it is given.
     """
     with storage_errors(path, writing=True):
-        fs, name = filesystem(path)
-        if not isinstance(fs, LocalFileSystem):
-            fs.pipe_file(name, content)
-            return
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        for _ in range(WRITE_ATTEMPTS):
+            _write(path, content)
+            if _read_back(path) == content:
+                return
+        remove_file(path)  # nobody may take it for what it says it is
+        raise StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
+
+
+def _write(path: str, content: bytes) -> None:
+    if path.startswith("s3://"):
+        remote.put(path, content)
+        return
+    fs, name = filesystem(path)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(name, content)
+        return
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(f"{name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(name)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _read_back(path: str) -> bytes:
+    if path.startswith("s3://"):
+        return remote.get(path)
+    fs, name = filesystem(path)
+    return bytes(fs.cat_file(name))
 
 
 def remove_file(path: str) -> None:
@@ -94,9 +154,21 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError) and not writing
         foreign = type(error).__module__.split(".")[0] in REMOTE_ERRORS
         if is_remote(path) and not missing and (foreign or isinstance(error, OSError)):
-            raise StorageError(f"{path}: {type(error).__name__}: {error}") from error
+            no_bucket = writing and isinstance(error, FileNotFoundError)
+            raise StorageError(f"{path}: {'the bucket does not exist' if no_bucket else _plain(error)}") from error
         raise
 
 
+def _plain(error: Exception) -> str:
+    """The first line of what a client says; obstore's other lines are its own innards."""
+    text = str(error).partition("\n")[0].strip()
+    if isinstance(error, PermissionError) and text in ("", "None"):
+        text = "the service refuses these credentials"
+    return f"{type(error).__name__}: {text}"
+
+
 def _options(path: str) -> dict[str, object]:
-    return {"config_kwargs": {"retries": RETRIES}} if path.startswith("s3://") else {}
+    if not path.startswith("s3://"):
+        return {}
+    retries = {"mode": "standard", "max_attempts": remote.MAX_ATTEMPTS}
+    return {"config_kwargs": {"retries": retries}, "use_listings_cache": False}

@@ -17,6 +17,7 @@ set aside keeps its rows, all masked, with `valid` false.
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,14 +27,15 @@ import numpy as np
 import pandas as pd
 import zarr
 from fsspec.implementations.local import LocalFileSystem
-from zarr.codecs import ZstdCodec
 
-from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.layout import FORMAT_VERSION as FORMAT_VERSION
+from cubeprep.layout import METADATA, encode_rows, store_objects
+from cubeprep.layout import SplitPlan as SplitPlan
+from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.storage import filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
 
-FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
-DIMENSIONS = ("row", "line", "sample", "y", "x")
+CONNECTIONS = 16
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
 
 
@@ -67,63 +69,13 @@ class Windows:
         return Windows(self.flux[rows], self.ivar[rows], self.mask[rows], self.plateifu[rows], self.view[rows])
 
 
-@dataclass(frozen=True)
-class SplitPlan:
-    """The rows of one split, known before anything is read: `num_views` rows for each galaxy, in order."""
-
-    plateifu: Sequence[str]
-    mangaid: Sequence[str]
-    z: Sequence[float]
-    num_views: int
-    galaxies_per_shard: int
-
-    @property
-    def num_galaxies(self) -> int:
-        """The galaxies of the split."""
-        return len(self.plateifu)
-
-    @property
-    def num_shards(self) -> int:
-        """The shards that hold them."""
-        return -(-self.num_galaxies // self.galaxies_per_shard)
-
-    def galaxies(self, shard: int) -> range:
-        """The galaxies of one shard, as positions in the split."""
-        start = shard * self.galaxies_per_shard
-        return range(start, min(start + self.galaxies_per_shard, self.num_galaxies))
-
-
-@dataclass(frozen=True)
-class StorePlan:
-    """All that a store's metadata is made from.
-
-    Attributes:
-        line_names: [line] such as `Ha-6564`.
-        rest_wave: [line] vacuum Angstrom.
-        velocity_kms: [sample] of the centre of each sample against the line, km/s.
-        size: spaxels a side.
-        flux_unit: unit of `flux`.
-        splits: the plan of each split that has galaxies.
-        identity: digest of configuration, inputs and format.
-        config: resolved configuration, as JSON values.
-    """
-
-    line_names: Sequence[str]
-    rest_wave: Sequence[float]
-    velocity_kms: np.ndarray
-    size: int
-    flux_unit: str
-    splits: Mapping[str, SplitPlan]
-    identity: str
-    config: Mapping[str, Any]
-
-
 class WindowStore:
     """A store on a local path or a URL that fsspec knows, such as `s3://bucket/windows.zarr`."""
 
     def __init__(self, path: str, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._arrays: dict[tuple[str, str], zarr.Array] = {}
         self.attrs: Any = group.attrs["cubescout"]
 
     @classmethod
@@ -176,7 +128,7 @@ class WindowStore:
     def _open(cls, path: str, mode: Literal["r", "r+"]) -> "WindowStore":
         try:
             with storage_errors(path):
-                group = zarr.open_group(zarr_store(path), mode=mode)
+                group = zarr.open_group(zarr_store(path), mode=mode, zarr_format=3)
         except FileNotFoundError as error:
             raise StoreError(f"{path}: no window store here. `cubescout prepare` makes one.") from error
         attrs = group.attrs.get("cubescout")
@@ -188,25 +140,12 @@ class WindowStore:
     @staticmethod
     def _create(path: str, plan: StorePlan) -> None:
         """Writes all metadata and coordinates; `created` is set last, and a store without it is made again."""
-        root = zarr.open_group(zarr_store(path), mode="a", zarr_format=3)
-        attrs: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "identity": plan.identity,
-            "code_version": code_version(),
-            "line_names": list(plan.line_names),
-            "num_samples": len(plan.velocity_kms),
-            "size": plan.size,
-            "flux_unit": plan.flux_unit,
-            "splits": {
-                name: {"num_views": split.num_views, "galaxies_per_shard": split.galaxies_per_shard}
-                for name, split in plan.splits.items()
-            },
-            "config": dict(plan.config),
-        }
-        root.attrs["cubescout"] = attrs | {"created": False}
-        for name, split in plan.splits.items():
-            _create_split(root.require_group(name), plan, split)
-        root.attrs["cubescout"] = attrs | {"created": True}
+        objects = store_objects(plan, code_version())
+        whole = objects.pop(METADATA)
+        write_file(f"{path}/{METADATA}", store_objects(plan, code_version(), created=False)[METADATA])
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            list(pool.map(write_file, (f"{path}/{name}" for name in objects), objects.values()))
+        write_file(f"{path}/{METADATA}", whole)
 
     @property
     def identity(self) -> str:
@@ -291,10 +230,8 @@ class WindowStore:
         rows = slice(shard * step, min((shard + 1) * step, total))
         if len(windows) != rows.stop - rows.start:
             raise ValueError(f"shard {split}/{shard} has {rows.stop - rows.start} rows, {len(windows)} were given")
-        with storage_errors(self.path, writing=True):
-            self._array(split, "flux")[rows] = windows.flux
-            self._array(split, "ivar")[rows] = windows.ivar
-            self._array(split, "mask")[rows] = windows.mask
+        for name in ("flux", "ivar", "mask"):
+            self._write(split, name, rows, getattr(windows, name))
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
         """Marks a shard as done, with what became of each of its galaxies."""
@@ -308,11 +245,12 @@ class WindowStore:
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """The records of the shards that are done, by split and shard."""
         fs, root = filesystem(self.path)
-        fs.invalidate_cache(f"{root}/records")
+        names = sorted(fs.glob(f"{root}/records/*.json"))
+        contents = fs.cat(names) if names else {}
         records = {}
-        for path in sorted(fs.glob(f"{root}/records/*.json")):
-            split, _, shard = Path(path).stem.rpartition("-")
-            records[split, int(shard)] = json.loads(fs.cat_file(path))
+        for name in names:
+            split, _, shard = Path(name).stem.rpartition("-")
+            records[split, int(shard)] = json.loads(contents[name])
         return records
 
     def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
@@ -324,7 +262,8 @@ class WindowStore:
         accepted = set(galaxies.loc[galaxies["status"] == "accepted", "plateifu"])
         for split in self.splits:
             plateifu = self.coordinate(split, "plateifu")
-            self._array(split, "valid")[:] = np.array([name in accepted for name in plateifu], dtype=bool)
+            valid = np.array([name in accepted for name in plateifu], dtype=bool)
+            self._write(split, "valid", slice(0, len(valid)), valid)
         table = io.BytesIO()
         galaxies.to_parquet(table, index=False)
         self.write_file("galaxies.parquet", table.getvalue())
@@ -348,10 +287,18 @@ class WindowStore:
         """Writes a file beside the arrays: whole or not at all."""
         write_file(f"{self.path}/{name}", content)
 
+    def _write(self, split: str, name: str, rows: slice, values: np.ndarray) -> None:
+        """Writes the objects that hold some rows of an array, of which those rows must be all that is in them."""
+        for key, content in encode_rows(self._array(split, name), rows, values).items():
+            self.write_file(f"{split}/{name}/{key}", content)
+
     def _array(self, split: str, name: str) -> zarr.Array:
-        array = self._group[f"{split}/{name}"]
-        assert isinstance(array, zarr.Array)
-        return array
+        """An array, whose metadata are read once and never change."""
+        if (split, name) not in self._arrays:
+            array = self._group[f"{split}/{name}"]
+            assert isinstance(array, zarr.Array)
+            self._arrays[split, name] = array
+        return self._arrays[split, name]
 
     def _rows_per_shard(self, split: str) -> int:
         shards = self._array(split, "flux").shards
@@ -374,69 +321,6 @@ def _record_name(split: str, shard: int) -> str:
 def _plain(values: np.ndarray) -> np.ndarray:
     """Text as an array of fixed width, which every library takes; anything else as it is."""
     return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
-
-
-def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
-    window = (len(plan.line_names), len(plan.velocity_kms), plan.size, plan.size)
-    num_rows = split.num_galaxies * split.num_views
-    rows_per_shard = split.galaxies_per_shard * split.num_views
-    per_row = "plateifu mangaid z view valid rest_wave velocity_kms"
-    flag_attrs = {
-        "flag_masks": list(WINDOW_MASK_BITS.values()),
-        "flag_meanings": " ".join(WINDOW_MASK_BITS),
-        "coordinates": per_row,
-    }
-    arrays: tuple[tuple[str, str, Any, dict[str, Any]], ...] = (
-        ("flux", "float32", np.nan, {"units": plan.flux_unit, "coordinates": per_row}),
-        ("ivar", "float32", 0.0, {"units": f"({plan.flux_unit})^-2", "coordinates": per_row}),
-        ("mask", "uint8", WINDOW_MASK_BITS["REJECTED"], flag_attrs),
-    )
-    for name, dtype, fill_value, attributes in arrays:
-        _create_array(
-            group,
-            name,
-            shape=(num_rows, *window),
-            dtype=dtype,
-            chunks=(1, *window),
-            shards=(rows_per_shard, *window),
-            compressors=ZstdCodec(level=1),
-            fill_value=fill_value,
-            attributes=attributes,
-            dimension_names=DIMENSIONS,
-        )
-    repeat = split.num_views
-    coordinates: tuple[tuple[str, Any, tuple[str, ...], dict[str, Any]], ...] = (
-        ("plateifu", np.repeat(np.asarray(split.plateifu, dtype=object), repeat), ("row",), {}),
-        ("mangaid", np.repeat(np.asarray(split.mangaid, dtype=object), repeat), ("row",), {}),
-        ("z", np.repeat(np.asarray(split.z, dtype=np.float64), repeat), ("row",), {"long_name": "redshift"}),
-        ("view", np.tile(np.arange(repeat, dtype=np.int32), split.num_galaxies), ("row",), {}),
-        ("valid", np.zeros(num_rows, dtype=bool), ("row",), {}),
-        ("line", np.asarray(plan.line_names, dtype=object), ("line",), {}),
-        ("rest_wave", np.asarray(plan.rest_wave, dtype=np.float64), ("line",), {"units": "Angstrom"}),
-        ("velocity_kms", np.asarray(plan.velocity_kms, dtype=np.float64), ("sample",), {"units": "km / s"}),
-    )
-    for name, values, dimensions, attributes in coordinates:
-        is_text = values.dtype == object
-        array = _create_array(
-            group,
-            name,
-            shape=values.shape,
-            dtype=str if is_text else values.dtype,
-            attributes=attributes,
-            dimension_names=dimensions,
-        )
-        array[...] = values.astype(np.dtypes.StringDType()) if is_text else values
-
-
-def _create_array(group: zarr.Group, name: str, **what: Any) -> zarr.Array:
-    """The array, made unless it is there: one that is has the same metadata, since the store has the same identity.
-
-    Nothing is deleted, which not every object store can do in bulk.
-    """
-    found = group.get(name)
-    if isinstance(found, zarr.Array):
-        return found
-    return group.create_array(name, config={"write_empty_chunks": True}, **what)
 
 
 def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from cubeprep import remote
+from cubeprep.shard import open_store
+
 USER, PASSWORD = "tester", "not-a-real-secret"
 
 
@@ -36,7 +39,10 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
 
 
 class JuiceFS:
-    """JuiceFS' S3 gateway with its data on disk; it can be killed and started again."""
+    """JuiceFS' S3 gateway with its data on disk; it can be killed and started again.
+
+    It keeps no second copy of the data in a cache of its own, since they lie on the same disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.bucket = "survey"
@@ -44,12 +50,12 @@ class JuiceFS:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._binary = shutil.which("juicefs", path=str(Path(sys.executable).parent)) or "juicefs"
-        meta = f"sqlite3://{folder}/meta.db"
+        meta = f"badger://{folder}/meta"
         formatting = [self._binary, "format", "--storage", "file", "--bucket", str(folder / "data"), meta, self.bucket]
         subprocess.run(formatting, check=True, capture_output=True)
         self._command = [
             *(self._binary, "gateway", "--no-usage-report", "--metrics", f"127.0.0.1:{free_port()}"),
-            *("--cache-dir", str(folder / "cache"), meta, f"127.0.0.1:{self.port}"),
+            *("--cache-size", "0", "--cache-dir", str(folder / "cache"), meta, f"127.0.0.1:{self.port}"),
         ]
 
     def start(self) -> None:
@@ -65,6 +71,9 @@ class JuiceFS:
             self._process.wait()
             self._process = None
 
+    def close(self) -> None:
+        self.kill()
+
 
 Fault = Callable[[int, str, str], int | None]
 
@@ -76,6 +85,7 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # it waits 40 ms between the header and the body of an answer
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -119,10 +129,12 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, port: int, *, user: str = USER, password: str = PASSWORD) -> None:
-    """Sets the environment that s3fs takes its server and credentials from, and forgets open connections."""
+    """Sets the environment that clients take their server and credentials from, and forgets open connections."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
+    remote.forget_connections()
+    open_store.cache_clear()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": user,

@@ -21,24 +21,49 @@ from cubeprep.survey import SurveyConfig
 def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
     """The files below a folder or URL whose names match, by the groups of the match; one listing, also on S3.
 
+    Args:
+        root: a folder; or a list of files, whose name ends in `.txt`, with a path or URL in each line.
+        pattern: of file names.
+
     Raises:
         ValueError: there is no such folder, or two files claim the same name.
     """
-    with storage_errors(root):
-        fs, path = filesystem(root)
-        if not fs.isdir(path):
-            raise ValueError(f"{root}: no such folder; survey.root must hold the survey's files")
-        files = sorted(fs.find(path))
     found: dict[tuple[str, ...], str] = {}
-    for file in files:
-        match = pattern.fullmatch(file.rsplit("/", 1)[-1])
+    for path in _listed(root) if root.endswith(".txt") else _files_below(root):
+        match = pattern.fullmatch(path.rsplit("/", 1)[-1])
         if not match:
             continue
-        path = fs.unstrip_protocol(file) if is_remote(root) else file
         if match.groups() in found:
             raise ValueError(f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}")
         found[match.groups()] = path
     return found
+
+
+def _files_below(root: str) -> list[str]:
+    with storage_errors(root):
+        fs, folder = filesystem(root)
+        if not fs.isdir(folder):
+            kind = "no such folder, or no index page" if root.startswith("http") else "no such folder"
+            raise ValueError(
+                f"{root}: {kind}; survey.root is a folder of the survey's files, or a list of files NAME.txt"
+            )
+        files = sorted(fs.find(folder))
+    return [fs.unstrip_protocol(file) for file in files] if is_remote(root) else files
+
+
+def _listed(path: str) -> list[str]:
+    """The files of a list: one a line, absolute or relative to the folder of the list; `#` begins a comment.
+
+    Raises:
+        ValueError: there is no such list.
+    """
+    try:
+        lines = read_file(path).decode().splitlines()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a list of files: {error}") from error
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    folder = path.rpartition("/")[0] or "."
+    return sorted(name if is_remote(name) or name.startswith("/") else f"{folder}/{name}" for name in names)
 
 
 def fits_bytes(path: str) -> io.BytesIO:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from cubeprep.store import StoreError, WindowStore
 from tests.cubeprep.test_prepare import contents
 from tests.logcube import write_survey
+from tests.s3 import free_port
 
 NUM_KILLS = 25
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(10)}
@@ -25,16 +28,19 @@ from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig
 
 if __name__ == "__main__":
-    root, store = sys.argv[1:]
-    config = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=1, dask=DaskConfig(num_workers=2))
+    root, store, *scheduler = sys.argv[1:]
+    dask = DaskConfig(scheduler=scheduler[0]) if scheduler else DaskConfig(num_workers=2)
+    config = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=1, dask=dask)
     prepare(config, SurveyConfig(root=root), store, seed=3)
 """
 
 
-def start(script: Path, root: Path, store: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(script), str(root), str(store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def start(script: Path, root: Path, store: Path, *scheduler: str) -> subprocess.Popen[bytes]:
+    return spawn(str(script), str(root), str(store), *scheduler)
+
+
+def spawn(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def kill_one(driver: subprocess.Popen[bytes], rng: np.random.Generator) -> bool:
@@ -84,3 +90,49 @@ def test_kills_at_random_moments_leave_the_same_store(tmp_path: Path) -> None:
                 assert not opens(store) or contents(store) == wanted, "what opens is whole"
         assert contents(store) == wanted
     assert unfinished >= 5, "the driver was killed often enough for the test to mean something"
+
+
+@contextmanager
+def external_cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler and a worker in processes of their own: the scheduler's address and process."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    where = ("--host", "127.0.0.1", "--port", str(port), "--dashboard-address", "127.0.0.1:0")
+    scheduler = spawn("-m", "dask", "scheduler", *where)
+    worker = spawn("-m", "dask", "worker", address, "--nthreads", "1", "--death-timeout", "60", "--no-dashboard")
+    try:
+        yield address, scheduler
+    finally:
+        for process in (scheduler, worker):
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def wait_for_record(store: Path) -> None:
+    for _ in range(1000):
+        if any(store.glob("records/*.json")):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"no record in {store}")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_ends_the_run_and_a_rerun_ends_in_the_same_store(tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    assert start(script, root, tmp_path / "whole").wait() == 0
+    with external_cluster() as (address, scheduler):
+        command = [sys.executable, str(script), str(root), str(tmp_path / "cut"), address]
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE)
+        wait_for_record(tmp_path / "cut")
+        scheduler.kill()
+        _, errors = driver.communicate(timeout=120)
+    assert driver.returncode != 0
+    assert f"ClusterError: Dask on {address}" in errors.decode()
+    assert not opens(tmp_path / "cut")
+    done = set((tmp_path / "cut" / "records").glob("*.json"))
+    assert 0 < len(done) < len(REDSHIFTS)
+    with external_cluster() as (address, _):
+        assert start(script, root, tmp_path / "cut", address).wait(timeout=200) == 0
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")

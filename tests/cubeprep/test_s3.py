@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.storage import StorageError
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
+from tests.ceph import Ceph
 from tests.cubeprep.test_prepare import CONFIG, REDSHIFTS
 from tests.logcube import write_survey
 from tests.s3 import JuiceFS, misbehaving_proxy, point_at
@@ -21,12 +23,18 @@ from tests.s3 import JuiceFS, misbehaving_proxy, point_at
 pytestmark = pytest.mark.s3
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JuiceFS]:
-    server = JuiceFS(tmp_path_factory.mktemp("juicefs"))
-    server.start()
-    yield server
-    server.kill()
+Server = JuiceFS | Ceph
+
+
+@pytest.fixture(scope="module", params=["juicefs", pytest.param("ceph", marks=pytest.mark.ceph)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    kind = JuiceFS if request.param == "juicefs" else Ceph
+    server = kind(tmp_path_factory.mktemp(request.param))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> SurveyConfig:
 
 
 @pytest.fixture
-def remote(server: JuiceFS, local: SurveyConfig, monkeypatch: pytest.MonkeyPatch) -> SurveyConfig:
+def remote(server: Server, local: SurveyConfig, monkeypatch: pytest.MonkeyPatch) -> SurveyConfig:
     """The same survey on the server."""
     point_at(monkeypatch, server.port)
     fs, _ = storage.filesystem("s3://survey")
@@ -67,7 +75,7 @@ def test_a_survey_on_s3_becomes_the_same_store_as_a_local_one(
 
 
 def test_wrong_credentials_are_named_and_not_shown(
-    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_at(monkeypatch, server.port, password="wrong-password-of-mine")
     with pytest.raises(StorageError, match=r"s3://survey/cubes: \w+: .*(signature|credentials|Forbidden)") as caught:
@@ -76,15 +84,16 @@ def test_wrong_credentials_are_named_and_not_shown(
 
 
 def test_a_bucket_that_is_not_there_is_named(local: SurveyConfig, remote: SurveyConfig, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"s3://nowhere/s\.zarr: .*bucket does not exist"):
+    with pytest.raises(StorageError, match=r"s3://nowhere/s\.zarr.*bucket does not exist"):
         prepare(CONFIG, local, "s3://nowhere/s.zarr", seed=3)
     with pytest.raises(ValueError, match=r"s3://nowhere/cubes: no such folder"):
         prepare(CONFIG, remote.model_copy(update={"root": "s3://nowhere/cubes"}), str(tmp_path / "s"), seed=3)
 
 
 def test_503_answers_are_tried_again(
-    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("cubeprep.remote.BACKOFF", {"init_backoff": timedelta(seconds=0.05)})
     failed: list[str] = []
 
     def first_try_fails(number: int, method: str, path: str) -> int | None:
@@ -105,9 +114,9 @@ def test_503_answers_are_tried_again(
 
 
 def test_a_service_that_only_fails_is_an_error_and_no_galaxy_is_blamed(
-    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+    monkeypatch.setattr("cubeprep.remote.MAX_ATTEMPTS", 2)
 
     def cubes_fail(number: int, method: str, path: str) -> int | None:
         return 503 if method == "GET" and "LOGCUBE" in path else None
@@ -123,7 +132,7 @@ def test_a_service_that_only_fails_is_an_error_and_no_galaxy_is_blamed(
 
 
 def test_a_server_that_dies_half_way_and_comes_back_costs_nothing(
-    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(CONFIG, remote, "s3://survey/undisturbed.zarr", seed=3)
     extract, calls = module.extract_galaxy, []
@@ -142,9 +151,9 @@ def test_a_server_that_dies_half_way_and_comes_back_costs_nothing(
 
 
 def test_a_server_that_stays_dead_is_a_clear_error_and_a_rerun_goes_on(
-    server: JuiceFS, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "RETRIES", {"mode": "standard", "max_attempts": 2})
+    monkeypatch.setattr("cubeprep.remote.MAX_ATTEMPTS", 2)
     point_at(monkeypatch, server.port)
     config: PrepareConfig = CONFIG
     extract, calls = module.extract_galaxy, []

@@ -1,0 +1,168 @@
+"""What a store is made of, object by object: metadata, coordinates and shards as bytes, made by Zarr in memory.
+
+Each object is then written once, by one request; Zarr on its own would write a group again for every array in it, and
+read a shard before it writes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from cubeprep.masks import WINDOW_MASK_BITS
+
+FORMAT_VERSION = 1
+METADATA = "zarr.json"
+DIMENSIONS = ("row", "line", "sample", "y", "x")
+WRITE_ALL: Any = {"write_empty_chunks": True}
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The rows of one split, known before anything is read: `num_views` rows for each galaxy, in order."""
+
+    plateifu: Sequence[str]
+    mangaid: Sequence[str]
+    z: Sequence[float]
+    num_views: int
+    galaxies_per_shard: int
+
+    @property
+    def num_galaxies(self) -> int:
+        """The galaxies of the split."""
+        return len(self.plateifu)
+
+    @property
+    def num_shards(self) -> int:
+        """The shards that hold them."""
+        return -(-self.num_galaxies // self.galaxies_per_shard)
+
+    def galaxies(self, shard: int) -> range:
+        """The galaxies of one shard, as positions in the split."""
+        start = shard * self.galaxies_per_shard
+        return range(start, min(start + self.galaxies_per_shard, self.num_galaxies))
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """All that a store's metadata is made from.
+
+    Attributes:
+        line_names: [line] such as `Ha-6564`.
+        rest_wave: [line] vacuum Angstrom.
+        velocity_kms: [sample] of the centre of each sample against the line, km/s.
+        size: spaxels a side.
+        flux_unit: unit of `flux`.
+        splits: the plan of each split that has galaxies.
+        identity: digest of configuration, inputs and format.
+        config: resolved configuration, as JSON values.
+    """
+
+    line_names: Sequence[str]
+    rest_wave: Sequence[float]
+    velocity_kms: np.ndarray
+    size: int
+    flux_unit: str
+    splits: Mapping[str, SplitPlan]
+    identity: str
+    config: Mapping[str, Any]
+
+
+def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -> dict[str, bytes]:
+    """All objects of a store but its shards, by their names in it.
+
+    Args:
+        plan: the store.
+        code_version: of the program that makes it.
+        created: what the store says of itself; not so as long as objects are missing.
+    """
+    contents: dict[str, Buffer] = {}
+    attrs: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "identity": plan.identity,
+        "code_version": code_version,
+        "line_names": list(plan.line_names),
+        "num_samples": len(plan.velocity_kms),
+        "size": plan.size,
+        "flux_unit": plan.flux_unit,
+        "splits": {
+            name: {"num_views": split.num_views, "galaxies_per_shard": split.galaxies_per_shard}
+            for name, split in plan.splits.items()
+        },
+        "config": dict(plan.config),
+        "created": created,
+    }
+    root = zarr.create_group(MemoryStore(contents), attributes={"cubescout": attrs}, zarr_format=3)
+    for name, split in plan.splits.items():
+        _create_split(root.create_group(name), plan, split)
+    return {name: content.to_bytes() for name, content in contents.items()}
+
+
+def encode_rows(stored: zarr.Array, rows: slice, values: np.ndarray) -> dict[str, bytes]:
+    """The objects of an array that hold some of its rows, by their names in it; other rows in them become empty.
+
+    Args:
+        stored: the array.
+        rows: along the first axis.
+        values: [row, ...]
+    """
+    contents = stored.metadata.to_buffer_dict(default_buffer_prototype())
+    array = zarr.open_array(MemoryStore(contents), mode="r+", zarr_format=3).with_config(WRITE_ALL)
+    array[rows] = values
+    return {name: content.to_bytes() for name, content in contents.items() if name != METADATA}
+
+
+def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
+    window = (len(plan.line_names), len(plan.velocity_kms), plan.size, plan.size)
+    num_rows = split.num_galaxies * split.num_views
+    rows_per_shard = split.galaxies_per_shard * split.num_views
+    per_row = "plateifu mangaid z view valid rest_wave velocity_kms"
+    flag_attrs = {
+        "flag_masks": list(WINDOW_MASK_BITS.values()),
+        "flag_meanings": " ".join(WINDOW_MASK_BITS),
+        "coordinates": per_row,
+    }
+    arrays: tuple[tuple[str, str, Any, dict[str, Any]], ...] = (
+        ("flux", "float32", np.nan, {"units": plan.flux_unit, "coordinates": per_row}),
+        ("ivar", "float32", 0.0, {"units": f"({plan.flux_unit})^-2", "coordinates": per_row}),
+        ("mask", "uint8", WINDOW_MASK_BITS["REJECTED"], flag_attrs),
+    )
+    for name, dtype, fill_value, attributes in arrays:
+        group.create_array(
+            name,
+            shape=(num_rows, *window),
+            dtype=dtype,
+            chunks=(1, *window),
+            shards=(rows_per_shard, *window),
+            compressors=ZstdCodec(level=1),
+            fill_value=fill_value,
+            attributes=attributes,
+            dimension_names=DIMENSIONS,
+        )
+    repeat = split.num_views
+    coordinates: tuple[tuple[str, Any, tuple[str, ...], dict[str, Any]], ...] = (
+        ("plateifu", np.repeat(np.asarray(split.plateifu, dtype=object), repeat), ("row",), {}),
+        ("mangaid", np.repeat(np.asarray(split.mangaid, dtype=object), repeat), ("row",), {}),
+        ("z", np.repeat(np.asarray(split.z, dtype=np.float64), repeat), ("row",), {"long_name": "redshift"}),
+        ("view", np.tile(np.arange(repeat, dtype=np.int32), split.num_galaxies), ("row",), {}),
+        ("valid", np.zeros(num_rows, dtype=bool), ("row",), {}),
+        ("line", np.asarray(plan.line_names, dtype=object), ("line",), {}),
+        ("rest_wave", np.asarray(plan.rest_wave, dtype=np.float64), ("line",), {"units": "Angstrom"}),
+        ("velocity_kms", np.asarray(plan.velocity_kms, dtype=np.float64), ("sample",), {"units": "km / s"}),
+    )
+    for name, values, dimensions, attributes in coordinates:
+        is_text = values.dtype == object
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=str if is_text else values.dtype,
+            attributes=attributes,
+            dimension_names=dimensions,
+            config=WRITE_ALL,
+        )
+        array[...] = values.astype(np.dtypes.StringDType()) if is_text else values

@@ -1,0 +1,233 @@
+"""Files on S3 and on web servers through obstore: cubes as streams, everything else in single requests.
+
+s3fs lists, and reads tables and records; obstore moves the bytes for a fraction of the processor time. Both take
+credentials, region and endpoint from botocore: from the AWS_ variables, a profile or the instance.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+# Failed requests, 503 and slow-down answers among them, are tried again with exponential backoff.
+MAX_ATTEMPTS = 9
+BACKOFF = {"init_backoff": timedelta(seconds=0.5), "base": 3, "max_backoff": timedelta(seconds=20)}
+SCHEMES = ("s3://", "http://", "https://")
+CHUNK_BYTES = 1 << 20
+FIRST_WINDOW, LARGEST_WINDOW = 1 << 20, 16 << 20
+CREDENTIALS_LIFE = timedelta(minutes=5)
+# A cube may stream for long; a connection that is silent for so long is dead.
+SILENCE = timedelta(seconds=60)
+LONGEST = timedelta(hours=6)
+
+
+class RemoteFile(io.RawIOBase):
+    """A file that is read forward, by as few requests as can be.
+
+    Gzipped files can only be read from the start: one request streams them for as long as anyone reads. Others are read
+    in windows that grow while reading goes on in order, so that a jump over planes costs a request and not the planes.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Requests nothing yet.
+
+        Args:
+            url: of scheme s3, http or https.
+        """
+        super().__init__()
+        self._store, self._key = locate(url)
+        self._whole = url.endswith(".gz")
+        self._has_ranges = True
+        self._window = FIRST_WINDOW
+        self._position = 0
+        self._size: int | None = None
+        self._chunks: Iterator[memoryview] = iter(())
+        self._chunk = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """To positions that are counted from the start."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a position; the next read requests what lies there."""
+        if whence == io.SEEK_CUR:
+            offset += self._position
+        elif whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("the end of a stream is not known")
+        ahead = offset - self._position
+        if 0 <= ahead <= len(self._chunk):
+            self._chunk = self._chunk[ahead:]
+        elif ahead > 0 and not self._has_ranges:
+            self._chunks, self._chunk = _after(chain([self._chunk], self._chunks), ahead), memoryview(b"")
+        else:
+            self._chunks, self._chunk = iter(()), memoryview(b"")
+            self._window = FIRST_WINDOW
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as one chunk goes; 0 at the end of the file."""
+        if not self._chunk:
+            self._chunk = self._next_chunk()
+        count = min(len(buffer), len(self._chunk))
+        memoryview(buffer)[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Drops what is under way."""
+        self._chunks, self._chunk = iter(()), memoryview(b"")
+        super().close()
+
+    def _next_chunk(self) -> memoryview:
+        chunk = next(self._chunks, None)
+        if chunk is None and (self._size is None or self._position < self._size):
+            self._request()
+            chunk = next(self._chunks, None)
+        return memoryview(b"") if chunk is None else chunk
+
+    def _request(self) -> None:
+        import obstore
+
+        start = self._position
+        wanted: Any = {"offset": start} if self._whole else (start, start + self._window)
+        from_start = self._whole and start == 0
+        try:
+            found = obstore.get(self._store, self._key, options={} if from_start else {"range": wanted})
+        except obstore.exceptions.NotSupportedError:  # a web server that knows no ranges
+            self._whole, self._has_ranges = True, False
+            found = obstore.get(self._store, self._key)
+        self._window = min(2 * self._window, LARGEST_WINDOW)
+        self._size = int(found.meta["size"])
+        self._chunks = _after(found.stream(min_chunk_size=CHUNK_BYTES), start - int(found.range[0]))
+
+
+def _after(chunks: Iterable[Any], count: int) -> Iterator[memoryview]:
+    """What follows the first `count` bytes."""
+    for chunk in chunks:
+        if count < len(chunk):
+            yield memoryview(chunk)[count:]
+        count = max(0, count - len(chunk))
+
+
+def serves(path: str) -> bool:
+    """Whether a path is a URL for this module."""
+    return path.startswith(SCHEMES)
+
+
+def put(url: str, content: Any) -> None:
+    """Writes an object in one request."""
+    import obstore
+
+    store, key = locate(url)
+    obstore.put(store, key, content, use_multipart=False)
+
+
+def get(url: str) -> bytes:
+    """Reads an object in one request."""
+    import obstore
+
+    store, key = locate(url)
+    return bytes(obstore.get(store, key).bytes())
+
+
+def head(url: str) -> Any:
+    """What the service says of an object: `size` in bytes, `e_tag`, where it has one."""
+    import obstore
+
+    store, key = locate(url)
+    return obstore.head(store, key)
+
+
+def locate(url: str) -> tuple[Any, str]:
+    """The obstore store of a URL's bucket or server, and the key in it."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return bucket(parts.netloc, ""), url.removeprefix(f"s3://{parts.netloc}/")
+    return _web_server(f"{parts.scheme}://{parts.netloc}"), unquote(parts.path.lstrip("/"))
+
+
+@lru_cache(maxsize=16)
+def bucket(name: str, prefix: str) -> Any:
+    """An obstore store of a bucket, or of what lies below a prefix; its connections are shared in this process.
+
+    Raises:
+        NoCredentialsError: there are none.
+    """
+    from botocore.exceptions import NoCredentialsError
+    from botocore.session import Session
+    from obstore.store import S3Store
+
+    session = Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    region = session.get_config_variable("region") or _region(session, name)
+    endpoint = session.create_client("s3", region_name=region).meta.endpoint_url
+    options = _client_options(endpoint)
+    if authority := session.get_config_variable("ca_bundle"):
+        options["root_certificate"] = Path(authority).read_bytes()
+
+    def provider() -> Any:
+        frozen = credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + CREDENTIALS_LIFE,
+        }
+
+    return S3Store(
+        name,
+        prefix=prefix or None,
+        endpoint=endpoint,
+        region=region,
+        credential_provider=provider,
+        client_options=options,
+        retry_config=_retries(),
+    )
+
+
+def _region(session: Any, name: str) -> str:
+    """The region that the service says a bucket is in, also where it refuses everything else."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = session.create_client("s3").head_bucket(Bucket=name)
+    except ClientError as error:
+        answer = error.response
+    return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "us-east-1"))
+
+
+@lru_cache(maxsize=16)
+def _web_server(url: str) -> Any:
+    from obstore.store import HTTPStore
+
+    return HTTPStore(url, client_options=_client_options(url), retry_config=_retries())
+
+
+def forget_connections() -> None:
+    """The next request asks the environment again where the service is and who asks."""
+    bucket.cache_clear()
+    _web_server.cache_clear()
+
+
+def _client_options(url: str) -> Any:
+    return {"allow_http": url.startswith("http:"), "timeout": LONGEST, "read_timeout": SILENCE}
+
+
+def _retries() -> Any:
+    return {"max_retries": MAX_ATTEMPTS - 1, "retry_timeout": LONGEST, "backoff": BACKOFF}
