@@ -3,13 +3,15 @@
 A step is forward, mean of squares, backward to the weights and to the input. All contenders have the same input and
 weights, and must agree on the loss and on the gradient of the input. Each lives in a process of its own and they take
 turns, so that what else the machine does falls on all of them. Figures are ratios of medians over the rounds.
+The rate is that of a convolution that does each product by itself; Winograd needs a quarter of them.
 
-    python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper] [--more]
-        [--threads 1 --clock cpu]
+    python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper]
+        [--more] [--bf16] [--threads 1 --clock cpu]
 
 Keras with TensorFlow does not share an environment with this project. It takes part where `--keras-python` names the
 Python of one that has it: `python -m venv KERAS && KERAS/bin/pip install keras==3.15.1 tensorflow-cpu==2.21.0`.
-On a machine that is busy with something else, processor time on one thread is the measure. On a GPU ours runs as CUDA graphs, in bf16 where the GPU has it.
+On a machine that is busy with something else, processor time on one thread is the measure. On a GPU ours runs as CUDA
+graphs, in bf16 where the GPU has it (this part has not been tried: there was no GPU).
 """
 
 import argparse
@@ -111,9 +113,7 @@ def measure(case: Case, kinds: list[str], options: argparse.Namespace) -> dict[s
         for _ in range(options.rounds):
             for one in contenders:
                 one.step()
-    table = Table(
-        f"{case.name}, {options.device}", "median ms", "least ms", "times naive", "GFLOP/s if done one by one"
-    )
+    table = Table(f"{case.name}, {options.device}", "median ms", "least ms", "times naive", "direct GFLOP/s")
     medians = {one.kind: statistics.median(one.seconds) for one in contenders}
     for one in contenders:
         cells = [1e3 * medians[one.kind], 1e3 * min(one.seconds), medians["naive"] / medians[one.kind]]
@@ -151,11 +151,12 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=[c.name for c in CASES], default=[c.name for c in CASES])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument("--more", action="store_true", help="also what of the gain is the kernel's, and bf16")
+    parser.add_argument("--more", action="store_true", help="also what of the gain is the kernel's")
+    parser.add_argument("--bf16", action="store_true", help="also the naive loop in bf16: minutes without AVX512")
     options = parser.parse_args()
     kinds = ["naive", "ours", "ours-fp32" if options.device == "cpu" else "ours-graphs"]
     kinds += ["naive-memory", "ours-operations"] if options.more and options.device == "cpu" else []
-    kinds += ["naive-bf16"] if options.more else []
+    kinds += ["naive-bf16"] if options.bf16 else []
     if options.keras_python and options.device == "cpu":
         kinds.append("keras")
     else:

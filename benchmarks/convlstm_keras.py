@@ -2,7 +2,8 @@
 
     python -m benchmarks.convlstm_keras {wall,cpu} THREADS CASE_AS_JSON
 
-Compiled as a graph; with XLA it was thirty times slower here. It has the same weights as the others. With a stride, TensorFlow's "same" padding lies half a pixel elsewhere.
+Compiled as a graph; with XLA it was thirty times slower here. It has the same weights as the others. With a stride,
+TensorFlow's "same" padding lies half a pixel elsewhere.
 """
 
 import os

@@ -214,8 +214,8 @@ def stack(
 def default_precision(device: torch.device | str) -> torch.dtype:
     """The precision to train a ConvLSTM in: bfloat16 where the device has matrix units for it, else float32.
 
-    A CPU must have AMX: without, products in bf16 are no faster than in float32 or are emulated (on AVX2, a third
-    slower), while the float32 kernel needs a quarter of the products.
+    A CPU must have AMX: without, products in bf16 are no faster than in float32 or are emulated (on AVX2 fourteen
+    times slower), while the float32 kernel needs a quarter of the products.
     """
     device = torch.device(device)
     if device.type == "cuda":

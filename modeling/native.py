@@ -1,8 +1,8 @@
 """Kernels in C, compiled at their first use for the processor at hand; where there is no C compiler, there are none.
 
 The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
-source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds one for each. Compiling
-takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
+source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds
+one for each. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
 """
 
 import ctypes
