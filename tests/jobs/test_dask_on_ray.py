@@ -14,6 +14,7 @@ import pytest
 from cubeprep.prepare import prepare
 from cubeprep.survey import SurveyConfig
 from jobs.config import ProjectConfig
+from jobs.dask_on_ray import DaskOnRayConfig, dask_on_ray
 from jobs.prepare import run
 from tests.cubeprep.test_prepare import CONFIG, contents
 from tests.logcube import write_survey
@@ -65,7 +66,7 @@ def kill_a_worker(store: Path) -> None:
 
 
 def test_the_same_bytes_as_on_this_machine_also_where_a_worker_is_killed(
-    ray_cluster: str, survey: SurveyConfig, tmp_path: Path
+    ray_cluster: str, survey: SurveyConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(CONFIG.model_copy(update={"galaxies_per_shard": 1}), survey, str(tmp_path / "local"), seed=3)
     assert run(project(survey, tmp_path / "ray")) == 0
@@ -75,3 +76,17 @@ def test_the_same_bytes_as_on_this_machine_also_where_a_worker_is_killed(
     assert run(project(survey, tmp_path / "cut")) == 0
     killer.join()
     assert contents(tmp_path / "cut" / "windows.zarr") == contents(tmp_path / "local")
+    assert "another is started" in caplog.text
+
+
+def test_a_scheduler_on_ray_is_closed_to_those_without_its_keys(ray_cluster: str) -> None:
+    from distributed import Client
+    from distributed.security import Security
+
+    with dask_on_ray(DaskOnRayConfig(num_workers=1)) as address:
+        assert address.startswith("tls://")
+        with Client(address) as client:
+            assert client.submit(abs, -2).result(timeout=60) == 2
+        with pytest.raises(OSError, match="TLS certificate does not match"):
+            Client(address, security=Security.temporary(), timeout=3)
+    assert not worker_actors()
