@@ -199,7 +199,7 @@ def test_the_region_of_a_bucket_is_asked_for_where_none_is_set(
         point_at(monkeypatch, port)
         monkeypatch.delenv("AWS_DEFAULT_REGION")
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-        s3fs.S3FileSystem().mkdir("far", LocationConstraint="eu-west-1", create_parents=True)
+        s3fs.S3FileSystem().mkdir("far", region_name="eu-west-1")
         prepare(CONFIG, local, "s3://far/s.zarr", seed=3)
         prepare(CONFIG, local, str(tmp_path / "s.zarr"), seed=3)
         assert cubeprep.remote.bucket("far", "").config["region"] == "eu-west-1"
