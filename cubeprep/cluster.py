@@ -19,7 +19,7 @@ class ClusterError(OSError):
 class DaskConfig(Config):
     """Where tasks run."""
 
-    scheduler: str | None = Field(None, description="Address of a Dask scheduler, such as tcp://host:8786")
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler, such as tcp://host:8786; or ray")
     num_workers: int | None = Field(
         None, ge=0, description="Processes on this machine; default all cores, 0: in process"
     )

@@ -9,6 +9,7 @@ from cubeprep.config import Config, ConfigError, load_config
 from cubeprep.prepare import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
+from jobs.dask_on_ray import DaskOnRayConfig
 from jobs.page.config import ExploreConfig
 from modeling.config import ModelConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
 
@@ -21,6 +22,7 @@ class ProjectConfig(Config):
     simulate: SimulateConfig = SimulateConfig()
     survey: SurveyConfig = SurveyConfig()
     prepare: PrepareConfig = PrepareConfig()
+    dask_on_ray: DaskOnRayConfig = DaskOnRayConfig()
     tracking: TrackingConfig = TrackingConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

@@ -12,9 +12,14 @@ prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuu
 prepare.redshift.check, limit_kms, correct; prepare.velocity.correct, tracer, max_error_kms, max_kms, unknown, missing;
 prepare.augment.num_views, where, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma;
 prepare.split.validation, test; prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler,
-num_workers.
+num_workers; dask_on_ray.num_workers, threads, cpus (with `prepare.dask.scheduler: ray`, which runs the workers on the
+Ray cluster of RAY_ADDRESS).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cubeprep.prepare import PrepareConfig, prepare
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
@@ -22,12 +27,10 @@ from jobs.progress import console, progress_bar
 
 def run(config: ProjectConfig) -> int:
     """Makes the store; returns the exit code."""
-    from cubeprep.prepare import prepare
-
     survey = config.survey.model_copy(update={"root": config.survey_root})
-    with progress_bar("Cutting windows", unit="shards") as bar:
+    with _on_engine(config) as prepare_config, progress_bar("Cutting windows", unit="shards") as bar:
         summary = prepare(
-            config.prepare,
+            prepare_config,
             survey,
             config.store_path,
             seed=config.seed,
@@ -41,6 +44,19 @@ def run(config: ProjectConfig) -> int:
     console.print(f"{summary['rejected']} set aside ({reasons}): see {config.store_path}/rejected.csv")
     console.print("With the files mended, `--set prepare.retry_rejected=true` tries these galaxies again.")
     return EXIT_SET_ASIDE
+
+
+@contextmanager
+def _on_engine(config: ProjectConfig) -> Iterator[PrepareConfig]:
+    """The section with the address of a scheduler; the one on Ray is started for the time of the block."""
+    if config.prepare.dask.scheduler != "ray":
+        yield config.prepare
+        return
+    from jobs.dask_on_ray import dask_on_ray
+
+    with dask_on_ray(config.dask_on_ray) as address:
+        dask = config.prepare.dask.model_copy(update={"scheduler": address})
+        yield config.prepare.model_copy(update={"dask": dask})
 
 
 if __name__ == "__main__":

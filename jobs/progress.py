@@ -4,11 +4,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
 
 Report = Callable[[int, int, str], None]
+
+
+class SpeedColumn(ProgressColumn):
+    """What is done in a minute, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Empty until there is something to tell."""
+        return Text(f"{60 * task.speed:,.1f}/min" if task.speed else "")
 
 
 @contextmanager
@@ -19,7 +37,9 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Report]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        SpeedColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )

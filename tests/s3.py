@@ -75,6 +75,20 @@ class JuiceFS:
         self.kill()
 
 
+@contextmanager
+def moto_server() -> Iterator[int]:
+    """Moto's S3, in memory: it knows regions, and takes any credentials."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port, process)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
 Fault = Callable[[int, str, str], int | None]
 
 

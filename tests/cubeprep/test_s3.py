@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
 
+import cubeprep.remote
 from cubeprep import shard as module
 from cubeprep import storage
 from cubeprep.prepare import PrepareConfig, prepare
@@ -18,7 +21,7 @@ from cubeprep.survey import SurveyConfig
 from tests.ceph import Ceph
 from tests.cubeprep.test_prepare import CONFIG, REDSHIFTS
 from tests.logcube import write_survey
-from tests.s3 import JuiceFS, misbehaving_proxy, point_at
+from tests.s3 import JuiceFS, misbehaving_proxy, moto_server, point_at
 
 pytestmark = pytest.mark.s3
 
@@ -72,6 +75,23 @@ def test_a_survey_on_s3_becomes_the_same_store_as_a_local_one(
     assert_same_galaxies("s3://survey/same.zarr", str(tmp_path / "s.zarr"))
     checksums = WindowStore.open("s3://survey/same.zarr").galaxies()["source_checksum"]
     assert checksums.str.match(r"(etag|size):\w+").all()
+
+
+def test_a_cube_is_one_request_and_a_shard_one_per_object(
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+    with misbehaving_proxy(server.port, lambda number, method, path: requests.append(f"{method} {path}")) as port:
+        point_at(monkeypatch, port)
+        prepare(CONFIG, remote, "s3://survey/counted.zarr", seed=3)
+    cubes = Counter(request.split()[0] for request in requests if "LOGCUBE" in request)
+    assert cubes == {"GET": len(REDSHIFTS), "HEAD": len(REDSHIFTS)}
+    shards = Counter(request for request in requests if "/c/" in request and "train/flux" in request)
+    assert set(shards.values()) == {1}, "one write and one check each"
+    assert {request.split()[0] for request in shards} == {"PUT", "GET"}
+    written = Counter(request for request in requests if request.startswith("PUT"))
+    twice = {request.rpartition("counted.zarr/")[2] for request, count in written.items() if count > 1}
+    assert twice <= {"zarr.json"} | {f"{split}/valid/c/0" for split in ("train", "validation", "test")}
 
 
 def test_wrong_credentials_are_named_and_not_shown(
@@ -170,3 +190,17 @@ def test_a_server_that_stays_dead_is_a_clear_error_and_a_rerun_goes_on(
     server.start()
     assert prepare(config, remote, "s3://survey/dead.zarr", seed=3)["accepted"] == len(REDSHIFTS)
     assert len(calls) == 3 + len(REDSHIFTS) - 2, "the shard that was done is not made again"
+
+
+def test_the_region_of_a_bucket_is_asked_for_where_none_is_set(
+    local: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with moto_server() as port:
+        point_at(monkeypatch, port)
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        s3fs.S3FileSystem().mkdir("far", region_name="eu-west-1")
+        prepare(CONFIG, local, "s3://far/s.zarr", seed=3)
+        prepare(CONFIG, local, str(tmp_path / "s.zarr"), seed=3)
+        assert cubeprep.remote.bucket("far", "").config["region"] == "eu-west-1"
+        assert_same_galaxies("s3://far/s.zarr", str(tmp_path / "s.zarr"))
