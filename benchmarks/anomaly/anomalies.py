@@ -44,7 +44,7 @@ class OffNuclearAgn:
         """See `Family`."""
         fluxes = gas(
             rng.uniform(7, 12), rng.uniform(0.6, 1.4), rng.uniform(0.35, 0.8), rng.uniform(0.1, 0.25),
-            **{"HeII_4687": 0.25, "NeIII_3869": 0.8, "NeIII_3968": 0.25, "HeI_5877": 0.13},
+            HeII_4687=0.25, NeIII_3869=0.8, NeIII_3968=0.25, HeI_5877=0.13,
         )  # fmt: skip
         image = spot(host, *somewhere(host, rng, 0.35, 0.85), host.source.psf_sigma)
         return added(host, Component(fluxes, rng.uniform(-150, 150), rng.uniform(80, 180), image))
@@ -61,7 +61,7 @@ class Blueberry:
         """See `Family`."""
         fluxes = gas(
             rng.uniform(5.5, 7.5), rng.uniform(0.01, 0.04), rng.uniform(0.04, 0.1), 0.01,
-            **{"NeIII_3869": 0.5, "NeIII_3968": 0.15, "HeI_5877": 0.11, "Hzet_3890": 0.19, "Heps_3971": 0.16},
+            NeIII_3869=0.5, NeIII_3968=0.15, HeI_5877=0.11, Hzet_3890=0.19, Heps_3971=0.16,
         )  # fmt: skip
         image = spot(host, rng.normal(0, 1), rng.normal(0, 1), host.source.psf_sigma)
         return added(host, Component(fluxes, rng.normal(0, 20), rng.uniform(30, 60), image))

@@ -56,7 +56,7 @@ class Data:
         return str(self.folder / f"fold-{fold}.zarr")
 
     def truth(self, fold: int) -> dict[str, np.ndarray]:
-        """`line_snr2` [row, line], `spaxel_snr2` and `covered` [row, y, x], `mask` [row, line, sample, y, x] of a fold."""
+        """Of a fold: `line_snr2` [row, line], `spaxel_snr2`, `covered` [row, y, x], exact `mask` [row, ...]."""
         parts = [np.load(path) for path in sorted((self.folder / "truth").glob(f"fold-{fold}-*.npz"))]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].files}
         windows = self.tier.data.windows

@@ -1,7 +1,7 @@
 """From scores to figures: everything of the protocol for each detector, averaged over seeds, with intervals.
 
-Detectors of different folds have scores of their own, so each fold's are shifted and scaled by median and spread of its
-clean galaxies. Calibration galaxies are never those that they judge: the two halves of the objects calibrate each other.
+Models of different folds have scores of their own, so each fold's are shifted and scaled by median and spread of clean
+galaxies. Galaxies never calibrate themselves: the two halves of a fold's objects calibrate each other.
 """
 
 from collections import defaultdict
@@ -55,7 +55,7 @@ class Entry:
         group: of the detector.
         scores: [row of the data] of each run, standardised.
         located: mean AUPRO, pointing game and line hits of each run.
-        seconds: of training and scoring all folds, mean over runs.
+        seconds: of CPU, training and scoring all folds, mean over runs.
     """
 
     detector: str

@@ -60,7 +60,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
     )
     for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers), start=1):
         label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
-        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} s", flush=True)
+        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s", flush=True)
     return tasks
 
 
@@ -70,14 +70,14 @@ def make_sample(sampling: Sampling) -> None:
 
 
 def run_task(task: Task) -> float:
-    """Trains a detector and scores the fold; returns the seconds that took."""
+    """Trains a detector and scores the fold; returns the seconds of CPU that took."""
     detector = load_detectors()[task.detector](task.data.tier, task.run)
     sample = _training(training_store(task.data, task.fold, task.run).path)
-    began = time.perf_counter()
+    began = time.process_time()
     detector.fit(sample, "train")
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     found = detector.score(_scoring(task.data.store(task.fold)))
-    ended = time.perf_counter()
+    ended = time.process_time()
     save(task.path, found, fitted - began, ended - fitted)
     return ended - began
 

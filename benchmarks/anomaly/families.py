@@ -70,7 +70,7 @@ class Family(Protocol):
 
         Args:
             host: the galaxy and its windows.
-            level: from 0, of the tier's amplitudes; families A and C leave it to the benchmark, N sets its change by it.
+            level: from 0, of the tier's amplitudes; N sets its change by it, A and C leave it to the benchmark.
             rng: the only source of chance.
         """
 

@@ -21,10 +21,23 @@ from benchmarks.anomaly.evaluate import (
 from benchmarks.anomaly.families import load_families
 
 OURS = "Cubescout"
-NAMED = (
-    "pauroc auroc auprc recall_at_50 recall_at_100 amplitude_50 fires_n fdr_at_10 artefact_share_top100 aupro "
-    "pointing_game top1_line spearman_flux spearman_snr spearman_size"
-).split()
+NAMED = [
+    "pauroc",
+    "auroc",
+    "auprc",
+    "recall_at_50",
+    "recall_at_100",
+    "amplitude_50",
+    "fires_n",
+    "fdr_at_10",
+    "artefact_share_top100",
+    "aupro",
+    "pointing_game",
+    "top1_line",
+    "spearman_flux",
+    "spearman_snr",
+    "spearman_size",
+]
 SHOWN = {
     "pauroc": "pAUROC",
     "pauroc_interval": "95%",
@@ -42,7 +55,7 @@ SHOWN = {
     "spearman_flux": "rho flux",
     "spearman_snr": "rho S/N",
     "spearman_size": "rho size",
-    "seconds": "s",
+    "seconds": "CPU s",
 }
 
 

@@ -132,6 +132,7 @@ TIERS = {
             simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}),
             windows=SMALL_WINDOWS,
             bin_factor=2,
+            copies={"A": 3, "C": 1, "N": 1},
         ),
         runs=runs(2, 0.01, 0.0, 0.05),
         network_runs=runs(2, 0.01, 0.0, 0.05),

@@ -23,7 +23,7 @@ class PerLineConv(Detector):
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Adam on the mean absolute error for a fixed number of epochs."""
-        num_lines, num_samples, size = store.shape
+        _, num_samples, size = store.shape
         images = mapped(store, split, lambda windows: normalised(windows)[0])
         x_NSYX = torch.from_numpy(images.reshape(-1, num_samples, size, size))
         with torch.random.fork_rng(devices=[]):
