@@ -6,7 +6,7 @@ import platform
 import time
 from pathlib import Path
 
-from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
+from benchmarks.anomaly.dataset import ROOT, Data, bytes_digest, prepare_data
 from benchmarks.anomaly.detectors import load_detectors
 from benchmarks.anomaly.evaluate import load_entries
 from benchmarks.anomaly.execute import execute
@@ -23,10 +23,12 @@ def main(arguments: list[str] | None = None) -> Report:
     parser.add_argument("--tier", choices=TIERS, default="small")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder of data and results")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real cubes")
     parser.add_argument("--tracking", help="MLflow's URI; default: SQLite in the work folder")
     options = parser.parse_args(arguments)
+    real = options.real if options.real.is_dir() else None
     began = time.perf_counter()
-    data = prepare_data(TIERS[options.tier], options.work, options.workers)
+    data = prepare_data(TIERS[options.tier], options.work, options.workers, real)
     print(f"{len(data.rows)} rows of {data.rows['mangaid'].nunique()} galaxies in {time.perf_counter() - began:.0f} s")
     entries = load_entries(data, execute(data, list(load_detectors()), options.workers))
     report = make_report(data, entries)
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> Report:
     folder = options.work / f"results-{options.tier}"
     digest = bytes_digest(data.folder)
     title = f"Injection benchmark, tier {options.tier}, {len(data.rows)} rows, data sha256 {digest[:16]}"
-    paths = [*write_report(report, data, folder, title), *write_plots(report, data, entries, folder)]
+    paths = [*write_report(report, data, entries, folder, title), *write_plots(report, data, entries, folder)]
     track(options.tracking or f"sqlite:///{options.work.absolute() / 'mlflow.db'}", options.tier, data, report, paths)
     print(paths[0].read_text())
     print(f"data_sha256={digest}")

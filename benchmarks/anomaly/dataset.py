@@ -5,13 +5,14 @@ Below a folder whose name says what decides its bytes:
     fold-K.zarr            a `WindowStore`; split `test` holds the galaxies of fold K and their injected copies
     truth/fold-K-N.npz     of each row of shard N: the exact mask, (S/N)^2 per line and per spaxel, covered spaxels
     train-K-C-S.zarr       what models for fold K learn from: splits `train` and `validation`, contaminated by C, seed S
+    real.npz, real.parquet real cubes and their injected copies, where there are such cubes: windows and rows
 
 A rerun makes only what is missing.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,18 +22,18 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.anomaly.families import load_families
-from benchmarks.anomaly.inject import Injection, inject, truth_mask
 from benchmarks.anomaly.pool import run_all
+from benchmarks.anomaly.real import real_rows
+from benchmarks.anomaly.rows import injected, plan_rows, truth
 from benchmarks.anomaly.scene import Host
 from benchmarks.anomaly.simulated import make_source, plan
 from benchmarks.anomaly.tiers import DataConfig, Tier
-from cubeprep.augment import view_rng
 from cubeprep.store import FLUX_UNIT, SplitPlan, StorePlan, Windows, WindowStore
 from cubeprep.windows import WindowConfig
 
 ROOT = Path(__file__).parents[2]
 DATA_CODE = ("cubeprep/**/*.py", *(f"benchmarks/anomaly/{name}.py" for name in (
-    "scene", "simulated", "families", "anomalies", "artefacts", "nuisances", "inject", "dataset",
+    "scene", "simulated", "families", "anomalies", "artefacts", "nuisances", "inject", "rows", "dataset", "real",
 )))  # fmt: skip
 
 
@@ -55,6 +56,16 @@ class Data:
         """Path of the galaxies of a fold and their copies."""
         return str(self.folder / f"fold-{fold}.zarr")
 
+    def real(self) -> tuple[Windows, pd.DataFrame] | None:
+        """Windows and rows of the real cubes, if there are any."""
+        if not (self.folder / "real.parquet").exists():
+            return None
+        rows = pd.read_parquet(self.folder / "real.parquet")
+        with np.load(self.folder / "real.npz") as found:
+            arrays = [found[name] for name in ("flux", "ivar", "mask")]
+        names = rows["name"].to_numpy(dtype=str)
+        return Windows(*arrays, names, np.zeros(len(names), dtype=int)), rows
+
     def truth(self, fold: int) -> dict[str, np.ndarray]:
         """Of a fold: `line_snr2` [row, line], `spaxel_snr2`, `covered` [row, y, x], exact `mask` [row, ...]."""
         parts = [np.load(path) for path in sorted((self.folder / "truth").glob(f"fold-{fold}-*.npz"))]
@@ -75,8 +86,15 @@ class ShardTask(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def prepare_data(tier: Tier, work: Path, num_workers: int) -> Data:
-    """Makes the stores of all folds, or goes on where an earlier run stopped."""
+def prepare_data(tier: Tier, work: Path, num_workers: int, real_root: Path | None = None) -> Data:
+    """Makes the stores of all folds, or goes on where an earlier run stopped.
+
+    Args:
+        tier: sizes.
+        work: below which the data go.
+        num_workers: processes.
+        real_root: the folder of real survey files; without it, there are none.
+    """
     folder = work / f"data-{identity(tier)[:12]}"
     (folder / "truth").mkdir(parents=True, exist_ok=True)
     rows = plan_rows(tier.data, tier.num_folds)
@@ -92,7 +110,18 @@ def prepare_data(tier: Tier, work: Path, num_workers: int) -> Data:
                 tasks.append(ShardTask(str(folder), values, fold, shard, part))
     for _ in run_all(make_shard, tasks, num_workers):
         pass
+    if real_root is not None:
+        _make_real(tier.data, folder, real_root)
     return Data(folder, tier, _finish(folder, tier, rows))
+
+
+def _make_real(data: DataConfig, folder: Path, root: Path) -> None:
+    if (folder / "real.parquet").exists():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        windows, rows = real_rows(data, root, Path(scratch))
+    np.savez(folder / "real.npz", flux=windows.flux, ivar=windows.ivar, mask=windows.mask)
+    rows.to_parquet(folder / "real.parquet")
 
 
 def identity(tier: Tier) -> str:
@@ -116,39 +145,10 @@ def bytes_digest(folder: Path) -> str:
     """sha256 of every pixel and every truth on disk, file by file."""
     found = hashlib.sha256()
     chunks = [path for path in folder.glob("fold-*.zarr/test/*/c/**/*") if path.is_file()]
-    for path in sorted([*chunks, *(folder / "truth").glob("*.npz")]):
+    for path in sorted([*chunks, *(folder / "truth").glob("*.npz"), *folder.glob("real.npz")]):
         found.update(str(path.relative_to(folder)).encode())
         found.update(hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
-
-
-def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
-    """Which galaxy gets which injection at which amplitude: families in turn, then amplitudes; folds by object."""
-    families, num_levels = load_families(), len(data.amplitudes)
-    observations = plan(data.simulate, data.seed)
-    fold_of = assign_folds([item.target.mangaid for item in observations], num_folds, data.seed)
-    rows: list[dict[str, Any]] = []
-    for number, item in enumerate(observations):
-        fold, half = fold_of[item.target.mangaid]
-        same = {"galaxy": number, "mangaid": item.target.mangaid, "z": item.galaxy.z, "fold": fold, "half": half}
-        twin = item.target.plateifu
-        rows.append({"name": twin, "twin": twin, "family": "", "kind": "", "level": -1, "wanted": np.nan, **same})
-        for kind, copies in data.copies.items():
-            names = [family.name for family in families.values() if family.kind == kind]
-            for turn in range(number * copies, (number + 1) * copies):
-                name, level = names[turn % len(names)], turn // len(names) % num_levels
-                wanted = np.nan if kind == "N" else data.amplitudes[level]
-                full = f"{twin}+{name}-{level}"
-                rows.append(
-                    {"name": full, "twin": twin, "family": name, "kind": kind, "level": level, "wanted": wanted, **same}
-                )
-    return pd.DataFrame(rows).sort_values("fold", kind="stable", ignore_index=True)
-
-
-def assign_folds(mangaids: Sequence[str], num_folds: int, seed: int) -> dict[str, tuple[int, int]]:
-    """Fold, and half of the fold, of each object: repeat observations and copies stay together."""
-    objects = sorted(set(mangaids), key=lambda name: hashlib.sha256(f"{seed}/fold/{name}".encode()).digest())
-    return {name: (i % num_folds, i // num_folds % 2) for i, name in enumerate(objects)}
 
 
 def make_shard(task: ShardTask) -> None:
@@ -162,10 +162,10 @@ def make_shard(task: ShardTask) -> None:
             item = observations[row["galaxy"]]
             source = make_source(item, data.simulate, data.seed, data.windows.size, data.bin_factor)
             host = Host(source, data.windows)
-        found = _injected(host, row, families, data.seed)
+        found = injected(host, row, families, data.seed)
         windows.append(found.windows)
-        truths.append(_truth(found))
-        measured.append(_measured(host, found) | row)
+        truths.append(truth(found))
+        measured.append(measured(host, found) | row)
     arrays = (np.stack([getattr(part, name) for part in windows]) for name in ("flux", "ivar", "mask"))
     names = np.array([row["name"] for row in task.rows])
     store = WindowStore.open_unfinished(f"{task.folder}/fold-{task.fold}.zarr")
@@ -173,39 +173,6 @@ def make_shard(task: ShardTask) -> None:
     path = Path(task.folder) / "truth" / f"fold-{task.fold}-{task.shard:05d}.npz"
     np.savez(path, **{name: np.stack([truth[name] for truth in truths]) for name in truths[0]})
     store.write_record("test", task.shard, measured)
-
-
-def _injected(host: Host, row: dict[str, Any], families: dict[str, Any], seed: int) -> Injection:
-    if not row["family"]:
-        nothing = np.zeros_like(host.clean.flux)
-        return Injection(host.clean, nothing, np.nan, reached=True, oracle=np.nan, oracle_clean=np.nan)
-    rng = view_rng(seed, f"{row['twin']}/{row['family']}", row["level"])
-    return inject(host, families[row["family"]].draw(host, row["level"], rng), row["wanted"])
-
-
-def _truth(found: Injection) -> dict[str, np.ndarray]:
-    snr2 = found.snr2
-    return {
-        "line_snr2": snr2.sum(axis=(1, 2, 3)).astype(np.float32),
-        "spaxel_snr2": snr2.sum(axis=(0, 1)).astype(np.float32),
-        "covered": (found.windows.mask == 0).any(axis=(0, 1)),
-        "mask": np.packbits(truth_mask(snr2)),
-    }
-
-
-def _measured(host: Host, found: Injection) -> dict[str, Any]:
-    good = found.windows.mask == 0
-    flux, ivar = found.windows.flux[good], found.windows.ivar[good]
-    return {
-        "snr": found.snr,
-        "reached": found.reached,
-        "oracle": found.oracle,
-        "oracle_clean": found.oracle_clean,
-        "flux": float(flux.sum(dtype=np.float64)),
-        "median_snr": float(np.median(flux * np.sqrt(ivar))) if good.any() else np.nan,
-        "size": int(good.any(axis=(0, 1)).sum()),
-        "re_arcsec": host.source.re_arcsec,
-    }
 
 
 def _rows_per_shard(data: DataConfig) -> int:

@@ -32,6 +32,7 @@ from benchmarks.anomaly.metrics import (
     share_at,
     threshold_at,
 )
+from benchmarks.anomaly.real import wins
 from benchmarks.anomaly.tiers import Run, Tier
 from modeling.score import spearman
 
@@ -55,6 +56,7 @@ class Entry:
         group: of the detector.
         scores: [row of the data] of each run, standardised.
         located: mean AUPRO, pointing game and line hits of each run.
+        real: share of the injections into real cubes that beat their clean twin, by amplitude, of each run.
         seconds: of CPU, training and scoring all folds, mean over runs.
     """
 
@@ -63,6 +65,7 @@ class Entry:
     group: str
     scores: dict[Run, np.ndarray] = field(default_factory=dict)
     located: dict[Run, dict[str, float]] = field(default_factory=dict)
+    real: dict[Run, pd.Series] = field(default_factory=dict)
     seconds: float = float("nan")
 
     @property
@@ -81,15 +84,18 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
     for task in tasks:
         by_run[task.detector, task.run].append(task)
     truths = [data.truth(fold) for fold in range(data.tier.num_folds)]
+    real = data.real()
     entries: dict[str, Entry] = {}
     seconds: dict[str, list[float]] = defaultdict(list)
     for (name, run), parts in by_run.items():
         results = [dict(np.load(task.path)) for task in sorted(parts, key=lambda task: task.fold)]
-        variants = {key.removeprefix("variant:"): key for key in results[0] if key.startswith("variant:")}
+        variants = {key.removeprefix("variant:"): key for key in results[-1] if key.startswith("variant:")}
         for variant, key in {"": "score", **variants}.items():
             entry = Entry(name, variant, load_detectors()[name].group)
             entry = entries.setdefault(entry.name, entry)
             entry.scores[run] = standardised(np.concatenate([result[key] for result in results]), data.rows)
+        if real is not None:
+            entries[name].real[run] = wins(results[0]["variant:real"], real[1])
         entries[name].located[run] = located(data, results, truths)
         seconds[name].append(sum(float(result["fit_seconds"] + result["score_seconds"]) for result in results))
     for name, values in seconds.items():

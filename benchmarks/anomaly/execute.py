@@ -78,6 +78,9 @@ def run_task(task: Task) -> float:
     fitted = time.process_time()
     found = detector.score(_scoring(task.data.store(task.fold)))
     ended = time.process_time()
+    real = task.data.real() if task.fold == 0 else None
+    if real is not None:
+        found.variants["real"] = detector.score_windows(real[0]).score
     save(task.path, found, fitted - began, ended - fitted)
     return ended - began
 

@@ -123,17 +123,28 @@ def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_report(report: Report, data: Data, folder: Path, title: str) -> list[Path]:
+def write_report(report: Report, data: Data, entries: Sequence[Entry], folder: Path, title: str) -> list[Path]:
     """Writes `results.md`, `results.parquet` and `families.parquet`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("results.md", "results.parquet", "families.parquet")]
     report.table.to_parquet(paths[1])
     report.families.to_parquet(paths[2])
-    paths[0].write_text(as_markdown(report, data, title))
+    paths[0].write_text(as_markdown(report, data, entries, title))
     return paths
 
 
-def as_markdown(report: Report, data: Data, title: str) -> str:
+def real_tables(entries: Sequence[Entry], headline: float) -> list[str]:
+    """A table of the real cubes, if there are any."""
+    rows = {entry.name: [entry.real[run] for run in entry.at(headline) if run in entry.real] for entry in entries}
+    table = pd.DataFrame({name: pd.concat(found, axis=1).mean(axis=1) for name, found in rows.items() if found}).T
+    if table.empty:
+        return []
+    table.columns = [f"{amplitude:g}" for amplitude in table.columns]
+    shown = table.sort_values(table.columns[-2], ascending=False)
+    return ["## Real cubes: share of injections that score higher than their clean twin, by amplitude", markdown(shown)]
+
+
+def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str) -> str:
     """The tables as one page."""
     headline = data.tier.headline
     table = report.table.assign(
@@ -154,6 +165,7 @@ def as_markdown(report: Report, data: Data, title: str) -> str:
         markdown(contaminated),
         f"## {OURS}: share above the threshold of 1% false positives, by amplitude (N: by strength)",
         markdown(by_family.reset_index().set_index("family")),
+        *real_tables(entries, headline),
         "## Lines",
         "\n".join(["```", *(f"{name}={value:.4f}" for name, value in report.figures.items()), "```"]),
     ]
