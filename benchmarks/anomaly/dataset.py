@@ -155,7 +155,7 @@ def make_shard(task: ShardTask) -> None:
     """Makes one shard of a fold, its truth, then its record."""
     data = DataConfig.model_validate(task.data)
     observations, families = plan(data.simulate, data.seed), load_families()
-    windows, truths, measured = [], [], []
+    windows, truths, records = [], [], []
     host = None
     for row in task.rows:
         if host is None or host.source.plateifu != row["twin"]:
@@ -165,14 +165,14 @@ def make_shard(task: ShardTask) -> None:
         found = injected(host, row, families, data.seed)
         windows.append(found.windows)
         truths.append(truth(found))
-        measured.append(measured(host, found) | row)
+        records.append(measured(host, found) | row)
     arrays = (np.stack([getattr(part, name) for part in windows]) for name in ("flux", "ivar", "mask"))
     names = np.array([row["name"] for row in task.rows])
     store = WindowStore.open_unfinished(f"{task.folder}/fold-{task.fold}.zarr")
     store.write_shard("test", task.shard, Windows(*arrays, names, np.zeros(len(names), dtype=int)))
     path = Path(task.folder) / "truth" / f"fold-{task.fold}-{task.shard:05d}.npz"
     np.savez(path, **{name: np.stack([truth[name] for truth in truths]) for name in truths[0]})
-    store.write_record("test", task.shard, measured)
+    store.write_record("test", task.shard, records)
 
 
 def _rows_per_shard(data: DataConfig) -> int:
