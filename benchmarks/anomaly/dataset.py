@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks.anomaly.families import load_families
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.real import real_rows
-from benchmarks.anomaly.rows import injected, plan_rows, truth
+from benchmarks.anomaly.rows import injected, measured, plan_rows, truth
 from benchmarks.anomaly.scene import Host
 from benchmarks.anomaly.simulated import make_source, plan
 from benchmarks.anomaly.tiers import DataConfig, Tier
