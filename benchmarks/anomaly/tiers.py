@@ -100,7 +100,9 @@ TIERS = {
     "tiny": Tier(
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1),
-            windows=SMALL_WINDOWS.model_copy(update={"size": 8, "lines": ("Hb-4862", "OIII-5008", "Ha-6564")}),
+            windows=SMALL_WINDOWS.model_copy(
+                update={"size": 8, "num_samples": 5, "lines": ("Hb-4862", "OIII-5008", "Ha-6564")}
+            ),
             bin_factor=3,
             amplitudes=(100, 3000),
             galaxies_per_shard=3,
