@@ -166,5 +166,5 @@ def names_line(lines: np.ndarray, line_snr2: np.ndarray, families: Sequence[str]
         line_snr2: [line] (S/N)^2 of what was injected; lines with half of the highest count as changed most.
         families: [line].
     """
-    changed = {families[i] for i in np.flatnonzero(line_snr2 >= 0.5 * line_snr2.max())}
+    changed = {families[int(i)] for i in np.flatnonzero(line_snr2 >= 0.5 * line_snr2.max())}
     return families[int(np.argmax(lines))] in changed
