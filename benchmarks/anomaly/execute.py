@@ -54,10 +54,14 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
     samples = {(task.run, task.fold): Sampling(data, task.run, task.fold) for task in missing}
     for _ in run_all(make_sample, list(samples.values()), num_workers):
         pass
-    # Networks first, so that short tasks fill the end.
-    missing.sort(
-        key=lambda task: (task.fold, ("slow_runs", "network_runs", "runs").index(detectors[task.detector].cost))
-    )
+    # First runs first, so that what is interrupted can be judged; networks first, so that short tasks fill the end.
+    costs = ("slow_runs", "network_runs", "runs")
+
+    def priority(task: Task) -> tuple[int, int, int]:
+        cost = detectors[task.detector].cost
+        return getattr(data.tier, cost).index(task.run), task.fold, costs.index(cost)
+
+    missing.sort(key=priority)
     for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers), start=1):
         label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
         print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s", flush=True)

@@ -73,7 +73,10 @@ def _read(data: Data, chosen: pd.DataFrame) -> dict[str, Windows]:
 
 
 def _views(galaxies: list[Windows], num_views: int, data: Data, run: Run) -> Windows:
-    flux, ivar, mask, names = [], [], [], []
+    flux: list[np.ndarray] = []
+    ivar: list[np.ndarray] = []
+    mask: list[np.ndarray] = []
+    names: list[str] = []
     for row in galaxies:
         observed = row.flux[0], row.ivar[0], row.mask[0]
         for view in range(num_views):
@@ -81,7 +84,7 @@ def _views(galaxies: list[Windows], num_views: int, data: Data, run: Run) -> Win
             made = augment(*observed, data.tier.augment, rng) if view else observed
             for values, array in zip((flux, ivar, mask), made, strict=True):
                 values.append(array)
-            names.append(row.plateifu[0])
+            names.append(str(row.plateifu[0]))
     views = np.tile(np.arange(num_views), len(galaxies))
     return Windows(np.stack(flux), np.stack(ivar), np.stack(mask), np.array(names), views)
 

@@ -18,7 +18,7 @@ class DataConfig(Config):
     simulate: SimulateConfig
     windows: WindowConfig
     bin_factor: int = Field(1, ge=1, description="Spaxels a side of the cubes that are summed into one")
-    amplitudes: tuple[float, ...] = Field((10, 30, 100, 300, 1000), description="S/N of the injected difference")
+    amplitudes: tuple[float, ...] = Field((30, 100, 300, 1000, 3000), description="S/N of the injected difference")
     copies: dict[Literal["A", "C", "N"], int] = Field(
         {"A": 2, "C": 1, "N": 1}, description="Injected copies of each galaxy, families and amplitudes in turn"
     )

@@ -77,12 +77,17 @@ class Cubescout(Network):
 
 
 @register
-class PermutedLines(Cubescout):
+class PermutedLines(Network):
     """The same with the lines in a random order: does the recurrence use the order of wavelengths?"""
 
     name = "Cubescout, lines permuted"
     group = "network"
     cost = "slow_runs"
+    rank_by = Cubescout.rank_by
+
+    def budget(self) -> TrainingBudget:
+        """The tier's default budget."""
+        return self.tier.default
 
     def order(self, num_lines: int) -> np.ndarray:
         """Another order for each seed."""
