@@ -11,6 +11,7 @@ from cubeprep.augment import augment, view_rng
 from cubeprep.store import SplitPlan, Windows, WindowStore
 
 GALAXIES_PER_SHARD = 16
+CACHE_BYTES = 2 * 2**30
 
 
 def training_store(data: Data, fold: int, run: Run) -> WindowStore:
@@ -90,18 +91,22 @@ def _views(galaxies: list[Windows], num_views: int, data: Data, run: Run) -> Win
 
 
 def cached(path: str | Path) -> "CachedStore":
-    """A finished store whose shards stay in memory."""
+    """A finished store whose shards stay in memory while there is room."""
     opened = CachedStore.open(str(path))
     assert isinstance(opened, CachedStore)
     return opened
 
 
 class CachedStore(WindowStore):
-    """A store that reads each shard once: many detectors score the same galaxies."""
+    """A store that keeps shards in memory, as far as `CACHE_BYTES` go: many detectors score the same galaxies."""
 
     def read_shard(self, split: str, shard: int) -> Windows:
         """See `WindowStore`."""
-        cache = self.__dict__.setdefault("_shards", {})
-        if (split, shard) not in cache:
-            cache[split, shard] = super().read_shard(split, shard)
-        return cache[split, shard]
+        cache: dict[tuple[str, int], Windows] = self.__dict__.setdefault("_shards", {})
+        if (split, shard) in cache:
+            return cache[split, shard]
+        windows = super().read_shard(split, shard)
+        kept = sum(part.flux.nbytes + part.ivar.nbytes + part.mask.nbytes for part in cache.values())
+        if kept < CACHE_BYTES:
+            cache[split, shard] = windows
+        return windows
