@@ -1,0 +1,60 @@
+"""Runs the injection benchmark: `python -m benchmarks.anomaly --tier small`. See docs/benchmark.md."""
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+from benchmarks.anomaly.dataset import ROOT, Data, bytes_digest, prepare_data
+from benchmarks.anomaly.detectors import load_detectors
+from benchmarks.anomaly.evaluate import load_entries
+from benchmarks.anomaly.execute import execute
+from benchmarks.anomaly.plots import write_plots
+from benchmarks.anomaly.report import Report, make_report, write_report
+from benchmarks.anomaly.tiers import TIERS
+
+EXPERIMENT = "cubescout-benchmark"
+
+
+def main(arguments: list[str] | None = None) -> Report:
+    """Runs a tier and leaves its results in the work folder and in MLflow; goes on where an earlier run stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tier", choices=TIERS, default="small")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder of data and results")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real cubes")
+    parser.add_argument("--tracking", help="MLflow's URI; default: SQLite in the work folder")
+    options = parser.parse_args(arguments)
+    real = options.real if options.real.is_dir() else None
+    began = time.perf_counter()
+    data = prepare_data(TIERS[options.tier], options.work, options.workers, real)
+    print(f"{len(data.rows)} rows of {data.rows['mangaid'].nunique()} galaxies in {time.perf_counter() - began:.0f} s")
+    entries = load_entries(data, execute(data, list(load_detectors()), options.workers))
+    report = make_report(data, entries)
+    report.figures["wall_seconds"] = time.perf_counter() - began
+    folder = options.work / f"results-{options.tier}"
+    digest = bytes_digest(data.folder)
+    title = f"Injection benchmark, tier {options.tier}, {len(data.rows)} rows, data sha256 {digest[:16]}"
+    paths = [*write_report(report, data, entries, folder, title), *write_plots(report, data, entries, folder)]
+    track(options.tracking or f"sqlite:///{options.work.absolute() / 'mlflow.db'}", options.tier, data, report, paths)
+    print(paths[0].read_text())
+    print(f"data_sha256={digest}")
+    return report
+
+
+def track(uri: str, tier: str, data: Data, report: Report, paths: list[Path]) -> None:
+    """Registers a run in MLflow: configuration, figures, tables and plots."""
+    from cubeprep.config import to_yaml
+    from modeling.tracking import start_run
+
+    tags = {"job": "benchmark", "tier": tier, "machine": f"{os.cpu_count()} x {platform.machine()}"}
+    with start_run(uri, EXPERIMENT, f"anomaly-{tier}", tags) as run:
+        run.log_config(to_yaml(data.tier), {"tier": tier, "data": data.folder.name})
+        run.log_metrics(report.figures, 0)
+        for path in paths:
+            run.log_file(path)
+
+
+if __name__ == "__main__":
+    main()

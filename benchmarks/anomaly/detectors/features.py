@@ -1,0 +1,55 @@
+"""What classical detectors see of windows, and scores of residuals."""
+
+from typing import get_args
+
+import numpy as np
+
+from benchmarks.anomaly.detectors import Scored
+from cubeprep.store import Windows
+from modeling.score import RankBy, good_samples, line_sums, median_snr, scores_from_sums
+
+SCALE_QUANTILE = 0.9
+
+
+def good_flux(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux and ivar [row, line, sample, y, x], 0 where not good, and which samples are good."""
+    good = good_samples(windows.flux, windows.ivar, windows.mask)
+    return np.where(good, windows.flux, 0), np.where(good, windows.ivar, 0), good
+
+
+def brightness(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """[row] 90th percentile over spaxels of the mean |flux| of a spaxel: what flux is divided by."""
+    count = good.sum(axis=(1, 2))
+    mean = np.divide(np.abs(flux).sum(axis=(1, 2)), count, out=np.full(count.shape, np.nan), where=count > 0)
+    scale = np.nanquantile(mean.reshape(len(flux), -1), SCALE_QUANTILE, axis=1)
+    return np.where(scale > 0, scale, 1.0).astype(np.float32)
+
+
+def normalised(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """asinh of the flux over the galaxy's brightness, [row, features] float32, and that brightness [row]."""
+    flux, _, good = good_flux(windows)
+    scale = brightness(flux, good)
+    return np.arcsinh(flux / scale[:, None, None, None, None]).reshape(len(flux), -1), scale
+
+
+def denormalised(features: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse: flux [row, line, sample, y, x]."""
+    return np.sinh(features).reshape(-1, *shape[1:]) * scale[:, None, None, None, None]
+
+
+def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: RankBy) -> Scored:
+    """All of Cubescout's scores of what a detector leaves over, and where the residual lies.
+
+    Args:
+        windows: as observed.
+        expected: [row, line, sample, y, x] flux that the detector finds usual.
+        rank_by: the score of the detector; the others are variants.
+    """
+    arrays = windows.flux, windows.ivar, windows.mask
+    found = scores_from_sums(line_sums(*arrays, expected), median_snr(*arrays), rank_by)
+    flux, ivar, good = good_flux(windows)
+    residual = np.where(good, flux - expected, 0)
+    contribution = np.abs(residual) if rank_by in ("mae", "relative") else residual**2 * ivar
+    variants = {name: getattr(found, name) for name in get_args(RankBy) if name != rank_by}
+    spaxels, lines = contribution.sum(axis=(1, 2)), contribution.sum(axis=(2, 3, 4))
+    return Scored(found.score, spaxels.astype(np.float32), lines.astype(np.float32), variants)

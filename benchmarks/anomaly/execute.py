@@ -1,0 +1,117 @@
+"""Trains and scores: each detector, run and fold is a task of its own, whose result is kept."""
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.anomaly.dataset import Data, code_digest, digest_of, identity
+from benchmarks.anomaly.detectors import Scored, load_detectors
+from benchmarks.anomaly.pool import run_all
+from benchmarks.anomaly.samples import CachedStore, cached, training_store
+from benchmarks.anomaly.tiers import Run
+from cubeprep.store import WindowStore
+
+SCORE_CODE = ("modeling/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
+
+
+class Task(NamedTuple):
+    """One training and scoring."""
+
+    data: Data
+    detector: str
+    run: Run
+    fold: int
+    path: Path
+
+
+class Sampling(NamedTuple):
+    """One training sample to make."""
+
+    data: Data
+    run: Run
+    fold: int
+
+
+def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
+    """Runs what has no result yet; all tasks, in a fixed order.
+
+    Args:
+        data: of `prepare_data`.
+        names: of the detectors.
+        num_workers: processes.
+    """
+    detectors = load_detectors()
+    tasks = [
+        Task(data, name, run, fold, result_path(data, name, run, fold))
+        for fold in range(data.tier.num_folds)
+        for name in names
+        for run in getattr(data.tier, detectors[name].cost)
+    ]
+    missing = [task for task in tasks if not task.path.exists()]
+    samples = {(task.run, task.fold): Sampling(data, task.run, task.fold) for task in missing}
+    for _ in run_all(make_sample, list(samples.values()), num_workers):
+        pass
+    # First runs first, so that what is interrupted can be judged; networks first, so that short tasks fill the end.
+    costs = ("slow_runs", "network_runs", "runs")
+
+    def priority(task: Task) -> tuple[int, int, int]:
+        cost = detectors[task.detector].cost
+        return getattr(data.tier, cost).index(task.run), task.fold, costs.index(cost)
+
+    missing.sort(key=priority)
+    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers), start=1):
+        label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
+        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s", flush=True)
+    return tasks
+
+
+def make_sample(sampling: Sampling) -> None:
+    """Makes one training sample."""
+    training_store(sampling.data, sampling.fold, sampling.run)
+
+
+def run_task(task: Task) -> float:
+    """Trains a detector and scores the fold; returns the seconds of CPU that took."""
+    detector = load_detectors()[task.detector](task.data.tier, task.run)
+    sample = _training(training_store(task.data, task.fold, task.run).path)
+    began = time.process_time()
+    detector.fit(sample, "train")
+    fitted = time.process_time()
+    found = detector.score(_scoring(task.data.store(task.fold)))
+    ended = time.process_time()
+    real = task.data.real() if task.fold == 0 else None
+    if real is not None:
+        found.variants["real"] = detector.score_windows(real[0]).score
+    save(task.path, found, fitted - began, ended - fitted)
+    return ended - began
+
+
+def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
+    """Where a result lies: its name says what decides it."""
+    tier = data.tier.model_dump(mode="json", exclude={"num_bootstrap", "runs", "network_runs", "slow_runs", "headline"})
+    digest = digest_of([identity(data.tier), tier, code_digest(SCORE_CODE), name, run.model_dump(), fold])
+    return data.folder / "scores" / f"{digest[:16]}.npz"
+
+
+def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float) -> None:
+    """Writes a result, whole or not at all."""
+    arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
+    arrays |= {name: values for name in ("spaxels", "lines") if (values := getattr(found, name)) is not None}
+    arrays |= {f"variant:{name}": values for name, values in found.variants.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+
+
+@lru_cache(maxsize=1)
+def _training(path: str) -> WindowStore:
+    return cached(path)
+
+
+@lru_cache(maxsize=1)
+def _scoring(path: str) -> CachedStore:
+    return cached(path)

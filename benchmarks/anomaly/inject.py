@@ -1,0 +1,109 @@
+"""Injects one family into one galaxy and keeps the truth: what changed, where, and at which signal-to-noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.anomaly.families import Added, Changed, Drawn, Moved
+from benchmarks.anomaly.scene import Host
+from cubeprep.windows import LineWindows
+
+# The truth mask is the smallest set of samples that holds this share of the injected (S/N)^2.
+MASK_SHARE = 0.9
+# An injection counts as of its amplitude if it comes within this factor of it.
+REACH_FACTOR = 1.2
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Changed windows and the truth about them.
+
+    Attributes:
+        windows: what a detector sees.
+        delta: [line, sample, y, x] what was added, free of noise, flux units; zero for families N.
+        snr: sqrt(sum(delta^2 ivar)) over the windows; NaN for families N.
+        reached: whether that is the amplitude that was wanted.
+        oracle: signal-to-noise at which a filter that knows delta and the noise-free galaxy finds it here.
+        oracle_clean: what the same filter finds in the clean twin; N(0, 1).
+    """
+
+    windows: LineWindows
+    delta: np.ndarray
+    snr: float
+    reached: bool
+    oracle: float
+    oracle_clean: float
+
+    @property
+    def snr2(self) -> np.ndarray:
+        """[line, sample, y, x] share of each sample in snr^2."""
+        return sample_snr2(self.delta, self.windows)
+
+
+def inject(host: Host, drawn: Drawn, snr: float) -> Injection:
+    """The injected windows.
+
+    Args:
+        host: the galaxy.
+        drawn: of a family.
+        snr: wanted signal-to-noise of the difference; families N take no notice of it.
+    """
+    match drawn:
+        case Added():
+            return _add(host, drawn, snr)
+        case Moved():
+            return _move(host, drawn, snr)
+        case Changed():
+            windows = host.cut(drawn.change)
+            return Injection(windows, np.zeros_like(windows.flux), np.nan, reached=True, oracle=0, oracle_clean=0)
+
+
+def sample_snr2(delta: np.ndarray, windows: LineWindows) -> np.ndarray:
+    """[line, sample, y, x] (S/N)^2 of a difference, sample by sample."""
+    good = windows.mask == 0
+    return np.where(good, delta.astype(np.float64) ** 2 * windows.ivar, 0)
+
+
+def truth_mask(snr2: np.ndarray) -> np.ndarray:
+    """The smallest set of elements that holds `MASK_SHARE` of the sum; none where the sum is 0."""
+    flat = np.sort(snr2, axis=None)[::-1]
+    total = flat.sum()
+    if total <= 0:
+        return np.zeros(snr2.shape, dtype=bool)
+    last = int(np.searchsorted(np.cumsum(flat), MASK_SHARE * total))
+    return snr2 >= flat[min(last, len(flat) - 1)]
+
+
+def _add(host: Host, drawn: Added, snr: float) -> Injection:
+    unit = host.cut_light(drawn.light)
+    unit_snr = np.sqrt(sample_snr2(unit, host.clean).sum())
+    strength = min(snr / unit_snr, drawn.max_strength) if unit_snr > 0 else 0.0
+    delta = (strength * unit).astype(np.float32)
+    # The windows are linear in the flux: cutting the changed cube gives the same, at twice the cost.
+    windows = LineWindows(host.clean.flux + delta, host.clean.ivar, host.clean.mask)
+    return _judged(host, windows, delta, snr)
+
+
+def _move(host: Host, drawn: Moved, snr: float) -> Injection:
+    deltas = []
+    for z in drawn.redshifts:
+        scene = host.windows(host.source.scene, z)
+        deltas.append(np.nan_to_num(scene.flux) - np.nan_to_num(host.scene.flux))
+    found = np.array([np.sqrt(sample_snr2(delta, host.clean).sum()) for delta in deltas])
+    best = int(np.abs(np.log(np.maximum(found, 1e-9) / snr)).argmin())
+    return _judged(host, host.windows(host.source.arms, drawn.redshifts[best]), deltas[best], snr)
+
+
+def _judged(host: Host, windows: LineWindows, delta: np.ndarray, wanted: float) -> Injection:
+    delta = np.where(windows.mask == 0, delta, 0).astype(np.float32)
+    snr = float(np.sqrt(sample_snr2(delta, windows).sum()))
+    reached = bool(wanted / REACH_FACTOR <= snr <= wanted * REACH_FACTOR)
+    found, clean = (_filter(host, seen, delta, snr) for seen in (windows, host.clean))
+    return Injection(windows, delta, snr, reached, found, clean)
+
+
+def _filter(host: Host, seen: LineWindows, delta: np.ndarray, snr: float) -> float:
+    """The matched filter: sum(delta (flux - scene) ivar) / snr."""
+    good = (seen.mask == 0) & (host.scene.mask == 0)
+    noise = np.where(good, seen.flux - host.scene.flux, 0).astype(np.float64)
+    return float((delta * noise * np.where(good, seen.ivar, 0)).sum() / snr) if snr > 0 else 0.0

@@ -1,0 +1,77 @@
+"""The one place that knows `cubeprep.simulate`: simulated galaxies in memory, without files."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from benchmarks.anomaly.scene import CubeArm, Source
+from cubeprep.geometry import Placement
+from cubeprep.masks import DRP3PIXMASK, bits_value
+from cubeprep.readers.manga_logcube import DEFAULT_MASK_BITS
+from cubeprep.simulate.config import SimulateConfig
+from cubeprep.simulate.cube import observe, true_spectra
+from cubeprep.simulate.footprint import SPAXEL_ARCSEC
+from cubeprep.simulate.maps import galaxy_maps
+from cubeprep.simulate.spectrum import WAVE
+from cubeprep.simulate.survey import Observation, plan_survey
+
+FWHM_PER_SIGMA = 2.3548
+
+
+def plan(config: SimulateConfig, seed: int) -> Sequence[Observation]:
+    """The observations of a survey; nothing is built into its galaxies, for a clean twin must be clean."""
+    return plan_survey(config.model_copy(update={"unusual_fraction": 0.0}), seed)
+
+
+def make_source(item: Observation, config: SimulateConfig, seed: int, size: int, factor: int = 1) -> Source:
+    """One observation, and its scene without noise.
+
+    Args:
+        item: of `plan`.
+        config: what to simulate.
+        seed: of structure, defects and noise.
+        size: spaxels a side that are kept about the middle, after binning.
+        factor: spaxels a side that are summed into one.
+    """
+    galaxy, seeing = item.galaxy, item.target.psf_fwhm_arcsec
+    maps = galaxy_maps(galaxy, seeing, np.random.default_rng([seed, 1, item.source]))
+    cube = observe(galaxy, maps, config.depth, config.mantissa_bits, np.random.default_rng([seed, 2, item.index]))
+    usable = (cube.mask & bits_value(DEFAULT_MASK_BITS, DRP3PIXMASK)) == 0
+    grid = Grid(cube.covered, usable, size, factor)
+    ivar = 1 / grid.sum(1 / cube.ivar)
+    observed, scene = (
+        CubeArm(WAVE, grid.image(grid.sum(spectra)), grid.image(ivar), grid.bad, SPAXEL_ARCSEC * factor)
+        for spectra in (cube.flux, true_spectra(galaxy, maps, cube.covered))
+    )
+    sigma = seeing / FWHM_PER_SIGMA / observed.spaxel_arcsec
+    target = item.target
+    return Source(target.plateifu, target.mangaid, galaxy.z, galaxy.re_arcsec, (observed,), (scene,), sigma)
+
+
+class Grid:
+    """Where spectra of covered spaxels go on a square of `size` about the middle, `factor` x `factor` into one."""
+
+    def __init__(self, covered: np.ndarray, usable: np.ndarray, size: int, factor: int) -> None:
+        placement = Placement.centred(len(covered), size * factor)
+        moved = np.arange(len(covered)) - placement.source.start + placement.target.start
+        y, x = (moved[index] for index in np.nonzero(covered))
+        inside = (np.minimum(y, x) >= 0) & (np.maximum(y, x) < size * factor)
+        block = (y // factor * size + x // factor)[inside]
+        ones = np.ones(len(block), dtype=np.float32)
+        self._shares = csr_array((ones, (block, np.flatnonzero(inside))), shape=(size**2, len(y)))
+        self._size = size
+        good = self._shares @ usable[covered].astype(np.float32)
+        self.bad = (good < factor**2).reshape(size, size)
+
+    def sum(self, spectra: np.ndarray) -> np.ndarray:
+        """[spaxel of the square, plane] of spectra [covered spaxel, plane]; where nothing is covered, 1."""
+        total = np.asarray(self._shares @ spectra)
+        total[self._shares.sum(axis=1) == 0] = 1
+        return total
+
+    def image(self, spectra: np.ndarray) -> np.ndarray:
+        """[plane, y, x]; 0 where `bad`."""
+        cube = np.ascontiguousarray(spectra.T).reshape(-1, self._size, self._size)
+        cube[:, self.bad] = 0
+        return cube

@@ -1,0 +1,165 @@
+"""Every size and every training budget of the benchmark, in one place."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cubeprep.augment import AugmentConfig
+from cubeprep.config import Config
+from cubeprep.simulate.config import SimulateConfig
+from cubeprep.windows import WindowConfig
+from modeling.config import ModelConfig, TrainConfig
+
+
+class DataConfig(Config):
+    """What is simulated and injected. It decides every byte of the data."""
+
+    seed: int = Field(20261123, ge=0)
+    simulate: SimulateConfig
+    windows: WindowConfig
+    bin_factor: int = Field(1, ge=1, description="Spaxels a side of the cubes that are summed into one")
+    amplitudes: tuple[float, ...] = Field((30, 100, 300, 1000, 3000), description="S/N of the injected difference")
+    copies: dict[Literal["A", "C", "N"], int] = Field(
+        {"A": 2, "C": 1, "N": 1}, description="Injected copies of each galaxy, families and amplitudes in turn"
+    )
+    galaxies_per_shard: int = Field(8, ge=1)
+
+
+class TrainingBudget(Config):
+    """One network's architecture and training."""
+
+    model: ModelConfig
+    train: TrainConfig
+
+
+class Run(Config):
+    """One training of each detector on each fold."""
+
+    seed: int
+    contamination: float = Field(ge=0, lt=0.5, description="Share of the training galaxies that hold an anomaly")
+
+
+class Tier(Config):
+    """One size of the benchmark.
+
+    Attributes:
+        data: what is simulated and injected.
+        num_folds: each galaxy is scored by models of the other folds.
+        validation: share of the training galaxies that choose the epoch.
+        augment: views of each training galaxy.
+        headline: contamination at which detectors are compared.
+        runs: of detectors that train in seconds.
+        network_runs: of our model.
+        slow_runs: of the paper's models, by far the slowest, and of variants of ours.
+        default, paper_ae, paper_vae: budgets of the networks.
+        conv_epochs: of the per-line convolutional autoencoder.
+        num_bootstrap: resamplings of the galaxies.
+    """
+
+    data: DataConfig
+    num_folds: int = Field(2, ge=2)
+    validation: float = Field(0.1, gt=0, lt=1)
+    augment: AugmentConfig = AugmentConfig(num_views=2, max_shift=2)
+    headline: float = 0.01
+    runs: tuple[Run, ...]
+    network_runs: tuple[Run, ...]
+    slow_runs: tuple[Run, ...]
+    default: TrainingBudget
+    paper_ae: TrainingBudget
+    paper_vae: TrainingBudget
+    conv_epochs: int
+    num_bootstrap: int = 400
+
+
+# The paper does not give channel counts; the fewer, the more of its 190 steps fit into a budget.
+PAPER_MODEL = ModelConfig(
+    latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False,
+    step_channels=8, lstm_channels=8, decoder_channels=4,
+)  # fmt: skip
+PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01, schedule="constant", grad_clip=None)
+
+
+def runs(seeds: int, headline: float, *others: float) -> tuple[Run, ...]:
+    """Several seeds at the headline's contamination, and the first one at others."""
+    main = [Run(seed=seed, contamination=headline) for seed in range(seeds)]
+    return (*main, *(Run(seed=0, contamination=value) for value in others))
+
+
+def paper(kind: Literal["ae", "vae"], **train: int) -> TrainingBudget:
+    """The paper's network and training, with another budget."""
+    return TrainingBudget(
+        model=PAPER_MODEL.model_copy(update={"kind": kind}), train=PAPER_TRAIN.model_copy(update=train)
+    )
+
+
+# 16 x 16 spaxels of 1 arcsec, twice the MaNGA cubes' own: the PSF is 2.5 arcsec wide.
+SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="sidebands")
+
+TIERS = {
+    # Seconds: for tests.
+    "tiny": Tier(
+        data=DataConfig(
+            simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1),
+            windows=SMALL_WINDOWS.model_copy(
+                update={"size": 8, "num_samples": 5, "lines": ("Hb-4862", "OIII-5008", "Ha-6564")}
+            ),
+            bin_factor=3,
+            amplitudes=(100, 3000),
+            galaxies_per_shard=3,
+        ),
+        validation=0.2,
+        runs=runs(1, 0.01),
+        network_runs=runs(1, 0.01),
+        slow_runs=runs(1, 0.01),
+        default=TrainingBudget(
+            model=ModelConfig(latent_dim=4, step_channels=4, lstm_channels=4, decoder_channels=2),
+            train=TrainConfig(epochs=1),
+        ),
+        paper_ae=TrainingBudget(
+            model=PAPER_MODEL.model_copy(update={"latent_dim": 4, "step_channels": 2, "lstm_channels": 2}),
+            train=PAPER_TRAIN.model_copy(update={"epochs": 1}),
+        ),
+        paper_vae=TrainingBudget(
+            model=PAPER_MODEL.model_copy(
+                update={"kind": "vae", "latent_dim": 4, "step_channels": 2, "lstm_channels": 2}
+            ),
+            train=PAPER_TRAIN.model_copy(update={"epochs": 1}),
+        ),
+        conv_epochs=1,
+        num_bootstrap=20,
+    ),
+    # Under 15 minutes on two quiet cores.
+    "small": Tier(
+        data=DataConfig(
+            simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}),
+            windows=SMALL_WINDOWS,
+            bin_factor=2,
+            copies={"A": 3, "C": 1, "N": 1},
+        ),
+        runs=runs(2, 0.01, 0.0, 0.05),
+        network_runs=runs(2, 0.01, 0.0, 0.05),
+        slow_runs=runs(1, 0.01),
+        default=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
+        paper_ae=paper("ae"),
+        paper_vae=paper("vae"),
+        conv_epochs=12,
+    ),
+    # The survey's own spaxels, all bundles, the paper's crop and budget: hours on many cores or a GPU.
+    "full": Tier(
+        data=DataConfig(
+            simulate=SimulateConfig(num_galaxies=4000),
+            windows=SMALL_WINDOWS.model_copy(update={"size": 32}),
+            copies={"A": 6, "C": 5, "N": 5},
+        ),
+        num_folds=4,
+        augment=AugmentConfig(num_views=4),
+        runs=runs(5, 0.01, 0.0, 0.05),
+        network_runs=runs(5, 0.01, 0.0, 0.05),
+        slow_runs=runs(3, 0.01, 0.0, 0.05),
+        default=TrainingBudget(model=ModelConfig(), train=TrainConfig()),
+        paper_ae=paper("ae", epochs=30),
+        paper_vae=paper("vae", epochs=30),
+        conv_epochs=30,
+        num_bootstrap=2000,
+    ),
+}

@@ -1,0 +1,168 @@
+"""The benchmark from one command, at its smallest; and that nothing outside knows of it."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.anomaly.__main__ import EXPERIMENT, main
+from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
+from benchmarks.anomaly.detectors import DETECTORS, load_detectors
+from benchmarks.anomaly.evaluate import load_entries, standardised
+from benchmarks.anomaly.execute import execute
+from benchmarks.anomaly.families import load_families
+from benchmarks.anomaly.rows import assign_folds
+from benchmarks.anomaly.samples import choose, training_store
+from benchmarks.anomaly.tiers import TIERS, Run
+from cubeprep.store import WindowStore
+
+ROOT = Path(__file__).parents[2]
+TINY = TIERS["tiny"]
+QUICK = ["random", "total flux", "PCA-32", "PCA + ECOD"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Data:
+    return prepare_data(TINY, tmp_path_factory.mktemp("benchmark"), 1)
+
+
+def test_a_seed_gives_the_same_bytes_on_one_worker_and_on_two(data, tmp_path):
+    assert bytes_digest(prepare_data(TINY, tmp_path, 2).folder) == bytes_digest(data.folder)
+
+
+def test_what_was_interrupted_goes_on(data):
+    before = bytes_digest(data.folder)
+    (data.folder / "fold-0.zarr" / "records" / "test-00000.json").unlink()
+    again = prepare_data(TINY, data.folder.parent, 1)
+    assert bytes_digest(again.folder) == before
+    pd.testing.assert_frame_equal(again.rows, data.rows)
+
+
+def test_stores_hold_the_rows_and_truth_of_the_plan(data):
+    for fold in range(TINY.num_folds):
+        store, truth = WindowStore.open(data.store(fold)), data.truth(fold)
+        rows = data.rows[data.rows["fold"] == fold]
+        assert store.coordinate("test", "plateifu").tolist() == rows["name"].tolist()
+        assert len(truth["mask"]) == len(rows)
+        injected = rows["kind"].isin(["A", "C"]).to_numpy()
+        assert truth["mask"][injected].any(axis=(1, 2, 3, 4)).all()
+        assert not truth["mask"][~injected].any()
+        np.testing.assert_allclose(truth["line_snr2"][injected].sum(1) ** 0.5, rows["snr"][injected], rtol=1e-3)
+
+
+def test_objects_stay_in_one_fold_and_one_half():
+    names = [f"1-{i // 2}" for i in range(40)]
+    found = assign_folds(names, 3, 0)
+    assert len(found) == 20
+    assert {fold for fold, _ in found.values()} == {0, 1, 2}
+    assert sorted({half for _, half in found.values()}) == [0, 1]
+
+
+def test_models_never_see_the_objects_that_they_score(data):
+    for contamination in (0.0, 0.3):
+        chosen = choose(data, 0, Run(seed=1, contamination=contamination))
+        scored = set(data.rows.loc[data.rows["fold"] == 0, "mangaid"])
+        assert not scored & set(chosen["mangaid"])
+        by_split = chosen.groupby("split")["mangaid"].agg(set)
+        assert not by_split["train"] & by_split["validation"]
+        injected = chosen["name"].str.contains("+", regex=False)
+        assert not injected[chosen["split"] == "validation"].any()
+        assert injected.sum() == np.ceil(contamination * (chosen["split"] == "train").sum())
+
+
+def test_a_training_sample_is_a_store_with_views(data):
+    store = training_store(data, 1, Run(seed=0, contamination=0.3))
+    assert store.num_rows("train") % TINY.augment.num_views == 0
+    name = store.coordinate("train", "plateifu")[0]
+    original = WindowStore.open(data.store(0)).read_galaxy(name)
+    np.testing.assert_array_equal(store.read_galaxy(name).flux, original.flux)
+
+
+def test_halves_calibrate_each_other():
+    rows = pd.DataFrame({"family": ["", "", "", "", "x"], "fold": 0, "half": [0, 0, 1, 1, 1]})
+    found = standardised(np.array([1.0, 3.0, 10.0, 30.0, 5.0]), rows)
+    assert found.tolist() == [(1 - 20) / 10, (3 - 20) / 10, 10 - 2, 30 - 2, 5 - 2]
+
+
+def test_scores_are_kept_and_can_be_made_again(data):
+    tasks = execute(data, QUICK, 1)
+    first = {task.path: np.load(task.path)["score"] for task in tasks}
+    times = {path: path.stat().st_mtime_ns for path in first}
+    execute(data, QUICK, 1)
+    assert {path: path.stat().st_mtime_ns for path in first} == times
+    for path in first:
+        path.unlink()
+    execute(data, QUICK, 1)
+    for path, score in first.items():
+        np.testing.assert_array_equal(np.load(path)["score"], score)
+
+
+def test_the_oracle_is_above_all(data):
+    entries = load_entries(data, execute(data, QUICK, 1))
+    assert entries[-1].name == "oracle matched filter"
+    copies = (data.rows["kind"] == "A").to_numpy()
+    (score,) = entries[-1].scores.values()
+    assert score[copies].min() > score[(data.rows["kind"] == "").to_numpy()].max()
+
+
+@pytest.mark.slow
+def test_one_command_leaves_tables_plots_lines_and_a_run(tmp_path, capsys):
+    import mlflow
+
+    report = main(["--tier", "tiny", "--work", str(tmp_path), "--workers", "1", "--real", str(tmp_path / "none")])
+    folder = tmp_path / "results-tiny"
+    table = pd.read_parquet(folder / "results.parquet")
+    assert set(load_detectors()) <= set(table["name"])  # losing rows too
+    assert {"paper AE: chi2", "PCA-32: mae", "oracle matched filter"} <= set(table["name"])
+    printed = capsys.readouterr().out
+    for name in (
+        *("pauroc_gain_vs_paper", "pauroc_gain_vs_best_classical", "spearman_flux", "spearman_snr"),
+        *("fdr_at_10", "artefact_share_top100", "aupro", "pointing_game", "data_sha256"),
+    ):
+        assert f"\n{name}=" in printed, name
+    assert report.figures["aupro"] > 0
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.metrics["pauroc"] == pytest.approx(report.figures["pauroc"])
+    kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert kept >= {"results.md", "results.parquet", "families.parquet", "roc.png", "recall.png", "config.yaml"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.skipif("CUBESCOUT_BENCHMARK" not in os.environ, reason="a quarter of an hour: set CUBESCOUT_BENCHMARK=1")
+def test_the_small_tier_gives_every_line(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.anomaly", "--tier", "small", "--work", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    figures = dict(line.split("=") for line in done.stdout.splitlines() if line.count("=") == 1 and " " not in line)
+    assert float(figures["pauroc"]) > 0.005
+    assert 0 <= float(figures["artefact_share_top100"]) <= 1
+    table = pd.read_parquet(tmp_path / "results-small" / "results.parquet").set_index("name")
+    assert table.loc["random", "auroc"].mean() == pytest.approx(0.5, abs=0.06)
+    assert table.loc["oracle matched filter", "auroc"] > 0.99
+
+
+def test_nothing_outside_knows_of_the_benchmark_and_models_know_no_family():
+    names = {*load_families(), "benchmarks"}
+    for package in ("cubeprep", "modeling", "jobs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+            assert not [name for name in imported if name.split(".")[0] == "benchmarks"], path
+            if package == "modeling":
+                texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+                assert not texts & names, path
+
+
+def test_every_baseline_of_the_protocol_is_there():
+    wanted = {"random", "total flux", "median S/N", "mean cube", "line ratios (Mahalanobis)", "PCA-32", "PCA-128"}
+    wanted |= {"PCA + IsolationForest", "PCA + ECOD", "PCA + KNN", "PCA + LOF", "Conv2D AE per line"}
+    wanted |= {"paper AE", "paper VAE", "Cubescout, lines permuted", "Cubescout"}
+    assert wanted == set(load_detectors()) == set(DETECTORS)
