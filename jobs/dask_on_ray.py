@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from cubeprep.cluster import ClusterError
 from cubeprep.config import Config
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
     """The address of a Dask scheduler on the Ray cluster of RAY_ADDRESS, or on a Ray started here, for the block.
 
     Raises:
-        RuntimeError: no actor could be started in time.
+        ClusterError: no actor could be started in time.
     """
     import dask
     import ray
@@ -145,7 +146,7 @@ def _first(reference: Any) -> Any:
     try:
         return ray.get(reference, timeout=START_SECONDS)
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"Dask on Ray: {type(error).__name__}: {str(error).strip().splitlines()[-1]}") from error
+        raise ClusterError(f"Dask on Ray: {type(error).__name__}: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _why(run: Any) -> str:
