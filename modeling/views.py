@@ -28,7 +28,7 @@ class Views:
         resolved = store.attrs["config"]
         config = AugmentConfig.model_validate(resolved.get("prepare", {}).get("augment", {}))
         left = config.num_views // config.stored_views if split == "train" else 1
-        return cls(left, resolved["seed"], config)
+        return cls(left, resolved.get("seed", 0), config)
 
     def make(
         self, plateifu: str, view: int, flux: np.ndarray, ivar: np.ndarray, good: np.ndarray

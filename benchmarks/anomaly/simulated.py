@@ -11,17 +11,17 @@ from cubeprep.masks import DRP3PIXMASK, bits_value
 from cubeprep.readers.manga_logcube import DEFAULT_MASK_BITS
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import observe, true_spectra
-from cubeprep.simulate.footprint import SPAXEL_ARCSEC
+from cubeprep.simulate.footprint import SPAXEL_ARCSEC, Sampling
+from cubeprep.simulate.instrument import WAVE
 from cubeprep.simulate.maps import galaxy_maps
-from cubeprep.simulate.spectrum import WAVE
 from cubeprep.simulate.survey import Observation, plan_survey
 
 FWHM_PER_SIGMA = 2.3548
 
 
 def plan(config: SimulateConfig, seed: int) -> Sequence[Observation]:
-    """The observations of a survey; nothing is built into its galaxies, for a clean twin must be clean."""
-    return plan_survey(config.model_copy(update={"unusual_fraction": 0.0}), seed)
+    """The observations of a survey; nothing is built into galaxies or spectrographs, for a clean twin must be clean."""
+    return plan_survey(config.model_copy(update={"unusual_fraction": 0.0, "critical_fraction": 0.0}), seed)
 
 
 def make_source(item: Observation, config: SimulateConfig, seed: int, size: int, factor: int = 1) -> Source:
@@ -38,11 +38,12 @@ def make_source(item: Observation, config: SimulateConfig, seed: int, size: int,
     maps = galaxy_maps(galaxy, seeing, np.random.default_rng([seed, 1, item.source]))
     cube = observe(galaxy, maps, config.depth, config.mantissa_bits, np.random.default_rng([seed, 2, item.index]))
     usable = (cube.mask & bits_value(DEFAULT_MASK_BITS, DRP3PIXMASK)) == 0
-    grid = Grid(cube.covered, usable, size, factor)
-    ivar = 1 / grid.sum(1 / cube.ivar)
+    grid = Grid(maps.sampling, usable, size, factor)
+    variance = np.divide(1, cube.ivar, out=np.zeros_like(cube.ivar), where=cube.ivar > 0)
+    ivar = 1 / np.maximum(grid.sum(variance) * grid.covariance[:, None], 1e-30)
     observed, scene = (
         CubeArm(WAVE, grid.image(grid.sum(spectra)), grid.image(ivar), grid.bad, SPAXEL_ARCSEC * factor)
-        for spectra in (cube.flux, true_spectra(galaxy, maps, cube.covered))
+        for spectra in (cube.flux, maps.sampling.weights @ true_spectra(galaxy, maps))
     )
     sigma = seeing / FWHM_PER_SIGMA / observed.spaxel_arcsec
     target = item.target
@@ -50,9 +51,15 @@ def make_source(item: Observation, config: SimulateConfig, seed: int, size: int,
 
 
 class Grid:
-    """Where spectra of covered spaxels go on a square of `size` about the middle, `factor` x `factor` into one."""
+    """Where spectra of covered spaxels go on a square of `size` about the middle, `factor` x `factor` into one.
 
-    def __init__(self, covered: np.ndarray, usable: np.ndarray, size: int, factor: int) -> None:
+    Attributes:
+        bad: [plane, y, x] bool, whether any spaxel of a block cannot be used.
+        covariance: [block] what the variance of a sum is to the sum of variances: spaxels share fibre exposures.
+    """
+
+    def __init__(self, sampling: Sampling, usable: np.ndarray, size: int, factor: int) -> None:
+        covered = sampling.covered
         placement = Placement.centred(len(covered), size * factor)
         moved = np.arange(len(covered)) - placement.source.start + placement.target.start
         y, x = (moved[index] for index in np.nonzero(covered))
@@ -61,8 +68,11 @@ class Grid:
         ones = np.ones(len(block), dtype=np.float32)
         self._shares = csr_array((ones, (block, np.flatnonzero(inside))), shape=(size**2, len(y)))
         self._size = size
-        good = self._shares @ usable[covered].astype(np.float32)
-        self.bad = (good < factor**2).reshape(size, size)
+        good = self._shares @ usable.astype(np.float32)
+        self.bad = np.ascontiguousarray((good < factor**2).T).reshape(-1, size, size)
+        of_sum = np.asarray((self._shares @ sampling.weights).power(2).sum(axis=1)).ravel()
+        of_parts = np.asarray((self._shares @ sampling.weights.power(2)).sum(axis=1)).ravel()
+        self.covariance = np.where(of_parts > 0, of_sum / np.where(of_parts > 0, of_parts, 1), 1)
 
     def sum(self, spectra: np.ndarray) -> np.ndarray:
         """[spaxel of the square, plane] of spectra [covered spaxel, plane]; where nothing is covered, 1."""
@@ -73,5 +83,5 @@ class Grid:
     def image(self, spectra: np.ndarray) -> np.ndarray:
         """[plane, y, x]; 0 where `bad`."""
         cube = np.ascontiguousarray(spectra.T).reshape(-1, self._size, self._size)
-        cube[:, self.bad] = 0
-        return cube
+        cube[self.bad] = 0
+        return cube.astype(np.float32, copy=False)

@@ -99,7 +99,7 @@ TIERS = {
     # Seconds: for tests.
     "tiny": Tier(
         data=DataConfig(
-            simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1),
+            simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1, maps=()),
             windows=SMALL_WINDOWS.model_copy(
                 update={"size": 8, "num_samples": 5, "lines": ("Hb-4862", "OIII-5008", "Ha-6564")}
             ),
@@ -131,7 +131,7 @@ TIERS = {
     # Under 15 minutes on two quiet cores.
     "small": Tier(
         data=DataConfig(
-            simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}),
+            simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
             windows=SMALL_WINDOWS,
             bin_factor=2,
             copies={"A": 3, "C": 1, "N": 1},
@@ -147,7 +147,7 @@ TIERS = {
     # The survey's own spaxels, all bundles, the paper's crop and budget: hours on many cores or a GPU.
     "full": Tier(
         data=DataConfig(
-            simulate=SimulateConfig(num_galaxies=4000),
+            simulate=SimulateConfig(num_galaxies=4000, maps=()),
             windows=SMALL_WINDOWS.model_copy(update={"size": 32}),
             copies={"A": 6, "C": 5, "N": 5},
         ),
