@@ -14,7 +14,7 @@ from benchmarks.anomaly.report import OURS, Report, highlighted
 # Okabe & Ito's colours, which all eyes tell apart; dashes for those who print.
 STYLES = (("#000000", ":"), ("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", "-."), ("#999999", ":"))
 FAMILY_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-OTHERS = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
+OTHERS: dict[str, Any] = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
 
 
 def write_plots(report: Report, data: Data, entries: Sequence[Entry], folder: Path) -> list[Path]:
@@ -38,7 +38,8 @@ def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -
         # At a false-positive rate below one galaxy, recall is interpolated, as in the area.
         mean = np.mean([np.interp(grid, fpr, tpr) for fpr, tpr in curves], axis=0)
         axes[0].plot(grid, mean, **_style(entry.name, chosen))
-    axes[0].axvline(FALSE_POSITIVE_RATE, color="#999999", linewidth=0.8)
+    axes[0].plot([], [], label="other scores", **OTHERS)
+    axes[0].axvline(FALSE_POSITIVE_RATE, color="#999999", linewidth=0.8, zorder=0)
     axes[0].set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.01), xlabel="false-positive rate", ylabel="recall")
     axes[0].set_title("Families A at all amplitudes, against clean galaxies", fontsize=10)
     axes[0].legend(fontsize=8, loc="upper left", framealpha=0.9)
@@ -53,6 +54,7 @@ def plot_recall(report: Report, data: Data, path: Path) -> None:
     for name, part in families.groupby("name"):
         recall = part.groupby("amplitude")["fires"].mean()
         axes[0].plot(recall.index, recall, **_style(str(name), chosen))
+    axes[0].plot([], [], label="other scores", **OTHERS)
     ours = families[families["name"] == OURS]
     for colour, (name, part) in zip(FAMILY_COLOURS * 5, ours.groupby("family", sort=False), strict=False):
         axes[1].plot(part["amplitude"], part["fires"], color=colour, marker="o", markersize=4, label=str(name))
