@@ -53,7 +53,8 @@ def project(survey: SurveyConfig, workspace: Path) -> ProjectConfig:
 
 
 def worker_actors() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter() if p.name().startswith("ray::WorkerAct")]
+    found = [p for p in psutil.process_iter(["name", "status"]) if p.info["name"].startswith("ray::WorkerAct")]
+    return [process for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def kill_a_worker(store: Path) -> None:
