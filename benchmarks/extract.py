@@ -18,9 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from isal import igzip
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gateway import uploaded
 from cubeprep.augment import AugmentConfig
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Target
@@ -181,28 +181,6 @@ def get_seconds(survey: SurveyConfig) -> float:
     return time.perf_counter() - began
 
 
-@contextmanager
-def s3_survey(folder: Path, survey: SurveyConfig) -> Iterator[SurveyConfig]:
-    """The same survey on a JuiceFS gateway on this machine."""
-    import s3fs
-
-    from tests.s3 import PASSWORD, USER, JuiceFS
-
-    server = JuiceFS(folder)
-    server.start()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-        "AWS_ACCESS_KEY_ID": USER,
-        "AWS_SECRET_ACCESS_KEY": PASSWORD,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        s3fs.S3FileSystem().put(str(survey.root), f"{server.bucket}/cubes", recursive=True)
-        yield survey.model_copy(update={"root": f"s3://{server.bucket}/cubes"})
-    finally:
-        server.kill()
-
-
 def driver_cost(source: Path, count: int) -> tuple[float, float]:
     """CPU milliseconds a galaxy and peak MiB of a driver that prepares `count` tiny galaxies on two workers."""
     with tempfile.TemporaryDirectory() as folder:
@@ -257,11 +235,11 @@ def one_survey(folder: Path) -> dict[str, float]:
     """24 galaxies of 54 x 54 spaxels."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
-    (folder / "juicefs").mkdir()
     source = write_cube(folder / "cube", 54)
     survey = write_links(folder / "links", source, 24)
     one, two = (survey_seconds(survey, str(folder / f"store-{n}"), n) for n in (1, 2))
-    with s3_survey(folder / "juicefs", survey) as remote:
+    with uploaded(folder / "links", folder / "juicefs") as url:
+        remote = survey.model_copy(update={"root": url})
         on_s3 = survey_seconds(remote, "s3://survey/store", 2)
         bare = get_seconds(remote)
     table = Table("24 galaxies, 54 x 54", "seconds")

@@ -7,18 +7,17 @@ on this machine, whose own work takes time from the same cores). Nothing is kept
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gateway import uploaded
 from cubeprep.store import WindowStore
 from modeling.autoencoder import make_model
 from modeling.config import ModelConfig, TrainConfig
@@ -27,28 +26,6 @@ from modeling.fit import make_optimizer
 from modeling.objective import Objective
 
 BATCH_SIZE = 8
-
-
-@contextmanager
-def on_s3(folder: Path, store: Path) -> Iterator[str]:
-    """A copy of a store on a JuiceFS gateway."""
-    import s3fs
-
-    from tests.s3 import PASSWORD, USER, JuiceFS
-
-    server = JuiceFS(folder)
-    server.start()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-        "AWS_ACCESS_KEY_ID": USER,
-        "AWS_SECRET_ACCESS_KEY": PASSWORD,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        s3fs.S3FileSystem().put(str(store), f"{server.bucket}/store.zarr", recursive=True)
-        yield f"s3://{server.bucket}/store.zarr"
-    finally:
-        server.kill()
 
 
 def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
@@ -97,8 +74,7 @@ def main() -> None:
         path = Path(name) / "store.zarr"
         # One more, since the last galaxy of a synthetic store is set aside.
         store = synthetic_store(path, num_train=options.rows + 1, num_views=4, num_validation=0, galaxies_per_shard=8)
-        (Path(name) / "juicefs").mkdir()
-        with on_s3(Path(name) / "juicefs", path) as url:
+        with uploaded(path, Path(name) / "juicefs") as url:
             seconds = measure(store, WindowStore.open(url), options.repeats)
     num_rows = 4 * options.rows
     table = Table("batches from", "seconds an epoch", "galaxies/s")

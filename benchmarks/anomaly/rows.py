@@ -29,7 +29,8 @@ def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
         for kind, copies in data.copies.items():
             names = [family.name for family in families.values() if family.kind == kind]
             for turn in range(number * copies, (number + 1) * copies):
-                name, level = names[turn % len(names)], turn // len(names) % num_levels
+                # Another amplitude for each copy: those of one galaxy would otherwise share theirs.
+                name, level = names[turn % len(names)], (turn // len(names) + turn % len(names)) % num_levels
                 wanted = np.nan if kind == "N" else data.amplitudes[level]
                 full = f"{twin}+{name}-{level}"
                 rows.append(
