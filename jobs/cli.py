@@ -6,11 +6,13 @@ import logging
 import sys
 from collections.abc import Callable
 from importlib.resources import files
+from typing import Any
 
 import click
 
 from cubeprep.config import ConfigError
 from jobs.config import ProjectConfig, load_project
+from jobs.options import OPTIONS
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -18,7 +20,7 @@ EXIT_USAGE = 2
 EXIT_SET_ASIDE = 3
 EXIT_INTERRUPTED = 130
 
-Job = Callable[[ProjectConfig], int]
+Job = Callable[..., int]
 
 JOBS = {
     "simulate": "Write a small simulated survey as true MaNGA files.",
@@ -27,6 +29,7 @@ JOBS = {
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
     "explore": "Make the page of the most unusual galaxies.",
+    "label": "Add labels of galaxies to the workspace.",
     "demo": "Run all of these on a small simulated survey.",
 }
 
@@ -38,10 +41,10 @@ Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or th
 {EXIT_INTERRUPTED} interrupted."""
 
 
-def run_job(name: str, config: ProjectConfig) -> int:
+def run_job(name: str, config: ProjectConfig, **options: Any) -> int:
     """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
     job: Job = importlib.import_module(f"jobs.{name}").run
-    return job(config)
+    return job(config, **options)
 
 
 _CONFIG = click.argument("config")
@@ -60,9 +63,10 @@ def command(name: str) -> click.Command:
         metavar="KEY=VALUE",
         help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
     )
-    def job_command(config: str, overrides: tuple[str, ...]) -> None:
-        sys.exit(_guarded(lambda: run_job(name, load_project(config, overrides))))
+    def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
+        sys.exit(_guarded(lambda: run_job(name, load_project(config, overrides), **options)))
 
+    job_command.params += OPTIONS.get(name, ())
     return job_command
 
 

@@ -51,6 +51,11 @@ class ProjectConfig(Config):
         return self.workspace / "catalog.parquet"
 
     @property
+    def labels_path(self) -> Path:
+        """What people said of galaxies."""
+        return self.workspace / "labels.jsonl"
+
+    @property
     def page_path(self) -> Path:
         """The page of the most unusual galaxies."""
         return self.workspace / "explore.html"

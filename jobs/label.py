@@ -1,0 +1,71 @@
+"""Adds labels of galaxies to the workspace.
+
+The labels lie in labels.jsonl in the workspace, one line each with time, author and the version of the catalog that was
+looked at. Nothing is ever changed in it: a later label of a galaxy takes the place of an earlier one, and an empty one
+(`8485-1901=`) withdraws it. Any word is a label. Galaxies that the catalog does not hold are refused by name, and then
+nothing is written.
+"""
+
+from pathlib import Path
+
+from jobs.cli import EXIT_OK, command
+from jobs.config import ProjectConfig
+from jobs.progress import console
+from jobs.tables import closest, column_of, keyed, read_table
+from modeling.catalog import read_catalog
+from modeling.labels import Label, LabelError, append, catalog_version, current, default_author, read
+
+
+def run(
+    config: ProjectConfig,
+    labels: tuple[str, ...] = (),
+    table: str | None = None,
+    author: str | None = None,
+    note: str = "",
+) -> int:
+    """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
+    pairs = [_split(text) for text in labels] + (_pairs_of_table(Path(table)) if table else [])
+    if not pairs:
+        raise LabelError("no labels given; such as `cubescout label CONFIG 8485-1901=interesting`, or --table FILE")
+    check_known([plateifu for plateifu, _ in pairs], config.catalog_path)
+    version = catalog_version(config.catalog_path)
+    author = author or default_author()
+    added = append(
+        config.labels_path,
+        [Label(plateifu=name, label=label, author=author, catalog=version, note=note) for name, label in pairs],
+    )
+    counts = current(read(config.labels_path)).value_counts()
+    shown = ", ".join(f"{label} {number}" for label, number in counts.items())
+    console.print(f"{added} labels by {author} added to {config.labels_path}; now {shown or 'none'}", markup=False)
+    return EXIT_OK
+
+
+def check_known(names: list[str], catalog_path: Path) -> None:
+    """Checks that a catalog holds galaxies.
+
+    Raises:
+        LabelError: naming those that it does not, and what they may have been meant to be.
+    """
+    known = set(read_catalog(catalog_path).table["plateifu"])
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if unknown:
+        shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:5]]
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise LabelError(f"not in {catalog_path}: {'; '.join(shown)}{more}")
+
+
+def _split(text: str) -> tuple[str, str]:
+    plateifu, equals, label = text.partition("=")
+    if not equals or not plateifu.strip():
+        raise LabelError(f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting")
+    return plateifu.strip(), label.strip()
+
+
+def _pairs_of_table(path: Path) -> list[tuple[str, str]]:
+    table = keyed(read_table(path), path)
+    label = column_of(table, "label", path)
+    return [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
+
+
+if __name__ == "__main__":
+    command("label")()

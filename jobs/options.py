@@ -1,0 +1,18 @@
+"""What a command takes beside CONFIG and --set; apart from the jobs, which are slow to import."""
+
+from collections.abc import Mapping
+
+import click
+
+OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
+    "label": (
+        click.Argument(["labels"], nargs=-1, metavar="[PLATEIFU=LABEL]..."),
+        click.Option(
+            ["--table"],
+            type=click.Path(exists=True, dir_okay=False),
+            help="Also those of a table with the columns plateifu and label: CSV, ECSV, FITS, Parquet, VOTable.",
+        ),
+        click.Option(["--author"], help="Who says so; by default the name that you are logged in with."),
+        click.Option(["--note"], default="", help="Kept with each of the labels."),
+    ),
+}

@@ -1,0 +1,99 @@
+"""Tables of others, in the formats that astronomers use, joined to a catalog by `plateifu`."""
+
+import difflib
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+KEY = "plateifu"
+SUFFIXES = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".fits.gz": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".dat": "ascii.basic",
+    ".txt": "ascii.basic",
+    ".parquet": "parquet",
+}
+
+
+class TableError(ValueError):
+    """A table that cannot be read, or lacks what is asked of it."""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table's columns of one value a row; strings are str, and what is missing is NaN or None.
+
+    Args:
+        path: CSV, ECSV, FITS (the first table in it), VOTable, Parquet, or text in columns; the suffix tells which.
+
+    Raises:
+        TableError: no such format, or not a file of it.
+    """
+    suffix = "".join(path.suffixes[-2:]).lower() if path.suffix == ".gz" else path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise TableError(f"{path}: cannot tell its format from {suffix or 'no suffix'!r}; known: {', '.join(SUFFIXES)}")
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        return _read_with_astropy(path, SUFFIXES[suffix])
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what readers of six formats raise has no common class
+        raise TableError(f"{path}: not a table that can be read as {suffix}: {error}") from error
+
+
+def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    """A column by its name, in capitals or not.
+
+    Raises:
+        TableError: there is none; the message says which come closest.
+    """
+    found = [column for column in table if str(column).lower() == name.lower()]
+    if name in found or len(found) == 1:
+        return table[name if name in found else found[0]]
+    close = closest(name, table.columns)
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    raise TableError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
+
+
+def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
+    """The table with its key, as str, as the index; rows without a key are left out.
+
+    Raises:
+        TableError: no such column, or rows of one key that differ.
+    """
+    column = column_of(table, key, path)
+    names = column.astype(object).where(column.notna(), "").map(str).str.strip()
+    indexed = table.drop(columns=column.name).set_axis(pd.Index(names, name=KEY))[(names != "").to_numpy()]
+    indexed = indexed[~(indexed.index.duplicated() & indexed.astype(str).reset_index().duplicated().to_numpy())]
+    repeated = indexed.index[indexed.index.duplicated()].unique()
+    if len(repeated):
+        shown = ", ".join(repeated[:3])
+        raise TableError(f"{path}: {len(repeated)} values of {key} have several rows that differ, such as {shown}")
+    return indexed
+
+
+def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:
+    """The known names most like this one, capitals aside."""
+    lower = {str(item).lower(): str(item) for item in known}
+    return [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=num, cutoff=0.5)]
+
+
+def _read_with_astropy(path: Path, table_format: str) -> pd.DataFrame:
+    from astropy.table import Table
+    from astropy.units import UnitsWarning
+
+    options = {"comment": "#"} if table_format == "ascii.csv" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)
+        table = Table.read(path, format=table_format, **options)
+    table.convert_bytestring_to_unicode()
+    flat = [name for name in table.colnames if table[name].ndim == 1]
+    return table[flat].to_pandas()

@@ -1,0 +1,127 @@
+"""Labels that people give to galaxies: one line of JSON each, in a file that only grows.
+
+A later label of a galaxy takes the place of an earlier one, and an empty label withdraws it; the earlier lines stay, so
+that the labels of any moment can be had again. Several processes may append at the same time.
+"""
+
+import fcntl
+import getpass
+import hashlib
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+CATALOG_DIGITS = 12
+
+
+class LabelError(ValueError):
+    """A file of labels that cannot be read, or a label that is none."""
+
+
+class Label(BaseModel):
+    """What somebody said of a galaxy, and what they saw.
+
+    Attributes:
+        plateifu: the observation.
+        label: such as `interesting` or `artefact`; empty withdraws what was said before.
+        author: who says so.
+        time_utc: when; UTC.
+        catalog: version of the catalog that was looked at, of `catalog_version`; empty if it was none.
+        note: anything.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    plateifu: str = Field(min_length=1)
+    label: str = Field(max_length=100)
+    author: str = Field(default_factory=lambda: default_author(), min_length=1, max_length=100)
+    time_utc: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    catalog: str = ""
+    note: str = Field("", max_length=10_000)
+
+
+COLUMNS = list(Label.model_fields)
+
+
+def append(path: Path, labels: Iterable[Label]) -> int:
+    """Adds labels to a file, all of them or none, and returns their number.
+
+    The file is locked meanwhile. A last line without an end is what a crash left of an `append` that never returned: it
+    is removed.
+    """
+    lines = [label.model_dump_json() + "\n" for label in labels]
+    if not lines:
+        return 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = _whole_bytes(path)
+        file.truncate(end)
+        try:
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), end)
+            raise
+    return len(lines)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """All that was ever said, in order: the columns of `Label`; no rows where there is no file.
+
+    Raises:
+        LabelError: a line is no label; names the line.
+    """
+    content = path.read_bytes()[: _whole_bytes(path)].decode() if path.exists() else ""
+    rows = [_parse(path, number, line) for number, line in enumerate(content.splitlines(), start=1)]
+    table = pd.DataFrame([row.model_dump() for row in rows], columns=COLUMNS)
+    return table.astype({"time_utc": "datetime64[us, UTC]"})
+
+
+def current(history: pd.DataFrame) -> pd.Series:
+    """The label of each galaxy that has one, by plateifu: the last that was said, unless that withdraws it."""
+    last = history.drop_duplicates("plateifu", keep="last").set_index("plateifu")["label"]
+    return last[last != ""]
+
+
+def catalog_version(path: Path) -> str:
+    """The first digits of the sha256 of a catalog's file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:CATALOG_DIGITS]
+
+
+def default_author() -> str:
+    """The name that one is logged in with."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _whole_bytes(path: Path) -> int:
+    """The length of a file up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 2**16)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def _parse(path: Path, number: int, line: str) -> Label:
+    try:
+        return Label.model_validate_json(line)
+    except ValidationError as error:
+        causes = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
+        raise LabelError(f"{path}, line {number}: no label ({causes})") from error

@@ -1,0 +1,42 @@
+"""A catalog with latents, as `score` writes it, made in no time."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
+from modeling.embedding import embed
+from modeling.neighbours import nearest_neighbours, standardise
+from modeling.score import line_sums, median_snr, scores_from_sums
+
+LINES = ["Hb-4862", "OIII-5008", "Ha-6564"]
+PROVENANCE = {"store": {"identity": "abc", "path": "windows.zarr"}, "model": {"reference": "models:/m/1"}}
+
+
+def write_synthetic_catalog(path: Path, num_galaxies: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Writes a catalog and its latents: three clusters of galaxies, every tenth galaxy observed twice."""
+    rng = np.random.default_rng(seed)
+    cluster = np.arange(num_galaxies) % 3
+    latent = rng.normal(size=(3, 8))[cluster] * 4 + rng.normal(size=(num_galaxies, 8))
+    flux = rng.normal(1, 1, (num_galaxies, 3, 4, 5, 5)) + rng.normal(size=(num_galaxies, 1, 1, 1, 1))
+    ivar, mask = np.ones_like(flux), np.zeros(flux.shape, np.uint8)
+    scores = scores_from_sums(line_sums(flux, ivar, mask, np.ones_like(flux)), median_snr(flux, ivar, mask))
+    galaxies = pd.DataFrame(
+        {
+            "plateifu": [f"{8000 + i // 20}-{1901 + i % 20}" for i in range(num_galaxies)],
+            "mangaid": [f"1-{i - (i % 10 == 9)}" for i in range(num_galaxies)],
+            "z": rng.uniform(0.02, 0.07, num_galaxies),
+            "ra_deg": rng.uniform(0, 360, num_galaxies),
+            "dec_deg": rng.uniform(-10, 60, num_galaxies),
+            "split": "train",
+        }
+    )
+    standard = standardise(latent)
+    maps = embed(standard[:4], 2), embed(standard[:4], 3)  # too few for UMAP, which is slow to load
+    maps = tuple(type(m)(np.resize(m.coordinates, (num_galaxies, m.coordinates.shape[1])), "pca") for m in maps)
+    neighbours = nearest_neighbours(standard, galaxies["mangaid"].to_numpy(), 5)
+    table = build_table(galaxies, scores, LINES, maps=maps, neighbours=neighbours)
+    write_catalog(path, table, describe_columns(LINES, "1e-17 erg/s/cm2/Angstrom", "unexplained"), PROVENANCE)
+    write_latents(latents_path(path), galaxies["plateifu"].tolist(), latent, PROVENANCE)
+    return table

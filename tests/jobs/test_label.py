@@ -1,0 +1,67 @@
+"""The label command: labels and tables of labels go into the workspace's file; what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from modeling.labels import catalog_version, current, read
+from tests.jobs.catalogs import write_synthetic_catalog
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    write_synthetic_catalog(tmp_path / "catalog.parquet")
+    return tmp_path
+
+
+def label(workspace: Path, *arguments: str) -> tuple[int, str]:
+    command = ["label", "demo", "--set", f"workspace={workspace}", *arguments]
+    result = CliRunner().invoke(cli.main, command, prog_name="cubescout")
+    return result.exit_code, result.output
+
+
+def test_labels_are_kept_with_author_note_and_catalog(workspace: Path) -> None:
+    code, text = label(workspace, "8000-1901=blueberry", "8000-1902=artefact", "--author", "ann", "--note", "seen")
+    assert code == 0, text
+    history = read(workspace / "labels.jsonl")
+    assert current(history).to_dict() == {"8000-1901": "blueberry", "8000-1902": "artefact"}
+    assert set(history["author"]) == {"ann"}
+    assert set(history["note"]) == {"seen"}
+    assert set(history["catalog"]) == {catalog_version(workspace / "catalog.parquet")}
+    assert "artefact 1" in text
+
+
+def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path) -> None:
+    table = workspace / "mine.csv"
+    table.write_text("PLATEIFU,label\n8000-1903,merger\n8000-1904,\n8000-1901,blueberry\n")
+    assert label(workspace, "--table", str(table))[0] == 0
+    assert label(workspace, "8000-1901=")[0] == 0
+    assert current(read(workspace / "labels.jsonl")).to_dict() == {"8000-1903": "merger"}
+
+
+def test_unknown_galaxies_are_named_with_the_closest_and_nothing_is_written(workspace: Path) -> None:
+    code, text = label(workspace, "8000-1901=blueberry", "800-1902=merger")
+    assert code == 1
+    assert "800-1902 (closest: " in text
+    assert "8000-1902" in text
+    assert not (workspace / "labels.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "no labels given"), (["8000-1901"], "expected PLATEIFU=LABEL"), (["--table", "{}/no.csv"], "no.csv")],
+)
+def test_mistakes_are_named(workspace: Path, arguments: list[str], message: str) -> None:
+    code, text = label(workspace, *(argument.format(workspace) for argument in arguments))
+    assert code != 0
+    assert message in text
+
+
+def test_a_table_without_labels_says_what_it_has(workspace: Path) -> None:
+    table = workspace / "mine.csv"
+    table.write_text("plateifu,lable\n8000-1903,merger\n")
+    code, text = label(workspace, "--table", str(table))
+    assert code == 1
+    assert "no column 'label' among lable; did you mean lable?" in text
