@@ -15,4 +15,12 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(["--author"], help="Who says so; by default the name that you are logged in with."),
         click.Option(["--note"], default="", help="Kept with each of the labels."),
     ),
+    "export": (
+        click.Option(
+            ["--format", "formats"],
+            type=click.Choice(["fits", "votable"]),
+            multiple=True,
+            help="One of the formats alone; may be repeated. By default both.",
+        ),
+    ),
 }

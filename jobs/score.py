@@ -4,7 +4,7 @@ Runs the model `score.model` (by default the champion of the MLflow registry; th
 over the galaxies of the window store, as observed. The catalog, catalog.parquet in the workspace, holds one row a
 galaxy: four scores, the rank by the one that `score.rank_by` names, the share of each line in the residual, the nearest
 neighbours in latent space and UMAP positions; units, descriptions and provenance are inside. Latents lie beside it, in
-catalog.latents.parquet. Both are registered in MLflow.
+catalog.latents.parquet, and the catalog as a FITS table and a VOTable. All are registered in MLflow.
 
 Scores: score_unexplained, the share of the signal that the model leaves over, noise subtracted (ranks by default);
 score_chi2, its reduced chi2; score_relative, the mean absolute error over the mean absolute flux; score_mae, the
@@ -26,7 +26,9 @@ from cubeprep.config import digest
 from cubeprep.store import WindowStore, code_version
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
+from jobs.export import write_exports
 from jobs.progress import console, progress_bar
+from jobs.survey_links import survey_name
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
 from modeling.embedding import embed
 from modeling.neighbours import nearest_neighbours, standardise
@@ -98,12 +100,13 @@ def run(config: ProjectConfig) -> int:
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.latent, provenance)
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     write_catalog(config.catalog_path, table, columns, provenance)
+    exports = write_exports(config.catalog_path, survey_name(config))
     registered = register_catalog(
         config.tracking_uri,
         config.tracking.experiment,
         config.catalog_path,
         catalog_name=config.tracking.catalog_name,
-        extra_artifacts=[latents],
+        extra_artifacts=[latents, *exports],
         provenance=flatten(provenance),
     )
     _print_summary(config, table, provenance, registered.version)

@@ -102,7 +102,7 @@ def test_the_catalog_is_registered_with_its_provenance(project: ProjectConfig) -
     assert version.tags["store.identity"] == WindowStore.open(project.store_path).identity
     assert version.tags["model.digest"] == read_catalog(project.catalog_path).provenance["model"]["digest"]
     names = {Path(item.path).name for item in client.list_artifacts(version.run_id, "catalog")}
-    assert names == {"catalog.parquet", "catalog.latents.parquet"}
+    assert names == {"catalog.parquet", "catalog.latents.parquet", "catalog.fits", "catalog.vot"}
 
 
 def test_the_same_again_gives_the_same_catalog(project: ProjectConfig) -> None:

@@ -1,0 +1,58 @@
+"""Where a survey shows its galaxies to the public, and which of them were observed more than once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from cubeprep.storage import is_remote
+from jobs.config import ProjectConfig
+
+SIMULATED = "simulated"
+MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
+ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
+SIMBAD = (
+    "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
+)
+# SAMI's and CALIFA's own pages go by numbers that their files do not hold: SIMBAD shows what is known at a position.
+PAGES: Mapping[str, str] = {"manga": MARVIN, "muse": ESO, "sami": SIMBAD, "califa": SIMBAD, SIMULATED: ""}
+
+
+def survey_name(config: ProjectConfig) -> str:
+    """Which survey a project reads, or `simulated`."""
+    root = config.survey_root
+    if not is_remote(root) and (Path(root) / "simulate.json").is_file():
+        return SIMULATED
+    return config.survey.reader.partition("-")[0]
+
+
+def page_urls(survey: str, table: pd.DataFrame) -> list[str]:
+    """The survey's page of each galaxy; empty where there is none, or it takes a position that is not known.
+
+    Args:
+        survey: of `survey_name`; one that is not known has no pages.
+        table: plateifu and, if known, ra_deg and dec_deg.
+    """
+    page = PAGES.get(survey, "")
+    columns = [name for name in ("plateifu", "ra_deg", "dec_deg") if name in table]
+    return [_url(page, row) for row in table[columns].to_dict("records")]
+
+
+def other_observations(mangaid: Sequence[str], plateifu: Sequence[str]) -> list[list[str]]:
+    """The other observations of each observation's object, in the order of the table."""
+    of_object: dict[str, list[str]] = {}
+    for galaxy, name in zip(mangaid, plateifu, strict=True):
+        of_object.setdefault(galaxy, []).append(name)
+    return [
+        [other for other in of_object[galaxy] if other != name] for galaxy, name in zip(mangaid, plateifu, strict=True)
+    ]
+
+
+def _url(page: str, row: Mapping[Any, Any]) -> str:
+    position = [row.get(name, np.nan) for name in ("ra_deg", "dec_deg")]
+    if "{ra_deg" in page and not np.isfinite(position).all():
+        return ""
+    return page.format(**dict(row) | {"plateifu": quote(str(row["plateifu"]))})

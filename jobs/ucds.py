@@ -1,0 +1,50 @@
+"""What each column of the catalog is, in the Virtual Observatory's words (UCD1+, IVOA 1.6)."""
+
+from collections.abc import Mapping
+
+# By whole name, or by a prefix that ends in an underscore; the longest that fits counts.
+UCDS: Mapping[str, str] = {
+    "plateifu": "meta.id;meta.main",
+    "mangaid": "meta.id.parent",
+    "z": "src.redshift",
+    "ra_deg": "pos.eq.ra;meta.main",
+    "dec_deg": "pos.eq.dec;meta.main",
+    "split": "meta.code",
+    "fold": "meta.code",
+    "rank": "stat.rank",
+    "score": "stat.value",
+    "score_": "stat.value",
+    "score_mae": "stat.fit.residual;stat.mean",
+    "score_chi2": "stat.fit.chi2",
+    "score_unexplained": "stat.fit.residual",
+    "score_relative": "stat.fit.residual",
+    "score_nll": "stat.likelihood",
+    "score_density": "stat.likelihood",
+    "score_spread": "stat.stdev",
+    "p_value": "stat.probability",
+    "q_value": "stat.falsepositive",
+    "is_find": "meta.code.status",
+    "triage": "meta.code.qual",
+    "triage_": "meta.code.qual",
+    "reason_": "meta.note",
+    "total_flux": "phot.flux.density.sb;em.line",
+    "median_snr": "stat.snr;stat.median",
+    "num_": "meta.number",
+    "top_line": "meta.id;em.line",
+    "share_": "stat.fit.residual;arith.ratio;em.line",
+    "umap_": "stat.param",
+    "umap3_": "stat.param",
+    "embedding": "meta.code",
+    "neighbours": "meta.id.assoc",
+    "neighbour_distances": "stat.param",
+    "neighbour_same_object": "meta.code",
+    "url": "meta.ref.url",
+    "other_observations": "meta.id.cross",
+}
+UNKNOWN = "stat.value"
+
+
+def ucd_of(column: str) -> str:
+    """The UCD of a column."""
+    fitting = [name for name in UCDS if name == column or (name.endswith("_") and column.startswith(name))]
+    return UCDS[max(fitting, key=len)] if fitting else UNKNOWN
