@@ -66,7 +66,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
 
     frame, columns = with_links(catalog, survey)
     table = Table(meta={"name": "cubescout", "provenance": _flat(catalog.provenance)})
-    for name in frame:
+    for name in map(str, frame):
         found = columns[name]
         table[name] = TableColumn(
             _values(frame[name]),
@@ -80,7 +80,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
 def with_links(catalog: Catalog, survey: str) -> tuple[pd.DataFrame, dict[str, Column]]:
     """The catalog's table and columns with `url` and `other_observations`, unless it has them."""
     table = catalog.table
-    derived = {
+    derived: dict[str, Any] = {
         "url": page_urls(survey, table),
         "other_observations": other_observations(table["mangaid"].tolist(), table["plateifu"].tolist()),
     }
@@ -177,7 +177,7 @@ def _ascii(value: Any) -> str:
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by dotted names."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
