@@ -2,6 +2,6 @@
 
 import runpy
 
-for name in ("extract", "simulate", "convlstm", "loader"):
+for name in ("extract", "simulate", "convlstm", "loader", "search"):
     print(f"== benchmarks.{name}")
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")

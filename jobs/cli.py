@@ -29,6 +29,7 @@ JOBS = {
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
     "explore": "Make the page of the most unusual galaxies.",
+    "search": "Find the galaxies, or regions, most like one.",
     "export": "Write the catalog as a FITS table and as a VOTable.",
     "label": "Add labels of galaxies to the workspace.",
     "demo": "Run all of these on a small simulated survey.",

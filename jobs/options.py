@@ -23,4 +23,10 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
             help="One of the formats alone; may be repeated. By default both.",
         ),
     ),
+    "search": (
+        click.Argument(["plateifu"]),
+        click.Option(["--region"], metavar="x0:x1,y0:y1", help="Search for regions like these spaxels of the galaxy."),
+        click.Option(["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours wanted."),
+        click.Option(["--output"], type=click.Path(dir_okay=False), help="Also write them, as .csv or .parquet."),
+    ),
 }

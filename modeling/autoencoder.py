@@ -188,7 +188,7 @@ class ConvLSTMAutoencoder(nn.Module):
 
     def autoencode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
         """`forward` for flux that `normalise` has been at: the training loop needs it for the loss as well."""
-        features_BD = self.encoder(self._frames(normalised_BLSYX, good_BLSYX))
+        features_BD = self._features(normalised_BLSYX, good_BLSYX)
         if not self.variational:
             return Output(self.decode(features_BD), features_BD, None, None)
         mean_BD, log_variance_BD = self.to_mean(features_BD), self.to_log_variance(features_BD)
@@ -197,6 +197,11 @@ class ConvLSTMAutoencoder(nn.Module):
             drawn_BD = mean_BD + torch.exp(0.5 * log_variance_BD) * torch.randn_like(mean_BD)
         return Output(self.decode(drawn_BD), mean_BD, mean_BD, log_variance_BD)
 
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The latent of `autoencode`, [B, D], without the price of decoding it."""
+        features_BD = self._features(normalised_BLSYX, good_BLSYX)
+        return self.to_mean(features_BD) if self.variational else features_BD
+
     def decode(self, latent_BD: Tensor) -> Tensor:
         """The windows of latents, [B, L, S, Y, X] in normalised units."""
         frames_BCYX = self.decoder(latent_BD)
@@ -204,6 +209,10 @@ class ConvLSTMAutoencoder(nn.Module):
             gain_BC = (1 + self.to_gain(latent_BD)).repeat_interleave(self.frame_channels, dim=1)
             frames_BCYX = frames_BCYX * gain_BC[:, :, None, None]
         return frames_BCYX.unflatten(1, (self.num_lines, self.num_samples))
+
+    def _features(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        features_BD: Tensor = self.encoder(self._frames(normalised_BLSYX, good_BLSYX))
+        return features_BD
 
     def _frames(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         """The sequence of images, x_TBCYX, with the good share of each step as its last channel."""

@@ -1,9 +1,12 @@
-"""Which galaxies are alike: nearest neighbours of standardised latents, exact."""
+"""Which galaxies are alike: nearest neighbours of standardised latents, exact up to `latent_index.EXACT_LIMIT`."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
+
+from modeling.latent_index import EXACT_LIMIT, LatentIndex
 
 # A latent dimension that varies this much less than the liveliest one carries rounding noise, or a VAE has switched it
 # off: to stretch it to unit variance would give noise the weight of a signal.
@@ -25,6 +28,37 @@ class Neighbours:
     same_object: np.ndarray
 
 
+@dataclass(frozen=True)
+class Standardiser:
+    """Brings latents to zero mean and unit variance per dimension; dimensions that are dead become 0.
+
+    Attributes:
+        mean: [dimension].
+        spread: [dimension] standard deviation; infinite where the dimension is dead.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fit(cls, latent: np.ndarray) -> Self:
+        """Measures latents, [galaxy, dimension].
+
+        Raises:
+            ValueError: not a table, or not all finite.
+        """
+        latent = _checked(latent)
+        if latent.size == 0:
+            return cls(np.zeros(latent.shape[1]), np.full(latent.shape[1], np.inf))
+        spread = latent.std(0)
+        alive = spread > DEAD_FRACTION * spread.max()
+        return cls(latent.mean(0), np.where(alive, spread, np.inf))
+
+    def __call__(self, latent: np.ndarray) -> np.ndarray:
+        """Latents of the same encoder, standardised: [galaxy, dimension] float64."""
+        return (_checked(latent) - self.mean) / self.spread
+
+
 def standardise(latent: np.ndarray) -> np.ndarray:
     """Latents with zero mean and unit variance per dimension; dimensions that are dead become 0.
 
@@ -37,6 +71,10 @@ def standardise(latent: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: not a table, or not all finite.
     """
+    return Standardiser.fit(latent)(latent)
+
+
+def _checked(latent: np.ndarray) -> np.ndarray:
     latent = np.asarray(latent, dtype=np.float64)
     if latent.ndim != 2:
         raise ValueError(f"expected latents [galaxy, dimension], found the shape {latent.shape}")
@@ -45,15 +83,12 @@ def standardise(latent: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"latents of {broken.size} of {len(latent)} galaxies are not finite, the first in row {broken[0]}"
         )
-    if latent.size == 0:
-        return latent
-    centred = latent - latent.mean(0)
-    spread = centred.std(0)
-    alive = spread > DEAD_FRACTION * spread.max()
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=alive)
+    return latent
 
 
-def nearest_neighbours(latent: np.ndarray, mangaid: np.ndarray, k: int) -> Neighbours:
+def nearest_neighbours(
+    latent: np.ndarray, mangaid: np.ndarray, k: int, *, exact_limit: int = EXACT_LIMIT
+) -> Neighbours:
     """The k nearest other galaxies of each galaxy.
 
     Repeat observations of one object (the same mangaid) may be each other's neighbours: they are a check on the
@@ -63,6 +98,7 @@ def nearest_neighbours(latent: np.ndarray, mangaid: np.ndarray, k: int) -> Neigh
         latent: [galaxy, dimension] standardised latents.
         mangaid: [galaxy] identifier of the object.
         k: neighbours wanted; fewer where there are fewer galaxies.
+        exact_limit: galaxies up to which all are compared with all; beyond, a graph finds nearly all neighbours.
 
     Raises:
         ValueError: k is below 1, or the lengths differ.
@@ -76,8 +112,19 @@ def nearest_neighbours(latent: np.ndarray, mangaid: np.ndarray, k: int) -> Neigh
     if k < 1:
         empty = np.empty((num_galaxies, 0))
         return Neighbours(empty.astype(np.int64), empty, empty.astype(bool))
-    # Without an argument kneighbors leaves each row out of its own neighbours, also where rows are equal. Brute force
-    # is exact, and in hundreds of dimensions trees are no faster.
-    distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(latent).kneighbors()
+    if num_galaxies > exact_limit:
+        index, distance = _nearest_others(LatentIndex.build(latent, exact_limit=exact_limit), k)
+    else:
+        # Without an argument kneighbors leaves each row out of its own neighbours, also where rows are equal. Brute
+        # force is exact, and in hundreds of dimensions trees are no faster.
+        distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(latent).kneighbors()
     mangaid = np.asarray(mangaid)
     return Neighbours(index.astype(np.int64), distance, mangaid[index] == mangaid[:, None])
+
+
+def _nearest_others(searched: LatentIndex, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of each row of an index but itself, and their distances."""
+    index, distance = searched.query(searched.latent, k + 1)
+    other = index != np.arange(len(index))[:, None]
+    other[other.all(1), -1] = False  # among many equal ones a row may not find itself
+    return index[other].reshape(-1, k), distance[other].reshape(-1, k)

@@ -69,3 +69,13 @@ def test_what_cannot_be_searched_is_an_error() -> None:
         nearest_neighbours(np.ones((4, 2)), names(4), 0)
     with pytest.raises(ValueError, match="4 latents but 3"):
         nearest_neighbours(np.ones((4, 2)), names(3), 1)
+
+
+def test_beyond_the_limit_nearly_the_same_neighbours_are_found_and_never_the_galaxy_itself() -> None:
+    rng = np.random.default_rng(0)
+    latent = np.repeat(rng.normal(size=(300, 6)), 2, axis=0)  # each galaxy has a twin in the same place
+    names = np.arange(600).astype(str)
+    exact, graph = (nearest_neighbours(latent, names, 4, exact_limit=limit) for limit in (600, 599))
+    assert graph.index.shape == (600, 4)
+    assert not (graph.index == np.arange(600)[:, None]).any()
+    assert np.isclose(graph.distance, exact.distance, atol=1e-4).mean() > 0.99

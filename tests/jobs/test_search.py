@@ -1,0 +1,109 @@
+"""The search command, by galaxy and by region of one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from cubeprep.store import WindowStore
+from jobs import cli, region_latents, score, search
+from jobs.config import ProjectConfig
+from modeling.catalog import latents_path, read_catalog, read_latents
+from modeling.neighbours import standardise
+from tests.jobs.catalogs import write_synthetic_catalog
+from tests.jobs.test_score import make_project
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    write_synthetic_catalog(tmp_path / "catalog.parquet")
+    return tmp_path
+
+
+def run(workspace: Path, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.main, ["search", "demo", "--set", f"workspace={workspace}", *arguments])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_neighbours_are_the_nearest_in_standardised_latents(workspace: Path, suffix: str) -> None:
+    output = workspace / f"found.{suffix}"
+    code, text = run(workspace, "8001-1905", "--num", "7", "--output", str(output))
+    assert code == 0, text
+    found = pd.read_csv(output) if suffix == "csv" else pd.read_parquet(output)
+    names, latent = read_latents(latents_path(workspace / "catalog.parquet"))
+    distance = pd.Series(np.linalg.norm(standardise(latent) - standardise(latent)[names == "8001-1905"], axis=1), names)
+    expected = distance.drop("8001-1905").sort_values().head(7)
+    assert list(found["plateifu"]) == list(expected.index)
+    np.testing.assert_allclose(found["distance"], expected, rtol=1e-5)
+    table = read_catalog(workspace / "catalog.parquet").table.set_index("plateifu")
+    assert list(found["rank"]) == list(table.loc[found["plateifu"], "rank"])
+    assert all(name in text for name in found["plateifu"])
+
+
+def test_repeat_observations_are_marked(workspace: Path) -> None:
+    _, text = run(workspace, "8000-1909", "--num", "59")
+    (line,) = [line for line in text.splitlines() if "yes" in line]
+    assert "8000-1910" in line
+
+
+def test_an_unknown_galaxy_is_told_the_closest(workspace: Path) -> None:
+    code, text = run(workspace, "8001-19051")
+    assert code == 1
+    assert "8001-19051: not among the 60 galaxies" in text
+    assert "closest: 8001-1905" in text
+
+
+def test_an_unknown_format_is_refused_before_anything_is_done(workspace: Path) -> None:
+    code, text = run(workspace, "8001-1905", "--output", "found.txt")
+    assert code == 1
+    assert "expected the suffix .csv or .parquet" in text
+    assert "Most like" not in text
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    config = make_project(tmp_path_factory.mktemp("search"))
+    assert score.run(config) == 0
+    return config
+
+
+def test_a_region_finds_regions_of_its_shape_in_other_galaxies(project: ProjectConfig) -> None:
+    catalog = read_catalog(project.catalog_path)
+    name = catalog.table["plateifu"][0]
+    found = search.similar_regions(project, catalog, name, "4:9,4:8", 6)
+    assert len(found) == 6
+    assert name not in set(found["plateifu"])
+    assert (np.diff(found["distance"]) >= 0).all()
+    assert len(found.drop_duplicates(["plateifu", "region"])) == 6
+
+
+def test_region_latents_are_kept_for_the_same_store_and_model(
+    project: ProjectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = WindowStore.open(project.store_path)
+    model = score.open_model(project, store)
+    first = region_latents.read_or_make(project, store, model, (5, 5))
+    assert len(set(first.plateifu)) == 15
+    monkeypatch.setattr(region_latents, "_make", lambda *_: pytest.fail("made again"))
+    again = region_latents.read_or_make(project, store, model, (5, 5))
+    np.testing.assert_array_equal(first.latent, again.latent)
+    assert list(first.region) == list(again.region)
+    other = score.ScoringModel(model.network, "other", "", "another digest", "")
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        region_latents.read_or_make(project, store, other, (5, 5))
+
+
+def test_a_region_without_good_samples_says_so(project: ProjectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = read_catalog(project.catalog_path)
+    monkeypatch.setattr("modeling.regions.MIN_GOOD", 1.1)
+    with pytest.raises(ValueError, match=r"region 4:9,4:8 of .*: less than"):
+        search.similar_regions(project, catalog, catalog.table["plateifu"][0], "4:9,4:8", 3)
+
+
+def test_a_region_beyond_the_window_is_refused(project: ProjectConfig) -> None:
+    catalog = read_catalog(project.catalog_path)
+    with pytest.raises(ValueError, match="<= 16"):
+        search.similar_regions(project, catalog, catalog.table["plateifu"][0], "4:19,4:8", 3)
