@@ -30,6 +30,7 @@ JOBS = {
     "score": "Score every galaxy and write the anomaly catalog.",
     "explore": "Make the page of the most unusual galaxies.",
     "search": "Find the galaxies, or regions, most like one.",
+    "assess": "Show how galaxies of known kinds lie in score and latent space.",
     "export": "Write the catalog as a FITS table and as a VOTable.",
     "label": "Add labels of galaxies to the workspace.",
     "demo": "Run all of these on a small simulated survey.",

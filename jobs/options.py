@@ -29,4 +29,14 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours wanted."),
         click.Option(["--output"], type=click.Path(dir_okay=False), help="Also write them, as .csv or .parquet."),
     ),
+    "assess": (
+        click.Option(
+            ["--labels"], required=True, type=click.Path(exists=True, dir_okay=False), help="Table of labels."
+        ),
+        click.Option(["--label"], metavar="COLUMN", help="Column of labels, or a threshold such as P_MERGE>0.5."),
+        click.Option(
+            ["--bpt"], nargs=2, metavar="NII OIII", help="Columns of log NII/Ha and log OIII/Hb, to be classed."
+        ),
+        click.Option(["--key"], default="plateifu", show_default=True, help="Column that names galaxies."),
+    ),
 }

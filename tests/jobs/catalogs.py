@@ -14,8 +14,12 @@ LINES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 PROVENANCE = {"store": {"identity": "abc", "path": "windows.zarr"}, "model": {"reference": "models:/m/1"}}
 
 
-def write_synthetic_catalog(path: Path, num_galaxies: int = 60, seed: int = 0) -> pd.DataFrame:
+def write_synthetic_catalog(
+    path: Path, num_galaxies: int = 60, seed: int = 0, names: list[str] | None = None
+) -> pd.DataFrame:
     """Writes a catalog and its latents: three clusters of galaxies, every tenth galaxy observed twice."""
+    names = names or [f"{8000 + i // 20}-{1901 + i % 20}" for i in range(num_galaxies)]
+    num_galaxies = len(names)
     rng = np.random.default_rng(seed)
     cluster = np.arange(num_galaxies) % 3
     latent = rng.normal(size=(3, 8))[cluster] * 4 + rng.normal(size=(num_galaxies, 8))
@@ -24,7 +28,7 @@ def write_synthetic_catalog(path: Path, num_galaxies: int = 60, seed: int = 0) -
     scores = scores_from_sums(line_sums(flux, ivar, mask, np.ones_like(flux)), median_snr(flux, ivar, mask))
     galaxies = pd.DataFrame(
         {
-            "plateifu": [f"{8000 + i // 20}-{1901 + i % 20}" for i in range(num_galaxies)],
+            "plateifu": names,
             "mangaid": [f"1-{i - (i % 10 == 9)}" for i in range(num_galaxies)],
             "z": rng.uniform(0.02, 0.07, num_galaxies),
             "ra_deg": rng.uniform(0, 360, num_galaxies),

@@ -1,0 +1,139 @@
+"""Shows how galaxies of known kinds lie in score and in latent space; the paper's AGN exercise is one command.
+
+Reads the catalog and a table of labels (CSV, ECSV, FITS, Parquet, VOTable, or text in columns), joined by plateifu:
+
+\b
+  cubescout assess CONFIG --labels agn.ecsv --label AGN_CLASS     each class, or each selection method
+  cubescout assess CONFIG --labels zoo.fits --label 'P_MERGE>0.5' a threshold
+  cubescout assess CONFIG --labels lines.dat --bpt BPT_x BPT_y    classes from log NII/Ha and log OIII/Hb
+  cubescout assess CONFIG --labels truth.parquet --label unusual  what `simulate` knows
+  cubescout assess CONFIG --labels agn.dat                        a list of galaxies against all others
+
+Only galaxies that the table holds count, and those with an empty cell are the others; of a list, all of the catalog
+counts. For each label with at least 3 galaxies: how over-represented it is among the highest scores, the area under the
+ROC curve, and the share of the same label among the nearest neighbours against chance, with 95% intervals of the
+bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to WORKSPACE/assess/NAME.
+
+No label is the truth about anomaly: the paper finds that most AGN score low. Never tune a model on this.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cubeprep.storage import write_file
+from jobs.assess_report import describe, html_of, markdown_of, results_table
+from jobs.cli import EXIT_OK, command
+from jobs.config import ProjectConfig
+from jobs.label_plots import map_with_labels, roc_curves, save, score_histogram
+from jobs.label_tables import Labels, read_labels
+from jobs.progress import console
+from modeling.assess import MIN_GALAXIES, Assessment, Sample, assess_labels
+from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
+from modeling.latent_index import LatentIndex
+from modeling.neighbours import Standardiser
+
+NUM_NEIGHBOURS = 10
+SPARE_NEIGHBOURS = 10  # so many repeat observations of one object may lie nearer than its nearest other
+
+
+def run(
+    config: ProjectConfig,
+    labels: str,
+    label: str | None = None,
+    bpt: tuple[str, str] | None = None,
+    key: str = "plateifu",
+) -> int:
+    """Writes the report; returns the exit code."""
+    path = Path(labels)
+    catalog = read_catalog(config.catalog_path)
+    found = read_labels(path, catalog.table["plateifu"].tolist(), label=label, bpt=bpt or None, key=key)
+    sample = make_sample(catalog, config.catalog_path, found)
+    assessed = assess_labels(sample, found.labelled, seed=config.seed)
+    if not assessed:
+        counts = ", ".join(f"{name} {chosen.sum()}" for name, chosen in found.labelled.items())
+        raise CatalogError(
+            f"{path}: of {len(found.plateifu)} galaxies that are in the catalog, {counts}: "
+            f"no label has {MIN_GALAXIES} galaxies and as many without it"
+        )
+    folder = config.workspace / "assess" / folder_name(path, label, bpt)
+    plots = make_plots(catalog, sample, found, assessed)
+    for name, figure in plots.items():
+        save(figure, folder / name)
+    results = results_table(assessed, other_scores(catalog, found, assessed))
+    write_file(str(folder / "assessment.csv"), results.to_csv(index=False).encode())
+    report = markdown_of(describe(catalog, found, path, assessed), results, list(plots))
+    write_file(str(folder / "report.md"), report.encode())
+    write_file(str(folder / "report.html"), html_of(report, folder).encode())
+    _print(found, assessed)
+    console.print(f"Report: {folder / 'report.html'}", markup=False)
+    return EXIT_OK
+
+
+def folder_name(path: Path, label: str | None, bpt: tuple[str, str] | None) -> str:
+    """Of a report: the table's name and what was taken from it."""
+    wanted = "bpt" if bpt else label or ""
+    return "-".join(filter(None, ["".join(c if c.isalnum() else "_" for c in text) for text in (path.stem, wanted)]))
+
+
+def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
+    """Scores and neighbours of the galaxies that are assessed, among each other."""
+    table = catalog.table.set_index("plateifu").loc[labels.plateifu]
+    names, latent = read_latents(latents_path(catalog_path))
+    rows = pd.Series(np.arange(len(names)), names)[labels.plateifu].to_numpy()
+    standard = Standardiser.fit(latent)(latent[rows]).astype(np.float32)
+    mangaid = table["mangaid"].to_numpy(dtype=object)
+    found, _ = LatentIndex.build(standard).query(standard, NUM_NEIGHBOURS + SPARE_NEIGHBOURS)
+    neighbours = np.full((len(table), NUM_NEIGHBOURS), -1)
+    for row, nearest in enumerate(found):
+        others = nearest[mangaid[nearest] != mangaid[row]][:NUM_NEIGHBOURS]
+        neighbours[row, : len(others)] = others
+    return Sample(table["score"].to_numpy(dtype=float), neighbours, mangaid)
+
+
+def other_scores(catalog: Catalog, labels: Labels, assessed: dict[str, Assessment]) -> dict[str, dict[str, float]]:
+    """The area under the ROC curve by each of the catalog's scores, of each label."""
+    from modeling.assess import auroc
+
+    table = catalog.table.set_index("plateifu").loc[labels.plateifu]
+    scores = [name for name in table if str(name).startswith("score_") and name != "score_spread"]
+    even = np.ones(len(table))
+    return {
+        label: {
+            str(name): auroc(np.nan_to_num(table[name].to_numpy(dtype=float), nan=-np.inf), chosen, even)
+            for name in scores
+        }
+        for label, chosen in labels.labelled.items()
+        if label in assessed
+    }
+
+
+def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[str, Assessment]) -> dict[str, Figure]:
+    """The report's plots by name; of the labels with most galaxies, where there are many."""
+    largest = sorted(assessed, key=lambda name: -assessed[name].num_labelled)[:6]
+    shown: dict[str, Any] = {name: labels.labelled[name] for name in assessed if name in largest}
+    score_label = f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_")
+    return {
+        "scores": score_histogram(sample.score, shown, score_label),
+        "roc": roc_curves({name: assessed[name] for name in shown}),
+        "latents": map_with_labels(catalog.table, labels.plateifu, shown),
+    }
+
+
+def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
+    console.print(f"{len(labels.plateifu)} galaxies of the catalog, {labels.source}:", markup=False)
+    for name, found in assessed.items():
+        purity = f"purity {found.purity} by chance {found.chance:.2f}"
+        top = ", ".join(f"top {percentage:g}% x{value}" for percentage, value in found.enrichment.items())
+        console.print(f"  {name:<16} {found.num_labelled:>5}  AUROC {found.auroc}  {top}  {purity}", markup=False)
+    few = {name: int(chosen.sum()) for name, chosen in labels.labelled.items() if name not in assessed}
+    if few:
+        shown = ", ".join(f"{name} {number}" for name, number in few.items())
+        console.print(f"  too few galaxies with or without: {shown}", markup=False)
+
+
+if __name__ == "__main__":
+    command("assess")()

@@ -1,0 +1,147 @@
+"""The assess command on made-up labels, on what `simulate` knows, and on the real tables as far as they can be had."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from jobs.label_tables import bpt_classes, read_labels
+from jobs.tables import TableError, read_table
+from modeling.catalog import read_catalog
+from tests.jobs.catalogs import write_synthetic_catalog
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("assess")
+    write_synthetic_catalog(path / "catalog.parquet", num_galaxies=90)
+    return path
+
+
+def run(workspace: Path, table: Path, *arguments: str) -> tuple[int, str]:
+    command = ["assess", "demo", "--set", f"workspace={workspace}", "--labels", str(table), *arguments]
+    result = CliRunner().invoke(cli.main, command)
+    return result.exit_code, result.output
+
+
+def labels_of(workspace: Path) -> pd.DataFrame:
+    """`cluster`: which of the three latents; `bright`: half of the ten highest scores, in two classes at once."""
+    table = read_catalog(workspace / "catalog.parquet").table
+    number = table["plateifu"].str.split("-").map(lambda parts: 20 * (int(parts[0]) - 8000) + int(parts[1]) - 1901)
+    rank = table["rank"]
+    kinds = np.select([rank <= 3, rank <= 10], ["XRAY  RADIO", "XRAY"], "")
+    return pd.DataFrame({"plateifu": table["plateifu"], "cluster": number % 3, "kind": kinds, "mass": rank / 10})
+
+
+def test_the_report_says_what_is_true(workspace: Path) -> None:
+    labels_of(workspace).to_csv(workspace / "mine.csv", index=False)
+    code, text = run(workspace, workspace / "mine.csv", "--label", "kind")
+    assert code == 0, text
+    folder = workspace / "assess" / "mine-kind"
+    found = pd.read_csv(folder / "assessment.csv").set_index("label")
+    assert found.loc[["XRAY", "RADIO"], "num_labelled"].tolist() == [10, 3]
+    assert found.loc["XRAY", "auroc"] == 1
+    assert found.loc["XRAY", "enrichment_top_10"] == pytest.approx(9)
+    assert found.loc["RADIO", "enrichment_top_1"] == pytest.approx(30)
+    report = (folder / "report.md").read_text()
+    assert "| XRAY | 10 | 80 | 1.00 (1.00 to 1.00) |" in report
+    assert "90 of the 90 galaxies" in report
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for name in ("scores", "roc", "latents"):
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_clusters_in_latent_space_are_pure(workspace: Path) -> None:
+    labels_of(workspace).to_parquet(workspace / "clusters.parquet")
+    assert run(workspace, workspace / "clusters.parquet", "--label", "cluster")[0] == 0
+    found = pd.read_csv(workspace / "assess" / "clusters-cluster" / "assessment.csv")
+    assert found["label"].tolist() == [0, 1, 2]
+    assert (found["neighbour_purity"] > 0.9).all()
+    assert (found["purity_by_chance"] < 0.4).all()
+
+
+def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
+    labels_of(workspace).to_csv(workspace / "mass.csv", index=False)
+    code, text = run(workspace, workspace / "mass.csv", "--label", "MASS<=2")
+    assert code == 0, text
+    assert "MASS <= 2" in text
+    assert " 20  AUROC 1.00" in text
+    labels_of(workspace).query("mass > 5")[["plateifu"]].to_csv(workspace / "list.csv", index=False)
+    code, text = run(workspace, workspace / "list.csv")
+    assert code == 0, text
+    assert re.search(r"listed +40 +AUROC 0.00", text)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("plateifu,kind\n1-1,a\n", ["--label", "kind"], "none of its 1 galaxies (1-1 ...) is in the catalog (8"),
+        ("plateifu,kind\n8000-1901,a\n", ["--label", "kid"], "no column 'kid' among kind; did you mean kind?"),
+        ("plateifu,kind\n8000-1901,\n1-1,agn\n", ["--label", "kind"], "has a label in column kind; others have agn"),
+        (
+            "plateifu,kind\n8000-1901,a\n8000-1902,\n",
+            ["--label", "kind"],
+            "2 galaxies that are in the catalog, a 1: no",
+        ),
+        ("name,kind\n8000-1901,a\n", ["--label", "kind"], "no column 'plateifu' among name, kind"),
+        ("plateifu,p\n8000-1901,x\n", ["--label", "p>0.5"], "p holds no numbers"),
+        ("plateifu,p\n8000-1901,\n1-1,3\n", ["--label", "p>0.5"], "p has no value for any of the 1 galaxies"),
+    ],
+)
+def test_mistakes_are_named(workspace: Path, content: str, arguments: list[str], message: str) -> None:
+    (workspace / "wrong.csv").write_text(content)
+    code, text = run(workspace, workspace / "wrong.csv", *arguments)
+    assert code == 1
+    assert message in text
+    assert not (workspace / "assess" / "wrong-kind").exists()
+
+
+def test_numbers_are_no_classes(workspace: Path) -> None:
+    labels_of(workspace).to_csv(workspace / "mass.csv", index=False)
+    code, text = run(workspace, workspace / "mass.csv", "--label", "mass")
+    assert code == 1
+    assert (
+        "mass holds 90 different numbers, which are no classes; give a threshold, such as --label 'mass>4.55'" in text
+    )
+
+
+def test_bpt_classes_are_those_of_the_curves() -> None:
+    nii, oiii = np.array([-0.5, -0.1, 0.2, -0.1, 0.6, np.nan]), np.array([-0.5, 0.0, 0.5, 1.0, -2.0, 0.0])
+    assert list(bpt_classes(nii, oiii)) == ["star_forming", "composite", "agn", "agn", "agn", ""]
+
+
+@pytest.mark.realdata
+def test_the_real_tables_are_read_and_matched(real_data: Path) -> None:
+    folder = real_data / "catalogs"
+    known = read_table(folder / "tabla_manga_full_updated.ecsv")["PLATEIFU"].tolist()
+    agn = read_labels(folder / "tabla_manga_full_updated.ecsv", known, label="AGN_CLASS", key="plateifu")
+    assert agn.num_rows == len(agn.plateifu) == 10_734
+    counts = {name: int(chosen.sum()) for name, chosen in agn.labelled.items()}
+    assert set(counts) == {"RADIO_AGN", "BROAD_AGN", "WISE_AGN", "BAT_AGN"}
+    assert np.logical_or.reduce(list(agn.labelled.values())).sum() == 406
+    listed = read_labels(folder / "ENLR_AGNs-2019-04-26.dat", known, key="plateifu")
+    assert listed.labelled["listed"].sum() > 140
+    bpt = read_labels(folder / "ENLR_AGNs-2019-04-26.dat", known, bpt=("BPT_x", "BPT_y"), key="plateifu")
+    assert bpt.labelled["agn"].sum() > 100
+    with pytest.raises(TableError, match="AGN_CLASS"):
+        read_labels(folder / "tabla_manga_full_updated.ecsv", known, label="AGN_CLAS", key="plateifu")
+
+
+@pytest.mark.realdata
+def test_a_catalog_of_real_names_is_assessed_by_selection_method(real_data: Path, tmp_path: Path) -> None:
+    """Names are real, scores are made up, since no cubes of these galaxies are at hand: this tests the joining."""
+    table = real_data / "catalogs" / "tabla_manga_full_updated.ecsv"
+    rows = read_table(table)
+    chosen = pd.concat([rows[rows["AGN_CLASS"].str.contains("WISE", na=False)], rows[rows["AGN_CLASS"].isna()][:130]])
+    write_synthetic_catalog(tmp_path / "catalog.parquet", names=chosen["PLATEIFU"].tolist())
+    code, text = run(tmp_path, table, "--label", "AGN_CLASS")
+    assert code == 0, text
+    assert f"{len(chosen)} galaxies of the catalog, column AGN_CLASS" in text
+    assert re.search(rf"WISE_AGN +{len(chosen) - 130} +AUROC", text)
+    assert re.search(r"BROAD_AGN +\d+ +AUROC", text)
