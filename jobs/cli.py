@@ -33,6 +33,7 @@ JOBS = {
     "assess": "Show how galaxies of known kinds lie in score and latent space.",
     "export": "Write the catalog as a FITS table and as a VOTable.",
     "label": "Add labels of galaxies to the workspace.",
+    "rerank": "Rank the catalog by score and labels, and say what to label next.",
     "demo": "Run all of these on a small simulated survey.",
 }
 

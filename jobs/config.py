@@ -11,7 +11,7 @@ from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
 from jobs.dask_on_ray import DaskOnRayConfig
 from jobs.page.config import ExploreConfig
-from modeling.config import ModelConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
+from modeling.config import ModelConfig, RerankConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
 
 
 class ProjectConfig(Config):
@@ -29,6 +29,7 @@ class ProjectConfig(Config):
     tune: TuneConfig = TuneConfig()
     score: ScoreConfig = ScoreConfig()
     explore: ExploreConfig = ExploreConfig()
+    rerank: RerankConfig = RerankConfig()
 
     @property
     def survey_root(self) -> str:
@@ -54,6 +55,11 @@ class ProjectConfig(Config):
     def labels_path(self) -> Path:
         """What people said of galaxies."""
         return self.workspace / "labels.jsonl"
+
+    @property
+    def ranking_path(self) -> Path:
+        """The catalog ranked by labels."""
+        return self.workspace / "ranking.parquet"
 
     @property
     def page_path(self) -> Path:

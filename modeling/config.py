@@ -176,3 +176,12 @@ class ScoreConfig(Config):
     num_neighbours: int = Field(5, ge=1, description="Nearest neighbours kept of each galaxy")
     umap_neighbours: int = Field(15, ge=2, description="Galaxies that UMAP takes for a neighbourhood")
     umap_min_dist: float = Field(0.1, ge=0, description="How closely UMAP packs galaxies")
+
+
+class RerankConfig(Config):
+    """A ranking by labels."""
+
+    usual: tuple[str, ...] = Field(
+        ("usual", "uninteresting", "artefact"), description="Labels of galaxies that are no finds; all others are"
+    )
+    num_next: int = Field(10, ge=1, description="Galaxies to ask for")

@@ -1,0 +1,119 @@
+"""Ranks the catalog anew by what people labelled, and says which galaxies to label next.
+
+Reads catalog.parquet, catalog.latents.parquet and labels.jsonl. A label of `rerank.usual` says that a galaxy is of no
+interest (`usual`, `artefact` ...); any other label says that it is a find. A Gaussian process on latents and scores,
+about the unsupervised ranking, raises what is like the finds and lowers what is like the rest; with no labels yet the
+ranking is that of the score.
+
+Writes ranking.parquet beside the catalog: rank_by_labels, what is expected of each galaxy's label (1 is a find), how
+sure that is, and `ask`, the order in which labels would help most. A round is: `cubescout rerank CONFIG`, look at the
+galaxies it asks for, `cubescout label CONFIG 8485-1901=blueberry 8485-1902=artefact`, and again.
+"""
+
+import hashlib
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from cubeprep.storage import write_file
+from jobs.cli import EXIT_OK, command
+from jobs.config import ProjectConfig
+from jobs.progress import console
+from modeling.catalog import METADATA_KEY, latents_path, read_catalog, read_latents
+from modeling.labels import catalog_version, current, read
+from modeling.neighbours import standardise
+from modeling.rerank import Reranking, ask_next, rerank
+
+NUM_TOP = 50
+
+
+def run(config: ProjectConfig) -> int:
+    """Writes the ranking and prints which galaxies to label next; returns the exit code."""
+    catalog = read_catalog(config.catalog_path)
+    said = current(read(config.labels_path))
+    table = catalog.table.assign(label=[said.get(name, "") for name in catalog.table["plateifu"]])
+    labels = finds_of(table["label"], config.rerank.usual)
+    found = rerank(latents_of(table, config.catalog_path), table["score"].to_numpy(), scores_of(table), labels)
+    labelled, objects = (table["label"] != "").to_numpy(), table["mangaid"].to_numpy(dtype=object)
+    asked = ask_next(found, labelled, objects, config.rerank.num_next)
+    ranking = ranking_table(table, found, asked)
+    provenance = {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "catalog": catalog_version(config.catalog_path),
+        "num_labels": len(labels),
+        "labels_sha256": hashlib.sha256(said.sort_index().to_json().encode()).hexdigest(),
+        "usual": list(config.rerank.usual),
+    }
+    write_file(str(config.ranking_path), _encoded(ranking, provenance))
+    _print(config, ranking, labels, num_unknown=int((~said.index.isin(table["plateifu"])).sum()))
+    return EXIT_OK
+
+
+def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
+    """By row, whether a label says that the galaxy is a find; rows without a label are left out."""
+    return {row: label not in usual for row, label in enumerate(labels) if label}
+
+
+def latents_of(table: pd.DataFrame, catalog_path: Path) -> np.ndarray:
+    """Standardised latents in the order of a table."""
+    names, latent = read_latents(latents_path(catalog_path))
+    return standardise(latent)[pd.Series(np.arange(len(names)), names)[table["plateifu"]].to_numpy()]
+
+
+def scores_of(table: pd.DataFrame) -> np.ndarray:
+    """[galaxy, score] all scores of a catalog."""
+    return table[[name for name in table if str(name).startswith("score")]].to_numpy(dtype=float)
+
+
+def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:
+    """One row a galaxy, likeliest finds first."""
+    ask = np.zeros(len(table), dtype=np.int64)
+    ask[asked] = np.arange(1, len(asked) + 1)
+    columns = {
+        "plateifu": table["plateifu"],
+        "rank_by_labels": found.rank,
+        "expected": found.value,
+        "uncertainty": found.uncertainty,
+        "rank": table["rank"],
+        "score": table["score"],
+        "label": table["label"],
+        "ask": ask,
+    }
+    return pd.DataFrame(columns).sort_values("rank_by_labels", ignore_index=True)
+
+
+def _encoded(ranking: pd.DataFrame, provenance: dict[str, Any]) -> bytes:
+    arrow = pa.Table.from_pandas(ranking, preserve_index=False)
+    buffer = io.BytesIO()
+    pq.write_table(arrow.replace_schema_metadata({METADATA_KEY: json.dumps(provenance).encode()}), buffer)
+    return buffer.getvalue()
+
+
+def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool], num_unknown: int) -> None:
+    finds = sum(labels.values())
+    console.print(f"{len(labels)} labels, {finds} of them finds, for {len(ranking)} galaxies", markup=False)
+    if num_unknown:
+        console.print(f"{num_unknown} labels are of galaxies that this catalog does not hold")
+    if labels:
+        new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
+        console.print(f"{len(new)} of the first {min(NUM_TOP, len(ranking))} came up from behind rank {NUM_TOP}")
+    table = Table(title="To label next", title_justify="left")
+    for name in ("plateifu", "expected", "uncertainty", "rank_by_labels", "rank"):
+        table.add_column(name, justify="left" if name == "plateifu" else "right")
+    for row in ranking[ranking["ask"] > 0].sort_values("ask").to_dict("records"):
+        numbers = (f"{row['expected']:.2f}", f"{row['uncertainty']:.2f}", str(row["rank_by_labels"]), str(row["rank"]))
+        table.add_row(row["plateifu"], *numbers)
+    console.print(table)
+    console.print(f"Ranking: {config.ranking_path}", markup=False)
+
+
+if __name__ == "__main__":
+    command("rerank")()

@@ -1,0 +1,118 @@
+"""A ranking that learns from few labels: a Gaussian process on latents and scores, about the unsupervised ranking.
+
+What is modelled is how far a label lies from what the unsupervised score lets expect: with no labels the ranking is
+that of the score; a label moves the galaxies that are like the one that was labelled, and hardly those far from all
+labels. A linear part learns which directions matter everywhere. Sources: Rasmussen & Williams 2006, chapter 2
+(scikit-learn's `GaussianProcessRegressor`); whom to ask for by the upper confidence bound, Srinivas+2010
+(arXiv:0912.3995).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.decomposition import PCA
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
+
+NUM_COMPONENTS = 16  # of the latents: in more dimensions all distances are alike
+SCORE_WEIGHT = 0.5  # of all scores together, against all latents together
+LABEL_NOISE = 0.05  # variance of a label: people err, and classes have edges
+# What the score lets expect of a label, 1 for a find: at most as much as not, and little below the highest scores.
+PRIOR_TOP, PRIOR_POWER = 0.5, 4
+CURIOSITY = 0.5  # standard deviations that are added to the mean where labels are asked for
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """A ranking by labels.
+
+    Attributes:
+        value: [galaxy] what is expected of its label: about 1 for a find, 0 for none.
+        uncertainty: [galaxy] standard deviation of that.
+        rank: [galaxy] int64, 1 is the likeliest find; ties by the unsupervised score.
+    """
+
+    value: np.ndarray
+    uncertainty: np.ndarray
+    rank: np.ndarray
+
+
+def percentile(score: np.ndarray) -> np.ndarray:
+    """[galaxy] share of galaxies with a lower score, 0 to 1; NaN counts as lowest."""
+    ordered = rankdata(np.nan_to_num(score, nan=-np.inf), method="average")
+    return np.asarray((ordered - 1) / max(1, len(score) - 1))
+
+
+def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """[galaxy, feature] what the learner sees, with unit variance over all galaxies in total.
+
+    Args:
+        latent: [galaxy, dimension] standardised.
+        scores: [galaxy, score], of which only the order counts.
+    """
+    components = min(NUM_COMPONENTS, *latent.shape)
+    varies = np.ptp(latent, axis=0).any()
+    reduced = PCA(components, svd_solver="full").fit_transform(latent) if varies else np.zeros((len(latent), 1))
+    ordered = np.stack([percentile(column) for column in scores.T], axis=1) - 0.5
+    parts = [_unit_variance(reduced), SCORE_WEIGHT * _unit_variance(ordered)]
+    return np.concatenate(parts, axis=1)
+
+
+def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: dict[int, bool]) -> Reranking:
+    """Ranks galaxies by their score and a few labels.
+
+    Args:
+        latent: [galaxy, dimension] standardised.
+        score: [galaxy] the unsupervised one.
+        scores: [galaxy, score] all scores, as features.
+        labels: by row, whether it is a find.
+    """
+    prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
+    value, uncertainty = prior.copy(), np.ones(len(prior))
+    if labels:
+        features = features_of(latent, scores)
+        rows = np.array(sorted(labels))
+        answers = np.array([float(labels[row]) for row in rows])
+        learner = GaussianProcessRegressor(_kernel(features), alpha=LABEL_NOISE, optimizer=None)
+        learner.fit(features[rows], answers - prior[rows])
+        change, uncertainty = learner.predict(features, return_std=True)
+        value = prior + change
+    order = np.lexsort((np.arange(len(prior)), -prior, -value))
+    rank = np.empty(len(prior), dtype=np.int64)
+    rank[order] = np.arange(1, len(prior) + 1)
+    return Reranking(value, uncertainty, rank)
+
+
+def ask_next(found: Reranking, labelled: np.ndarray, objects: np.ndarray, num: int) -> np.ndarray:
+    """Rows of the galaxies whose labels would help most, best first; one of each object.
+
+    Args:
+        found: the ranking so far.
+        labelled: [galaxy] bool, which have a label.
+        objects: [galaxy] identifier of the object; those with a label on one observation are left out.
+        num: how many are wanted.
+    """
+    known = set(objects[labelled])
+    promise = found.value + CURIOSITY * found.uncertainty
+    chosen: list[int] = []
+    for row in np.lexsort((found.rank, -promise)):
+        if len(chosen) == num:
+            break
+        if objects[row] not in known:
+            known.add(objects[row])
+            chosen.append(int(row))
+    return np.array(chosen, dtype=np.int64)
+
+
+def _kernel(features: np.ndarray) -> ConstantKernel:
+    """Galaxies nearer than a third of the typical distance are alike; the linear part is weak."""
+    sample = features[:: max(1, len(features) // 500)]
+    distance = np.linalg.norm(sample[:, None] - sample[None], axis=2)
+    typical = float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0
+    return ConstantKernel(0.5) * RBF(typical / 3) + ConstantKernel(0.05) * DotProduct(0.1)
+
+
+def _unit_variance(values: np.ndarray) -> np.ndarray:
+    total = np.sqrt(values.var(0).sum())
+    return np.asarray((values - values.mean(0)) / total) if total > 0 else np.zeros_like(values)
