@@ -1,12 +1,15 @@
 """Batches from a window store: whole shards in a seeded random order, through a shuffle buffer, disjoint over ranks.
 
-The order of rows is a pure function of (seed, epoch, rank, world size), made before anything is read: see `row_order`.
+The order of rows is a pure function of (seed, epoch, streams), made before anything is read: see `epoch_order`. The
+streams are as many as the ranks that a training began with. So it goes on with the batches that it would have had, on
+however many ranks.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -32,27 +35,48 @@ class Share:
         return self.rank * num_rows // self.world_size, (self.rank + 1) * num_rows // self.world_size
 
 
-def row_order(
-    rows_per_shard: Sequence[int], *, seed: int, epoch: int, share: Share, buffer_rows: int, shuffle: bool = True
-) -> list[RowRef]:
-    """The rows that one rank visits in one epoch.
+@dataclass(frozen=True)
+class Step:
+    """One rank's rows of a batch.
 
-    All ranks agree on an order of shards and take runs of it, so that only shards at the seams are read twice. Within
-    its run a rank draws rows from a buffer that is filled shard by shard. Ranks visit rows of their own, but for one:
-    where the rows do not divide evenly, the shorter ranks visit their first row again, for all must do as many steps.
+    Attributes:
+        rows: at least one.
+        weight: of their mean loss, so that the mean over ranks is the mean over the rows of all ranks.
     """
-    rng = np.random.default_rng([seed, epoch])
-    num_shards = len(rows_per_shard)
-    shards = rng.permutation(num_shards) if shuffle else np.arange(num_shards)
-    stream = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
-    start, stop = share.bounds(len(stream))
-    mine = stream[start:stop]
-    if not shuffle:
-        return mine
-    order = _draw(mine, np.random.default_rng([seed, epoch, share.rank]), buffer_rows)
-    longest = -(-len(stream) // share.world_size)
-    source = order or stream[:1]
-    return order + source[: longest - len(order)]
+
+    rows: list[RowRef]
+    weight: float = 1.0
+
+
+def epoch_order(
+    rows_per_shard: Sequence[int], *, seed: int, epoch: int, streams: int, buffer_rows: int
+) -> list[RowRef]:
+    """All rows in the order of one epoch: one row of each stream in turn.
+
+    The streams agree on an order of shards and take runs of it, so that only shards at the seams belong to two. Within
+    its run a stream draws rows from a buffer that is filled shard by shard.
+    """
+    shards = np.random.default_rng([seed, epoch]).permutation(len(rows_per_shard))
+    rows = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
+    orders = []
+    for stream in range(streams):
+        start, stop = Share(stream, streams).bounds(len(rows))
+        orders.append(_draw(rows[start:stop], np.random.default_rng([seed, epoch, stream]), buffer_rows))
+    return [row for turn in zip_longest(*orders) for row in turn if row is not None]
+
+
+def split_steps(order: Sequence[RowRef], batch_size: int, share: Share) -> list[Step]:
+    """One rank's part of each global batch, which is `batch_size` rows of the order, or what is left of it.
+
+    With as many ranks as streams, each rank reads one stream and so shards of its own.
+    """
+    steps = []
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        mine = list(batch[(share.rank - start) % share.world_size :: share.world_size])
+        # A rank without a row must still take part: with a row that has no weight.
+        steps.append(Step(mine or [batch[0]], len(mine) * share.world_size / len(batch)))
+    return steps
 
 
 def _draw(stream: list[RowRef], rng: np.random.Generator, buffer_rows: int) -> list[RowRef]:
@@ -71,8 +95,8 @@ class Loader:
     """Batches of one split for one rank.
 
     Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
-    bool. While a model works on one batch, a thread reads the shard that comes next. Shards are kept in memory over
-    epochs as far as `cache_mib` goes; results do not depend on it.
+    bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, a thread reads
+    what comes next. Shards are kept in memory over epochs as far as `cache_mib` goes; results do not depend on it.
     """
 
     def __init__(
@@ -100,15 +124,13 @@ class Loader:
             pin_memory: whether batches lie where a GPU can fetch them while the CPU goes on.
 
         Raises:
-            ValueError: the split has no rows, or the batch cannot be shared evenly by the ranks.
+            ValueError: the split has no rows, or the batch fewer than there are ranks.
         """
         self.share = share or Share()
-        if batch_size % self.share.world_size:
-            raise ValueError(
-                f"train.batch_size is {batch_size}, which {self.share.world_size} workers cannot share evenly"
-            )
+        if batch_size < self.share.world_size:
+            raise ValueError(f"train.batch_size is {batch_size}, too few galaxies for {self.share.world_size} workers")
         self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows
-        self.batch_size = batch_size // self.share.world_size
+        self.batch_size = batch_size
         self.views = Views.of(store, split)
         self.plateifu = names_per_shard(store, split)
         self.rows_per_shard = [len(names) * self.views.count for names in self.plateifu]
@@ -118,37 +140,42 @@ class Loader:
         self._cache_left = cache_mib * 2**20
         self._pin_memory = pin_memory
 
-    def num_batches(self, *, shuffle: bool = True) -> int:
-        """Batches of an epoch: with `shuffle`, the same on all ranks."""
-        total = sum(self.rows_per_shard)
-        start, stop = self.share.bounds(total)
-        rows = -(-total // self.share.world_size) if shuffle else stop - start
-        return -(-rows // self.batch_size)
+    def num_batches(self) -> int:
+        """Batches of a training epoch, on any rank."""
+        return -(-sum(self.rows_per_shard) // self.batch_size)
 
-    def training(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one training epoch, from any of them on; the last may be smaller, by as much on all ranks."""
-        return self._batches(self._order(epoch, shuffle=True)[first_step * self.batch_size :])
+    def training(self, epoch: int, first_step: int = 0, streams: int | None = None) -> Iterator[Batch]:
+        """This rank's part of the batches of one epoch, from any of them on; the last may be smaller.
 
-    def evaluation(self) -> Iterator[Batch]:
-        """Each row once, in the order of the store."""
-        return self._batches(self._order(0, shuffle=False))
-
-    def _order(self, epoch: int, *, shuffle: bool) -> list[RowRef]:
-        return row_order(
+        Args:
+            epoch: from 0.
+            first_step: from 0.
+            streams: of `epoch_order`; by default as many as ranks.
+        """
+        order = epoch_order(
             self.rows_per_shard,
             seed=self.seed,
             epoch=epoch,
-            share=self.share,
+            streams=streams or self.share.world_size,
             buffer_rows=self.buffer_rows,
-            shuffle=shuffle,
         )
+        return self._batches(split_steps(order, self.batch_size, self.share)[first_step:])
 
-    def _batches(self, order: list[RowRef]) -> Iterator[Batch]:
+    def evaluation(self) -> Iterator[Batch]:
+        """Each row once, in the order of the store."""
+        rows = [(shard, row) for shard, count in enumerate(self.rows_per_shard) for row in range(count)]
+        start, stop = self.share.bounds(len(rows))
+        size = -(-self.batch_size // self.share.world_size)
+        return self._batches([Step(rows[k : min(k + size, stop)]) for k in range(start, stop, size)])
+
+    def _batches(self, steps: list[Step]) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="shards") as reader:
-            rows = _Rows(self, order, reader)
-            for start in range(0, len(order), self.batch_size):
-                items = [rows.take(ref) for ref in order[start : start + self.batch_size]]
+            rows = _Rows(self, [ref for step in steps for ref in step.rows], reader)
+            for step in steps:
+                items = [rows.take(ref) for ref in step.rows]
                 batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+                if step.weight != 1:
+                    batch["weight"] = torch.tensor(step.weight)
                 yield {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:

@@ -75,12 +75,13 @@ class Batches:
     """Where the loop's data come from.
 
     Attributes:
-        training: gives the batches of (epoch, first step), dicts with `flux`, `ivar` and `good` [B, L, S, Y, X].
+        training: gives the batches of (epoch, first step, streams), as `data.Loader.training` does: dicts with `flux`,
+            `ivar` and `good` [B, L, S, Y, X], and `weight`, where the mean loss of a batch is not to count as 1.
         num_training: how many those are, the same on all ranks.
         validation: gives the validation batches of this rank; None where there is no such split.
     """
 
-    training: Callable[[int, int], Iterable[Batch]]
+    training: Callable[[int, int, int], Iterable[Batch]]
     num_training: int
     validation: Callable[[], Iterable[Batch]] | None
 
@@ -125,7 +126,7 @@ def fit(
     metrics = trainer.restore()
     for epoch in range(trainer.epoch, config.epochs):
         metrics = {"epoch": float(epoch), "lr": trainer.lr(epoch * batches.num_training)}
-        metrics |= trainer.train_epoch(batches.training(epoch, trainer.step), tell)
+        metrics |= trainer.train_epoch(batches.training(epoch, trainer.step, trainer.streams), tell)
         if batches.validation is not None:
             metrics |= trainer.validate(batches.validation())
         trainer.finish_epoch(metrics)
@@ -154,6 +155,7 @@ class _Trainer:
         self.metadata = metadata
         self.optimizer = make_optimizer(self.model, config)
         self.epoch, self.step = 0, 0
+        self.streams = context.world_size  # those that the training began with decide the order of its data
         self.means = Means()
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}
@@ -173,6 +175,7 @@ class _Trainer:
     def _load(self, directory: Path) -> None:
         state = json.loads((directory / "training.json").read_text())
         self.history, self.best, self.step = state["history"], state["best"], state["step"]
+        self.streams = state.get("streams", self.streams)
         self.epoch = len(self.history)
         if self.context.rank == 0:  # which speaks for all: the sums are those of all ranks
             self.means = Means.from_json(state["means"])
@@ -212,7 +215,8 @@ class _Trainer:
         self.objective.kl_scale = min(1.0, (total_step + 1) / warmup_steps) if warmup_steps else 1.0
         self.optimizer.zero_grad(set_to_none=True)
         losses_B = self._run(self.wrapped, batch)
-        loss = losses_B["loss"].mean()
+        weight = float(batch.get("weight", 1.0))
+        loss = losses_B["loss"].mean() * weight
         if not torch.isfinite(loss):
             place = f"epoch {self.epoch}, step {self.step}"
             raise DivergedError(f"the loss became {loss.item()} in {place}: lower train.lr or clip gradients")
@@ -220,8 +224,8 @@ class _Trainer:
         if self.config.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
-        self.means.add(losses_B)
-        return loss.item()
+        self.means.add(losses_B if weight else {name: torch.full_like(x_B, math.nan) for name, x_B in losses_B.items()})
+        return losses_B["loss"].mean().item()
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Metrics:
@@ -277,7 +281,13 @@ class _Trainer:
                 directory / "best", self.model, self.metadata | {"metrics": self.best}, weights=self.best_weights
             )
         save_optimizer(directory / "optimizer.safetensors", self.optimizer)
-        state = {"best": self.best, "history": self.history, "step": self.step, "means": self.means.to_json()}
+        state = {
+            "best": self.best,
+            "history": self.history,
+            "step": self.step,
+            "streams": self.streams,
+            "means": self.means.to_json(),
+        }
         write_json(directory / "training.json", state)
 
 

@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from cubeprep.storage import StorageError
 from cubeprep.store import Windows, WindowStore
-from modeling.data import Loader, RowRef, Share, row_order
+from modeling.data import Loader, RowRef, Share, epoch_order, split_steps
 from tests.synthetic import synthetic_store
 
 SHAPE = (3, 4, 8)
@@ -20,42 +20,51 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
     return synthetic_store(tmp_path_factory.mktemp("data") / "w.zarr", shape=SHAPE, num_train=11, galaxies_per_shard=2)
 
 
-def orders(world_size: int, *, epoch: int = 0, seed: int = 0, buffer_rows: int = 10) -> list[list[RowRef]]:
-    shares = [Share(rank, world_size) for rank in range(world_size)]
-    return [row_order(ROWS, seed=seed, epoch=epoch, share=share, buffer_rows=buffer_rows) for share in shares]
+def order(*, streams: int = 1, epoch: int = 0, seed: int = 0, buffer_rows: int = 10) -> list[RowRef]:
+    return epoch_order(ROWS, seed=seed, epoch=epoch, streams=streams, buffer_rows=buffer_rows)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 7])
-def test_ranks_are_disjoint_and_cover_all_in_equal_counts(world_size: int) -> None:
-    ranks = orders(world_size)
-    lengths = {len(rank) for rank in ranks}
-    assert lengths == {-(-sum(ROWS) // world_size)}
-    # What is beyond the rows themselves is one row visited again at most, by its own rank.
-    assert all(len(rank) - len(set(rank)) <= 1 for rank in ranks)
-    counts = Counter(chain.from_iterable(set(rank) for rank in ranks))
-    assert set(counts) == {(shard, row) for shard, rows in enumerate(ROWS) for row in range(rows)}
-    assert set(counts.values()) == {1}
+@pytest.mark.parametrize("streams", [1, 2, 3, 5, 40])
+def test_an_epoch_visits_each_row_once(streams: int) -> None:
+    assert sorted(order(streams=streams)) == [(shard, row) for shard, rows in enumerate(ROWS) for row in range(rows)]
 
 
-def test_more_ranks_than_rows_still_do_as_many_steps() -> None:
-    ranks = [row_order([2], seed=0, epoch=0, share=Share(rank, 4), buffer_rows=4) for rank in range(4)]
-    assert [len(rank) for rank in ranks] == [1, 1, 1, 1]
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_ranks_share_the_same_batches_however_many_they_are(streams: int, world_size: int) -> None:
+    rows = order(streams=streams)
+    ranks = [split_steps(rows, 6, Share(rank, world_size)) for rank in range(world_size)]
+    assert {len(steps) for steps in ranks} == {6}
+    for number, parts in enumerate(zip(*ranks, strict=True)):
+        batch = rows[6 * number : 6 * number + 6]
+        seen = [row for part in parts if part.weight for row in part.rows]
+        assert sorted(seen) == sorted(batch)
+        # The mean over ranks of weighted means is the mean over the batch.
+        for part in parts:
+            assert part.rows
+            assert part.weight in (0, len(part.rows) * world_size / len(batch))
+
+
+def test_with_as_many_ranks_as_streams_only_shards_at_the_seams_are_read_twice() -> None:
+    shards = [8] * 6
+    for world_size in (2, 3):
+        rows = epoch_order(shards, seed=0, epoch=0, streams=world_size, buffer_rows=10)
+        steps = [split_steps(rows, 7, Share(rank, world_size)) for rank in range(world_size)]
+        readers = Counter(shard for rank in steps for shard in {ref[0] for step in rank for ref in step.rows})
+        assert set(readers.values()) == {1}
 
 
 def test_order_changes_with_epoch_and_seed_and_nothing_else() -> None:
-    assert orders(2, epoch=1) == orders(2, epoch=1)
-    assert orders(2, epoch=1) != orders(2, epoch=2)
-    assert orders(2, epoch=1, seed=1) != orders(2, epoch=1)
+    assert order(streams=2, epoch=1) == order(streams=2, epoch=1)
+    assert order(streams=2, epoch=1) != order(streams=2, epoch=2)
+    assert order(streams=2, epoch=1, seed=1) != order(streams=2, epoch=1)
 
 
 def test_buffer_mixes_shards() -> None:
-    [mixed] = orders(1, buffer_rows=20)
-    [unmixed] = orders(1, buffer_rows=1)
-
     def switches(order: list[RowRef]) -> int:
         return sum(a[0] != b[0] for a, b in pairwise(order))
 
-    assert switches(mixed) > switches(unmixed) >= len(ROWS) - 1
+    assert switches(order(buffer_rows=20)) > switches(order(buffer_rows=1)) >= len(ROWS) - 1
 
 
 def test_batches_hold_the_rows_of_the_store(store: WindowStore) -> None:
@@ -101,9 +110,9 @@ def test_evaluation_sees_each_row_once_over_all_ranks(store: WindowStore) -> Non
     assert sum(seen) == 20
 
 
-def test_what_cannot_be_shared_is_refused(store: WindowStore) -> None:
-    with pytest.raises(ValueError, match="batch_size is 4, which 3 workers cannot share"):
-        Loader(store, "train", batch_size=4, share=Share(0, 3))
+def test_more_workers_than_galaxies_in_a_batch_are_refused(store: WindowStore) -> None:
+    with pytest.raises(ValueError, match="batch_size is 4, too few galaxies for 5 workers"):
+        Loader(store, "train", batch_size=4, share=Share(0, 5))
 
 
 def test_a_split_without_galaxies_is_refused(tmp_path: Path) -> None:

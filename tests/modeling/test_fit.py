@@ -13,7 +13,7 @@ from modeling.autoencoder import ConvLSTMAutoencoder, make_model
 from modeling.checkpoint import load_model
 from modeling.config import ModelConfig, TrainConfig, TrainingJob
 from modeling.context import LocalContext
-from modeling.data import Loader
+from modeling.data import Loader, Share
 from modeling.fit import Batch, Batches, DivergedError, fit, make_optimizer
 from modeling.ray_train import run_job, train
 from tests.synthetic import synthetic_store
@@ -122,6 +122,63 @@ def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint
     assert whole == parts
 
 
+class Rank(LocalContext):
+    """One rank of several that a test steps through in turn; it keeps the gradient of its last step."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        super().__init__()
+        self.rank, self.world_size = rank, world_size
+
+
+def gradients(store: WindowStore, share: Share, *, epoch: int, step: int, streams: int) -> list[torch.Tensor]:
+    """Of one training step on one rank, before any exchange."""
+    work = job(store, batch_size=7, epochs=2, grad_clip=None)
+    model = make_model(work.model.arguments(store.shape), seed=0)
+    loader = Loader(store, "train", batch_size=7, share=share)
+
+    def one(*_: int) -> list[Batch]:
+        return [next(loader.training(epoch, step, streams))]
+
+    fit(model, Batches(one, 1, None), work.train.model_copy(update={"epochs": 1}), Rank(share.rank, share.world_size))
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("step", [0, 3])
+def test_the_mean_gradient_of_ranks_is_that_of_one_process(store: WindowStore, world_size: int, step: int) -> None:
+    # 24 rows in batches of 7: uneven parts, and a last batch of 3.
+    alone = gradients(store, Share(), epoch=1, step=step, streams=2)
+    ranks = [gradients(store, Share(r, world_size), epoch=1, step=step, streams=2) for r in range(world_size)]
+    assert len(alone) > 10
+    for whole, *parts in zip(alone, *ranks, strict=True):
+        torch.testing.assert_close(torch.stack(parts).mean(dim=0), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_goes_on_with_the_batches_of_the_ranks_that_it_began_with(
+    store: WindowStore, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def batches() -> Batches:
+        loader = Loader(store, "train", batch_size=8)
+
+        def training(*place: int) -> Iterator[Batch]:
+            asked.append(place)
+            return loader.training(*place)
+
+        return Batches(training, loader.num_batches(), None)
+
+    def part(epochs: int, context: LocalContext) -> None:
+        model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
+        fit(model, batches(), TrainConfig(epochs=epochs), context)
+
+    began = LocalContext(tmp_path)
+    began.world_size = 2
+    part(1, began)
+    part(2, LocalContext(tmp_path))
+    assert asked == [(0, 0, 2), (1, 0, 2)]
+
+
 def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: Path) -> None:
     run_job(job(store), LocalContext(tmp_path / "without"))
     run_job(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))
@@ -199,7 +256,7 @@ def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
     model = ConvLSTMAutoencoder(num_lines=1, num_samples=1, size=8, normalise="none")
     flux = torch.full((2, 1, 1, 8, 8), 3e38)
     good = torch.ones_like(flux, dtype=torch.bool)
-    batches = Batches(lambda epoch, step: [{"flux": flux, "ivar": flux, "good": good}], 1, None)
+    batches = Batches(lambda epoch, step, streams: [{"flux": flux, "ivar": flux, "good": good}], 1, None)
     with pytest.raises(DivergedError, match="epoch 0, step 0"):
         fit(model, batches, TrainConfig(loss="mse"), LocalContext())
 

@@ -20,13 +20,13 @@ MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_chan
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
-    # 12 galaxies in train, one of them set aside, two views: 22 rows.
-    return synthetic_store(tmp_path_factory.mktemp("ray") / "w.zarr", shape=(3, 4, 16))
+    # 12 galaxies in train, one of them set aside, three views: 33 rows, which two workers cannot share evenly.
+    return synthetic_store(tmp_path_factory.mktemp("ray") / "w.zarr", shape=(3, 4, 16), num_views=3)
 
 
 def job(store: WindowStore, **train: Any) -> TrainingJob:
     # One batch an epoch, so that any order of rows is the same batch; Adagrad, since Adam blows up rounding.
-    values = {"epochs": 2, "batch_size": 24, "optimizer": "adagrad", "lr": 0.03, "schedule": "constant", "threads": 1}
+    values = {"epochs": 2, "batch_size": 36, "optimizer": "adagrad", "lr": 0.03, "schedule": "constant", "threads": 1}
     return TrainingJob(store=store.path, model=MODEL, train=TrainConfig(**values | train))
 
 
@@ -89,8 +89,8 @@ def test_a_local_ray_is_closed_to_those_without_its_token(ray_cluster: None) -> 
 
 
 def test_a_batch_that_workers_cannot_share_fails_before_ray_starts(store: WindowStore) -> None:
-    with pytest.raises(ValueError, match="batch_size is 24, which 5 workers cannot share"):
-        check_job(job(store, num_workers=5))
+    with pytest.raises(ValueError, match="batch_size is 36, too few galaxies for 37 workers"):
+        check_job(job(store, num_workers=37))
 
 
 def test_a_missing_store_fails_before_ray_starts(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Network(Detector):
         loaders = {name: Loader(store, name, batch_size=config.train.batch_size, seed=self.run.seed) for name in
                    (split, "validation")}  # fmt: skip
         batches = Batches(
-            lambda epoch, first_step: self._permuted(loaders[split].training(epoch, first_step)),
+            lambda epoch, first_step, _: self._permuted(loaders[split].training(epoch, first_step)),
             loaders[split].num_batches(),
             lambda: self._permuted(loaders["validation"].evaluation()),
         )
