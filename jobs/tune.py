@@ -8,21 +8,31 @@ Optuna proposes `tune.num_trials` trials from `tune.space`, with keys of the sec
         train.lr: {loguniform: [3e-4, 3e-3]}
         model.latent_dim: {choice: [32, 64, 128]}
 
-ASHA stops the worse trials after `tune.grace_epochs`; the others run `tune.epochs`. Each trial is one process, and
-`tune.concurrency` of them share the machine. The objective is the validation loss. MLflow keeps one run for the search
-with a child run for each trial; the best model is registered as `candidate`, and as `champion` if it is better.
+ASHA stops the worse trials after `tune.grace_epochs`; the others run `tune.epochs`. `tune.concurrency` trials share the
+machine or the cluster, each with `tune.workers_per_trial`. The objective is the likelihood of the validation split,
+whose galaxies are as they were observed, so that also losses and normalisations may be searched. A trial that fails is
+tried `tune.max_retries` times more, then set aside with its reason. A search that was interrupted goes on when it is
+run again, as does one whose `tune.time_budget_s` is spent. The trials end up in `tune/NAME` of the workspace as a
+table, a plot of parallel coordinates and the best configuration, and in MLflow as one run with a child run for each.
+The best model is registered as `candidate`, and as `champion` if it is better; with `tune.retrain` a model trained with
+the best values and the whole of `train.epochs` is instead.
 """
 
-from typing import TYPE_CHECKING
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cubeprep.config import to_yaml
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
+from jobs.search_report import plot_parallel, print_table, trials_table, write_table
 from jobs.train import log_epochs, log_inputs, register, report, storage, training_job
 
 if TYPE_CHECKING:
     from modeling.context import Metrics
     from modeling.ray_tune import Trial, Tuned
+    from modeling.tracking import TrackedRun
 
 
 def run(config: ProjectConfig) -> int:
@@ -30,58 +40,110 @@ def run(config: ProjectConfig) -> int:
     from cubeprep.config import digest
     from cubeprep.store import WindowStore
     from modeling.ray_tune import tune
-    from modeling.tracking import start_run
+    from modeling.tracking import find_run, start_run
 
     job = training_job(config)
     identity = WindowStore.open(job.store).identity
-    name = f"tune-{digest(job, config.tune)[:12]}"
-    with start_run(config.tracking_uri, config.tracking.experiment, name, {"job": "tune"}) as tracked:
-        log_inputs(tracked, config, identity)
+    same = job.model_copy(update={"store": identity}), config.tune.search_identity()
+    name = f"tune-{digest(*same)[:12]}"
+    folder = config.workspace / "tune" / name
+    where = (config.tracking_uri, config.tracking.experiment)
+    known = find_run(*where, {"job": "tune", "mlflow.runName": name})
+    with start_run(*where, name, {"job": "tune"}, resume=known) as tracked:
+        if known is None:
+            log_inputs(tracked, config, identity)
+        children = _Children(config, tracked)
         with progress_bar("Searching", unit="epochs") as bar:
-            seen: list[str] = []
+            total = config.tune.num_trials * config.tune.epochs
 
             def listen(trial: str, parameters: dict[str, object], metrics: "Metrics") -> None:
-                seen.append(trial)
-                total = config.tune.num_trials * config.tune.epochs
-                bar(len(seen), total, f"trial {len(set(seen))}, best loss {metrics['best_loss']:.4f}")
+                children.log(trial, parameters, [metrics])
+                bar(children.num_epochs, total, f"trial {len(children.runs)}, {children.best():.4f} at best")
 
-            tuned = tune(
-                job,
-                config.tune,
-                name=f"{name}-{tracked.run_id[:8]}",
-                storage=storage(config),
-                target=config.workspace / "models" / name,
-                listener=listen,
-            )
-        for trial in tuned.trials:
-            tags = {"job": "trial", "error": trial.error or ""}
-            with start_run(config.tracking_uri, config.tracking.experiment, trial.name, tags, parent=tracked) as child:
-                child.log_config("", trial.parameters)
-                log_epochs(child, trial.history, set())
-        version = register(tracked, config, tuned.job, tuned.trained, identity)
-    _print_trials(tuned)
+            target = config.workspace / "models" / name
+            tuned = tune(job, config.tune, name=name, storage=storage(config), target=target, listener=listen)
+        children.finish(tuned.trials)
+        best = best_config(config, tuned)
+        _leave_report(tracked, config, tuned, best, folder)
+        version = None if config.tune.retrain else register(tracked, config, tuned.job, tuned.trained, identity)
+    console.print(f"Trials, plot and the best configuration are in {folder}")
+    if version is None:
+        from jobs.train import run as train
+
+        console.print("Training with the best values:")
+        return train(best)
     report(config, tuned.trained, version)
-    console.print("`train` keeps to its own configuration: to train longer with the best values, set them in the YAML.")
+    console.print(f"To train longer with the best values: cubescout train {folder / 'best.yaml'}, or tune.retrain")
     return EXIT_OK
 
 
-def _print_trials(tuned: "Tuned") -> None:
-    """The trials as a table, the best first."""
-    from rich.table import Table
-
-    keys = list(tuned.trials[0].parameters)
-    table = Table(*keys, "epochs", "loss", title=f"{len(tuned.trials)} trials", title_justify="left")
-    for trial in tuned.trials:
-        table.add_row(*(_short(trial.parameters[key]) for key in keys), str(len(trial.history)), _outcome(trial))
-    console.print(table)
+def best_config(config: ProjectConfig, tuned: "Tuned") -> ProjectConfig:
+    """The project with the values of the best trial."""
+    values = config.model_dump(mode="json")
+    for key, value in tuned.trials[0].parameters.items():
+        section, _, name = key.partition(".")
+        values[section][name] = value
+    return ProjectConfig.model_validate(values)
 
 
-def _outcome(trial: "Trial") -> str:
-    return f"{trial.loss:.4f}" if trial.error is None else f"failed: {trial.error}"
+def _leave_report(
+    tracked: "TrackedRun", config: ProjectConfig, tuned: "Tuned", best: ProjectConfig, folder: Path
+) -> None:
+    """Table, plot and best configuration: on the terminal, in the workspace and in MLflow."""
+    table = trials_table(tuned.trials, config.tune.epochs)
+    print_table(table)
+    files = [*write_table(table, folder), plot_parallel(table, folder / "parallel.png"), folder / "best.yaml"]
+    files[-1].write_text(to_yaml(best))
+    for path in files:
+        tracked.log_file(path, "search")
 
 
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+class _Children:
+    """The child runs of a search, one a trial; also those of before an interruption."""
+
+    def __init__(self, config: ProjectConfig, parent: "TrackedRun") -> None:
+        self._where = (config.tracking_uri, config.tracking.experiment)
+        self._parent = parent
+        self.runs: dict[str, TrackedRun] = {}
+        self._logged: dict[str, set[int]] = {}
+        self._losses: dict[str, float] = {}
+
+    @property
+    def num_epochs(self) -> int:
+        """Of all trials so far."""
+        return sum(len(epochs) for epochs in self._logged.values())
+
+    def best(self) -> float:
+        """The lowest objective so far."""
+        return min(self._losses.values(), default=float("nan"))
+
+    def log(self, trial: str, parameters: dict[str, Any], epochs: "list[Metrics]") -> None:
+        """Notes epochs of a trial, once each."""
+        from modeling.ray_hooks import OBJECTIVE
+
+        if trial not in self.runs:
+            self._open(trial, parameters)
+        log_epochs(self.runs[trial], epochs, self._logged[trial])
+        for metrics in epochs:
+            self._losses[trial] = metrics.get(OBJECTIVE, math.inf)
+
+    def _open(self, trial: str, parameters: dict[str, Any]) -> None:
+        from modeling.tracking import find_run, open_run
+
+        mine = {"mlflow.parentRunId": self._parent.run_id, "mlflow.runName": trial}
+        known = find_run(*self._where, mine)
+        run = open_run(*self._where, trial, {"job": "trial"}, parent=self._parent, resume=known)
+        if known is None:
+            run.log_config("", parameters)
+        self.runs[trial] = run
+        self._logged[trial] = run.logged_steps("lr")
+
+    def finish(self, trials: "list[Trial]") -> None:
+        """Notes what was not heard of, and how each trial ended."""
+        for trial in trials:
+            self.log(trial.name, trial.parameters, trial.history)
+            self.runs[trial.name].set_tags({"error": trial.error or ""})
+            self.runs[trial.name].finish("FAILED" if trial.error else "FINISHED")
 
 
 if __name__ == "__main__":

@@ -72,12 +72,27 @@ class TrainConfig(Config):
     free_bits: float = Field(0.0, ge=0)  # of each latent of a VAE, which cost nothing
     bf16: bool = False
     num_workers: int = Field(1, ge=0)  # of Ray Train; 0 trains in this process, without Ray
+    min_workers: int | None = Field(None, ge=1)  # to go on with while nodes are missing; default: waits for all
+    max_failures: int = Field(3, ge=0)  # lost workers or nodes after which a training gives up
     threads: int | None = Field(None, ge=1)  # of each worker; default: this machine's cores over its workers
     use_gpu: bool | Literal["auto"] = "auto"
     storage: str | None = None  # of checkpoints, a directory or s3://; default: in the workspace
     checkpoint_steps: int | None = Field(None, ge=1)  # from one checkpoint to the next; default: at each epoch's end
     shuffle_rows: int = Field(256, ge=1)
     cache_mib: int = Field(1024, ge=0)  # windows that each worker keeps in memory over epochs
+
+
+# Keys of `train` that say where and how a training runs, and not what comes out.
+PLACES = {
+    "num_workers",
+    "min_workers",
+    "max_failures",
+    "threads",
+    "use_gpu",
+    "storage",
+    "cache_mib",
+    "checkpoint_steps",
+}
 
 
 class TrainingJob(Config):
@@ -90,41 +105,37 @@ class TrainingJob(Config):
 
     def identity(self, store_identity: str) -> str:
         """Digest of what decides the weights: resources and places do not."""
-        places = {"num_workers", "threads", "use_gpu", "storage", "cache_mib", "checkpoint_steps"}
-        decisive = self.model_dump(mode="json", exclude={"store": True, "train": places})
+        decisive = self.model_dump(mode="json", exclude={"store": True, "train": PLACES})
         text = json.dumps([store_identity, decisive], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 Space = dict[str, dict[str, list[Any]]]
 
-# Searching these would change what the objective measures, or where a trial runs.
-NOT_SEARCHABLE = {
-    "model.kind",
-    "model.normalise",
-    "train.loss",
-    "train.error_floor",
-    "train.kl_weight",
-    "train.checkpoint_steps",
-    "train.epochs",
-    "train.num_workers",
-    "train.threads",
-    "train.use_gpu",
-    "train.storage",
-    "train.cache_mib",
-}
+# Searching these would change how long or where a trial runs.
+NOT_SEARCHABLE = {"train.epochs"} | {f"train.{key}" for key in PLACES}
 
 
 class TuneConfig(Config):
-    """A search with Optuna's TPE and ASHA, which stops the worse trials early. Each trial is one process."""
+    """A search with Optuna's TPE and ASHA, which stops the worse trials early."""
 
     num_trials: int = Field(8, ge=1)
     concurrency: int = Field(2, ge=1)
+    workers_per_trial: int = Field(1, ge=1)  # one is a process of its own; more train together, as of Ray Train
+    time_budget_s: float | None = Field(
+        None, gt=0
+    )  # of one run of the command; when it runs again, it has as much again
+    max_retries: int = Field(1, ge=0)  # of a trial that fails, from its last checkpoint; then it is set aside
+    retrain: bool = False  # train on with the best values, as `train` would, and register that
     epochs: int = Field(4, ge=1)  # of a trial that is not stopped
     grace_epochs: int = Field(1, ge=1)  # before a trial may be stopped
     space: Space = Field(
         {"train.lr": {"loguniform": [3e-4, 3e-3]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
     )
+
+    def search_identity(self) -> "TuneConfig":
+        """All that makes it another search: with other budgets or a training after it, it is the same."""
+        return self.model_copy(update={"time_budget_s": None, "retrain": False})
 
     @field_validator("space")
     @classmethod
@@ -145,7 +156,7 @@ def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
     if section not in SECTIONS or name not in SECTIONS[section].model_fields:
         return [f"{key} is no key of the sections model or train"]
     if key in NOT_SEARCHABLE:
-        return [f"{key} cannot be searched: it changes the objective itself, or where a trial runs"]
+        return [f"{key} cannot be searched: it changes how long or where a trial runs"]
     if len(domain) != 1 or next(iter(domain)) not in DOMAINS:
         return [f"{key}: expected one of {', '.join(DOMAINS)}, found {', '.join(domain) or 'nothing'}"]
     kind, values = next(iter(domain.items()))

@@ -113,7 +113,8 @@ def fit(
 
     Returns:
         The metrics of the last epoch: `train_loss`, `validation_loss`, `best_loss`, `best_epoch`, parts of the loss;
-        of the validation data also `validation_chi2` (mean squared residual per good sample in units of its variance),
+        of the validation data also `validation_nll` (`Objective.evaluate`) with the best model's `best_nll`,
+        `validation_chi2` (mean squared residual per good sample in units of its variance),
         `validation_mae/LINE` (mean absolute error, normalised units) and, of a variational model,
         `validation_active_latents` (those that say more than `ACTIVE_NATS`).
 
@@ -256,6 +257,8 @@ class _Trainer:
             self.best = metrics | {"best_loss": loss}
             self.best_weights = _copy(self.model)
         metrics |= {"best_loss": self.best["best_loss"], "best_epoch": self.best["epoch"]}
+        if "validation_nll" in self.best:
+            metrics["best_nll"] = self.best["validation_nll"]
         self.history.append(metrics)
         self.epoch, self.step, self.means = self.epoch + 1, 0, Means()
         self._report(metrics)

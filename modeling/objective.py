@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from modeling.autoencoder import ConvLSTMAutoencoder, Output
-from modeling.losses import ERROR_LOSSES, LIKELIHOODS, free_bits_kl, kl_to_standard_normal, masked_mae, masked_mean
+from modeling.losses import (
+    ERROR_LOSSES,
+    LIKELIHOODS,
+    free_bits_kl,
+    kl_to_standard_normal,
+    masked_mae,
+    masked_mean,
+    student_t_nll,
+)
 
 
 class ObjectiveConfig(Protocol):
@@ -61,7 +69,9 @@ class Objective(nn.Module):
         """The loss with the whole KL divergence, and what `metric_sizes` names; NaN where a galaxy has no good sample.
 
         `chi2` [B] is the mean squared residual of a good sample in units of its variance, `mae` [B, L] the mean
-        absolute residual of each line in normalised units, `kl_of_latent` [B, D] in nats.
+        absolute residual of each line in normalised units, `kl_of_latent` [B, D] in nats. `nll` [B] is of a good sample
+        in nats, under Student's t with the error of its flux, less what depends on the data alone: models of any loss
+        and any normalisation compare by it.
         """
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
         output = self.model.autoencode(target_BLSYX, good_BLSYX)
@@ -71,8 +81,14 @@ class Objective(nn.Module):
         chi2_B = masked_mean((predicted_BLSYX - target_BLSYX).square() / variance_BLSYX, good_BLSYX)
         by_line = [values.flatten(0, 1) for values in (predicted_BLSYX, target_BLSYX, good_BLSYX)]
         has_good_BL = good_BLSYX.flatten(2).any(dim=2)
+        error_BLSYX = ivar_BLSYX.clamp(min=1e-30).rsqrt()
+        expected_BLSYX = self.model.denormalise(predicted_BLSYX, scale_B)
+        nll_B = student_t_nll(
+            expected_BLSYX / error_BLSYX, flux_BLSYX / error_BLSYX, good_BLSYX, torch.ones_like(error_BLSYX)
+        )
         measured = {
             "loss": loss_B,
+            "nll": nll_B.masked_fill(~has_good_BL.any(dim=1), math.nan),
             "chi2": chi2_B.masked_fill(~has_good_BL.any(dim=1), math.nan),
             "mae": masked_mae(*by_line).view(has_good_BL.shape).masked_fill(~has_good_BL, math.nan),
         }
@@ -85,7 +101,7 @@ class Objective(nn.Module):
 
     def metric_sizes(self) -> dict[str, int]:
         """The columns of each of `evaluate`'s metrics."""
-        sizes = {"loss": 1, "chi2": 1, "mae": self.model.num_lines}
+        sizes = {"loss": 1, "nll": 1, "chi2": 1, "mae": self.model.num_lines}
         if self.model.variational:
             sizes |= {"reconstruction": 1, "kl": 1, "kl_of_latent": int(self.model.arguments["latent_dim"])}
         return sizes

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,29 +200,38 @@ def train_worker(payload: dict[str, Any]) -> None:
     run_job(job, context, tell if queue is not None and context.rank == 0 else None)
 
 
+def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None, callbacks: Sequence[Any] = ()) -> Any:
+    """Ray's trainer of a job; `queue` takes what workers tell, `callbacks` are Ray's own."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    workers, least = job.train.num_workers, job.train.min_workers or job.train.num_workers
+    use_gpu = bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job.model_dump(mode="json"), "queue": queue},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers if least == workers else (least, workers),
+            use_gpu=use_gpu,
+            resources_per_worker=None if use_gpu else {"CPU": threads_per_worker(job)},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path(storage),
+            callbacks=list(callbacks),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=job.train.max_failures, controller_failure_limit=2),
+        ),
+    )
+
+
 def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None) -> Trained:
     with ray_session():
         import ray.train
-        from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue
 
         queue = Queue(actor_options={"num_cpus": 0}) if listener else None
-        use_gpu = bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={"job": job.model_dump(mode="json"), "queue": queue},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=job.train.num_workers,
-                use_gpu=use_gpu,
-                resources_per_worker=None if use_gpu else {"CPU": threads_per_worker(job)},
-            ),
-            run_config=ray.train.RunConfig(
-                name=name,
-                storage_path=storage_path(storage),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=2),
-            ),
-        )
+        trainer = make_trainer(job, name=name, storage=storage, queue=queue)
         with _listening(queue, listener):
             try:
                 result = trainer.fit()
@@ -272,7 +281,9 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
 
 
 @contextmanager
-def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None) -> Iterator[None]:
+def ray_session(
+    *, include_dashboard: bool = False, num_cpus: int | None = None, resources: Mapping[str, float] | None = None
+) -> Iterator[None]:
     """Ray for the time of the block: one that is there already, the cluster of RAY_ADDRESS, or a new local one.
 
     Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
@@ -306,6 +317,7 @@ def ray_session(*, include_dashboard: bool = False, num_cpus: int | None = None)
             address="local",
             include_dashboard=include_dashboard,
             num_cpus=num_cpus,
+            resources=dict(resources or {}),
             **options,
         )
     for logger in ("ray", "ray.train", "ray.tune"):
@@ -328,6 +340,12 @@ def storage_path(storage: str) -> str:
         return storage
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     return f"{storage}?endpoint_override={endpoint.netloc}&scheme={endpoint.scheme}&region={region}"
+
+
+def run_path(storage: str, name: str) -> str:
+    """Where Ray keeps what belongs to one run."""
+    path, mark, query = storage_path(storage).partition("?")
+    return f"{path.rstrip('/')}/{name}{mark}{query}"
 
 
 def take_best(checkpoint: Path, target: Path) -> Trained:

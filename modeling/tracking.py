@@ -101,33 +101,75 @@ class TrackedRun:
         """Copies a file to the run's artifacts."""
         self.client.log_artifact(self.run_id, str(path), folder)
 
+    def logged_steps(self, metric: str) -> set[int]:
+        """The steps at which a metric was noted."""
+        return {int(entry.step) for entry in self.client.get_metric_history(self.run_id, metric)}
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Ends the run."""
+        self.client.set_terminated(self.run_id, status)
+
 
 @contextmanager
 def start_run(
-    uri: str, experiment: str, name: str, tags: Mapping[str, Any] | None = None, *, parent: TrackedRun | None = None
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any] | None = None,
+    *,
+    parent: TrackedRun | None = None,
+    resume: str | None = None,
 ) -> Iterator[TrackedRun]:
-    """Opens a run; it ends as finished, or as failed where an exception passes through.
+    """Opens a run as `open_run` does; it ends as finished, or as failed where an exception passes through."""
+    tracked = open_run(uri, experiment, name, tags, parent=parent, resume=resume)
+    try:
+        yield tracked
+    except BaseException as error:
+        tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracked.finish()
+
+
+def open_run(
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any] | None = None,
+    *,
+    parent: TrackedRun | None = None,
+    resume: str | None = None,
+) -> TrackedRun:
+    """Opens a run that the caller is to end.
 
     Args:
         uri: MLflow's backend, such as `sqlite:////path/mlflow.db` or a server's address.
         experiment: made if it does not exist.
         name: of the run.
         tags: beside the code version, which is always there.
-        parent: the run that this one is a child of.
+        parent: of which it is a child.
+        resume: the id of a run to go on with instead.
     """
     client = make_client(uri)
     all_tags = {"code_version": code_version(), **(tags or {})}
     if parent is not None:
         all_tags["mlflow.parentRunId"] = parent.run_id
-    run = client.create_run(_experiment_id(client, uri, experiment), run_name=name)
-    tracked = TrackedRun(client, run.info.run_id)
+    if resume is not None:
+        client.update_run(resume, status="RUNNING")
+    run_id = resume or client.create_run(_experiment_id(client, uri, experiment), run_name=name).info.run_id
+    tracked = TrackedRun(client, run_id)
     tracked.set_tags(all_tags)
-    try:
-        yield tracked
-    except BaseException as error:
-        client.set_terminated(tracked.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    client.set_terminated(tracked.run_id, "FINISHED")
+    return tracked
+
+
+def find_run(uri: str, experiment: str, tags: Mapping[str, str]) -> str | None:
+    """The id of the newest run that has these tags; None where there is none."""
+    client = make_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    runs = client.search_runs([found.experiment_id], wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    return str(runs[0].info.run_id) if runs else None
 
 
 def make_client(uri: str) -> Any:
