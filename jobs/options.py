@@ -29,6 +29,10 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours wanted."),
         click.Option(["--output"], type=click.Path(dir_okay=False), help="Also write them, as .csv or .parquet."),
     ),
+    "train": (
+        click.Option(["--resume"], metavar="RUN", help="Go on with this training: its name, or its MLflow run's id."),
+    ),
+    "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, as tune.retrain does."),),
     "assess": (
         click.Option(
             ["--labels"], required=True, type=click.Path(exists=True, dir_okay=False), help="Table of labels."

@@ -5,6 +5,10 @@ this process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a 
 workspace): the same configuration, run again, goes on where it stopped. The best epoch is tracked in MLflow and
 registered as `tracking.model_name` with the alias `candidate`; it becomes `champion` if there is none, or if its
 validation loss on the same store is lower.
+
+With --resume RUN it goes on in the same MLflow run, or fails if there is nothing to go on with. RUN is the training's
+name (`train-` and 12 digits, as in MLflow and in the storage) or the id of its MLflow run. All that decides the weights
+must be as it was; workers, threads and places may change.
 """
 
 from pathlib import Path
@@ -14,6 +18,7 @@ from cubeprep.config import to_yaml
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
+from jobs.resume import find_training
 
 if TYPE_CHECKING:
     from modeling.config import TrainingJob
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from modeling.tracking import RegisteredVersion, TrackedRun
 
 
-def run(config: ProjectConfig) -> int:
+def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     """Trains, tracks and registers; returns the exit code."""
     from cubeprep.store import WindowStore
     from modeling.ray_train import train
@@ -31,10 +36,12 @@ def run(config: ProjectConfig) -> int:
     job = training_job(config)
     identity = WindowStore.open(job.store).identity
     name = f"train-{job.identity(identity)[:12]}"
+    known = find_training(config, job, name, resume) if resume else None
     tags = {"job": "train", "model_kind": config.model.kind}
-    with start_run(config.tracking_uri, config.tracking.experiment, name, tags) as tracked:
-        log_inputs(tracked, config, identity)
-        logged: set[int] = set()
+    with start_run(config.tracking_uri, config.tracking.experiment, name, tags, resume=known) as tracked:
+        if known is None:
+            log_inputs(tracked, config, identity)
+        logged = tracked.logged_steps("lr")
         with progress_bar("Training", unit="steps") as bar:
 
             def listen(event: str, metrics: "Metrics") -> None:

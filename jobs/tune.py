@@ -14,8 +14,8 @@ whose galaxies are as they were observed, so that also losses and normalisations
 tried `tune.max_retries` times more, then set aside with its reason. A search that was interrupted goes on when it is
 run again, as does one whose `tune.time_budget_s` is spent. The trials end up in `tune/NAME` of the workspace as a
 table, a plot of parallel coordinates and the best configuration, and in MLflow as one run with a child run for each.
-The best model is registered as `candidate`, and as `champion` if it is better; with `tune.retrain` a model trained with
-the best values and the whole of `train.epochs` is instead.
+The best model is registered as `candidate`, and as `champion` if it is better; with --retrain (or `tune.retrain`) it is
+one that is then trained with the best values for the whole of `train.epochs`.
 """
 
 import math
@@ -28,6 +28,7 @@ from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
 from jobs.search_report import plot_parallel, print_table, trials_table, write_table
 from jobs.train import log_epochs, log_inputs, register, report, storage, training_job
+from jobs.train import run as train
 
 if TYPE_CHECKING:
     from modeling.context import Metrics
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from modeling.tracking import TrackedRun
 
 
-def run(config: ProjectConfig) -> int:
+def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     """Searches, tracks and registers; returns the exit code."""
     from cubeprep.config import digest
     from cubeprep.store import WindowStore
@@ -65,15 +66,14 @@ def run(config: ProjectConfig) -> int:
         children.finish(tuned.trials)
         best = best_config(config, tuned)
         _leave_report(tracked, config, tuned, best, folder)
-        version = None if config.tune.retrain else register(tracked, config, tuned.job, tuned.trained, identity)
+        retrain |= config.tune.retrain
+        version = None if retrain else register(tracked, config, tuned.job, tuned.trained, identity)
     console.print(f"Trials, plot and the best configuration are in {folder}")
     if version is None:
-        from jobs.train import run as train
-
         console.print("Training with the best values:")
         return train(best)
     report(config, tuned.trained, version)
-    console.print(f"To train longer with the best values: cubescout train {folder / 'best.yaml'}, or tune.retrain")
+    console.print(f"To train longer with the best values: cubescout train {folder / 'best.yaml'}, or --retrain")
     return EXIT_OK
 
 

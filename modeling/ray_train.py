@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import nn
 
+from cubeprep.storage import size_and_tag
 from cubeprep.store import WindowStore
 from modeling.autoencoder import make_model
 from modeling.config import TrainingJob
@@ -346,6 +347,21 @@ def run_path(storage: str, name: str) -> str:
     """Where Ray keeps what belongs to one run."""
     path, mark, query = storage_path(storage).partition("?")
     return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+
+def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
+    """Whether a run has left something to go on with.
+
+    Raises:
+        OSError: the storage does not answer.
+    """
+    if job.train.num_workers == 0:
+        return any((Path(storage) / name / part).is_dir() for part in ("last", "last.old"))
+    try:
+        size_and_tag(f"{storage}/{name}/checkpoint_manager_snapshot.json")  # Ray writes it after each checkpoint
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def take_best(checkpoint: Path, target: Path) -> Trained:

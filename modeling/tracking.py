@@ -161,14 +161,13 @@ def open_run(
     return tracked
 
 
-def find_run(uri: str, experiment: str, tags: Mapping[str, str]) -> str | None:
-    """The id of the newest run that has these tags; None where there is none."""
+def find_run(uri: str, experiment: str, tags: Mapping[str, str], run_id: str | None = None) -> str | None:
+    """The newest run with these tags, and with this id where one is given; None where there is none."""
     client = make_client(uri)
     found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return None
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    runs = client.search_runs([found.experiment_id], wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    wanted += [f"attributes.run_id = '{run_id}'"] if run_id else []
+    runs = client.search_runs([found.experiment_id], " and ".join(wanted), max_results=1) if found else []
     return str(runs[0].info.run_id) if runs else None
 
 

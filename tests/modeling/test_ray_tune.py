@@ -32,10 +32,13 @@ def job(store: WindowStore) -> TrainingJob:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on_and_sets_failures_aside(store: WindowStore, tmp_path: Path) -> None:
+def test_an_interrupted_search_goes_on_and_sets_failures_aside(
+    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # the search's state is written at each event
     # The greatest rate makes any loss infinite.
     config = TuneConfig(
-        num_trials=6,
+        num_trials=4,
         concurrency=2,
         epochs=2,
         grace_epochs=2,
@@ -53,20 +56,20 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(store: WindowStor
         return tune(job(store), config, **places, listener=listen)
 
     with ray_session(num_cpus=2), pytest.raises(KeyboardInterrupt):
-        search(stop_after=4)
+        search(stop_after=3)
     before = set(heard)
     with ray_session(num_cpus=2):
         tuned = search(None)
         assert search(None).trials == tuned.trials  # a finished search is not run again
-    assert len(tuned.trials) == 6
+    assert len(tuned.trials) == 4
     assert {name for name, _ in before} <= {trial.name for trial in tuned.trials}
-    finished = {name for name, epoch in before if epoch == 1}
-    assert finished
-    assert all(heard.count((name, 1)) == 1 for name in finished)  # not trained again
+    repeated = {name for name, epoch in before if heard.count((name, epoch)) > 1}
+    assert len(repeated) <= 1  # the one whose report was lost in the crash
+    assert {name for name, _ in before} - repeated
 
     failed = [trial for trial in tuned.trials if trial.error]
     assert failed
-    assert len(failed) < 6
+    assert len(failed) < 4
     for trial in failed:
         assert trial.parameters["train.lr"] == 1e36
         assert "the loss became" in trial.error

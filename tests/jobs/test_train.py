@@ -1,0 +1,84 @@
+"""The train job on a store of a few small galaxies, in this process: what `--resume` goes on with, and refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from jobs.config import load_project
+from modeling.context import LocalContext
+from modeling.tracking import find_run, make_client
+from tests.synthetic import synthetic_store
+
+SMALL = {
+    **{f"model.{key}": 4 for key in ("latent_dim", "step_channels", "lstm_channels", "decoder_channels")},
+    "train.num_workers": 0,
+    "train.threads": 1,
+    "train.epochs": 2,
+    "train.batch_size": 8,
+}
+
+
+def invoke(workspace: Path, *arguments: str, **settings: Any) -> tuple[int, str]:
+    values = SMALL | {"workspace": workspace, "prepare.store": workspace / "w.zarr"} | settings
+    overrides = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    result = CliRunner().invoke(cli.main, ["train", "line", *arguments, *overrides])
+    return result.exit_code, result.output
+
+
+def runs(workspace: Path) -> list[Any]:
+    config = load_project("line", (f"workspace={workspace}",))
+    client = make_client(config.tracking_uri)
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    return list(client.search_runs([experiment.experiment_id], "tags.job = 'train'"))
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with a training that was interrupted in its second epoch."""
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
+    report = LocalContext.report
+
+    def interrupt(self: LocalContext, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
+        if metrics is not None and metrics["epoch"] == 1:
+            raise KeyboardInterrupt
+        report(self, metrics, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalContext, "report", interrupt)
+        assert invoke(tmp_path)[0] == cli.EXIT_INTERRUPTED
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_a_training_goes_on_in_its_own_run(interrupted: Path, by: str) -> None:
+    (run,) = runs(interrupted)
+    assert run.info.status == "KILLED"
+    code, text = invoke(interrupted, "--resume", run.info.run_name if by == "name" else run.info.run_id)
+    assert code == 0, text
+    (after,) = runs(interrupted)
+    assert (after.info.run_id, after.info.status) == (run.info.run_id, "FINISHED")
+    client = make_client(load_project("line", (f"workspace={interrupted}",)).tracking_uri)
+    assert [entry.step for entry in client.get_metric_history(run.info.run_id, "train_loss")] == [0, 1]
+
+
+@pytest.mark.slow
+def test_what_cannot_go_on_is_refused_with_its_reason(interrupted: Path) -> None:
+    (run,) = runs(interrupted)
+    name = run.info.run_name
+    for unknown in ("train-0", "it's"):
+        code, text = invoke(interrupted, "--resume", unknown)
+        assert code == cli.EXIT_USAGE
+        assert f"{unknown} is neither a training's name nor the id" in text
+    code, text = invoke(interrupted, "--resume", name, **{"train.epochs": 3, "train.threads": 2})
+    assert code == cli.EXIT_USAGE
+    assert f"{name} is another training: train.epochs was 2, here it is 3" in text
+    assert "threads" not in text
+    code, text = invoke(interrupted, "--resume", name, **{"train.storage": interrupted / "elsewhere"})
+    assert code == cli.EXIT_USAGE
+    assert f"{name} has left no checkpoint in {interrupted}/elsewhere" in text
+    config = load_project("line", (f"workspace={interrupted}",))
+    assert find_run(config.tracking_uri, "no such experiment", {"job": "train"}) is None
