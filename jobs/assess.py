@@ -28,7 +28,7 @@ from cubeprep.storage import write_file
 from jobs.assess_report import describe, html_of, markdown_of, results_table
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.label_plots import map_with_labels, roc_curves, save, score_histogram
+from jobs.label_plots import map_with_labels, roc_curves, save, score_histogram, score_label
 from jobs.label_tables import Labels, read_labels
 from jobs.progress import console
 from modeling.assess import MIN_GALAXIES, Assessment, Sample, assess_labels
@@ -115,9 +115,8 @@ def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[
     """The report's plots by name; of the labels with most galaxies, where there are many."""
     largest = sorted(assessed, key=lambda name: -assessed[name].num_labelled)[:6]
     shown: dict[str, Any] = {name: labels.labelled[name] for name in assessed if name in largest}
-    score_label = f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_")
     return {
-        "scores": score_histogram(sample.score, shown, score_label),
+        "scores": score_histogram(sample.score, shown, score_label(catalog)),
         "roc": roc_curves({name: assessed[name] for name in shown}),
         "latents": map_with_labels(catalog.table, labels.plateifu, shown),
     }

@@ -32,6 +32,7 @@ JOBS = {
     "search": "Find the galaxies, or regions, most like one.",
     "assess": "Show how galaxies of known kinds lie in score and latent space.",
     "export": "Write the catalog as a FITS table and as a VOTable.",
+    "figures": "Draw a survey's figures for a paper, as PDF and PNG.",
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog by score and labels, and say what to label next.",
     "demo": "Run all of these on a small simulated survey.",

@@ -13,9 +13,11 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from modeling.assess import Assessment
+from modeling.catalog import Catalog
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
@@ -30,6 +32,7 @@ STYLE = {
     "pdf.fonttype": 42,  # text stays text
     "figure.constrained_layout.use": True,
 }
+NUM_NUMBERED = 5  # beyond, numbers would hide each other
 WIDE = (7.1, 4.2)  # inches, the width of a page
 
 
@@ -50,6 +53,13 @@ def new_figure(size: tuple[float, float]) -> Figure:
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
         return figure
+
+
+def score_label(catalog: Catalog) -> str:
+    """The score that ranks, with its unit."""
+    name = f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_")
+    unit = catalog.columns["score"].unit
+    return f"{name} [{unit}]" if unit else name
 
 
 def score_histogram(score: np.ndarray, labelled: Mapping[str, np.ndarray], score_label: str) -> Figure:
@@ -135,11 +145,13 @@ def map_by_score(table: pd.DataFrame, score_label: str, num_marked: int = 10) ->
         drawn = axes.scatter(finite["umap_1"], finite["umap_2"], s=_dot_size(len(finite)), rasterized=True, **options)
         top = finite.tail(num_marked)
         axes.scatter(top["umap_1"], top["umap_2"], s=60, facecolors="none", edgecolors=COLOURS[1], lw=1.2)
-        for row in top.to_dict("records"):
+        halo = [withStroke(linewidth=2, foreground="white")]
+        for row in top.tail(NUM_NUMBERED).to_dict("records"):
             where = (row["umap_1"], row["umap_2"])
-            axes.annotate(str(row["rank"]), where, xytext=(5, 4), textcoords="offset points", fontsize=7)
+            options = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 8, "path_effects": halo}
+            axes.annotate(str(row["rank"]), where, **options)
         _map_axes(axes, table)
-        axes.set_title(f"rings: the {len(top)} most unusual, by rank", loc="left")
+        axes.set_title(f"rings: the {len(top)} most unusual, the first {NUM_NUMBERED} with their rank", loc="left")
         figure.colorbar(drawn, label=score_label, pad=0.02)
     return figure
 
@@ -164,6 +176,7 @@ def map_in_3d(table: pd.DataFrame, score_label: str) -> Figure:
             axes.tick_params(labelsize=7, pad=0)
             axes.set_title(f"from azimuth {azimuth}°")
             axes.view_init(elev=22, azim=azimuth)
+            axes.set_box_aspect(None, zoom=0.82)  # room for the names of the axes
             all_axes.append(axes)
         figure.colorbar(drawn, ax=all_axes, label=score_label, shrink=0.7, orientation="horizontal", aspect=45)
     return figure

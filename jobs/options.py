@@ -4,6 +4,21 @@ from collections.abc import Mapping
 
 import click
 
+
+def _label_table(*, required: bool) -> tuple[click.Parameter, ...]:
+    """A table of labels, and what to take from it."""
+    return (
+        click.Option(
+            ["--labels"], required=required, type=click.Path(exists=True, dir_okay=False), help="Table of labels."
+        ),
+        click.Option(["--label"], metavar="COLUMN", help="Column of labels, or a threshold such as P_MERGE>0.5."),
+        click.Option(
+            ["--bpt"], nargs=2, metavar="NII OIII", help="Columns of log NII/Ha and log OIII/Hb, to be classed."
+        ),
+        click.Option(["--key"], default="plateifu", show_default=True, help="Column that names galaxies."),
+    )
+
+
 OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
     "label": (
         click.Argument(["labels"], nargs=-1, metavar="[PLATEIFU=LABEL]..."),
@@ -33,14 +48,6 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(["--resume"], metavar="RUN", help="Go on with this training: its name, or its MLflow run's id."),
     ),
     "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, as tune.retrain does."),),
-    "assess": (
-        click.Option(
-            ["--labels"], required=True, type=click.Path(exists=True, dir_okay=False), help="Table of labels."
-        ),
-        click.Option(["--label"], metavar="COLUMN", help="Column of labels, or a threshold such as P_MERGE>0.5."),
-        click.Option(
-            ["--bpt"], nargs=2, metavar="NII OIII", help="Columns of log NII/Ha and log OIII/Hb, to be classed."
-        ),
-        click.Option(["--key"], default="plateifu", show_default=True, help="Column that names galaxies."),
-    ),
+    "assess": _label_table(required=True),
+    "figures": _label_table(required=False),
 }
