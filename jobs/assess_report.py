@@ -19,14 +19,15 @@ CAPTIONS = {
     "latents": "Where each label lies on the map of latents.",
 }
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
 table { border-collapse: collapse; display: block; overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; height: auto }
 """
 LEGEND = f"""Intervals hold {LEVEL:.0%} of a bootstrap over objects. AUROC: the chance that a galaxy of the label scores
-higher than one without it (0.5: none). Top k%: how many times over-represented the label is there (1: not at all)."""
+higher than one without it (0.5: none). Top k%: how many times over-represented the label is there (1: not at all);
+0.00 (0.00 to 0.00) says that none was there, not that none could be."""
 
 
 def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

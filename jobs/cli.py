@@ -117,4 +117,5 @@ def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
     The jobs, in the order of use: simulate (or your own cubes), prepare, train or tune, score, explore.
+    Then, on the catalog: search, assess, label and rerank, export, figures.
     """

@@ -20,16 +20,12 @@ from cubeprep.storage import write_file
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console
-from jobs.survey_links import other_observations, page_urls, survey_name
+from jobs.survey_links import survey_name, with_links
 from jobs.ucds import ucd_of
-from modeling.catalog import Catalog, Column, read_catalog
+from modeling.catalog import Catalog, read_catalog
 
 FORMATS = {"fits": ".fits", "votable": ".vot"}
 VOTABLE_VERSION = "1.4"
-DERIVED = {
-    "url": Column("The survey's page of the galaxy; empty where there is none"),
-    "other_observations": Column("plateifu of the other observations of the same object in this catalog"),
-}
 
 
 def run(config: ProjectConfig, formats: tuple[str, ...] = tuple(FORMATS)) -> int:
@@ -44,7 +40,7 @@ def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tu
 
     Args:
         catalog_path: the Parquet file.
-        survey: of `survey_links.survey_name`, for the links.
+        survey: of `survey_links.survey_name`, for the links that a catalog of before lacks.
         formats: of `FORMATS`.
 
     Raises:
@@ -64,7 +60,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
     from astropy.table import Column as TableColumn
     from astropy.table import Table
 
-    frame, columns = with_links(catalog, survey)
+    frame, columns = with_links(catalog.table, catalog.columns, survey)
     table = Table(meta={"name": "cubescout", "provenance": _flat(catalog.provenance)})
     for name in map(str, frame):
         found = columns[name]
@@ -75,17 +71,6 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
             meta={"ucd": ucd_of(name)},
         )
     return table
-
-
-def with_links(catalog: Catalog, survey: str) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """The catalog's table and columns with `url` and `other_observations`, unless it has them."""
-    table = catalog.table
-    derived: dict[str, Any] = {
-        "url": page_urls(survey, table),
-        "other_observations": other_observations(table["mangaid"].tolist(), table["plateifu"].tolist()),
-    }
-    missing = {name: values for name, values in derived.items() if name not in table}
-    return table.assign(**missing), DERIVED | catalog.columns
 
 
 def fits_bytes(table: Any) -> bytes:

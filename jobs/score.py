@@ -28,7 +28,7 @@ from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.export import write_exports
 from jobs.progress import console, progress_bar
-from jobs.survey_links import survey_name
+from jobs.survey_links import survey_name, with_links
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
 from modeling.embedding import embed
 from modeling.neighbours import nearest_neighbours, standardise
@@ -99,6 +99,7 @@ def run(config: ProjectConfig) -> int:
     latents = latents_path(config.catalog_path)
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.latent, provenance)
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
+    table, columns = with_links(table, columns, survey_name(config))
     write_catalog(config.catalog_path, table, columns, provenance)
     exports = write_exports(config.catalog_path, survey_name(config))
     registered = register_catalog(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cubeprep.storage import is_remote
 from jobs.config import ProjectConfig
+from modeling.catalog import Column
 
 SIMULATED = "simulated"
 MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
@@ -19,6 +20,10 @@ SIMBAD = (
 )
 # SAMI's and CALIFA's own pages go by numbers that their files do not hold: SIMBAD shows what is known at a position.
 PAGES: Mapping[str, str] = {"manga": MARVIN, "muse": ESO, "sami": SIMBAD, "califa": SIMBAD, SIMULATED: ""}
+LINKS = {
+    "url": Column("The survey's page of the galaxy; empty where there is none"),
+    "other_observations": Column("plateifu of the other observations of the same object in this catalog"),
+}
 
 
 def survey_name(config: ProjectConfig) -> str:
@@ -27,6 +32,18 @@ def survey_name(config: ProjectConfig) -> str:
     if not is_remote(root) and (Path(root) / "simulate.json").is_file():
         return SIMULATED
     return config.survey.reader.partition("-")[0]
+
+
+def with_links(
+    table: pd.DataFrame, columns: Mapping[str, Column], survey: str
+) -> tuple[pd.DataFrame, dict[str, Column]]:
+    """A catalog's table and columns with `url` and `other_observations`, unless it has them."""
+    derived: dict[str, Any] = {
+        "url": page_urls(survey, table),
+        "other_observations": other_observations(table["mangaid"].tolist(), table["plateifu"].tolist()),
+    }
+    missing = {name: values for name, values in derived.items() if name not in table}
+    return table.assign(**missing), LINKS | dict(columns)
 
 
 def page_urls(survey: str, table: pd.DataFrame) -> list[str]:

@@ -208,8 +208,13 @@ def line_names_of(table: pd.DataFrame) -> list[str]:
 
 def _schema(table: pd.DataFrame) -> pa.Schema:
     """Types that do not depend on the rows: an empty list has none of its own."""
-    lists = {"neighbours": pa.string(), "neighbour_distances": pa.float64(), "neighbour_same_object": pa.bool_()}
-    inferred = pa.Schema.from_pandas(table.drop(columns=list(lists)), preserve_index=False)
+    lists = {
+        "neighbours": pa.string(),
+        "neighbour_distances": pa.float64(),
+        "neighbour_same_object": pa.bool_(),
+        "other_observations": pa.string(),
+    }
+    inferred = pa.Schema.from_pandas(table.drop(columns=list(lists), errors="ignore"), preserve_index=False)
     fields = [
         pa.field(name, pa.list_(lists[name])) if name in lists else inferred.field(name) for name in table.columns
     ]

@@ -184,3 +184,11 @@ def test_a_store_without_galaxies_is_an_error(tmp_path: Path) -> None:
     store.finish(store.galaxies().assign(status="rejected"), {})
     with pytest.raises(ValueError, match="all were set aside"):
         score.run(config)
+
+
+def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig) -> None:
+    table = read_catalog(project.catalog_path).table
+    assert (table["url"] == [f"https://dr17.sdss.org/marvin/galaxy/{name}/" for name in table["plateifu"]]).all()
+    for row in table.itertuples():
+        same = table.query("mangaid == @row.mangaid and plateifu != @row.plateifu")["plateifu"]
+        assert list(row.other_observations) == list(same)
