@@ -5,8 +5,8 @@ peer is astropy: open, slice the same planes of the three HDUs. The cube has 74 
 of MaNGA's precision.
 
 A survey of links to one cube: two Dask workers against one; cubes and store on S3 (JuiceFS' gateway on this machine)
-against a local folder, and how near that can come where the gateway works on the same two cores; and with `--many`,
-surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
+against a local folder, in turns, and the processor time of ours and of the gateway, which works on the same two cores;
+and with `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
 
     python -m benchmarks.extract [--size 74] [--repeats 3] [--many 100 10000]
 """
@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from astropy.io import fits
 from botocore.session import Session
 from isal import igzip
@@ -141,27 +143,39 @@ def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
     return SurveyConfig(root=str(root))
 
 
-def survey_seconds(survey: SurveyConfig, store: str, num_workers: int) -> float:
-    """Time of `prepare` on workers that are there already, without augmentation."""
-    from distributed import Client, LocalCluster
+@contextmanager
+def workers(number: int) -> Iterator[PrepareConfig]:
+    """The configuration of a `prepare` without augmentation on so many workers, which are there already."""
+    from distributed import LocalCluster
 
-    with (
-        LocalCluster(n_workers=num_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        config = PrepareConfig(
+    with LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield PrepareConfig(
             windows=CONFIG,
             augment=AugmentConfig(num_views=1),
             galaxies_per_shard=2,
             dask=DaskConfig(scheduler=cluster.scheduler_address),
         )
-        client.run(make_reader, survey)  # imports are not what is measured
-        began = time.perf_counter()
-        summary = prepare(config, survey, store, seed=0)
-        took = time.perf_counter() - began
+
+
+def survey_cost(config: PrepareConfig, survey: SurveyConfig, store: str) -> tuple[float, float, float]:
+    """Seconds of a `prepare`, and processor seconds of it and of the S3 gateway."""
+    before, began = processor_seconds(), time.perf_counter()
+    summary = prepare(config, survey, store, seed=0)
+    took, after = time.perf_counter() - began, processor_seconds()
     if summary["rejected"]:
         raise RuntimeError(str(summary))
-    return took
+    return took, after[0] - before[0], after[1] - before[1]
+
+
+def processor_seconds() -> tuple[float, float]:
+    """What this process and its workers have used so far, and what S3 gateways among its children have."""
+    used = {False: 0.0, True: 0.0}
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            used["juicefs" in process.name()] += times.user + times.system
+    return used[False], used[True]
 
 
 def get_seconds(survey: SurveyConfig) -> float:
@@ -231,27 +245,48 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
     return {"ratio_igzip_limit": limit / extraction, "ratio_astropy": peer / extraction, "peak_mib": peak_mib(root)}
 
 
-def one_survey(folder: Path) -> dict[str, float]:
-    """24 galaxies of 54 x 54 spaxels."""
+def one_survey(folder: Path, repeats: int) -> dict[str, float]:
+    """24 galaxies of 54 x 54 spaxels: medians of runs in turns, all after a small survey that nobody times."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
     source = write_cube(folder / "cube", 54)
     survey = write_links(folder / "links", source, 24)
-    one, two = (survey_seconds(survey, str(folder / f"store-{n}"), n) for n in (1, 2))
-    with uploaded(folder / "links", folder / "juicefs") as url:
+    costs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("one", "two", "s3")}
+    bare = []
+    with uploaded(folder / "links", folder / "juicefs") as url, workers(1) as one, workers(2) as two:
         remote = survey.model_copy(update={"root": url})
-        on_s3 = survey_seconds(remote, "s3://survey/store", 2)
-        bare = get_seconds(remote)
-    table = Table("24 galaxies, 54 x 54", "seconds")
-    for name, value in (
-        ("one worker", one),
-        ("two workers", two),
-        ("two workers, cubes and store on S3", on_s3),
-        ("the cubes from S3 and nothing else", bare),
-    ):
-        table.add_row(name, f"{value:.2f}")
+        runs = {
+            "one": (one, survey, str(folder)),
+            "two": (two, survey, str(folder)),
+            "s3": (two, remote, "s3://survey"),
+        }
+        for name, (config, cubes, root) in runs.items():
+            few = cubes.model_copy(update={"galaxies": tuple(f"1-{i}" for i in range(4))})
+            survey_cost(config, few, f"{root}/warm-{name}")
+        for repeat in range(repeats):
+            for name, (config, cubes, root) in runs.items():
+                costs[name].append(survey_cost(config, cubes, f"{root}/store-{name}-{repeat}"))
+            bare.append(get_seconds(remote))
+    medians = {name: tuple(np.median(runs, axis=0)) for name, runs in costs.items()}
+    return survey_figures(medians, statistics.median(bare))
+
+
+def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str, float]:
+    """The table of a survey's costs, and what follows from it."""
+    table = Table("24 galaxies, 54 x 54", "seconds", "processor seconds", "of the gateway")
+    labels = {"one": "one worker", "two": "two workers", "s3": "two workers, cubes and store on S3"}
+    for name, label in labels.items():
+        table.add_row(label, *(f"{value:.2f}" for value in costs[name]))
+    table.add_row("the cubes from S3 and nothing else", f"{bare:.2f}")
     Console().print(table)
-    return {"speedup_2_workers": one / two, "s3_ratio_local": two / on_s3, "s3_ratio_limit": two / (two + bare)}
+    (one, *_), (two, local_cpu, _), (on_s3, own_cpu, gateway_cpu) = (costs[name] for name in labels)
+    return {
+        "speedup_2_workers": one / two,
+        "s3_ratio_local": two / on_s3,
+        "s3_ratio_limit": two / (two + bare),
+        "s3_ratio_processor_time": local_cpu / (own_cpu + gateway_cpu),
+        "s3_ratio_own_processor_time": local_cpu / own_cpu,
+    }
 
 
 def many_galaxies(folder: Path, counts: list[int]) -> dict[str, float]:
@@ -279,7 +314,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "one").mkdir()
         figures = one_cube(folder / "one", options.size, options.repeats)
-        figures |= one_survey(folder)
+        figures |= one_survey(folder, options.repeats)
         figures |= many_galaxies(folder, options.many) if options.many else {}
     for key, value in figures.items():
         print(f"{key}={value:.3f}")

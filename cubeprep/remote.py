@@ -1,7 +1,8 @@
 """Files on S3 and on web servers through obstore: cubes as streams, everything else in single requests.
 
-s3fs lists, and reads tables and records; obstore moves the bytes for a fraction of the processor time. Both take
-credentials, region and endpoint from botocore: from the AWS_ variables, a profile or the instance.
+s3fs lists, and reads tables and records; obstore moves the bytes for a fraction of the processor time; gzipped cubes on
+S3 are streams of botocore (`cubeprep.s3stream`). All take credentials, region and endpoint from botocore: from the AWS_
+variables, a profile or the instance.
 """
 
 import io
@@ -171,13 +172,11 @@ def bucket(name: str, prefix: str) -> Any:
     from botocore.session import Session
     from obstore.store import S3Store
 
-    session = Session()
+    session, meta = Session(), client(name).meta
     credentials = session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
-    region = session.get_config_variable("region") or _region(session, name)
-    endpoint = session.create_client("s3", region_name=region).meta.endpoint_url
-    options = _client_options(endpoint)
+    options = _client_options(meta.endpoint_url)
     if authority := session.get_config_variable("ca_bundle"):
         options["root_certificate"] = Path(authority).read_bytes()
 
@@ -193,12 +192,28 @@ def bucket(name: str, prefix: str) -> Any:
     return S3Store(
         name,
         prefix=prefix or None,
-        endpoint=endpoint,
-        region=region,
+        endpoint=meta.endpoint_url,
+        region=meta.region_name,
         credential_provider=provider,
         client_options=options,
         retry_config=_retries(),
     )
+
+
+@lru_cache(maxsize=16)
+def client(bucket_name: str) -> Any:
+    """A botocore client for the region of a bucket; its connections are shared in this process."""
+    from botocore.config import Config
+    from botocore.session import Session
+
+    session = Session()
+    region = session.get_config_variable("region") or _region(session, bucket_name)
+    config = Config(
+        retries={"mode": "standard", "max_attempts": MAX_ATTEMPTS},
+        read_timeout=SILENCE.total_seconds(),
+        response_checksum_validation="when_required",  # streams are not read to their end
+    )
+    return session.create_client("s3", region_name=region, config=config)
 
 
 def _region(session: Any, name: str) -> str:
@@ -219,9 +234,16 @@ def _web_server(url: str) -> Any:
     return HTTPStore(url, client_options=_client_options(url), retry_config=_retries())
 
 
+def pause_seconds(attempt: int) -> float:
+    """How long to wait after a failed attempt, the first being 0."""
+    backoff: Any = {"base": 2, "max_backoff": timedelta(seconds=20)} | BACKOFF
+    return float(min(backoff["init_backoff"] * backoff["base"] ** attempt, backoff["max_backoff"]).total_seconds())
+
+
 def forget_connections() -> None:
     """The next request asks the environment again where the service is and who asks."""
-    bucket.cache_clear()
+    for cached in (bucket, client):
+        cached.cache_clear()
     _web_server.cache_clear()
 
 

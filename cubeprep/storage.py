@@ -15,6 +15,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from cubeprep import remote
+from cubeprep.s3stream import S3Stream
 
 REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp", "obstore")
 WRITE_ATTEMPTS = 2
@@ -64,6 +65,8 @@ def open_file(path: str) -> io.BufferedReader:
         StorageError: the service fails.
     """
     with storage_errors(path):
+        if path.startswith("s3://") and path.endswith(".gz"):
+            return io.BufferedReader(S3Stream(path))
         if remote.serves(path):
             return io.BufferedReader(remote.RemoteFile(path))
         fs, name = filesystem(path)

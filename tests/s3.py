@@ -92,9 +92,17 @@ def moto_server() -> Iterator[int]:
 Fault = Callable[[int, str, str], int | None]
 
 
+def never(number: int, method: str, path: str) -> None:
+    """No fault."""
+
+
 @contextmanager
-def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
-    """A proxy to `port`; `fault(number of the request, method, path)` gives an error status instead of an answer."""
+def misbehaving_proxy(port: int, fault: Fault = never, cut: Fault = never) -> Iterator[int]:
+    """A proxy to `port`.
+
+    `fault(number of the request, method, path)` gives an error status instead of an answer, or takes its time; `cut`
+    gives the number of bytes after which an answer is cut.
+    """
     counter = iter(range(1_000_000))
 
     class Handler(BaseHTTPRequestHandler):
@@ -102,8 +110,9 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
         disable_nagle_algorithm = True  # it waits 40 ms between the header and the body of an answer
 
         def forward(self) -> None:
+            number = next(counter)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status = fault(next(counter), self.command, self.path)
+            status = fault(number, self.command, self.path)
             if status is not None:
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -124,7 +133,9 @@ def misbehaving_proxy(port: int, fault: Fault) -> Iterator[int]:
             length = answer.getheader("Content-Length") if self.command == "HEAD" else None
             self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            most = cut(number, self.command, self.path)
+            self.wfile.write(content[:most])
+            self.close_connection = most is not None
             upstream.close()
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward

@@ -15,7 +15,7 @@ import cubeprep.remote
 from cubeprep import shard as module
 from cubeprep import storage
 from cubeprep.prepare import PrepareConfig, prepare
-from cubeprep.storage import StorageError
+from cubeprep.storage import StorageError, open_file, write_file
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
 from tests.ceph import Ceph
@@ -131,6 +131,63 @@ def test_503_answers_are_tried_again(
     assert sum(request.startswith("PUT") and "flux" in request for request in failed) == 4
     prepare(CONFIG, remote, "s3://survey/calm.zarr", seed=3)
     assert_same_galaxies("s3://survey/flaky.zarr", "s3://survey/calm.zarr")
+
+
+def test_slow_answers_are_given_up_and_asked_for_again(
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeprep.remote.SILENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr("cubeprep.remote.BACKOFF", {"init_backoff": timedelta(seconds=0.05)})
+    delayed: list[str] = []
+
+    def first_is_slow(number: int, method: str, path: str) -> None:
+        kind = next((kind for kind in ("LOGCUBE", "flux/c", "records/") if kind in path), "")
+        if kind and f"{method} {kind}" not in delayed:
+            delayed.append(f"{method} {kind}")
+            time.sleep(1.2)
+
+    with misbehaving_proxy(server.port, first_is_slow) as port:
+        point_at(monkeypatch, port)
+        assert prepare(CONFIG, remote, "s3://survey/slow.zarr", seed=3)["accepted"] == len(REDSHIFTS)
+    assert {"GET LOGCUBE", "PUT flux/c", "GET flux/c", "PUT records/"} <= set(delayed)
+    point_at(monkeypatch, server.port)
+    prepare(CONFIG, remote, "s3://survey/swift.zarr", seed=3)
+    assert_same_galaxies("s3://survey/slow.zarr", "s3://survey/swift.zarr")
+
+
+def test_a_stream_that_is_cut_goes_on_where_it_was(
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeprep.remote.BACKOFF", {"init_backoff": timedelta(seconds=0.05)})
+    url, whole = "s3://survey/streamed.fits.gz", np.random.default_rng(0).bytes(1_000_000)
+    write_file(url, whole)
+    asked: list[str] = []
+
+    def after_some_bytes(number: int, method: str, path: str) -> int | None:
+        asked.append(path)
+        return len(whole) // 4 if len(asked) < 4 else None
+
+    with misbehaving_proxy(server.port, cut=after_some_bytes) as port:
+        point_at(monkeypatch, port)
+        with open_file(url) as file:
+            assert file.read() == whole
+    assert len(asked) == 4
+
+
+def test_a_stream_whose_object_is_replaced_is_an_error(
+    server: Server, remote: SurveyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeprep.remote.BACKOFF", {"init_backoff": timedelta(seconds=0.05)})
+    url = "s3://survey/replaced.fits.gz"
+    write_file(url, bytes(300_000))
+    with misbehaving_proxy(server.port, cut=lambda number, method, path: 100_000) as port:
+        point_at(monkeypatch, port)
+        with open_file(url) as file:
+            file.read(1000)
+            point_at(monkeypatch, server.port)
+            write_file(url, bytes(300_001))
+            with pytest.raises(OSError, match="it was replaced while it was read"):
+                file.read()
 
 
 def test_a_service_that_only_fails_is_an_error_and_no_galaxy_is_blamed(
