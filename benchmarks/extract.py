@@ -152,7 +152,7 @@ def workers(number: int) -> Iterator[PrepareConfig]:
         yield PrepareConfig(
             windows=CONFIG,
             augment=AugmentConfig(num_views=1),
-            galaxies_per_shard=2,
+            galaxies_per_shard=4,
             dask=DaskConfig(scheduler=cluster.scheduler_address),
         )
 
@@ -246,11 +246,11 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
 
 
 def one_survey(folder: Path, repeats: int) -> dict[str, float]:
-    """24 galaxies of 54 x 54 spaxels: medians of runs in turns, all after a small survey that nobody times."""
+    """48 galaxies of 54 x 54 spaxels: medians of runs in turns, all after a small survey that nobody times."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
     source = write_cube(folder / "cube", 54)
-    survey = write_links(folder / "links", source, 24)
+    survey = write_links(folder / "links", source, 48)
     costs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("one", "two", "s3")}
     bare = []
     with uploaded(folder / "links", folder / "juicefs") as url, workers(1) as one, workers(2) as two:
@@ -261,7 +261,7 @@ def one_survey(folder: Path, repeats: int) -> dict[str, float]:
             "s3": (two, remote, "s3://survey"),
         }
         for name, (config, cubes, root) in runs.items():
-            few = cubes.model_copy(update={"galaxies": tuple(f"1-{i}" for i in range(4))})
+            few = cubes.model_copy(update={"galaxies": tuple(f"1-{i}" for i in range(8))})
             survey_cost(config, few, f"{root}/warm-{name}")
         for repeat in range(repeats):
             for name, (config, cubes, root) in runs.items():
@@ -273,7 +273,7 @@ def one_survey(folder: Path, repeats: int) -> dict[str, float]:
 
 def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str, float]:
     """The table of a survey's costs, and what follows from it."""
-    table = Table("24 galaxies, 54 x 54", "seconds", "processor seconds", "of the gateway")
+    table = Table("48 galaxies, 54 x 54", "seconds", "processor seconds", "of the gateway")
     labels = {"one": "one worker", "two": "two workers", "s3": "two workers, cubes and store on S3"}
     for name, label in labels.items():
         table.add_row(label, *(f"{value:.2f}" for value in costs[name]))
