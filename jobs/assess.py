@@ -28,8 +28,8 @@ from cubeprep.storage import write_file
 from jobs.assess_report import describe, html_of, markdown_of, results_table
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.label_plots import map_with_labels, roc_curves, save, score_histogram, score_label
 from jobs.label_tables import Labels, read_labels
+from jobs.paper_plots import map_with_labels, roc_curves, save, score_histogram, score_label
 from jobs.progress import console
 from modeling.assess import MIN_GALAXIES, Assessment, Sample, assess_labels
 from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents

@@ -18,8 +18,8 @@ from cubeprep.store import WindowStore
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.gallery_plots import anomaly_gallery, neighbour_gallery
-from jobs.label_plots import map_by_score, map_in_3d, map_with_labels, save, score_histogram, score_label
 from jobs.label_tables import read_labels
+from jobs.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_histogram, score_label
 from jobs.progress import console
 from modeling.catalog import Catalog, read_catalog
 

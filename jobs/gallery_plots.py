@@ -9,7 +9,7 @@ from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
 from cubeprep.store import Windows
-from jobs.label_plots import COLOURS, OTHERS, STYLE, new_figure
+from jobs.paper_plots import COLOURS, OTHERS, STYLE, new_figure
 from modeling.catalog import SHARE_PREFIX
 from modeling.score import good_samples
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console
-from jobs.tables import closest, column_of, keyed, read_table
+from jobs.tables import check_known, column_of, keyed, read_table
 from modeling.catalog import read_catalog
 from modeling.labels import Label, LabelError, append, catalog_version, current, default_author, read
 
@@ -27,7 +27,8 @@ def run(
     pairs = [_split(text) for text in labels] + (_pairs_of_table(Path(table)) if table else [])
     if not pairs:
         raise LabelError("no labels given; such as `cubescout label CONFIG 8485-1901=interesting`, or --table FILE")
-    check_known([plateifu for plateifu, _ in pairs], config.catalog_path)
+    known = read_catalog(config.catalog_path).table["plateifu"].tolist()
+    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path)
     version = catalog_version(config.catalog_path)
     author = author or default_author()
     added = append(
@@ -38,20 +39,6 @@ def run(
     shown = ", ".join(f"{label} {number}" for label, number in counts.items())
     console.print(f"{added} labels by {author} added to {config.labels_path}; now {shown or 'none'}", markup=False)
     return EXIT_OK
-
-
-def check_known(names: list[str], catalog_path: Path) -> None:
-    """Checks that a catalog holds galaxies.
-
-    Raises:
-        LabelError: naming those that it does not, and what they may have been meant to be.
-    """
-    known = set(read_catalog(catalog_path).table["plateifu"])
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
-    if unknown:
-        shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:5]]
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise LabelError(f"not in {catalog_path}: {'; '.join(shown)}{more}")
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -25,8 +25,8 @@ from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console
 from jobs.region_latents import read_or_make
-from jobs.tables import closest
-from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
+from jobs.tables import check_known
+from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.latent_index import LatentIndex
 from modeling.neighbours import Standardiser
 
@@ -40,7 +40,7 @@ def run(
     if output:
         check_output(Path(output))
     catalog = read_catalog(config.catalog_path)
-    check_known(plateifu, catalog, config.catalog_path)
+    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path)
     if region:
         found = similar_regions(config, catalog, plateifu, region, num)
     else:
@@ -73,6 +73,8 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
     region = Region.parse(text, store.shape[2])
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
+    if not model.network.mask_input:
+        console.print("Note: this model does not see masks; to it, what lies around a region is an empty sky.")
     windows = store.read_galaxy(plateifu)
     arrays = windows.flux, windows.ivar, windows.mask
     wanted = list(usable_regions(*arrays, [region]))
@@ -91,18 +93,6 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
         }
     )
     return _with_catalog(found, catalog, plateifu)
-
-
-def check_known(plateifu: str, catalog: Catalog, path: Path) -> None:
-    """Checks that a catalog holds a galaxy.
-
-    Raises:
-        CatalogError: it does not; says which come closest.
-    """
-    known = catalog.table["plateifu"].tolist()
-    if plateifu not in known:
-        close = ", ".join(closest(plateifu, known)) or "none"
-        raise CatalogError(f"{plateifu}: not among the {len(known)} galaxies of {path}; closest: {close}")
 
 
 def check_output(path: Path) -> None:

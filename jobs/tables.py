@@ -2,12 +2,13 @@
 
 import difflib
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 KEY = "plateifu"
+NUM_NAMED = 5
 SUFFIXES = {
     ".csv": "ascii.csv",
     ".ecsv": "ascii.ecsv",
@@ -78,6 +79,20 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
         shown = ", ".join(repeated[:3])
         raise TableError(f"{path}: {len(repeated)} values of {key} have several rows that differ, such as {shown}")
     return indexed
+
+
+def check_known(names: Iterable[str], known: Collection[str], where: Path) -> None:
+    """Checks that galaxies are among those known.
+
+    Raises:
+        TableError: naming those that are not, and what they may have been meant to be.
+    """
+    there = set(known)
+    unknown = [name for name in dict.fromkeys(names) if name not in there]
+    if unknown:
+        shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:NUM_NAMED]]
+        more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
+        raise TableError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
 
 
 def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:

@@ -50,9 +50,10 @@ class Standardiser:
         latent = _checked(latent)
         if latent.size == 0:
             return cls(np.zeros(latent.shape[1]), np.full(latent.shape[1], np.inf))
-        spread = latent.std(0)
+        mean = latent.mean(0)
+        spread = (latent - mean).std(0)
         alive = spread > DEAD_FRACTION * spread.max()
-        return cls(latent.mean(0), np.where(alive, spread, np.inf))
+        return cls(mean, np.where(alive, spread, np.inf))
 
     def __call__(self, latent: np.ndarray) -> np.ndarray:
         """Latents of the same encoder, standardised: [galaxy, dimension] float64."""
