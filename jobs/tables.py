@@ -73,12 +73,12 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
     column = column_of(table, key, path)
     names = column.astype(object).where(column.notna(), "").map(str).str.strip()
     indexed = table.drop(columns=column.name).set_axis(pd.Index(names, name=KEY))[(names != "").to_numpy()]
-    indexed = indexed[~(indexed.index.duplicated() & indexed.astype(str).reset_index().duplicated().to_numpy())]
-    repeated = indexed.index[indexed.index.duplicated()].unique()
+    several = indexed[indexed.index.duplicated(keep=False)].astype(str).reset_index().drop_duplicates()[KEY]
+    repeated = several[several.duplicated()].unique()
     if len(repeated):
         shown = ", ".join(repeated[:3])
         raise TableError(f"{path}: {len(repeated)} values of {key} have several rows that differ, such as {shown}")
-    return indexed
+    return indexed[~indexed.index.duplicated()]
 
 
 def check_known(names: Iterable[str], known: Collection[str], where: Path) -> None:
