@@ -3,6 +3,9 @@
 The step is forward, backward and update of the default model; the store lies on local disk, and on S3 (JuiceFS' gateway
 on this machine, whose own work takes time from the same cores). Nothing is kept in memory from epoch to epoch.
 
+Two settings: the step leaves one core to the loader, and the step takes all cores. In the second whatever the loader
+does takes time from the step; `loader_processor_share` says how much there is to take.
+
     python -m benchmarks.loader [--rows 64] [--repeats 3]
 """
 
@@ -10,6 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -47,10 +51,7 @@ def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
 
 def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, float]:
     """Median seconds of an epoch from each source, taken in turns."""
-    loaders = {
-        name: Loader(store, "train", batch_size=BATCH_SIZE, cache_mib=0)
-        for name, store in (("local disk", local), ("S3", remote))
-    }
+    loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
     train(in_memory[:2])
@@ -62,6 +63,30 @@ def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, 
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def make_loaders(local: WindowStore, remote: WindowStore) -> dict[str, Loader]:
+    """A loader of each store."""
+    stores = {"local disk": local, "S3": remote}
+    return {name: Loader(store, "train", batch_size=BATCH_SIZE, cache_mib=0) for name, store in stores.items()}
+
+
+def processor_shares(local: WindowStore, remote: WindowStore) -> dict[str, float]:
+    """Processor time that this process needs for an epoch's batches alone, in units of that of its steps."""
+    loaders = make_loaders(local, remote)
+    in_memory = list(loaders["local disk"].training(0))
+    train = make_trainer(local)
+    train(in_memory[:2])
+
+    def processor_seconds(action: Callable[[], object]) -> float:
+        began = time.process_time()
+        action()
+        return time.process_time() - began
+
+    steps = processor_seconds(lambda: train(in_memory))
+    return {
+        name: processor_seconds(lambda x=loader: deque(x.training(0), 0)) / steps for name, loader in loaders.items()
+    }
+
+
 def main() -> None:
     """Runs the benchmark."""
     from tests.synthetic import synthetic_store
@@ -70,20 +95,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="galaxies, each in four views")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    num_cores = torch.get_num_threads()
+    settings = {"": max(1, num_cores - 1), "_all_cores": num_cores}
+    figures = {}
+    table = Table("batches from", "threads of the step", "seconds an epoch", "galaxies/s")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "store.zarr"
         # One more, since the last galaxy of a synthetic store is set aside.
         store = synthetic_store(path, num_train=options.rows + 1, num_views=4, num_validation=0, galaxies_per_shard=8)
         with uploaded(path, Path(name) / "juicefs") as url:
-            seconds = measure(store, WindowStore.open(url), options.repeats)
-    num_rows = 4 * options.rows
-    table = Table("batches from", "seconds an epoch", "galaxies/s")
-    for source, took in seconds.items():
-        table.add_row(source, f"{took:.2f}", f"{num_rows / took:.1f}")
+            remote = WindowStore.open(url)
+            for setting, threads in settings.items():
+                torch.set_num_threads(threads)
+                seconds = measure(store, remote, options.repeats)
+                for source, took in seconds.items():
+                    table.add_row(source, str(threads), f"{took:.2f}", f"{4 * options.rows / took:.1f}")
+                figures[f"loader_vs_memory{setting}"] = seconds["memory"] / seconds["local disk"]
+                figures[f"s3_loader_vs_memory{setting}"] = seconds["memory"] / seconds["S3"]
+            shares = processor_shares(store, remote)
     Console().print(table)
-    print(f"threads={torch.get_num_threads()}")
-    print(f"loader_vs_memory={seconds['memory'] / seconds['local disk']:.3f}")
-    print(f"s3_loader_vs_memory={seconds['memory'] / seconds['S3']:.3f}")
+    figures |= {"loader_processor_share": shares["local disk"], "s3_loader_processor_share": shares["S3"]}
+    for key, value in figures.items():
+        print(f"{key}={value:.3f}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ streams are as many as the ranks that a training began with. So it goes on with 
 however many ranks.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
+from threading import Lock
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from modeling.views import Views
 
 Batch = dict[str, Tensor]
 RowRef = tuple[int, int]  # shard, and position among its valid rows, views that the loader makes included
+SHARDS_AHEAD = 2
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,9 @@ class Loader:
     """Batches of one split for one rank.
 
     Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
-    bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, a thread reads
-    what comes next. Shards are kept in memory over epochs as far as `cache_mib` goes; results do not depend on it.
+    bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, threads read
+    the shards that come next, and one makes the next batches of them, views included. Shards are kept in memory over
+    epochs as far as `cache_mib` goes; results do not depend on it.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class Loader:
         if not sum(self.rows_per_shard):
             raise ValueError(f"{store.path}: split {split!r} holds no galaxies")
         self._cache: dict[int, Batch] = {}
+        self._cache_lock = Lock()
         self._cache_left = cache_mib * 2**20
         self._pin_memory = pin_memory
 
@@ -169,14 +174,31 @@ class Loader:
         return self._batches([Step(rows[k : min(k + size, stop)]) for k in range(start, stop, size)])
 
     def _batches(self, steps: list[Step]) -> Iterator[Batch]:
-        with ThreadPoolExecutor(1, thread_name_prefix="shards") as reader:
-            rows = _Rows(self, [ref for step in steps for ref in step.rows], reader)
-            for step in steps:
-                items = [rows.take(ref) for ref in step.rows]
-                batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
-                if step.weight != 1:
-                    batch["weight"] = torch.tensor(step.weight)
-                yield {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
+        """The batches in order, from a thread of their own that is a little ahead."""
+        with (
+            ThreadPoolExecutor(SHARDS_AHEAD, thread_name_prefix="shards") as readers,
+            ThreadPoolExecutor(1, thread_name_prefix="batches") as maker,
+        ):
+            rows = _Rows(self, [ref for step in steps for ref in step.rows], readers)
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for step in steps:
+                    ahead.append(maker.submit(self._batch, rows, step))
+                    if len(ahead) > BATCHES_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:  # nobody takes them any more
+                    future.cancel()
+
+    def _batch(self, rows: "_Rows", step: Step) -> Batch:
+        items = [rows.take(ref) for ref in step.rows]
+        # numpy's copy: in this thread torch would start further threads for its own, beside those of the model.
+        batch = {name: torch.from_numpy(np.stack([item[name].numpy() for item in items])) for name in items[0]}
+        if step.weight != 1:
+            batch["weight"] = torch.tensor(step.weight)
+        return {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:
         """All valid rows that the store holds of a shard as tensors, from memory if they are kept there."""
@@ -185,9 +207,10 @@ class Loader:
         windows = self.store.read_shard(self.split, shard)
         tensors = _tensors(windows.flux, windows.ivar, windows.mask)
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
-        if num_bytes <= self._cache_left:
-            self._cache_left -= num_bytes
-            self._cache[shard] = tensors
+        with self._cache_lock:
+            if num_bytes <= self._cache_left:
+                self._cache_left -= num_bytes
+                self._cache[shard] = tensors
         return tensors
 
     def row(self, tensors: Batch, ref: RowRef) -> Batch:
@@ -201,27 +224,30 @@ class Loader:
 
 
 class _Rows:
-    """Reads shards as an order of rows asks for them, the next one ahead, and lets each go with its last row."""
+    """Reads shards as an order of rows asks for them, the next ones ahead, and lets each go with its last row."""
 
-    def __init__(self, loader: Loader, order: list[RowRef], reader: ThreadPoolExecutor) -> None:
+    def __init__(self, loader: Loader, order: list[RowRef], readers: ThreadPoolExecutor) -> None:
         self._loader = loader
-        self._reader = reader
+        self._readers = readers
         self._left = Counter(shard for shard, _ in order)
         self._to_come = iter(dict(self._left))
         self._open: dict[int, Future[Batch]] = {}
-        self._read_ahead()
+        self._unused: deque[int] = deque()
+        for _ in range(SHARDS_AHEAD):
+            self._read_ahead()
 
     def _read_ahead(self) -> None:
         """Starts on the next shard. Shards come up in the order of their first rows."""
         shard = next(self._to_come, None)
         if shard is not None:
-            self._open[shard] = self._reader.submit(self._loader.read_shard, shard)
-            self._newest = shard
+            self._open[shard] = self._readers.submit(self._loader.read_shard, shard)
+            self._unused.append(shard)
 
     def take(self, ref: RowRef) -> Batch:
         shard, _ = ref
         tensors = self._open[shard].result()
-        if shard == self._newest:
+        if self._unused and shard == self._unused[0]:
+            self._unused.popleft()
             self._read_ahead()
         self._left[shard] -= 1
         if not self._left[shard]:
