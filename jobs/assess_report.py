@@ -58,12 +58,21 @@ def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str
         "num_rows": labels.num_rows,
         "num_assessed": len(labels.plateifu),
         "num_catalog": len(catalog.table),
-        "num_trained": int((catalog.table["split"] == "train").sum()) if "fold" not in catalog.table else 0,
+        "num_trained": num_trained(catalog),
         "few": few,
         "score": f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_"),
         "model": catalog.provenance.get("model", {}).get("reference", "unknown"),
         "created": datetime.now(UTC).isoformat(timespec="minutes"),
     }
+
+
+def num_trained(catalog: Catalog) -> int:
+    """Galaxies that are scored by the model that was trained on them; none where models were cross-fitted."""
+    provenance = catalog.provenance
+    here = provenance.get("model", {}).get("trained_on") in ("", provenance.get("store", {}).get("identity"))
+    if not here or len(provenance.get("judges", [])) > 1:
+        return 0
+    return int((catalog.table["split"] == "train").sum())
 
 
 def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The assess command on made-up labels, on what `simulate` knows, and on the real tables as far as they can be had."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.assess_report import num_trained
 from jobs.label_tables import bpt_classes, read_labels
 from jobs.tables import TableError, read_table
 from modeling.catalog import read_catalog
@@ -114,6 +116,21 @@ def test_numbers_are_no_classes(workspace: Path) -> None:
 def test_bpt_classes_are_those_of_the_curves() -> None:
     nii, oiii = np.array([-0.5, -0.1, 0.2, -0.1, 0.6, np.nan]), np.array([-0.5, 0.0, 0.5, 1.0, -2.0, 0.0])
     assert list(bpt_classes(nii, oiii)) == ["star_forming", "composite", "agn", "agn", "agn", ""]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "expected"),
+    [
+        ({"model": {"trained_on": "abc"}, "store": {"identity": "abc"}}, 90),
+        ({"model": {"trained_on": "abc"}, "store": {"identity": "abc"}, "judges": ["a", "b"]}, 0),
+        ({"model": {"trained_on": "other"}, "store": {"identity": "abc"}}, 0),
+    ],
+)
+def test_the_report_warns_of_scores_of_galaxies_that_were_trained_on(
+    workspace: Path, provenance: dict[str, object], expected: int
+) -> None:
+    catalog = read_catalog(workspace / "catalog.parquet")
+    assert num_trained(replace(catalog, provenance=provenance)) == expected
 
 
 @pytest.mark.realdata
