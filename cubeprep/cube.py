@@ -123,8 +123,8 @@ def screened(
     """Planes in which nothing bad keeps a value.
 
     Args:
-        flux: [plane, y, x], any value where bad.
-        ivar: [plane, y, x], any value where bad.
+        flux: [plane, y, x], any value where bad; float32 is screened in place, since it may be large.
+        ivar: the same.
         survey_mask: [plane, y, x] bool, what the survey says not to use.
         outside: [plane, y, x] or [y, x] bool, beyond the edge of the cube.
         spaxel_arcsec: side of a spaxel.
@@ -136,6 +136,7 @@ def screened(
     mask[inside & ~finite] |= WINDOW_MASK_BITS["NONFINITE"]
     with np.errstate(invalid="ignore"):
         mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
-    good = mask == 0
-    new_flux, new_ivar = (np.where(good, values, 0).astype(np.float32, copy=False) for values in (flux, ivar))
-    return Planes(new_flux, new_ivar, mask, spaxel_arcsec)
+    flux, ivar = (values.astype(np.float32, copy=False) for values in (flux, ivar))
+    for values in (flux, ivar):
+        np.copyto(values, 0, where=mask != 0)
+    return Planes(flux, ivar, mask, spaxel_arcsec)

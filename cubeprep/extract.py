@@ -8,7 +8,7 @@ import numpy as np
 from cubeprep.cube import Arm, Planes, Rejected
 from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset
+from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset, summed
 from cubeprep.sampling import Sampling, combine, sample_line, sideband_planes, subtract_continuum
 from cubeprep.space import Regrid, regrid
 from cubeprep.velocity import SpaxelCut, VelocityField
@@ -80,15 +80,16 @@ def extract_windows(
     cuts = [_follow(cut, arms, z, velocity, config) for cut in planned if cut.needed.size]
     search = _plan(arms, z, SEARCH) if check_redshift else []
     windows: dict[str, Planes] = {}
-    strong: list[Planes] = []
+    strong: list[tuple[np.ndarray, np.ndarray]] = []
     for number, arm in enumerate(arms):
         mine, wide = [cut for cut in cuts if cut.arm == number], [cut for cut in search if cut.arm == number]
         index = np.unique(np.concatenate([cut.needed for cut in (*mine, *wide)] or [np.arange(0)]))
         if not index.size:
             continue
         planes = arm.read(index.astype(np.intp), config.read_size)
+        strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide if cut.needed.size]
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
-        strong += [cut.apply(planes, index, SEARCH) for cut in wide if cut.needed.size]
+        del planes  # the largest thing that a worker holds
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
     return Extraction(to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source), offset)

@@ -41,20 +41,19 @@ def corrected(z: float, offset: RedshiftOffset) -> float:
     return (1 + z) * (1 + offset.offset_kms / SPEED_OF_LIGHT_KMS) - 1
 
 
-def measure_offset(lines: list[Planes], velocity_kms: np.ndarray) -> RedshiftOffset:
+def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: np.ndarray) -> RedshiftOffset:
     """The offset at which Gaussians at all strong lines fit best, refined by the centroid of their sum.
 
     A line that is mistaken for another, such as [N II] for Halpha, fits at one line alone and loses to the offset
     at which all fit.
 
     Args:
-        lines: one [sample, y, x] window a strong line, continuum subtracted.
+        spectra: of each strong line, as `summed` gives it.
         velocity_kms: [sample] of all of them.
 
     Returns:
         The offset; NaN and 0 where no line is covered.
     """
-    spectra = [_summed(window) for window in lines]
     usable = [(flux, ivar) for flux, ivar in spectra if (ivar > 0).sum() > len(velocity_kms) // 2]
     if not usable:
         return RedshiftOffset(float("nan"), 0.0)
@@ -78,8 +77,12 @@ def _fit(flux: np.ndarray, ivar: np.ndarray, velocity_kms: np.ndarray) -> np.nda
     return np.clip(amplitude_snr, 0, None)
 
 
-def _summed(window: Planes) -> tuple[np.ndarray, np.ndarray]:
-    """[sample] flux and inverse variance, summed over the spaxels that are good at all covered samples."""
+def summed(window: Planes) -> tuple[np.ndarray, np.ndarray]:
+    """[sample] flux and inverse variance of a line, summed over the spaxels that are good at all covered samples.
+
+    Args:
+        window: [sample, y, x], continuum subtracted.
+    """
     good = window.mask == 0
     covered = good.any(axis=(1, 2))
     spaxels = good[covered].all(axis=0) if covered.any() else np.zeros(good.shape[1:], dtype=bool)

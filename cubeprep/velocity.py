@@ -85,18 +85,22 @@ class SpaxelCut:
     def _nearest(self, observed: float) -> tuple[np.ndarray, int]:
         num_samples, step = self._config.num_samples, self._config.step_dex
         position = np.log10(observed * self._field.shift / self._wave[0]) / step
-        first = np.rint(position - (num_samples - 1) / 2).astype(np.intp)
+        first = np.rint(position - (num_samples - 1) / 2).astype(np.int32)
         return first + np.arange(num_samples)[:, None, None], 1
 
     def _conserve(self, observed: float) -> tuple[np.ndarray, int]:
         half = self._config.step_dex / 2
-        low, high = (observed * 10 ** (self._config.offsets_dex + sign * half)[:, None, None] for sign in (-1, 1))
-        self._width = high - low
-        self._low, self._high = low * self._field.shift, high * self._field.shift
+        self._low, self._high = (
+            observed * 10 ** (self._config.offsets_dex + sign * half)[:, None, None] for sign in (-1, 1)
+        )
         self._edges = edges = pixel_edges(self._wave)
-        self._covered = (self._low >= edges[0]) & (self._high <= edges[-1])
-        first = np.searchsorted(edges, self._low, side="right") - 1
-        return first, int((np.searchsorted(edges, self._high) - first).max())
+        low, high = self._shifted()
+        first = np.searchsorted(edges, low, side="right") - 1
+        return first.astype(np.int32), int((np.searchsorted(edges, high) - first).max())
+
+    def _shifted(self) -> tuple[np.ndarray, np.ndarray]:
+        """[sample, y, x] edges of the samples in each spaxel: large, so they are made anew where they are needed."""
+        return self._low * self._field.shift, self._high * self._field.shift
 
     @property
     def needed(self) -> np.ndarray:
@@ -125,12 +129,14 @@ class SpaxelCut:
     def _sum(self, planes: Planes, index: np.ndarray) -> Planes:
         """Flux between the shifted edges over the unshifted width: one plane of each sample after another."""
         flux, noise = np.zeros(self._first.shape), np.zeros(self._first.shape)
-        mask = np.where(self._covered, 0, NOCOVERAGE).astype(np.uint8)
+        low, high = self._shifted()
+        covered = (low >= self._edges[0]) & (high <= self._edges[-1])
+        mask = np.where(covered, 0, NOCOVERAGE).astype(np.uint8)
         last = len(self._wave) - 1
         for k in range(self._count):
             plane = np.clip(self._first + k, 0, last)
-            overlap = np.minimum(self._high, self._edges[plane + 1]) - np.maximum(self._low, self._edges[plane])
-            weight = np.where(plane == self._first + k, np.clip(overlap, 0, None), 0) / self._width
+            overlap = np.minimum(high, self._edges[plane + 1]) - np.maximum(low, self._edges[plane])
+            weight = np.where(plane == self._first + k, np.clip(overlap, 0, None), 0) / (self._high - self._low)
             used = weight > 1e-9
             part = _take(planes, index, plane, len(self._wave))
             flux += weight * part.flux

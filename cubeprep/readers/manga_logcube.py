@@ -108,7 +108,8 @@ class LogcubeArm:
         scale = flux_scale(self._header, stream.path)
         flux *= scale  # in place: these are the largest arrays that a worker holds
         ivar /= scale**2
-        bad = (mask & self._bad_bits) != 0
+        mask &= self._bad_bits
+        bad = mask != 0
         del mask
         return screened(flux, ivar, bad, outside(self.shape, size), spaxel_arcsec(self._header))
 
