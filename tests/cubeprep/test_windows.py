@@ -11,7 +11,7 @@ from cubeprep.cube import Planes, Rejected, screened
 from cubeprep.extract import extract_windows as extract
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, SPEED_OF_LIGHT_KMS, air_to_vacuum
 from cubeprep.masks import WINDOW_MASK_BITS as BITS
-from cubeprep.sampling import check_grid, pixel_edges
+from cubeprep.sampling import check_grid, pixel_edges, sample_line
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.logcube import WAVE
 
@@ -102,6 +102,18 @@ def test_conserve_keeps_the_flux(z: float, step: float, start: float, num_sample
     expected = np.diff(np.interp(samples[[0, -1]], edges, cumulative))[0]
     got = (window.flux[0, :, 0, 0].astype(float) * np.diff(samples)).sum()
     assert got == pytest.approx(expected, rel=1e-5)
+
+
+@settings(deadline=None)
+@given(z=st.floats(0, 0.08), coarser=st.floats(1, 3))
+def test_samples_no_finer_than_planes_correlate_by_half_at_most(z: float, coarser: float) -> None:
+    config = WindowConfig(sampling="conserve", step_dex=coarser * 1e-4)
+    weights = sample_line(WAVE, config.line_list[-1], z, config).weights
+    covariance = weights @ weights.T  # of planes with independent noise of one width
+    sigma = np.sqrt(np.diag(covariance))
+    correlation = covariance / sigma[:, None] / sigma
+    assert np.abs(correlation - np.eye(len(sigma))).max() <= 0.5 + 1e-3
+    assert np.abs(np.triu(correlation, 2)).max() < 1e-9, "only neighbours share a plane"
 
 
 def test_variance_is_that_of_the_weighted_mean() -> None:
