@@ -18,6 +18,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SET_ASIDE = 3
+EXIT_REFUSED = 4
 EXIT_INTERRUPTED = 130
 
 Job = Callable[..., int]
@@ -37,12 +38,19 @@ JOBS = {
     "rerank": "Rank the catalog by score and labels, and say what to label next.",
     "demo": "Run all of these on a small simulated survey.",
 }
+# Commands with arguments of their own, in `jobs.commands`.
+TOOLS = {
+    "submit": "Run a job on a Ray cluster.",
+    "promote": "Make a model the champion, if it is better.",
+    "reproduce": "Compute a catalog's row again from the FITS file, and compare.",
+}
 
 EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such as `demo`.
 
 \b
 Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
 {EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv;
+{EXIT_REFUSED} not promoted, since it is worse;
 {EXIT_INTERRUPTED} interrupted."""
 
 
@@ -59,7 +67,7 @@ _CONFIG_OF_DEMO = click.argument("config", default="demo")
 def command(name: str) -> click.Command:
     """The click command of a job."""
 
-    @click.command(name, help=JOBS[name] + "\n\n" + _details(name), epilog=EPILOG)
+    @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
     @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
     @click.option(
         "--set",
@@ -69,13 +77,13 @@ def command(name: str) -> click.Command:
         help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
     )
     def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
-        sys.exit(_guarded(lambda: run_job(name, load_project(config, overrides), **options)))
+        sys.exit(guarded(lambda: run_job(name, load_project(config, overrides), **options)))
 
     job_command.params += OPTIONS.get(name, ())
     return job_command
 
 
-def _guarded(action: Callable[[], int]) -> int:
+def guarded(action: Callable[[], int]) -> int:
     """Runs an action; errors that a user can mend become one message and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("cubeprep", "modeling", "jobs"):
@@ -93,7 +101,7 @@ def _guarded(action: Callable[[], int]) -> int:
         return EXIT_FAILED
 
 
-def _details(name: str) -> str:
+def details(name: str) -> str:
     """The docstring of a job's module, less its first line, read without importing it."""
     text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
     return text.partition("\n")[2].strip()
@@ -103,11 +111,14 @@ class _Jobs(click.Group):
     """Makes a job's command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(JOBS)
+        return [*JOBS, *TOOLS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in JOBS:
             return command(cmd_name)
+        if cmd_name in TOOLS:
+            made: click.Command = importlib.import_module("jobs.commands").COMMANDS[cmd_name]
+            return made
         return super().get_command(ctx, cmd_name)
 
 
@@ -117,5 +128,6 @@ def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
     The jobs, in the order of use: simulate (or your own cubes), prepare, train or tune, score, explore.
-    Then, on the catalog: search, assess, label and rerank, export, figures.
+    Then, on the catalog: search, assess, label and rerank, export, figures, reproduce.
+    On a cluster: submit, before the name of a job. On models: promote.
     """

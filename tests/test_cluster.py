@@ -42,3 +42,36 @@ def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
     images = [cluster["docker"]["image"], cluster["available_node_types"]["train"]["docker"]["worker_image"]]
     assert all(f":{pinned['ray']}-py311" in image for image in images)
+
+
+@pytest.fixture(scope="module")
+def ray_job() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docs" / "rayjob.yaml").read_text())
+
+
+def test_the_ray_job_has_what_kuberay_needs(ray_job: dict[str, Any], cluster: dict[str, Any]) -> None:
+    assert (ray_job["apiVersion"], ray_job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = ray_job["spec"]
+    job = spec["entrypoint"].split()
+    assert (ROOT / f"{job[2].replace('.', '/')}.py").is_file()
+    assert spec["shutdownAfterJobFinishes"] is True
+    rays = spec["rayClusterSpec"]
+    pinned = cluster["docker"]["image"].rpartition(":")[2].split("-")[0]
+    assert rays["rayVersion"] == pinned
+    groups = [rays["headGroupSpec"], *rays["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        (container,) = pod["containers"]
+        assert f"ray{pinned}-py311" in container["image"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+        assert set(container["resources"]) == {"requests", "limits"}
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    for group in rays["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_the_ray_job_is_closed(ray_job: dict[str, Any]) -> None:
+    rays = ray_job["spec"]["rayClusterSpec"]
+    assert rays["authOptions"] == {"mode": "token"}
+    assert rays["headGroupSpec"]["serviceType"] == "ClusterIP"

@@ -1,0 +1,64 @@
+"""Commands that take more than a configuration; what they do is in the modules of their names."""
+
+import sys
+from typing import Any
+
+import click
+
+from jobs.cli import EPILOG, JOBS, TOOLS, details, guarded
+from jobs.config import load_project
+
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of CONFIG. May be repeated."
+)
+
+
+def _command(name: str) -> Any:
+    return click.command(name, help=f"{TOOLS[name]}\n\n{details(name)}", epilog=EPILOG)
+
+
+@_command("submit")
+@click.argument("job", type=click.Choice(list(JOBS)))
+@click.argument("config")
+@_SET
+@click.option("--address", metavar="URL", help="Of the cluster's dashboard.")
+@click.option("--follow/--no-follow", default=True, show_default=True, help="Show the output and wait for the end.")
+def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | None, follow: bool) -> None:
+    from jobs.submit import submit as run
+
+    sys.exit(guarded(lambda: run(job, config, overrides, address=address, follow=follow)))
+
+
+@_command("promote")
+@click.argument("model", metavar="MODEL@ALIAS")
+@click.argument("config", default="demo")
+@_SET
+@click.option(
+    "--benchmark",
+    nargs=2,
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="CANDIDATE CHAMPION",
+    help="results.parquet of the injection benchmark, one of each model.",
+)
+@click.option("--force", is_flag=True, help="Also where it is worse, or cannot be compared.")
+def _promote(
+    model: str, config: str, overrides: tuple[str, ...], benchmark: tuple[str, str] | None, force: bool
+) -> None:
+    from jobs.promote import promote as run
+
+    sys.exit(guarded(lambda: run(load_project(config, overrides), model, benchmark=benchmark, force=force)))
+
+
+@_command("reproduce")
+@click.argument("catalog", type=click.Path(dir_okay=False))
+@click.argument("plateifu")
+@click.option("--store", help="Path or URL of the window store; by default where it was.")
+@click.option("--tracking-uri", help="MLflow's backend; by default mlflow.db beside the catalog.")
+@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference.")
+def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
+    from jobs.reproduce import reproduce as run
+
+    sys.exit(guarded(lambda: run(catalog, plateifu, **options)))
+
+
+COMMANDS = {command.name: command for command in (_submit, _promote, _reproduce)}

@@ -1,0 +1,112 @@
+"""Compares a registered model with the champion, and makes it the champion if it is no worse.
+
+MODEL@ALIAS, such as cubescout@candidate, is in the registry of CONFIG (tracking.uri); NAME/VERSION does as well. Both
+models are measured on the validation split of CONFIG's store: the negative log-likelihood, which models of any loss and
+normalisation share, decides; chi2 is shown beside it. With --benchmark, the results.parquet of an injection benchmark
+of each model (`python -m benchmarks.anomaly`), the recall of anomalies below 1% false positives decides too.
+
+A candidate that is worse is refused with exit code 4; --force makes it the champion all the same. What was compared is
+kept as tags of the version.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from cubeprep.store import WindowStore
+from jobs.cli import EXIT_OK, EXIT_REFUSED
+from jobs.config import ProjectConfig
+from jobs.progress import console
+from jobs.score import open_model
+from modeling.comparison import Comparison, compare, measure_split
+
+SPLIT = "validation"
+OURS = "Cubescout"
+
+
+class PromotionError(ValueError):
+    """A comparison that cannot be made."""
+
+
+def promote(
+    config: ProjectConfig, reference: str, *, benchmark: tuple[str, str] | None = None, force: bool = False
+) -> int:
+    """Moves the alias `champion`, or says why not; returns the exit code.
+
+    Raises:
+        ValueError: the model, the store or a benchmark's result is not there, or does not fit.
+    """
+    from modeling.tracking import CHAMPION, find_version, make_client
+
+    client = make_client(config.tracking_uri)
+    candidate = find_version(client, f"models:/{reference.removeprefix('models:/')}")
+    champion = _champion(client, candidate.name)
+    if champion is None:
+        console.print(f"{candidate.name} has no champion to compare with")
+    elif champion.version == candidate.version:
+        console.print(f"{candidate.name} version {candidate.version} is the champion already")
+        return EXIT_OK
+    found = _compare(config, candidate, champion, benchmark) if champion is not None else []
+    worse = [one.measure for one in found if one.decides and one.worse]
+    if found and champion is not None:
+        _print(found, candidate, champion)
+    if worse and not force:
+        console.print(f"Refused: worse by {'; '.join(worse)}. --force promotes it all the same.")
+        return EXIT_REFUSED
+    for one in found:
+        text = f"{one.candidate:.6g} against {one.champion:.6g} of version {champion.version}"
+        client.set_model_version_tag(candidate.name, candidate.version, f"promotion.{one.measure.split(',')[0]}", text)
+    client.set_registered_model_alias(candidate.name, CHAMPION, candidate.version)
+    console.print(f"{candidate.name} version {candidate.version} is the champion{' (forced)' if worse else ''}")
+    return EXIT_OK
+
+
+def _champion(client: Any, name: str) -> Any:
+    from modeling.tracking import CHAMPION, TrackingError, find_version
+
+    try:
+        return find_version(client, f"models:/{name}@{CHAMPION}")
+    except TrackingError:
+        return None
+
+
+def _compare(
+    config: ProjectConfig, candidate: Any, champion: Any, benchmark: tuple[str, str] | None
+) -> list[Comparison]:
+    store = WindowStore.open(config.store_path)
+    networks = [
+        open_model(config, store, f"models:/{version.name}/{version.version}").network
+        for version in (candidate, champion)
+    ]
+    first, second = (measure_split(network, store, SPLIT) for network in networks)
+    found = compare(first, second)
+    if benchmark:
+        ours, theirs = (read_benchmark(Path(path)) for path in benchmark)
+        found.append(Comparison("pAUROC, injected anomalies", ours, theirs, higher_is_better=True))
+    return found
+
+
+def read_benchmark(path: Path) -> float:
+    """The recall of anomalies below 1% false positives of our detector, where least of the training is contaminated.
+
+    Raises:
+        PromotionError: the file is no result of the injection benchmark.
+    """
+    try:
+        table = pd.read_parquet(path, columns=["name", "contamination", "pauroc"])
+    except (ValueError, OSError) as error:
+        raise PromotionError(f"{path}: no results.parquet of the injection benchmark ({error})") from error
+    ours = table[table["name"] == OURS].sort_values("contamination")
+    if ours.empty:
+        raise PromotionError(f"{path}: it has no row of {OURS}")
+    return float(ours["pauroc"].iloc[0])
+
+
+def _print(found: list[Comparison], candidate: Any, champion: Any) -> None:
+    table = Table("measure", f"candidate, version {candidate.version}", f"champion, version {champion.version}", "")
+    for one in found:
+        said = ("worse" if one.worse else "no worse") + ("" if one.decides else " (shown only)")
+        table.add_row(one.measure, f"{one.candidate:.6g}", f"{one.champion:.6g}", said)
+    console.print(table)

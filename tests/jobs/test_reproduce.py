@@ -1,0 +1,176 @@
+"""A catalog's row from the FITS file again, and a candidate against the champion."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from cubeprep.store import WindowStore
+from jobs import cli
+from modeling.catalog import read_catalog
+from modeling.checkpoint import load_model, save_model
+from modeling.comparison import Comparison, measure_split
+from modeling.tracking import find_version, make_client, register_model, resolve_model, start_run
+from tests.logcube import write_survey
+
+REDSHIFTS = {f"1-{i}": 0.02 + 0.003 * i for i in range(8)}
+SMALL = {
+    "prepare.dask.num_workers": 0,
+    "prepare.windows.size": 8,
+    "prepare.windows.num_samples": 4,
+    "prepare.split.validation": 0.25,
+    "train.num_workers": 0,
+    "train.epochs": 2,
+    "train.threads": 1,
+    "model.latent_dim": 4,
+}
+
+
+def settings(workspace: Path) -> list[str]:
+    values = SMALL | {"workspace": workspace, "survey.root": workspace / "survey"}
+    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reproduce")
+    write_survey(folder / "survey", REDSHIFTS, size=9)
+    for job in ("prepare", "train", "score"):
+        result = invoke(job, "demo", *settings(folder))
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def copy(workspace: Path, tmp_path: Path) -> Path:
+    """Catalog and store, to be spoiled; the model stays where it is."""
+    shutil.copy(workspace / "catalog.parquet", tmp_path)
+    shutil.copytree(workspace / "windows.zarr", tmp_path / "windows.zarr")
+    return tmp_path
+
+
+def uri(workspace: Path) -> str:
+    return f"sqlite:///{workspace / 'mlflow.db'}"
+
+
+def test_every_row_is_reproduced_from_its_file(workspace: Path) -> None:
+    catalog = workspace / "catalog.parquet"
+    for plateifu in read_catalog(catalog).table["plateifu"].head(3):
+        result = invoke("reproduce", catalog, plateifu)
+        assert result.exit_code == 0, result.output
+        assert "Reproduced to 1e-06" in result.output
+        assert re.search(r"score_chi2 +│ +\S+ +│ +\S+ +│", result.output)
+        assert "crc32:" in result.output
+
+
+def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(copy / "catalog.parquet")
+    at = table.schema.get_field_index("score_mae")
+    changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * (1 + 1e-4)])
+    pq.write_table(changed, copy / "catalog.parquet")
+    result = invoke("reproduce", copy / "catalog.parquet", "1-1", "--tracking-uri", uri(workspace))
+    assert result.exit_code == cli.EXIT_FAILED
+    assert "Not reproduced to 1e-06: score_mae" in result.output
+
+
+def test_what_is_missing_is_named(workspace: Path, copy: Path, tmp_path: Path) -> None:
+    catalog = workspace / "catalog.parquet"
+    unknown = invoke("reproduce", catalog, "9-9")
+    assert (unknown.exit_code, "9-9 is not in" in unknown.output) == (1, True)
+    no_model = invoke("reproduce", copy / "catalog.parquet", "1-1")
+    assert (no_model.exit_code, "there is no registry" in no_model.output) == (1, True)
+    no_store = invoke("reproduce", catalog, "1-1", "--store", tmp_path / "none.zarr")
+    assert (no_store.exit_code, "no window store here" in no_store.output) == (1, True)
+
+
+def test_a_changed_file_is_told_by_its_checksum(workspace: Path, copy: Path) -> None:
+    (path,) = WindowStore.open(str(copy / "windows.zarr")).galaxies().query("plateifu == '1-2'")["source"]
+    before = Path(path).read_bytes()
+    try:
+        Path(path).write_bytes(before + b"\0")
+        result = invoke("reproduce", workspace / "catalog.parquet", "1-2")
+        assert result.exit_code == cli.EXIT_FAILED
+        assert "has changed since the store was made" in result.output
+        Path(path).unlink()
+        result = invoke("reproduce", workspace / "catalog.parquet", "1-2")
+        assert result.exit_code == cli.EXIT_FAILED
+        assert Path(path).name in result.output
+    finally:
+        Path(path).write_bytes(before)
+
+
+def register_spoiled(workspace: Path, folder: Path, noise: float) -> str:
+    """The champion with noise on its weights, as the candidate."""
+    network, metadata = load_model(resolve_model(uri(workspace), "models:/cubescout@champion").directory)
+    rng = np.random.default_rng(0)
+    for weights in network.parameters():
+        weights.data += noise * type(weights.data)(rng.normal(size=tuple(weights.shape)).astype(np.float32))
+    save_model(folder, network, metadata)
+    # Not compared with the champion when it is registered: another measure.
+    with start_run(uri(workspace), "tests", "spoiled") as run:
+        made = register_model(
+            run, folder, model_name="cubescout", store_identity="s", loss=0.0, comparable=f"noise {noise}"
+        )
+    return made.version
+
+
+def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: Path) -> None:
+    champion = find_version(make_client(uri(workspace)), "models:/cubescout@champion").version
+    version = register_spoiled(workspace, tmp_path / "model", 0.3)
+    arguments = ("promote", "cubescout@candidate", "demo", *settings(workspace))
+    result = invoke(*arguments)
+    assert result.exit_code == cli.EXIT_REFUSED, result.output
+    assert "Refused: worse by negative log-likelihood" in result.output
+    assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == champion
+    result = invoke(*arguments, "--force")
+    assert result.exit_code == 0, result.output
+    assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == int(version)
+    # And back: the better one needs no force.
+    result = invoke("promote", f"cubescout/{champion}", *arguments[2:])
+    assert result.exit_code == 0, result.output
+    assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == champion
+    again = invoke("promote", "cubescout@champion", *arguments[2:])
+    assert "is the champion already" in again.output
+
+
+def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
+    paths = []
+    for name, recall in (("candidate", 0.1), ("champion", 0.2)):
+        rows = {"name": ["PCA", "Cubescout"], "contamination": [0.0, 0.0], "pauroc": [0.9, recall]}
+        paths.append(tmp_path / f"{name}.parquet")
+        pd.DataFrame(rows).to_parquet(paths[-1])
+    version = register_spoiled(workspace, tmp_path / "model", 1e-7)
+    arguments = ("promote", f"cubescout/{version}", "demo", *settings(workspace))
+    refused = invoke(*arguments, "--benchmark", *paths)
+    assert refused.exit_code == cli.EXIT_REFUSED, refused.output
+    assert "pAUROC" in refused.output.rpartition("Refused")[2]
+    wrong = invoke(*arguments, "--benchmark", workspace / "catalog.parquet", paths[0])
+    assert (wrong.exit_code, "no results.parquet" in wrong.output) == (1, True)
+
+
+def test_measures_are_means_over_galaxies(workspace: Path) -> None:
+    store = WindowStore.open(str(workspace / "windows.zarr"))
+    network, _ = load_model(resolve_model(uri(workspace), "models:/cubescout/1").directory)
+    found = measure_split(network, store, "validation")
+    table = read_catalog(workspace / "catalog.parquet").table.query("split == 'validation'")
+    # The catalog's chi2, of the flux as it is, is the same up to rounding where nothing is clipped.
+    assert found["chi2"] == pytest.approx(table["score_chi2"].mean(), rel=0.5)
+    assert found["nll"] > 0
+    with pytest.raises(ValueError, match="no split nothing"):
+        measure_split(network, store, "nothing")
+
+
+def test_what_cannot_be_compared_is_worse() -> None:
+    assert Comparison("x", float("nan"), 1.0).worse
+    assert not Comparison("x", 1.0, 1.0).worse
+    assert Comparison("recall", 0.1, 0.2, higher_is_better=True).worse
