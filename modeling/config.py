@@ -22,7 +22,7 @@ class ModelConfig(Config):
     """The autoencoder.
 
     The paper's: `steps: sample`, `normalise: none`, `latent_dim: 512`, `mask_input: false`, `shortcut: false`,
-    `own_step_weights: true`.
+    `own_step_weights: true`, `spaxel_code: 0`.
     """
 
     kind: Literal["ae", "vae"] = "ae"
@@ -38,6 +38,7 @@ class ModelConfig(Config):
     bidirectional: bool = False  # whether the recurrence also runs from the last step to the first
     decoder: Literal["own", "embedding", "convlstm"] = "own"  # weights of each step's own (the paper), or shared
     gradient_checkpoint_steps: int | None = Field(None, ge=1)  # less memory in training, for a third more time
+    spaxel_code: int = Field(8, ge=0)  # numbers for the spectrum of each spaxel, which scores then look at; 0 for none
 
     def arguments(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Keyword arguments of `ConvLSTMAutoencoder` for windows of (lines, samples, spaxels a side)."""
@@ -61,7 +62,7 @@ class TrainConfig(Config):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(8, ge=1)  # over all workers
     optimizer: Literal["adamw", "adagrad"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(5e-3, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float | None = Field(1.0, gt=0)  # norm of the gradient; null for no clipping

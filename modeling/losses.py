@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ErrorLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Likelihood = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 # Heavy enough for the residuals of an imperfect model, light enough for the mean to exist (Lange et al. 1989).
 STUDENT_DOF = 4.0
+HUBER_SIGMA = 5.0
 
 
 def masked_mean(values_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
@@ -61,6 +63,19 @@ def student_t_nll(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Ten
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
     tail = (STUDENT_DOF + 1) * torch.log1p(difference.square() / (STUDENT_DOF * variance_BLSYX))
     return masked_mean(0.5 * (tail + variance_BLSYX.log()), good_BLSYX)
+
+
+def huber_chi2(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+    """Half the mean squared residual of a good sample in units of its variance, [B]; linear beyond `HUBER_SIGMA`.
+
+    A Gaussian likelihood whose weights are given, with tails that a spectrum which no code can say does not rule
+    (Huber 1964, doi:10.1214/aoms/1177703732).
+    """
+    sigma_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0).sqrt()
+    z_BLSYX = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX) / sigma_BLSYX
+    return masked_mean(
+        functional.huber_loss(z_BLSYX, torch.zeros_like(z_BLSYX), reduction="none", delta=HUBER_SIGMA), good_BLSYX
+    )
 
 
 def kl_to_standard_normal(mean_BD: Tensor, log_variance_BD: Tensor) -> Tensor:

@@ -14,11 +14,13 @@ from modeling.losses import (
     ERROR_LOSSES,
     LIKELIHOODS,
     free_bits_kl,
+    huber_chi2,
     kl_to_standard_normal,
     masked_mae,
     masked_mean,
     student_t_nll,
 )
+from modeling.spaxel import local_amplitude
 
 
 class ObjectiveConfig(Protocol):
@@ -109,8 +111,21 @@ class Objective(nn.Module):
     def _reconstruction_loss(
         self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
     ) -> Tensor:
-        predicted_BLSYX, name = output.reconstruction.float(), self.config.loss
+        predicted_BLSYX, name = output.from_latent.float(), self.config.loss
+        of_spaxels_B = self._spaxel_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
         if name in ERROR_LOSSES:
-            return ERROR_LOSSES[name](predicted_BLSYX, target_BLSYX, good_BLSYX)
-        variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
-        return LIKELIHOODS[name](predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
+            return ERROR_LOSSES[name](predicted_BLSYX, target_BLSYX, good_BLSYX) + of_spaxels_B
+        variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B) + self.config.error_floor**2
+        return LIKELIHOODS[name](predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX) + of_spaxels_B
+
+    def _spaxel_loss(
+        self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
+    ) -> Tensor:
+        """chi2 of spaxels' spectra, its floor a share of the local amplitude; 0 for a model without codes."""
+        if self.model.spaxels is None:
+            return torch.zeros_like(scale_B)
+        target_BLSYX, predicted_BLSYX = map(self.model.to_linear, (target_BLSYX, output.reconstruction.float()))
+        amplitude_BLSYX = local_amplitude(target_BLSYX, good_BLSYX)[:, None, None]
+        ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
+        variance_BLSYX = 1 / ivar_BLSYX.clamp(min=1e-30) + (self.config.error_floor * amplitude_BLSYX).square()
+        return huber_chi2(predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX)

@@ -73,7 +73,7 @@ class Tier(Config):
 
 # The paper does not give channel counts; the fewer, the more of its 190 steps fit into a budget.
 PAPER_MODEL = ModelConfig(
-    latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False,
+    latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,
 )  # fmt: skip
 PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01, schedule="constant", grad_clip=None)

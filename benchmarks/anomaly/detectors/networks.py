@@ -1,24 +1,25 @@
 """Our networks, as `cubescout train` and `cubescout score` have them, and the paper's with its own training."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from benchmarks.anomaly.detectors import Detector, Scored, register
+from benchmarks.anomaly.detectors import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.tiers import TrainingBudget
 from cubeprep.store import Windows, WindowStore
 from modeling.autoencoder import make_model
 from modeling.checkpoint import load_model
-from modeling.config import ScoreConfig
 from modeling.context import LocalContext
 from modeling.data import Batch, Loader
 from modeling.fit import Batches, fit
 from modeling.inference import infer
-from modeling.score import RankBy
+from modeling.judge import calibrate
+from modeling.score import RankBy, scores_from_sums
 
 
 class Network(Detector):
@@ -52,10 +53,14 @@ class Network(Detector):
 
     def score_windows(self, windows: Windows) -> Scored:
         """The score that ranks catalogs; the others of `modeling.score` are variants."""
-        arrays = (values[:, self.lines] for values in (windows.flux, windows.ivar, windows.mask))
+        arrays = self._arrays(windows)
         expected = np.empty_like(windows.flux)
         expected[:, self.lines] = infer(self.model, *arrays).reconstruction
         return scored_residuals(windows, expected, self.rank_by)
+
+    def _arrays(self, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        flux, ivar, mask = (values[:, self.lines] for values in (windows.flux, windows.ivar, windows.mask))
+        return flux, ivar, mask
 
     def _permuted(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         order = torch.from_numpy(self.lines)
@@ -64,12 +69,33 @@ class Network(Detector):
 
 @register
 class Cubescout(Network):
-    """The default model with the default score."""
+    """Our model with the score that ranks catalogs; the plain scores of its residuals are variants."""
 
     name = "Cubescout"
     group = "ours"
     cost = "network_runs"
-    rank_by: RankBy = ScoreConfig().rank_by
+
+    def fit(self, store: WindowStore, split: str) -> None:
+        """Trains, then calibrates on the galaxies that it was trained on, as they were observed."""
+        super().fit(store, split)
+
+        def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            for windows in shards(store, split):
+                first = windows.select(windows.view == 0)
+                yield self._arrays(first)
+
+        self.judge = calibrate(self.model, observed, store.coordinate(split, "velocity_kms"))
+
+    def score_windows(self, windows: Windows) -> Scored:
+        """The combined score; its parts and the plain scores are variants."""
+        judged = self.judge.judge(*self._arrays(windows))
+        plain = scores_from_sums(judged.sums, judged.snr)
+        variants = {name: getattr(plain, name) for name in get_args(RankBy)}
+        parts = ("nll", "whole", "region", "peak")
+        variants |= {name: judged.evidence[:, i] for i, name in enumerate(parts)}
+        back = np.argsort(self.lines)
+        lines = judged.by_line[:, back].astype(np.float32)
+        return Scored(self.judge.combined(judged), judged.by_spaxel, lines, variants)
 
     def budget(self) -> TrainingBudget:
         """The tier's default budget."""
@@ -77,13 +103,12 @@ class Cubescout(Network):
 
 
 @register
-class PermutedLines(Network):
+class PermutedLines(Cubescout):
     """The same with the lines in a random order: does the recurrence use the order of wavelengths?"""
 
     name = "Cubescout, lines permuted"
     group = "network"
     cost = "slow_runs"
-    rank_by = Cubescout.rank_by
 
     def budget(self) -> TrainingBudget:
         """The tier's default budget."""

@@ -1,0 +1,206 @@
+"""Judges galaxies by a model: residuals, triage, evidence, and one score that brightness and S/N do not move.
+
+A `Judge` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
+like, and which evidence is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `judge` applies
+it. Nothing here knows of files or engines.
+
+Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.ndimage import shift as interpolate
+
+from modeling import triage
+from modeling.autoencoder import ConvLSTMAutoencoder
+from modeling.calibrate import Standardiser
+from modeling.evidence import ErrorSums, Evidence, Residuals
+from modeling.inference import good_samples, infer
+from modeling.score import LineSums, line_sums, median_snr
+
+NUM_EVIDENCE = 3
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge makes of N galaxies.
+
+    Attributes:
+        sums: of the paper's and the other plain scores, before triage, [N, L].
+        snr: [N] median S/N of a sample.
+        latent: [N, D].
+        evidence: [N, 4] nll, and whole, region and peak on the scale of `Evidence.table`, after triage.
+        nuisances: [N, 3]; see `nuisances`.
+        code: [N] reason code of `triage.CODES`.
+        velocity_kms: [N] displacement of the lines.
+        by_sample: [N, L, S] sum of z over spaxels over the root of their number: which velocities are unusual.
+        by_line: [N, L] excess of chi2 of each line, in sigma.
+        by_spaxel: [N, Y, X] excess of chi2 of the 3 x 3 spaxels about each, in sigma; of all lines, or of the line
+            that has most.
+        by_place: [N, L, Y, X] signed: sum of z over samples over the root of their number.
+    """
+
+    sums: LineSums
+    snr: np.ndarray
+    latent: np.ndarray
+    evidence: np.ndarray
+    nuisances: np.ndarray
+    code: np.ndarray
+    velocity_kms: np.ndarray
+    by_sample: np.ndarray
+    by_line: np.ndarray
+    by_spaxel: np.ndarray
+    by_place: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: list["Judged"]) -> "Judged":
+        """The galaxies of several parts, in order."""
+        names = [field.name for field in fields(cls) if field.name != "sums"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(sums=LineSums.concatenate([part.sums for part in parts]), **arrays)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model and what is usual for it.
+
+    Attributes:
+        model: in evaluation mode.
+        velocity_kms: [S] of the samples.
+        error: [L, S] usual error, a share of the local amplitude.
+        habits: of light and velocities.
+        standardisers: one for each column of `Evidence.table`.
+        device: such as `cpu`.
+    """
+
+    model: ConvLSTMAutoencoder
+    velocity_kms: np.ndarray
+    error: np.ndarray
+    habits: triage.Habits
+    standardisers: tuple[Standardiser, ...] = ()
+    device: str = "cpu"
+
+    def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Judged:
+        """Judges windows [N, L, S, Y, X]."""
+        found = infer(self.model, flux, ivar, mask, device=self.device)
+        sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
+        residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
+        seen = np.where(residuals.good, flux, 0)
+        velocity = triage.displacement_kms(seen, residuals.variance, residuals.good, self.velocity_kms)
+        moved = triage.displaced(velocity, self.habits)
+        if moved.any():
+            residuals = self._recentred(residuals, (flux, ivar, mask), velocity, moved)
+        residuals, code = self._sifted(residuals, np.where(moved, "redshift", ""))
+        sigmas = residuals.sigmas(self.error)
+        evidence = Evidence.of(sigmas, residuals.good)
+        places = _root_mean(sigmas, residuals.good, axis=2)
+        return Judged(
+            sums=sums,
+            snr=snr,
+            latent=found.latent,
+            evidence=np.column_stack([evidence.nll, evidence.table()]),
+            nuisances=nuisances(sums, snr, residuals.good),
+            code=code,
+            velocity_kms=velocity,
+            by_sample=_root_mean(sigmas, residuals.good, axis=(3, 4)),
+            by_line=evidence.by_line,
+            by_spaxel=evidence.by_spaxel,
+            by_place=places,
+        )
+
+    def combined(self, judged: Judged) -> np.ndarray:
+        """[N] the mean of the standardised evidence: about 0 with a spread of about 1 for usual galaxies."""
+        columns = [
+            standardiser.transform(judged.evidence[:, 1 + i], judged.nuisances)
+            for i, standardiser in enumerate(self.standardisers)
+        ]
+        return np.asarray(np.mean(columns, axis=0))
+
+    def _recentred(self, residuals: Residuals, windows: Arrays, velocity: np.ndarray, moved: np.ndarray) -> Residuals:
+        """The residuals, those of displaced galaxies of windows that were moved to where their lines are."""
+        step = float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
+        flux, ivar, mask = windows
+        parts = [_moved(flux[i], ivar[i], mask[i], velocity[i] / step) for i in np.flatnonzero(moved)]
+        flux, ivar, mask = (np.stack([part[i] for part in parts]) for i in range(3))
+        found = Residuals.of(flux, ivar, mask, infer(self.model, flux, ivar, mask, device=self.device).reconstruction)
+        for field in fields(residuals):
+            getattr(residuals, field.name)[moved] = getattr(found, field.name)
+        return residuals
+
+    def _sifted(self, residuals: Residuals, code: np.ndarray) -> tuple[Residuals, np.ndarray]:
+        """The residuals without what the instrument made, and the reason code of each galaxy."""
+        code = np.where((code == "") & triage.poorly_covered(residuals.good), "mask", code)
+        sky = triage.sky_samples(residuals.sigmas(self.error), residuals.good, residuals.amplitude)
+        residuals = residuals.without(sky[..., None, None])
+        struck = np.zeros(len(code), dtype=bool)
+        for _ in range(2):  # what is left of a spike's wings is found once its peak is gone
+            spikes = triage.spikes(residuals.sigmas(self.error), self.habits)
+            struck |= spikes.any((1, 2, 3, 4))
+            residuals = residuals.without(spikes)
+        rim = triage.edge_spaxels(residuals.sigmas(self.error), residuals.good)
+        residuals = residuals.without(rim[:, None, None])
+        for name, hit in (("cosmic_ray", struck), ("sky_line", sky.any((1, 2))), ("edge", rim.any((1, 2)))):
+            code = np.where((code == "") & hit, name, code)
+        return residuals, code
+
+
+def calibrate(
+    model: ConvLSTMAutoencoder,
+    batches: Callable[[], Iterable[Arrays]],
+    velocity_kms: np.ndarray,
+    *,
+    device: str = "cpu",
+) -> Judge:
+    """A judge from calibration galaxies, which may hold a few anomalies.
+
+    Args:
+        model: that has not seen them, or is too small to know them by heart.
+        batches: gives their flux, ivar and mask [N, L, S, Y, X]; it is called twice.
+        velocity_kms: [S] of the samples.
+        device: such as `cpu`.
+
+    Raises:
+        ValueError: fewer than three galaxies.
+    """
+    sums, sharp, velocities = [], [], []
+    for flux, ivar, mask in batches():
+        found = infer(model, flux, ivar, mask, device=device)
+        residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
+        sums.append(ErrorSums.of(residuals))
+        seen = np.where(residuals.good, flux, 0)
+        sharp.append(triage.light_concentration(seen / np.sqrt(residuals.variance)))
+        velocities.append(triage.displacement_kms(seen, residuals.variance, residuals.good, velocity_kms))
+    if sum(map(len, sharp)) < 3:
+        raise ValueError(f"{sum(map(len, sharp))} galaxies to calibrate on: too few")
+    habits = triage.Habits.of(np.concatenate(sharp), np.concatenate(velocities))
+    first = Judge(model, velocity_kms, ErrorSums.total(sums).usual_error(), habits, device=device)
+    judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
+    standardisers = tuple(Standardiser().fit(judged.evidence[:, 1 + i], judged.nuisances) for i in range(NUM_EVIDENCE))
+    return Judge(model, velocity_kms, first.error, habits, standardisers, device)
+
+
+def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """[N, 3] what a score should not depend on: brightness, S/N and covered spaxels, on scales of even spread."""
+    flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
+    size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
+    return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
+
+
+def _root_mean(sigmas: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Sums of z over the root of how many there are: again in sigma."""
+    count = good.sum(axis)
+    return np.asarray(sigmas.sum(axis) / np.sqrt(np.maximum(count, 1)), dtype=np.float32)
+
+
+def _moved(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, samples: float) -> Arrays:
+    """Windows [L, S, Y, X] interpolated at `samples` further on; masked where they do not reach."""
+    good = good_samples(flux, ivar, mask)
+    by = (0, -samples, 0, 0)
+    whole = interpolate(good.astype(np.float32), by, order=1, mode="constant") > 0.999
+    flux = interpolate(np.where(good, flux, 0), by, order=1, mode="constant")
+    variance = interpolate(np.divide(1, ivar, out=np.zeros_like(ivar), where=good), by, order=1, mode="constant")
+    whole &= variance > 0
+    return flux, np.divide(1, variance, out=np.zeros_like(variance), where=whole), (~whole).astype(mask.dtype)

@@ -1,0 +1,76 @@
+"""A code of a few numbers for the spectrum of each spaxel: where a galaxy shines is told apart from what its gas does.
+
+A latent of a whole galaxy cannot say where each clump lies and how the disc turns, so that what it leaves over is
+mostly shape, and follows brightness. Here a ConvLSTM with kernels of one spaxel reads the lines of each spaxel as a
+sequence and keeps `code` numbers of them; each line's own weights turn these back into its samples. Brightness is not
+in the code: spectra are divided by the root mean square of the spaxel and its neighbours, which is multiplied back.
+Clumps, discs and dead fibres then cost nothing, and a spectrum that few numbers cannot say is left over at its spaxel.
+
+Shapes: B batch, L lines, S samples, Y and X spaxels, C channels, H hidden, K code.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modeling.convlstm import ChannelNorm, ConvLSTM
+
+STEP_CHANNELS = 16
+HIDDEN_CHANNELS = 24
+DECODER_CHANNELS = 16
+
+
+def local_amplitude(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    """Root mean square of the good samples of each spaxel and its eight neighbours, [B, Y, X]; 1 where there are none.
+
+    Args:
+        flux_BLSYX: any unit, which is that of the result; 0 where not good.
+        good_BLSYX: bool.
+    """
+    power_BYX, count_BYX = flux_BLSYX.square().sum(dim=(1, 2)), good_BLSYX.sum(dim=(1, 2)).to(flux_BLSYX.dtype)
+    sums_B2YX = functional.avg_pool2d(torch.stack([power_BYX, count_BYX], dim=1), 3, stride=1, padding=1)
+    power_BYX, count_BYX = sums_B2YX.unbind(dim=1)
+    amplitude_BYX = (power_BYX / torch.where(count_BYX > 0, count_BYX, 1.0)).sqrt()
+    return torch.where(amplitude_BYX > 0, amplitude_BYX, 1.0)
+
+
+class SpaxelCoder(nn.Module):
+    """Spectra of spaxels to codes and back."""
+
+    def __init__(self, *, num_lines: int, num_samples: int, code: int) -> None:
+        super().__init__()
+        self.num_lines, self.num_samples = num_lines, num_samples
+        self.first = nn.Conv2d(num_samples + 1, STEP_CHANNELS, 1)
+        self.offset_LC = nn.Parameter(0.1 * torch.randn(num_lines, STEP_CHANNELS))
+        self.first_norm = ChannelNorm(STEP_CHANNELS)
+        self.recurrent = ConvLSTM(STEP_CHANNELS, HIDDEN_CHANNELS, kernel_size=1)
+        self.norm = ChannelNorm(HIDDEN_CHANNELS)
+        self.to_code = nn.Conv2d(HIDDEN_CHANNELS, code, 1)
+        self.linear_code = nn.Conv2d(num_lines * (num_samples + 1), code, 1, bias=False)
+        self.widen = nn.Conv2d(code, num_lines * DECODER_CHANNELS, 1)
+        self.to_samples = nn.Conv2d(num_lines * DECODER_CHANNELS, num_lines * num_samples, 1, groups=num_lines)
+        self.linear_samples = nn.Conv2d(code, num_lines * num_samples, 1)
+
+    def forward(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The spectra [B, L, S, Y, X] that the codes say, in units of `local_amplitude`.
+
+        Args:
+            spectra_BLSYX: flux over `local_amplitude`; 0 where not good.
+            good_BLSYX: bool.
+        """
+        code_BKYX = self.encode(spectra_BLSYX, good_BLSYX)
+        bent_BCYX = self.to_samples(functional.elu(self.widen(code_BKYX)))
+        samples_BCYX: Tensor = bent_BCYX + self.linear_samples(code_BKYX)
+        return samples_BCYX.unflatten(1, (self.num_lines, self.num_samples))
+
+    def encode(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The code of each spaxel, [B, K, Y, X]."""
+        num_batch = len(spectra_BLSYX)
+        share_BLYX = good_BLSYX.to(spectra_BLSYX.dtype).mean(dim=2, keepdim=True)
+        x_BLCYX = torch.cat([spectra_BLSYX, share_BLYX], dim=2)
+        x_NCYX = self.first(x_BLCYX.transpose(0, 1).flatten(0, 1))
+        x_NCYX = x_NCYX + self.offset_LC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
+        x_LBCYX = self.first_norm(functional.relu(x_NCYX)).unflatten(0, (self.num_lines, num_batch))
+        last_BHYX = self.recurrent(x_LBCYX)[-1]
+        code_BKYX: Tensor = self.to_code(self.norm(last_BHYX)) + self.linear_code(x_BLCYX.flatten(1, 2))
+        return code_BKYX

@@ -1,0 +1,171 @@
+"""Artefact or astrophysics: patterns of the instrument and the pipeline among residuals.
+
+Each pattern has a reason code. The samples that it spoils are left out of the evidence, and the galaxy is judged by the
+others: a galaxy that holds a cosmic ray and something unusual keeps its rank, one that holds a cosmic ray alone loses
+it. No row is ever dropped. All functions take residuals in sigma as `evidence.Residuals.sigmas` gives them.
+
+Shapes: N galaxies, L lines, S samples, Y and X spaxels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter, uniform_filter
+
+SPIKE_SIGMA = 6.0
+# A spike is this much more concentrated than the light of calibration galaxies ever is.
+SPIKE_MARGIN = 1.5
+MIN_LIGHT_SIGMA = 20.0
+SKY_SIGMA = 8.0
+SKY_WING_SIGMA = 3.0
+SKY_SAME_SIGN = 0.7
+EDGE_SHARE = 0.8
+EDGE_SIGMA = 10.0
+MIN_GOOD_SHARE = 0.5
+REDSHIFT_SIGMA = 5.0
+MIN_LINE_SNR = 10.0
+# Lines whose centroids differ by more than this do not speak of a wrong redshift.
+AGREEMENT_KMS = 60.0
+
+CODES = {
+    "": "nothing suspicious",
+    "cosmic_ray": "sharper than the point-spread function and than any line",
+    "sky_line": "one wavelength over the whole bundle, where the galaxy is faint too",
+    "edge": "all of it in the outermost spaxels",
+    "redshift": "all lines displaced alike: scored at the redshift that they have",
+    "mask": "fewer than half of the samples of the covered spaxels are good",
+}
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What is usual among calibration galaxies.
+
+    Attributes:
+        concentration: the most concentrated that light is, in 0..1; see `concentration`.
+        velocity_kms: median displacement of the lines.
+        velocity_spread_kms: its robust standard deviation.
+    """
+
+    concentration: float
+    velocity_kms: float
+    velocity_spread_kms: float
+
+    @classmethod
+    def of(cls, concentration: np.ndarray, velocity_kms: np.ndarray) -> "Habits":
+        """From values [calibration galaxy], of which NaN do not count."""
+        known = velocity_kms[np.isfinite(velocity_kms)]
+        centre = float(np.median(known)) if known.size else 0.0
+        spread = 1.4826 * float(np.median(np.abs(known - centre))) if known.size else np.inf
+        sharpest = float(np.nanpercentile(concentration, 99)) if np.isfinite(concentration).any() else 1.0
+        return cls(sharpest, centre, max(spread, 1.0))
+
+
+def concentration(sigmas: np.ndarray) -> np.ndarray:
+    """The share that each sample has of the positive part of the 27 about it, [..., S, Y, X] in 0..1.
+
+    An unresolved source in an unresolved line has the share that the point-spread and line-spread functions give it.
+    """
+    positive = np.clip(sigmas, 0, None)
+    size = (1,) * (positive.ndim - 3) + (3, 3, 3)
+    around = 27 * uniform_filter(positive, size=size, mode="constant")
+    return np.divide(positive, around, out=np.zeros_like(positive), where=around > 0)
+
+
+def light_concentration(sigmas: np.ndarray) -> np.ndarray:
+    """[N] concentration of the brightest sample of each galaxy, from its flux in sigma; NaN where nothing is bright."""
+    flat = sigmas.reshape(len(sigmas), -1)
+    brightest = flat.argmax(1)
+    found = np.take_along_axis(concentration(sigmas).reshape(flat.shape), brightest[:, None], 1)[:, 0]
+    peak = np.take_along_axis(flat, brightest[:, None], 1)[:, 0]
+    return np.where(peak > MIN_LIGHT_SIGMA, found, np.nan)
+
+
+def spikes(sigmas: np.ndarray, habits: Habits) -> np.ndarray:
+    """[N, L, S, Y, X] bool, samples about spikes: local peaks that are sharper than light can be."""
+    size = (1, 1, 3, 3, 3)
+    peaks = (sigmas > SPIKE_SIGMA) & (sigmas == maximum_filter(sigmas, size=size, mode="constant"))
+    if not peaks.any():
+        return peaks
+    sharp = peaks & (concentration(sigmas) > SPIKE_MARGIN * habits.concentration)
+    return np.asarray(maximum_filter(sharp, size=(1, 1, 5, 5, 5), mode="constant"))
+
+
+def sky_samples(sigmas: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """[N, L, S] bool, samples with a residual of one sign all over the faint half of the spaxels.
+
+    Args:
+        sigmas: [N, L, S, Y, X].
+        good: the same shape.
+        amplitude: [N, Y, X] of the light.
+    """
+    found = np.zeros(sigmas.shape[:3], dtype=bool)
+    for i in range(len(sigmas)):
+        covered = good[i].any((0, 1))
+        if not covered.any():
+            continue
+        faint = covered & (amplitude[i] <= np.median(amplitude[i][covered]))
+        z, use = sigmas[i][..., faint], good[i][..., faint]
+        count = use.sum(-1)
+        mean = np.divide(z.sum(-1), np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
+        # Spaxels share fibres, so that their noise is not independent: the spread is measured, not assumed.
+        spread = max(1.4826 * float(np.median(np.abs(mean[count > 0]))), 1.0) if (count > 0).any() else 1.0
+        sign = np.sign(mean)[..., None]
+        same = np.divide(((z * sign) > 0).sum(-1), count, out=np.zeros(count.shape), where=count > 0)
+        hit = (np.abs(mean) > SKY_SIGMA * spread) & (same > SKY_SAME_SIGN)
+        near = binary_dilation(hit, structure=np.ones((1, 3), dtype=bool), iterations=2)
+        found[i] = hit | (near & (np.abs(mean) > SKY_WING_SIGMA * spread))
+    return found
+
+
+def edge_spaxels(sigmas: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """[N, Y, X] bool, the outermost covered spaxels of galaxies whose excess lies there nearly all."""
+    found = np.zeros((len(sigmas), *sigmas.shape[-2:]), dtype=bool)
+    excess = np.where(good, sigmas**2 - 1, 0).sum((1, 2))
+    for i in range(len(sigmas)):
+        covered = good[i].any((0, 1))
+        rim = covered & ~binary_erosion(covered, structure=np.ones((3, 3), dtype=bool))
+        total = np.clip(excess[i], 0, None).sum()
+        significant = total > EDGE_SIGMA * np.sqrt(2 * max(good[i].sum(), 1))
+        if significant and np.clip(excess[i][rim], 0, None).sum() > EDGE_SHARE * total:
+            found[i] = rim
+    return found
+
+
+def poorly_covered(good: np.ndarray) -> np.ndarray:
+    """[N] bool, galaxies of whose covered spaxels fewer than half of the samples are good."""
+    covered = good.any((1, 2)).sum((1, 2)) * good.shape[1] * good.shape[2]
+    return np.asarray(good.sum((1, 2, 3, 4)) < MIN_GOOD_SHARE * covered)
+
+
+def displacement_kms(flux: np.ndarray, variance: np.ndarray, good: np.ndarray, velocity_kms: np.ndarray) -> np.ndarray:
+    """[N] how far the lines lie from where the redshift puts them; NaN where fewer than two lines agree.
+
+    The median over lines of flux-weighted mean velocities, of those lines that are significant in the galaxy's sum.
+
+    Args:
+        flux: [N, L, S, Y, X], 0 where not good.
+        variance: the same shape.
+        good: the same shape.
+        velocity_kms: [S] of the samples.
+    """
+    profile = flux.sum((3, 4), dtype=np.float64)
+    noise = np.sqrt(np.where(good, variance, 0).sum((2, 3, 4), dtype=np.float64))
+    covered: np.ndarray = np.asarray(good.any((3, 4)))
+    profile = np.where(covered.all(axis=2, keepdims=True), profile, 0)
+    total = profile.sum(2)
+    strong = total > MIN_LINE_SNR * np.maximum(noise, 1e-30)
+    weight = np.clip(profile, 0, None)
+    mean = np.divide(weight @ velocity_kms, weight.sum(2), out=np.full(total.shape, np.nan), where=strong)
+    found = np.full(len(flux), np.nan)
+    for i, values in enumerate(mean):
+        known = values[np.isfinite(values)]
+        if known.size >= 2 and np.median(np.abs(known - np.median(known))) < AGREEMENT_KMS:
+            found[i] = np.median(known)
+    return found
+
+
+def displaced(velocity_kms: np.ndarray, habits: Habits) -> np.ndarray:
+    """[N] bool, galaxies whose lines lie further off than those of calibration galaxies."""
+    offset = np.abs(velocity_kms - habits.velocity_kms)
+    return np.nan_to_num(offset, nan=0.0) > REDSHIFT_SIGMA * habits.velocity_spread_kms
