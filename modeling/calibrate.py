@@ -9,15 +9,13 @@ false finds a threshold lets in.
 import numpy as np
 from numpy.typing import ArrayLike
 
-# The ratio of a normal distribution's standard deviation to its mean absolute deviation.
-SIGMA_OF_MEAN_ABS = float(np.sqrt(np.pi / 2))
-
 
 class Standardiser:
-    """What score is usual for a galaxy of given nuisances: location and spread as smooth functions of them.
+    """What score is usual for a galaxy of given nuisances.
 
-    Both are ridge regressions on the nuisances, their squares and products; the location is fitted robustly (Huber's
-    weights), since calibration galaxies may hold anomalies too.
+    The location is a ridge regression on the nuisances, fitted robustly (Huber's weights), since calibration galaxies
+    may hold anomalies too. The spread is the same for all: the extreme scores decide, and one that depends on nuisances
+    would be told by few of them.
     """
 
     def __init__(self, *, ridge: float = 1.0) -> None:
@@ -47,12 +45,7 @@ class Standardiser:
             residual = np.abs(score - terms @ self._location)
             limit = 1.345 * 1.4826 * max(float(np.median(residual)), 1e-12)
             weights = np.minimum(1.0, limit / np.maximum(residual, 1e-300))
-        # In logarithms, so that the spread is positive everywhere; of clipped residuals, for the same reason as above.
-        clipped = np.minimum(residual, 3 * limit)
-        floor = 1e-3 * max(float(clipped.mean()), 1e-12)
-        self._spread = _ridge_fit(terms, np.log(clipped + floor), np.ones(len(score)), self._ridge)
-        fitted = np.exp(terms @ self._spread)
-        self._unit = SIGMA_OF_MEAN_ABS * float(np.mean(clipped / fitted))
+        self._spread = 1.4826 * max(float(np.median(residual)), 1e-12)
         return self
 
     def transform(self, score: np.ndarray, nuisances: np.ndarray) -> np.ndarray:
@@ -60,14 +53,11 @@ class Standardiser:
 
         Nuisances beyond those of the calibration galaxies are taken for the outermost of them.
         """
-        terms = self._terms(nuisances.astype(np.float64))
-        spread = self._unit * np.exp(terms @ self._spread)
-        return (score - terms @ self._location) / spread
+        return np.asarray((score - self._terms(nuisances.astype(np.float64)) @ self._location) / self._spread)
 
     def _terms(self, nuisances: np.ndarray) -> np.ndarray:
         x = np.clip((nuisances - self._center) / self._scale, -3, 3)
-        first, second = np.triu_indices(x.shape[1])
-        return np.column_stack([np.ones(len(x)), x, x[:, first] * x[:, second]])
+        return np.column_stack([np.ones(len(x)), x])
 
 
 def _ridge_fit(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, ridge: float) -> np.ndarray:

@@ -8,7 +8,7 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,12 +30,14 @@ class Residuals:
     """What a model leaves over.
 
     Attributes:
-        difference: [N, L, S, Y, X] flux less reconstruction, flux units; 0 where not good.
+        flux: [N, L, S, Y, X] as observed, flux units; 0 where not good.
+        difference: the same shape, flux less reconstruction; 0 where not good.
         variance: the same shape, of the flux; 1 where not good.
         amplitude: [N, Y, X] of `local_amplitude`, flux units.
         good: [N, L, S, Y, X] bool.
     """
 
+    flux: np.ndarray
     difference: np.ndarray
     variance: np.ndarray
     amplitude: np.ndarray
@@ -48,12 +50,19 @@ class Residuals:
         flux = np.where(good, flux, 0).astype(np.float32)
         amplitude = local_amplitude(torch.from_numpy(flux), torch.from_numpy(good)).numpy()
         variance = np.divide(1, ivar, out=np.ones(flux.shape, np.float32), where=good)
-        return cls(np.where(good, flux - reconstruction, 0).astype(np.float32), variance, amplitude, good)
+        difference = np.where(good, flux - reconstruction, 0).astype(np.float32)
+        return cls(flux, difference, variance, amplitude, good)
 
     def without(self, spoiled: np.ndarray) -> "Residuals":
         """The same with samples [N, L, S, Y, X] bool left out."""
         good = self.good & ~spoiled
-        return Residuals(np.where(good, self.difference, 0), np.where(good, self.variance, 1), self.amplitude, good)
+        return replace(
+            self,
+            flux=np.where(good, self.flux, 0),
+            difference=np.where(good, self.difference, 0),
+            variance=np.where(good, self.variance, 1),
+            good=good,
+        )
 
     def sigmas(self, error: np.ndarray) -> np.ndarray:
         """[N, L, S, Y, X] the difference in sigma; 0 where not good. `error` is that of `ErrorSums.usual_error`."""
@@ -107,15 +116,13 @@ class Evidence:
 
     Attributes:
         nll: mean of (z^2 - 1) / 2 over good samples: negative log-likelihood in nats above that of the usual.
-        whole: excess of chi2 of the whole galaxy in units of its standard deviation.
-        region: the same of the most unusual 3 x 3 spaxels, all lines together.
+        region: excess of chi2 of the most unusual 3 x 3 spaxels, all lines together, over its standard deviation.
         peak: the same of the most unusual line of the most unusual 3 x 3 spaxels.
         by_line: [N, L] the same of each line.
         by_spaxel: [N, Y, X] the higher of region and peak about each spaxel.
     """
 
     nll: np.ndarray
-    whole: np.ndarray
     region: np.ndarray
     peak: np.ndarray
     by_line: np.ndarray
@@ -131,7 +138,6 @@ class Evidence:
         regions = _significance(_of_regions(excess.sum(1)), _of_regions(count.sum(1)), MIN_REGION_SAMPLES)
         return cls(
             nll=0.5 * total / np.maximum(samples, 1),
-            whole=_significance(total, samples, 1),
             region=regions.max((1, 2)),
             peak=lines.max((1, 2, 3)),
             by_line=_significance(excess.sum((2, 3)), count.sum((2, 3)), MIN_LINE_SAMPLES),
@@ -139,8 +145,12 @@ class Evidence:
         )
 
     def table(self) -> np.ndarray:
-        """[N, 3] whole, region and peak on a scale that is linear for noise and logarithmic far above it."""
-        return np.arcsinh(np.column_stack([self.whole, self.region, self.peak]))
+        """[N, 2] logarithms of region and peak.
+
+        The chi2 of the whole galaxy is no part of it: every model errs a little everywhere, and in a large or bright
+        galaxy that adds up.
+        """
+        return np.log1p(np.maximum(np.column_stack([self.region, self.peak]), 0))
 
 
 def _significance(excess: np.ndarray, count: np.ndarray, at_least: int) -> np.ndarray:

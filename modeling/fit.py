@@ -79,11 +79,13 @@ class Batches:
             `ivar` and `good` [B, L, S, Y, X], and `weight`, where the mean loss of a batch is not to count as 1.
         num_training: how many those are, the same on all ranks.
         validation: gives the validation batches of this rank; None where there is no such split.
+        first: gives some training galaxies, the same on all ranks, that suggest initial weights; None for none.
     """
 
     training: Callable[[int, int, int], Iterable[Batch]]
     num_training: int
     validation: Callable[[], Iterable[Batch]] | None
+    first: Callable[[], Batch] | None = None
 
 
 def fit(
@@ -124,7 +126,7 @@ def fit(
     metadata = metadata or {}
     trainer = _Trainer(model, config, context, batches.num_training, seed=seed, metadata=metadata)
     tell = listener or (lambda event, metrics: None)
-    metrics = trainer.restore()
+    metrics = trainer.restore(batches.first)
     for epoch in range(trainer.epoch, config.epochs):
         metrics = {"epoch": float(epoch), "lr": trainer.lr(epoch * batches.num_training)}
         metrics |= trainer.train_epoch(batches.training(epoch, trainer.step, trainer.streams), tell)
@@ -165,11 +167,14 @@ class _Trainer:
         # Wrapped once the weights are those to start from: a wrapper may copy them to the other ranks.
         self.wrapped: nn.Module | None = None
 
-    def restore(self) -> Metrics:
+    def restore(self, first: Callable[[], Batch] | None) -> Metrics:
         """Takes up the context's last checkpoint; returns the metrics of the last whole epoch."""
         with self.context.resume() as directory:
             if directory is not None:
                 self._load(directory)
+            elif first is not None:
+                batch = first()
+                self.objective.start_from(*(batch[name].to(self.context.device) for name in ("flux", "ivar", "good")))
         self.wrapped = self.context.wrap(self.objective)
         return dict(self.history[-1]) if self.history else {}
 

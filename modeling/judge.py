@@ -8,7 +8,7 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.ndimage import shift as interpolate
@@ -20,7 +20,7 @@ from modeling.evidence import ErrorSums, Evidence, Residuals
 from modeling.inference import good_samples, infer
 from modeling.score import LineSums, line_sums, median_snr
 
-NUM_EVIDENCE = 3
+NUM_EVIDENCE = 2
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -32,7 +32,8 @@ class Judged:
         sums: of the paper's and the other plain scores, before triage, [N, L].
         snr: [N] median S/N of a sample.
         latent: [N, D].
-        evidence: [N, 4] nll, and whole, region and peak on the scale of `Evidence.table`, after triage.
+        evidence: [N, 2] of `Evidence.table`, after triage.
+        nll: [N] of `Evidence`, after triage.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `triage.CODES`.
         velocity_kms: [N] displacement of the lines.
@@ -47,6 +48,7 @@ class Judged:
     snr: np.ndarray
     latent: np.ndarray
     evidence: np.ndarray
+    nll: np.ndarray
     nuisances: np.ndarray
     code: np.ndarray
     velocity_kms: np.ndarray
@@ -72,6 +74,7 @@ class Judge:
         velocity_kms: [S] of the samples.
         error: [L, S] usual error, a share of the local amplitude.
         habits: of light and velocities.
+        fall: of `triage.point_fall`.
         standardisers: one for each column of `Evidence.table`.
         device: such as `cpu`.
     """
@@ -80,17 +83,22 @@ class Judge:
     velocity_kms: np.ndarray
     error: np.ndarray
     habits: triage.Habits
+    fall: float
     standardisers: tuple[Standardiser, ...] = ()
     device: str = "cpu"
+
+    @property
+    def step_kms(self) -> float:
+        """From one sample to the next; infinite where there is one."""
+        return float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
 
     def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Judged:
         """Judges windows [N, L, S, Y, X]."""
         found = infer(self.model, flux, ivar, mask, device=self.device)
         sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
-        seen = np.where(residuals.good, flux, 0)
-        velocity = triage.displacement_kms(seen, residuals.variance, residuals.good, self.velocity_kms)
-        moved = triage.displaced(velocity, self.habits)
+        velocity = triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
+        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
         if moved.any():
             residuals = self._recentred(residuals, (flux, ivar, mask), velocity, moved)
         residuals, code = self._sifted(residuals, np.where(moved, "redshift", ""))
@@ -101,7 +109,8 @@ class Judge:
             sums=sums,
             snr=snr,
             latent=found.latent,
-            evidence=np.column_stack([evidence.nll, evidence.table()]),
+            evidence=evidence.table(),
+            nll=evidence.nll,
             nuisances=nuisances(sums, snr, residuals.good),
             code=code,
             velocity_kms=velocity,
@@ -114,16 +123,15 @@ class Judge:
     def combined(self, judged: Judged) -> np.ndarray:
         """[N] the mean of the standardised evidence: about 0 with a spread of about 1 for usual galaxies."""
         columns = [
-            standardiser.transform(judged.evidence[:, 1 + i], judged.nuisances)
+            standardiser.transform(judged.evidence[:, i], judged.nuisances)
             for i, standardiser in enumerate(self.standardisers)
         ]
         return np.asarray(np.mean(columns, axis=0))
 
     def _recentred(self, residuals: Residuals, windows: Arrays, velocity: np.ndarray, moved: np.ndarray) -> Residuals:
         """The residuals, those of displaced galaxies of windows that were moved to where their lines are."""
-        step = float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
         flux, ivar, mask = windows
-        parts = [_moved(flux[i], ivar[i], mask[i], velocity[i] / step) for i in np.flatnonzero(moved)]
+        parts = [_moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms) for i in np.flatnonzero(moved)]
         flux, ivar, mask = (np.stack([part[i] for part in parts]) for i in range(3))
         found = Residuals.of(flux, ivar, mask, infer(self.model, flux, ivar, mask, device=self.device).reconstruction)
         for field in fields(residuals):
@@ -137,7 +145,9 @@ class Judge:
         residuals = residuals.without(sky[..., None, None])
         struck = np.zeros(len(code), dtype=bool)
         for _ in range(2):  # what is left of a spike's wings is found once its peak is gone
-            spikes = triage.spikes(residuals.sigmas(self.error), self.habits)
+            spikes = triage.spikes(
+                residuals.sigmas(self.error), residuals.flux, residuals.variance, residuals.good, self.fall
+            )
             struck |= spikes.any((1, 2, 3, 4))
             residuals = residuals.without(spikes)
         rim = triage.edge_spaxels(residuals.sigmas(self.error), residuals.good)
@@ -152,6 +162,7 @@ def calibrate(
     batches: Callable[[], Iterable[Arrays]],
     velocity_kms: np.ndarray,
     *,
+    psf_fwhm_spaxels: float,
     device: str = "cpu",
 ) -> Judge:
     """A judge from calibration galaxies, which may hold a few anomalies.
@@ -160,26 +171,28 @@ def calibrate(
         model: that has not seen them, or is too small to know them by heart.
         batches: gives their flux, ivar and mask [N, L, S, Y, X]; it is called twice.
         velocity_kms: [S] of the samples.
+        psf_fwhm_spaxels: of the survey.
         device: such as `cpu`.
 
     Raises:
         ValueError: fewer than three galaxies.
     """
-    sums, sharp, velocities = [], [], []
+    sums, velocities = [], []
     for flux, ivar, mask in batches():
         found = infer(model, flux, ivar, mask, device=device)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
         sums.append(ErrorSums.of(residuals))
-        seen = np.where(residuals.good, flux, 0)
-        sharp.append(triage.light_concentration(seen / np.sqrt(residuals.variance)))
-        velocities.append(triage.displacement_kms(seen, residuals.variance, residuals.good, velocity_kms))
-    if sum(map(len, sharp)) < 3:
-        raise ValueError(f"{sum(map(len, sharp))} galaxies to calibrate on: too few")
-    habits = triage.Habits.of(np.concatenate(sharp), np.concatenate(velocities))
-    first = Judge(model, velocity_kms, ErrorSums.total(sums).usual_error(), habits, device=device)
+        velocities.append(triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
+    count = sum(map(len, velocities))
+    if count < 3:
+        raise ValueError(f"{count} galaxies to calibrate on: too few")
+    error, habits = ErrorSums.total(sums).usual_error(), triage.Habits.of(np.concatenate(velocities))
+    first = Judge(model, velocity_kms, error, habits, triage.point_fall(psf_fwhm_spaxels), device=device)
     judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
-    standardisers = tuple(Standardiser().fit(judged.evidence[:, 1 + i], judged.nuisances) for i in range(NUM_EVIDENCE))
-    return Judge(model, velocity_kms, first.error, habits, standardisers, device)
+    return replace(
+        first,
+        standardisers=tuple(Standardiser().fit(judged.evidence[:, i], judged.nuisances) for i in range(NUM_EVIDENCE)),
+    )
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -124,8 +124,22 @@ class Objective(nn.Module):
         """chi2 of spaxels' spectra, its floor a share of the local amplitude; 0 for a model without codes."""
         if self.model.spaxels is None:
             return torch.zeros_like(scale_B)
-        target_BLSYX, predicted_BLSYX = map(self.model.to_linear, (target_BLSYX, output.reconstruction.float()))
-        amplitude_BLSYX = local_amplitude(target_BLSYX, good_BLSYX)[:, None, None]
-        ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
-        variance_BLSYX = 1 / ivar_BLSYX.clamp(min=1e-30) + (self.config.error_floor * amplitude_BLSYX).square()
-        return huber_chi2(predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX)
+        spectra_BLSYX, variance_BLSYX, amplitude_BLSYX = self._spectra(target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
+        predicted_BLSYX = self.model.to_linear(output.reconstruction.float()) / amplitude_BLSYX
+        return huber_chi2(predicted_BLSYX, spectra_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
+
+    def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
+        """Gives a model with codes of spaxels initial weights that some galaxies suggest."""
+        if self.model.spaxels is not None:
+            target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
+            spectra_BLSYX, variance_BLSYX, _ = self._spectra(target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
+            self.model.spaxels.start_from(spectra_BLSYX, good_BLSYX, variance_BLSYX)
+
+    def _spectra(
+        self, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flux over the local amplitude, its variance, and that amplitude in units of the galaxy's scale."""
+        linear_BLSYX = self.model.to_linear(target_BLSYX)
+        amplitude_BLSYX = local_amplitude(linear_BLSYX, good_BLSYX)[:, None, None]
+        weight_BLSYX = ivar_BLSYX * (scale_B[:, None, None, None, None] * amplitude_BLSYX).square()
+        return linear_BLSYX / amplitude_BLSYX, 1 / weight_BLSYX.clamp(min=1e-12), amplitude_BLSYX

@@ -107,7 +107,7 @@ def run_job(job: TrainingJob, context: Context, listener: Listener | None = None
         validation = Loader(store, "validation", cache_mib=job.train.cache_mib // 4, **options).evaluation
     return fit(
         model,
-        Batches(training.training, training.num_batches(), validation),
+        Batches(training.training, training.num_batches(), validation, training.first),
         job.train,
         context,
         seed=job.seed,

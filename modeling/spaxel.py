@@ -51,6 +51,42 @@ class SpaxelCoder(nn.Module):
         self.to_samples = nn.Conv2d(num_lines * DECODER_CHANNELS, num_lines * num_samples, 1, groups=num_lines)
         self.linear_samples = nn.Conv2d(code, num_lines * num_samples, 1)
 
+    @torch.no_grad()
+    def start_from(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> None:
+        """Sets the linear parts to the principal components of some spectra, and the others to little.
+
+        Training then starts where a linear model would end, whatever the galaxies' number.
+
+        Args:
+            spectra_BLSYX: as `forward` takes them.
+            good_BLSYX: bool.
+            variance_BLSYX: of the spectra; noisier spaxels count less.
+        """
+        share = 1 / (1 + variance_BLSYX.clamp(min=0).mean(dim=(1, 2)))
+        use_BYX = good_BLSYX.all(dim=2).all(dim=1)
+        spectra_NF = spectra_BLSYX.flatten(1, 2).movedim(1, -1)[use_BYX].double()
+        code = self.linear_code.weight.shape[0]
+        if len(spectra_NF) <= code:
+            return
+        weight_N = share[use_BYX].double()[:, None]
+        mean_F = (weight_N * spectra_NF).sum(0) / weight_N.sum()
+        centred_NF = spectra_NF - mean_F
+        _, vectors_FF = torch.linalg.eigh((weight_N * centred_NF).T @ centred_NF)
+        basis_FK = vectors_FF.flip(1)[:, :code]
+        spread_K = (centred_NF @ basis_FK).std(dim=0).clamp(min=1e-6)
+        inverse_KLS = (basis_FK / spread_K).T.reshape(code, self.num_lines, self.num_samples)
+        self.linear_code.weight.zero_()
+        weight_KLS = self.linear_code.weight.view(code, self.num_lines, self.num_samples + 1)
+        weight_KLS[:, :, : self.num_samples] = inverse_KLS
+        self.linear_samples.weight.copy_((basis_FK * spread_K)[:, :, None, None])
+        for bias, values in ((self.to_code.bias, -(mean_F @ basis_FK) / spread_K), (self.linear_samples.bias, mean_F)):
+            assert bias is not None
+            bias.copy_(values)
+        for layer in (self.to_code, self.to_samples):
+            layer.weight.mul_(0.1)
+        assert self.to_samples.bias is not None
+        self.to_samples.bias.zero_()
+
     def forward(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         """The spectra [B, L, S, Y, X] that the codes say, in units of `local_amplitude`.
 

@@ -10,12 +10,11 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter, uniform_filter
+from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter
 
 SPIKE_SIGMA = 6.0
-# A spike is this much more concentrated than the light of calibration galaxies ever is.
-SPIKE_MARGIN = 1.5
-MIN_LIGHT_SIGMA = 20.0
+SPIKE_NOISE = 5.0
+SPIKE_SHARE = 0.1  # of the peak: the point-spread function is not known better
 SKY_SIGMA = 8.0
 SKY_WING_SIGMA = 3.0
 SKY_SAME_SIGN = 0.7
@@ -29,7 +28,7 @@ AGREEMENT_KMS = 60.0
 
 CODES = {
     "": "nothing suspicious",
-    "cosmic_ray": "sharper than the point-spread function and than any line",
+    "cosmic_ray": "sharper than the point-spread function",
     "sky_line": "one wavelength over the whole bundle, where the galaxy is faint too",
     "edge": "all of it in the outermost spaxels",
     "redshift": "all lines displaced alike: scored at the redshift that they have",
@@ -39,56 +38,64 @@ CODES = {
 
 @dataclass(frozen=True)
 class Habits:
-    """What is usual among calibration galaxies.
+    """Where the lines of calibration galaxies lie.
 
     Attributes:
-        concentration: the most concentrated that light is, in 0..1; see `concentration`.
         velocity_kms: median displacement of the lines.
         velocity_spread_kms: its robust standard deviation.
     """
 
-    concentration: float
     velocity_kms: float
     velocity_spread_kms: float
 
     @classmethod
-    def of(cls, concentration: np.ndarray, velocity_kms: np.ndarray) -> "Habits":
-        """From values [calibration galaxy], of which NaN do not count."""
+    def of(cls, velocity_kms: np.ndarray) -> "Habits":
+        """From displacements [calibration galaxy], of which NaN do not count."""
         known = velocity_kms[np.isfinite(velocity_kms)]
-        centre = float(np.median(known)) if known.size else 0.0
-        spread = 1.4826 * float(np.median(np.abs(known - centre))) if known.size else np.inf
-        sharpest = float(np.nanpercentile(concentration, 99)) if np.isfinite(concentration).any() else 1.0
-        return cls(sharpest, centre, max(spread, 1.0))
+        if not known.size:
+            return cls(0.0, np.inf)
+        centre = float(np.median(known))
+        return cls(centre, max(1.4826 * float(np.median(np.abs(known - centre))), 1.0))
 
 
-def concentration(sigmas: np.ndarray) -> np.ndarray:
-    """The share that each sample has of the positive part of the 27 about it, [..., S, Y, X] in 0..1.
+def point_fall(psf_fwhm_spaxels: float) -> float:
+    """What a Gaussian point source of unit peak still has one spaxel beside it: no light falls faster."""
+    return float(np.exp(-0.5 * (2.3548 / max(psf_fwhm_spaxels, 1e-3)) ** 2))
 
-    An unresolved source in an unresolved line has the share that the point-spread and line-spread functions give it.
+
+def spikes(sigmas: np.ndarray, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, fall: float) -> np.ndarray:
+    """[N, L, S, Y, X] bool, samples about spikes: unusual peaks that stand out of their neighbours more than light can.
+
+    Light has been through the point-spread function, so that the spaxels beside a peak hold at least `fall` of it on
+    average, whatever the source; a particle's hit has not (the idea of van Dokkum 2001, doi:10.1086/323894).
+
+    Args:
+        sigmas: [N, L, S, Y, X] residuals.
+        flux: the same shape, as observed; 0 where not good.
+        variance: the same shape.
+        good: the same shape.
+        fall: of `point_fall`.
     """
-    positive = np.clip(sigmas, 0, None)
-    size = (1,) * (positive.ndim - 3) + (3, 3, 3)
-    around = 27 * uniform_filter(positive, size=size, mode="constant")
-    return np.divide(positive, around, out=np.zeros_like(positive), where=around > 0)
-
-
-def light_concentration(sigmas: np.ndarray) -> np.ndarray:
-    """[N] concentration of the brightest sample of each galaxy, from its flux in sigma; NaN where nothing is bright."""
-    flat = sigmas.reshape(len(sigmas), -1)
-    brightest = flat.argmax(1)
-    found = np.take_along_axis(concentration(sigmas).reshape(flat.shape), brightest[:, None], 1)[:, 0]
-    peak = np.take_along_axis(flat, brightest[:, None], 1)[:, 0]
-    return np.where(peak > MIN_LIGHT_SIGMA, found, np.nan)
-
-
-def spikes(sigmas: np.ndarray, habits: Habits) -> np.ndarray:
-    """[N, L, S, Y, X] bool, samples about spikes: local peaks that are sharper than light can be."""
     size = (1, 1, 3, 3, 3)
     peaks = (sigmas > SPIKE_SIGMA) & (sigmas == maximum_filter(sigmas, size=size, mode="constant"))
-    if not peaks.any():
-        return peaks
-    sharp = peaks & (concentration(sigmas) > SPIKE_MARGIN * habits.concentration)
-    return np.asarray(maximum_filter(sharp, size=(1, 1, 5, 5, 5), mode="constant"))
+    struck = np.zeros_like(peaks)
+    n, line, sample, y, x = np.nonzero(peaks)
+    height, width = flux.shape[-2:]
+    total, noise, count = (np.zeros(len(n)) for _ in range(3))
+    for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        beside = (n, line, sample, np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
+        use = inside & good[beside]
+        total += np.where(use, flux[beside], 0)
+        noise += np.where(use, variance[beside], 0)
+        count += use
+    known = np.maximum(count, 1)
+    peak = flux[n, line, sample, y, x]
+    excess = peak - np.maximum(total / known, 0) / fall
+    error = np.sqrt(variance[n, line, sample, y, x] + noise / (known * fall) ** 2)
+    sharp = (count >= 2) & (excess > SPIKE_NOISE * error) & (excess > SPIKE_SHARE * peak)
+    struck[n[sharp], line[sharp], sample[sharp], y[sharp], x[sharp]] = True
+    return np.asarray(maximum_filter(struck, size=(1, 1, 5, 5, 5), mode="constant")) if sharp.any() else struck
 
 
 def sky_samples(sigmas: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
@@ -165,7 +172,7 @@ def displacement_kms(flux: np.ndarray, variance: np.ndarray, good: np.ndarray, v
     return found
 
 
-def displaced(velocity_kms: np.ndarray, habits: Habits) -> np.ndarray:
-    """[N] bool, galaxies whose lines lie further off than those of calibration galaxies."""
-    offset = np.abs(velocity_kms - habits.velocity_kms)
-    return np.nan_to_num(offset, nan=0.0) > REDSHIFT_SIGMA * habits.velocity_spread_kms
+def displaced(velocity_kms: np.ndarray, habits: Habits, least_kms: float) -> np.ndarray:
+    """[N] bool, galaxies whose lines lie further off than those of calibration galaxies, and than `least_kms`."""
+    offset = np.nan_to_num(np.abs(velocity_kms - habits.velocity_kms), nan=0.0)
+    return offset > max(REDSHIFT_SIGMA * habits.velocity_spread_kms, least_kms)

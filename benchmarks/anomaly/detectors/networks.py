@@ -11,6 +11,7 @@ import torch
 from benchmarks.anomaly.detectors import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.tiers import TrainingBudget
+from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
 from modeling.autoencoder import make_model
 from modeling.checkpoint import load_model
@@ -20,6 +21,9 @@ from modeling.fit import Batches, fit
 from modeling.inference import infer
 from modeling.judge import calibrate
 from modeling.score import RankBy, scores_from_sums
+
+# What a survey says of itself, and `score.psf_fwhm_arcsec` says to ours.
+PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
@@ -45,6 +49,7 @@ class Network(Detector):
             lambda epoch, first_step, _: self._permuted(loaders[split].training(epoch, first_step)),
             loaders[split].num_batches(),
             lambda: self._permuted(loaders["validation"].evaluation()),
+            lambda: next(iter(self._permuted([loaders[split].first()]))),
         )
         model = make_model(config.model.arguments(store.shape), self.run.seed)
         with tempfile.TemporaryDirectory(prefix="cubescout-benchmark-") as folder:
@@ -84,15 +89,18 @@ class Cubescout(Network):
                 first = windows.select(windows.view == 0)
                 yield self._arrays(first)
 
-        self.judge = calibrate(self.model, observed, store.coordinate(split, "velocity_kms"))
+        psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
+        velocity_kms = store.coordinate(split, "velocity_kms")
+        self.judge = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
 
     def score_windows(self, windows: Windows) -> Scored:
         """The combined score; its parts and the plain scores are variants."""
         judged = self.judge.judge(*self._arrays(windows))
         plain = scores_from_sums(judged.sums, judged.snr)
         variants = {name: getattr(plain, name) for name in get_args(RankBy)}
-        parts = ("nll", "whole", "region", "peak")
+        parts = ("region", "peak")
         variants |= {name: judged.evidence[:, i] for i, name in enumerate(parts)}
+        variants["nll"] = judged.nll
         back = np.argsort(self.lines)
         lines = judged.by_line[:, back].astype(np.float32)
         return Scored(self.judge.combined(judged), judged.by_spaxel, lines, variants)
