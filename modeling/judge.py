@@ -21,6 +21,7 @@ from modeling.inference import good_samples, infer
 from modeling.score import LineSums, line_sums, median_snr
 
 NUM_EVIDENCE = 2
+NUM_LOOKS = 2
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -98,10 +99,7 @@ class Judge:
         sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
         velocity = triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
-        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
-        if moved.any():
-            residuals = self._recentred(residuals, (flux, ivar, mask), velocity, moved)
-        residuals, code = self._sifted(residuals, np.where(moved, "redshift", ""))
+        residuals, code = self._sifted(residuals, (flux.copy(), ivar.copy(), mask.copy()), velocity)
         sigmas = residuals.sigmas(self.error)
         evidence = Evidence.of(sigmas, residuals.good)
         places = _root_mean(sigmas, residuals.good, axis=2)
@@ -128,33 +126,41 @@ class Judge:
         ]
         return np.asarray(np.mean(columns, axis=0))
 
-    def _recentred(self, residuals: Residuals, windows: Arrays, velocity: np.ndarray, moved: np.ndarray) -> Residuals:
-        """The residuals, those of displaced galaxies of windows that were moved to where their lines are."""
-        flux, ivar, mask = windows
-        parts = [_moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms) for i in np.flatnonzero(moved)]
-        flux, ivar, mask = (np.stack([part[i] for part in parts]) for i in range(3))
-        found = Residuals.of(flux, ivar, mask, infer(self.model, flux, ivar, mask, device=self.device).reconstruction)
-        for field in fields(residuals):
-            getattr(residuals, field.name)[moved] = getattr(found, field.name)
-        return residuals
+    def _sifted(self, residuals: Residuals, windows: Arrays, velocity: np.ndarray) -> tuple[Residuals, np.ndarray]:
+        """The residuals without what the instrument made, and the reason code of each galaxy; `windows` is changed.
 
-    def _sifted(self, residuals: Residuals, code: np.ndarray) -> tuple[Residuals, np.ndarray]:
-        """The residuals without what the instrument made, and the reason code of each galaxy."""
-        code = np.where((code == "") & triage.poorly_covered(residuals.good), "mask", code)
-        sky = triage.sky_samples(residuals.sigmas(self.error), residuals.good, residuals.amplitude)
-        residuals = residuals.without(sky[..., None, None])
-        struck = np.zeros(len(code), dtype=bool)
-        for _ in range(2):  # what is left of a spike's wings is found once its peak is gone
-            spikes = triage.spikes(
-                residuals.sigmas(self.error), residuals.flux, residuals.variance, residuals.good, self.fall
-            )
-            struck |= spikes.any((1, 2, 3, 4))
-            residuals = residuals.without(spikes)
+        A spoiled sample also spoils what the model makes of its spaxel, so that the model looks again without it; what
+        is left of a spike's wings is found then.
+        """
+        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
+        for i in np.flatnonzero(moved):
+            shifted = _moved(windows[0][i], windows[1][i], windows[2][i], velocity[i] / self.step_kms)
+            for values, new in zip(windows, shifted, strict=True):
+                values[i] = new
+        residuals = self._look_again(residuals, windows, moved)
+        code = np.where(moved, "redshift", np.where(triage.poorly_covered(residuals.good), "mask", ""))
+        for _ in range(NUM_LOOKS):
+            sigmas = residuals.sigmas(self.error)
+            sky = triage.sky_samples(sigmas, residuals.good, residuals.amplitude)
+            spikes = triage.spikes(sigmas, residuals.flux, residuals.variance, residuals.good, self.fall)
+            windows[2][spikes | sky[..., None, None]] = 1
+            hits = (("sky_line", sky.any((1, 2))), ("cosmic_ray", spikes.any((1, 2, 3, 4))))
+            for name, hit in hits:
+                code = np.where((code == "") & hit, name, code)
+            residuals = self._look_again(residuals, windows, hits[0][1] | hits[1][1])
         rim = triage.edge_spaxels(residuals.sigmas(self.error), residuals.good)
-        residuals = residuals.without(rim[:, None, None])
-        for name, hit in (("cosmic_ray", struck), ("sky_line", sky.any((1, 2))), ("edge", rim.any((1, 2)))):
-            code = np.where((code == "") & hit, name, code)
-        return residuals, code
+        code = np.where((code == "") & rim.any((1, 2)), "edge", code)
+        return residuals.without(rim[:, None, None]), code
+
+    def _look_again(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> Residuals:
+        """The residuals, those of chosen galaxies [N] bool from the windows as they are now."""
+        if chosen.any():
+            flux, ivar, mask = (values[chosen] for values in windows)
+            reconstruction = infer(self.model, flux, ivar, mask, device=self.device).reconstruction
+            found = Residuals.of(flux, ivar, mask, reconstruction)
+            for field in fields(residuals):
+                getattr(residuals, field.name)[chosen] = getattr(found, field.name)
+        return residuals
 
 
 def calibrate(

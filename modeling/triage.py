@@ -175,4 +175,4 @@ def displacement_kms(flux: np.ndarray, variance: np.ndarray, good: np.ndarray, v
 def displaced(velocity_kms: np.ndarray, habits: Habits, least_kms: float) -> np.ndarray:
     """[N] bool, galaxies whose lines lie further off than those of calibration galaxies, and than `least_kms`."""
     offset = np.nan_to_num(np.abs(velocity_kms - habits.velocity_kms), nan=0.0)
-    return offset > max(REDSHIFT_SIGMA * habits.velocity_spread_kms, least_kms)
+    return np.asarray(offset > max(REDSHIFT_SIGMA * habits.velocity_spread_kms, least_kms))
