@@ -6,6 +6,9 @@ learns from calibration galaxies what score is usual for such a galaxy, and give
 false finds a threshold lets in.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -54,6 +57,19 @@ class Standardiser:
         Nuisances beyond those of the calibration galaxies are taken for the outermost of them.
         """
         return np.asarray((score - self._terms(nuisances.astype(np.float64)) @ self._location) / self._spread)
+
+    def to_json(self) -> dict[str, Any]:
+        """What it has learned."""
+        arrays = {"center": self._center, "scale": self._scale, "location": self._location}
+        return {name: values.tolist() for name, values in arrays.items()} | {"spread": self._spread}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> "Standardiser":
+        """The inverse of `to_json`."""
+        found = cls()
+        found._center, found._scale, found._location = (np.array(state[k]) for k in ("center", "scale", "location"))
+        found._spread = float(state["spread"])
+        return found
 
     def _terms(self, nuisances: np.ndarray) -> np.ndarray:
         x = np.clip((nuisances - self._center) / self._scale, -3, 3)

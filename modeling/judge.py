@@ -7,8 +7,9 @@ it. Nothing here knows of files or engines.
 Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import shift as interpolate
@@ -88,6 +89,29 @@ class Judge:
     standardisers: tuple[Standardiser, ...] = ()
     device: str = "cpu"
 
+    def to_json(self) -> dict[str, Any]:
+        """All but the model and the device."""
+        return {
+            "velocity_kms": self.velocity_kms.tolist(),
+            "error": self.error.tolist(),
+            "habits": asdict(self.habits),
+            "fall": self.fall,
+            "standardisers": [standardiser.to_json() for standardiser in self.standardisers],
+        }
+
+    @classmethod
+    def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "Judge":
+        """The inverse of `to_json`."""
+        return cls(
+            model,
+            np.array(state["velocity_kms"]),
+            np.array(state["error"], dtype=np.float32),
+            triage.Habits(**state["habits"]),
+            float(state["fall"]),
+            tuple(Standardiser.from_json(part) for part in state["standardisers"]),
+            device,
+        )
+
     @property
     def step_kms(self) -> float:
         """From one sample to the next; infinite where there is one."""
@@ -147,7 +171,7 @@ class Judge:
             hits = (("sky_line", sky.any((1, 2))), ("cosmic_ray", spikes.any((1, 2, 3, 4))))
             for name, hit in hits:
                 code = np.where((code == "") & hit, name, code)
-            residuals = self._look_again(residuals, windows, hits[0][1] | hits[1][1])
+            residuals = self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
         rim = triage.edge_spaxels(residuals.sigmas(self.error), residuals.good)
         code = np.where((code == "") & rim.any((1, 2)), "edge", code)
         return residuals.without(rim[:, None, None]), code

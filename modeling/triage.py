@@ -107,6 +107,8 @@ def sky_samples(sigmas: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> 
         amplitude: [N, Y, X] of the light.
     """
     found = np.zeros(sigmas.shape[:3], dtype=bool)
+    if sigmas.shape[2] < 2:  # a map of a line: one that is found everywhere is no stripe
+        return found
     for i in range(len(sigmas)):
         covered = good[i].any((0, 1))
         if not covered.any():

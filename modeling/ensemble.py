@@ -1,0 +1,163 @@
+"""One verdict from several judges: each galaxy by the models that never saw it, calibrated and thresholded.
+
+Shapes: N galaxies, L lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from modeling.calibrate import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.judge import Judge, Judged
+from modeling.neighbours import Neighbours
+from modeling.score import LineSums
+
+# Below, a bin of S/N and size has too few calibration galaxies for a p-value worth the name.
+MIN_PER_KIND = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Scores of a survey, each [N].
+
+    Attributes:
+        combined: mean over models of `Judge.combined`, what redshift explains of it taken off.
+        spread: standard deviation over models; NaN where one judged.
+        nll: mean over models of `Judged.nll`.
+        region: the same of the evidence of the most unusual region, back on the scale of sigmas.
+        peak: the same of the most unusual line of a region.
+        density: mean distance to the nearest galaxies that are other objects, in standardised latents.
+        num_models: models that judged.
+        p_value: conformal; NaN where there is no calibration galaxy.
+        q_value: false discovery rate at which the galaxy is still a find.
+    """
+
+    combined: np.ndarray
+    spread: np.ndarray
+    nll: np.ndarray
+    region: np.ndarray
+    peak: np.ndarray
+    density: np.ndarray
+    num_models: np.ndarray
+    p_value: np.ndarray
+    q_value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Means:
+    """What several models make of the same galaxies.
+
+    Attributes:
+        judged: means over the models that count for each galaxy; the latent of the first model.
+        combined: [N] mean.
+        spread: [N] sample standard deviation; NaN where one model counts.
+        num_models: [N].
+    """
+
+    judged: Judged
+    combined: np.ndarray
+    spread: np.ndarray
+    num_models: np.ndarray
+
+
+def average(judges: Sequence[Judge], judged: Sequence[Judged], counts: np.ndarray) -> Means:
+    """The means over models.
+
+    Args:
+        judges: the first is the main model, whose latents and reason codes are kept.
+        judged: by each judge, of the same galaxies.
+        counts: [judge, N] bool, which judges count for a galaxy; at least one for each.
+    """
+    weight = counts / counts.sum(0)
+    scores = np.stack([judge.combined(found) for judge, found in zip(judges, judged, strict=True)])
+    combined = (weight * scores).sum(0)
+    num = counts.sum(0)
+    squares = (counts * (scores - combined) ** 2).sum(0)
+    spread = np.sqrt(np.divide(squares, num - 1, out=np.full(len(num), np.nan), where=num > 1))
+
+    def mean(values: Sequence[np.ndarray]) -> np.ndarray:
+        shaped = weight.reshape(*weight.shape, *(1,) * (values[0].ndim - 1))
+        return np.asarray(sum(w * v for w, v in zip(shaped, values, strict=True)))
+
+    kept = {"latent": judged[0].latent, "code": judged[0].code, "snr": judged[0].snr}
+    sums = LineSums(*(mean([getattr(found.sums, field.name) for found in judged]) for field in fields(LineSums)))
+    others = [field.name for field in fields(Judged) if field.name not in (*kept, "sums")]
+    means = {name: mean([getattr(found, name) for found in judged]) for name in others}
+    return Means(Judged(sums=sums, **kept, **means), combined, spread, num)
+
+
+def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np.ndarray, num_bins: int = 3) -> Verdict:
+    """Calibrates the scores of a survey.
+
+    Args:
+        means: of `average`.
+        neighbours: of the galaxies, for the density.
+        z: [N] redshift.
+        calibrating: [N] bool, galaxies that no model was fitted to, which calibrate the others and each other.
+        num_bins: of S/N, and of size, within which p-values are made where there are enough calibration galaxies.
+    """
+    combined = means.combined
+    if np.isfinite(z).sum() >= 3:
+        redshift = np.log1p(np.nan_to_num(z))[:, None]
+        standardiser = Standardiser().fit(combined, redshift)
+        combined = standardiser.transform(combined, redshift)
+    kind = kinds(means.judged.nuisances, calibrating, num_bins)
+    p_value = p_values(combined, kind, calibrating)
+    other = ~neighbours.same_object
+    distance = np.where(other, neighbours.distance, 0).sum(1)
+    region, peak = np.expm1(means.judged.evidence).T
+    return Verdict(
+        combined=combined,
+        spread=means.spread,
+        nll=means.judged.nll,
+        region=region,
+        peak=peak,
+        density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
+        num_models=means.num_models,
+        p_value=p_value,
+        q_value=benjamini_hochberg(p_value),
+    )
+
+
+def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.ndarray:
+    """[N] bin of S/N and size; all one where the calibration galaxies are too few for bins."""
+    if calibrating.sum() < MIN_PER_KIND * num_bins**2:
+        return np.zeros(len(nuisances), dtype=int)
+    inner = np.arange(1, num_bins) / num_bins
+    bins = [quantile_bins(column, np.quantile(column[calibrating], inner)) for column in nuisances[:, 1:].T]
+    kind = np.asarray(bins[0] * num_bins + bins[1])
+    held = np.bincount(kind[calibrating], minlength=num_bins**2)
+    return np.where(held[kind] >= MIN_PER_KIND, kind, -1)
+
+
+def p_values(score: np.ndarray, kind: np.ndarray, calibrating: np.ndarray) -> np.ndarray:
+    """[N] conformal p-values; those of calibration galaxies from the other ones."""
+    found = np.full(len(score), np.nan)
+    if not calibrating.any():
+        return found
+    # A bin without calibration galaxies of its own is compared with all.
+    for value in np.unique(kind):
+        reference = calibrating & (kind == value if value >= 0 else True)
+        tested = (kind == value) & ~calibrating
+        found[tested] = conformal_p_values(score[tested], score[reference])
+        own = (kind == value) & calibrating
+        above = conformal_p_values(score[own], score[reference]) * (reference.sum() + 1) - 1
+        found[own] = above / max(int(reference.sum()), 1)  # each of them counts itself once
+    return np.where(np.isfinite(score), found, np.nan)
+
+
+COLUMNS: Mapping[str, str] = {
+    "score_combined": "Region and peak evidence over that of usual galaxies of like flux, S/N, size and redshift",
+    "score_nll": "Mean (z^2 - 1) / 2 over good samples: negative log-likelihood above that of usual galaxies, nats",
+    "score_region": "Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise",
+    "score_peak": "The same of the most unusual line of the most unusual 3 x 3 spaxels",
+    "score_density": "Mean distance to the nearest other objects in standardised latents; high is lonely",
+    "score_spread": "Standard deviation of score_combined over the models that judged; empty where one did",
+    "num_models": "Models that judged the galaxy: where models were cross-fitted, those that never saw it",
+    "p_value": "Share of calibration galaxies (validation split) of like S/N and size that score as high (conformal)",
+    "q_value": "False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)",
+    "is_find": "Whether q_value is within the nominal false discovery rate",
+    "triage": "Reason code of an artefact, whose samples do not count in the score; empty for none",
+    "velocity_offset": "How far the lines lie from where the redshift puts them; empty where lines do not agree",
+}
