@@ -1,14 +1,19 @@
 """Scores every galaxy and writes the anomaly catalog.
 
 Runs the model `score.model` (by default the champion of the MLflow registry; the folder of a saved model works too)
-over the galaxies of the window store, as observed. The catalog, catalog.parquet in the workspace, holds one row a
-galaxy: four scores, the rank by the one that `score.rank_by` names, the share of each line in the residual, the nearest
-neighbours in latent space and UMAP positions; units, descriptions and provenance are inside. Latents lie beside it, in
-catalog.latents.parquet, and the catalog as a FITS table and a VOTable. All are registered in MLflow.
+over the galaxies of the window store, as observed; where it was trained with `train.folds`, each galaxy is judged by
+the models of folds that never saw it. Runs in this process, or as `score.num_workers` tasks on Ray; an interrupted run
+goes on with the shards that are left.
 
-Scores: score_unexplained, the share of the signal that the model leaves over, noise subtracted (ranks by default);
-score_chi2, its reduced chi2; score_relative, the mean absolute error over the mean absolute flux; score_mae, the
-paper's mean absolute error.
+The catalog, catalog.parquet in the workspace, holds one row a galaxy: scores, p- and q-values, what is unusual in
+words, a reason code where it looks like an artefact, nearest neighbours in latent space and UMAP positions; units,
+descriptions and provenance are inside. Latents, maps of what is unusual, and the catalog as FITS and VOTable lie beside
+it. All are registered in MLflow.
+
+Scores: score_combined (ranks by default), what the most unusual region and line have beyond noise and the model's usual
+error, over that of galaxies of like flux, S/N, size and redshift; score_unexplained, the share of the signal that the
+model leaves over; score_chi2; score_relative; score_mae, the paper's mean absolute error; and others, see
+docs/scoring.md.
 
 The job prints how the scores follow flux and S/N (Spearman): near 1 or -1, a score only sorts galaxies by these.
 """
@@ -27,19 +32,16 @@ from cubeprep.store import WindowStore, code_version
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.export import write_exports
-from jobs.progress import console, progress_bar
+from jobs.judging import Survey, judge_survey, verdict_columns, work_folder
+from jobs.progress import console
 from jobs.survey_links import survey_name, with_links
+from modeling.attribution import attribution_path, write_attribution
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
 from modeling.embedding import embed
+from modeling.ensemble import verdict
 from modeling.neighbours import nearest_neighbours, standardise
-from modeling.score import (
-    LineSums,
-    Scores,
-    line_sums,
-    median_snr,
-    nuisance_correlations,
-    scores_from_sums,
-)
+from modeling.score import Scores, nuisance_correlations, scores_from_sums
+from modeling.scoring import clear
 
 NUM_PRINTED = 5
 
@@ -54,6 +56,8 @@ class ScoringModel:
         version: in the registry; empty for a folder.
         digest: sha256 of its weights.
         trained_on: identity of the store that it was trained on; empty where that was not kept.
+        folds: models of cross-fitting, each of which left galaxies out; empty where there are none.
+        num_left_out: folds that each of them has not seen.
     """
 
     network: Any
@@ -61,29 +65,19 @@ class ScoringModel:
     version: str
     digest: str
     trained_on: str
+    folds: tuple[Any, ...] = ()
+    num_left_out: int = 1
 
     @property
-    def provenance(self) -> dict[str, str]:
+    def digests(self) -> list[str]:
+        """sha256 of the weights of the model and of those of its folds."""
+        return [self.digest, *(weights_digest(network) for network in self.folds)]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
         """What a catalog keeps of it."""
-        kept = ("reference", "version", "digest", "trained_on")
-        return {name: getattr(self, name) for name in kept}
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What inference leaves of all galaxies of a store, in one order.
-
-    Attributes:
-        galaxies: plateifu, mangaid, z, split and, if the store has them, ra_deg and dec_deg.
-        sums: [galaxy, line].
-        snr: [galaxy] of `median_snr`.
-        latent: [galaxy, dimension] float32.
-    """
-
-    galaxies: pd.DataFrame
-    sums: LineSums
-    snr: np.ndarray
-    latent: np.ndarray
+        kept = ("reference", "version", "digest", "trained_on", "num_left_out")
+        return {name: getattr(self, name) for name in kept} | {"fold_digests": self.digests[1:]}
 
 
 def run(config: ProjectConfig) -> int:
@@ -92,24 +86,26 @@ def run(config: ProjectConfig) -> int:
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)
-    survey = infer_survey(config, store, model)
-    scores = scores_from_sums(survey.sums, survey.snr, config.score.rank_by)
-    provenance = make_provenance(config, store, model, scores)
-    table = assemble(config, store, survey, scores)
-    latents = latents_path(config.catalog_path)
-    write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.latent, provenance)
+    survey = judge_survey(config, store, model)
+    table, provenance = assemble(config, store, model, survey)
+    path, latents = config.catalog_path, latents_path(config.catalog_path)
+    velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
+    maps = attribution_path(path)
+    write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
+    write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.judged.latent, provenance)
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     table, columns = with_links(table, columns, survey_name(config))
-    write_catalog(config.catalog_path, table, columns, provenance)
-    exports = write_exports(config.catalog_path, survey_name(config))
+    write_catalog(path, table, columns, provenance)
+    exports = write_exports(path, survey_name(config))
     registered = register_catalog(
         config.tracking_uri,
         config.tracking.experiment,
-        config.catalog_path,
+        path,
         catalog_name=config.tracking.catalog_name,
         extra_artifacts=[latents, *exports],
-        provenance=flatten(provenance),
+        provenance=flatten(provenance | {"judges": {}}),
     )
+    clear(work_folder(config, store, model))
     _print_summary(config, table, provenance, registered.version)
     return EXIT_OK
 
@@ -126,6 +122,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
         ValueError: there is no such model, or its lines, samples or size are not the store's.
     """
     from modeling.checkpoint import load_model
+    from modeling.folds import load_folds
     from modeling.tracking import resolve_model
 
     wanted = reference or config.score.model or f"models:/{config.tracking.model_name}@champion"
@@ -136,7 +133,16 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
     resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
     trained_on = str(metadata.get("store_identity", ""))
-    return ScoringModel(network, resolved, found.version or "", weights_digest(network), trained_on)
+    folds = load_folds(found.directory)
+    return ScoringModel(
+        network,
+        resolved,
+        found.version or "",
+        weights_digest(network),
+        trained_on,
+        folds=tuple(folds.models),
+        num_left_out=folds.left_out,
+    )
 
 
 def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
@@ -166,44 +172,11 @@ def weights_digest(network: Any) -> str:
     return found.hexdigest()
 
 
-def infer_survey(config: ProjectConfig, store: WindowStore, model: ScoringModel) -> Survey:
-    """Runs the model over a store, a shard at a time: memory holds one shard and what is left of the others.
-
-    Raises:
-        ValueError: the store holds no galaxy.
-    """
-    from modeling.inference import infer
-
-    names: list[str] = []
-    splits: list[str] = []
-    parts: list[tuple[LineSums, np.ndarray, np.ndarray]] = []
-    total = sum(store.num_shards(split) for split in store.splits)
-    with progress_bar("Scoring", unit="shards") as bar:
-        for split, windows in store.iter_galaxies():
-            arrays = windows.flux, windows.ivar, windows.mask
-            found = infer(model.network, *arrays, batch_size=config.score.batch_size, device=config.score.device)
-            parts.append((line_sums(*arrays, found.reconstruction), median_snr(*arrays), found.latent))
-            names += list(windows.plateifu)
-            splits += [split] * len(windows)
-            bar(len(parts), total, f"{len(names)} galaxies")
-    if not parts:
-        raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
-    sums, snr, latent = zip(*parts, strict=True)
-    return Survey(
-        _identify(store, names, splits), LineSums.concatenate(sums), np.concatenate(snr), np.concatenate(latent)
-    )
-
-
-def _identify(store: WindowStore, names: list[str], splits: list[str]) -> pd.DataFrame:
-    """The store's table of galaxies, in the order in which they were scored."""
-    table = store.galaxies().set_index("plateifu").loc[names].reset_index()
-    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg"]
-    return table[[name for name in kept if name in table]].assign(split=splits)
-
-
-def assemble(config: ProjectConfig, store: WindowStore, survey: Survey, scores: Scores) -> pd.DataFrame:
-    """The catalog's table: scores, neighbours and maps of the latents."""
-    latent = standardise(survey.latent)
+def assemble(
+    config: ProjectConfig, store: WindowStore, model: ScoringModel, survey: Survey
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The catalog's table and its provenance."""
+    latent = standardise(survey.means.judged.latent)
     flat, deep = (
         embed(
             latent,
@@ -215,7 +188,18 @@ def assemble(config: ProjectConfig, store: WindowStore, survey: Survey, scores: 
         for num_dimensions in (2, 3)
     )
     neighbours = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), config.score.num_neighbours)
-    return build_table(survey.galaxies, scores, store.line_names, maps=(flat, deep), neighbours=neighbours)
+    found = verdict(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
+    snr = survey.means.judged.snr
+    scores = scores_from_sums(survey.sums, snr, config.score.rank_by, combined=found.combined)
+    table = build_table(
+        survey.galaxies,
+        scores,
+        store.line_names,
+        maps=(flat, deep),
+        neighbours=neighbours,
+        verdict=verdict_columns(survey, found, config.score.fdr),
+    )
+    return table, make_provenance(config, store, model, scores) | {"judges": list(survey.panel.judges)}
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:
@@ -244,10 +228,12 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
     console.print(f"The most unusual of {len(table)} galaxies, by score_{config.score.rank_by}:")
     for row in table.head(NUM_PRINTED).to_dict("records"):
-        top = f"{row['top_line']} {row['share_' + row['top_line']]:.0%}" if row["top_line"] else "no residual"
+        why = " ".join(part for part in (row["reason_1"], row["triage"] and f"[{row['triage']}]") if part)
         console.print(
-            f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {top}", markup=False
+            f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
+    found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
+    console.print(f"{found} finds at a false discovery rate of {config.score.fdr:g}; {flagged} look like artefacts")
     for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
         found = provenance["spearman"][name]
         console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")

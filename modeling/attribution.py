@@ -13,6 +13,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -105,7 +106,7 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
-    group = zarr.open_group(path, mode="r", zarr_format=3)
+    group: Any = zarr.open_group(path, mode="r", zarr_format=3)
     rows = np.flatnonzero(np.asarray(group["plateifu"][...]).astype(str) == plateifu)
     if not rows.size:
         raise KeyError(f"{plateifu}: not among the galaxies of {path}")

@@ -59,14 +59,31 @@ IDENTITY = {
     "ra_deg": Column("Right ascension, ICRS", "deg"),
     "dec_deg": Column("Declination, ICRS", "deg"),
     "split": Column(
-        "Split of the store; a model trained on it has seen `train` galaxies, whose scores are then optimistic"
+        "Split of the store; scores of `train` are optimistic unless models were cross-fitted (num_models)"
     ),
+}
+
+# Of `ensemble.Verdict`.
+VERDICT = {
+    "score_combined": Column("score_region and score_peak over those of usual galaxies of like flux, S/N, size and z"),
+    "score_nll": Column("Mean (z^2 - 1) / 2 of good samples: negative log-likelihood above that of usual ones", "nat"),
+    "score_region": Column("Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise"),
+    "score_peak": Column("The same of the most unusual line of the most unusual 3 x 3 spaxels"),
+    "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is lonely"),
+    "score_spread": Column("Standard deviation of score_combined over the models that judged; empty where one did"),
+    "num_models": Column("Models that judged: where models were cross-fitted, those that never saw the galaxy"),
+    "p_value": Column("Conformal: how rare the score is among galaxies of the validation split of like S/N and size"),
+    "q_value": Column("False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)"),
+    "is_find": Column("Whether q_value is within the nominal false discovery rate"),
+    "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
+    "velocity_offset_kms": Column("Where the lines lie from where z puts them; empty where they disagree", "km / s"),
+    **{f"reason_{i}": Column("What is unusual, most significant first; empty for none") for i in (1, 2, 3)},
 }
 
 
 def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) -> dict[str, Column]:
     """Descriptions and units of all columns, in order."""
-    residual = "chi2" if rank_by in ("unexplained", "chi2") else "the absolute residual"
+    residual = "the absolute residual" if rank_by in ("mae", "relative") else "chi2"
     described = IDENTITY | {
         "rank": Column("1 is the most unusual galaxy, by `score`"),
         "score": Column(f"The score that ranks: score_{rank_by}", flux_unit if rank_by == "mae" else ""),
@@ -76,6 +93,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
             "(score_chi2 - 1) over the mean flux^2 ivar of good samples: signal left unexplained"
         ),
         "score_relative": Column("score_mae over the mean |flux| of good samples"),
+        **VERDICT,
         "total_flux": Column(
             "Sum of flux over good samples and spaxels, continuum included where windows hold it", flux_unit
         ),
@@ -103,6 +121,7 @@ def build_table(
     *,
     maps: tuple[Embedding, Embedding],
     neighbours: Neighbours,
+    verdict: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """The catalog's table, ordered by rank.
 
@@ -112,13 +131,15 @@ def build_table(
         line_names: [line].
         maps: in two and in three dimensions.
         neighbours: rows are those of `galaxies`.
+        verdict: values of the columns `VERDICT`, if they were made.
     """
     plateifu = galaxies["plateifu"].to_numpy()
     flat, deep = maps
     columns: dict[str, Any] = {name: galaxies[name].to_numpy() for name in IDENTITY if name in galaxies}
     columns |= {"rank": scores.rank, "score": scores.score, "score_mae": scores.mae, "score_chi2": scores.chi2}
     columns |= {"score_unexplained": scores.unexplained}
-    columns |= {"score_relative": scores.relative, "total_flux": scores.total_flux, "median_snr": scores.median_snr}
+    columns |= {"score_relative": scores.relative, **(verdict or {})}
+    columns |= {"total_flux": scores.total_flux, "median_snr": scores.median_snr}
     columns |= {"num_good": scores.num_good, "top_line": [line_names[i] if i >= 0 else "" for i in scores.top_line]}
     columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}
     columns |= {f"umap_{i + 1}": flat.coordinates[:, i] for i in range(2)}

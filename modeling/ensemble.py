@@ -3,13 +3,13 @@
 Shapes: N galaxies, L lines.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from modeling.calibrate import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
-from modeling.judge import Judge, Judged
+from modeling.judge import MAPS, Judge, Judged
 from modeling.neighbours import Neighbours
 from modeling.score import LineSums
 
@@ -59,6 +59,18 @@ class Means:
     combined: np.ndarray
     spread: np.ndarray
     num_models: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Means"]) -> "Means":
+        """The galaxies of several parts, in order."""
+        names = ("combined", "spread", "num_models")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(judged=Judged.concatenate([part.judged for part in parts]), **arrays)
+
+    def without_maps(self) -> "Means":
+        """The same without what is large."""
+        empty = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
+        return replace(self, judged=replace(self.judged, **empty))
 
 
 def average(judges: Sequence[Judge], judged: Sequence[Judged], counts: np.ndarray) -> Means:
@@ -145,19 +157,3 @@ def p_values(score: np.ndarray, kind: np.ndarray, calibrating: np.ndarray) -> np
         above = conformal_p_values(score[own], score[reference]) * (reference.sum() + 1) - 1
         found[own] = above / max(int(reference.sum()), 1)  # each of them counts itself once
     return np.where(np.isfinite(score), found, np.nan)
-
-
-COLUMNS: Mapping[str, str] = {
-    "score_combined": "Region and peak evidence over that of usual galaxies of like flux, S/N, size and redshift",
-    "score_nll": "Mean (z^2 - 1) / 2 over good samples: negative log-likelihood above that of usual galaxies, nats",
-    "score_region": "Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise",
-    "score_peak": "The same of the most unusual line of the most unusual 3 x 3 spaxels",
-    "score_density": "Mean distance to the nearest other objects in standardised latents; high is lonely",
-    "score_spread": "Standard deviation of score_combined over the models that judged; empty where one did",
-    "num_models": "Models that judged the galaxy: where models were cross-fitted, those that never saw it",
-    "p_value": "Share of calibration galaxies (validation split) of like S/N and size that score as high (conformal)",
-    "q_value": "False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)",
-    "is_find": "Whether q_value is within the nominal false discovery rate",
-    "triage": "Reason code of an artefact, whose samples do not count in the score; empty for none",
-    "velocity_offset": "How far the lines lie from where the redshift puts them; empty where lines do not agree",
-}

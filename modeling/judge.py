@@ -7,7 +7,7 @@ it. Nothing here knows of files or engines.
 Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from modeling.score import LineSums, line_sums, median_snr
 
 NUM_EVIDENCE = 2
 NUM_LOOKS = 2
+# The fields of `Judged` that are maps.
+MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -60,7 +62,7 @@ class Judged:
     by_place: np.ndarray
 
     @classmethod
-    def concatenate(cls, parts: list["Judged"]) -> "Judged":
+    def concatenate(cls, parts: Sequence["Judged"]) -> "Judged":
         """The galaxies of several parts, in order."""
         names = [field.name for field in fields(cls) if field.name != "sums"]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}

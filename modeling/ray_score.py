@@ -1,6 +1,7 @@
 """Judges the shards of a store on a Ray cluster: one task a shard, the models sent once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from modeling.ray_train import ray_session
 from modeling.scoring import Panel, ShardScores, Task
@@ -31,7 +32,7 @@ def run_with_ray(
             shared = ray.put(panel)
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_one_thread)
             waiting = list(reversed(tasks))
-            running = {}
+            running: dict[Any, Task] = {}
             while waiting or running:
                 while waiting and len(running) < WAITING_PER_WORKER * num_workers:
                     task = waiting.pop()

@@ -11,7 +11,9 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import spearmanr
 
-RankBy = Literal["unexplained", "chi2", "relative", "mae"]
+# Sums over a galaxy's residuals; `combined` is that of `ensemble.Verdict`.
+PlainScore = Literal["unexplained", "chi2", "relative", "mae"]
+RankBy = Literal["combined", "unexplained", "chi2", "relative", "mae"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,14 @@ class Scores:
             not perfect.
         unexplained: (`chi2` - 1) over the mean of flux^2 * ivar per good sample: the share of the signal, in units of
             noise, that the model leaves over and noise does not explain. About 0 for pure noise or a perfect model, 1
-            for a model that gives nothing: an anomaly that outshines its galaxy cannot move it far above 1. Of the four
-            it follows brightness and S/N least.
+            for a model that gives nothing: an anomaly that outshines its galaxy cannot move it far above 1. Of these
+            four it follows brightness and S/N least.
         relative: `mae` over the mean |flux| per good sample. Ranks faint, noisy galaxies first.
+        combined: of `ensemble.Verdict`; NaN where it was not made.
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
-        line_shares: [galaxy, line] share of each line in the residual (of chi2 where that or `unexplained` ranks, else
-            of |residual|); a row sums to 1, or is NaN where there is no residual.
+        line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
+            else of chi2); a row sums to 1, or is NaN where there is no residual.
         top_line: [galaxy] index of the line with the largest share; -1 where there is none.
         total_flux: sum of flux over good samples, flux units.
         median_snr: median of flux * sqrt(ivar) over good samples.
@@ -68,6 +71,7 @@ class Scores:
     chi2: np.ndarray
     unexplained: np.ndarray
     relative: np.ndarray
+    combined: np.ndarray
     score: np.ndarray
     rank: np.ndarray
     line_shares: np.ndarray
@@ -132,19 +136,26 @@ def median_snr(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarr
     return medians
 
 
-def scores_from_sums(sums: LineSums, snr: np.ndarray, rank_by: RankBy = "unexplained") -> Scores:
+def scores_from_sums(
+    sums: LineSums, snr: np.ndarray, rank_by: RankBy = "unexplained", *, combined: np.ndarray | None = None
+) -> Scores:
     """Scores, ranks and line shares of galaxies.
 
     Args:
         sums: [galaxy, line].
         snr: [galaxy] of `median_snr`.
         rank_by: which score ranks.
+        combined: [galaxy] of `ensemble.Verdict`, if it was made.
 
     Raises:
-        ValueError: no such score.
+        ValueError: no such score, or `combined` is to rank and was not made.
     """
     if rank_by not in get_args(RankBy):
         raise ValueError(f"rank_by: {rank_by!r} is none of {', '.join(get_args(RankBy))}")
+    if combined is None:
+        if rank_by == "combined":
+            raise ValueError("rank_by is combined, but there is no combined score")
+        combined = np.full(len(sums.num_good), np.nan)
     num_good = sums.num_good.sum(1)
     mae = _ratio(sums.abs_residual.sum(1), num_good)
     by_name = {
@@ -152,8 +163,9 @@ def scores_from_sums(sums: LineSums, snr: np.ndarray, rank_by: RankBy = "unexpla
         "chi2": _ratio(sums.chi2.sum(1), num_good),
         "unexplained": _ratio(sums.chi2.sum(1) - num_good, sums.snr2.sum(1)),
         "relative": _ratio(sums.abs_residual.sum(1), sums.abs_flux.sum(1)),
+        "combined": combined,
     }
-    per_line = sums.chi2 if rank_by in ("unexplained", "chi2") else sums.abs_residual
+    per_line = sums.abs_residual if rank_by in ("mae", "relative") else sums.chi2
     shares = _ratio(per_line, per_line.sum(1, keepdims=True))
     known = np.isfinite(shares).all(1)
     return Scores(
@@ -182,7 +194,7 @@ def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
     Near 1 or -1 a score only sorts galaxies by how bright or well observed they are.
 
     Returns:
-        For `score` and each of the four scores: `flux` and `snr`, in -1..1; None for fewer than three galaxies or
+        For `score` and each of the scores: `flux` and `snr`, in -1..1; None for fewer than three galaxies or
         where one of the two does not vary.
     """
     return {

@@ -1,7 +1,8 @@
-"""Scores a whole store, shard by shard: models are calibrated, each shard is judged by those that never saw its galaxies.
+"""Scores a whole store, shard by shard: each galaxy is judged by models that never saw it, where there are any.
 
-Every shard is a task of its own, whose result is kept in a file until the catalog is written: a run that was interrupted
-goes on with the shards that have none. `run_tasks` decides where tasks run; `ray_score` has one for a cluster.
+Every shard is a task of its own, whose result is kept in a file until the catalog is written: a run that was
+interrupted goes on with the shards that have none. A `RunTasks` decides where tasks run; `ray_score` has one for a
+cluster.
 """
 
 import json
@@ -164,9 +165,7 @@ def calibrate_panel(panel: Panel, path: Path, *, num_galaxies: int, psf_fwhm_spa
         judges = []
         for index, network in enumerate(panel.networks):
             batches = _Calibration(panel, index, num_galaxies)
-            judge = calibrate(
-                network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=panel.device
-            )
+            judge = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=panel.device)
             judges.append(judge.to_json())
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")

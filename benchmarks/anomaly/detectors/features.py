@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.anomaly.detectors import Scored
 from cubeprep.store import Windows
-from modeling.score import RankBy, good_samples, line_sums, median_snr, scores_from_sums
+from modeling.score import PlainScore, good_samples, line_sums, median_snr, scores_from_sums
 
 SCALE_QUANTILE = 0.9
 
@@ -37,7 +37,7 @@ def denormalised(features: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]
     return np.sinh(features).reshape(-1, *shape[1:]) * scale[:, None, None, None, None]
 
 
-def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: RankBy) -> Scored:
+def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: PlainScore) -> Scored:
     """All of Cubescout's scores of what a detector leaves over, and where the residual lies.
 
     Args:
@@ -50,6 +50,6 @@ def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: RankBy) ->
     flux, ivar, good = good_flux(windows)
     residual = np.where(good, flux - expected, 0)
     contribution = np.abs(residual) if rank_by in ("mae", "relative") else residual**2 * ivar
-    variants = {name: getattr(found, name) for name in get_args(RankBy) if name != rank_by}
+    variants = {name: getattr(found, name) for name in get_args(PlainScore) if name != rank_by}
     spaxels, lines = contribution.sum(axis=(1, 2)), contribution.sum(axis=(2, 3, 4))
     return Scored(found.score, spaxels.astype(np.float32), lines.astype(np.float32), variants)

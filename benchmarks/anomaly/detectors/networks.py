@@ -20,7 +20,7 @@ from modeling.data import Batch, Loader
 from modeling.fit import Batches, fit
 from modeling.inference import infer
 from modeling.judge import calibrate
-from modeling.score import RankBy, scores_from_sums
+from modeling.score import PlainScore, scores_from_sums
 
 # What a survey says of itself, and `score.psf_fwhm_arcsec` says to ours.
 PSF_FWHM_ARCSEC = 2.5
@@ -29,7 +29,7 @@ PSF_FWHM_ARCSEC = 2.5
 class Network(Detector):
     """Trains with `modeling.fit`, keeps the epoch of the lowest validation loss, scores with `modeling.score`."""
 
-    rank_by: RankBy
+    rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
         """The tier's budget for it."""
@@ -97,7 +97,7 @@ class Cubescout(Network):
         """The combined score; its parts and the plain scores are variants."""
         judged = self.judge.judge(*self._arrays(windows))
         plain = scores_from_sums(judged.sums, judged.snr)
-        variants = {name: getattr(plain, name) for name in get_args(RankBy)}
+        variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
         parts = ("region", "peak")
         variants |= {name: judged.evidence[:, i] for i, name in enumerate(parts)}
         variants["nll"] = judged.nll
@@ -134,7 +134,7 @@ class PaperAe(Network):
     name = "paper AE"
     group = "paper"
     cost = "slow_runs"
-    rank_by: RankBy = "mae"
+    rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
         """The tier's budget for the paper's autoencoder."""
@@ -148,7 +148,7 @@ class PaperVae(Network):
     name = "paper VAE"
     group = "paper"
     cost = "slow_runs"
-    rank_by: RankBy = "mae"
+    rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
         """The tier's budget for the paper's variational autoencoder."""
