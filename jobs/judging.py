@@ -60,6 +60,8 @@ def judge_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
     Raises:
         ValueError: the store holds no galaxy.
     """
+    if not (store.galaxies()["status"] == "accepted").any():
+        raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
     panel = Panel(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
@@ -103,8 +105,6 @@ def _collect(config: ProjectConfig, store: WindowStore, panel: Panel, shards: li
         names += scores.plateifu.tolist()
         parts.append(scores.means.without_maps())
         kept.append(shard)
-    if not parts:
-        raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
     return Survey(_identify(store, names), Means.concatenate(parts), phrases, kept, panel)
 
 

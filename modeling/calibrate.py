@@ -58,6 +58,12 @@ class Standardiser:
         """
         return np.asarray((score - self._terms(nuisances.astype(np.float64)) @ self._location) / self._spread)
 
+    @classmethod
+    def of_nothing(cls, num_nuisances: int) -> "Standardiser":
+        """One that changes no score: where there is nothing to learn from."""
+        zeros, ones = [0.0] * num_nuisances, [1.0] * num_nuisances
+        return cls.from_json({"center": zeros, "scale": ones, "location": [0.0, *zeros], "spread": 1.0})
+
     def to_json(self) -> dict[str, Any]:
         """What it has learned."""
         arrays = {"center": self._center, "scale": self._scale, "location": self._location}

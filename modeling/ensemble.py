@@ -5,6 +5,7 @@ Shapes: N galaxies, L lines.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Means:
 
     def without_maps(self) -> "Means":
         """The same without what is large."""
-        empty = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
+        empty: dict[str, Any] = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
         return replace(self, judged=replace(self.judged, **empty))
 
 

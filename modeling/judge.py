@@ -21,7 +21,7 @@ from modeling.evidence import ErrorSums, Evidence, Residuals
 from modeling.inference import good_samples, infer
 from modeling.score import LineSums, line_sums, median_snr
 
-NUM_EVIDENCE = 2
+MIN_CALIBRATION = 3
 NUM_LOOKS = 2
 # The fields of `Judged` that are maps.
 MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
@@ -207,7 +207,7 @@ def calibrate(
         device: such as `cpu`.
 
     Raises:
-        ValueError: fewer than three galaxies.
+        ValueError: there is none. From fewer than three, nothing is learned but their usual error.
     """
     sums, velocities = [], []
     for flux, ivar, mask in batches():
@@ -215,16 +215,19 @@ def calibrate(
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
         sums.append(ErrorSums.of(residuals))
         velocities.append(triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
-    count = sum(map(len, velocities))
-    if count < 3:
-        raise ValueError(f"{count} galaxies to calibrate on: too few")
+    if not sum(map(len, velocities)):
+        raise ValueError("no galaxy to calibrate on")
     error, habits = ErrorSums.total(sums).usual_error(), triage.Habits.of(np.concatenate(velocities))
     first = Judge(model, velocity_kms, error, habits, triage.point_fall(psf_fwhm_spaxels), device=device)
     judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
-    return replace(
-        first,
-        standardisers=tuple(Standardiser().fit(judged.evidence[:, i], judged.nuisances) for i in range(NUM_EVIDENCE)),
-    )
+    return replace(first, standardisers=tuple(_standardiser(column, judged) for column in judged.evidence.T))
+
+
+def _standardiser(evidence: np.ndarray, judged: Judged) -> Standardiser:
+    known = np.isfinite(judged.nuisances).all(1)
+    if known.sum() < MIN_CALIBRATION:
+        return Standardiser.of_nothing(judged.nuisances.shape[1])
+    return Standardiser().fit(evidence, judged.nuisances)
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:

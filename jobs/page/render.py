@@ -81,6 +81,7 @@ def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
 def score_label(catalog: Catalog) -> str:
     """The name of the score that ranks, with its unit."""
     names = {
+        "combined": "excess over usual galaxies",
         "unexplained": "share of the signal left unexplained",
         "chi2": "reduced χ² of the reconstruction",
         "relative": "relative error of the reconstruction",

@@ -75,7 +75,7 @@ def test_scores_equal_those_of_one_galaxy_read_by_itself(project: ProjectConfig)
         assert row.num_good == good.sum()
         assert row.score_mae == pytest.approx(np.abs(residual).mean(), rel=1e-4)
         assert row.score_chi2 == pytest.approx((residual**2 * windows.ivar[good]).mean(), rel=1e-4)
-        assert row.score == row.score_unexplained
+        assert row.score == row.score_combined
 
 
 def test_latents_lie_beside_the_catalog(project: ProjectConfig) -> None:
@@ -90,7 +90,7 @@ def test_provenance_names_store_model_config_and_correlations(project: ProjectCo
     assert provenance["store"]["identity"] == WindowStore.open(project.store_path).identity
     assert provenance["model"]["reference"] == project.score.model
     assert len(provenance["model"]["digest"]) == len(provenance["config_sha256"]) == 64
-    assert set(provenance["spearman"]) == {"score", "unexplained", "mae", "chi2", "relative"}
+    assert set(provenance["spearman"]) == {"score", "combined", "unexplained", "mae", "chi2", "relative"}
     assert -1 <= provenance["spearman"]["mae"]["flux"] <= 1
 
 
