@@ -38,7 +38,9 @@ def reasons(
     for line in np.argsort(-size, kind="stable")[:NUM_REASONS]:
         if size[line] < MIN_SIGMA:
             break
-        y, x = np.unravel_index(np.abs(smooth[line]).argmax(), smooth[line].shape)
+        # A single spaxel gives nine neighbourhoods alike: its own value then decides.
+        height = np.abs(smooth[line]) + 1e-3 * np.abs(by_place[line])
+        y, x = np.unravel_index(height.argmax(), height.shape)
         sign = "excess" if smooth[line, y, x] > 0 else "deficit"
         where = place(int(y), int(x), by_place.shape[1:], spaxel_arcsec)
         when = velocity(by_sample[line], velocity_kms)
