@@ -107,7 +107,7 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
     group: Any = zarr.open_group(path, mode="r", zarr_format=3)
-    rows = np.flatnonzero(np.asarray(group["plateifu"][...]).astype(str) == plateifu)
+    rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
     if not rows.size:
         raise KeyError(f"{plateifu}: not among the galaxies of {path}")
     return {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS}
