@@ -6,13 +6,17 @@ workspace): the same configuration, run again, goes on where it stopped. The bes
 registered as `tracking.model_name` with the alias `candidate`; it becomes `champion` if there is none, or if its
 validation loss on the same store is lower.
 
+With `train.folds` it then trains further models, each of which leaves out `train.left_out` of the folds into which
+galaxies fall by mangaid: so `score` has models that never saw a galaxy. They are registered with the main model.
+
 With --resume RUN it goes on in the same MLflow run, or fails if there is nothing to go on with. RUN is the training's
 name (`train-` and 12 digits, as in MLflow and in the storage) or the id of its MLflow run. All that decides the weights
 must be as it was; workers, threads and places may change.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cubeprep.config import to_yaml
 from jobs.cli import EXIT_OK, command
@@ -30,10 +34,12 @@ if TYPE_CHECKING:
 def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     """Trains, tracks and registers; returns the exit code."""
     from cubeprep.store import WindowStore
+    from modeling.crossfit import check_folds
     from modeling.ray_train import train
     from modeling.tracking import start_run
 
     job = training_job(config)
+    check_folds(job)
     identity = WindowStore.open(job.store).identity
     name = f"train-{job.identity(identity)[:12]}"
     known = find_training(config, job, name, resume) if resume else None
@@ -41,23 +47,48 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     with start_run(config.tracking_uri, config.tracking.experiment, name, tags, resume=known) as tracked:
         if known is None:
             log_inputs(tracked, config, identity)
-        logged = tracked.logged_steps("lr")
+        target = config.workspace / "models" / name
         with progress_bar("Training", unit="steps") as bar:
-
-            def listen(event: str, metrics: "Metrics") -> None:
-                if event == "epoch":
-                    log_epochs(tracked, [metrics], logged)
-                    return
-                steps = int(metrics["num_steps"])
-                done = int(metrics["epoch"]) * steps + int(metrics["step"]) + 1
-                bar(done, steps * job.train.epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
-
-            target = config.workspace / "models" / name
-            trained = train(job, name=name, storage=storage(config), target=target, listener=listen)
-        log_epochs(tracked, trained.history, logged)
+            listener = _Listener(tracked, bar, job.train.epochs)
+            trained = train(job, name=name, storage=storage(config), target=target, listener=listener)
+        listener.catch_up(trained)
+        _train_folds(config, job, tracked, target)
         version = register(tracked, config, job, trained, identity)
     report(config, trained, version)
     return EXIT_OK
+
+
+class _Listener:
+    """Shows a training as it goes and notes its metrics, those of a fold as `fold_K/NAME`."""
+
+    def __init__(self, tracked: "TrackedRun", bar: Callable[..., Any], epochs: int, fold: int | None = None) -> None:
+        self._tracked, self._bar, self._epochs = tracked, bar, epochs
+        self._prefix = "" if fold is None else f"fold_{fold}/"
+        self._logged = tracked.logged_steps(f"{self._prefix}lr")
+
+    def __call__(self, event: str, metrics: "Metrics") -> None:
+        if event == "epoch":
+            log_epochs(self._tracked, [metrics], self._logged, self._prefix)
+            return
+        steps = int(metrics["num_steps"])
+        done = int(metrics["epoch"]) * steps + int(metrics["step"]) + 1
+        self._bar(done, steps * self._epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
+
+    def catch_up(self, trained: "Trained") -> None:
+        """Notes what was trained before this run."""
+        log_epochs(self._tracked, trained.history, self._logged, self._prefix)
+
+
+def _train_folds(config: ProjectConfig, job: "TrainingJob", tracked: "TrackedRun", target: Path) -> None:
+    """Trains the models of folds, if there are to be any, into the main model's directory."""
+    from modeling.crossfit import folds_of, train_fold
+
+    with folds_of(job, target) as fold_jobs:
+        for fold, fold_job in enumerate(fold_jobs):
+            with progress_bar(f"Training fold {fold}", unit="steps") as bar:
+                listener = _Listener(tracked, bar, job.train.epochs, fold)
+                trained = train_fold(fold_job, storage=storage(config), target=target, listener=listener)
+            listener.catch_up(trained)
 
 
 def training_job(config: ProjectConfig) -> "TrainingJob":
@@ -81,12 +112,12 @@ def log_inputs(tracked: "TrackedRun", config: ProjectConfig, identity: str) -> N
     tracked.log_store(config.store_path, identity)
 
 
-def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int]) -> None:
+def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int], prefix: str = "") -> None:
     """Notes the metrics of epochs, once each."""
     for metrics in epochs:
         epoch = int(metrics["epoch"])
         if epoch not in logged:
-            tracked.log_metrics({key: value for key, value in metrics.items() if key != "epoch"}, epoch)
+            tracked.log_metrics({prefix + key: value for key, value in metrics.items() if key != "epoch"}, epoch)
             logged.add(epoch)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cubeprep.config import Config
 
@@ -81,9 +81,20 @@ class TrainConfig(Config):
     checkpoint_steps: int | None = Field(None, ge=1)  # from one checkpoint to the next; default: at each epoch's end
     shuffle_rows: int = Field(256, ge=1)
     cache_mib: int = Field(1024, ge=0)  # windows that each worker keeps in memory over epochs
+    folds: int = Field(0, ge=0)  # of cross-fitting: further models, each of which leaves some galaxies out; 0 for none
+    left_out: int = Field(1, ge=1)  # folds that each of them leaves out; with 2, two models never saw a galaxy
+
+    @model_validator(mode="after")
+    def _each_fold_leaves_some_to_train(self) -> "TrainConfig":
+        if self.folds and self.folds <= self.left_out:
+            raise ValueError(
+                f"folds is {self.folds} and left_out {self.left_out}: a model that leaves out all folds has nothing to "
+                "train on; folds must be more than left_out, or 0"
+            )
+        return self
 
 
-# Keys of `train` that say where and how a training runs, and not what comes out.
+# Keys of `train` that say where and how trainings run and how many, and not what comes out of one.
 PLACES = {
     "num_workers",
     "min_workers",
@@ -93,6 +104,8 @@ PLACES = {
     "storage",
     "cache_mib",
     "checkpoint_steps",
+    "folds",
+    "left_out",
 }
 
 
@@ -103,10 +116,19 @@ class TrainingJob(Config):
     seed: int = 0
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    fold: int | None = Field(None, ge=0)  # of cross-fitting, which of the models; the main one sees all galaxies
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> "TrainingJob":
+        if self.fold is not None and self.fold >= self.train.folds:
+            raise ValueError(f"fold is {self.fold}, but train.folds is {self.train.folds}")
+        return self
 
     def identity(self, store_identity: str) -> str:
         """Digest of what decides the weights: resources and places do not."""
-        decisive = self.model_dump(mode="json", exclude={"store": True, "train": PLACES})
+        decisive = self.model_dump(mode="json", exclude={"store": True, "fold": True, "train": PLACES})
+        if self.fold is not None:
+            decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
         text = json.dumps([store_identity, decisive], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,10 +6,10 @@ however many ranks.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import compress, zip_longest
 from threading import Lock
 
 import numpy as np
@@ -114,6 +114,7 @@ class Loader:
         buffer_rows: int = 256,
         cache_mib: int = 1024,
         pin_memory: bool = False,
+        without: Callable[[str], bool] | None = None,
     ) -> None:
         """Looks up how many rows each shard holds; reads no windows yet.
 
@@ -126,6 +127,7 @@ class Loader:
             buffer_rows: rows that the shuffle buffer holds.
             cache_mib: memory for shards that are kept.
             pin_memory: whether batches lie where a GPU can fetch them while the CPU goes on.
+            without: tells by mangaid which galaxies are left out, as if the split did not hold them.
 
         Raises:
             ValueError: the split has no rows, or the batch fewer than there are ranks.
@@ -136,10 +138,13 @@ class Loader:
         self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows
         self.batch_size = batch_size
         self.views = Views.of(store, split)
-        self.plateifu = names_per_shard(store, split)
+        self._kept = rows_kept(store, split, without)
+        names = names_per_shard(store, split)
+        self.plateifu = [list(compress(*shard)) for shard in zip(names, self._kept, strict=True)]
         self.rows_per_shard = [len(names) * self.views.count for names in self.plateifu]
         if not sum(self.rows_per_shard):
-            raise ValueError(f"{store.path}: split {split!r} holds no galaxies")
+            but = " but those left out" if without else ""
+            raise ValueError(f"{store.path}: split {split!r} holds no galaxies{but}")
         self._cache: dict[int, Batch] = {}
         self._cache_lock = Lock()
         self._cache_left = cache_mib * 2**20
@@ -208,10 +213,12 @@ class Loader:
         return {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:
-        """All valid rows that the store holds of a shard as tensors, from memory if they are kept there."""
+        """All valid rows of a shard that are not left out, as tensors, from memory if they are kept there."""
         if shard in self._cache:
             return self._cache[shard]
         windows = self.store.read_shard(self.split, shard)
+        if not all(self._kept[shard]):
+            windows = windows.select(np.array(self._kept[shard]))
         tensors = _tensors(windows.flux, windows.ivar, windows.mask)
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         with self._cache_lock:
@@ -271,10 +278,16 @@ def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def names_per_shard(store: WindowStore, split: str) -> list[list[str]]:
-    """The galaxy of each valid row that the store holds, shard by shard."""
+def rows_kept(store: WindowStore, split: str, without: Callable[[str], bool] | None) -> list[list[bool]]:
+    """Whether each valid row counts, shard by shard. Views and repeat observations go with their mangaid."""
+    objects = names_per_shard(store, split, "mangaid")
+    return [[without is None or not without(mangaid) for mangaid in shard] for shard in objects]
+
+
+def names_per_shard(store: WindowStore, split: str, name: str = "plateifu") -> list[list[str]]:
+    """The galaxy of each valid row that the store holds, shard by shard; `name` may be `mangaid`."""
     attrs = store.attrs["splits"][split]
     step = attrs["num_views"] * attrs["galaxies_per_shard"]
-    valid, names = store.coordinate(split, "valid"), store.coordinate(split, "plateifu")
+    valid, names = store.coordinate(split, "valid"), store.coordinate(split, name)
     starts = range(0, len(valid), step)
     return [names[start : start + step][valid[start : start + step]].tolist() for start in starts]

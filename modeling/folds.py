@@ -5,11 +5,14 @@ A galaxy's fold is decided by its object: repeat observations and views stay tog
 """
 
 import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from modeling.autoencoder import ConvLSTMAutoencoder
-from modeling.checkpoint import CheckpointError, load_model
+from modeling.checkpoint import CheckpointError, load_model, write_json
+from modeling.config import TrainingJob
 
 FOLDER = "folds"
 
@@ -40,16 +43,58 @@ def left_out(fold: int, num_folds: int, num_left_out: int) -> frozenset[int]:
     return frozenset((fold + i) % num_folds for i in range(num_left_out))
 
 
+def unseen_by(mangaid: str, split: str, num_folds: int, num_left_out: int) -> list[int]:
+    """The models of folds that never trained on a galaxy.
+
+    Of the splits validation and test that is all of them; validation chooses the epoch of each, and nothing else.
+    """
+    if split != "train":
+        return list(range(num_folds))
+    fold = fold_of(mangaid, num_folds)
+    return [model for model in range(num_folds) if fold in left_out(model, num_folds, num_left_out)]
+
+
+def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
+    """Tells by mangaid which galaxies a training does not see; None for one that sees them all."""
+    if job.fold is None:
+        return None
+    num, unseen = job.train.folds, left_out(job.fold, job.train.folds, job.train.left_out)
+    return lambda mangaid: fold_of(mangaid, num) in unseen
+
+
+def mark_folds(directory: Path, num: int, num_left_out: int) -> None:
+    """Notes with a main model how many folds belong to it.
+
+    Before they are trained: one that is missing is then an error, and not a model without folds.
+    """
+    path = directory / "model.json"
+    description = json.loads(path.read_text())
+    description["metadata"]["folds"] = {"num": num, "left_out": num_left_out}
+    write_json(path, description)
+
+
 def load_folds(directory: Path) -> Folds:
     """The models of folds beside a main model.
 
     Raises:
-        CheckpointError: some are missing.
+        CheckpointError: the directory holds no model, or its folds are not all there, or not as its model is.
     """
-    _, metadata = load_model(directory)
-    told = metadata.get("folds") or {"num": 0, "left_out": 1}
-    folders = [directory / FOLDER / str(fold) for fold in range(told["num"])]
-    missing = [folder.name for folder in folders if not folder.is_dir()]
+    main, metadata = load_model(directory)
+    folder = directory / FOLDER
+    told = metadata.get("folds")
+    if told is None:
+        return Folds()
+    try:
+        num, num_left_out = int(told["num"]), int(told["left_out"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory}/model.json: folds is {told!r}, not num and left_out") from error
+    missing = [str(fold) for fold in range(num) if not (folder / str(fold) / "model.json").is_file()]
     if missing:
-        raise CheckpointError(f"{directory}: of {told['num']} folds, the models of {', '.join(missing)} are missing")
-    return Folds(tuple(load_model(folder)[0] for folder in folders), told["num"], told["left_out"])
+        raise CheckpointError(
+            f"{folder}: of {num} folds, the models of {', '.join(missing)} are missing; run `cubescout train` again"
+        )
+    models = tuple(load_model(folder / str(fold))[0] for fold in range(num))
+    differing = [str(fold) for fold, model in enumerate(models) if model.arguments != main.arguments]
+    if differing:
+        raise CheckpointError(f"{folder}: the models of {', '.join(differing)} are built otherwise than the main one")
+    return Folds(models, num, num_left_out)

@@ -27,6 +27,7 @@ from modeling.config import TrainingJob
 from modeling.context import Context, Listener, LocalContext, Metrics
 from modeling.data import Loader, Share
 from modeling.fit import Batches, fit
+from modeling.folds import left_out_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def check_job(job: TrainingJob) -> None:
     make_model(job.model.arguments(store.shape), job.seed)
     for rank in range(max(1, job.train.num_workers)):
         share = Share(rank, max(1, job.train.num_workers))
-        Loader(store, "train", batch_size=job.train.batch_size, share=share)
+        Loader(store, "train", batch_size=job.train.batch_size, share=share, without=left_out_of(job))
 
 
 def run_job(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
@@ -100,7 +101,12 @@ def run_job(job: TrainingJob, context: Context, listener: Listener | None = None
         "pin_memory": context.device.type == "cuda",
     }
     training = Loader(
-        store, "train", buffer_rows=job.train.shuffle_rows, cache_mib=job.train.cache_mib * 3 // 4, **options
+        store,
+        "train",
+        buffer_rows=job.train.shuffle_rows,
+        cache_mib=job.train.cache_mib * 3 // 4,
+        without=left_out_of(job),
+        **options,
     )
     validation = None
     if "validation" in store.splits and store.num_rows("validation"):

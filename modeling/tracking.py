@@ -405,6 +405,7 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
 
     from modeling import inference
     from modeling.checkpoint import load_model
+    from modeling.folds import FOLDER
 
     model, _ = load_model(checkpoint)
     with tempfile.TemporaryDirectory(prefix="cubescout-pyfunc-") as scratch:
@@ -412,6 +413,8 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
         source.mkdir()
         for name in ("model.json", "model.safetensors"):
             shutil.copy2(checkpoint / name, source / name)
+        if (checkpoint / FOLDER).is_dir():
+            shutil.copytree(checkpoint / FOLDER, source / FOLDER)
         with warnings.catch_warnings():
             # It would rather infer a signature from an example than be given one; an example of windows takes 3 MB.
             warnings.simplefilter("ignore", UserWarning)
@@ -459,10 +462,15 @@ def _ensure_registered(client: Any, name: str) -> None:
 
 
 def _weights_digest(checkpoint: Path) -> str:
+    """Of the main model and, where there are any, those of its folds."""
     from modeling.checkpoint import CheckpointError
+    from modeling.folds import FOLDER
 
     try:
-        return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+        found = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
+        for path in sorted((checkpoint / FOLDER).glob("*/model.safetensors")):
+            found.update(f"{path.parent.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+        return found.hexdigest()
     except OSError as error:
         raise CheckpointError(f"{checkpoint}: no Cubescout model here ({error})") from error
 

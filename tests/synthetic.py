@@ -1,5 +1,6 @@
 """Small stores of synthetic galaxies, written with the store's own functions, for tests that need no FITS."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,19 @@ def synthetic_store(
     shape: tuple[int, int, int] = (19, 10, 32),
     galaxies_per_shard: int = 4,
     seed: int = 0,
+    repeats: Mapping[int, int] | None = None,
 ) -> WindowStore:
-    """A finished store with splits train and validation; the last galaxy of train was set aside."""
+    """A finished store with splits train and validation; the last galaxy of train was set aside.
+
+    In each split, galaxy `i` of `repeats` is another observation of galaxy `repeats[i]`.
+    """
     rng = np.random.default_rng(seed)
     num_lines, num_samples, size = shape
     counts = {"train": (num_train, num_views), "validation": (num_validation, 1)}
     splits = {
         name: SplitPlan(
             plateifu=[f"{1000 + len(name)}-{1900 + i}" for i in range(count)],
-            mangaid=[f"1-{len(name)}{i}" for i in range(count)],
+            mangaid=[f"1-{len(name)}{(repeats or {}).get(i, i)}" for i in range(count)],
             z=list(rng.uniform(0.01, 0.08, count)),
             num_views=views,
             galaxies_per_shard=galaxies_per_shard,

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.config import load_project
 from modeling.context import LocalContext
-from modeling.tracking import find_run, make_client
+from modeling.folds import load_folds
+from modeling.tracking import find_run, make_client, resolve_model
 from tests.synthetic import synthetic_store
 
 SMALL = {
@@ -18,6 +19,7 @@ SMALL = {
     "train.threads": 1,
     "train.epochs": 2,
     "train.batch_size": 8,
+    "train.folds": 0,
 }
 
 
@@ -82,3 +84,19 @@ def test_what_cannot_go_on_is_refused_with_its_reason(interrupted: Path) -> None
     assert f"{name} has left no checkpoint in {interrupted}/elsewhere" in text
     config = load_project("line", (f"workspace={interrupted}",))
     assert find_run(config.tracking_uri, "no such experiment", {"job": "train"}) is None
+
+
+@pytest.mark.slow
+def test_the_registered_model_has_its_folds(tmp_path: Path) -> None:
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=9, num_validation=2)
+    folds = {"train.folds": 2, "train.left_out": 1, "train.epochs": 1}
+    assert invoke(tmp_path, **folds | {"train.folds": 0})[0] == 0
+    code, text = invoke(tmp_path, **folds)
+    assert code == 0, text
+    config = load_project("line", (f"workspace={tmp_path}",))
+    # The main model is the same as without folds, but what is registered is not.
+    registered = resolve_model(config.tracking_uri, f"models:/{config.tracking.model_name}@candidate")
+    assert registered.version == "2"
+    assert load_folds(registered.directory).num == 2
+    metrics = runs(tmp_path)[0].data.metrics
+    assert {"validation_loss", "fold_0/validation_loss", "fold_1/validation_loss"} <= set(metrics)
