@@ -26,9 +26,9 @@ def run_with_ray(
     ) -> Iterator[tuple[Task, ShardScores]]:
         if not tasks:
             return
-        import ray
-
         with ray_session():
+            import ray  # only now: it reads the session's settings as it is imported
+
             shared = ray.put(panel)
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_one_thread)
             waiting = list(reversed(tasks))
