@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cubeprep.store import WindowStore
-from modeling.inference import good_samples
+from modeling.score import good_samples
 from modeling.views import Views
 
 Batch = dict[str, Tensor]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
-from modeling.inference import good_samples
+from modeling.score import good_samples
 from modeling.spaxel import local_amplitude
 
 # Shares of the local amplitude among which the usual error of the model is sought.

@@ -7,6 +7,7 @@ import torch
 
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.losses import masked_mae
+from modeling.score import good_samples
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,6 @@ def infer(
         none = np.zeros(0, np.float32)
         return Inference(np.zeros((0, model.arguments["latent_dim"]), np.float32), empty, empty, empty, none, none)
     return Inference(*(np.concatenate([part[i] for part in parts]) for i in range(len(parts[0]))))
-
-
-def good_samples(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which samples may be used: unmasked, with a finite flux and a weight above 0."""
-    return (mask == 0) & np.isfinite(flux) & (ivar > 0)
 
 
 @torch.inference_mode()

@@ -18,8 +18,8 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.calibrate import Standardiser
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import good_samples, infer
-from modeling.score import LineSums, line_sums, median_snr
+from modeling.inference import infer
+from modeling.score import LineSums, good_samples, line_sums, median_snr
 
 MIN_CALIBRATION = 3
 NUM_LOOKS = 2

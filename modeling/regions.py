@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from modeling.autoencoder import ConvLSTMAutoencoder
-from modeling.inference import good_samples
+from modeling.score import good_samples
 
 MIN_GOOD = 0.5  # of the samples of a region; with fewer, the mask would say more than the flux
 
