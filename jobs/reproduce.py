@@ -92,6 +92,8 @@ def load_network(found: Catalog, tracking_uri: str) -> Any:
     from modeling.tracking import resolve_model
 
     kept = found.provenance["model"]
+    if kept.get("fold_digests"):
+        raise ReproduceError("this catalog was scored by models of folds, whose rows cannot be computed again yet")
     network, _ = load_model(resolve_model(tracking_uri, kept["reference"]).directory)
     if weights_digest(network) != kept["digest"]:
         raise ReproduceError(f"{kept['reference']} has other weights than the catalog's model")
