@@ -139,7 +139,7 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     files = source["source"].split(";")
     survey = {**config["survey"], "root": str(Path(files[0]).parent) if "://" not in files[0] else files[0]}
     maps = None
-    if galaxy.velocity.correct and source["velocity"] == "corrected":
+    if galaxy.velocity.correct and len(files) > 1:  # readers with velocities have one cube, then its MAPS
         *files, maps = files
         survey["maps_root"] = str(Path(maps).parent)
     target = Target(
