@@ -54,42 +54,41 @@ def anomaly_gallery(
         flux_unit: of the store.
     """
     names = list(line_names)
+    shown = [line for line in key_lines if line in names] or names[:6]
     height = -(-len(rows) // GALLERY_COLUMNS)
     figure = new_figure((7.1, 2.0 * height + 0.95))
     # Laid out by hand: tiles of square maps over a spectrum are beyond matplotlib's own layout.
     figure.set_layout_engine("none")
-    bottom = 1.0 / figure.get_figheight()
+    inch = 1 / figure.get_figheight()
+    margins = {"left": 0.01, "right": 0.99, "top": 1 - 0.34 * inch, "bottom": inch}
     with rc_context(STYLE):
-        grids = figure.add_gridspec(
-            height,
-            GALLERY_COLUMNS,
-            left=0.01,
-            right=0.99,
-            top=1 - 0.25 / figure.get_figheight(),
-            bottom=bottom,
-            hspace=0.3,
-            wspace=0.08,
-        )
+        grid = figure.add_gridspec(height, GALLERY_COLUMNS, hspace=0.32, wspace=0.08, **margins)
         for place, row in enumerate(rows):
-            windows = read(row["plateifu"])
-            tile = grids[divmod(place, GALLERY_COLUMNS)].subgridspec(
-                2, 2, height_ratios=[1.7, 1], hspace=0.03, wspace=0.02
-            )
+            windows, cell = read(row["plateifu"]), grid[divmod(place, GALLERY_COLUMNS)]
+            tile = cell.subgridspec(2, 2, height_ratios=[1.7, 1], hspace=0.03, wspace=0.02)
             for column, line in enumerate((main_line, _second_line(row, names, main_line))):
                 axes = figure.add_subplot(tile[0, column])
                 drawn = _draw_map(axes, line_map(windows, names.index(line)))
                 axes.text(0.04, 0.96, line, transform=axes.transAxes, va="top", color="w", fontsize=6, bbox=INK_BOX)
-            shown = [line for line in key_lines if line in names] or names[:6]
             strip = figure.add_subplot(tile[1, :])
             _draw_spectra(strip, windows, names, shown, label=place + GALLERY_COLUMNS >= len(rows))
-            box = tile[0, :].get_position(figure)
-            title = f"{row['rank']}. {row['plateifu']}   score {row['score']:.3g}"
-            figure.text((box.x0 + box.x1) / 2, box.y1 + 0.003, title, ha="center", va="bottom", fontsize=7.5)
-        bar_axes = figure.add_axes((0.3, 0.6 / figure.get_figheight(), 0.4, 0.08 / figure.get_figheight()))
-        _colour_bar(figure, drawn, flux_unit, cax=bar_axes)
+            _write_title(figure, tile[0, :].get_position(figure), row)
+        _colour_bar(figure, drawn, flux_unit, cax=figure.add_axes((0.3, 0.6 * inch, 0.4, 0.08 * inch)))
         note = "below the maps: windows of lines summed over spaxels, on each galaxy's own scale"
         figure.text(0.5, 0.01, note, ha="center", fontsize=7)
     return figure
+
+
+def _write_title(figure: Figure, box: Any, row: Mapping[str, Any]) -> None:
+    """Over a box: rank, name, score, and what is unusual or may be an artefact, if the catalog says so."""
+    triage = f"   [{row['triage']}]" if row.get("triage") else ""
+    lines = {
+        0.14: (f"{row['rank']}. {row['plateifu']}   score {row['score']:.3g}{triage}", 7.0),
+        0.03: (row.get("reason_1") or "", 5.5),
+    }
+    for height, (text, size) in lines.items():
+        y = box.y1 + height / figure.get_figheight()
+        figure.text((box.x0 + box.x1) / 2, y, text, ha="center", va="bottom", fontsize=size)
 
 
 def _second_line(row: Mapping[str, Any], names: Sequence[str], main_line: str) -> str:

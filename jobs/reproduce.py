@@ -92,6 +92,8 @@ def load_network(found: Catalog, tracking_uri: str) -> Any:
     from modeling.tracking import resolve_model
 
     kept = found.provenance["model"]
+    if kept.get("fold_digests"):
+        raise ReproduceError("this catalog was scored by models of folds, whose rows cannot be computed again yet")
     network, _ = load_model(resolve_model(tracking_uri, kept["reference"]).directory)
     if weights_digest(network) != kept["digest"]:
         raise ReproduceError(f"{kept['reference']} has other weights than the catalog's model")
@@ -137,7 +139,7 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     files = source["source"].split(";")
     survey = {**config["survey"], "root": str(Path(files[0]).parent) if "://" not in files[0] else files[0]}
     maps = None
-    if galaxy.velocity.correct and source["velocity"] == "corrected":
+    if galaxy.velocity.correct and len(files) > 1:  # readers with velocities have one cube, then its MAPS
         *files, maps = files
         survey["maps_root"] = str(Path(maps).parent)
     target = Target(

@@ -80,7 +80,7 @@ def assess_label(
     Args:
         sample: all galaxies.
         labelled: [galaxy] bool.
-        percentages: of the sample, whose enrichment is wanted; at least one galaxy each.
+        percentages: of the sample, whose enrichment is wanted.
         num_bootstrap: resamples.
         seed: of the bootstrap.
 
@@ -89,22 +89,24 @@ def assess_label(
     """
     num_labelled, num_others = int(labelled.sum()), int((~labelled).sum())
     if min(num_labelled, num_others) < MIN_GALAXIES:
-        raise ValueError(f"{num_labelled} galaxies with the label, {num_others} without: both must be {MIN_GALAXIES}")
+        raise ValueError(
+            f"{num_labelled} galaxies with the label, {num_others} without: {MIN_GALAXIES} are needed of both"
+        )
     score = np.nan_to_num(sample.score, nan=np.nanmin(sample.score) - 1)
     agreement = neighbour_agreement(sample.neighbours, labelled)
     asked = labelled & np.isfinite(agreement)
     rows = []
     for weight in chain([np.ones(len(labelled))], bootstrap_weights(sample.mangaid, num_bootstrap, seed)):
-        enrichments = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
-        purity = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
-        rows.append([auroc(score, labelled, weight), purity, *enrichments])
-    estimates = [_estimate(values) for values in np.array(rows).T]
+        tops = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
+        alike = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
+        rows.append([auroc(score, labelled, weight), alike, *tops])
+    area, purity, *enrichments = (_estimate(values) for values in np.array(rows).T)
     return Assessment(
         num_labelled,
         num_others,
-        auroc=estimates[0],
-        purity=estimates[1],
-        enrichment=dict(zip(percentages, estimates[2:], strict=True)),
+        auroc=area,
+        purity=purity,
+        enrichment=dict(zip(percentages, enrichments, strict=True)),
         chance=(num_labelled - 1) / (len(labelled) - 1),
         roc=np.stack(roc_curve(labelled, score)[:2]),
     )

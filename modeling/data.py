@@ -1,8 +1,8 @@
 """Batches from a window store: whole shards in a seeded random order, through a shuffle buffer, disjoint over ranks.
 
 The order of rows is a pure function of (seed, epoch, streams), made before anything is read: see `epoch_order`. The
-streams are as many as the ranks that a training began with. So it goes on with the batches that it would have had, on
-however many ranks.
+streams are as many as the workers that a training first asked for. So it goes on with the batches that it would have
+had, on however many ranks.
 """
 
 from collections import Counter, deque

@@ -79,12 +79,14 @@ class Batches:
             `ivar` and `good` [B, L, S, Y, X], and `weight`, where the mean loss of a batch is not to count as 1.
         num_training: how many those are, the same on all ranks.
         validation: gives the validation batches of this rank; None where there is no such split.
+        streams: that a new training begins with, of `data.epoch_order`; by default as many as there are ranks.
         first: gives some training galaxies, the same on all ranks, that suggest initial weights; None for none.
     """
 
     training: Callable[[int, int, int], Iterable[Batch]]
     num_training: int
     validation: Callable[[], Iterable[Batch]] | None
+    streams: int | None = None
     first: Callable[[], Batch] | None = None
 
 
@@ -126,6 +128,7 @@ def fit(
     metadata = metadata or {}
     trainer = _Trainer(model, config, context, batches.num_training, seed=seed, metadata=metadata)
     tell = listener or (lambda event, metrics: None)
+    trainer.streams = batches.streams or context.world_size
     metrics = trainer.restore(batches.first)
     for epoch in range(trainer.epoch, config.epochs):
         metrics = {"epoch": float(epoch), "lr": trainer.lr(epoch * batches.num_training)}
@@ -158,7 +161,7 @@ class _Trainer:
         self.metadata = metadata
         self.optimizer = make_optimizer(self.model, config)
         self.epoch, self.step = 0, 0
-        self.streams = context.world_size  # those that the training began with decide the order of its data
+        self.streams = 1  # of a new training; one that goes on keeps those that it began with
         self.means = Means()
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}

@@ -113,7 +113,14 @@ def run_job(job: TrainingJob, context: Context, listener: Listener | None = None
         validation = Loader(store, "validation", cache_mib=job.train.cache_mib // 4, **options).evaluation
     return fit(
         model,
-        Batches(training.training, training.num_batches(), validation, training.first),
+        Batches(
+            training.training,
+            training.num_batches(),
+            validation,
+            # As asked for, and not as many as there happened to be at the start.
+            streams=max(1, job.train.num_workers),
+            first=training.first,
+        ),
         job.train,
         context,
         seed=job.seed,
@@ -296,21 +303,8 @@ def ray_session(
     Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
     gets a secret token, without which nobody can reach it; it is stopped at the end.
     """
-    for key, value in {
-        "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-    }.items():
-        os.environ.setdefault(key, value)
+    set_environment()
     address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
-        # for the life of the process, since Ray reads it once.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     if ray.is_initialized():
@@ -333,6 +327,24 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def set_environment() -> None:
+    """What Ray reads from the environment as it is imported, and its processes as they start; what is set stays."""
+    for key, value in {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    }.items():
+        os.environ.setdefault(key, value)
+    if not os.environ.get("RAY_ADDRESS"):
+        # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
+        # for the life of the process, since Ray reads it once.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def storage_path(storage: str) -> str:

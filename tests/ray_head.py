@@ -52,7 +52,11 @@ def ray_cluster(*, num_nodes: int = 1) -> Iterator[str]:
         for i in range(1, num_nodes):
             where = f"--node-ip-address=127.0.0.{2 + i}"
             agent = f"--dashboard-agent-listen-port={free_port()}"
-            stack.enter_context(_node([f"--address=127.0.0.2:{port}", where, agent], environment))
+            # Of its own: a node removes the working directory of a job as soon as it has no worker of it.
+            own = tempfile.mkdtemp(prefix="csray")
+            stack.callback(shutil.rmtree, own, ignore_errors=True)
+            join = [f"--address=127.0.0.2:{port}", f"--temp-dir={own}", where, agent]
+            stack.enter_context(_node(join, environment))
         yield address
 
 

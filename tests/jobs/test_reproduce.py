@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from cubeprep.store import WindowStore
 from jobs import cli
+from jobs.reproduce import ReproduceError, load_network
 from modeling.catalog import read_catalog
 from modeling.checkpoint import load_model, save_model
 from modeling.comparison import Comparison, measure_split
@@ -181,3 +182,10 @@ def test_what_cannot_be_compared_is_worse() -> None:
     assert Comparison("x", float("nan"), 1.0).worse
     assert not Comparison("x", 1.0, 1.0).worse
     assert Comparison("recall", 0.1, 0.2, higher_is_better=True).worse
+
+
+def test_rows_that_models_of_folds_made_are_not_taken_for_those_of_one_model(workspace: Path) -> None:
+    catalog = read_catalog(workspace / "catalog.parquet")
+    catalog.provenance["model"]["fold_digests"] = ["a", "b"]
+    with pytest.raises(ReproduceError, match="scored by models of folds"):
+        load_network(catalog, uri(workspace))

@@ -49,7 +49,7 @@ class Network(Detector):
             lambda epoch, first_step, _: self._permuted(loaders[split].training(epoch, first_step)),
             loaders[split].num_batches(),
             lambda: self._permuted(loaders["validation"].evaluation()),
-            lambda: next(iter(self._permuted([loaders[split].first()]))),
+            first=lambda: next(iter(self._permuted([loaders[split].first()]))),
         )
         model = make_model(config.model.arguments(store.shape), self.run.seed)
         with tempfile.TemporaryDirectory(prefix="cubescout-benchmark-") as folder:
