@@ -9,8 +9,8 @@ import torch
 from cubeprep.store import WindowStore
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.config import TrainConfig
-from modeling.inference import good_samples
 from modeling.objective import Objective
+from modeling.score import good_samples
 
 MEASURES = {
     "nll": "negative log-likelihood of a good sample, nats",
