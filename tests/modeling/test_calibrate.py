@@ -7,19 +7,22 @@ from scipy.stats import false_discovery_control, kstest, spearmanr
 from modeling.calibrate import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
 
 
-def survey(num_galaxies: int, seed: int, *, contamination: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores whose location and spread both follow two correlated nuisances."""
+def survey(
+    num_galaxies: int, seed: int, *, contamination: float = 0.0, spread_follows: float = 0.4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores whose location follows two correlated nuisances; `spread_follows` says how steeply their spread does."""
     rng = np.random.default_rng(seed)
     flux = rng.normal(2, 1, num_galaxies)
     snr = 0.7 * flux + rng.normal(0, 0.5, num_galaxies)
-    score = 1 + 2 * flux - 0.3 * snr**2 + np.exp(0.4 * snr) * rng.normal(0, 1, num_galaxies)
+    score = 1 + 2 * flux - 0.3 * snr**2 + np.exp(spread_follows * snr) * rng.normal(0, 1, num_galaxies)
     score[: int(contamination * num_galaxies)] += 60
     return score, np.column_stack([flux, snr])
 
 
 @pytest.mark.parametrize("contamination", [0.0, 0.05])
 def test_standardised_scores_do_not_follow_nuisances(contamination: float) -> None:
-    calibration, test = survey(600, 0, contamination=contamination), survey(3000, 1)
+    calibration = survey(600, 0, contamination=contamination, spread_follows=0)
+    test = survey(3000, 1, spread_follows=0)
     raw, nuisances = test
     scores = Standardiser().fit(*calibration).transform(raw, nuisances)
     for k in range(2):
@@ -28,6 +31,18 @@ def test_standardised_scores_do_not_follow_nuisances(contamination: float) -> No
         assert abs(spearmanr(np.abs(scores), nuisances[:, k]).statistic) < 0.1
     assert abs(np.median(scores)) < 0.12
     assert 0.75 < np.std(scores) < 1.35
+
+
+def test_p_values_within_kinds_are_valid_where_the_spread_follows_nuisances() -> None:
+    (raw_a, nuisances_a), (raw_b, nuisances_b) = survey(6000, 0), survey(6000, 1)
+    standardiser = Standardiser().fit(raw_a, nuisances_a)
+    calibration, scores = standardiser.transform(raw_a, nuisances_a), standardiser.transform(raw_b, nuisances_b)
+    assert abs(spearmanr(np.abs(scores), nuisances_b[:, 1]).statistic) > 0.2
+    edges = np.quantile(nuisances_a[:, 1], [0.25, 0.5, 0.75])
+    kinds = [quantile_bins(nuisances[:, 1], edges) for nuisances in (nuisances_b, nuisances_a)]
+    p = conformal_p_values(scores, calibration, *kinds)
+    for kind in range(4):
+        assert kstest(p[kinds[0] == kind], "uniform").statistic < 0.06
 
 
 def test_anomalies_stand_out_from_galaxies_of_their_kind() -> None:
