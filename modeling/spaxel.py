@@ -65,18 +65,19 @@ class SpaxelCoder(nn.Module):
         share = 1 / (1 + variance_BLSYX.clamp(min=0).mean(dim=(1, 2)))
         use_BYX = good_BLSYX.all(dim=2).all(dim=1)
         spectra_NF = spectra_BLSYX.flatten(1, 2).movedim(1, -1)[use_BYX].double()
-        code = self.linear_code.weight.shape[0]
-        if len(spectra_NF) <= code:
+        num_code, num_features = self.linear_code.weight.shape[0], spectra_NF.shape[1]
+        if len(spectra_NF) <= num_code:
             return
         weight_N = share[use_BYX].double()[:, None]
         mean_F = (weight_N * spectra_NF).sum(0) / weight_N.sum()
         centred_NF = spectra_NF - mean_F
         _, vectors_FF = torch.linalg.eigh((weight_N * centred_NF).T @ centred_NF)
-        basis_FK = vectors_FF.flip(1)[:, :code]
+        # A code may hold more numbers than a spectrum has samples: those beyond say nothing at first.
+        basis_FK = functional.pad(vectors_FF.flip(1)[:, :num_code], (0, max(num_code - num_features, 0)))
         spread_K = (centred_NF @ basis_FK).std(dim=0).clamp(min=1e-6)
-        inverse_KLS = (basis_FK / spread_K).T.reshape(code, self.num_lines, self.num_samples)
+        inverse_KLS = (basis_FK / spread_K).T.reshape(num_code, self.num_lines, self.num_samples)
         self.linear_code.weight.zero_()
-        weight_KLS = self.linear_code.weight.view(code, self.num_lines, self.num_samples + 1)
+        weight_KLS = self.linear_code.weight.view(num_code, self.num_lines, self.num_samples + 1)
         weight_KLS[:, :, : self.num_samples] = inverse_KLS
         self.linear_samples.weight.copy_((basis_FK * spread_K)[:, :, None, None])
         for bias, values in ((self.to_code.bias, -(mean_F @ basis_FK) / spread_K), (self.linear_samples.bias, mean_F)):

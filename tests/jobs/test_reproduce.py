@@ -16,8 +16,9 @@ from jobs.reproduce import ReproduceError, load_network
 from modeling.catalog import read_catalog
 from modeling.checkpoint import load_model, save_model
 from modeling.comparison import Comparison, measure_split
-from modeling.inference import good_samples, infer
+from modeling.inference import infer
 from modeling.losses import student_t_nll
+from modeling.score import good_samples
 from modeling.tracking import find_version, make_client, register_model, resolve_model, start_run
 from tests.logcube import write_survey
 

@@ -72,6 +72,17 @@ def test_a_coder_starts_from_the_principal_components() -> None:
     np.testing.assert_allclose(found.flatten(1, 2).movedim(1, -1).reshape(rows.shape), expected, atol=1e-5)
 
 
+def test_a_code_may_be_longer_than_a_spectrum() -> None:
+    torch.manual_seed(0)
+    spectra, found = torch.randn(2, LINES, 1, 5, 5), SpaxelCoder(num_lines=LINES, num_samples=1, code=8)
+    good = torch.ones_like(spectra, dtype=torch.bool)
+    found.start_from(spectra, good, torch.zeros_like(spectra))
+    with torch.no_grad():
+        found.to_code.weight.zero_()
+        found.to_samples.weight.zero_()
+        torch.testing.assert_close(found(spectra, good), spectra, rtol=0, atol=1e-4)
+
+
 def test_what_is_not_linear_adds_little_at_the_start() -> None:
     flux, _, _ = galaxies()
     good = torch.ones_like(flux, dtype=torch.bool)
