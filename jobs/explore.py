@@ -1,9 +1,9 @@
 """Makes the page of the most unusual galaxies, or serves the page of all of them.
 
 Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
-HTML file, explore.html in the workspace. The file holds all it shows, scripts and pictures included: it opens without a
-network and can be sent to others. The first `explore.num_galaxies` galaxies get a card each: line maps, reconstruction,
-residuals, spectra, neighbours.
+HTML file, explore.html in the workspace, and beside the catalog in MLflow. The file holds all it shows, scripts and
+pictures included: it opens without a network and can be sent to others. The first `explore.num_galaxies` galaxies get a
+card each: line maps, reconstruction, residuals, spectra, neighbours.
 
 With --serve nothing is written but labels: a server on this machine alone shows every galaxy of the catalog, with maps
 of the survey, filters, the spectra of any spaxel, and labels that `cubescout rerank` learns from. It prints its
@@ -31,7 +31,9 @@ from modeling.catalog import Catalog, read_catalog
 
 
 def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
-    """Writes the page, or serves it; returns the exit code."""
+    """Writes the page, also as an artifact of the catalog's MLflow run, or serves it; returns the exit code."""
+    from modeling.tracking import keep_beside_catalog
+
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
@@ -42,6 +44,9 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     cards = make_cards(config, catalog, store, model)
     page = render_page(catalog, cards, store, config.explore)
     write_file(str(config.page_path), page.encode())
+    keep_beside_catalog(
+        config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
+    )
     console.print(
         f"{len(cards)} of {len(catalog.table)} galaxies, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
     )

@@ -14,7 +14,8 @@ def read_maps(catalog_path: Path, plateifu: str) -> dict[str, np.ndarray]:
     if not path.is_dir():
         return {}
     arrays = dict(zarr.open_group(path, mode="r").arrays())
-    rows = np.flatnonzero(np.asarray(arrays["plateifu"][:]).astype(str) == plateifu)
-    if not rows.size:
+    names = np.asarray(arrays["plateifu"][:]).tolist()
+    if plateifu not in names:
         return {}
-    return {name: np.asarray(arrays[name][int(rows[0])], dtype=np.float32) for name in MAPS if name in arrays}
+    row = names.index(plateifu)
+    return {name: np.asarray(arrays[name][row], dtype=np.float32) for name in MAPS if name in arrays}

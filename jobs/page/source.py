@@ -14,13 +14,13 @@ from jobs.page.columns import column_arrays, selection_csv
 from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette
 from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
-from jobs.page.render import pretty_unit, score_label, sky, summarise
+from jobs.page.render import SKY, pretty_unit, reader_of, score_label, sky, summarise
 from modeling.catalog import Catalog, line_names_of
 from modeling.labels import Label, append, catalog_version, current, read
 
 GALAXIES_KEPT = 24  # of about 4 MB each
 THUMBNAILS_KEPT = 20_000  # of about 1 kB each
-LABELS = ("interesting", "artefact", "ordinary")
+LABELS = ("interesting", "usual", "artefact")  # the words that `cubescout rerank` knows without being told
 
 
 class UnknownGalaxyError(KeyError):
@@ -71,6 +71,7 @@ class Source:
     def survey(self) -> bytes:
         """The message of all columns and what is common to all galaxies."""
         described, arrays = column_arrays(self.catalog)
+        arcsec, orientation = SKY.get(reader_of(self._store), (None, ""))
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
         meta: dict[str, Any] = {
             "columns": described,
@@ -80,6 +81,8 @@ class Source:
             "score_label": score_label(self.catalog),
             "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
             "sky": sky(self._store),
+            "spaxel_arcsec": arcsec,
+            "north_up": orientation.startswith("north up"),
             "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),
             "thumbnail_line": self.thumbnail_line,
             "palettes": {name: palette(value).tolist() for name, value in colours.items()},

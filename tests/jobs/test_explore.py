@@ -32,7 +32,6 @@ from modeling.config import ScoreConfig
 from tests.jobs.test_score import make_project, save_tiny_model
 from tests.synthetic import synthetic_store
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\">'</script><script>document.title='pwned'</script>"
 NUM_CARDS = 3
 
@@ -74,6 +73,14 @@ def test_a_card_for_each_of_the_most_unusual_galaxies(project: ProjectConfig, pa
     assert cards == [f"rank-{rank}" for rank in range(1, NUM_CARDS + 1)]
     for name in read_catalog(project.catalog_path).table["plateifu"].head(NUM_CARDS):
         assert len(re.findall(rf"</span> {name}</h2>", page)) == 1
+
+
+def test_the_page_is_kept_beside_the_registered_catalog(project: ProjectConfig) -> None:
+    from modeling.tracking import make_client
+
+    client = make_client(project.tracking_uri)
+    version = client.get_model_version_by_alias(project.tracking.catalog_name, "latest")
+    assert [item.path for item in client.list_artifacts(version.run_id, "page")] == ["page/explore.html"]
 
 
 def test_the_page_loads_nothing(page: str) -> None:
@@ -235,19 +242,6 @@ def test_top_shares_are_in_order_and_know_what_is_usual() -> None:
 )
 def test_numbers_for_the_eye(value: float, text: str) -> None:
     assert number(value) == text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--headless=new", "--disable-background-networking"]
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ export class Filters {
   draw() {
     const { survey } = this;
     const chips = CHIPS.map((name) => survey.columns.get(name)).filter((column) => column?.kind === "category");
-    const fits = (column) => column.categories.length <= MOST_CHIPS && column.categories.length + (column.data.includes(-1) ? 1 : 0) > 1;
+    const fits = (column) => column.categories.length <= MOST_CHIPS && new Set(column.data).size > 1;
     byId("filters").replaceChildren(
       ...this.ranges.map((name) => this.range(survey.columns.get(name))),
       this.chooser(),

@@ -96,18 +96,28 @@ export class GalaxyView {
     const line = lines[this.line];
     this.large.replaceChildren(
       element("h3", {}, line.name, element("span", { class: "soft num" }, `  ${line.rest_wave.toFixed(2)} Å vacuum · ${percent(line.share)} of the misfit (usually ${percent(line.usual)})`)),
-      element("div", { class: "panels" }, ...this.panels().map((panel) => {
+      element("div", { class: "panels" }, ...this.panels().map((panel, i) => {
         const canvas = element("canvas", { role: "img", tabindex: 0, "aria-label": `${this.plateifu}, ${line.name}: ${panel.name}, ${panel.note}. Arrow keys choose a spaxel.` });
         paint(canvas, panel.values, this.side, panel.range, palettes[panel.palette], panel.asinh);
         const bar = element("i", { class: "colours" });
         bar.style.background = gradient(palettes[panel.palette]);
         const mark = element("i", { class: "mark", hidden: true });
         return element("figure", { class: "panel" }, element("figcaption", {}, element("b", {}, panel.name), element("span", { class: "soft" }, panel.note)),
-          element("div", { class: "pixels", onclick: (event) => this.clicked(event, canvas), onkeydown: (event) => this.moved(event) }, canvas, mark), bar,
+          element("div", { class: "pixels", onclick: (event) => this.clicked(event, canvas), onkeydown: (event) => this.moved(event) }, canvas, mark, ...(i === 0 ? this.sky() : [])), bar,
           element("div", { class: "ends num" }, element("span", {}, number(panel.range[0], 2)), element("output", { "data-panel": "" }), element("span", {}, number(panel.range[1], 3))));
       })),
       element("p", { class: "note" }, `${sky}. Flux in ${this.survey.meta.flux_unit}. Grey: masked. Choose a spaxel for its spectra.`));
     this.drawMark();
+  }
+
+  // A scale bar, and how the maps lie, as far as they are known of the survey.
+  sky() {
+    const { spaxel_arcsec: arcsec, north_up: northUp } = this.survey.meta;
+    if (!arcsec) return [];
+    const length = this.side[1] * arcsec > 12 ? 5 : 2;
+    const bar = element("span", { class: "scale" }, element("b", {}, `${length}″`));
+    bar.style.width = `${(100 * length) / (this.side[1] * arcsec)}%`;
+    return northUp ? [bar, element("span", { class: "compass" }, "N ↑ E ←")] : [bar];
   }
 
   clicked(event, canvas) {
@@ -165,7 +175,7 @@ export class GalaxyView {
         element("b", {}, line.name.split("-")[0]), element("span", { class: "soft num" }, line.name.split("-")[1] ?? ""), ...canvases, element("span", { class: "num share" }, percent(line.share)));
     });
     return element("section", { class: "strip", "aria-label": `All ${lines.length} lines` },
-      element("div", { class: "strip-rows", "aria-hidden": "true" }, ...["observed", "model", "residual", "misfit"].map((name) => element("span", {}, name))), element("div", { class: "strip-lines", tabindex: -1 }, ...cells));
+      element("div", { class: "strip-rows", "aria-hidden": "true" }, ...["", "observed", "model", "residual", "misfit"].map((name) => element("span", {}, name))), element("div", { class: "strip-lines", tabindex: -1 }, ...cells));
   }
 
   chooseLine(line) {
@@ -187,7 +197,9 @@ export class GalaxyView {
     const { lines } = this.data.meta;
     const velocity = this.survey.meta.velocity_kms;
     const [height, width] = this.side;
-    const where = this.spaxel ? `spaxel x ${this.spaxel[0]}, y ${this.spaxel[1]} (${this.spaxel[0] - Math.floor(width / 2)}, ${this.spaxel[1] - Math.floor(height / 2)} from the centre)` : "summed over spaxels";
+    const arcsec = this.survey.meta.spaxel_arcsec;
+    const offset = (at, length) => number((at - (length - 1) / 2) * (arcsec ?? 1), 2);
+    const where = this.spaxel ? `spaxel ${this.spaxel[0]}, ${this.spaxel[1]}: ${offset(this.spaxel[0], width)}, ${offset(this.spaxel[1], height)} ${arcsec ? "arcsec" : "spaxels"} from the centre` : "summed over spaxels";
     const label = (line) => `${this.plateifu}, ${line.name}, ${where}: flux and model`;
     this.spectra.replaceChildren(
       element("h3", {}, "Spectra", element("span", { class: "soft num", id: "spaxel", role: "status" }, `  ${where}`), this.spaxel && element("button", { type: "button", class: "quiet", onclick: () => { this.spaxel = null; this.drawMark(); this.drawSpectra(); } }, "Sum of all")),

@@ -4,7 +4,7 @@ import { byId, element, number } from "./dom.js";
 
 const GAP = 10;
 const LEAST_WIDTH = 218;
-const HEIGHT = 100;
+const HEIGHT = 98;
 const MARGIN_ROWS = 2;
 
 export class Gallery {
@@ -39,7 +39,7 @@ export class Gallery {
   }
 
   layout() {
-    const width = this.frame.clientWidth;
+    const width = this.inner.clientWidth;
     if (!width) return;
     const columns = Math.max(1, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
     if (columns !== this.columns || width !== this.width) { this.inner.replaceChildren(); this.cards.clear(); }
@@ -77,6 +77,8 @@ export class Gallery {
     const of = (column) => survey.value(column, row);
     const why = of("reason_1") ?? of("top_line") ?? "";
     const label = of("label");
+    const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], ["S/N", of("median_snr")]];
+    if (survey.orderBy !== "rank" && !["score", "q_value", "z", "median_snr"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
     const image = element("img", { src: thumbnailUrl(name, survey.meta.version), alt: "", width: 76, height: 76, loading: "lazy", decoding: "async" });
     const tags = [
       of("triage") && element("span", { class: "tag warn" }, of("triage")),
@@ -89,7 +91,7 @@ export class Gallery {
       image,
       element("span", { class: "text" },
         element("b", {}, element("span", { class: "rank num" }, String(of("rank"))), " ", name),
-        element("span", { class: "num" }, number(of("score")), element("span", { class: "soft" }, `  z ${number(of("z"), 3)}  S/N ${number(of("median_snr"), 2)}`)),
+        element("span", { class: "num facts" }, ...facts.filter(([, value]) => value !== null).map(([term, value]) => element("span", {}, element("span", { class: "soft" }, `${term} `), number(value, 3)))),
         element("span", { class: "soft why", title: why }, why),
         element("span", { class: "tags" }, ...tags))));
   }
