@@ -58,8 +58,8 @@ def galaxy_message(
             for i, (name, rest_wave) in enumerate(lines.items())
         ],
         "limits": {
-            "sigma": upper_limit(maps.sigma, least=3.0, percentile=98),
-            "chi2": upper_limit(maps.chi2, least=2.0),
+            "sigma": upper_limit(maps.sigma, least=5.0),
+            "chi2": upper_limit(maps.chi2, least=5.0),
             **{name: upper_limit(values, least=3.0) for name, values in attribution.items()},
         },
         "neighbours": neighbours_of(row),

@@ -5,11 +5,15 @@ import { labelBar } from "./labels.js";
 import { gradient, paint } from "./pixels.js";
 import { spectrum } from "./spectra.js";
 
+// Beyond these, colours follow the logarithm: flux of the outskirts, and misfits that noise does not make, show side by side.
+const FLUX_SHARE = 0.1;
+const SOFTENING = { sigma: 3, chi2: 2 };
+
 const KINDS = [
-  { key: "map_flux", name: "Observed", note: "mean flux", palette: "flux", asinh: true },
-  { key: "map_model", name: "Model", note: "same scale", palette: "flux", asinh: true },
+  { key: "map_flux", name: "Observed", note: "mean flux", palette: "flux" },
+  { key: "map_model", name: "Model", note: "same scale", palette: "flux" },
   { key: "map_sigma", name: "Residual", note: "σ", palette: "sigma" },
-  { key: "map_chi2", name: "Misfit", note: "χ² a sample", palette: "chi2", asinh: true },
+  { key: "map_chi2", name: "Misfit", note: "χ² a sample", palette: "chi2" },
 ];
 
 export class GalaxyView {
@@ -61,6 +65,7 @@ export class GalaxyView {
       element("h2", { tabindex: -1 }, element("span", { class: "rank num" }, String(row.rank)), " ", row.plateifu),
       element("dl", { class: "facts" }, fact("score", number(row.score)), ...extra.map(([name, key]) => fact(name, number(row[key], 2))),
         fact("z", number(row.z, 4)), fact("S/N", number(row.median_snr, 3)), fact("split", row.split ?? "–"),
+        row.url && element("div", {}, element("dt", {}, element("a", { href: row.url, rel: "noreferrer", target: "_blank" }, "Survey page"))),
         Number.isFinite(row.ra_deg) && fact("RA, Dec", `${row.ra_deg.toFixed(5)}°, ${row.dec_deg.toFixed(5)}°`.replaceAll("-", "−"))),
       row.triage && element("p", { class: "tag warn" }, `triage: ${row.triage}`),
       labelBar(this.survey, row.plateifu),
@@ -86,7 +91,7 @@ export class GalaxyView {
     const panels = KINDS.map((kind) => ({ ...kind, values: this.slice(kind.key, this.line), range: this.limits(kind.key, this.line) }));
     if (arrays.by_place) panels.push({ name: "Attribution", note: "this line, σ", palette: "sigma", values: this.slice("by_place", this.line), range: this.limits("by_place") });
     if (arrays.by_spaxel) panels.push({ name: "Attribution", note: "all lines, σ", palette: "sigma", values: arrays.by_spaxel, range: this.limits("by_spaxel") });
-    else panels.push({ name: "Misfit", note: "all lines, χ² a sample", palette: "chi2", asinh: true, values: arrays.misfit, range: [0, this.data.meta.limits.chi2] });
+    else panels.push({ name: "Misfit", note: "all lines, χ² a sample", palette: "chi2", values: arrays.misfit, range: [0, this.data.meta.limits.chi2] });
     return panels;
   }
 
@@ -98,7 +103,7 @@ export class GalaxyView {
       element("h3", {}, line.name, element("span", { class: "soft num" }, `  ${line.rest_wave.toFixed(2)} Å vacuum · ${percent(line.share)} of the misfit (usually ${percent(line.usual)})`)),
       element("div", { class: "panels" }, ...this.panels().map((panel, i) => {
         const canvas = element("canvas", { role: "img", tabindex: 0, "aria-label": `${this.plateifu}, ${line.name}: ${panel.name}, ${panel.note}. Arrow keys choose a spaxel.` });
-        paint(canvas, panel.values, this.side, panel.range, palettes[panel.palette], panel.asinh);
+        paint(canvas, panel.values, this.side, panel.range, palettes[panel.palette], SOFTENING[panel.palette] ?? FLUX_SHARE * panel.range[1]);
         const bar = element("i", { class: "colours" });
         bar.style.background = gradient(palettes[panel.palette]);
         const mark = element("i", { class: "mark", hidden: true });
@@ -106,7 +111,7 @@ export class GalaxyView {
           element("div", { class: "pixels", onclick: (event) => this.clicked(event, canvas), onkeydown: (event) => this.moved(event) }, canvas, mark, ...(i === 0 ? this.sky() : [])), bar,
           element("div", { class: "ends num" }, element("span", {}, number(panel.range[0], 2)), element("output", { "data-panel": "" }), element("span", {}, number(panel.range[1], 3))));
       })),
-      element("p", { class: "note" }, `${sky}. Flux in ${this.survey.meta.flux_unit}. Grey: masked. Choose a spaxel for its spectra.`));
+      element("p", { class: "note" }, `${sky}. Flux in ${this.survey.meta.flux_unit}. Colours are linear up to a tenth of the scale in flux, 3 σ, and χ² of 2, logarithmic beyond. Grey: masked. Choose a spaxel for its spectra.`));
     this.drawMark();
   }
 
@@ -168,7 +173,8 @@ export class GalaxyView {
     const cells = lines.map((line, i) => {
       const canvases = kinds.map((kind) => {
         const canvas = element("canvas", { "aria-hidden": "true" });
-        paint(canvas, this.slice(kind.key, i), this.side, this.limits(kind.key, i), palettes[kind.palette], kind.asinh);
+        const range = this.limits(kind.key, i);
+        paint(canvas, this.slice(kind.key, i), this.side, range, palettes[kind.palette], SOFTENING[kind.palette] ?? FLUX_SHARE * range[1]);
         return canvas;
       });
       return element("button", { type: "button", class: "line", "data-line": i, "aria-pressed": String(i === this.line), "aria-label": `${line.name}, ${percent(line.share)} of the misfit`, onclick: () => this.chooseLine(i) },
@@ -203,7 +209,7 @@ export class GalaxyView {
     const label = (line) => `${this.plateifu}, ${line.name}, ${where}: flux and model`;
     this.spectra.replaceChildren(
       element("h3", {}, "Spectra", element("span", { class: "soft num", id: "spaxel", role: "status" }, `  ${where}`), this.spaxel && element("button", { type: "button", class: "quiet", onclick: () => { this.spaxel = null; this.drawMark(); this.drawSpectra(); } }, "Sum of all")),
-      element("div", { class: "spectra" }, element("figure", { class: "chosen" }, element("figcaption", {}, element("b", {}, lines[this.line].name)), spectrum(this.spectrumOf(this.line), { label: label(lines[this.line]), velocity, axes: true })),
+      element("div", { class: "spectra" }, element("figure", { class: "chosen" }, element("figcaption", {}, element("b", {}, lines[this.line].name), element("span", { class: "soft" }, `  flux (${this.spaxel ? this.survey.meta.flux_unit : this.survey.meta.flux_unit.replace(" spaxel⁻¹", "")})`)), spectrum(this.spectrumOf(this.line), { label: label(lines[this.line]), velocity, axes: true })),
         element("div", { class: "others" }, ...lines.map((line, i) => element("figure", {}, element("figcaption", {}, line.name), spectrum(this.spectrumOf(i), { label: label(line), velocity }))))),
       element("p", { class: "note legend" }, element("i", { class: "step" }), "observed, ±1 σ shaded ", element("i", { class: "step modelled" }), "model · each line on its own flux scale"));
   }

@@ -1,15 +1,24 @@
 // The map of latents, by Plotly: 2-D with a lasso, and 3-D; coloured by any column.
 import { byId, element, number } from "./dom.js";
+import { inside, Lasso } from "./lasso.js";
 
 // Okabe and Ito's colours, which colour-blind people tell apart; beyond them categories repeat in order.
 const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8ad1f", "#7a5195"];
 const NONE = "#9aa3ad";
+const REDRAW_MS = 60;
 const PREFERRED = ["score", "label", "triage", "split", "q_value", "z", "median_snr", "top_line"];
 
 export class LatentMap {
   constructor(survey, open) {
     [this.survey, this.open, this.dimensions] = [survey, open, 2];
     this.box = byId("map");
+    this.tip = element("div", { class: "tip num", hidden: true });
+    document.body.append(this.tip);
+    new Lasso(this.box, {
+      active: () => this.drawn && this.dimensions === 2 && this.box._fullLayout.dragmode === "lasso",
+      chosen: (corners) => this.pick(corners),
+      clicked: () => this.openHovered(this.hovered),
+    });
     const colourable = [...survey.columns.values()].filter((column) => column.kind !== "text");
     const order = (column) => { const i = PREFERRED.indexOf(column.name); return i < 0 ? 99 : i; };
     colourable.sort((a, b) => order(a) - order(b));
@@ -41,11 +50,10 @@ export class LatentMap {
     this.draw();
   }
 
-  // Filters redraw once a frame; a lasso is drawn by Plotly itself.
+  // The gallery is first to follow a change: the map is redrawn when that is on the screen.
   later() {
-    if (this.ownChange) return;
-    cancelAnimationFrame(this.pending);
-    this.pending = requestAnimationFrame(() => this.draw());
+    clearTimeout(this.pending);
+    this.pending = setTimeout(() => this.draw(), REDRAW_MS);
   }
 
   axes() {
@@ -80,24 +88,22 @@ export class LatentMap {
 
   trace(rows, marker, quiet = false) {
     const [x, y, z] = this.axes().map((name) => { const { data } = this.survey.columns.get(name); return rows.map((row) => data[row]); });
-    const colour = byId("map-colour").value;
     const trace = { mode: "markers", x, y, marker, showlegend: false, customdata: rows };
-    if (quiet) trace.hoverinfo = "skip";
-    else {
-      trace.text = rows.map((row) => this.tip(row, colour));
-      trace.hovertemplate = "%{text}<extra></extra>";
-    }
+    trace.hoverinfo = quiet ? "skip" : "none";
     if (this.dimensions === 3) return { ...trace, type: "scatter3d", z };
-    return { ...trace, type: "scattergl", unselected: { marker: { opacity: 0.15 } } };
+    const { lasso } = this.survey;
+    const selectedpoints = lasso && !quiet ? rows.flatMap((row, i) => (lasso.has(row) ? [i] : [])) : null;
+    return { ...trace, type: "scattergl", selectedpoints, unselected: { marker: { opacity: 0.15 } } };
   }
 
-  // Plotly reads tips as a little markup; names from a catalog must not be any.
-  tip(row, colour) {
-    const plain = (text) => String(text).replace(/[<>&]/g, " ");
-    const of = (name) => { const value = this.survey.value(name, row); return typeof value === "number" ? number(value) : plain(value ?? "none"); };
-    const lines = [`<b>${plain(this.survey.names[row])}</b>`, `rank ${this.survey.value("rank", row)} · score ${of("score")} · z ${of("z")}`];
-    if (!["score", "rank", "z"].includes(colour)) lines.push(`${plain(colour)} ${of(colour)}`);
-    return lines.join("<br>");
+  showTip(row, { clientX, clientY }) {
+    const of = (name) => { const value = this.survey.value(name, row); return typeof value === "number" ? number(value) : value ?? "none"; };
+    const colour = byId("map-colour").value;
+    const more = ["score", "rank", "z"].includes(colour) ? [] : [element("br"), `${colour} ${of(colour)}`];
+    this.tip.replaceChildren(element("b", {}, this.survey.names[row]), element("br"), `rank ${this.survey.value("rank", row)} · score ${of("score")} · z ${of("z")}`, ...more);
+    this.tip.style.left = `${Math.min(clientX + 12, innerWidth - 200)}px`;
+    this.tip.style.top = `${clientY + 12}px`;
+    this.tip.hidden = false;
   }
 
   colours() {
@@ -139,20 +145,28 @@ export class LatentMap {
     const common = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 42, r: 70, t: 6, b: 36 }, hovermode: "closest", uirevision: String(this.dimensions),
       font: { family: "system-ui, sans-serif", color: this.ink }, modebar: { bgcolor: "rgba(0,0,0,0)", color: this.ink, activecolor: this.ink }, transition: { duration: 0 },
-      hoverlabel: { bgcolor: this.ground, bordercolor: this.grid, font: { color: this.ink } },
     };
     if (this.dimensions === 3) return { ...common, margin: { l: 0, r: 70, t: 0, b: 0 }, scene: { xaxis: x, yaxis: y, zaxis: z } };
     return { ...common, xaxis: x, yaxis: y, dragmode: matchMedia("(pointer: coarse)").matches ? "pan" : "lasso", newselection: { line: { color: this.ink, width: 1.5 } } };
   }
 
   listen() {
-    const pick = (rows) => {
-      this.ownChange = true;
-      this.survey.setLasso(rows);
-      this.ownChange = false;
-    };
-    this.box.on("plotly_selected", (event) => pick(event && event.points.length ? new Set(event.points.map((point) => point.customdata)) : null));
-    this.box.on("plotly_deselect", () => pick(null));
-    this.box.on("plotly_click", (event) => { const row = event.points[0].customdata; if (row !== undefined) this.open(row); });
+    this.box.on("plotly_hover", ({ points, event }) => { this.hovered = points[0].customdata; this.showTip(this.hovered, event); });
+    this.box.on("plotly_unhover", () => { this.hovered = undefined; this.tip.hidden = true; });
+    this.box.on("plotly_click", ({ points }) => this.openHovered(points[0].customdata));
+    // On touch screens the lasso is Plotly's.
+    this.box.on("plotly_selected", (event) => { if (event) this.survey.setLasso(new Set(event.points.map((point) => point.customdata))); });
+  }
+
+  openHovered(row) {
+    this.tip.hidden = true;
+    if (row !== undefined) this.open(row);
+  }
+
+  pick(corners) {
+    const { xaxis, yaxis } = this.box._fullLayout;
+    const [x, y] = this.axes().map((name) => this.survey.columns.get(name).data);
+    const rows = this.rows.filter((row) => inside(xaxis.d2p(x[row]), yaxis.d2p(y[row]), corners));
+    this.survey.setLasso(new Set(rows));
   }
 }

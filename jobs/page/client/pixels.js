@@ -1,13 +1,13 @@
 // Maps of spaxels on canvases: one pixel a spaxel, north up as the array lies; transparent where there is no value.
-const SOFTENING = 0.1; // of the asinh stretch, as in jobs/page/figures.py
 
-export function paint(canvas, values, [height, width], [low, high], palette, asinh = false) {
+// The colour of a value follows asinh(value / softening): linear below it, logarithmic above. 0 for all linear.
+
+export function paint(canvas, values, [height, width], [low, high], palette, softening = 0) {
   canvas.width = width;
   canvas.height = height;
   const draw = canvas.getContext("2d");
   const image = draw.createImageData(width, height);
-  const soft = SOFTENING * high;
-  const scale = asinh ? (value) => Math.asinh(value / soft) : (value) => value;
+  const scale = softening ? (value) => Math.asinh(value / softening) : (value) => value;
   const [first, last] = [scale(low), scale(high)];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
