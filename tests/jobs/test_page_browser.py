@@ -270,7 +270,7 @@ def test_text_has_the_contrast_of_aa_in_light_and_dark(tab: Any) -> None:
 
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, a, img, canvas, [role=img]")]
-  .filter((e) => !e.closest("#map, datalist") && !e.getAttribute("aria-label") && !e.innerText?.trim()
+  .filter((e) => !e.closest("#map, datalist") && !e.getAttribute("aria-label") && !e.textContent.trim()
     && !e.closest("label") && !e.getAttribute("aria-hidden") && !e.hasAttribute("alt"))
   .map((e) => e.outerHTML.slice(0, 80))"""
 

@@ -65,7 +65,7 @@ export class GalaxyView {
       element("h2", { tabindex: -1 }, element("span", { class: "rank num" }, String(row.rank)), " ", row.plateifu),
       element("dl", { class: "facts" }, fact("score", number(row.score)), ...extra.map(([name, key]) => fact(name, number(row[key], 2))),
         fact("z", number(row.z, 4)), fact("S/N", number(row.median_snr, 3)), fact("split", row.split ?? "–"),
-        row.url && element("div", {}, element("dt", {}, element("a", { href: row.url, rel: "noreferrer", target: "_blank" }, "Survey page"))),
+        row.url?.startsWith("https://") && element("div", {}, element("dt", {}, element("a", { href: row.url, rel: "noreferrer", target: "_blank" }, "Survey page"))),
         Number.isFinite(row.ra_deg) && fact("RA, Dec", `${row.ra_deg.toFixed(5)}°, ${row.dec_deg.toFixed(5)}°`.replaceAll("-", "−"))),
       row.triage && element("p", { class: "tag warn" }, `triage: ${row.triage}`),
       labelBar(this.survey, row.plateifu),
