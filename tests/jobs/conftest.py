@@ -16,7 +16,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--headless=new", "--disable-background-networking", "--enable-unsafe-swiftshader"]
+        flags = ["--no-sandbox", "--headless=new", "--disable-background-networking"]
         found = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield found
         found.close()

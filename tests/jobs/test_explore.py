@@ -279,17 +279,22 @@ def test_in_a_browser_a_ranking_link_lands_on_its_card(tab: Any) -> None:
 
 @pytest.mark.browser
 def test_in_a_browser_a_point_of_the_map_has_a_tip_and_leads_to_its_card(tab: Any, project: ProjectConfig) -> None:
-    where = tab.evaluate("""() => {
+    place = """() => {
       const doc = Bokeh.documents[0], source = doc.get_model_by_name("galaxies");
       const root = doc.roots().find((plot) => plot.renderers.some((r) => r.data_source === source));
       const view = Bokeh.index.get_by_id(root.id), i = source.data.rank.indexOf(2);
       const box = view.canvas_view.el.getBoundingClientRect();
       const [x, y] = [source.data.umap_1[i], source.data.umap_2[i]];
       return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
-    }""")
-    tab.mouse.move(*where)
+    }"""
     tip = tab.locator(".bk-Tooltip").first
-    tip.wait_for()
+    for _ in range(50):  # the plot may still be laid out anew
+        where = tab.evaluate(place)
+        tab.mouse.move(where[0] + 40, where[1] + 40)
+        tab.mouse.move(*where)
+        tab.wait_for_timeout(100)
+        if tip.is_visible():
+            break
     text = tip.evaluate("(element) => element.shadowRoot.textContent")
     row = read_catalog(project.catalog_path).table.iloc[1]
     assert row["plateifu"] in text
