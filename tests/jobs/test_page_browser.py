@@ -109,7 +109,7 @@ def test_every_line_has_its_maps_and_can_be_chosen(tab: Any, project: ProjectCon
     assert "Hzet" in tab.locator(".large h3").inner_text() or "NeIII" in tab.locator(".large h3").inner_text()
     assert tab.locator("[data-line='3']").get_attribute("aria-pressed") == "true"
     names = [text.partition("\n")[0] for text in tab.locator(".panel figcaption").all_inner_texts()]
-    assert names == ["Observed", "Model", "Residual", "Misfit", "Misfit"]
+    assert names == ["Observed", "Model", "Residual", "Misfit", "Attribution", "Attribution"]
 
 
 def test_a_label_outlives_a_reload(tab: Any, project: ProjectConfig) -> None:
