@@ -76,6 +76,7 @@ class WindowStore:
         self.path = path
         self._group = group
         self._arrays: dict[tuple[str, str], zarr.Array] = {}
+        self._observed: dict[str, tuple[str, int]] = {}
         self.attrs: Any = group.attrs["cubescout"]
 
     @classmethod
@@ -201,12 +202,21 @@ class WindowStore:
         Raises:
             KeyError: the store holds no such galaxy, or it was set aside.
         """
+        if not self._observed:
+            self._observed = self._observed_rows()
+        if plateifu not in self._observed:
+            raise KeyError(f"{plateifu}: not among the galaxies of {self.path}")
+        split, row = self._observed[plateifu]
+        return self._read(split, slice(row, row + 1))
+
+    def _observed_rows(self) -> dict[str, tuple[str, int]]:
+        """Split and row of each galaxy as observed."""
+        found: dict[str, tuple[str, int]] = {}
         for split in self.splits:
-            match = (self.coordinate(split, "plateifu") == plateifu) & (self.coordinate(split, "view") == 0)
-            rows = np.flatnonzero(match & self.coordinate(split, "valid"))
-            if rows.size:
-                return self._read(split, slice(int(rows[0]), int(rows[0]) + 1))
-        raise KeyError(f"{plateifu}: not among the galaxies of {self.path}")
+            names = self.coordinate(split, "plateifu")
+            rows = np.flatnonzero(self.coordinate(split, "valid") & (self.coordinate(split, "view") == 0))
+            found |= {str(names[row]): (split, int(row)) for row in rows}
+        return found
 
     def iter_galaxies(self) -> Iterator[tuple[str, Windows]]:
         """Every galaxy as observed (view 0), a shard at a time: pairs of split and windows."""
@@ -264,6 +274,7 @@ class WindowStore:
             plateifu = self.coordinate(split, "plateifu")
             valid = np.array([name in accepted for name in plateifu], dtype=bool)
             self._write(split, "valid", slice(0, len(valid)), valid)
+        self._observed = {}
         table = io.BytesIO()
         galaxies.to_parquet(table, index=False)
         self.write_file("galaxies.parquet", table.getvalue())

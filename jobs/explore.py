@@ -1,9 +1,13 @@
-"""Makes the page of the most unusual galaxies.
+"""Makes the page of the most unusual galaxies, or serves the page of all of them.
 
 Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
-HTML file, explore.html in the workspace. The file holds all it shows, scripts and pictures included: it opens without a
-network and can be sent to others. The first `explore.num_galaxies` galaxies get a card each: line maps, reconstruction,
-residuals, spectra, neighbours.
+HTML file, explore.html in the workspace, and beside the catalog in MLflow. The file holds all it shows, scripts and
+pictures included: it opens without a network and can be sent to others. The first `explore.num_galaxies` galaxies get a
+card each: line maps, reconstruction, residuals, spectra, neighbours.
+
+With --serve nothing is written but labels: a server on this machine alone shows every galaxy of the catalog, with maps
+of the survey, filters, the spectra of any spaxel, and labels that `cubescout rerank` learns from. It prints its
+address, and ends at Ctrl-C.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,30 +15,72 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cubeprep.storage import write_file
-from cubeprep.store import WindowStore
+from cubeprep.store import Windows, WindowStore
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.page.cards import Card, Neighbour, make_card, thumbnail_of, usual_shares
+from jobs.page.figures import png_uri
 from jobs.page.render import render_page
+from jobs.page.source import Source
 from jobs.progress import console, progress_bar
 from jobs.score import ScoringModel, open_model
 from modeling.catalog import Catalog, read_catalog
 
 
-def run(config: ProjectConfig) -> int:
-    """Writes the page; returns the exit code."""
+def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
+    """Writes the page, also as an artifact of the catalog's MLflow run, or serves it; returns the exit code."""
+    from modeling.tracking import keep_beside_catalog
+
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
+    if serve:
+        serve_page(open_source(config, catalog, store, model), port)
+        return EXIT_OK
     cards = make_cards(config, catalog, store, model)
     page = render_page(catalog, cards, store, config.explore)
     write_file(str(config.page_path), page.encode())
+    keep_beside_catalog(
+        config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
+    )
     console.print(
         f"{len(cards)} of {len(catalog.table)} galaxies, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
     )
     return EXIT_OK
+
+
+def serve_page(source: Source, port: int) -> None:
+    """Serves the page until interrupted."""
+    from jobs.page.server import serve
+
+    def announce(address: str) -> None:
+        console.print(f"{len(source.catalog.table)} galaxies. Open this in a browser; Ctrl-C ends it:")
+        console.print(f"  {address}", markup=False, highlight=False, soft_wrap=True)
+
+    serve(source, port, announce)
+
+
+def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> Source:
+    """What the server gives out; the model runs over a galaxy when it is asked for."""
+
+    def reconstruct(windows: Windows) -> np.ndarray:
+        from modeling.inference import infer
+
+        found = infer(model.network, windows.flux, windows.ivar, windows.mask, device=config.score.device)
+        return found.reconstruction
+
+    return Source(
+        catalog,
+        store,
+        catalog_path=config.catalog_path,
+        labels_path=config.labels_path,
+        reconstruct=reconstruct,
+        thumbnail_line=config.explore.thumbnail_line,
+    )
 
 
 def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
@@ -102,7 +148,7 @@ def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, mode
 def thumbnails(store: WindowStore, line_name: str) -> Callable[[str], str]:
     """A function that draws a galaxy's thumbnail, each only once."""
     line = store.line_names.index(line_name) if line_name in store.line_names else 0
-    return cache(lambda plateifu: thumbnail_of(store.read_galaxy(plateifu), line))
+    return cache(lambda plateifu: png_uri(thumbnail_of(store.read_galaxy(plateifu), line)))
 
 
 def _neighbours(row: Mapping[str, Any], ranks: Mapping[str, int], thumbnail: Callable[[str], str]) -> list[Neighbour]:

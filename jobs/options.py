@@ -44,6 +44,16 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours wanted."),
         click.Option(["--output"], type=click.Path(dir_okay=False), help="Also write them, as .csv or .parquet."),
     ),
+    "explore": (
+        click.Option(["--serve"], is_flag=True, help="Serve the page of all galaxies on this machine instead."),
+        click.Option(
+            ["--port"],
+            type=click.IntRange(0, 65535),
+            default=8900,
+            show_default=True,
+            help="Of --serve; 0 takes a free one.",
+        ),
+    ),
     "train": (
         click.Option(["--resume"], metavar="RUN", help="Go on with this training: its name, or its MLflow run's id."),
     ),

@@ -170,7 +170,7 @@ class Judge:
             sky = triage.sky_samples(sigmas, residuals.good, residuals.amplitude)
             spikes = triage.spikes(sigmas, residuals.flux, residuals.variance, residuals.good, self.fall)
             windows[2][spikes | sky[..., None, None]] = 1
-            hits = (("sky_line", sky.any((1, 2))), ("cosmic_ray", spikes.any((1, 2, 3, 4))))
+            hits = (("sky_line", sky.any((1, 2))), ("spike", spikes.any((1, 2, 3, 4))))
             for name, hit in hits:
                 code = np.where((code == "") & hit, name, code)
             residuals = self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))

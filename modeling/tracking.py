@@ -26,6 +26,7 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 # MLflow keeps the alias `latest` for itself: `models:/NAME/latest` is the newest version of anything.
 CURRENT = "current"
+PAGE_ARTIFACT = "page"
 CATALOG_ARTIFACT = "catalog"
 
 
@@ -323,6 +324,28 @@ def register_catalog(
         ).version
         client.set_registered_model_alias(catalog_name, CURRENT, version)
     return RegisteredVersion(catalog_name, str(version), (CURRENT,))
+
+
+def keep_beside_catalog(uri: str, catalog_name: str, created_utc: str, path: Path) -> str:
+    """Logs a file to the run of the registered catalog; returns the run's id, empty if that is not this catalog.
+
+    Args:
+        uri: MLflow's backend.
+        catalog_name: in the registry.
+        created_utc: of the catalog's provenance.
+        path: the file.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = make_client(uri)
+    try:
+        version = client.get_model_version_by_alias(catalog_name, CURRENT)
+    except MlflowException:
+        return ""
+    if version.tags.get("created_utc") != created_utc:
+        return ""
+    client.log_artifact(version.run_id, str(path), PAGE_ARTIFACT)
+    return str(version.run_id)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

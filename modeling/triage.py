@@ -28,7 +28,7 @@ AGREEMENT_KMS = 60.0
 
 CODES = {
     "": "nothing suspicious",
-    "cosmic_ray": "sharper than the point-spread function",
+    "spike": "sharper than the point-spread function",
     "sky_line": "one wavelength over the whole bundle, where the galaxy is faint too",
     "edge": "all of it in the outermost spaxels",
     "redshift": "all lines displaced alike: scored at the redshift that they have",

@@ -16,6 +16,7 @@ from jobs.page.figures import (
     flux_limits,
     line_maps,
     map_image,
+    map_png,
     spectrum_limits,
     step_path,
     summed_spectra,
@@ -161,13 +162,13 @@ def make_card(
     return Card(row, thumbnail, panels, top_shares(row, usual_shares), neighbours, sigma_limit, chi2_limit)
 
 
-def thumbnail_of(windows: Windows, line: int) -> str:
-    """A small map of one line: mean over the good samples, one row of windows."""
+def thumbnail_of(windows: Windows, line: int) -> bytes:
+    """A small map of one line as PNG: mean over the good samples, one row of windows."""
     good = good_samples(windows.flux[0, line], windows.ivar[0, line], windows.mask[0, line])
     count = good.sum(0)
     total = np.where(good, windows.flux[0, line], 0).sum(0, dtype=np.float64)
     flux = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return map_image(flux, *flux_limits(flux), FLUX_COLOURS, asinh=True)
+    return map_png(flux, *flux_limits(flux), FLUX_COLOURS, asinh=True)
 
 
 def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float]:

@@ -96,7 +96,17 @@ def upper_limit(values: np.ndarray, *, least: float, percentile: float = 99.5) -
 
 
 def map_image(values: np.ndarray, low: float, high: float, colours: str, *, asinh: bool = False) -> str:
-    """A map as a PNG data URI, one pixel a spaxel, first row at the bottom; transparent where NaN.
+    """The PNG of `map_png` as a data URI."""
+    return png_uri(map_png(values, low, high, colours, asinh=asinh))
+
+
+def png_uri(content: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def map_png(values: np.ndarray, low: float, high: float, colours: str, *, asinh: bool = False) -> bytes:
+    """A map as PNG, one pixel a spaxel, first row at the bottom; transparent where NaN.
 
     Args:
         values: [y, x].
@@ -112,15 +122,15 @@ def map_image(values: np.ndarray, low: float, high: float, colours: str, *, asin
         low, high = math.asinh(low / softening), math.asinh(high / softening)
     index = np.where(finite, np.rint((shown - low) / (high - low) * (NUM_COLOURS - 1)), NUM_COLOURS).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(index[::-1]), mode="P")
-    image.putpalette(np.append(_palette(colours), np.zeros((1, 3), np.uint8), axis=0).tobytes())
+    image.putpalette(np.append(palette(colours), np.zeros((1, 3), np.uint8), axis=0).tobytes())
     content = io.BytesIO()
     image.save(content, "PNG", optimize=True, transparency=NUM_COLOURS)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return content.getvalue()
 
 
 def gradient(colours: str, stops: int = 9) -> str:
     """A colour map as a CSS gradient from left to right, for colour bars."""
-    chosen = _palette(colours)[np.linspace(0, NUM_COLOURS - 1, stops).astype(int)]
+    chosen = palette(colours)[np.linspace(0, NUM_COLOURS - 1, stops).astype(int)]
     return "linear-gradient(to right," + ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in chosen) + ")"
 
 
@@ -157,15 +167,15 @@ def band_path(centre: np.ndarray, half_width: np.ndarray, low: float, high: floa
     return "".join(parts)
 
 
+def palette(colours: str) -> np.ndarray:
+    """The colours of a matplotlib colour map, [colour, 3] uint8."""
+    rgba = matplotlib.colormaps[colours](np.linspace(0, 1, NUM_COLOURS), bytes=True)
+    return np.asarray(rgba)[:, :3]
+
+
 def _height(value: float, low: float, high: float) -> float:
     """Where a flux lies in the box, from its top, kept within it."""
     return float(np.clip((high - value) / (high - low), 0, 1)) * SPECTRUM_HEIGHT
-
-
-def _palette(colours: str) -> np.ndarray:
-    """[colour, 3] uint8."""
-    rgba = matplotlib.colormaps[colours](np.linspace(0, 1, NUM_COLOURS), bytes=True)
-    return np.asarray(rgba)[:, :3]
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -99,12 +99,17 @@ def pretty_unit(unit: str) -> str:
 
 def sky(store: WindowStore) -> str:
     """The size of a map and how it lies on the sky, as far as both are known."""
-    reader = store.attrs["config"].get("survey", {}).get("reader")
+    reader = reader_of(store)
     size = store.shape[2]
     if reader not in SKY:
         return f"Maps are {size} × {size} spaxels; scale and orientation are the survey's"
     arcsec, orientation = SKY[reader]
     return f"Maps are {size * arcsec:g}″ × {size * arcsec:g}″ ({arcsec:g}″ a spaxel), {orientation}"
+
+
+def reader_of(store: WindowStore) -> str:
+    """The reader that a store was made with; empty where that was not kept."""
+    return str(store.attrs["config"].get("survey", {}).get("reader", ""))
 
 
 def number(value: float, digits: int = 3) -> str:

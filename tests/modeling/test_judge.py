@@ -166,7 +166,7 @@ def test_unusual_light_raises_the_score_and_is_placed() -> None:
 def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> None:
     hit = one_line(1, np.eye(SAMPLES)[4], spot(5, 12, 0.5)) * 5
     judged = trained().judge(*with_light(hit))
-    assert judged.code[0] == "cosmic_ray"
+    assert judged.code[0] == "spike"
     flux, ivar, mask = with_light(hit)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
     counted = Evidence.of(residuals.sigmas(trained().error), residuals.good).table()[0]
@@ -184,7 +184,7 @@ def test_a_galaxy_with_a_cosmic_ray_and_something_unusual_stays_unusual() -> Non
     hit = one_line(1, np.eye(SAMPLES)[4], spot(12, 3, 0.5)) * 5
     broad = one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2
     judged = trained().judge(*with_light(hit + broad))
-    assert judged.code[0] == "cosmic_ray"
+    assert judged.code[0] == "spike"
     assert trained().combined(judged)[0] > 5
 
 

@@ -1,0 +1,186 @@
+"""How fast the served page is with 10,000 galaxies, in headless Chromium.
+
+Each galaxy has windows of the paper's size (19 lines x 10 samples x 32 x 32); those of a few are shown under all names,
+so that thumbnails and inference cost what they do for a survey. Every view starts with an empty browser cache and an
+empty server. Chromium without a GPU draws WebGL on the processor, which a desktop does not.
+
+    python -m benchmarks.page
+"""
+
+import argparse
+import socket
+import statistics
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cubeprep.store import Windows, WindowStore
+from modeling.catalog import Catalog, describe_columns
+
+CHROMIUM = Path("/usr/bin/chromium")
+TOKEN = "benchmark"
+NUM_STORED = 16
+# Runs in the page: the time from an event until the count of galaxies has changed and is on the screen.
+WATCH = """(event) => {
+  let began;
+  window.took = null;
+  window.addEventListener(event, ({ timeStamp }) => { began = timeStamp; }, { once: true, capture: true });
+  const observer = new MutationObserver(() => {
+    observer.disconnect();
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => { window.took = performance.now() - began; };
+      channel.port2.postMessage(0);
+    });
+  });
+  observer.observe(document.getElementById("count"), { childList: true, characterData: true, subtree: true });
+}"""
+SEEN = """() => {
+  const frame = document.getElementById("gallery").getBoundingClientRect();
+  const images = [...document.querySelectorAll("#gallery img")].filter((image) => {
+    const box = image.getBoundingClientRect(); return box.top < frame.bottom && box.bottom > frame.top; });
+  return document.documentElement.dataset.ready && images.length && images.every((i) => i.complete && i.naturalWidth)
+    ? performance.now() : 0;
+}"""
+
+
+def make_catalog(store: WindowStore, num_galaxies: int) -> Catalog:
+    """A catalog of random numbers with all columns, its points in a few clouds."""
+    rng = np.random.default_rng(0)
+    columns = describe_columns(store.line_names, "flux", "unexplained")
+    names = np.array([f"{8000 + i // 12}-{1901 + i % 12}" for i in range(num_galaxies)])
+    values: dict[str, Any] = {name: rng.lognormal(0, 1, num_galaxies) for name in columns}
+    values |= {"plateifu": names, "mangaid": [f"1-{i}" for i in range(num_galaxies)], "embedding": "umap"}
+    values |= {"rank": np.arange(1, num_galaxies + 1), "score": np.sort(values["score"])[::-1]}
+    values |= {"split": rng.choice(["train", "validation", "test"], num_galaxies, p=[0.8, 0.1, 0.1])}
+    values |= {"top_line": rng.choice(store.line_names, num_galaxies)}
+    cloud = rng.integers(0, 6, num_galaxies)
+    for name in [name for name in columns if name.startswith("umap")]:
+        values[name] = rng.normal(0, 1, num_galaxies) + rng.normal(0, 4, 6)[cloud]
+    near = rng.integers(0, num_galaxies, (num_galaxies, 5))
+    values |= {"neighbours": list(names[near]), "neighbour_distances": list(np.sort(rng.random((num_galaxies, 5))))}
+    values |= {"neighbour_same_object": list(np.zeros((num_galaxies, 5), bool))}
+    model = {"reference": "untrained", "version": "", "digest": "", "trained_on": ""}
+    spearman = {"score": {"flux": 0.0, "snr": 0.0}, "mae": {"flux": 0.0, "snr": 0.0}}
+    provenance = {"rank_by": "unexplained", "spearman": spearman, "model": model, "store": {"identity": store.identity}}
+    table = pd.DataFrame({name: values[name] for name in columns if name in values})
+    return Catalog(table, columns, provenance)
+
+
+@contextmanager
+def served(folder: Path, num_galaxies: int) -> Iterator[str]:
+    """The address of a fresh server."""
+    import uvicorn
+
+    from jobs.page.server import make_app
+    from jobs.page.source import Source
+    from modeling.autoencoder import make_model
+    from modeling.inference import infer
+
+    store = WindowStore.open(str(folder / "windows.zarr"))
+    rng = np.random.default_rng(1)
+    catalog = make_catalog(store, num_galaxies)
+    alias = dict(zip(catalog.table["plateifu"], rng.choice(stored_names(store), num_galaxies), strict=True))
+    lines, samples, size = store.shape
+    network = make_model({"num_lines": lines, "num_samples": samples, "size": size, "latent_dim": 64}, seed=0)
+
+    def reconstruct(windows: Windows) -> np.ndarray:
+        return infer(network, windows.flux, windows.ivar, windows.mask).reconstruction
+
+    source = Source(
+        catalog,
+        store,
+        catalog_path=folder / "catalog.parquet",
+        labels_path=folder / "labels.jsonl",
+        reconstruct=reconstruct,
+        thumbnail_line="Ha-6564",
+        read_windows=lambda name: store.read_galaxy(alias[name]),
+    )
+    server = uvicorn.Server(uvicorn.Config(make_app(source, TOKEN), log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
+        server.should_exit = True
+        thread.join()
+
+
+def stored_names(store: WindowStore) -> list[str]:
+    """The galaxies of a store that have windows."""
+    table = store.galaxies()
+    return [str(name) for name in table.loc[table["status"] == "accepted", "plateifu"]]
+
+
+def measure(browser: Any, address: str) -> dict[str, float]:
+    """One visit: the times of what a person does first, in seconds or, by name, milliseconds."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    tab = context.new_page()
+    tab.goto(address)
+    found = {"first_view_s": tab.wait_for_function(SEEN, polling="raf").json_value() / 1000}
+    tab.wait_for_selector("#map[data-ready=true]", timeout=60_000)
+    found["map_s"] = tab.evaluate("performance.now()") / 1000
+    box = tab.locator("#map .nsewdrag").first.bounding_box()
+    inside = [(0.3, 0.3), (0.7, 0.3), (0.7, 0.7), (0.3, 0.7), (0.3, 0.32)]
+    corners = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in inside]
+    tab.evaluate(WATCH, "mouseup")
+    tab.mouse.move(*corners[0])
+    tab.mouse.down()
+    for corner in corners[1:]:
+        tab.mouse.move(*corner, steps=5)
+    tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    tab.mouse.up()
+    found["brush_ms"] = tab.wait_for_function("window.took").json_value()
+    tab.evaluate(WATCH, "change")
+    tab.fill("[data-column=z][data-end=high]", "1")
+    tab.keyboard.press("Tab")
+    found["filter_ms"] = tab.wait_for_function("window.took").json_value()
+    began = tab.evaluate("performance.now()")
+    tab.locator(".card").nth(2).click()
+    tab.locator(".panel canvas").first.wait_for()
+    found["galaxy_s"] = (tab.evaluate("performance.now()") - began) / 1000
+    context.close()
+    return found
+
+
+def main() -> None:
+    """Prints a table of medians and ranges, and the two figures that have a goal."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.synthetic import synthetic_store
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--galaxies", type=int, default=10_000)
+    parser.add_argument("--visits", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        synthetic_store(Path(folder) / "windows.zarr", num_train=NUM_STORED, num_validation=2, num_views=1)
+        flags = ["--no-sandbox", "--headless=new", "--disable-background-networking", "--enable-unsafe-swiftshader"]
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        visits = []
+        for _ in range(arguments.visits):
+            with served(Path(folder), arguments.galaxies) as address:
+                visits.append(measure(browser, address))
+        browser.close()
+    labels = {
+        "first_view_s": "first view: gallery and its thumbnails, s",
+        "map_s": "the map of all galaxies is there, s",
+        "brush_ms": "lasso let go to subset on screen, ms",
+        "filter_ms": "filter to subset on screen, ms",
+        "galaxy_s": "a galaxy opened, inference included, s",
+    }
+    print(f"{arguments.galaxies} galaxies, {arguments.visits} visits: median (range)")
+    for name, label in labels.items():
+        values = sorted(visit[name] for visit in visits)
+        print(f"  {label:<44} {statistics.median(values):8.3g}  ({values[0]:.3g} to {values[-1]:.3g})")
+    for name in ("first_view_s", "brush_ms"):
+        print(f"{name}={statistics.median(visit[name] for visit in visits):.3g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The attribution maps beside a catalog, where scoring made them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from modeling.attribution import attribution_path, read_attribution
+
+MAPS = ("by_place", "by_spaxel")
+
+
+def read_maps(catalog_path: Path, plateifu: str) -> dict[str, np.ndarray]:
+    """The maps of one galaxy in sigma: `by_place` [line, y, x], `by_spaxel` [y, x]; empty where there are none."""
+    try:
+        found = read_attribution(attribution_path(catalog_path), plateifu)
+    except (FileNotFoundError, KeyError):
+        return {}
+    return {name: found[name] for name in MAPS}

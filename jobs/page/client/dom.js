@@ -1,0 +1,43 @@
+// Elements and numbers. Text is set as text only: nothing of a catalog is ever read as markup.
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name === "class") made.className = value;
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+export function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+
+// A number to so many significant digits, with a true minus; a dash where there is none.
+export function number(value, digits = 3) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  if (magnitude >= -4 && magnitude < 6) return value.toFixed(Math.max(0, digits - 1 - magnitude)).replace("-", "−");
+  const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+  const raised = [...String(Number(exponent))].map((letter) => SUPERSCRIPT[letter]).join("");
+  return `${mantissa} × 10${raised}`.replace("-", "−");
+}
+
+export const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)}%` : "–");
+
+export function say(text, bad = false) {
+  const line = byId("message");
+  line.textContent = text;
+  line.classList.toggle("bad", bad);
+}

@@ -1,0 +1,33 @@
+// Labels of a galaxy: a click gives one, a click on the one it has withdraws it.
+import { postLabel } from "./api.js";
+import { element, say } from "./dom.js";
+
+export function labelBar(survey, plateifu) {
+  const bar = element("div", { class: "labels", role: "group", "aria-label": `Label of ${plateifu}` });
+  const give = async (label) => {
+    const withdrawn = survey.labels[plateifu] === label;
+    try {
+      survey.setLabels(await postLabel(plateifu, withdrawn ? "" : label));
+      say(withdrawn ? `${plateifu}: label withdrawn` : `${plateifu}: ${label}`);
+    } catch (error) {
+      say(error.message, true);
+    }
+    draw();
+  };
+  const draw = () => {
+    const choices = survey.columns.get("label").categories;
+    const had = bar.contains(document.activeElement) ? document.activeElement.dataset.label : null;
+    const own = element("form", { onsubmit: (event) => {
+      event.preventDefault();
+      const label = event.target.elements.label.value.trim();
+      if (label) give(label);
+    } }, element("input", { name: "label", placeholder: "other label", "aria-label": "Another label", maxlength: 100, autocomplete: "off" }));
+    bar.replaceChildren(...choices.map((label, i) => element("button", {
+      type: "button", class: "chip", "data-label": label, "aria-pressed": String(survey.labels[plateifu] === label), onclick: () => give(label),
+      title: i < 9 ? `Key ${i + 1}` : undefined,
+    }, label)), own);
+    if (had) bar.querySelector(`[data-label="${CSS.escape(had)}"]`)?.focus();
+  };
+  draw();
+  return bar;
+}

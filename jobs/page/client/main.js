@@ -1,0 +1,132 @@
+// Starts the page: the gallery first, the map when Plotly is there; where one is, is in the address.
+import { getLabels, getSurvey, postSelection } from "./api.js";
+import { byId, element, number, say } from "./dom.js";
+import { Filters } from "./filters.js";
+import { GalaxyView, provenanceList } from "./galaxy.js";
+import { Gallery } from "./gallery.js";
+import { LatentMap } from "./map.js";
+import { Survey } from "./survey.js";
+
+const survey = new Survey(await getSurvey(), await getLabels());
+const open = (row) => { location.hash = `galaxy/${encodeURIComponent(survey.names[row])}`; };
+const gallery = new Gallery(survey, open);
+const view = new GalaxyView(survey, byId("galaxy"));
+new Filters(survey);
+drawHead();
+about();
+route();
+document.documentElement.dataset.ready = "true";
+requestAnimationFrame(() => requestAnimationFrame(loadMap));
+
+function loadMap() {
+  const script = element("script", { src: "/plotly.js" });
+  script.addEventListener("load", () => { new LatentMap(survey, open).draw(); });
+  script.addEventListener("error", () => say("The map's library did not load.", true));
+  document.head.append(script);
+}
+
+function drawHead() {
+  const numbers = [...survey.columns.values()].filter((column) => column.kind === "number");
+  byId("order").append(...numbers.map((column) => element("option", { value: column.name, title: column.description }, column.name)));
+  byId("order").value = "rank";
+  const reorder = () => survey.setOrder(byId("order").value, byId("reverse").getAttribute("aria-pressed") === "true");
+  byId("order").addEventListener("change", reorder);
+  byId("reverse").addEventListener("click", () => {
+    byId("reverse").setAttribute("aria-pressed", String(byId("reverse").getAttribute("aria-pressed") !== "true"));
+    reorder();
+  });
+  survey.addEventListener("shown", count);
+  byId("download").addEventListener("click", download);
+  for (const button of document.querySelectorAll(".panes button")) button.addEventListener("click", () => showPane(button.dataset.pane));
+  byId("search").addEventListener("submit", search);
+  byId("search-id").addEventListener("input", (event) => {
+    byId("search-list").replaceChildren(...survey.startingWith(event.target.value).map((name) => element("option", { value: name })));
+  });
+  count();
+}
+
+function count() {
+  const all = survey.shown.length === survey.count;
+  byId("count").textContent = all ? survey.count.toLocaleString("en") : `${survey.shown.length.toLocaleString("en")} of ${survey.count.toLocaleString("en")}`;
+  byId("count-note").textContent = `galaxies, by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}`;
+  byId("lasso-clear").hidden = !survey.lasso;
+}
+
+async function download() {
+  try {
+    const address = URL.createObjectURL(await postSelection(survey.shown.map((row) => survey.names[row])));
+    element("a", { href: address, download: "cubescout-selection.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    say(`${survey.shown.length} galaxies saved as CSV`);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function search(event) {
+  event.preventDefault();
+  const text = byId("search-id").value.trim();
+  if (!text) return;
+  const row = survey.find(text);
+  if (row === null) say(`${text}: no such galaxy in the catalog`, true);
+  else { say(""); open(row); }
+}
+
+function showPane(name) {
+  document.body.dataset.pane = name;
+  for (const button of document.querySelectorAll(".panes button")) button.setAttribute("aria-pressed", String(button.dataset.pane === name));
+}
+
+function about() {
+  const { summary, provenance, version } = survey.meta;
+  const splits = Object.entries(summary.splits).map(([name, number_]) => `${number_} ${name}`).join(", ");
+  const correlation = (value) => (value === null || value === undefined ? "undefined" : number(value, 2));
+  const paragraphs = [
+    `${summary.num_galaxies} galaxies scored (${splits}), ${summary.num_rejected} set aside; ${summary.num_lines} lines each.`,
+    `Spearman of the score with flux ${correlation(summary.spearman?.score?.flux)}, with S/N ${correlation(summary.spearman?.score?.snr)}: near 0 is good.`,
+    "An unusual galaxy is not a discovery: cosmic rays, bad fibres and wrong redshifts also reconstruct badly.",
+  ];
+  const close = element("button", { type: "button", onclick: () => byId("about").close() }, "Close");
+  byId("about").append(element("h2", {}, "About this catalog"), ...paragraphs.map((text) => element("p", {}, text)), element("h3", {}, "Provenance"), provenanceList(provenance, version), close);
+  byId("about-open").addEventListener("click", () => byId("about").showModal());
+}
+
+function route() {
+  const name = location.hash.startsWith("#galaxy/") ? decodeURIComponent(location.hash.slice(8)) : null;
+  byId("survey").hidden = name !== null;
+  byId("galaxy").hidden = name === null;
+  document.body.classList.toggle("one", name !== null);
+  if (name === null) {
+    document.title = "Cubescout";
+    gallery.layout();
+    if (view.plateifu) { gallery.focus(Math.max(0, survey.shown.indexOf(survey.rowOf.get(view.plateifu)))); view.plateifu = null; }
+    return;
+  }
+  scrollTo(0, 0);
+  view.show(name).then(() => byId("galaxy").querySelector("h2")?.focus({ preventScroll: true }));
+}
+
+function step(by) {
+  const place = survey.shown.indexOf(survey.rowOf.get(view.plateifu));
+  const row = survey.shown[place + by];
+  if (row !== undefined) open(row);
+}
+
+window.addEventListener("hashchange", () => {
+  if (location.hash === "#gallery") { byId("gallery").focus(); return; }
+  route();
+});
+byId("galaxy").addEventListener("click", (event) => { const by = event.target.closest("[data-step]"); if (by) step(Number(by.dataset.step)); });
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, select, textarea, dialog");
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Escape" && event.target === byId("search-id")) { event.target.blur(); return; }
+  if (typing) return;
+  const inGalaxy = !byId("galaxy").hidden;
+  if (event.key === "/") { event.preventDefault(); byId("search-id").focus(); }
+  else if (inGalaxy && event.key === "Escape") location.hash = "";
+  else if (inGalaxy && (event.key === "j" || event.key === "ArrowRight")) step(1);
+  else if (inGalaxy && (event.key === "k" || event.key === "ArrowLeft")) step(-1);
+  else if (inGalaxy && /^[1-9]$/.test(event.key)) byId("galaxy").querySelectorAll(".labels .chip")[Number(event.key) - 1]?.click();
+  else if (!inGalaxy && ["j", "k", "ArrowDown", "ArrowUp"].includes(event.key)) { event.preventDefault(); gallery.focus(gallery.current + (gallery.frame.contains(document.activeElement) ? (event.key === "j" || event.key === "ArrowDown" ? 1 : -1) : 0)); }
+});

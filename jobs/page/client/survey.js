@@ -1,0 +1,102 @@
+// The catalog's columns, and which galaxies are shown in which order. Rows are numbers 0 .. count - 1, by rank.
+
+export class Survey extends EventTarget {
+  constructor({ meta, arrays }, labels) {
+    super();
+    this.meta = meta;
+    this.columns = new Map(meta.columns.map((column) => [column.name, { ...column, data: arrays[column.name] }]));
+    this.names = this.columns.get("plateifu").values;
+    this.count = this.names.length;
+    this.rowOf = new Map(this.names.map((name, row) => [name, row]));
+    this.filters = new Map();
+    this.lasso = null;
+    this.orderBy = "rank";
+    this.reversed = false;
+    this.setLabels(labels);
+    this.update();
+  }
+
+  setLabels(labels) {
+    this.labels = labels;
+    const categories = [...new Set([...this.meta.labels, ...Object.values(labels)])];
+    const data = new Int32Array(this.count).fill(-1);
+    for (const [name, label] of Object.entries(labels)) {
+      if (this.rowOf.has(name)) data[this.rowOf.get(name)] = categories.indexOf(label);
+    }
+    const description = "Label given by people";
+    this.columns.set("label", { name: "label", kind: "category", unit: "", description, categories, data });
+    this.dispatchEvent(new Event("labels"));
+  }
+
+  // The value of a column in a row: a number, or words; null where there is none.
+  value(name, row) {
+    const column = this.columns.get(name);
+    if (!column) return null;
+    if (column.kind === "number") return Number.isFinite(column.data[row]) ? column.data[row] : null;
+    if (column.kind === "category") return column.data[row] < 0 ? null : column.categories[column.data[row]];
+    return column.values[row] || null;
+  }
+
+  range(name) {
+    const column = this.columns.get(name);
+    if (!column.range) {
+      let [low, high] = [Infinity, -Infinity];
+      for (const value of column.data) if (Number.isFinite(value)) { low = Math.min(low, value); high = Math.max(high, value); }
+      column.range = low <= high ? [low, high] : [0, 1];
+    }
+    return column.range;
+  }
+
+  // Filter: {low, high} of a number, or {codes: Set} of a category, -1 for none; null takes it away.
+  setFilter(name, filter) {
+    if (filter) this.filters.set(name, filter);
+    else this.filters.delete(name);
+    this.update();
+  }
+
+  setLasso(rows) {
+    this.lasso = rows;
+    this.update();
+  }
+
+  setOrder(name, reversed) {
+    this.orderBy = name;
+    this.reversed = reversed;
+    this.update();
+  }
+
+  passes(row) {
+    for (const [name, filter] of this.filters) {
+      const { data } = this.columns.get(name);
+      if (filter.codes ? !filter.codes.has(data[row]) : !(data[row] >= filter.low && data[row] <= filter.high)) return false;
+    }
+    return true;
+  }
+
+  update() {
+    this.passing = [];
+    for (let row = 0; row < this.count; row++) if (this.passes(row)) this.passing.push(row);
+    this.shown = this.lasso ? this.passing.filter((row) => this.lasso.has(row)) : [...this.passing];
+    if (this.orderBy !== "rank") {
+      const { data } = this.columns.get(this.orderBy);
+      const key = (row) => (Number.isFinite(data[row]) ? data[row] : Infinity);
+      this.shown.sort((a, b) => (key(a) === key(b) ? a - b : key(a) - key(b)));
+    }
+    if (this.reversed) this.shown.reverse();
+    this.dispatchEvent(new Event("shown"));
+  }
+
+  find(text) {
+    const wanted = text.trim();
+    if (this.rowOf.has(wanted)) return this.rowOf.get(wanted);
+    const objects = this.columns.get("mangaid");
+    const row = objects ? (objects.values ?? []).indexOf(wanted) : -1;
+    return row >= 0 ? row : null;
+  }
+
+  startingWith(text, most = 12) {
+    const found = [];
+    for (const name of this.names) if (name.startsWith(text) && found.push(name) >= most) break;
+    return found;
+  }
+}

@@ -1,0 +1,50 @@
+"""One message of metadata and arrays, as the page's scripts take them: JSON and typed arrays, nothing to parse.
+
+Little-endian: uint32 length of the JSON, the JSON padded with spaces, then the arrays. Every array begins at a multiple
+of 8 bytes, so that a browser looks at it in place. `client/pack.js` is the reader.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 8
+LENGTH_BYTES = 4
+DTYPES = ("float64", "float32", "int32", "uint8")
+
+
+def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a message.
+
+    Args:
+        meta: JSON values, no NaN.
+        arrays: of any shape, of the dtypes of `DTYPES`.
+
+    Raises:
+        ValueError: an array of another dtype, or NaN in `meta`.
+    """
+    described, parts, offset = [], [], 0
+    for name, array in arrays.items():
+        if array.dtype.name not in DTYPES:
+            raise ValueError(f"{name} is {array.dtype}; expected one of {', '.join(DTYPES)}")
+        content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        described.append({"name": name, "dtype": array.dtype.name, "shape": array.shape, "offset": offset})
+        parts.append(content + bytes(-len(content) % ALIGNMENT))
+        offset += len(parts[-1])
+    head = json.dumps({"meta": dict(meta), "arrays": described}, allow_nan=False).encode()
+    head += b" " * (-(LENGTH_BYTES + len(head)) % ALIGNMENT)
+    return b"".join([len(head).to_bytes(LENGTH_BYTES, "little"), head, *parts])
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metadata and arrays of a message."""
+    start = LENGTH_BYTES + int.from_bytes(message[:LENGTH_BYTES], "little")
+    head = json.loads(message[LENGTH_BYTES:start])
+    arrays = {}
+    for item in head["arrays"]:
+        count = int(np.prod(item["shape"]))
+        values = np.frombuffer(message, item["dtype"], count=count, offset=start + item["offset"])
+        arrays[item["name"]] = values.reshape(item["shape"])
+    return head["meta"], arrays

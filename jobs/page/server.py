@@ -1,0 +1,205 @@
+"""Serves the page on this machine alone.
+
+Reading takes a secret, which the address that is printed carries and a cookie keeps; changing anything takes it in a
+header too, which no other site can send. Requests for another host name are refused, so that no name that an attacker
+points at this machine reaches the server. The page may load nothing from elsewhere.
+"""
+
+import hmac
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from jobs.page.source import Source, UnknownGalaxyError
+from modeling.labels import LabelError
+
+HOST = "127.0.0.1"
+TOKEN_HEADER = "X-Cubescout-Token"  # noqa: S105 - a name, no secret
+MAX_BODY_BYTES = 2**23
+# Plotly compiles its WebGL programs with `new Function` and styles its elements in place.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # of addresses that name the catalog's version
+Next = Callable[[Request], Awaitable[Response]]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class LabelRequest(BaseModel):
+    """A label for a galaxy; an empty one withdraws."""
+
+    model_config = ConfigDict(extra="forbid")
+    plateifu: str
+    label: str
+    note: str = ""
+
+
+class SelectionRequest(BaseModel):
+    """Galaxies, in the order in which they are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+    plateifu: list[str]
+
+
+def make_app(source: Source, token: str) -> Starlette:
+    """The application: the page, its data, and the two requests that take a body."""
+    client = Path(str(files("jobs.page") / "client"))
+    plotly = Path(str(files("plotly") / "package_data" / "plotly.min.js"))
+
+    def page(request: Request) -> Response:
+        return HTMLResponse((client / "index.html").read_text().replace("{{ token }}", token))
+
+    def survey(request: Request) -> Response:
+        return _binary(source.survey())
+
+    def galaxy(request: Request) -> Response:
+        return _binary(source.galaxy(request.path_params["plateifu"]), **FOREVER)
+
+    def thumbnail(request: Request) -> Response:
+        return Response(source.thumbnail(request.path_params["plateifu"]), media_type="image/png", headers=FOREVER)
+
+    def labels(request: Request) -> Response:
+        return JSONResponse(source.labels(), headers={"Cache-Control": "no-store"})
+
+    async def add_label(request: Request) -> Response:
+        wanted = await _body(request, LabelRequest)
+        await run_in_threadpool(source.add_label, wanted.plateifu, wanted.label, wanted.note)
+        return JSONResponse(await run_in_threadpool(source.labels), status_code=201)
+
+    async def selection(request: Request) -> Response:
+        wanted = await _body(request, SelectionRequest)
+        return Response(await run_in_threadpool(source.csv, wanted.plateifu), media_type="text/csv")
+
+    routes = [
+        Route("/", page),
+        Route("/plotly.js", lambda request: FileResponse(plotly, headers={"Cache-Control": "private, max-age=86400"})),
+        Route("/api/survey", survey),
+        Route("/api/galaxies/{plateifu}", galaxy),
+        Route("/api/thumbnails/{plateifu}", thumbnail),
+        Route("/api/labels", labels, methods=["GET"]),
+        Route("/api/labels", add_label, methods=["POST"]),
+        Route("/api/selection", selection, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=client)),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
+            Middleware(BaseHTTPMiddleware, dispatch=_guard(token)),
+        ],
+        exception_handlers={
+            UnknownGalaxyError: _not_found,
+            LabelError: _unusable,
+            ValidationError: _unusable,
+            HTTPException: _refused,
+        },
+    )
+
+
+def serve(source: Source, port: int, announce: Callable[[str], None]) -> None:
+    """Serves until interrupted.
+
+    Args:
+        source: what is shown.
+        port: of the loopback interface; 0 takes a free one.
+        announce: is given the address, secret included, once requests are answered.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    import uvicorn
+
+    token = secrets.token_urlsafe(24)
+    try:
+        listening = socket.create_server((HOST, port))
+    except OSError as error:
+        raise OSError(f"port {port} of {HOST}: {error.strerror}. Another one: --port N, or 0 for any.") from error
+    server = uvicorn.Server(uvicorn.Config(make_app(source, token), log_level="warning", server_header=False))
+    with listening:
+        announce(f"http://{HOST}:{listening.getsockname()[1]}/?token={token}")
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            return
+
+
+def _guard(token: str) -> Callable[[Request, Next], Awaitable[Response]]:
+    async def dispatch(request: Request, call_next: Next) -> Response:
+        response = _turn_away(request, token) or await call_next(request)
+        response.headers.update(HEADERS)
+        return response
+
+    return dispatch
+
+
+def _turn_away(request: Request, token: str) -> Response | None:
+    """The answer to a request without the secret, or to the first one with it; None lets it pass."""
+    cookie = f"cubescout-{request.url.port or 80}"  # cookies do not know ports
+    offered = request.query_params.get("token")
+    if request.method == "GET" and request.url.path == "/" and offered and _same(offered, token):
+        response = RedirectResponse("/")
+        response.set_cookie(cookie, token, httponly=True, samesite="strict")
+        return response
+    if not _same(request.cookies.get(cookie, ""), token):
+        return _error(403, "Open the address that `cubescout explore --serve` printed: it carries the secret.")
+    if request.method not in ("GET", "HEAD") and not _same(request.headers.get(TOKEN_HEADER, ""), token):
+        return _error(403, f"{request.method} takes the page's secret in the header {TOKEN_HEADER}.")
+    return None
+
+
+def _same(offered: str, token: str) -> bool:
+    return hmac.compare_digest(offered.encode(), token.encode())
+
+
+async def _body(request: Request, kind: type[Body]) -> Body:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return kind.model_validate_json(bytes(content))
+
+
+def _binary(content: bytes, **headers: str) -> Response:
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status_code=status)
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    return _error(404, str(error))
+
+
+def _unusable(request: Request, error: Exception) -> Response:
+    if isinstance(error, ValidationError):
+        return _error(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    return _error(409, str(error))
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail)

@@ -1,0 +1,136 @@
+"""What the server gives out: the catalog, and galaxies and thumbnails made when they are first asked for."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.store import Windows, WindowStore
+from jobs.page.attribution import read_maps
+from jobs.page.cards import thumbnail_of, usual_shares
+from jobs.page.columns import column_arrays, selection_csv
+from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette
+from jobs.page.galaxy import galaxy_message
+from jobs.page.pack import pack
+from jobs.page.render import SKY, pretty_unit, reader_of, score_label, sky, summarise
+from modeling.catalog import Catalog, line_names_of
+from modeling.labels import Label, append, catalog_version, current, read
+
+GALAXIES_KEPT = 24  # of about 4 MB each
+THUMBNAILS_KEPT = 20_000  # of about 1 kB each
+LABELS = ("interesting", "usual", "artefact")  # the words that `cubescout rerank` knows without being told
+
+
+class UnknownGalaxyError(KeyError):
+    """The catalog holds no such galaxy."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Source:
+    """A catalog with its store, model and labels. Methods may be called from several threads."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: WindowStore,
+        *,
+        catalog_path: Path,
+        labels_path: Path,
+        reconstruct: Callable[[Windows], np.ndarray],
+        thumbnail_line: str,
+        read_windows: Callable[[str], Windows] | None = None,
+    ) -> None:
+        """Keeps what it is given; reads nothing.
+
+        Args:
+            catalog: of this store.
+            store: for line names, velocities and the survey's summary.
+            catalog_path: of the catalog; attribution maps lie beside it.
+            labels_path: of the file that labels are added to.
+            reconstruct: gives the model's reconstruction of windows.
+            thumbnail_line: line of the thumbnails, the first where there is none such.
+            read_windows: gives the windows of a galaxy; by default the store's.
+        """
+        self.catalog, self._store = catalog, store
+        self._catalog_path, self._labels_path = catalog_path, labels_path
+        self._reconstruct, self._read = reconstruct, read_windows or store.read_galaxy
+        lines = store.line_names
+        self.thumbnail_line = thumbnail_line if thumbnail_line in lines else lines[0]
+        rest_wave = store.coordinate(store.splits[0], "rest_wave").tolist()
+        self._lines = dict(zip(lines, rest_wave, strict=True))
+        self._usual = usual_shares(catalog.table, line_names_of(catalog.table))
+        self._index = {str(name): i for i, name in enumerate(catalog.table["plateifu"])}
+        self.version = catalog_version(catalog_path)
+        self.galaxy = lru_cache(GALAXIES_KEPT)(self._galaxy)
+        self.thumbnail = lru_cache(THUMBNAILS_KEPT)(self._thumbnail)
+
+    def survey(self) -> bytes:
+        """The message of all columns and what is common to all galaxies."""
+        described, arrays = column_arrays(self.catalog)
+        arcsec, orientation = SKY.get(reader_of(self._store), (None, ""))
+        colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
+        meta: dict[str, Any] = {
+            "columns": described,
+            "version": self.version,
+            "provenance": self.catalog.provenance,
+            "summary": summarise(self.catalog, self._store),
+            "score_label": score_label(self.catalog),
+            "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
+            "sky": sky(self._store),
+            "spaxel_arcsec": arcsec,
+            "north_up": orientation.startswith("north up"),
+            "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),
+            "thumbnail_line": self.thumbnail_line,
+            "palettes": {name: palette(value).tolist() for name, value in colours.items()},
+            "labels": list(LABELS),
+        }
+        return pack(meta, arrays)
+
+    def labels(self) -> dict[str, str]:
+        """The label of each galaxy that has one."""
+        return {str(name): str(label) for name, label in current(read(self._labels_path)).items()}
+
+    def add_label(self, plateifu: str, label: str, note: str = "") -> None:
+        """Adds a label to the file; an empty one withdraws.
+
+        Raises:
+            UnknownGalaxyError: the catalog holds no such galaxy.
+            ValueError: the label is too long.
+        """
+        self._row(plateifu)
+        append(self._labels_path, [Label(plateifu=plateifu, label=label, note=note, catalog=self.version)])
+
+    def csv(self, names: Sequence[str]) -> str:
+        """Galaxies of the catalog as CSV, in this order.
+
+        Raises:
+            UnknownGalaxyError: the catalog holds no such galaxy.
+        """
+        for name in names:
+            self._row(name)
+        return selection_csv(self.catalog.table, names, self.labels())
+
+    def _galaxy(self, plateifu: str) -> bytes:
+        row = self._row(plateifu)
+        windows = self._read(plateifu)
+        return galaxy_message(
+            row,
+            windows,
+            self._reconstruct(windows),
+            lines=self._lines,
+            usual_shares=self._usual,
+            attribution=read_maps(self._catalog_path, plateifu),
+        )
+
+    def _thumbnail(self, plateifu: str) -> bytes:
+        self._row(plateifu)
+        return thumbnail_of(self._read(plateifu), self._store.line_names.index(self.thumbnail_line))
+
+    def _row(self, plateifu: str) -> dict[Any, Any]:
+        if plateifu not in self._index:
+            raise UnknownGalaxyError(f"{plateifu}: not among the {len(self._index)} galaxies of the catalog")
+        return dict(self.catalog.table.iloc[self._index[plateifu]])

@@ -1,0 +1,236 @@
+"""The served page over HTTP: who is answered, with what, and what is written."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from PIL import Image
+from starlette.testclient import TestClient
+
+from cubeprep.store import WindowStore
+from jobs import explore, score
+from jobs.config import ProjectConfig
+from jobs.page.columns import column_arrays, selection_csv
+from jobs.page.pack import pack, unpack
+from jobs.page.server import TOKEN_HEADER, make_app
+from jobs.page.source import Source
+from modeling.catalog import Catalog, Column, read_catalog
+from modeling.inference import infer
+from modeling.labels import catalog_version, read
+from tests.jobs.test_score import make_project
+
+TOKEN = "a-secret"
+ADDRESS = "http://127.0.0.1:8900"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    config = make_project(tmp_path_factory.mktemp("served"))
+    score.run(config)
+    return config
+
+
+def open_source(config: ProjectConfig) -> Source:
+    catalog, store = read_catalog(config.catalog_path), WindowStore.open(config.store_path)
+    return explore.open_source(config, catalog, store, explore.reopen_model(config, catalog, store))
+
+
+@pytest.fixture
+def client(project: ProjectConfig) -> Iterator[TestClient]:
+    """One that has opened the address with the secret."""
+    with TestClient(make_app(open_source(project), TOKEN), base_url=ADDRESS) as opened:
+        assert opened.get(f"/?token={TOKEN}").status_code == 200
+        yield opened
+    project.labels_path.unlink(missing_ok=True)
+
+
+def best(config: ProjectConfig) -> str:
+    return str(read_catalog(config.catalog_path).table["plateifu"].iloc[0])
+
+
+def test_the_secret_opens_the_page_and_leaves_the_address(client: TestClient) -> None:
+    response = client.get(f"/?token={TOKEN}", follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (307, "/")
+    cookie = response.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    page = client.get("/")
+    assert TOKEN in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=guessed", "/api/survey", "/api/labels", "/static/main.js"])
+def test_without_the_secret_nothing_is_given_out(project: ProjectConfig, path: str) -> None:
+    response = TestClient(make_app(open_source(project), TOKEN), base_url=ADDRESS).get(path)
+    assert response.status_code == 403
+    assert "cubescout explore --serve" in response.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["attacker.example", "127.0.0.1.attacker.example:8900", "192.168.0.1"])
+def test_another_host_name_is_refused(client: TestClient, host: str) -> None:
+    assert client.get("/api/survey", headers={"Host": host}).status_code == 400
+
+
+def test_a_post_without_the_secret_in_its_header_changes_nothing(client: TestClient, project: ProjectConfig) -> None:
+    body = {"plateifu": best(project), "label": "interesting"}
+    for headers in ({}, {TOKEN_HEADER: "guessed"}):
+        assert client.post("/api/labels", json=body, headers=headers).status_code == 403
+    assert not project.labels_path.exists()
+
+
+def test_a_label_is_appended_with_the_version_that_was_seen(client: TestClient, project: ProjectConfig) -> None:
+    name, headers = best(project), {TOKEN_HEADER: TOKEN}
+    for label, expected in (("interesting", {name: "interesting"}), ("artefact", {name: "artefact"}), ("", {})):
+        response = client.post("/api/labels", json={"plateifu": name, "label": label}, headers=headers)
+        assert (response.status_code, response.json()) == (201, expected)
+        assert client.get("/api/labels").json() == expected
+    history = read(project.labels_path)
+    assert history["label"].tolist() == ["interesting", "artefact", ""]
+    assert set(history["catalog"]) == {catalog_version(project.catalog_path)}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"plateifu": "9-9", "label": "odd"}, 404, "9-9: not among the 15 galaxies"),
+        ({"plateifu": "NAME", "label": "x" * 101}, 422, "at most 100"),
+        ({"plateifu": "NAME", "label": "odd", "path": "/etc"}, 422, "path"),
+        ([], 422, "object"),
+    ],
+)
+def test_a_label_that_is_none_is_refused(
+    client: TestClient, project: ProjectConfig, body: object, status: int, said: str
+) -> None:
+    content = json.dumps(body).replace("NAME", best(project))
+    response = client.post("/api/labels", content=content, headers={TOKEN_HEADER: TOKEN})
+    assert response.status_code == status
+    assert said in response.json()["error"]
+    assert not project.labels_path.exists()
+
+
+def test_a_broken_file_of_labels_is_named(client: TestClient, project: ProjectConfig) -> None:
+    project.labels_path.write_text("no label\n")
+    response = client.get("/api/labels")
+    assert response.status_code == 409
+    assert "labels.jsonl, line 1" in response.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/galaxies/9-9", "/api/thumbnails/9-9", "/api/galaxies/..%2F..%2Fetc"])
+def test_an_unknown_galaxy_is_not_found_and_named(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert response.json()["error"]
+
+
+def test_a_galaxy_has_the_store_s_windows_and_the_model_s_reconstruction(
+    client: TestClient, project: ProjectConfig
+) -> None:
+    name = best(project)
+    meta, arrays = unpack(client.get(f"/api/galaxies/{name}").content)
+    store = WindowStore.open(project.store_path)
+    windows = store.read_galaxy(name)
+    model = explore.reopen_model(project, read_catalog(project.catalog_path), store)
+    found = infer(model.network, windows.flux, windows.ivar, windows.mask)
+    good = windows.mask[0] == 0
+    np.testing.assert_array_equal(arrays["flux"], windows.flux[0])
+    np.testing.assert_allclose(arrays["model"], found.reconstruction[0], rtol=1e-5)
+    np.testing.assert_allclose(arrays["error"][good], windows.ivar[0][good] ** -0.5, rtol=1e-6)
+    assert np.isnan(arrays["error"][~good]).all()
+    chi2 = (windows.flux[0] - found.reconstruction[0])[good].astype(float) ** 2 * windows.ivar[0][good]
+    count = good.sum((0, 1))
+    assert np.nansum(arrays["misfit"] * count) == pytest.approx(chi2.sum(), rel=1e-4)
+    row = read_catalog(project.catalog_path).table.iloc[0]
+    assert meta["row"]["score"] == pytest.approx(row["score"])
+    assert [near["plateifu"] for near in meta["neighbours"]] == list(row["neighbours"])
+    assert [line["name"] for line in meta["lines"]] == store.line_names
+
+
+def test_attribution_maps_are_shown_where_scoring_made_them(project: ProjectConfig) -> None:
+    name = best(project)
+    path = project.catalog_path.with_name("catalog.attribution.zarr")
+    group = zarr.open_group(path, mode="w")
+    group.create_array("plateifu", shape=(2,), dtype=str)[:] = np.array(["9-9", name], dtype=np.dtypes.StringDType())
+    group.create_array("by_spaxel", shape=(2, 16, 16), dtype="float32")[1] = 7.0
+    _, arrays = unpack(open_source(project).galaxy(name))
+    assert (arrays["by_spaxel"] == 7).all()
+    assert "by_place" not in arrays
+
+
+def test_a_thumbnail_is_a_small_picture_that_browsers_keep(client: TestClient, project: ProjectConfig) -> None:
+    response = client.get(f"/api/thumbnails/{best(project)}?v=1")
+    assert Image.open(io.BytesIO(response.content)).size == (16, 16)
+    assert "immutable" in response.headers["cache-control"]
+
+
+def test_a_selection_is_the_catalog_s_rows_in_the_order_asked_for(client: TestClient, project: ProjectConfig) -> None:
+    table = read_catalog(project.catalog_path).table
+    names = table["plateifu"].iloc[[4, 1]].tolist()
+    response = client.post("/api/selection", json={"plateifu": names}, headers={TOKEN_HEADER: TOKEN})
+    found = pd.read_csv(io.StringIO(response.text))
+    assert found["plateifu"].tolist() == names
+    np.testing.assert_array_equal(found["score"], table["score"].iloc[[4, 1]])
+    unknown = client.post("/api/selection", json={"plateifu": ["9-9"]}, headers={TOKEN_HEADER: TOKEN})
+    assert unknown.status_code == 404
+
+
+def test_a_body_without_end_is_cut_off(client: TestClient) -> None:
+    response = client.post("/api/selection", content=b" " * (2**23 + 1), headers={TOKEN_HEADER: TOKEN})
+    assert response.status_code == 413
+
+
+def test_columns_arrive_whatever_their_kind() -> None:
+    table = pd.DataFrame(
+        {
+            "plateifu": ["1-1", "1-2"],
+            "ra_deg": [123.4567891, np.nan],
+            "rank": [1, 2],
+            "triage": ["", "cosmic_ray"],
+            "is_find": [True, False],
+            "reason_1": ["Ha excess", None],
+            "neighbours": [["1-2"], ["1-1"]],
+        }
+    )
+    described, arrays = column_arrays(Catalog(table, {"ra_deg": Column("Right ascension", "deg")}, {}))
+    meta, arrays = unpack(pack({"columns": described}, arrays))
+    columns = {column["name"]: column for column in meta["columns"]}
+    assert "neighbours" not in columns
+    assert columns["ra_deg"] == {"name": "ra_deg", "kind": "number", "description": "Right ascension", "unit": "deg"}
+    np.testing.assert_array_equal(arrays["ra_deg"], table["ra_deg"])
+    assert columns["triage"]["categories"] == ["cosmic_ray"]
+    assert arrays["triage"].tolist() == [-1, 0]
+    assert [columns["is_find"]["categories"][code] for code in arrays["is_find"]] == ["yes", "no"]
+    assert columns["plateifu"]["values"] == ["1-1", "1-2"]
+    assert arrays["reason_1"].tolist() == [0, -1]
+    assert selection_csv(table, ["1-2"], {"1-2": "odd"}).splitlines()[1].endswith("1-1,odd")
+
+
+def test_a_message_refuses_what_the_page_cannot_read() -> None:
+    with pytest.raises(ValueError, match="complex128"):
+        pack({}, {"x": np.zeros(1, complex)})
+    with pytest.raises(ValueError, match="JSON"):
+        pack({"x": float("nan")}, {})
+
+
+def test_a_port_that_is_taken_is_named(project: ProjectConfig) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"port {port} .*--port"):
+            explore.run(project, serve=True, port=port)
+
+
+def test_serving_writes_no_page(project: ProjectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    assert explore.run(project, serve=True, port=0) == 0
+    assert not Path(project.page_path).exists()
