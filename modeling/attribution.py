@@ -110,4 +110,4 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
     rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
     if not rows.size:
         raise KeyError(f"{plateifu}: not among the galaxies of {path}")
-    return {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS}
+    return {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if name in group}

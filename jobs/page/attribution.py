@@ -15,4 +15,4 @@ def read_maps(catalog_path: Path, plateifu: str) -> dict[str, np.ndarray]:
         found = read_attribution(attribution_path(catalog_path), plateifu)
     except (FileNotFoundError, KeyError):
         return {}
-    return {name: found[name] for name in MAPS}
+    return {name: found[name] for name in MAPS if name in found}
