@@ -179,11 +179,12 @@ class Loader:
         return self._batches([Step(rows[k : min(k + size, stop)]) for k in range(start, stop, size)])
 
     def first(self, num_rows: int = 64, num_shards: int = 4) -> Batch:
-        """Some rows of a few shards, the same on all ranks."""
+        """Some galaxies of a few shards as observed, the same on all ranks."""
         held = [shard for shard, count in enumerate(self.rows_per_shard) if count]
         parts = [self.read_shard(shard) for shard in held[:: -(-len(held) // num_shards)]]
         kept = -(-num_rows // len(parts))
-        return {name: torch.cat([part[name][:kept] for part in parts]) for name in parts[0]}
+        stored_views = self.store.attrs["splits"][self.split]["num_views"]
+        return {name: torch.cat([part[name][::stored_views][:kept] for part in parts]) for name in parts[0]}
 
     def _batches(self, steps: list[Step]) -> Iterator[Batch]:
         """The batches in order, from a thread of their own that is a little ahead."""
