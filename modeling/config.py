@@ -153,7 +153,7 @@ class TuneConfig(Config):
     epochs: int = Field(4, ge=1)  # of a trial that is not stopped
     grace_epochs: int = Field(1, ge=1)  # before a trial may be stopped
     space: Space = Field(
-        {"train.lr": {"loguniform": [3e-4, 3e-3]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
+        {"train.lr": {"loguniform": [1e-3, 1e-2]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
     )
 
     def search_identity(self) -> "TuneConfig":
