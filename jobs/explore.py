@@ -32,7 +32,7 @@ from modeling.catalog import Catalog, read_catalog
 
 def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     """Writes the page, also as an artifact of the catalog's MLflow run, or serves it; returns the exit code."""
-    from modeling.tracking import keep_beside_catalog
+    from modeling.catalog_registry import keep_beside_catalog
 
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)

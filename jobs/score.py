@@ -82,7 +82,8 @@ class ScoringModel:
 
 def run(config: ProjectConfig) -> int:
     """Writes and registers the catalog; returns the exit code."""
-    from modeling.tracking import flatten, register_catalog
+    from modeling.catalog_registry import register_catalog
+    from modeling.tracking import flatten
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)

@@ -1,4 +1,4 @@
-"""MLflow: runs, registered models and registered catalogs. The one module (with `pyfunc.py`) that knows it.
+"""MLflow: runs and registered models. With `catalog_registry` and `pyfunc`, all that knows of it.
 
 Everything goes through clients that are made for a given URI, and no global tracking state is left changed, so that
 a driver can log several runs side by side.
@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,6 @@ from cubeprep.store import code_version
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
-# MLflow keeps the alias `latest` for itself: `models:/NAME/latest` is the newest version of anything.
-CURRENT = "current"
-PAGE_ARTIFACT = "page"
-CATALOG_ARTIFACT = "catalog"
 
 
 class TrackingError(ValueError):
@@ -75,8 +71,8 @@ class TrackedRun:
         """Keeps the resolved configuration as `config.yaml`, and its values as parameters with dotted names."""
         from mlflow.entities import Param
 
-        self.client.log_text(self.run_id, _without_credentials(resolved_yaml), "config.yaml")
-        params = [Param(key, _without_credentials(str(value))[:500]) for key, value in flatten(values).items()]
+        self.client.log_text(self.run_id, without_credentials(resolved_yaml), "config.yaml")
+        params = [Param(key, without_credentials(str(value))[:500]) for key, value in flatten(values).items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(self.run_id, params=params[start : start + 100])
 
@@ -96,7 +92,7 @@ class TrackedRun:
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags; credentials in URLs are left out."""
         for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, _without_credentials(str(value))[:5000])
+            self.client.set_tag(self.run_id, key, without_credentials(str(value))[:5000])
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Copies a file to the run's artifacts."""
@@ -225,13 +221,13 @@ def register_model(
         **(tags or {}),
     }
     client = run.client
-    _ensure_registered(client, model_name)
+    ensure_registered(client, model_name)
     version = _same_weights(client, model_name, all_tags)
     if version is None:
-        plain_tags = {key: _without_credentials(str(value)) for key, value in all_tags.items()}
+        plain_tags = {key: without_credentials(str(value)) for key, value in all_tags.items()}
         source = _log_pyfunc(run, checkpoint)
         version = client.create_model_version(
-            model_name, source, run.run_id, tags=plain_tags, description=_without_credentials(card)
+            model_name, source, run.run_id, tags=plain_tags, description=without_credentials(card)
         ).version
     aliases = [CANDIDATE]
     if _beats_champion(client, model_name, all_tags):
@@ -281,71 +277,10 @@ def find_version(client: Any, reference: str) -> Any:
             return client.get_model_version_by_alias(name, alias)
         return client.get_model_version(name, number)
     except MlflowException as error:
-        where = _without_credentials(str(client.tracking_uri))
+        where = without_credentials(str(client.tracking_uri))
         raise TrackingError(
             f"{reference}: not in the registry {where}. `cubescout train` registers a model."
         ) from error
-
-
-def register_catalog(
-    uri: str,
-    experiment: str,
-    catalog: Path,
-    *,
-    catalog_name: str,
-    extra_artifacts: Sequence[Path] = (),
-    provenance: Mapping[str, Any] | None = None,
-) -> RegisteredVersion:
-    """Logs a catalog in a run of its own and registers it, with the alias `current`.
-
-    Args:
-        uri: MLflow's backend.
-        experiment: of the run.
-        catalog: the Parquet file.
-        catalog_name: in the registry.
-        extra_artifacts: files to keep beside it.
-        provenance: tags such as store identity and model version.
-
-    Raises:
-        TrackingError: one of the files does not exist.
-    """
-    missing = [str(path) for path in (catalog, *extra_artifacts) if not path.is_file()]
-    if missing:
-        raise TrackingError(f"cannot register {', '.join(missing)}: no such file")
-    with start_run(uri, experiment, "catalog", provenance) as run:
-        for path in (catalog, *extra_artifacts):
-            run.log_file(path, CATALOG_ARTIFACT)
-        client = run.client
-        _ensure_registered(client, catalog_name)
-        tags = {"code_version": code_version(), **(provenance or {})}
-        source = f"{client.get_run(run.run_id).info.artifact_uri}/{CATALOG_ARTIFACT}"
-        version = client.create_model_version(
-            catalog_name, source, run.run_id, tags={key: _without_credentials(str(v)) for key, v in tags.items()}
-        ).version
-        client.set_registered_model_alias(catalog_name, CURRENT, version)
-    return RegisteredVersion(catalog_name, str(version), (CURRENT,))
-
-
-def keep_beside_catalog(uri: str, catalog_name: str, created_utc: str, path: Path) -> str:
-    """Logs a file to the run of the registered catalog; returns the run's id, empty if that is not this catalog.
-
-    Args:
-        uri: MLflow's backend.
-        catalog_name: in the registry.
-        created_utc: of the catalog's provenance.
-        path: the file.
-    """
-    from mlflow.exceptions import MlflowException
-
-    client = make_client(uri)
-    try:
-        version = client.get_model_version_by_alias(catalog_name, CURRENT)
-    except MlflowException:
-        return ""
-    if version.tags.get("created_utc") != created_utc:
-        return ""
-    client.log_artifact(version.run_id, str(path), PAGE_ARTIFACT)
-    return str(version.run_id)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -364,7 +299,7 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _without_credentials(text: str) -> str:
+def without_credentials(text: str) -> str:
     """Text in which URLs have lost their `user:password@`."""
     return re.sub(r"([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", r"\1", text, flags=re.IGNORECASE)
 
@@ -475,7 +410,8 @@ def _signature(arguments: Mapping[str, Any]) -> Any:
     )
 
 
-def _ensure_registered(client: Any, name: str) -> None:
+def ensure_registered(client: Any, name: str) -> None:
+    """Makes a registered model's or catalog's name, if it is new."""
     from mlflow.exceptions import MlflowException
 
     try:

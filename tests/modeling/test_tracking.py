@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from modeling.autoencoder import make_model
+from modeling.catalog_registry import register_catalog
 from modeling.checkpoint import CheckpointError, load_model, save_model
 from modeling.inference import infer
 from modeling.tracking import (
     RegisteredVersion,
     TrackingError,
     make_client,
-    register_catalog,
     register_model,
     resolve_model,
     start_run,
