@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks.gateway import uploaded
 from cubeprep.augment import AugmentConfig
-from cubeprep.cluster import DaskConfig
+from cubeprep.cluster import DaskConfig, local_cluster
 from cubeprep.cube import Target
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.sampling import sample_line
@@ -146,9 +146,7 @@ def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
 @contextmanager
 def workers(number: int) -> Iterator[PrepareConfig]:
     """The configuration of a `prepare` without augmentation on so many workers, which are there already."""
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=":0") as cluster:
+    with local_cluster(DaskConfig(num_workers=number), number) as cluster:
         yield PrepareConfig(
             windows=CONFIG,
             augment=AugmentConfig(num_views=1),
@@ -220,24 +218,25 @@ def driver_cost(source: Path, count: int) -> tuple[float, float]:
     return 1000 * cpu_seconds / count, peak
 
 
-def seconds(action: Callable[[], None], repeats: int) -> float:
-    """The median of several runs."""
-    times = []
+def seconds(actions: Sequence[Callable[[], None]], repeats: int) -> list[float]:
+    """The median of several runs of each, in turns."""
+    times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        for action, taken in zip(actions, times, strict=True):
+            began = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in times]
 
 
 def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
     """One large cube on one core."""
     path = write_cube(root, size)
     num_bytes = 3 * NUM_PLANES * size**2 * 4
-    limit = seconds(lambda: igzip_limit(path, num_bytes), repeats)
     planned = plan(root)
-    extraction = seconds(lambda: ours(*planned), repeats)
-    peer = seconds(lambda: astropy_slice(path), 1)
+    ours(*planned)
+    limit, extraction = seconds([lambda: igzip_limit(path, num_bytes), lambda: ours(*planned)], 3 * repeats)
+    (peer,) = seconds([lambda: astropy_slice(path)], 1)
     table = Table("one cube, one core", "seconds", "cubes/s")
     for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):
         table.add_row(name, f"{value:.3f}", f"{1 / value:.2f}")
@@ -246,26 +245,22 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
 
 
 def one_survey(folder: Path, repeats: int) -> dict[str, float]:
-    """48 galaxies of 54 x 54 spaxels: medians of runs in turns, all after a small survey that nobody times."""
+    """48 galaxies of 54 x 54 spaxels: medians of runs in turns, each after a small survey that nobody times."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
     source = write_cube(folder / "cube", 54)
     survey = write_links(folder / "links", source, 48)
     costs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("one", "two", "s3")}
     bare = []
-    with uploaded(folder / "links", folder / "juicefs") as url, workers(1) as one, workers(2) as two:
+    with uploaded(folder / "links", folder / "juicefs") as url:
         remote = survey.model_copy(update={"root": url})
-        runs = {
-            "one": (one, survey, str(folder)),
-            "two": (two, survey, str(folder)),
-            "s3": (two, remote, "s3://survey"),
-        }
-        for name, (config, cubes, root) in runs.items():
-            few = cubes.model_copy(update={"galaxies": tuple(f"1-{i}" for i in range(8))})
-            survey_cost(config, few, f"{root}/warm-{name}")
+        runs = {"one": (1, survey, str(folder)), "two": (2, survey, str(folder)), "s3": (2, remote, "s3://survey")}
         for repeat in range(repeats):
-            for name, (config, cubes, root) in runs.items():
-                costs[name].append(survey_cost(config, cubes, f"{root}/store-{name}-{repeat}"))
+            for name, (number, cubes, root) in runs.items():
+                few = cubes.model_copy(update={"galaxies": tuple(f"1-{i}" for i in range(8))})
+                with workers(number) as config:
+                    survey_cost(config, few, f"{root}/warm-{name}-{repeat}")
+                    costs[name].append(survey_cost(config, cubes, f"{root}/store-{name}-{repeat}"))
             bare.append(get_seconds(remote))
     medians = {name: tuple(np.median(runs, axis=0)) for name, runs in costs.items()}
     return survey_figures(medians, statistics.median(bare))

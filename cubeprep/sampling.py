@@ -5,7 +5,7 @@ single one in each row (the paper's choice, on a grid of the same step), `conser
 overlap a sample, so that the flux integrated over wavelength stays what it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,23 +100,31 @@ def check_grid(wave: np.ndarray, config: WindowConfig, source: str) -> None:
 def combine(planes: Planes, sampling: Sampling) -> Planes:
     """Weighted means of planes; a sample is masked if any plane that it needs is.
 
-    A sample needs two or three neighbouring planes of many, so rows are summed one by one, without the zeros.
+    A sample needs two or three neighbouring planes of many: all first ones are added, all second ones, and so on.
     """
-    shape = (len(sampling.weights), *planes.flux.shape[1:])
-    flux, noise = np.zeros(shape), np.zeros(shape)
-    mask = np.full(shape, NOCOVERAGE, dtype=np.uint8)
+    covered = sampling.covered
+    shape = (len(covered), *planes.flux.shape[1:])
+    window = Planes(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, NOCOVERAGE, np.uint8))
+    if covered.any():
+        window.flux[covered], window.ivar[covered], window.mask[covered] = _means(planes, sampling.weights[covered])
+    return replace(window, spaxel_arcsec=planes.spaxel_arcsec)
+
+
+def _means(planes: Planes, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    used = weights > 1e-9
+    first, last = used.argmax(axis=1), used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+    shape = (len(first), *planes.flux.shape[1:])
+    flux, noise, mask = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.uint8)
     with np.errstate(divide="ignore"):
         variance = np.where(planes.mask == 0, 1 / planes.ivar, 0)
-    for i in np.flatnonzero(sampling.covered):
-        (used,) = np.nonzero(sampling.weights[i] > 1e-9)
-        some = slice(used[0], used[-1] + 1)
-        weights = sampling.weights[i, some, None, None]
-        flux[i] = (weights * planes.flux[some]).sum(axis=0)
-        noise[i] = (weights**2 * variance[some]).sum(axis=0)
-        mask[i] = np.bitwise_or.reduce(planes.mask[some], axis=0)
+    for step in range(int((last - first).max()) + 1):
+        index = np.minimum(first + step, last)
+        weight = np.where(first + step <= last, weights[np.arange(len(first)), index], 0)[:, None, None]
+        flux += weight * planes.flux[index]
+        noise += weight**2 * variance[index]
+        mask |= planes.mask[index]
     good = mask == 0
-    ivar = np.where(good, 1 / np.where(good, noise, 1), 0)
-    return Planes(np.where(good, flux, 0).astype(np.float32), ivar.astype(np.float32), mask, planes.spaxel_arcsec)
+    return np.where(good, flux, 0), np.divide(1, noise, out=np.zeros(shape), where=good), mask
 
 
 def sideband_planes(wave: np.ndarray, line: Line, z: float) -> tuple[np.ndarray, np.ndarray]:
