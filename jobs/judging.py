@@ -123,6 +123,8 @@ def verdict_columns(survey: Survey, verdict: Verdict, fdr: float) -> dict[str, A
         "score_nll": verdict.nll,
         "score_region": verdict.region,
         "score_peak": verdict.peak,
+        "score_latent_region": verdict.latent_region,
+        "score_latent_peak": verdict.latent_peak,
         "score_density": verdict.density,
         "score_spread": verdict.spread,
         "num_models": verdict.num_models.astype(np.int64),

@@ -22,6 +22,7 @@ UCDS: Mapping[str, str] = {
     "score_density": "stat.likelihood",
     "score_region": "stat.fit.chi2",
     "score_peak": "stat.fit.chi2",
+    "score_latent_": "stat.fit.chi2",
     "score_spread": "stat.stdev",
     "p_value": "stat.probability",
     "q_value": "stat.falsepositive",

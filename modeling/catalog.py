@@ -65,10 +65,12 @@ IDENTITY = {
 
 # Of `ensemble.Verdict`.
 VERDICT = {
-    "score_combined": Column("score_region and score_peak over those of usual galaxies of like flux, S/N, size and z"),
+    "score_combined": Column("Region and peak scores over those of usual galaxies of like flux, S/N, size and z"),
     "score_nll": Column("Mean (z^2 - 1) / 2 of good samples: negative log-likelihood above the usual, nats"),
     "score_region": Column("Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise"),
     "score_peak": Column("The same of the most unusual line of the most unusual 3 x 3 spaxels"),
+    "score_latent_region": Column("score_region of what the latent of the whole galaxy leaves over"),
+    "score_latent_peak": Column("score_peak of what the latent of the whole galaxy leaves over"),
     "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is lonely"),
     "score_spread": Column("Standard deviation of score_combined over the models that judged; empty where one did"),
     "num_models": Column("Models that judged: where models were cross-fitted, those that never saw the galaxy"),

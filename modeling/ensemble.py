@@ -28,6 +28,7 @@ class Verdict:
         nll: mean over models of `Judged.nll`.
         region: the same of the evidence of the most unusual region, back on the scale of sigmas.
         peak: the same of the most unusual line of a region.
+        latent_region, latent_peak: the same, of what the latent alone leaves over.
         density: mean distance to the nearest galaxies that are other objects, in standardised latents.
         num_models: models that judged.
         p_value: conformal; NaN where there is no calibration galaxy.
@@ -39,6 +40,8 @@ class Verdict:
     nll: np.ndarray
     region: np.ndarray
     peak: np.ndarray
+    latent_region: np.ndarray
+    latent_peak: np.ndarray
     density: np.ndarray
     num_models: np.ndarray
     p_value: np.ndarray
@@ -119,13 +122,15 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
     p_value = p_values(combined, kind, calibrating)
     other = ~neighbours.same_object
     distance = np.where(other, neighbours.distance, 0).sum(1)
-    region, peak = np.expm1(means.judged.evidence).T
+    region, peak, latent_region, latent_peak = np.expm1(means.judged.evidence).T
     return Verdict(
         combined=combined,
         spread=means.spread,
         nll=means.judged.nll,
         region=region,
         peak=peak,
+        latent_region=latent_region,
+        latent_peak=latent_peak,
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
         p_value=p_value,

@@ -64,6 +64,10 @@ class Residuals:
             good=good,
         )
 
+    def against(self, reconstruction: np.ndarray) -> "Residuals":
+        """The same of another reconstruction [N, L, S, Y, X]."""
+        return replace(self, difference=np.where(self.good, self.flux - reconstruction, 0).astype(np.float32))
+
     def sigmas(self, error: np.ndarray) -> np.ndarray:
         """[N, L, S, Y, X] the difference in sigma; 0 where not good. `error` is that of `ErrorSums.usual_error`."""
         floor = error[None, :, :, None, None] * self.amplitude[:, None, None]

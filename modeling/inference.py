@@ -70,6 +70,47 @@ def infer(
 
 
 @torch.inference_mode()
+def reconstruct_from_latent(
+    model: ConvLSTMAutoencoder,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> np.ndarray:
+    """What the latent alone says of galaxies, [N, L, S, Y, X] in the unit of the flux: the mean over eight views.
+
+    The sky has no up: each galaxy is encoded and decoded in its four rotations and their mirror images, so that the
+    result turns as the galaxy does. Arguments are those of `infer`.
+    """
+    _check_shapes(model, flux, ivar, mask)
+    model = model.to(device).eval()
+    found = np.empty(flux.shape, np.float32)
+    for start in range(0, len(flux), batch_size):
+        some = slice(start, start + batch_size)
+        good_BLSYX = torch.from_numpy(good_samples(flux[some], ivar[some], mask[some])).to(device)
+        flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux[some], dtype=np.float32)).to(device)
+        normalised_BLSYX, scale_B = model.normalise(flux_BLSYX, good_BLSYX)
+        views = [
+            _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
+            for k in range(8)
+        ]
+        mean_BLSYX = torch.stack(views).mean(dim=0)
+        found[some] = model.denormalise(mean_BLSYX, scale_B).float().cpu().numpy()
+    return found
+
+
+def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Tensor:
+    """Images [..., Y, X] turned by `view` % 4 quarters after a reflection for `view` >= 4; `back` undoes that."""
+    if back:
+        images = torch.rot90(images, -(view % 4), (-2, -1))
+    if view >= 4:
+        images = images.flip(-1)
+    return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
+
+
+@torch.inference_mode()
 def _infer_batch(
     model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> list[np.ndarray]:

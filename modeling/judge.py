@@ -1,5 +1,8 @@
 """Judges galaxies by a model: residuals, triage, evidence, and one score that brightness and S/N do not move.
 
+A galaxy is unusual where its spectra are, which a code for each spaxel cannot say, or where they are in a galaxy like
+this, which its latent cannot say: residuals of both reconstructions are evidence.
+
 A `Judge` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
 like, and which evidence is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `judge` applies
 it. Nothing here knows of files or engines.
@@ -18,7 +21,7 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.calibrate import Standardiser
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import infer
+from modeling.inference import infer, reconstruct_from_latent
 from modeling.score import LineSums, good_samples, line_sums, median_snr
 
 MIN_CALIBRATION = 3
@@ -36,7 +39,7 @@ class Judged:
         sums: of the paper's and the other plain scores, before triage, [N, L].
         snr: [N] median S/N of a sample.
         latent: [N, D].
-        evidence: [N, 2] of `Evidence.table`, after triage.
+        evidence: [N, 4] `Evidence.table` of the reconstruction, then of that from the latent alone; after triage.
         nll: [N] of `Evidence`, after triage.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `triage.CODES`.
@@ -76,16 +79,18 @@ class Judge:
     Attributes:
         model: in evaluation mode.
         velocity_kms: [S] of the samples.
-        error: [L, S] usual error, a share of the local amplitude.
+        error: [L, S] usual error of the reconstruction, a share of the local amplitude.
+        latent_error: the same of the reconstruction from the latent alone.
         habits: of light and velocities.
         fall: of `triage.point_fall`.
-        standardisers: one for each column of `Evidence.table`.
+        standardisers: one for each column of `Judged.evidence`.
         device: such as `cpu`.
     """
 
     model: ConvLSTMAutoencoder
     velocity_kms: np.ndarray
     error: np.ndarray
+    latent_error: np.ndarray
     habits: triage.Habits
     fall: float
     standardisers: tuple[Standardiser, ...] = ()
@@ -96,6 +101,7 @@ class Judge:
         return {
             "velocity_kms": self.velocity_kms.tolist(),
             "error": self.error.tolist(),
+            "latent_error": self.latent_error.tolist(),
             "habits": asdict(self.habits),
             "fall": self.fall,
             "standardisers": [standardiser.to_json() for standardiser in self.standardisers],
@@ -108,6 +114,7 @@ class Judge:
             model,
             np.array(state["velocity_kms"]),
             np.array(state["error"], dtype=np.float32),
+            np.array(state["latent_error"], dtype=np.float32),
             triage.Habits(**state["habits"]),
             float(state["fall"]),
             tuple(Standardiser.from_json(part) for part in state["standardisers"]),
@@ -124,16 +131,18 @@ class Judge:
         found = infer(self.model, flux, ivar, mask, device=self.device)
         sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
-        velocity = triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
-        residuals, code = self._sifted(residuals, (flux.copy(), ivar.copy(), mask.copy()), velocity)
+        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask))
+        residuals, code = self._sifted(residuals, windows, moved)
         sigmas = residuals.sigmas(self.error)
         evidence = Evidence.of(sigmas, residuals.good)
+        left_by_latent = residuals.against(reconstruct_from_latent(self.model, *windows, device=self.device))
+        of_latent = Evidence.of(left_by_latent.sigmas(self.latent_error), residuals.good)
         places = _root_mean(sigmas, residuals.good, axis=2)
         return Judged(
             sums=sums,
             snr=snr,
             latent=found.latent,
-            evidence=evidence.table(),
+            evidence=np.hstack([evidence.table(), of_latent.table()]),
             nll=evidence.nll,
             nuisances=nuisances(sums, snr, residuals.good),
             code=code,
@@ -152,18 +161,26 @@ class Judge:
         ]
         return np.asarray(np.mean(columns, axis=0))
 
-    def _sifted(self, residuals: Residuals, windows: Arrays, velocity: np.ndarray) -> tuple[Residuals, np.ndarray]:
+    def _recentred(self, residuals: Residuals, given: Arrays) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """A copy of the windows, of which those are moved to their lines whose lines are displaced; so are `residuals`.
+
+        Returns:
+            The windows, the displacement [N] in km/s, and whether windows were moved, [N] bool.
+        """
+        flux, ivar, mask = (values.copy() for values in given)
+        velocity = triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
+        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
+        for i in np.flatnonzero(moved):
+            flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
+        self._look_again(residuals, (flux, ivar, mask), moved)
+        return (flux, ivar, mask), velocity, moved
+
+    def _sifted(self, residuals: Residuals, windows: Arrays, moved: np.ndarray) -> tuple[Residuals, np.ndarray]:
         """The residuals without what the instrument made, and the reason code of each galaxy; `windows` is changed.
 
         A spoiled sample also spoils what the model makes of its spaxel, so that the model looks again without it; what
         is left of a spike's wings is found then.
         """
-        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
-        for i in np.flatnonzero(moved):
-            shifted = _moved(windows[0][i], windows[1][i], windows[2][i], velocity[i] / self.step_kms)
-            for values, new in zip(windows, shifted, strict=True):
-                values[i] = new
-        residuals = self._look_again(residuals, windows, moved)
         code = np.where(moved, "redshift", np.where(triage.poorly_covered(residuals.good), "mask", ""))
         for _ in range(NUM_LOOKS):
             sigmas = residuals.sigmas(self.error)
@@ -173,20 +190,19 @@ class Judge:
             hits = (("sky_line", sky.any((1, 2))), ("spike", spikes.any((1, 2, 3, 4))))
             for name, hit in hits:
                 code = np.where((code == "") & hit, name, code)
-            residuals = self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
+            self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
         rim = triage.edge_spaxels(residuals.sigmas(self.error), residuals.good)
         code = np.where((code == "") & rim.any((1, 2)), "edge", code)
         return residuals.without(rim[:, None, None]), code
 
-    def _look_again(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> Residuals:
-        """The residuals, those of chosen galaxies [N] bool from the windows as they are now."""
+    def _look_again(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> None:
+        """Takes the residuals of chosen galaxies [N] bool from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
             reconstruction = infer(self.model, flux, ivar, mask, device=self.device).reconstruction
             found = Residuals.of(flux, ivar, mask, reconstruction)
             for field in fields(residuals):
                 getattr(residuals, field.name)[chosen] = getattr(found, field.name)
-        return residuals
 
 
 def calibrate(
@@ -209,16 +225,18 @@ def calibrate(
     Raises:
         ValueError: there is none. From fewer than three, nothing is learned but their usual error.
     """
-    sums, velocities = [], []
+    sums, latent_sums, velocities = [], [], []
     for flux, ivar, mask in batches():
-        found = infer(model, flux, ivar, mask, device=device)
-        residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
+        residuals = Residuals.of(flux, ivar, mask, infer(model, flux, ivar, mask, device=device).reconstruction)
         sums.append(ErrorSums.of(residuals))
+        from_latent = reconstruct_from_latent(model, flux, ivar, mask, device=device)
+        latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
         velocities.append(triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
     if not sum(map(len, velocities)):
         raise ValueError("no galaxy to calibrate on")
-    error, habits = ErrorSums.total(sums).usual_error(), triage.Habits.of(np.concatenate(velocities))
-    first = Judge(model, velocity_kms, error, habits, triage.point_fall(psf_fwhm_spaxels), device=device)
+    error, latent_error = (ErrorSums.total(parts).usual_error() for parts in (sums, latent_sums))
+    habits, fall = triage.Habits.of(np.concatenate(velocities)), triage.point_fall(psf_fwhm_spaxels)
+    first = Judge(model, velocity_kms, error, latent_error, habits, fall, device=device)
     judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
     return replace(first, standardisers=tuple(_standardiser(column, judged) for column in judged.evidence.T))
 

@@ -19,7 +19,7 @@ def judged(num: int, rng: np.random.Generator) -> Judged:
         sums=sums,
         snr=rng.uniform(1, 9, num),
         latent=rng.normal(size=(num, 4)).astype(np.float32),
-        evidence=rng.normal(size=(num, 2)),
+        evidence=rng.normal(size=(num, 4)),
         nll=rng.normal(size=num),
         nuisances=rng.normal(size=(num, 3)),
         code=np.full(num, ""),

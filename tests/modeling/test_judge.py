@@ -1,5 +1,6 @@
 """Evidence, triage and the judge: seeded cases whose answers are known."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -12,7 +13,7 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder, make_model
 from modeling.config import TrainConfig
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import infer
+from modeling.inference import infer, reconstruct_from_latent
 from modeling.judge import Arrays, Judge, calibrate
 from modeling.objective import Objective
 from modeling.spaxel import local_amplitude
@@ -170,7 +171,7 @@ def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> No
     flux, ivar, mask = with_light(hit)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
     counted = Evidence.of(residuals.sigmas(trained().error), residuals.good).table()[0]
-    assert (np.expm1(judged.evidence[0]) < 0.1 * np.expm1(counted)).all()
+    assert (np.expm1(judged.evidence[0, :2]) < 0.1 * np.expm1(counted)).all()
 
 
 def test_a_point_source_is_no_cosmic_ray() -> None:
@@ -231,7 +232,37 @@ def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() 
     as_it_is = replace(trained(), habits=triage.Habits(0.0, np.inf))
     left = as_it_is.judge(flux, ivar, mask)
     assert left.code[0] != "redshift"
-    assert (np.expm1(judged.evidence[0]) < 0.6 * np.expm1(left.evidence[0])).all()
+    assert (np.expm1(judged.evidence[0, :2]) < 0.6 * np.expm1(left.evidence[0, :2])).all()
+
+
+def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None:
+    windows = galaxies(2, seed=12)
+    turned = tuple(np.ascontiguousarray(np.rot90(values[..., ::-1], axes=(3, 4))) for values in windows)
+    found, again = reconstruct_from_latent(network(), *windows), reconstruct_from_latent(network(), *turned)
+    np.testing.assert_allclose(again, np.rot90(found[..., ::-1], axes=(3, 4)), atol=1e-4)
+    assert np.abs(again - found).max() > 0.01
+    one = reconstruct_from_latent(network(), *(values[1:] for values in windows))
+    np.testing.assert_allclose(one, found[1:], atol=1e-5)
+
+
+def test_usual_spectra_where_no_galaxy_has_them_are_evidence_of_the_latent() -> None:
+    model = copy.deepcopy(network())
+    objective, optimizer = Objective(model, TrainConfig()), torch.optim.Adam(model.parameters(), lr=0.01)
+    flux, ivar, mask = galaxies(24)
+    for _ in range(40):
+        optimizer.zero_grad()
+        objective(*map(torch.from_numpy, (flux, ivar, mask == 0)))["loss"].mean().backward()
+        optimizer.step()
+    judge = calibrate(model, lambda: iter([galaxies(24, 1)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
+    flux, ivar, mask = galaxies(3, seed=13)
+    usual = np.array([1, 0.35, 0.4, 0.25])[:, None] * profile()
+    flux[0] += (3 * usual[..., None, None] * spot(3, 12)).astype(np.float32)
+    judged = judge.judge(flux, ivar, mask)
+    spectra, _, image, _ = (
+        standardiser.transform(judged.evidence[:, i], judged.nuisances)[0]
+        for i, standardiser in enumerate(judge.standardisers)
+    )
+    assert image > spectra + 2
 
 
 def test_the_windows_stay_as_they_were_and_a_judge_survives_json() -> None:

@@ -98,7 +98,7 @@ class Cubescout(Network):
         judged = self.judge.judge(*self._arrays(windows))
         plain = scores_from_sums(judged.sums, judged.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
-        parts = ("region", "peak")
+        parts = ("region", "peak", "latent region", "latent peak")
         variants |= {name: judged.evidence[:, i] for i, name in enumerate(parts)}
         variants["nll"] = judged.nll
         back = np.argsort(self.lines)
