@@ -140,11 +140,12 @@ def test_density_leaves_repeat_observations_out() -> None:
     assert found.density[3] == pytest.approx((0.2 + 5.1) / 2)
 
 
-def test_region_and_peak_are_back_in_sigma() -> None:
+def test_evidence_is_back_in_sigma() -> None:
     rng = np.random.default_rng(7)
     means = means_of(rng.normal(size=3), rng)
-    means = replace(means, judged=replace(means.judged, evidence=np.log1p([[1.0, 2.0], [0.0, 30.0], [4.0, 5.0]])))
+    excess = np.array([[1.0, 2.0, 3.0, 9.0], [0.0, 30.0, 1.0, 6.0], [4.0, 5.0, 8.0, 7.0]])
+    means = replace(means, judged=replace(means.judged, evidence=np.log1p(excess)))
     neighbours = nearest_neighbours(rng.normal(size=(3, 2)), np.array(["a", "b", "c"]), 2)
     found = verdict(means, neighbours, np.full(3, np.nan), np.zeros(3, dtype=bool))
-    np.testing.assert_allclose(found.region, [1, 0, 4])
-    np.testing.assert_allclose(found.peak, [2, 30, 5])
+    for column, name in zip(excess.T, ("region", "peak", "latent_region", "latent_peak"), strict=True):
+        np.testing.assert_allclose(getattr(found, name), column)
