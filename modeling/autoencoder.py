@@ -210,12 +210,20 @@ class ConvLSTMAutoencoder(nn.Module):
     ) -> Output:
         if self.spaxels is None:
             return Output(from_latent_BLSYX, from_latent_BLSYX, latent_BD, None, None)
+        return Output(self._from_codes(normalised_BLSYX, good_BLSYX), from_latent_BLSYX, latent_BD, None, None)
+
+    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The reconstruction of `autoencode` in evaluation, without the price of the latent where it has no part."""
+        if self.spaxels is None:
+            return self.decode(self.encode(normalised_BLSYX, good_BLSYX))
+        return self._from_codes(normalised_BLSYX, good_BLSYX)
+
+    def _from_codes(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        assert self.spaxels is not None
         linear_BLSYX = self.to_linear(normalised_BLSYX)
         amplitude_BLSYX = local_amplitude(linear_BLSYX, good_BLSYX)[:, None, None]
-        found_BLSYX = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
-        if self.normalisation == "asinh":
-            found_BLSYX = torch.asinh(found_BLSYX)
-        return Output(found_BLSYX, from_latent_BLSYX, latent_BD, None, None)
+        found_BLSYX: Tensor = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
+        return torch.asinh(found_BLSYX) if self.normalisation == "asinh" else found_BLSYX
 
     def to_linear(self, normalised_BLSYX: Tensor) -> Tensor:
         """Normalised flux in units of the galaxy's scale: what `normalise` bent is straight again."""

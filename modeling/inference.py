@@ -1,5 +1,6 @@
 """Latents and reconstructions of galaxies, for scores, pages and the registered model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,19 @@ def infer(
     return Inference(*(np.concatenate([part[i] for part in parts]) for i in range(len(parts[0]))))
 
 
-@torch.inference_mode()
+def reconstruct(
+    model: ConvLSTMAutoencoder,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> np.ndarray:
+    """The reconstruction of `infer` and nothing else, in less time; arguments are those of `infer`."""
+    return _reconstructed(model, model.reconstruct, (flux, ivar, mask), batch_size, device)
+
+
 def reconstruct_from_latent(
     model: ConvLSTMAutoencoder,
     flux: np.ndarray,
@@ -84,21 +97,42 @@ def reconstruct_from_latent(
     The sky has no up: each galaxy is encoded and decoded in its four rotations and their mirror images, so that the
     result turns as the galaxy does. Arguments are those of `infer`.
     """
-    _check_shapes(model, flux, ivar, mask)
-    model = model.to(device).eval()
-    found = np.empty(flux.shape, np.float32)
-    for start in range(0, len(flux), batch_size):
-        some = slice(start, start + batch_size)
-        good_BLSYX = torch.from_numpy(good_samples(flux[some], ivar[some], mask[some])).to(device)
-        flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux[some], dtype=np.float32)).to(device)
-        normalised_BLSYX, scale_B = model.normalise(flux_BLSYX, good_BLSYX)
-        views = [
+
+    def mean_of_views(normalised_BLSYX: torch.Tensor, good_BLSYX: torch.Tensor) -> torch.Tensor:
+        views = (
             _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
             for k in range(8)
-        ]
-        mean_BLSYX = torch.stack(views).mean(dim=0)
-        found[some] = model.denormalise(mean_BLSYX, scale_B).float().cpu().numpy()
+        )
+        return torch.stack(list(views)).mean(dim=0)
+
+    return _reconstructed(model, mean_of_views, (flux, ivar, mask), batch_size, device)
+
+
+@torch.inference_mode()
+def _reconstructed(
+    model: ConvLSTMAutoencoder,
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    windows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    batch_size: int,
+    device: str,
+) -> np.ndarray:
+    """What a function makes of normalised flux and good samples, [N, L, S, Y, X] in the unit of the flux."""
+    _check_shapes(model, *windows)
+    model = model.to(device).eval()
+    found = np.empty(windows[0].shape, np.float32)
+    for start in range(0, len(found), batch_size):
+        some = slice(start, start + batch_size)
+        good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, *(values[some] for values in windows), device=device)
+        found[some] = model.denormalise(function(normalised_BLSYX, good_BLSYX), scale_B).float().cpu().numpy()
     return found
+
+
+def _normalised(
+    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
+    flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
+    return good_BLSYX, *model.normalise(flux_BLSYX, good_BLSYX)
 
 
 def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Tensor:
@@ -114,9 +148,7 @@ def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Ten
 def _infer_batch(
     model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> list[np.ndarray]:
-    good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
-    flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
-    normalised_BLSYX, scale_B = model.normalise(flux_BLSYX, good_BLSYX)
+    good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
     output = model.autoencode(normalised_BLSYX, good_BLSYX)
     mae_B = masked_mae(output.reconstruction, normalised_BLSYX, good_BLSYX)
     reconstruction_BLSYX = model.denormalise(output.reconstruction, scale_B)

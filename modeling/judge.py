@@ -21,7 +21,7 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.calibrate import Standardiser
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import infer, reconstruct_from_latent
+from modeling.inference import infer, reconstruct, reconstruct_from_latent
 from modeling.score import LineSums, good_samples, line_sums, median_snr
 
 MIN_CALIBRATION = 3
@@ -199,8 +199,7 @@ class Judge:
         """Takes the residuals of chosen galaxies [N] bool from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
-            reconstruction = infer(self.model, flux, ivar, mask, device=self.device).reconstruction
-            found = Residuals.of(flux, ivar, mask, reconstruction)
+            found = Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
             for field in fields(residuals):
                 getattr(residuals, field.name)[chosen] = getattr(found, field.name)
 
@@ -227,7 +226,7 @@ def calibrate(
     """
     sums, latent_sums, velocities = [], [], []
     for flux, ivar, mask in batches():
-        residuals = Residuals.of(flux, ivar, mask, infer(model, flux, ivar, mask, device=device).reconstruction)
+        residuals = Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
         sums.append(ErrorSums.of(residuals))
         from_latent = reconstruct_from_latent(model, flux, ivar, mask, device=device)
         latent_sums.append(ErrorSums.of(residuals.against(from_latent)))

@@ -1,9 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from modeling.autoencoder import ConvLSTMAutoencoder, make_model
-from modeling.inference import infer
+from modeling.inference import infer, reconstruct
 from tests.synthetic import synthetic_windows
 
 SHAPE = (3, 4, 16)
@@ -47,6 +49,17 @@ def test_a_variational_model_gives_the_same_twice() -> None:
     torch.manual_seed(0)
     first, second = (infer(model, windows.flux, windows.ivar, windows.mask) for _ in range(2))
     np.testing.assert_array_equal(first.reconstruction, second.reconstruction)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"variational": True}, {"spaxel_code": 2}])
+def test_reconstructions_alone_are_those_of_all(arguments: dict[str, Any]) -> None:
+    model = make_model({"num_lines": 3, "num_samples": 4, "size": 16, "latent_dim": 5, **arguments}, seed=0)
+    windows = synthetic_windows(np.random.default_rng(1), 3, SHAPE)
+    arrays = windows.flux, windows.ivar, windows.mask
+    np.testing.assert_allclose(
+        reconstruct(model, *arrays, batch_size=2), infer(model, *arrays).reconstruction, rtol=1e-4, atol=1e-5
+    )
+    assert reconstruct(model, *(array[:0] for array in arrays)).shape == (0, 3, 4, 16, 16)
 
 
 def test_no_galaxies_give_empty_arrays(model: ConvLSTMAutoencoder) -> None:
