@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-ceph lint bench constraints clean
+.PHONY: setup demo test test-long test-ceph lint bench constraints clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# Tests that the default run leaves out, for the time that they take.
+test-long: setup
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 # The S3 tests once more, on a strict server: Ceph's RADOS gateway over a cluster in memory.
 test-ceph: setup

@@ -242,9 +242,8 @@ def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None
 def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None) -> Trained:
     with ray_session():
         import ray.train
-        from ray.util.queue import Queue
 
-        queue = Queue(actor_options={"num_cpus": 0}) if listener else None
+        queue = _queue_beside_driver() if listener else None
         trainer = make_trainer(job, name=name, storage=storage, queue=queue)
         with _listening(queue, listener):
             try:
@@ -255,6 +254,16 @@ def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, 
                 raise KeyboardInterrupt from error  # what Ray makes of Ctrl-C
         with result.checkpoint.as_directory() as directory:
             return take_best(Path(directory), target)
+
+
+def _queue_beside_driver() -> Any:
+    """What workers tell the driver through; on the driver's own node, so that it outlives all others."""
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def _plain_error(error: Exception) -> Exception:
@@ -336,6 +345,8 @@ def set_environment() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        # For a lost node to be replaced, each of three times (`controller_failure_limit`).
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",
         "RAY_AIR_NEW_OUTPUT": "0",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     }.items():

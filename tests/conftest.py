@@ -15,11 +15,15 @@ def real_data() -> Path:
     return REAL_DATA
 
 
+NOT_BY_DEFAULT = {
+    "ceph": "Ceph is not started by default: make test-ceph",
+    "long": "over half a minute, and much the same is tested in less: make test-long",
+}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests on Ceph run where they are asked for by `-m ceph`, as `make test-ceph` does: its packages need root."""
-    if "ceph" in config.option.markexpr:
-        return
-    skip = pytest.mark.skip(reason="Ceph is not started by default: make test-ceph")
+    """Some tests run only where they are asked for by `-m`, as some targets of the Makefile do."""
     for item in items:
-        if item.get_closest_marker("ceph"):
-            item.add_marker(skip)
+        for name, reason in NOT_BY_DEFAULT.items():
+            if item.get_closest_marker(name) and name not in config.option.markexpr:
+                item.add_marker(pytest.mark.skip(reason=reason))
