@@ -11,7 +11,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -323,19 +323,32 @@ def ray_session(
     if address:
         ray.init(address=address, **options)
     else:
-        ray.init(
-            address="local",
-            include_dashboard=include_dashboard,
-            num_cpus=num_cpus,
-            resources=dict(resources or {}),
-            **options,
-        )
+        options |= {"include_dashboard": include_dashboard, "num_cpus": num_cpus, "resources": dict(resources or {})}
+        with nullcontext() if include_dashboard else _dashboard_nowhere():
+            ray.init(address="local", **options)
     for logger in ("ray", "ray.train", "ray.tune"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _dashboard_nowhere() -> Iterator[None]:
+    """Tells the Ray that is started in the block that its dashboard does not answer.
+
+    Ray Train asks the dashboard whether a controller lives. It would look forty seconds for one that is off, and wait
+    for that for twelve at the end of a training.
+    """
+    before = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:9"  # a port that nothing listens on
+    try:
+        yield
+    finally:
+        del os.environ["RAY_API_SERVER_ADDRESS"]
+        if before is not None:
+            os.environ["RAY_API_SERVER_ADDRESS"] = before
 
 
 def set_environment() -> None:
