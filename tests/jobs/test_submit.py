@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from jobs import cli
 from jobs.submit import SubmitError, connect, entrypoint, staged
+from modeling.checkpoint import load_model
 from tests.logcube import write_survey
 from tests.ray_head import ray_cluster
 from tests.s3 import free_port
@@ -107,6 +110,33 @@ def test_plain_ray_job_submit(address: str, survey: Path, tmp_path: Path) -> Non
         done = subprocess.run([*ray, *job], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1  # Ray's own: the job's 3, done with galaxies set aside, is lost here
     assert "1 of 2 galaxies" in done.stdout + done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
+    """Nodes have a CPU each: Dask's two workers, those of the training and two tasks of scoring need both."""
+    config = tmp_path / "survey.yaml"
+    run = tmp_path / "run"
+    small = dict.fromkeys(("latent_dim", "step_channels", "lstm_channels", "decoder_channels"), 4)
+    settings = {
+        "workspace": str(run),
+        "simulate": {"num_galaxies": 16, "bundle_shares": {19: 1}, "maps": [], "num_workers": 1},
+        "prepare": {"windows": {"size": 8}, "dask": {"scheduler": "ray"}},
+        "dask_on_ray": {"num_workers": 2},
+        "model": small,
+        "train": {"epochs": 1, "batch_size": 4, "num_workers": 2, "threads": 1},
+        "score": {"num_workers": 2},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    with ray_cluster(num_nodes=2) as address:
+        for job in ("simulate", "prepare", "train", "score"):
+            submit(job, config, "--address", address, code=cli.EXIT_OK)
+    catalog = pd.read_parquet(run / "catalog.parquet")
+    assert len(catalog) == 16
+    assert catalog["score_combined"].notna().all()
+    (model,) = (run / "models").iterdir()
+    assert load_model(model)[1]["job"]["train"]["num_workers"] == 2
 
 
 def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
