@@ -209,7 +209,11 @@ def train_worker(payload: dict[str, Any]) -> None:
     queue = payload["queue"]
 
     def tell(event: str, metrics: Metrics) -> None:
-        queue.put_nowait_batch([(event, metrics)])
+        import ray
+
+        sent = queue.actor.put_nowait_batch.remote([(event, metrics)])
+        if event != "step":  # a step does not wait; what it tells comes before this all the same
+            ray.get(sent)
 
     run_job(job, context, tell if queue is not None and context.rank == 0 else None)
 
