@@ -29,6 +29,8 @@ from modeling.data import Loader, Share
 from modeling.fit import Batches, fit
 from modeling.folds import left_out_of
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -223,8 +225,8 @@ def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    workers, least = job.train.num_workers, job.train.min_workers or job.train.num_workers
-    use_gpu = bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
+    workers, least = job.train.num_workers, _least_workers(job)
+    use_gpu = _use_gpu(job)
     return TorchTrainer(
         train_worker,
         train_loop_config={"job": job.model_dump(mode="json"), "queue": queue},
@@ -243,10 +245,39 @@ def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None
     )
 
 
+def _least_workers(job: TrainingJob) -> int:
+    return job.train.min_workers or job.train.num_workers
+
+
+def _use_gpu(job: TrainingJob) -> bool:
+    import ray
+
+    return bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _check_room(job: TrainingJob) -> None:
+    """Fails where a Ray of this machine alone is too small for the workers; says so where nodes may still come.
+
+    Raises:
+        ValueError: it is too small.
+    """
+    import ray
+
+    unit, each = ("GPU", 1) if _use_gpu(job) else ("CPU", threads_per_worker(job))
+    held, needed = ray.cluster_resources().get(unit, 0), _least_workers(job) * each
+    if needed <= held:
+        return
+    message = f"{_least_workers(job)} workers need {needed} {unit}s and Ray has {held:.0f}"
+    if not os.environ.get("RAY_ADDRESS"):
+        raise ValueError(f"{message}: lower train.num_workers or train.threads")
+    logger.warning("%s: waiting for more nodes", message)
+
+
 def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None) -> Trained:
     with ray_session():
         import ray.train
 
+        _check_room(job)
         queue = _queue_beside_driver() if listener else None
         trainer = make_trainer(job, name=name, storage=storage, queue=queue)
         with _listening(queue, listener):

@@ -70,6 +70,15 @@ def test_two_workers_train_as_one_process_and_one_worker_goes_on(
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_more_workers_than_a_machine_has_room_for_do_not_wait(
+    store: WindowStore, tmp_path: Path, ray_cluster: None
+) -> None:
+    with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and Ray has 2: lower train\.num_workers"):
+        train(job(store, num_workers=3), name="many", storage=str(tmp_path), target=tmp_path / "model")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_local_ray_is_closed_to_those_without_its_token(ray_cluster: None) -> None:
     import ray
 
