@@ -78,7 +78,7 @@ def train_worker(options: dict[str, Any]) -> None:
 def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Seconds of each phase of the start, and of a step in each way and turn."""
     began = time.time()
-    from modeling.ray_train import ray_session
+    from modeling.ray_session import ray_session
 
     imported = time.time()
     with ray_session(num_cpus=2):

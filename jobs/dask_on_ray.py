@@ -67,7 +67,7 @@ def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
     import ray
     from distributed.security import Security
 
-    from modeling.ray_train import ray_session
+    from modeling.ray_session import ray_session
 
     with ray_session():
         security = Security.temporary()

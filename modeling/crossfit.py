@@ -10,7 +10,8 @@ from modeling.config import TrainingJob
 from modeling.context import Listener
 from modeling.data import names_per_shard
 from modeling.folds import FOLDER, fold_of, mark_folds
-from modeling.ray_train import Trained, check_job, ray_session, train
+from modeling.ray_session import ray_session
+from modeling.ray_train import Trained, check_job, train
 
 
 def fold_jobs(job: TrainingJob) -> list[TrainingJob]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from modeling.ray_train import ray_session
+from modeling.ray_session import ray_session
 from modeling.scoring import Panel, ShardScores, Task
 
 # Tasks that wait beyond those that run: results are taken as they come, so that the driver holds few of them.

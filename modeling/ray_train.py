@@ -7,15 +7,13 @@ neither the batch nor, up to rounding, the gradient. The same name and storage r
 import json
 import logging
 import os
-import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -28,6 +26,7 @@ from modeling.context import Context, Listener, LocalContext, Metrics
 from modeling.data import Loader, Share
 from modeling.fit import Batches, fit
 from modeling.folds import left_out_of
+from modeling.ray_session import ray_session, storage_path
 
 logger = logging.getLogger(__name__)
 
@@ -336,94 +335,6 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
         stop.set()
         thread.join()
         drain()
-
-
-@contextmanager
-def ray_session(
-    *, include_dashboard: bool = False, num_cpus: int | None = None, resources: Mapping[str, float] | None = None
-) -> Iterator[None]:
-    """Ray for the time of the block: one that is there already, the cluster of RAY_ADDRESS, or a new local one.
-
-    Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
-    gets a secret token, without which nobody can reach it; it is stopped at the end.
-    """
-    set_environment()
-    address = os.environ.get("RAY_ADDRESS")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        ray.init(address=address, **options)
-    else:
-        options |= {"include_dashboard": include_dashboard, "num_cpus": num_cpus, "resources": dict(resources or {})}
-        with nullcontext() if include_dashboard else _dashboard_nowhere():
-            ray.init(address="local", **options)
-    for logger in ("ray", "ray.train", "ray.tune"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _dashboard_nowhere() -> Iterator[None]:
-    """Tells the Ray that is started in the block that its dashboard does not answer.
-
-    Ray Train asks the dashboard whether a controller lives. It would look forty seconds for one that is off, and wait
-    for that for twelve at the end of a training.
-    """
-    before = os.environ.get("RAY_API_SERVER_ADDRESS")
-    os.environ["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:9"  # a port that nothing listens on
-    try:
-        yield
-    finally:
-        del os.environ["RAY_API_SERVER_ADDRESS"]
-        if before is not None:
-            os.environ["RAY_API_SERVER_ADDRESS"] = before
-
-
-def set_environment() -> None:
-    """What Ray reads from the environment as it is imported, and its processes as they start; what is set stays."""
-    for key, value in {
-        "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        # For a lost node to be replaced, each of three times (`controller_failure_limit`).
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-    }.items():
-        os.environ.setdefault(key, value)
-    if not os.environ.get("RAY_ADDRESS"):
-        # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
-        # for the life of the process, since Ray reads it once.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
-def storage_path(storage: str) -> str:
-    """Where Ray keeps checkpoints: a directory made absolute, since workers run elsewhere, or a URL.
-
-    pyarrow, through which Ray writes, takes an S3 endpoint in the URL and not from AWS_ENDPOINT_URL.
-    """
-    if "://" not in storage:
-        return str(Path(storage).absolute())
-    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    if not storage.startswith("s3://") or "?" in storage or not endpoint.netloc:
-        return storage
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return f"{storage}?endpoint_override={endpoint.netloc}&scheme={endpoint.scheme}&region={region}"
-
-
-def run_path(storage: str, name: str) -> str:
-    """Where Ray keeps what belongs to one run."""
-    path, mark, query = storage_path(storage).partition("?")
-    return f"{path.rstrip('/')}/{name}{mark}{query}"
 
 
 def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:

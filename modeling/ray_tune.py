@@ -22,15 +22,13 @@ from cubeprep.store import WindowStore
 from modeling.config import TrainingJob, TuneConfig
 from modeling.context import Metrics
 from modeling.ray_hooks import DRIVER, OBJECTIVE, TrialListener, asha, deadline, epoch_metrics, tell
+from modeling.ray_session import ray_session, run_path, storage_path
 from modeling.ray_train import (
     Trained,
     check_job,
     choose_device,
     make_trainer,
-    ray_session,
     run_job,
-    run_path,
-    storage_path,
     take_best,
 )
 

@@ -21,7 +21,8 @@ import yaml
 from cubeprep.store import WindowStore
 from modeling.checkpoint import load_model
 from modeling.config import ModelConfig, TrainConfig, TrainingJob
-from modeling.ray_train import set_environment, train
+from modeling.ray_session import set_environment
+from modeling.ray_train import train
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store

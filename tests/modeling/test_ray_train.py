@@ -12,7 +12,8 @@ from cubeprep.store import StoreError, WindowStore
 from modeling.autoencoder import make_model
 from modeling.checkpoint import load_model
 from modeling.config import ModelConfig, TrainConfig, TrainingJob
-from modeling.ray_train import check_job, choose_device, ray_session, storage_path, threads_per_worker, train
+from modeling.ray_session import ray_session, storage_path
+from modeling.ray_train import check_job, choose_device, threads_per_worker, train
 from tests.synthetic import synthetic_store
 
 MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_channels=4)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from cubeprep.store import WindowStore
 from modeling.checkpoint import load_model
 from modeling.config import ModelConfig, TrainConfig, TrainingJob, TuneConfig
-from modeling.ray_train import ray_session
+from modeling.ray_session import ray_session
 from modeling.ray_tune import Tuned, trial_job, tune
 from tests.synthetic import synthetic_store
 
