@@ -9,6 +9,7 @@ without any exchange. Step times are taken inside the workers, after a warm-up; 
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -80,6 +81,7 @@ def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict
     began = time.time()
     from modeling.ray_session import ray_session
 
+    importlib.import_module("modeling.ray_train")  # as a driver does
     imported = time.time()
     with ray_session(num_cpus=2):
         import ray.train
