@@ -5,7 +5,8 @@ califa-elines) and writes the windows of `prepare.windows` to `prepare.store`, a
 and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows,
 or one with `prepare.augment.where: loader`, of which training then makes the same views.
 Galaxies that cannot be used are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun
-goes on where the last one stopped; a store of another configuration is refused.
+goes on where the last one stopped; a store of another configuration is refused. The store and its configuration are
+noted in MLflow, as the parent of the trainings on it.
 
 Keys: seed; survey.reader, root, table, maps_root, galaxies, z_min, z_max, reject_quality, duplicates, mask_bits;
 prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuum, size, space, min_lines;
@@ -18,7 +19,9 @@ Ray cluster of RAY_ADDRESS).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from cubeprep.config import to_yaml
 from cubeprep.prepare import PrepareConfig, prepare
 from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.config import ProjectConfig
@@ -36,6 +39,7 @@ def run(config: ProjectConfig) -> int:
             seed=config.seed,
             on_shard=lambda done, total, rejected: bar(done, total, f"{rejected} set aside" if rejected else ""),
         )
+    _track(config, summary)
     splits = ", ".join(f"{count} {name}" for name, count in summary["splits"].items())
     console.print(f"{summary['accepted']} of {summary['galaxies']} galaxies ({splits}) in {config.store_path}")
     if not summary["rejected"]:
@@ -44,6 +48,23 @@ def run(config: ProjectConfig) -> int:
     console.print(f"{summary['rejected']} set aside ({reasons}): see {config.store_path}/rejected.csv")
     console.print("With the files mended, `--set prepare.retry_rejected=true` tries these galaxies again.")
     return EXIT_SET_ASIDE
+
+
+def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:
+    """Notes the store in MLflow, once: trainings on it become children of this run."""
+    from cubeprep.store import WindowStore
+    from modeling.lineage import log_environment, log_store, prepare_run
+    from modeling.tracking import start_run
+
+    where, store = (config.tracking_uri, config.tracking.experiment), WindowStore.open(config.store_path)
+    if prepare_run(*where, store.identity):
+        return
+    with start_run(*where, f"prepare-{store.identity[:12]}", {"job": "prepare"}) as tracked:
+        sections = {"seed", "survey", "prepare"}
+        tracked.log_config(to_yaml(config), config.model_dump(mode="json", include=sections))
+        log_environment(tracked)
+        log_store(tracked, store, "prepare")
+        tracked.log_metrics({name: summary[name] for name in ("galaxies", "accepted", "rejected")}, 0)
 
 
 @contextmanager

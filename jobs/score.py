@@ -105,6 +105,8 @@ def run(config: ProjectConfig) -> int:
         catalog_name=config.tracking.catalog_name,
         extra_artifacts=[latents, *exports],
         provenance=flatten(provenance | {"judges": {}}),
+        store=store,
+        model=model.reference,
     )
     clear(work_folder(config, store, model))
     _print_summary(config, table, provenance, registered.version)

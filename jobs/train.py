@@ -23,8 +23,10 @@ from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
 from jobs.resume import find_training
+from jobs.training_plots import plot_training
 
 if TYPE_CHECKING:
+    from cubeprep.store import WindowStore
     from modeling.config import TrainingJob
     from modeling.context import Metrics
     from modeling.ray_train import Trained
@@ -35,23 +37,28 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     """Trains, tracks and registers; returns the exit code."""
     from cubeprep.store import WindowStore
     from modeling.crossfit import check_folds
+    from modeling.lineage import prepare_run, system_metrics
     from modeling.ray_train import train
     from modeling.tracking import start_run
 
     job = training_job(config)
     check_folds(job)
-    identity = WindowStore.open(job.store).identity
+    store = WindowStore.open(job.store)
+    identity = store.identity
     name = f"train-{job.identity(identity)[:12]}"
     known = find_training(config, job, name, resume) if resume else None
     tags = {"job": "train", "model_kind": config.model.kind}
-    with start_run(config.tracking_uri, config.tracking.experiment, name, tags, resume=known) as tracked:
+    where = config.tracking_uri, config.tracking.experiment
+    parent = prepare_run(*where, identity)
+    with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
         if known is None:
-            log_inputs(tracked, config, identity)
+            log_inputs(tracked, config, store)
         target = config.workspace / "models" / name
         with progress_bar("Training", unit="steps") as bar:
             listener = _Listener(tracked, bar, job.train.epochs)
             trained = train(job, name=name, storage=storage(config), target=target, listener=listener)
         listener.catch_up(trained)
+        tracked.log_file(plot_training(trained.history, target.with_suffix(".png")))
         _train_folds(config, job, tracked, target)
         version = register(tracked, config, job, trained, identity)
     report(config, trained, version)
@@ -105,11 +112,14 @@ def storage(config: ProjectConfig) -> str:
     return config.train.storage or str(config.workspace / "training")
 
 
-def log_inputs(tracked: "TrackedRun", config: ProjectConfig, identity: str) -> None:
-    """Notes configuration and store with a run."""
+def log_inputs(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
+    """Notes configuration, environment and store with a run."""
+    from modeling.lineage import log_environment, log_store
+
     sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
     tracked.log_config(to_yaml(config), config.model_dump(mode="json", include=sections))
-    tracked.log_store(config.store_path, identity)
+    log_environment(tracked)
+    log_store(tracked, store, "training")
 
 
 def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int], prefix: str = "") -> None:

@@ -40,19 +40,22 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     """Searches, tracks and registers; returns the exit code."""
     from cubeprep.config import digest
     from cubeprep.store import WindowStore
+    from modeling.lineage import prepare_run, system_metrics
     from modeling.ray_tune import tune
     from modeling.tracking import find_run, start_run
 
     job = training_job(config)
-    identity = WindowStore.open(job.store).identity
+    store = WindowStore.open(job.store)
+    identity = store.identity
     same = job.model_copy(update={"store": identity}), config.tune.search_identity()
     name = f"tune-{digest(*same)[:12]}"
     folder = config.workspace / "tune" / name
     where = (config.tracking_uri, config.tracking.experiment)
     known = find_run(*where, {"job": "tune", "mlflow.runName": name})
-    with start_run(*where, name, {"job": "tune"}, resume=known) as tracked:
+    parent = prepare_run(*where, identity)
+    with start_run(*where, name, {"job": "tune"}, parent=parent, resume=known) as tracked, system_metrics(tracked):
         if known is None:
-            log_inputs(tracked, config, identity)
+            log_inputs(tracked, config, store)
         children = _Children(config, tracked)
         with progress_bar("Searching", unit="epochs") as bar:
             total = config.tune.num_trials * config.tune.epochs
@@ -132,7 +135,7 @@ class _Children:
 
         mine = {"mlflow.parentRunId": self._parent.run_id, "mlflow.runName": trial}
         known = find_run(*self._where, mine)
-        run = open_run(*self._where, trial, {"job": "trial"}, parent=self._parent, resume=known)
+        run = open_run(*self._where, trial, {"job": "trial"}, parent=self._parent.run_id, resume=known)
         if known is None:
             run.log_config("", parameters)
         self.runs[trial] = run

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cubeprep.store import code_version
+from cubeprep.store import WindowStore, code_version
+from modeling.lineage import log_environment, log_store
 from modeling.tracking import (
     RegisteredVersion,
     TrackingError,
     ensure_registered,
+    find_version,
     make_client,
     start_run,
     without_credentials,
@@ -28,6 +30,8 @@ def register_catalog(
     catalog_name: str,
     extra_artifacts: Sequence[Path] = (),
     provenance: Mapping[str, Any] | None = None,
+    store: WindowStore | None = None,
+    model: str = "",
 ) -> RegisteredVersion:
     """Logs a catalog in a run of its own and registers it, with the alias `current`.
 
@@ -38,6 +42,8 @@ def register_catalog(
         catalog_name: in the registry.
         extra_artifacts: files to keep beside it.
         provenance: tags such as store identity and model version.
+        store: that was scored.
+        model: that scored it; the run that registered it becomes the parent.
 
     Raises:
         TrackingError: one of the files does not exist.
@@ -45,7 +51,11 @@ def register_catalog(
     missing = [str(path) for path in (catalog, *extra_artifacts) if not path.is_file()]
     if missing:
         raise TrackingError(f"cannot register {', '.join(missing)}: no such file")
-    with start_run(uri, experiment, "catalog", provenance) as run:
+    tags = {"job": "score", **(provenance or {})}
+    with start_run(uri, experiment, "catalog", tags, parent=_run_of_model(uri, model)) as run:
+        log_environment(run)
+        if store is not None:
+            log_store(run, store, "scoring")
         for path in (catalog, *extra_artifacts):
             run.log_file(path, CATALOG_ARTIFACT)
         client = run.client
@@ -57,6 +67,11 @@ def register_catalog(
         ).version
         client.set_registered_model_alias(catalog_name, CURRENT, version)
     return RegisteredVersion(catalog_name, str(version), (CURRENT,))
+
+
+def _run_of_model(uri: str, model: str) -> str | None:
+    """The run that made `models:/NAME/VERSION`; None for a plain folder."""
+    return str(find_version(make_client(uri), model).run_id) if model.startswith("models:/") else None
 
 
 def keep_beside_catalog(uri: str, catalog_name: str, created_utc: str, path: Path) -> str:

@@ -85,10 +85,6 @@ class TrackedRun:
         entries = [Metric(name, float(value), now, step) for name, value in metrics.items() if np.isfinite(value)]
         self.client.log_batch(self.run_id, metrics=entries)
 
-    def log_store(self, path: str, identity: str) -> None:
-        """Notes which window store was used, as tags."""
-        self.set_tags({"store": path, "store_identity": identity})
-
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags; credentials in URLs are left out."""
         for key, value in tags.items():
@@ -114,7 +110,7 @@ def start_run(
     name: str,
     tags: Mapping[str, Any] | None = None,
     *,
-    parent: TrackedRun | None = None,
+    parent: str | None = None,
     resume: str | None = None,
 ) -> Iterator[TrackedRun]:
     """Opens a run as `open_run` does; it ends as finished, or as failed where an exception passes through."""
@@ -133,7 +129,7 @@ def open_run(
     name: str,
     tags: Mapping[str, Any] | None = None,
     *,
-    parent: TrackedRun | None = None,
+    parent: str | None = None,
     resume: str | None = None,
 ) -> TrackedRun:
     """Opens a run that the caller is to end.
@@ -143,13 +139,13 @@ def open_run(
         experiment: made if it does not exist.
         name: of the run.
         tags: beside the code version, which is always there.
-        parent: of which it is a child.
+        parent: id of the run of which it is a child.
         resume: the id of a run to go on with instead.
     """
     client = make_client(uri)
     all_tags = {"code_version": code_version(), **(tags or {})}
     if parent is not None:
-        all_tags["mlflow.parentRunId"] = parent.run_id
+        all_tags["mlflow.parentRunId"] = parent
     if resume is not None:
         client.update_run(resume, status="RUNNING")
     run_id = resume or client.create_run(_experiment_id(client, uri, experiment), run_name=name).info.run_id
@@ -172,7 +168,7 @@ def make_client(uri: str) -> Any:
     """A client for a backend; a SQLite database is made, or brought up to date, first.
 
     Raises:
-        TrackingError: this is no URI, or its SQLite file is no database of MLflow's.
+        TrackingError: this is no URI, its SQLite file is no database of MLflow's, or its server does not let us in.
     """
     mlflow = quiet_mlflow()
     if "://" not in uri and not uri.startswith("databricks"):
@@ -180,7 +176,10 @@ def make_client(uri: str) -> Any:
     path = sqlite_path(uri)
     if path is not None:
         _prepare_sqlite(uri, path)
-    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if uri.startswith(("http://", "https://")):
+        _ask_to_be_let_in(client, uri)
+    return client
 
 
 def register_model(
@@ -319,6 +318,22 @@ def quiet_mlflow() -> Any:
     for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     return mlflow
+
+
+def _ask_to_be_let_in(client: Any, uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        if error.get_http_status_code() not in (401, 403) and "401" not in str(error):
+            raise TrackingError(
+                f"{without_credentials(uri)} (tracking.uri): {type(error).__name__}: {error}"
+            ) from error
+        raise TrackingError(
+            f"{without_credentials(uri)} (tracking.uri) does not let us in: MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, are not set or wrong"
+        ) from None
 
 
 def _prepare_sqlite(uri: str, path: Path) -> None:

@@ -27,8 +27,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    for _ in range(200):
+def wait_for(port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 20) -> None:
+    for _ in range(int(10 * seconds)):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

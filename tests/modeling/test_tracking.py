@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -8,11 +9,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 
 from modeling.autoencoder import make_model
 from modeling.catalog_registry import register_catalog
 from modeling.checkpoint import CheckpointError, load_model, save_model
 from modeling.inference import infer
+from modeling.lineage import log_environment, log_store
 from modeling.tracking import (
     RegisteredVersion,
     TrackingError,
@@ -21,7 +24,7 @@ from modeling.tracking import (
     resolve_model,
     start_run,
 )
-from tests.synthetic import synthetic_windows
+from tests.synthetic import synthetic_store, synthetic_windows
 
 SHAPE = (2, 3, 8)
 ARGUMENTS = {"num_lines": 2, "num_samples": 3, "size": 8, "latent_dim": 4}
@@ -44,22 +47,31 @@ def register(
         return register_model(run, directory, model_name=name, store_identity=store, loss=loss, comparable=measure)
 
 
-def test_runs_keep_config_metrics_store_and_children(uri: str) -> None:
+def test_runs_keep_config_metrics_store_environment_and_children(uri: str, tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", num_train=3, num_validation=1, shape=SHAPE)
     with start_run(uri, "tests", "parent", {"job": "train"}) as run:
         run.log_config("train:\n  lr: 0.1\n", {"train": {"lr": 0.1, "optimizer": "adamw"}})
-        run.log_store("s3://bucket/w.zarr", "abc")
+        log_store(run, store, "training")
+        log_environment(run)
         for epoch, loss in enumerate((0.5, 0.25)):
             run.log_metrics({"train_loss": loss, "bad": float("nan")}, epoch)
-        with start_run(uri, "tests", "child", parent=run) as child:
+        with start_run(uri, "tests", "child", parent=run.run_id) as child:
             pass
     client = make_client(uri)
     stored = client.get_run(run.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.data.params == {"train.lr": "0.1", "train.optimizer": "adamw"}
-    assert stored.data.tags["store_identity"] == "abc"
+    assert stored.data.tags["store_identity"] == store.identity
+    (used,) = stored.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("w.zarr", store.identity[:36])
+    assert json.loads(used.dataset.profile)["rows"] == {"train": 4, "validation": 1}  # one galaxy was set aside
     assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "train_loss")] == [(0, 0.5), (1, 0.25)]
     assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == run.run_id
-    assert [item.path for item in client.list_artifacts(run.run_id)] == ["config.yaml"]
+    assert [item.path for item in client.list_artifacts(run.run_id)] == ["config.yaml", "environment.txt"]
+    assert (
+        f"torch=={torch.__version__.split('+')[0]}"
+        in Path(unquote(stored.info.artifact_uri.removeprefix("file://")), "environment.txt").read_text()
+    )
 
 
 def test_a_failed_run_is_marked(uri: str) -> None:
@@ -71,7 +83,7 @@ def test_a_failed_run_is_marked(uri: str) -> None:
 def test_credentials_are_left_out(uri: str) -> None:
     with start_run(uri, "tests", "run", {"url": "http://me:secret@host/x"}) as run:
         run.log_config("uri: postgresql://me:secret@db/x\n", {"a": {"uri": "postgresql+psycopg://me:secret@db/x"}})
-        run.log_store("s3://key:secret@bucket/w.zarr", "abc")
+        run.set_tags({"store": "s3://key:secret@bucket/w.zarr"})
     client = make_client(uri)
     stored = client.get_run(run.run_id)
     config = Path(unquote(stored.info.artifact_uri.removeprefix("file://"))) / "config.yaml"
