@@ -58,7 +58,7 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
             listener = _Listener(tracked, bar, job.train.epochs)
             trained = train(job, name=name, storage=storage(config), target=target, listener=listener)
         listener.catch_up(trained)
-        tracked.log_file(plot_training(trained.history, target.with_suffix(".png")))
+        tracked.log_file(plot_training(trained.history, target / "training.png"))
         _train_folds(config, job, tracked, target)
         version = register(tracked, config, job, trained, identity)
     report(config, trained, version)

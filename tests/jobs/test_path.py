@@ -74,7 +74,7 @@ def test_model_and_catalog_are_registered_with_aliases(workspace: Path) -> None:
     assert scored.data.tags["mlflow.parentRunId"] == trained.info.run_id
     assert prepared.data.tags["job"] == "prepare"
     assert [run.inputs.dataset_inputs[0].dataset.digest for run in (prepared, trained, scored)] == [identity[:36]] * 3
-    assert {f"{trained.data.tags['mlflow.runName']}.png", "environment.txt", "config.yaml"} <= {
+    assert {"training.png", "environment.txt", "config.yaml"} <= {
         item.path for item in client.list_artifacts(trained.info.run_id)
     }
     assert (catalog.tags["model.version"], catalog.tags["store.identity"]) == (str(champion.version), identity)
