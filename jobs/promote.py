@@ -2,8 +2,9 @@
 
 MODEL@ALIAS, such as cubescout@candidate, is in the registry of CONFIG (tracking.uri); NAME/VERSION does as well. Both
 models are measured on the validation split of CONFIG's store: the negative log-likelihood, which models of any loss and
-normalisation share, decides; chi2 is shown beside it. With --benchmark, the results.parquet of an injection benchmark
-of each model (`python -m benchmarks.anomaly`), the recall of anomalies below 1% false positives decides too.
+normalisation share, decides; chi2 is shown beside it, and how much depends on which galaxies there are. With
+--benchmark, the results.parquet of an injection benchmark of each model (`python -m benchmarks.anomaly`), the recall of
+anomalies below 1% false positives decides too.
 
 A candidate that is worse is refused with exit code 4; --force makes it the champion all the same. What was compared is
 kept as tags of the version.
@@ -105,8 +106,11 @@ def read_benchmark(path: Path) -> float:
 
 
 def _print(found: list[Comparison], candidate: Any, champion: Any) -> None:
-    table = Table("measure", f"candidate, version {candidate.version}", f"champion, version {champion.version}", "")
+    versions = f"candidate, version {candidate.version}", f"champion, version {champion.version}"
+    table = Table("measure", *versions, "difference, 95% of resampled galaxies", "")
     for one in found:
         said = ("worse" if one.worse else "no worse") + ("" if one.decides else " (shown only)")
-        table.add_row(one.measure, f"{one.candidate:.6g}", f"{one.champion:.6g}", said)
+        low, high = one.interval
+        between = f"{low:+.3g} to {high:+.3g}" if low == low else ""
+        table.add_row(one.measure, f"{one.candidate:.6g}", f"{one.champion:.6g}", between, said)
     console.print(table)

@@ -1,9 +1,10 @@
 """Computes one galaxy's row of a catalog again, from its FITS file, and compares.
 
-From the catalog come the store's identity and the model's version; from the store its configuration, the galaxy's file
-and that file's checksum. The windows are cut anew, the model is run, and each score of the row is printed: recorded
-against recomputed. Exit code 0 if all agree, 1 if one does not, or if the file has changed, the model is gone or the
-galaxy unknown.
+From the catalog come the store's identity, the model's version and what its judges were calibrated to; from the store
+its configuration, the galaxy's file and that file's checksum. The windows are cut anew, the models that judged the
+galaxy judge it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values,
+neighbours and UMAP positions come of the whole survey, and are not. Exit code 0 if all agree, 1 if one does not, or if
+the file has changed, the model is gone or the galaxy unknown.
 """
 
 from pathlib import Path
@@ -20,11 +21,17 @@ from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.windows import LineWindows
 from jobs.cli import EXIT_FAILED, EXIT_OK
 from jobs.progress import console
+from modeling.calibrate import Standardiser
 from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
-from modeling.score import line_sums, median_snr, scores_from_sums
+from modeling.ensemble import Means, average, without_redshift
+from modeling.judge import Judge
+from modeling.score import scores_from_sums
+from modeling.scoring import Panel
 
-# Measured on one galaxy alone; other columns, such as ranks and neighbours, depend on the whole catalog.
 SCORES = ("mae", "chi2", "unexplained", "relative")
+COMBINED = ("score_combined", "score_spread")
+# Columns of `Judged.evidence`.
+EVIDENCE = ("region", "peak", "latent_region", "latent_peak")
 
 
 class ReproduceError(ValueError):
@@ -48,16 +55,16 @@ def reproduce(
     found = read_catalog(path)
     row = _row(found, path, plateifu)
     windows_of = open_store(found, store)
-    model = load_network(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
+    panel = load_panel(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
     source = find_source(windows_of, plateifu)
     check_source(windows_of, source)
     console.print(f"{plateifu}: {source['source']} ({source['source_checksum'] or 'no checksum kept'})")
     console.print(f"store {windows_of.identity[:12]}, model {found.provenance['model']['reference']}", markup=False)
     made_by = found.provenance["code_version"]
     console.print(f"made by Cubescout {made_by}" + ("" if made_by == code_version() else f"; this is {code_version()}"))
-    rank_by = found.provenance["rank_by"]
-    recomputed = score_windows(cut_again(windows_of, source), model, windows_of.line_names, rank_by)
-    return _compare(row, recomputed, tolerance)
+    means = judge_again(panel, cut_again(windows_of, source), source["mangaid"])
+    recomputed = own_columns(means, found, source["z"], windows_of.line_names)
+    return _compare(row, recomputed, tolerance, unit_of_combined(found))
 
 
 def _row(found: Catalog, path: Path, plateifu: str) -> dict[str, Any]:
@@ -81,23 +88,25 @@ def open_store(found: Catalog, path: str | None) -> WindowStore:
     return store
 
 
-def load_network(found: Catalog, tracking_uri: str) -> Any:
-    """The model that a catalog was made by.
+def load_panel(found: Catalog, tracking_uri: str) -> Panel:
+    """The models that a catalog was made by, and what their judges were calibrated to.
 
     Raises:
-        ValueError: it is not there, or has other weights.
+        ValueError: they are not there, or have other weights.
     """
     from jobs.score import weights_digest
     from modeling.checkpoint import load_model
+    from modeling.folds import load_folds
     from modeling.tracking import resolve_model
 
     kept = found.provenance["model"]
-    if kept.get("fold_digests"):
-        raise ReproduceError("this catalog was scored by models of folds, whose rows cannot be computed again yet")
-    network, _ = load_model(resolve_model(tracking_uri, kept["reference"]).directory)
-    if weights_digest(network) != kept["digest"]:
+    if not found.provenance.get("judges") or "by_redshift" not in found.provenance:
+        raise ReproduceError("this catalog does not say what its models were calibrated to: score the store again")
+    directory = resolve_model(tracking_uri, kept["reference"]).directory
+    networks = (load_model(directory)[0], *load_folds(directory).models)
+    if [weights_digest(network) for network in networks] != [kept["digest"], *kept["fold_digests"]]:
         raise ReproduceError(f"{kept['reference']} has other weights than the catalog's model")
-    return network
+    return Panel("", networks, kept["num_left_out"], tuple(found.provenance["judges"]))
 
 
 def find_source(store: WindowStore, plateifu: str) -> dict[str, Any]:
@@ -158,26 +167,47 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     return windows
 
 
-def score_windows(windows: LineWindows, network: Any, line_names: list[str], rank_by: str) -> dict[str, Any]:
-    """What a catalog ranked by `rank_by` holds of one galaxy's own measures."""
-    from modeling.inference import infer
-
+def judge_again(panel: Panel, windows: LineWindows, mangaid: str) -> Means:
+    """What the models that count for a galaxy make of it."""
+    judges = [Judge.from_json(*pair) for pair in zip(panel.networks, panel.judges, strict=True)]
     arrays = windows.flux[None], windows.ivar[None], windows.mask[None]
-    sums = line_sums(*arrays, infer(network, *arrays).reconstruction)
-    # Lines share chi2 unless the galaxies are ranked by absolute residuals.
-    scores = scores_from_sums(sums, median_snr(*arrays), "mae" if rank_by in ("mae", "relative") else "chi2")
+    return average(judges, [judge.judge(*arrays) for judge in judges], panel.counts([mangaid]))
+
+
+def own_columns(means: Means, found: Catalog, z: float, line_names: list[str]) -> dict[str, Any]:
+    """The columns that tell of one galaxy's own measures."""
+    rank_by, by_redshift = found.provenance["rank_by"], found.provenance["by_redshift"]
+    standardiser = by_redshift and Standardiser.from_json(by_redshift)
+    combined = without_redshift(means.combined, np.array([z], dtype=float), standardiser)
+    judged = means.judged
+    scores = scores_from_sums(judged.sums, judged.snr, rank_by, combined=combined)
     values = {f"score_{name}": getattr(scores, name)[0] for name in SCORES}
+    evidence = zip(EVIDENCE, np.expm1(judged.evidence[0]), strict=True)
+    values |= {"score_combined": combined[0], "score_nll": judged.nll[0], **{f"score_{k}": v for k, v in evidence}}
+    values |= {"score_spread": means.spread[0], "num_models": means.num_models[0]}
+    values |= {"velocity_offset_kms": judged.velocity_kms[0]}
     values |= {name: getattr(scores, name)[0] for name in ("total_flux", "median_snr", "num_good")}
     return values | {f"{SHARE_PREFIX}{name}": scores.line_shares[0, i] for i, name in enumerate(line_names)}
 
 
-def _compare(row: dict[str, Any], recomputed: dict[str, Any], tolerance: float) -> int:
+def unit_of_combined(found: Catalog) -> float:
+    """What a change by 1 in the logarithm of evidence makes of `score_combined`, at most.
+
+    The score has either sign, and is in units of the calibration galaxies' spread: near 0, or where few galaxies
+    happened to be alike, rounding is no small share of it.
+    """
+    spreads = [state["spread"] for judge in found.provenance["judges"] for state in judge["standardisers"]]
+    by_redshift = found.provenance["by_redshift"]
+    return max(1.0, 1 / (min(spreads) * (by_redshift["spread"] if by_redshift else 1.0)))
+
+
+def _compare(row: dict[str, Any], recomputed: dict[str, Any], tolerance: float, unit: float) -> int:
     table = Table("column", "recorded", "recomputed", "relative difference")
     differing = []
     for name, value in recomputed.items():
         if name not in row:
             continue
-        difference = relative_difference(float(row[name]), float(value))
+        difference = relative_difference(float(row[name]), float(value), at_least=unit if name in COMBINED else 0.0)
         table.add_row(name, f"{row[name]:.9g}", f"{value:.9g}", f"{difference:.1e}")
         if not difference <= tolerance:
             differing.append(name)
@@ -189,8 +219,8 @@ def _compare(row: dict[str, Any], recomputed: dict[str, Any], tolerance: float) 
     return EXIT_OK
 
 
-def relative_difference(first: float, second: float) -> float:
-    """|first - second| over the larger of them, 0 for two NaN."""
+def relative_difference(first: float, second: float, at_least: float = 0.0) -> float:
+    """|first - second| over the larger of them and of `at_least`; 0 for two NaN."""
     if np.isnan(first) and np.isnan(second):
         return 0.0
-    return abs(first - second) / max(abs(first), abs(second), np.finfo(float).tiny)
+    return abs(first - second) / max(abs(first), abs(second), at_least, np.finfo(float).tiny)

@@ -104,7 +104,7 @@ def run(config: ProjectConfig) -> int:
         path,
         catalog_name=config.tracking.catalog_name,
         extra_artifacts=[latents, *exports],
-        provenance=flatten(provenance | {"judges": {}}),
+        provenance=flatten(provenance | {"judges": {}, "by_redshift": {}}),
         store=store,
         model=model.reference,
     )
@@ -202,7 +202,9 @@ def assemble(
         neighbours=neighbours,
         verdict=verdict_columns(survey, found, config.score.fdr),
     )
-    return table, make_provenance(config, store, model, scores) | {"judges": list(survey.panel.judges)}
+    by_redshift = found.by_redshift and found.by_redshift.to_json()
+    provenance = make_provenance(config, store, model, scores)
+    return table, provenance | {"judges": list(survey.panel.judges), "by_redshift": by_redshift}
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Models against each other, on the same galaxies and by measures that no loss or normalisation is part of."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from modeling.config import TrainConfig
 from modeling.objective import Objective
 from modeling.score import good_samples
 
+NUM_RESAMPLINGS = 1000
 MEASURES = {
     "nll": "negative log-likelihood of a good sample, nats",
     "chi2": "squared residual of a good sample over its variance",
@@ -27,6 +27,7 @@ class Comparison:
         candidate, champion: the values.
         decides: whether the promotion depends on it.
         higher_is_better: such as recall.
+        interval: middle 95% of the candidate's mean less the champion's over resampled galaxies; NaN if not known.
     """
 
     measure: str
@@ -34,6 +35,7 @@ class Comparison:
     champion: float
     decides: bool = True
     higher_is_better: bool = False
+    interval: tuple[float, float] = (float("nan"), float("nan"))
 
     @property
     def worse(self) -> bool:
@@ -43,8 +45,8 @@ class Comparison:
         return not self.candidate <= self.champion
 
 
-def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) -> dict[str, float]:
-    """Means over the galaxies of a split as observed, by the names of `MEASURES`; a shard at a time.
+def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) -> dict[str, np.ndarray]:
+    """[galaxy] measures of the galaxies of a split as observed, by the names of `MEASURES`; a shard at a time.
 
     Raises:
         ValueError: the split has no galaxy with a good sample.
@@ -60,20 +62,38 @@ def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) ->
         if not len(windows):
             continue
         arrays = windows.flux, windows.ivar, good_samples(windows.flux, windows.ivar, windows.mask)
-        found = objective.evaluate(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
-        parts.append({name: found[name].numpy() for name in MEASURES})
-    means = {name: _mean([part[name] for part in parts]) for name in MEASURES}
-    if not np.isfinite(means["nll"]):
+        measured = objective.evaluate(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        parts.append({name: measured[name].numpy() for name in MEASURES})
+    found = {name: np.concatenate([part[name] for part in parts] or [np.zeros(0)]) for name in MEASURES}
+    if not np.isfinite(_mean(found["nll"])):
         raise ValueError(f"{store.path}: no galaxy of the split {split} has a finite likelihood")
-    return means
+    return found
 
 
-def compare(candidate: dict[str, float], champion: dict[str, float]) -> list[Comparison]:
-    """By likelihood, which decides, and what is shown beside it."""
-    return [Comparison(text, candidate[name], champion[name], name == "nll") for name, text in MEASURES.items()]
+def compare(candidate: dict[str, np.ndarray], champion: dict[str, np.ndarray]) -> list[Comparison]:
+    """By likelihood, which decides, and what is shown beside it; both of the same galaxies."""
+    return [
+        Comparison(
+            text,
+            _mean(candidate[name]),
+            _mean(champion[name]),
+            decides=name == "nll",
+            interval=_interval(candidate[name] - champion[name]),
+        )
+        for name, text in MEASURES.items()
+    ]
 
 
-def _mean(values: Sequence[np.ndarray]) -> float:
-    whole = np.concatenate(values) if values else np.zeros(0)
-    finite = whole[~np.isnan(whole)]
+def _mean(values: np.ndarray) -> float:
+    finite = values[~np.isnan(values)]
     return float(finite.mean(dtype=np.float64)) if finite.size else float("nan")
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of means over galaxies drawn with replacement."""
+    finite = differences[np.isfinite(differences)].astype(np.float64)
+    if finite.size < 2:
+        return float("nan"), float("nan")
+    counts = np.random.default_rng(0).multinomial(finite.size, np.full(finite.size, 1 / finite.size), NUM_RESAMPLINGS)
+    low, high = np.percentile(counts @ finite / finite.size, [2.5, 97.5])
+    return float(low), float(high)

@@ -16,6 +16,7 @@ from modeling.score import LineSums
 
 # Below, a bin of S/N and size has too few calibration galaxies for a p-value worth the name.
 MIN_PER_KIND = 50
+MIN_REDSHIFTS = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Verdict:
         num_models: models that judged.
         p_value: conformal; NaN where there is no calibration galaxy.
         q_value: false discovery rate at which the galaxy is still a find.
+        by_redshift: what redshift explains of the mean; None where too few redshifts are known.
     """
 
     combined: np.ndarray
@@ -46,6 +48,7 @@ class Verdict:
     num_models: np.ndarray
     p_value: np.ndarray
     q_value: np.ndarray
+    by_redshift: Standardiser | None
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,10 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
         calibrating: [N] bool, galaxies that no model was fitted to, which calibrate the others and each other.
         num_bins: of S/N, and of size, within which p-values are made where there are enough calibration galaxies.
     """
-    combined = means.combined
-    if np.isfinite(z).sum() >= 3:
-        redshift = np.log1p(np.nan_to_num(z))[:, None]
-        standardiser = Standardiser().fit(combined, redshift)
-        combined = standardiser.transform(combined, redshift)
+    by_redshift = None
+    if np.isfinite(z).sum() >= MIN_REDSHIFTS:
+        by_redshift = Standardiser().fit(means.combined, _log_redshift(z))
+    combined = without_redshift(means.combined, z, by_redshift)
     kind = kinds(means.judged.nuisances, calibrating, num_bins)
     p_value = p_values(combined, kind, calibrating)
     other = ~neighbours.same_object
@@ -135,7 +137,17 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
         num_models=means.num_models,
         p_value=p_value,
         q_value=benjamini_hochberg(p_value),
+        by_redshift=by_redshift,
     )
+
+
+def without_redshift(combined: np.ndarray, z: np.ndarray, by_redshift: Standardiser | None) -> np.ndarray:
+    """[N] `Verdict.combined` from the mean over models."""
+    return combined if by_redshift is None else by_redshift.transform(combined, _log_redshift(z))
+
+
+def _log_redshift(z: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log1p(np.nan_to_num(z))[:, None])
 
 
 def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.ndarray:

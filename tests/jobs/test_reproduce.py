@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from cubeprep.store import WindowStore
 from jobs import cli
-from jobs.reproduce import ReproduceError, load_network
+from jobs.reproduce import ReproduceError, load_panel
 from modeling.catalog import read_catalog
 from modeling.checkpoint import load_model, save_model
-from modeling.comparison import Comparison, measure_split
+from modeling.comparison import Comparison, compare, measure_split
 from modeling.inference import infer
 from modeling.losses import student_t_nll
 from modeling.score import good_samples
@@ -174,9 +174,20 @@ def test_measures_are_means_over_galaxies(workspace: Path) -> None:
     in_sigma = [torch.from_numpy(np.where(good, values * np.sqrt(ivar), 0)) for values in (reconstruction, flux)]
     expected = student_t_nll(*in_sigma, torch.from_numpy(good), torch.ones(good.shape))
     assert len(expected) == 2
-    assert found["nll"] == pytest.approx(float(expected.mean()), rel=1e-5)
+    np.testing.assert_allclose(found["nll"], expected, rtol=1e-5)
     with pytest.raises(ValueError, match="no split nothing"):
         measure_split(network, store, "nothing")
+
+
+def test_a_comparison_says_how_much_depends_on_the_galaxies() -> None:
+    rng = np.random.default_rng(0)
+    champion = {"nll": rng.normal(0, 5, 100), "chi2": np.full(100, np.nan)}
+    likelihood, chi2 = compare({"nll": champion["nll"] - rng.normal(1, 0.5, 100), "chi2": champion["chi2"]}, champion)
+    low, high = likelihood.interval
+    assert low < likelihood.candidate - likelihood.champion < high
+    assert -1.2 < low < high < -0.8  # galaxies differ by 5, but in both models alike
+    assert not likelihood.worse
+    assert np.isnan(chi2.interval).all()
 
 
 def test_what_cannot_be_compared_is_worse() -> None:
@@ -185,8 +196,26 @@ def test_what_cannot_be_compared_is_worse() -> None:
     assert Comparison("recall", 0.1, 0.2, higher_is_better=True).worse
 
 
-def test_rows_that_models_of_folds_made_are_not_taken_for_those_of_one_model(workspace: Path) -> None:
+def test_other_weights_and_judges_that_are_not_kept_are_told(workspace: Path) -> None:
     catalog = read_catalog(workspace / "catalog.parquet")
     catalog.provenance["model"]["fold_digests"] = ["a", "b"]
-    with pytest.raises(ReproduceError, match="scored by models of folds"):
-        load_network(catalog, uri(workspace))
+    with pytest.raises(ReproduceError, match="other weights"):
+        load_panel(catalog, uri(workspace))
+    del catalog.provenance["judges"]
+    with pytest.raises(ReproduceError, match="calibrated"):
+        load_panel(catalog, uri(workspace))
+
+
+def test_rows_that_models_of_folds_made_are_reproduced(workspace: Path, tmp_path: Path) -> None:
+    folded = ["--set", f"prepare.store={workspace / 'windows.zarr'}", "--set", f"workspace={tmp_path}"]
+    folded += ["--set", "train.folds=2", "--set", "train.epochs=1"]
+    for job in ("train", "score"):
+        result = invoke(job, "demo", *settings(workspace), *folded)
+        assert result.exit_code == 0, result.output
+    table = read_catalog(tmp_path / "catalog.parquet").table
+    assert (table["num_models"] == 1).all()
+    for plateifu in table["plateifu"].head(2):
+        result = invoke("reproduce", tmp_path / "catalog.parquet", plateifu)
+        assert result.exit_code == 0, result.output
+        for name in ("score_combined", "score_latent_peak", "score_spread"):
+            assert name in result.output
