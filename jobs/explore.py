@@ -21,6 +21,7 @@ from cubeprep.storage import write_file
 from cubeprep.store import Windows, WindowStore
 from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
+from jobs.page.attribution import read_maps
 from jobs.page.cards import Card, Neighbour, make_card, thumbnail_of, usual_shares
 from jobs.page.figures import png_uri
 from jobs.page.render import render_page
@@ -67,20 +68,34 @@ def serve_page(source: Source, port: int) -> None:
 def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> Source:
     """What the server gives out; the model runs over a galaxy when it is asked for."""
 
-    def reconstruct(windows: Windows) -> np.ndarray:
-        from modeling.inference import infer
-
-        found = infer(model.network, windows.flux, windows.ivar, windows.mask, device=config.score.device)
-        return found.reconstruction
-
     return Source(
         catalog,
         store,
         catalog_path=config.catalog_path,
         labels_path=config.labels_path,
-        reconstruct=reconstruct,
+        reconstruct=as_scored(catalog, model, config.score.device),
         thumbnail_line=config.explore.thumbnail_line,
     )
+
+
+def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:
+    """A function that reconstructs a galaxy's windows by the models that it was scored by: their mean.
+
+    Models of folds, where there are any, that never saw the galaxy; else the main one.
+    """
+    from modeling.inference import reconstruct
+    from modeling.scoring import Panel
+
+    panel = Panel("", (model.network, *model.folds), model.num_left_out)
+    mangaid = catalog.table.set_index("plateifu")["mangaid"]
+
+    def mean(windows: Windows) -> np.ndarray:
+        counts = panel.counts([str(mangaid[windows.plateifu.astype(str)[0]])])[:, 0]
+        arrays = windows.flux, windows.ivar, windows.mask
+        chosen = [network for network, count in zip(panel.networks, counts, strict=True) if count]
+        return np.asarray(np.mean([reconstruct(network, *arrays, device=device) for network in chosen], axis=0))
+
+    return mean
 
 
 def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
@@ -116,29 +131,28 @@ def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) ->
 
 def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> list[Card]:
     """The cards of the most unusual galaxies, most unusual first."""
-    from modeling.inference import infer
-
     rows: list[Any] = catalog.table.head(config.explore.num_galaxies).to_dict("records")
     ranks = dict(zip(catalog.table["plateifu"], catalog.table["rank"], strict=True))
     thumbnail = thumbnails(store, config.explore.thumbnail_line)
     rest_wave = store.coordinate(store.splits[0], "rest_wave")
     lines = dict(zip(store.line_names, rest_wave.tolist(), strict=True))
     usual = usual_shares(catalog.table, store.line_names)
+    reconstruct = as_scored(catalog, model, config.score.device)
     cards = []
     with progress_bar("Drawing", unit="galaxies") as bar:
         for row in rows:
             windows = store.read_galaxy(row["plateifu"])
-            found = infer(model.network, windows.flux, windows.ivar, windows.mask, device=config.score.device)
             cards.append(
                 make_card(
                     row,
                     windows,
-                    found.reconstruction,
+                    reconstruct(windows),
                     lines=lines,
                     key_lines=config.explore.key_lines,
                     usual_shares=usual,
                     neighbours=_neighbours(row, ranks, thumbnail),
                     thumbnail=thumbnail(row["plateifu"]),
+                    unusual=read_maps(config.catalog_path, row["plateifu"]).get("by_spaxel"),
                 )
             )
             bar(len(cards), len(rows), row["plateifu"])

@@ -24,8 +24,10 @@ from jobs.page.figures import (
 )
 from modeling.catalog import SHARE_PREFIX
 from modeling.score import good_samples
+from modeling.triage import CODES
 
 NUM_TOP_LINES = 6
+REASONS = ("reason_1", "reason_2", "reason_3")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Card:
         top: the lines with the largest shares, largest first.
         neighbours: nearest first.
         sigma_limit, chi2_limit: ends of the colour scales of the residual maps, common to all lines.
+        reasons: what is unusual, in words.
+        triage: what its reason code means; empty where it has none.
+        unusual: data URI of the map of how unusual each spaxel is; empty where scoring made none.
+        unusual_limit: end of its scale, sigma.
     """
 
     row: Mapping[str, Any]
@@ -101,6 +107,10 @@ class Card:
     neighbours: Sequence[Neighbour]
     sigma_limit: float
     chi2_limit: float
+    reasons: Sequence[str] = ()
+    triage: str = ""
+    unusual: str = ""
+    unusual_limit: float = 0.0
 
 
 def make_card(
@@ -113,6 +123,7 @@ def make_card(
     usual_shares: Mapping[str, float],
     neighbours: Sequence[Neighbour],
     thumbnail: str,
+    unusual: np.ndarray | None = None,
 ) -> Card:
     """The card of one galaxy.
 
@@ -125,6 +136,7 @@ def make_card(
         usual_shares: median share of each line over the survey.
         neighbours: nearest first.
         thumbnail: data URI.
+        unusual: [y, x] how unusual each spaxel is, sigma, if scoring said so.
     """
     arrays = windows.flux[0], windows.ivar[0], windows.mask[0], reconstruction[0]
     maps, spectra = line_maps(*arrays), summed_spectra(*arrays)
@@ -159,7 +171,22 @@ def make_card(
                 zero=top / (top - bottom),
             )
         )
-    return Card(row, thumbnail, panels, top_shares(row, usual_shares), neighbours, sigma_limit, chi2_limit)
+    if unusual is not None:
+        unusual = np.where(good_samples(*arrays[:3]).any((0, 1)), unusual, np.nan)
+    limit = 0.0 if unusual is None else upper_limit(unusual, least=3.0)
+    return Card(
+        row=row,
+        thumbnail=thumbnail,
+        lines=panels,
+        top=top_shares(row, usual_shares),
+        neighbours=neighbours,
+        sigma_limit=sigma_limit,
+        chi2_limit=chi2_limit,
+        reasons=[str(row[name]) for name in REASONS if row.get(name)],
+        triage=CODES.get(row.get("triage", ""), "") if row.get("triage") else "",
+        unusual="" if unusual is None else map_image(unusual, 0, limit, CHI2_COLOURS, asinh=True),
+        unusual_limit=limit,
+    )
 
 
 def thumbnail_of(windows: Windows, line: int) -> bytes:

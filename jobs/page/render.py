@@ -74,6 +74,8 @@ def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
         "spearman": spearman,
         "following": following,
         "own_model": catalog.provenance["model"].get("trained_on", "") in ("", store.identity),
+        "cross_fitted": bool(catalog.provenance["model"].get("fold_digests")),
+        "ratios": catalog.provenance["rank_by"] != "combined",  # which is about 0 for usual galaxies
         "embedding": str(catalog.table["embedding"].iloc[0]),
     }
 

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ from jobs.page.figures import (
     summed_spectra,
 )
 from jobs.page.render import number
+from modeling.autoencoder import make_model
 from modeling.catalog import read_catalog, write_catalog
-from modeling.config import ScoreConfig
+from modeling.config import ModelConfig, ScoreConfig
+from modeling.folds import fold_of
+from modeling.inference import reconstruct
 from tests.jobs.test_score import make_project, save_tiny_model
 from tests.synthetic import synthetic_store
 
@@ -73,6 +77,32 @@ def test_a_card_for_each_of_the_most_unusual_galaxies(project: ProjectConfig, pa
     assert cards == [f"rank-{rank}" for rank in range(1, NUM_CARDS + 1)]
     for name in read_catalog(project.catalog_path).table["plateifu"].head(NUM_CARDS):
         assert len(re.findall(rf"</span> {name}</h2>", page)) == 1
+
+
+def test_cards_say_why_in_words_and_where(project: ProjectConfig, page: str) -> None:
+    rows = read_catalog(project.catalog_path).table.head(NUM_CARDS)
+    reasons = [text for name in ("reason_1", "reason_2", "reason_3") for text in rows[name] if text]
+    assert len(reasons) > NUM_CARDS
+    assert all(f"<li>{text}</li>" in page for text in reasons)
+    assert page.count("Where it is unusual") == NUM_CARDS
+    for code in rows["triage"]:
+        assert not code or f"Triage: {code}" in page
+
+
+def test_galaxies_are_shown_as_the_models_that_never_saw_them_reconstruct_them(project: ProjectConfig) -> None:
+    store, catalog = WindowStore.open(project.store_path), read_catalog(project.catalog_path)
+    networks = [make_model(ModelConfig(latent_dim=4).arguments(store.shape), seed) for seed in range(4)]
+    model = replace(explore.reopen_model(project, catalog, store), network=networks[0], folds=tuple(networks[1:]))
+    row = catalog.table.iloc[0]
+    windows = store.read_galaxy(row["plateifu"])
+    arrays = windows.flux, windows.ivar, windows.mask
+    fold = fold_of(row["mangaid"], 3)
+    for num_left_out, unseen in ((1, [fold]), (2, [fold, (fold - 1) % 3])):
+        shown = explore.as_scored(catalog, replace(model, num_left_out=num_left_out), "cpu")(windows)
+        expected = np.mean([reconstruct(networks[1 + i], *arrays) for i in unseen], axis=0)
+        np.testing.assert_allclose(shown, expected, rtol=1e-5)
+    alone = explore.as_scored(catalog, replace(model, folds=()), "cpu")(windows)
+    np.testing.assert_allclose(alone, reconstruct(networks[0], *arrays), rtol=1e-5)
 
 
 def test_the_page_is_kept_beside_the_registered_catalog(project: ProjectConfig) -> None:
@@ -292,9 +322,10 @@ def test_in_a_browser_a_point_of_the_map_has_a_tip_and_leads_to_its_card(tab: An
         where = tab.evaluate(place)
         tab.mouse.move(where[0] + 40, where[1] + 40)
         tab.mouse.move(*where)
-        tab.wait_for_timeout(100)
+        tab.wait_for_timeout(200)
         if tip.is_visible():
             break
+    tip.wait_for(state="visible")
     text = tip.evaluate("(element) => element.shadowRoot.textContent")
     row = read_catalog(project.catalog_path).table.iloc[1]
     assert row["plateifu"] in text
