@@ -18,6 +18,7 @@ class ProjectConfig(Config):
     """One survey, from cubes to catalog. Results land in `workspace`; paths are relative to the current folder."""
 
     workspace: Path
+    preset: str = Field("", description="Shipped configuration that this one is or came of; a tag of models")
     seed: int = Field(0, ge=0)
     simulate: SimulateConfig = SimulateConfig()
     survey: SurveyConfig = SurveyConfig()

@@ -154,7 +154,12 @@ def register(
         loss=loss,
         comparable=measure,
         card=card,
-        tags={"model_kind": job.model.kind, "steps": job.model.steps, "config_sha256": digest(job.model, job.train)},
+        tags={
+            "preset": config.preset,
+            "model_kind": job.model.kind,
+            "steps": job.model.steps,
+            "config_sha256": digest(job.model, job.train),
+        },
     )
 
 

@@ -3,11 +3,18 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+# How long workers may take to start before they are asked for again, up to three times (`controller_failure_limit`). On
+# a cluster that is the time for a lost node to be replaced; on a Ray of this machine none can come.
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+CLUSTER_START_SECONDS = "1200"
+NOBODY_LISTENS = 9
 
 
 @contextmanager
@@ -31,8 +38,9 @@ def ray_session(
         ray.init(address=address, **options)
     else:
         options |= {"include_dashboard": include_dashboard, "num_cpus": num_cpus, "resources": dict(resources or {})}
-        with nullcontext() if include_dashboard else _dashboard_nowhere():
-            ray.init(address="local", **options)
+        port = _free_port() if include_dashboard else NOBODY_LISTENS
+        with _dashboard_at(port):
+            ray.init(address="local", dashboard_host="127.0.0.1", dashboard_port=port, **options)
     for logger in ("ray", "ray.train", "ray.tune"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     try:
@@ -42,20 +50,27 @@ def ray_session(
 
 
 @contextmanager
-def _dashboard_nowhere() -> Iterator[None]:
-    """Tells the Ray that is started in the block that its dashboard does not answer.
+def _dashboard_at(port: int) -> Iterator[None]:
+    """Tells the Ray that is started in the block where its dashboard is to answer.
 
-    Ray Train asks the dashboard whether a controller lives. It would look forty seconds for one that is off, and wait
-    for that for twelve at the end of a training.
+    Ray Train asks the dashboard whether a controller lives. Of one that is off it would look forty seconds for the
+    port, and wait for that for twelve at the end of a training. And of one that is on it would ask the file of the last
+    `ray start` on this machine, whose cluster may be gone, and then never give back what a stopped trial held.
     """
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
-    os.environ["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:9"  # a port that nothing listens on
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     try:
         yield
     finally:
         del os.environ["RAY_API_SERVER_ADDRESS"]
         if before is not None:
             os.environ["RAY_API_SERVER_ADDRESS"] = before
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def set_environment() -> None:
@@ -65,13 +80,15 @@ def set_environment() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        # For a lost node to be replaced, each of three times (`controller_failure_limit`).
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",
         "RAY_AIR_NEW_OUTPUT": "0",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     }.items():
         os.environ.setdefault(key, value)
-    if not os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault(START_TIMEOUT, CLUSTER_START_SECONDS)
+    else:
+        if os.environ.get(START_TIMEOUT) == CLUSTER_START_SECONDS:  # of a cluster before
+            del os.environ[START_TIMEOUT]
         # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
         # for the life of the process, since Ray reads it once.
         os.environ.setdefault("RAY_AUTH_MODE", "token")

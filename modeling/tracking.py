@@ -378,6 +378,7 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
 
     from modeling import inference
     from modeling.checkpoint import load_model
+    from modeling.example import write_example
     from modeling.folds import FOLDER
 
     model, _ = load_model(checkpoint)
@@ -389,7 +390,7 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
         if (checkpoint / FOLDER).is_dir():
             shutil.copytree(checkpoint / FOLDER, source / FOLDER)
         with warnings.catch_warnings():
-            # It would rather infer a signature from an example than be given one; an example of windows takes 3 MB.
+            # It would rather infer a signature from an example of its own.
             warnings.simplefilter("ignore", UserWarning)
             mlflow.pyfunc.save_model(
                 target,
@@ -398,6 +399,7 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
                 signature=_signature(model.arguments),
                 pip_requirements=[_requirement()],
             )
+        write_example(model, target)
         run.client.log_artifacts(run.run_id, str(target), "model")
     return f"{run.client.get_run(run.run_id).info.artifact_uri}/model"
 

@@ -68,6 +68,7 @@ def test_model_and_catalog_are_registered_with_aliases(workspace: Path) -> None:
     champion = client.get_model_version_by_alias("cubescout", "champion")
     identity = WindowStore.open(config.store_path).identity
     assert champion.tags["store_identity"] == identity
+    assert champion.tags["preset"] == "demo"
     catalog = client.get_model_version_by_alias("cubescout-catalog", "current")
     scored, trained = client.get_run(catalog.run_id), client.get_run(champion.run_id)
     prepared = client.get_run(trained.data.tags["mlflow.parentRunId"])

@@ -114,6 +114,28 @@ def test_a_model_is_registered_resolved_and_scores_as_inference_does(uri: str, t
         loaded.predict({"flux": windows.flux[:, :1], "ivar": windows.ivar, "mask": windows.mask})
 
 
+@pytest.mark.slow
+def test_a_process_that_has_only_the_package_makes_the_same_of_the_example(uri: str, tmp_path: Path) -> None:
+    register(uri, checkpoint(tmp_path / "m"), 0.5, name="shipped")
+    folder = resolve_model(uri, "models:/shipped@champion").directory.parent.parent
+    code = (
+        "import sys, mlflow, numpy as np\n"
+        "from modeling.example import read_example\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "windows, made = read_example(sys.argv[2])\n"
+        "found = mlflow.pyfunc.load_model('models:/shipped@champion').predict(windows)\n"
+        "for name, values in made.items():\n"
+        "    np.testing.assert_allclose(found[name], values, rtol=1e-6)\n"
+        "print(*found['latent'].shape)"
+    )
+    command = [sys.executable, "-c", code, uri, str(folder / "example.npz")]
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "empty")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "4"]
+    assert (folder / "example.npz").stat().st_size < 100_000
+
+
 def test_nothing_that_is_registered_is_a_pickle(uri: str, tmp_path: Path) -> None:
     register(uri, checkpoint(tmp_path / "m"), 0.5, name="plain")
     resolved = resolve_model(uri, "models:/plain@champion")
