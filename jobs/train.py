@@ -137,6 +137,7 @@ def register(
     """Registers the best model of a training."""
     from cubeprep.config import digest
     from modeling.checkpoint import load_model
+    from modeling.lineage import git_commit
     from modeling.summary import measure_cost, model_card
     from modeling.tracking import register_model
 
@@ -156,6 +157,7 @@ def register(
         card=card,
         tags={
             "preset": config.preset,
+            "git": git_commit(),
             "model_kind": job.model.kind,
             "steps": job.model.steps,
             "config_sha256": digest(job.model, job.train),

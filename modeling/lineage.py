@@ -6,9 +6,11 @@ page shows them as one tree.
 
 import json
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distributions
+from pathlib import Path
 
 from cubeprep.store import WindowStore
 from modeling.tracking import TrackedRun, find_run, without_credentials
@@ -42,6 +44,19 @@ def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:
         profile=json.dumps({"identity": store.identity, "rows": rows}),
     )
     run.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def git_commit() -> str:
+    """The commit of the checkout that this runs from, with a `+` where files differ; empty for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)  # noqa: S603
+        return done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def log_environment(run: TrackedRun) -> None:

@@ -11,6 +11,7 @@ from cubeprep.store import WindowStore
 from jobs import cli
 from jobs.config import load_project
 from modeling.catalog import read_catalog
+from modeling.lineage import git_commit
 
 SMALL = {
     "simulate.num_galaxies": 10,
@@ -69,6 +70,7 @@ def test_model_and_catalog_are_registered_with_aliases(workspace: Path) -> None:
     identity = WindowStore.open(config.store_path).identity
     assert champion.tags["store_identity"] == identity
     assert champion.tags["preset"] == "demo"
+    assert champion.tags["git"] == git_commit()
     catalog = client.get_model_version_by_alias("cubescout-catalog", "current")
     scored, trained = client.get_run(catalog.run_id), client.get_run(champion.run_id)
     prepared = client.get_run(trained.data.tags["mlflow.parentRunId"])

@@ -15,7 +15,7 @@ from modeling.autoencoder import make_model
 from modeling.catalog_registry import register_catalog
 from modeling.checkpoint import CheckpointError, load_model, save_model
 from modeling.inference import infer
-from modeling.lineage import log_environment, log_store
+from modeling.lineage import git_commit, log_environment, log_store
 from modeling.tracking import (
     RegisteredVersion,
     TrackingError,
@@ -72,6 +72,15 @@ def test_runs_keep_config_metrics_store_environment_and_children(uri: str, tmp_p
         f"torch=={torch.__version__.split('+')[0]}"
         in Path(unquote(stored.info.artifact_uri.removeprefix("file://")), "environment.txt").read_text()
     )
+
+
+def test_the_commit_is_that_of_the_checkout() -> None:
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        assert git_commit() == ""
+        return
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert git_commit().rstrip("+") == head.stdout.strip()
 
 
 def test_a_failed_run_is_marked(uri: str) -> None:
