@@ -13,7 +13,7 @@ from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
 from jobs.progress import progress_bar
 from modeling.ensemble import Means, Verdict
-from modeling.judge import Judged
+from modeling.judge import EVIDENCE, Judged
 from modeling.reasons import NUM_REASONS, reasons
 from modeling.score import LineSums
 from modeling.scoring import Panel, RunTasks, ShardScores, calibrate_panel, run_here, score_store
@@ -121,10 +121,7 @@ def verdict_columns(survey: Survey, verdict: Verdict, fdr: float) -> dict[str, A
     columns: dict[str, Any] = {
         "score_combined": verdict.combined,
         "score_nll": verdict.nll,
-        "score_region": verdict.region,
-        "score_peak": verdict.peak,
-        "score_latent_region": verdict.latent_region,
-        "score_latent_peak": verdict.latent_peak,
+        **{f"score_{name}": getattr(verdict, name) for name in EVIDENCE},
         "score_density": verdict.density,
         "score_spread": verdict.spread,
         "num_models": verdict.num_models.astype(np.int64),

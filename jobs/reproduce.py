@@ -23,15 +23,13 @@ from jobs.cli import EXIT_FAILED, EXIT_OK
 from jobs.progress import console
 from modeling.calibrate import Standardiser
 from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
-from modeling.ensemble import Means, average, without_redshift
-from modeling.judge import Judge
+from modeling.ensemble import Means, without_redshift
+from modeling.judge import EVIDENCE
 from modeling.score import scores_from_sums
 from modeling.scoring import Panel
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
 COMBINED = ("score_combined", "score_spread")
-# Columns of `Judged.evidence`.
-EVIDENCE = ("region", "peak", "latent_region", "latent_peak")
 
 
 class ReproduceError(ValueError):
@@ -62,7 +60,8 @@ def reproduce(
     console.print(f"store {windows_of.identity[:12]}, model {found.provenance['model']['reference']}", markup=False)
     made_by = found.provenance["code_version"]
     console.print(f"made by Cubescout {made_by}" + ("" if made_by == code_version() else f"; this is {code_version()}"))
-    means = judge_again(panel, cut_again(windows_of, source), source["mangaid"])
+    windows = cut_again(windows_of, source)
+    means = panel.judge((windows.flux[None], windows.ivar[None], windows.mask[None]), [source["mangaid"]])
     recomputed = own_columns(means, found, source["z"], windows_of.line_names)
     return _compare(row, recomputed, tolerance, unit_of_combined(found))
 
@@ -165,13 +164,6 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     if outcome.code:
         raise ReproduceError(outcome.reason)
     return windows
-
-
-def judge_again(panel: Panel, windows: LineWindows, mangaid: str) -> Means:
-    """What the models that count for a galaxy make of it."""
-    judges = [Judge.from_json(*pair) for pair in zip(panel.networks, panel.judges, strict=True)]
-    arrays = windows.flux[None], windows.ivar[None], windows.mask[None]
-    return average(judges, [judge.judge(*arrays) for judge in judges], panel.counts([mangaid]))
 
 
 def own_columns(means: Means, found: Catalog, z: float, line_names: list[str]) -> dict[str, Any]:

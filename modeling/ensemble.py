@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modeling.calibrate import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
-from modeling.judge import MAPS, Judge, Judged
+from modeling.judge import EVIDENCE, MAPS, Judge, Judged
 from modeling.neighbours import Neighbours
 from modeling.score import LineSums
 
@@ -124,15 +124,11 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
     p_value = p_values(combined, kind, calibrating)
     other = ~neighbours.same_object
     distance = np.where(other, neighbours.distance, 0).sum(1)
-    region, peak, latent_region, latent_peak = np.expm1(means.judged.evidence).T
     return Verdict(
         combined=combined,
         spread=means.spread,
         nll=means.judged.nll,
-        region=region,
-        peak=peak,
-        latent_region=latent_region,
-        latent_peak=latent_peak,
+        **dict(zip(EVIDENCE, np.expm1(means.judged.evidence).T, strict=True)),
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
         p_value=p_value,

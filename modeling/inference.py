@@ -1,6 +1,5 @@
 """Latents and reconstructions of galaxies, for scores, pages and the registered model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,61 +69,45 @@ def infer(
     return Inference(*(np.concatenate([part[i] for part in parts]) for i in range(len(parts[0]))))
 
 
+@torch.inference_mode()
 def reconstruct(
     model: ConvLSTMAutoencoder,
     flux: np.ndarray,
     ivar: np.ndarray,
     mask: np.ndarray,
     *,
+    from_latent: bool = False,
     batch_size: int = 16,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The reconstruction of `infer` and nothing else, in less time; arguments are those of `infer`."""
-    return _reconstructed(model, model.reconstruct, (flux, ivar, mask), batch_size, device)
+    """The reconstruction of `infer` and nothing else, [N, L, S, Y, X] in the unit of the flux, in less time.
 
-
-def reconstruct_from_latent(
-    model: ConvLSTMAutoencoder,
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    mask: np.ndarray,
-    *,
-    batch_size: int = 16,
-    device: str = "cpu",
-) -> np.ndarray:
-    """What the latent alone says of galaxies, [N, L, S, Y, X] in the unit of the flux: the mean over eight views.
-
-    The sky has no up: each galaxy is encoded and decoded in its four rotations and their mirror images, so that the
-    result turns as the galaxy does. Arguments are those of `infer`.
+    With `from_latent`, what the latent alone says. The sky has no up: each galaxy is then encoded and decoded in its
+    four rotations and their mirror images, and the result is their mean, which turns as the galaxy does. The other
+    arguments are those of `infer`.
     """
-
-    def mean_of_views(normalised_BLSYX: torch.Tensor, good_BLSYX: torch.Tensor) -> torch.Tensor:
-        views = (
-            _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
-            for k in range(8)
-        )
-        return torch.stack(list(views)).mean(dim=0)
-
-    return _reconstructed(model, mean_of_views, (flux, ivar, mask), batch_size, device)
-
-
-@torch.inference_mode()
-def _reconstructed(
-    model: ConvLSTMAutoencoder,
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    windows: tuple[np.ndarray, np.ndarray, np.ndarray],
-    batch_size: int,
-    device: str,
-) -> np.ndarray:
-    """What a function makes of normalised flux and good samples, [N, L, S, Y, X] in the unit of the flux."""
-    _check_shapes(model, *windows)
+    _check_shapes(model, flux, ivar, mask)
     model = model.to(device).eval()
-    found = np.empty(windows[0].shape, np.float32)
+    found = np.empty(flux.shape, np.float32)
     for start in range(0, len(found), batch_size):
         some = slice(start, start + batch_size)
-        good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, *(values[some] for values in windows), device=device)
-        found[some] = model.denormalise(function(normalised_BLSYX, good_BLSYX), scale_B).float().cpu().numpy()
+        good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux[some], ivar[some], mask[some], device=device)
+        if from_latent:
+            normalised_BLSYX = _mean_of_views(model, normalised_BLSYX, good_BLSYX)
+        else:
+            normalised_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX)
+        found[some] = model.denormalise(normalised_BLSYX, scale_B).float().cpu().numpy()
     return found
+
+
+def _mean_of_views(
+    model: ConvLSTMAutoencoder, normalised_BLSYX: torch.Tensor, good_BLSYX: torch.Tensor
+) -> torch.Tensor:
+    views = (
+        _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
+        for k in range(8)
+    )
+    return torch.stack(list(views)).mean(dim=0)
 
 
 def _normalised(

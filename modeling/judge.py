@@ -21,11 +21,13 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.calibrate import Standardiser
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import infer, reconstruct, reconstruct_from_latent
+from modeling.inference import infer, reconstruct
 from modeling.score import LineSums, good_samples, line_sums, median_snr
 
 MIN_CALIBRATION = 3
 NUM_LOOKS = 2
+# The columns of `Judged.evidence`.
+EVIDENCE = ("region", "peak", "latent_region", "latent_peak")
 # The fields of `Judged` that are maps.
 MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -39,7 +41,8 @@ class Judged:
         sums: of the paper's and the other plain scores, before triage, [N, L].
         snr: [N] median S/N of a sample.
         latent: [N, D].
-        evidence: [N, 4] `Evidence.table` of the reconstruction, then of that from the latent alone; after triage.
+        evidence: [N, 4], columns `EVIDENCE`: `Evidence.table` of the reconstruction, then of that from the latent
+            alone; after triage.
         nll: [N] of `Evidence`, after triage.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `triage.CODES`.
@@ -135,8 +138,8 @@ class Judge:
         residuals, code = self._sifted(residuals, windows, moved)
         sigmas = residuals.sigmas(self.error)
         evidence = Evidence.of(sigmas, residuals.good)
-        left_by_latent = residuals.against(reconstruct_from_latent(self.model, *windows, device=self.device))
-        of_latent = Evidence.of(left_by_latent.sigmas(self.latent_error), residuals.good)
+        from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
+        of_latent = Evidence.of(residuals.against(from_latent).sigmas(self.latent_error), residuals.good)
         places = _root_mean(sigmas, residuals.good, axis=2)
         return Judged(
             sums=sums,
@@ -228,7 +231,7 @@ def calibrate(
     for flux, ivar, mask in batches():
         residuals = Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
         sums.append(ErrorSums.of(residuals))
-        from_latent = reconstruct_from_latent(model, flux, ivar, mask, device=device)
+        from_latent = reconstruct(model, flux, ivar, mask, from_latent=True, device=device)
         latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
         velocities.append(triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
     if not sum(map(len, velocities)):

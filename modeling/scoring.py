@@ -63,6 +63,11 @@ class Panel:
                 found[1 + model, i] = fold in left_out(model, num_folds, self.num_left_out)
         return found
 
+    def judge(self, arrays: Arrays, mangaid: Sequence[str]) -> Means:
+        """What the models that count for galaxies make of their flux, ivar and mask."""
+        judges = [Judge.from_json(*pair, self.device) for pair in zip(self.networks, self.judges, strict=True)]
+        return average(judges, [judge.judge(*arrays) for judge in judges], self.counts(mangaid))
+
 
 @dataclass(frozen=True)
 class ShardScores:
@@ -142,10 +147,8 @@ def judge_shard(panel: Panel, task: Task) -> ShardScores:
     store = _open(panel.store)
     windows = observed(store, task)
     names = windows.plateifu.astype(str)
-    counts = panel.counts([_mangaids(panel.store)[name] for name in names])
-    judges = [Judge.from_json(*pair, panel.device) for pair in zip(panel.networks, panel.judges, strict=True)]
-    judged = [judge.judge(windows.flux, windows.ivar, windows.mask) for judge in judges]
-    return ShardScores(names, average(judges, judged, counts))
+    mangaid = [_mangaids(panel.store)[name] for name in names]
+    return ShardScores(names, panel.judge((windows.flux, windows.ivar, windows.mask), mangaid))
 
 
 def calibrate_panel(panel: Panel, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float) -> Panel:

@@ -13,7 +13,7 @@ from modeling import triage
 from modeling.autoencoder import ConvLSTMAutoencoder, make_model
 from modeling.config import TrainConfig
 from modeling.evidence import ErrorSums, Evidence, Residuals
-from modeling.inference import infer, reconstruct_from_latent
+from modeling.inference import infer, reconstruct
 from modeling.judge import Arrays, Judge, calibrate
 from modeling.objective import Objective
 from modeling.spaxel import local_amplitude
@@ -238,10 +238,10 @@ def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() 
 def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None:
     windows = galaxies(2, seed=12)
     turned = tuple(np.ascontiguousarray(np.rot90(values[..., ::-1], axes=(3, 4))) for values in windows)
-    found, again = reconstruct_from_latent(network(), *windows), reconstruct_from_latent(network(), *turned)
+    found, again = (reconstruct(network(), *arrays, from_latent=True) for arrays in (windows, turned))
     np.testing.assert_allclose(again, np.rot90(found[..., ::-1], axes=(3, 4)), atol=1e-4)
     assert np.abs(again - found).max() > 0.01
-    one = reconstruct_from_latent(network(), *(values[1:] for values in windows))
+    one = reconstruct(network(), *(values[1:] for values in windows), from_latent=True)
     np.testing.assert_allclose(one, found[1:], atol=1e-5)
 
 

@@ -19,7 +19,7 @@ from modeling.context import LocalContext
 from modeling.data import Batch, Loader
 from modeling.fit import Batches, fit
 from modeling.inference import infer
-from modeling.judge import calibrate
+from modeling.judge import EVIDENCE, calibrate
 from modeling.score import PlainScore, scores_from_sums
 
 # What a survey says of itself, and `score.psf_fwhm_arcsec` says to ours.
@@ -98,8 +98,7 @@ class Cubescout(Network):
         judged = self.judge.judge(*self._arrays(windows))
         plain = scores_from_sums(judged.sums, judged.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
-        parts = ("region", "peak", "latent region", "latent peak")
-        variants |= {name: judged.evidence[:, i] for i, name in enumerate(parts)}
+        variants |= {name.replace("_", " "): judged.evidence[:, i] for i, name in enumerate(EVIDENCE)}
         variants["nll"] = judged.nll
         back = np.argsort(self.lines)
         lines = judged.by_line[:, back].astype(np.float32)
