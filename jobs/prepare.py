@@ -53,17 +53,15 @@ def run(config: ProjectConfig) -> int:
 def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:
     """Notes the store in MLflow, once: trainings on it become children of this run."""
     from cubeprep.store import WindowStore
-    from modeling.lineage import log_environment, log_store, prepare_run
+    from modeling.lineage import log_inputs, prepare_run
     from modeling.tracking import start_run
 
     where, store = (config.tracking_uri, config.tracking.experiment), WindowStore.open(config.store_path)
     if prepare_run(*where, store.identity):
         return
     with start_run(*where, f"prepare-{store.identity[:12]}", {"job": "prepare"}) as tracked:
-        sections = {"seed", "survey", "prepare"}
-        tracked.log_config(to_yaml(config), config.model_dump(mode="json", include=sections))
-        log_environment(tracked)
-        log_store(tracked, store, "prepare")
+        values = config.model_dump(mode="json", include={"seed", "survey", "prepare"})
+        log_inputs(tracked, to_yaml(config), values, store, "prepare")
         tracked.log_metrics({name: summary[name] for name in ("galaxies", "accepted", "rejected")}, 0)
 
 

@@ -23,7 +23,6 @@ from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
 from jobs.resume import find_training
-from jobs.training_plots import plot_training
 
 if TYPE_CHECKING:
     from cubeprep.store import WindowStore
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     """Trains, tracks and registers; returns the exit code."""
     from cubeprep.store import WindowStore
+    from jobs.training_plots import plot_training
     from modeling.crossfit import check_folds
     from modeling.lineage import prepare_run, system_metrics
     from modeling.ray_train import train
@@ -52,7 +52,7 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     parent = prepare_run(*where, identity)
     with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
         if known is None:
-            log_inputs(tracked, config, store)
+            log_training(tracked, config, store)
         target = config.workspace / "models" / name
         with progress_bar("Training", unit="steps") as bar:
             listener = _Listener(tracked, bar, job.train.epochs)
@@ -112,14 +112,13 @@ def storage(config: ProjectConfig) -> str:
     return config.train.storage or str(config.workspace / "training")
 
 
-def log_inputs(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
-    """Notes configuration, environment and store with a run."""
-    from modeling.lineage import log_environment, log_store
+def log_training(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
+    """Notes what a training or a search starts from with its run."""
+    from modeling.lineage import log_inputs
 
     sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
-    tracked.log_config(to_yaml(config), config.model_dump(mode="json", include=sections))
-    log_environment(tracked)
-    log_store(tracked, store, "training")
+    values = config.model_dump(mode="json", include=sections)
+    log_inputs(tracked, to_yaml(config), values, store, "training")
 
 
 def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int], prefix: str = "") -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 LINE_ERROR = "validation_mae/"
 
@@ -16,11 +17,13 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> Path:
         history: metrics of each epoch, as `fit` reports them.
         path: of the file.
     """
-    figure, (losses, lines) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1, 2), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    losses, lines = figure.subplots(1, 2, width_ratios=(1, 2))
     epochs = [metrics["epoch"] + 1 for metrics in history]
     for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
         losses.plot(epochs, [metrics.get(name, np.nan) for metrics in history], marker="o", ms=3, label=label)
     losses.set(xlabel="epoch", ylabel="loss")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.legend(frameon=False)
     first, last = (_line_errors(history[i]) for i in (0, -1))
     place = np.arange(len(last))
@@ -31,7 +34,6 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     lines.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
     return path
 
 

@@ -27,7 +27,7 @@ from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
 from jobs.progress import console, progress_bar
 from jobs.search_report import plot_parallel, print_table, trials_table, write_table
-from jobs.train import log_epochs, log_inputs, register, report, storage, training_job
+from jobs.train import log_epochs, log_training, register, report, storage, training_job
 from jobs.train import run as train
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     parent = prepare_run(*where, identity)
     with start_run(*where, name, {"job": "tune"}, parent=parent, resume=known) as tracked, system_metrics(tracked):
         if known is None:
-            log_inputs(tracked, config, store)
+            log_training(tracked, config, store)
         children = _Children(config, tracked)
         with progress_bar("Searching", unit="epochs") as bar:
             total = config.tune.num_trials * config.tune.epochs

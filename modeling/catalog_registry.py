@@ -51,8 +51,8 @@ def register_catalog(
     missing = [str(path) for path in (catalog, *extra_artifacts) if not path.is_file()]
     if missing:
         raise TrackingError(f"cannot register {', '.join(missing)}: no such file")
-    tags = {"job": "score", **(provenance or {})}
-    with start_run(uri, experiment, "catalog", tags, parent=_run_of_model(uri, model)) as run:
+    provenance, parent = provenance or {}, _run_of_model(uri, model)
+    with start_run(uri, experiment, "catalog", {"job": "score", **provenance}, parent=parent) as run:
         log_environment(run)
         if store is not None:
             log_store(run, store, "scoring")
@@ -60,7 +60,7 @@ def register_catalog(
             run.log_file(path, CATALOG_ARTIFACT)
         client = run.client
         ensure_registered(client, catalog_name)
-        tags = {"code_version": code_version(), **(provenance or {})}
+        tags = {"code_version": code_version(), **provenance}
         source = f"{client.get_run(run.run_id).info.artifact_uri}/{CATALOG_ARTIFACT}"
         version = client.create_model_version(
             catalog_name, source, run.run_id, tags={key: without_credentials(str(v)) for key, v in tags.items()}

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from cubeprep.store import WindowStore
+from modeling.assess import bootstrap_weights
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.config import TrainConfig
 from modeling.objective import Objective
@@ -94,6 +95,6 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
     finite = differences[np.isfinite(differences)].astype(np.float64)
     if finite.size < 2:
         return float("nan"), float("nan")
-    counts = np.random.default_rng(0).multinomial(finite.size, np.full(finite.size, 1 / finite.size), NUM_RESAMPLINGS)
-    low, high = np.percentile(counts @ finite / finite.size, [2.5, 97.5])
+    drawn = bootstrap_weights(np.arange(finite.size), NUM_RESAMPLINGS, seed=0)
+    low, high = np.percentile([weight @ finite / finite.size for weight in drawn], [2.5, 97.5])
     return float(low), float(high)

@@ -7,10 +7,11 @@ page shows them as one tree.
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 from cubeprep.store import WindowStore
 from modeling.tracking import TrackedRun, find_run, without_credentials
@@ -57,6 +58,13 @@ def git_commit() -> str:
         return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def log_inputs(run: TrackedRun, config_yaml: str, values: Mapping[str, Any], store: WindowStore, context: str) -> None:
+    """Notes configuration, environment and store with a run; see `TrackedRun.log_config` and `log_store`."""
+    run.log_config(config_yaml, values)
+    log_environment(run)
+    log_store(run, store, context)
 
 
 def log_environment(run: TrackedRun) -> None:

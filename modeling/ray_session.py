@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# How long workers may take to start before they are asked for again, up to three times (`controller_failure_limit`). On
-# a cluster that is the time for a lost node to be replaced; on a Ray of this machine none can come.
-START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-CLUSTER_START_SECONDS = "1200"
 NOBODY_LISTENS = 9
 
 
@@ -80,15 +76,14 @@ def set_environment() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        # For a lost node to be replaced, or for trials before this one to end, each of three times
+        # (`controller_failure_limit`).
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",
         "RAY_AIR_NEW_OUTPUT": "0",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     }.items():
         os.environ.setdefault(key, value)
-    if os.environ.get("RAY_ADDRESS"):
-        os.environ.setdefault(START_TIMEOUT, CLUSTER_START_SECONDS)
-    else:
-        if os.environ.get(START_TIMEOUT) == CLUSTER_START_SECONDS:  # of a cluster before
-            del os.environ[START_TIMEOUT]
+    if not os.environ.get("RAY_ADDRESS"):
         # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
         # for the life of the process, since Ray reads it once.
         os.environ.setdefault("RAY_AUTH_MODE", "token")

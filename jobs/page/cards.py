@@ -95,7 +95,7 @@ class Card:
         neighbours: nearest first.
         sigma_limit, chi2_limit: ends of the colour scales of the residual maps, common to all lines.
         reasons: what is unusual, in words.
-        triage: what its reason code means; empty where it has none.
+        triage: what its reason code means; empty for a code that is not known.
         unusual: data URI of the map of how unusual each spaxel is; empty where scoring made none.
         unusual_limit: end of its scale, sigma.
     """
@@ -183,7 +183,7 @@ def make_card(
         sigma_limit=sigma_limit,
         chi2_limit=chi2_limit,
         reasons=[str(row[name]) for name in REASONS if row.get(name)],
-        triage=CODES.get(row.get("triage", ""), "") if row.get("triage") else "",
+        triage=CODES.get(row.get("triage", ""), ""),
         unusual="" if unusual is None else map_image(unusual, 0, limit, CHI2_COLOURS, asinh=True),
         unusual_limit=limit,
     )
