@@ -22,11 +22,10 @@ from cubeprep.simulate.survey import simulate_survey
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig
 from jobs.config import load_project
-from modeling.autoencoder import make_model
-from modeling.context import LocalContext
-from modeling.data import Loader
-from modeling.fit import Batches, fit
-from modeling.inference import infer
+from modeling.checkpoint import load_model
+from modeling.config import TrainingJob
+from modeling.inference import reconstruct
+from modeling.ray_train import train
 from modeling.score import line_sums
 
 PRESETS = ("paper", "line")
@@ -63,32 +62,21 @@ def make_store(work: Path, galaxies: int) -> WindowStore:
     return WindowStore.open(str(work / "windows.zarr"))
 
 
-def train(preset: str, store: WindowStore, observed: Windows, epochs: int, folder: Path) -> Trained:
-    """Trains a preset and runs its last weights over galaxies."""
+def run(preset: str, store: WindowStore, observed: Windows, epochs: int, work: Path) -> Trained:
+    """Trains a preset in this process and runs its best epoch over galaxies."""
     config = load_project(preset)
-    settings = config.train.model_copy(update={"epochs": epochs})
-    loaders = {name: Loader(store, name, batch_size=settings.batch_size, seed=0) for name in ("train", "validation")}
-    batches = Batches(
-        lambda epoch, first_step, _: loaders["train"].training(epoch, first_step),
-        loaders["train"].num_batches(),
-        lambda: loaders["validation"].evaluation(),
-        first=loaders["train"].first,
-    )
-    model = make_model(config.model.arguments(store.shape), 0)
-    losses: list[float] = []
-
-    def listen(event: str, metrics: dict[str, float]) -> None:
-        if event == "epoch":
-            losses.append(metrics["validation_loss"])
-
+    settings = config.train.model_copy(update={"epochs": epochs, "num_workers": 0, "folds": 0})
+    job = TrainingJob(store=store.path, model=config.model, train=settings)
     began = time.process_time()
-    fit(model, batches, settings, LocalContext(folder), seed=0, listener=listen)
+    trained = train(job, name=preset, storage=str(work / "training"), target=work / preset)
     seconds = (time.process_time() - began) / epochs
-    found = infer(model, observed.flux, observed.ivar, observed.mask).reconstruction
+    model, _ = load_model(trained.directory)
+    found = reconstruct(model, observed.flux, observed.ivar, observed.mask)
     sums = line_sums(observed.flux, observed.ivar, observed.mask, found)
     left, signal = (sums.chi2 - sums.num_good).sum(0), sums.snr2.sum(0)
     size = sum(parameter.numel() for parameter in model.parameters())
-    return Trained(np.array(losses), seconds, size, left / np.maximum(signal, 1e-30), found)
+    losses = np.array([metrics["validation_loss"] for metrics in trained.history])
+    return Trained(losses, seconds, size, left / np.maximum(signal, 1e-30), found)
 
 
 def draw_curves(trained: dict[str, Trained], line_names: list[str], path: Path) -> None:
@@ -143,9 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     store = make_store(options.work, options.galaxies)
     observed = store.read_shard("validation", 0)
-    trained = {
-        name: train(name, store, observed, options.epochs, options.work / f"training-{name}") for name in PRESETS
-    }
+    trained = {name: run(name, store, observed, options.epochs, options.work) for name in PRESETS}
     draw_curves(trained, store.line_names, options.work / "curves.png")
     draw_lines(trained, observed, store, options.work / "lines.png")
     table = Table("preset", "parameters", "processor s an epoch", "loss of epoch 1", "of the last", "left over, median")
