@@ -65,8 +65,13 @@ class Residuals:
         )
 
     def against(self, reconstruction: np.ndarray) -> "Residuals":
-        """The same of another reconstruction [N, L, S, Y, X]."""
-        return replace(self, difference=np.where(self.good, self.flux - reconstruction, 0).astype(np.float32))
+        """The same of another reconstruction [N, L, S, Y, X], judged by the light that it expects.
+
+        A spread that grew with the light that is there would let no galaxy be too bright.
+        """
+        expected = np.where(self.good, reconstruction, 0).astype(np.float32)
+        amplitude = local_amplitude(torch.from_numpy(expected), torch.from_numpy(self.good)).numpy()
+        return replace(self, difference=self.flux - expected, amplitude=amplitude)
 
     def sigmas(self, error: np.ndarray) -> np.ndarray:
         """[N, L, S, Y, X] the difference in sigma; 0 where not good. `error` is that of `ErrorSums.usual_error`."""
@@ -87,12 +92,12 @@ class ErrorSums:
     @classmethod
     def of(cls, residuals: Residuals) -> "ErrorSums":
         """The sums of some galaxies."""
-        amplitude = residuals.amplitude[:, None, None]
-        square, variance = (residuals.difference / amplitude) ** 2, residuals.variance / amplitude**2
+        square, power = residuals.difference**2, residuals.amplitude[:, None, None] ** 2
         scores = []
         for error in ERROR_GRID:
-            weight = residuals.good / (variance + np.float32(error**2))
-            scores.append((weight * (np.minimum(square * weight, CLIPPED_CHI2) - 1)).sum((0, 3, 4), dtype=np.float64))
+            weight = residuals.good / (residuals.variance + np.float32(error**2) * power)
+            excess = np.minimum(square * weight, CLIPPED_CHI2) - 1
+            scores.append((power * weight * excess).sum((0, 3, 4), dtype=np.float64))
         return cls(np.stack(scores))
 
     @classmethod

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -69,6 +69,25 @@ def test_residuals_at_the_usual_error_are_of_unit_spread() -> None:
     sigmas = residuals.sigmas(ErrorSums.of(residuals).usual_error())
     assert sigmas[residuals.good].std() == pytest.approx(1, abs=0.02)
     assert (sigmas[~residuals.good] == 0).all()
+
+
+@pytest.mark.parametrize("factor", [3.0, 30.0])
+def test_light_that_another_reconstruction_does_not_expect_is_as_unusual_as_it_is_bright(factor: float) -> None:
+    flux, ivar, mask, expected = windows(2, 0)
+    flux[1] *= factor
+    error = np.full(SHAPE[:2], 0.1, np.float32)
+    own = Residuals.of(flux, ivar, mask, flux)
+    residuals = own.against(expected)
+    typical = np.abs(residuals.sigmas(error)[1][residuals.good[1]])
+    np.testing.assert_allclose(np.median(typical), (factor - 1) / 0.1, rtol=0.05)
+    assert np.median(np.abs(replace(residuals, amplitude=own.amplitude).sigmas(error)[1])) < 1 / 0.1
+
+
+def test_where_nothing_is_expected_only_noise_counts() -> None:
+    flux, ivar, mask, _ = windows(2, 0, sigma=1.0)
+    residuals = Residuals.of(flux, ivar, mask, flux).against(np.full_like(flux, 1e-12))
+    assert np.isfinite(ErrorSums.of(residuals).usual_error()).all()
+    np.testing.assert_allclose(residuals.sigmas(np.ones(SHAPE[:2], np.float32)), residuals.difference, rtol=1e-5)
 
 
 @pytest.mark.parametrize("held", [np.nan, np.inf, 1e30])
