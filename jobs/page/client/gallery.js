@@ -90,10 +90,10 @@ export class Gallery {
         tabindex: place === this.current ? 0 : -1, "aria-label": `Rank ${of("rank")}, ${name}, score ${number(of("score"))}${label ? `, labelled ${label}` : ""}` },
       image,
       element("span", { class: "text" },
-        element("b", {}, element("span", { class: "rank num" }, String(of("rank"))), " ", name),
+        element("span", { class: "title" },
+          element("b", {}, element("span", { class: "rank num" }, String(of("rank"))), " ", name), element("span", { class: "tags" }, ...tags)),
         element("span", { class: "num facts" }, ...facts.filter(([, value]) => value !== null).map(([term, value]) => element("span", {}, element("span", { class: "soft" }, `${term} `), number(value, 3)))),
-        element("span", { class: "soft why", title: why }, why),
-        element("span", { class: "tags" }, ...tags))));
+        element("span", { class: "soft why", title: why }, why))));
   }
 
   key(event) {
