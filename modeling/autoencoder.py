@@ -212,11 +212,14 @@ class ConvLSTMAutoencoder(nn.Module):
             return Output(from_latent_BLSYX, from_latent_BLSYX, latent_BD, None, None)
         return Output(self._from_codes(normalised_BLSYX, good_BLSYX), from_latent_BLSYX, latent_BD, None, None)
 
-    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """The reconstruction of `autoencode` in evaluation, without the price of the latent where it has no part."""
-        if self.spaxels is None:
-            return self.decode(self.encode(normalised_BLSYX, good_BLSYX))
-        return self._from_codes(normalised_BLSYX, good_BLSYX)
+    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
+        """The reconstruction of `autoencode` in evaluation, without the price of the latent where it has no part.
+
+        A latent that is known already is not found again.
+        """
+        if self.spaxels is not None:
+            return self._from_codes(normalised_BLSYX, good_BLSYX)
+        return self.decode(self.encode(normalised_BLSYX, good_BLSYX) if latent_BD is None else latent_BD)
 
     def _from_codes(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         assert self.spaxels is not None

@@ -132,10 +132,10 @@ def _infer_batch(
     model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> list[np.ndarray]:
     good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
-    output = model.autoencode(normalised_BLSYX, good_BLSYX)
-    mae_B = masked_mae(output.reconstruction, normalised_BLSYX, good_BLSYX)
-    reconstruction_BLSYX = model.denormalise(output.reconstruction, scale_B)
-    tensors = (output.latent, reconstruction_BLSYX, normalised_BLSYX, output.reconstruction, scale_B, mae_B)
+    latent_BD = model.encode(normalised_BLSYX, good_BLSYX)
+    found_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, latent_BD)
+    mae_B = masked_mae(found_BLSYX, normalised_BLSYX, good_BLSYX)
+    tensors = (latent_BD, model.denormalise(found_BLSYX, scale_B), normalised_BLSYX, found_BLSYX, scale_B, mae_B)
     return [np.ascontiguousarray(tensor.float().cpu().numpy()) for tensor in tensors]
 
 
