@@ -19,7 +19,7 @@ from cubeprep.store import Windows, WindowStore
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.ensemble import Means, average
 from modeling.folds import fold_of, left_out
-from modeling.judge import Arrays, Judge, Judged, calibrate
+from modeling.judge import MIN_CALIBRATION, Arrays, Judge, Judged, calibrate
 from modeling.score import LineSums
 
 MIN_HELD_OUT = 30
@@ -154,7 +154,8 @@ def judge_shard(panel: Panel, task: Task) -> ShardScores:
 def calibrate_panel(panel: Panel, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float) -> Panel:
     """The panel with its judges, each calibrated on galaxies that its model has not seen; from a file if it is there.
 
-    The main model has seen all training galaxies: where validation and test hold too few, it is calibrated on those.
+    The main model has seen all training galaxies: where validation and test hold too few, it is calibrated on those. So
+    is a model of a fold on all, where a small store, such as one of another survey, holds too few of its fold.
 
     Args:
         panel: without judges.
@@ -189,6 +190,8 @@ class _Calibration:
     def __init__(self, panel: Panel, network: int, num_galaxies: int) -> None:
         self._panel, self._network, self._limit = panel, network, num_galaxies
         self._store = _open(panel.store)
+        num_own = panel.counts(list(_mangaids(panel.store).values()))[network].sum()
+        self._take_all = network == 0 or num_own < MIN_CALIBRATION
         held_out = [split for split in self._store.splits if split != "train"]
         enough = sum(self._store.num_rows(split) for split in held_out) >= MIN_HELD_OUT
         self._splits = held_out if network == 0 and enough else self._store.splits
@@ -205,7 +208,7 @@ class _Calibration:
                     yield windows.flux, windows.ivar, windows.mask
 
     def _chosen(self, windows: Windows) -> np.ndarray:
-        if self._network == 0:
+        if self._take_all:
             return np.ones(len(windows), dtype=bool)
         mangaids = _mangaids(self._panel.store)
         return self._panel.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]

@@ -98,6 +98,17 @@ def test_calibration_is_kept(store: WindowStore, panel: Panel, tmp_path: Path) -
     assert calibrate_panel(other, path, num_galaxies=100, psf_fwhm_spaxels=5).judges == first.judges
 
 
+def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=3, num_validation=0)
+    bare = Panel(store.path, tuple(network(seed) for seed in range(4)))
+    found = calibrate_panel(bare, tmp_path / "judges.json", num_galaxies=100, psf_fwhm_spaxels=5)
+    (path,) = score_store(found, tmp_path / "shards")
+    scores = ShardScores.load(path)
+    assert len(scores.plateifu) == 2
+    assert np.isfinite(scores.means.combined).all()
+    assert (scores.means.num_models == 1).all()
+
+
 def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
     shards = score_store(panel, tmp_path / "shards")
     path = attribution_path(tmp_path / "catalog.parquet")
