@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 
 from cubeprep.checksum import file_checksum
@@ -26,7 +27,7 @@ from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
 from modeling.ensemble import Means, without_redshift
 from modeling.judge import EVIDENCE
 from modeling.score import scores_from_sums
-from modeling.scoring import Panel
+from modeling.scoring import Panel, told_velocities
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
 COMBINED = ("score_combined", "score_spread")
@@ -61,7 +62,8 @@ def reproduce(
     made_by = found.provenance["code_version"]
     console.print(f"made by Cubescout {made_by}" + ("" if made_by == code_version() else f"; this is {code_version()}"))
     windows = cut_again(windows_of, source)
-    means = panel.judge((windows.flux[None], windows.ivar[None], windows.mask[None]), [source["mangaid"]])
+    told_kms = told_velocities(pd.DataFrame([source])).to_numpy()
+    means = panel.judge((windows.flux[None], windows.ivar[None], windows.mask[None]), [source["mangaid"]], told_kms)
     recomputed = own_columns(means, found, source["z"], windows_of.line_names)
     return _compare(row, recomputed, tolerance, unit_of_combined(found))
 

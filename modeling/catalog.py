@@ -78,7 +78,7 @@ VERDICT = {
     "q_value": Column("False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)"),
     "is_find": Column("Whether q_value is within the nominal false discovery rate"),
     "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
-    "velocity_offset_kms": Column("Where the lines lie from where z puts them; empty where they disagree", "km / s"),
+    "velocity_offset_kms": Column("Where the lines lie in their windows; empty where they disagree", "km / s"),
     **{f"reason_{i}": Column("What is unusual, most significant first; empty for none") for i in (1, 2, 3)},
 }
 

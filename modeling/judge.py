@@ -129,12 +129,19 @@ class Judge:
         """From one sample to the next; infinite where there is one."""
         return float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
 
-    def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Judged:
-        """Judges windows [N, L, S, Y, X]."""
+    def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, told_kms: np.ndarray | None = None) -> Judged:
+        """Judges windows [N, L, S, Y, X].
+
+        Args:
+            flux, ivar, mask: as a store holds them.
+            told_kms: [N] displacement of the lines where it is known to be wrong, such as from wider windows; else NaN,
+                and found in the windows themselves.
+        """
         found = infer(self.model, flux, ivar, mask, device=self.device)
         sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
-        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask))
+        told_kms = np.full(len(flux), np.nan) if told_kms is None else told_kms
+        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), told_kms)
         residuals, code = self._sifted(residuals, windows, moved)
         sigmas = residuals.sigmas(self.error)
         evidence = Evidence.of(sigmas, residuals.good)
@@ -164,7 +171,9 @@ class Judge:
         ]
         return np.asarray(np.mean(columns, axis=0))
 
-    def _recentred(self, residuals: Residuals, given: Arrays) -> tuple[Arrays, np.ndarray, np.ndarray]:
+    def _recentred(
+        self, residuals: Residuals, given: Arrays, told_kms: np.ndarray
+    ) -> tuple[Arrays, np.ndarray, np.ndarray]:
         """A copy of the windows, of which those are moved to their lines whose lines are displaced; so are `residuals`.
 
         Returns:
@@ -172,7 +181,9 @@ class Judge:
         """
         flux, ivar, mask = (values.copy() for values in given)
         velocity = triage.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
-        moved = triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
+        told = np.isfinite(told_kms)
+        velocity = np.where(told, told_kms, velocity)
+        moved = told | triage.displaced(velocity, self.habits, 0.5 * self.step_kms)
         for i in np.flatnonzero(moved):
             flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
         self._look_again(residuals, (flux, ivar, mask), moved)

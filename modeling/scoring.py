@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from cubeprep.redshift import displacement_kms
 from cubeprep.store import Windows, WindowStore
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.ensemble import Means, average
@@ -23,6 +25,8 @@ from modeling.judge import MIN_CALIBRATION, Arrays, Judge, Judged, calibrate
 from modeling.score import LineSums
 
 MIN_HELD_OUT = 30
+# Windows that were cut at the corrected redshift are off by rounding alone.
+NO_DISPLACEMENT_KMS = 1.0
 
 
 class Task(NamedTuple):
@@ -63,10 +67,10 @@ class Panel:
                 found[1 + model, i] = fold in left_out(model, num_folds, self.num_left_out)
         return found
 
-    def judge(self, arrays: Arrays, mangaid: Sequence[str]) -> Means:
-        """What the models that count for galaxies make of their flux, ivar and mask."""
+    def judge(self, arrays: Arrays, mangaid: Sequence[str], told_kms: np.ndarray) -> Means:
+        """What the models that count for galaxies make of their flux, ivar and mask; `told_kms` as in `Judge.judge`."""
         judges = [Judge.from_json(*pair, self.device) for pair in zip(self.networks, self.judges, strict=True)]
-        return average(judges, [judge.judge(*arrays) for judge in judges], self.counts(mangaid))
+        return average(judges, [judge.judge(*arrays, told_kms) for judge in judges], self.counts(mangaid))
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,22 @@ def judge_shard(panel: Panel, task: Task) -> ShardScores:
     windows = observed(store, task)
     names = windows.plateifu.astype(str)
     mangaid = [_mangaids(panel.store)[name] for name in names]
-    return ShardScores(names, panel.judge((windows.flux, windows.ivar, windows.mask), mangaid))
+    told_kms = _told(panel.store)[names].to_numpy()
+    return ShardScores(names, panel.judge((windows.flux, windows.ivar, windows.mask), mangaid, told_kms))
+
+
+def told_velocities(galaxies: pd.DataFrame) -> pd.Series:
+    """How far the lines of accepted galaxies lie from their windows, km/s, by plateifu; NaN but for flagged redshifts.
+
+    Args:
+        galaxies: rows of `WindowStore.galaxies`, where `prepare` left what it measured in wider windows.
+    """
+    rows = galaxies[galaxies["status"] == "accepted"].set_index("plateifu")
+    if "z_flag" not in rows:
+        return pd.Series(np.nan, index=rows.index)
+    velocity = displacement_kms(rows["z"], rows["z_offset_kms"], rows["z_used"])
+    wrong = rows["z_flag"].eq(True) & (np.abs(velocity) > NO_DISPLACEMENT_KMS)
+    return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
 
 
 def calibrate_panel(panel: Panel, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float) -> Panel:
@@ -223,6 +242,11 @@ def observed(store: WindowStore, task: Task) -> Windows:
 @lru_cache(maxsize=2)
 def _open(path: str) -> WindowStore:
     return WindowStore.open(path)
+
+
+@lru_cache(maxsize=2)
+def _told(path: str) -> pd.Series:
+    return told_velocities(_open(path).galaxies())
 
 
 @lru_cache(maxsize=2)

@@ -235,6 +235,19 @@ def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() 
     assert (np.expm1(judged.evidence[0, :2]) < 0.6 * np.expm1(left.evidence[0, :2])).all()
 
 
+def test_a_displacement_that_is_told_is_believed() -> None:
+    flux, ivar, mask = galaxies(3, seed=11)
+    flux[:2] = np.roll(flux[:2], 2, axis=2)
+    told_kms = np.array([2 * float(np.diff(VELOCITY)[0]), -1000, np.nan])
+    judged, measured = trained().judge(flux, ivar, mask, told_kms), trained().judge(flux, ivar, mask)
+    assert judged.code.tolist() == ["redshift", "redshift", ""]
+    np.testing.assert_allclose(judged.velocity_kms[:2], told_kms[:2])
+    assert (judged.evidence[0, :2] < measured.evidence[0, :2]).all()
+    np.testing.assert_array_equal(judged.evidence[1], 0)  # the lines are not in the windows
+    np.testing.assert_array_equal(judged.evidence[2], measured.evidence[2])
+    assert np.isfinite(trained().combined(judged)).all()
+
+
 def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None:
     windows = galaxies(2, seed=12)
     turned = tuple(np.ascontiguousarray(np.rot90(values[..., ::-1], axes=(3, 4))) for values in windows)

@@ -5,13 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import WindowStore
 from modeling.attribution import attribution_path, read_attribution, write_attribution
 from modeling.autoencoder import make_model
 from modeling.folds import fold_of, left_out
-from modeling.scoring import Panel, ShardScores, Task, calibrate_panel, judge_shard, run_here, score_store
+from modeling.scoring import (
+    Panel,
+    ShardScores,
+    Task,
+    calibrate_panel,
+    judge_shard,
+    run_here,
+    score_store,
+    told_velocities,
+)
 from tests.synthetic import synthetic_store
 
 SHAPE = (5, 4, 16)
@@ -107,6 +118,22 @@ def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
     assert len(scores.plateifu) == 2
     assert np.isfinite(scores.means.combined).all()
     assert (scores.means.num_models == 1).all()
+
+
+def test_redshifts_that_prepare_flagged_are_told_unless_it_corrected_them() -> None:
+    right = 0.03 * (1 + 300 / SPEED_OF_LIGHT_KMS) + 300 / SPEED_OF_LIGHT_KMS
+    columns = ["plateifu", "status", "z", "z_used", "z_offset_kms", "z_flag"]
+    rows = [
+        ("wrong", "accepted", 0.03, 0.03, 300.0, True),
+        ("corrected", "accepted", 0.03, right, 300.0, True),
+        ("usual", "accepted", 0.03, 0.03, 30.0, False),
+        ("no lines", "accepted", 0.03, 0.03, None, False),
+        ("set aside", "rejected", None, None, None, None),
+    ]
+    found = told_velocities(pd.DataFrame(rows, columns=columns))
+    assert found.index.tolist() == ["wrong", "corrected", "usual", "no lines"]
+    np.testing.assert_allclose(found, [300, np.nan, np.nan, np.nan], rtol=1e-9)
+    assert told_velocities(pd.DataFrame(rows, columns=columns)[["plateifu", "status"]]).isna().all()
 
 
 def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
