@@ -19,6 +19,14 @@ SEARCH = WindowConfig(
 PROFILE_SIGMA_KMS = 120.0
 MAX_VOTE = 20.0
 CENTROID_HALF_WIDTH_KMS = 250.0
+# A line stands on what is left of the stars: a slope within so many km/s of it, of which so many samples are good.
+SLOPE_HALF_WIDTH_KMS = 450.0
+MIN_SAMPLES = 6
+# A line agrees on an offset if it is significant near it, against the noise and against the bumps of its own window.
+AGREEMENT_KMS = 150.0
+AGREEING_SNR = 5.0
+AGREEING_SCATTERS = 1.5
+AGREEING_LINES = 3
 
 
 class RedshiftConfig(Config):
@@ -26,7 +34,7 @@ class RedshiftConfig(Config):
 
     check: bool = Field(True, description="Measure the offset of the strong lines and record it")
     limit_kms: float = Field(200.0, gt=0, description="Offsets beyond are flagged")
-    min_snr: float = Field(20.0, gt=0, description="Offsets of fainter lines are recorded and not acted upon")
+    min_snr: float = Field(100.0, gt=0, description="Offsets of fainter lines are recorded and not acted upon")
     correct: bool = Field(False, description="Cut the windows of flagged galaxies at the measured redshift")
 
 
@@ -35,6 +43,9 @@ class RedshiftOffset(NamedTuple):
 
     offset_kms: float
     snr: float
+
+
+NOT_MEASURED = RedshiftOffset(float("nan"), 0.0)
 
 
 def corrected(z: float, offset: RedshiftOffset) -> float:
@@ -52,23 +63,28 @@ def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: n
     """The offset at which Gaussians at all strong lines fit best, refined by the centroid of their sum.
 
     A line that is mistaken for another, such as [N II] for Halpha, fits at one line alone and loses to the offset
-    at which all fit.
+    at which all fit. Stars without gas leave bumps that outvote their own faint lines; few of those agree.
 
     Args:
         spectra: of each strong line, as `summed` gives it.
         velocity_kms: [sample] of all of them.
 
     Returns:
-        The offset; NaN and 0 where no line is covered.
+        The offset; NaN and 0 where fewer than three lines agree on it (two, where no more are covered).
     """
     usable = [(flux, ivar) for flux, ivar in spectra if (ivar > 0).sum() > len(velocity_kms) // 2]
-    if not usable:
-        return RedshiftOffset(float("nan"), 0.0)
-    fits = np.array([_fit(flux, ivar, velocity_kms) for flux, ivar in usable])
-    snr = fits.max(axis=1, initial=0)
+    if len(usable) < 2:
+        return NOT_MEASURED
+    signed = np.array([_fit(flux, ivar, velocity_kms) for flux, ivar in usable])
+    fits = np.clip(signed, 0, None)
+    snr = fits.max(axis=1)
     # Each line votes with its own curve, scaled to its peak; brighter than MAX_VOTE, none counts for more.
     votes = np.minimum(snr, MAX_VOTE)[:, None] ** 2 * fits / np.where(snr > 0, snr, 1)[:, None]
     best = int(votes.sum(axis=0).argmax())
+    here = fits[:, np.abs(velocity_kms - velocity_kms[best]) <= AGREEMENT_KMS].max(axis=1)
+    scatter = 1.4826 * np.median(np.abs(signed - np.median(signed, axis=1, keepdims=True)), axis=1)
+    if (here > np.maximum(AGREEING_SCATTERS * scatter, AGREEING_SNR)).sum() < min(AGREEING_LINES, len(usable)):
+        return NOT_MEASURED
     stacked = sum(np.where(ivar > 0, flux, 0) for flux, ivar in usable)
     near = np.abs(velocity_kms - velocity_kms[best]) <= CENTROID_HALF_WIDTH_KMS
     weight = np.clip(stacked, 0, None) * near
@@ -77,11 +93,17 @@ def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: n
 
 
 def _fit(flux: np.ndarray, ivar: np.ndarray, velocity_kms: np.ndarray) -> np.ndarray:
-    """[offset] signal-to-noise of a Gaussian at each offset, as a matched filter finds it; 0 where negative."""
-    profile = np.exp(-0.5 * ((velocity_kms - velocity_kms[:, None]) / PROFILE_SIGMA_KMS) ** 2)
-    norm = (profile**2 * ivar).sum(axis=1)
-    amplitude_snr = (profile * flux * ivar).sum(axis=1) / np.sqrt(np.where(norm > 0, norm, np.inf))
-    return np.clip(amplitude_snr, 0, None)
+    """[offset] signal-to-noise of a Gaussian on a local slope at each offset, by least squares; 0 where unknown."""
+    distance = velocity_kms - velocity_kms[:, None]
+    weight = ivar * (np.abs(distance) <= SLOPE_HALF_WIDTH_KMS)
+    profile = np.exp(-0.5 * (distance / PROFILE_SIGMA_KMS) ** 2)
+    terms = np.stack([profile, np.ones_like(profile), distance / SLOPE_HALF_WIDTH_KMS], axis=1)
+    weighted = terms * weight[:, None]
+    covariance = np.linalg.pinv(weighted @ terms.swapaxes(1, 2), hermitian=True)
+    amplitude = np.einsum("oi,oi->o", covariance[:, 0], weighted @ flux)
+    error = np.sqrt(np.clip(covariance[:, 0, 0], 0, None))
+    known = ((weight > 0).sum(axis=1) >= MIN_SAMPLES) & (error > 0)
+    return np.divide(amplitude, error, out=np.zeros_like(error), where=known)
 
 
 def summed(window: Planes) -> tuple[np.ndarray, np.ndarray]:

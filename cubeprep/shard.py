@@ -13,7 +13,7 @@ from cubeprep.config import Config
 from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.redshift import RedshiftConfig, RedshiftOffset, corrected
+from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
 from cubeprep.sampling import check_grid
 from cubeprep.storage import StorageError
 from cubeprep.store import StoreError, Windows, WindowStore
@@ -184,7 +184,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
     flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
     one_sample = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
     gridded = to_grid(one_sample, maps.spaxel_arcsec, target.re_arcsec, windows, target.paths[0])
-    return Extraction(gridded, RedshiftOffset(float("nan"), 0.0)), ""
+    return Extraction(gridded, NOT_MEASURED), ""
 
 
 def _velocity_field(

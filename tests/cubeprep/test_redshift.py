@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from cubeprep.extract import extract_windows
 from cubeprep.redshift import RedshiftConfig, corrected
 from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.simulate.config import SimulateConfig
+from cubeprep.simulate.survey import simulate_survey
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
 from tests.cubeprep.test_readers import SIX_ANGSTROM
@@ -37,6 +39,19 @@ def test_one_bright_line_does_not_outvote_the_others() -> None:
     spectrum += 20 * np.exp(-0.5 * ((WAVE - centre) / 3) ** 2)
     arm = ArrayArm(WAVE, spectrum, np.full(len(WAVE), 1e4))
     assert abs(extract_windows([arm], z, CONFIG, check_redshift=True).offset.offset_kms) < 60
+
+
+@pytest.mark.slow
+def test_stars_without_gas_are_not_taken_for_lines_elsewhere(tmp_path: Path) -> None:
+    """Passive galaxies have [N II] at most, on absorption lines that are far more significant."""
+    settings = SimulateConfig(
+        num_galaxies=10, class_shares={"passive": 1}, bundle_shares={19: 1}, unusual_fraction=0, maps=(), num_workers=1
+    )
+    simulate_survey(settings, 1, tmp_path)
+    reader = make_reader(SurveyConfig(root=str(tmp_path)))
+    outcomes = [extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))[0] for target in reader.find_targets()]
+    assert len(outcomes) == 10
+    assert not any(outcome.z_flag for outcome in outcomes)
 
 
 def test_without_lines_there_is_no_signal() -> None:

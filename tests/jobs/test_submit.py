@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -70,7 +71,9 @@ def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_p
     big = ("--set", f"workspace={tmp_path}", "--set", "simulate.num_galaxies=2000", "--set", "simulate.num_workers=1")
     arguments = command("simulate", "demo", "--address", address, *big)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(arguments, text=True, **pipes)
+    # A suite that a shell runs in the background ignores SIGINT, and so would this.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(arguments, text=True, preexec_fn=heed, **pipes)
     assert process.stderr
     line = process.stderr.readline()
     assert "Submitted" in line
