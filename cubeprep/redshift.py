@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import Field
 
 from cubeprep.config import Config
@@ -51,12 +50,6 @@ NOT_MEASURED = RedshiftOffset(float("nan"), 0.0)
 def corrected(z: float, offset: RedshiftOffset) -> float:
     """The redshift that the lines have."""
     return (1 + z) * (1 + offset.offset_kms / SPEED_OF_LIGHT_KMS) - 1
-
-
-def displacement_kms(z: ArrayLike, offset_kms: ArrayLike, z_used: ArrayLike) -> np.ndarray:
-    """How far lines that lie `offset_kms` from redshift `z` are from the middle of windows cut at `z_used`, km/s."""
-    z, offset_kms, z_used = (np.asarray(values, np.float64) for values in (z, offset_kms, z_used))
-    return ((1 + z) * (1 + offset_kms / SPEED_OF_LIGHT_KMS) / (1 + z_used) - 1) * SPEED_OF_LIGHT_KMS
 
 
 def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: np.ndarray) -> RedshiftOffset:

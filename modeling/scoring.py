@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cubeprep.redshift import displacement_kms
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.autoencoder import ConvLSTMAutoencoder
 from modeling.ensemble import Means, average
@@ -165,7 +165,9 @@ def told_velocities(galaxies: pd.DataFrame) -> pd.Series:
     rows = galaxies[galaxies["status"] == "accepted"].set_index("plateifu")
     if "z_flag" not in rows:
         return pd.Series(np.nan, index=rows.index)
-    velocity = displacement_kms(rows["z"], rows["z_offset_kms"], rows["z_used"])
+    # Where no galaxy has an offset, the column is one of nothing.
+    z, offset_kms, z_used = (rows[name].astype(float) for name in ("z", "z_offset_kms", "z_used"))
+    velocity = ((1 + z) * (1 + offset_kms / SPEED_OF_LIGHT_KMS) / (1 + z_used) - 1) * SPEED_OF_LIGHT_KMS
     wrong = rows["z_flag"].eq(True) & (np.abs(velocity) > NO_DISPLACEMENT_KMS)
     return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
 

@@ -133,6 +133,7 @@ def test_redshifts_that_prepare_flagged_are_told_unless_it_corrected_them() -> N
     found = told_velocities(pd.DataFrame(rows, columns=columns))
     assert found.index.tolist() == ["wrong", "corrected", "usual", "no lines"]
     np.testing.assert_allclose(found, [300, np.nan, np.nan, np.nan], rtol=1e-9)
+    assert told_velocities(pd.DataFrame(rows[3:], columns=columns)).isna().all()
     assert told_velocities(pd.DataFrame(rows, columns=columns)[["plateifu", "status"]]).isna().all()
 
 
