@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.convlstm_cases import CLOCKS, Case, serve
 from benchmarks.convlstm_naive import naive
-from modeling.convlstm import ConvLSTM, default_precision
-from modeling.native import keep_freed_memory
+from modeling.network.compile_c import keep_freed_memory
+from modeling.network.convlstm import ConvLSTM, default_precision
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,7 @@ def naive_layers(case: Case, device: torch.device) -> tuple[Forward, list[nn.Par
 
 
 def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Parameter]]:
-    """The layers of `modeling.convlstm` with the same weights."""
+    """The layers of `modeling.network.convlstm` with the same weights."""
     layers = []
     for weight, bias in case.weights():
         channels = weight.shape[1] - len(bias) // 4

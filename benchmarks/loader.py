@@ -23,11 +23,12 @@ from rich.table import Table
 
 from benchmarks.gateway import uploaded
 from cubeprep.store import WindowStore
-from modeling.autoencoder import make_model
-from modeling.config import ModelConfig, TrainConfig
-from modeling.data import Batch, Loader
-from modeling.fit import make_optimizer
-from modeling.objective import Objective
+from modeling.network.autoencoder import make_model
+from modeling.network.config import ModelConfig
+from modeling.training.config import TrainConfig
+from modeling.training.fit import make_optimizer
+from modeling.training.loader import Batch, Loader
+from modeling.training.objective import Objective
 
 BATCH_SIZE = 8
 

@@ -80,8 +80,8 @@ def served(folder: Path, num_galaxies: int) -> Iterator[str]:
 
     from jobs.page.server import make_app
     from jobs.page.source import Source
-    from modeling.autoencoder import make_model
-    from modeling.inference import infer
+    from modeling.network.autoencoder import make_model
+    from modeling.network.inference import infer
 
     store = WindowStore.open(str(folder / "windows.zarr"))
     rng = np.random.default_rng(1)

@@ -2,7 +2,7 @@
 
 Both see the same windows in the same number of epochs; everything else is as in the presets `paper` and `line`. Their
 losses are not comparable, so both are judged by the share of the signal that they leave over of validation galaxies,
-of each line: (chi2 - 1) over the mean of flux^2 ivar, see `modeling.score`.
+of each line: (chi2 - 1) over the mean of flux^2 ivar, see `modeling.scoring.residual_sums`.
 
     python -m benchmarks.presets [--galaxies 48] [--epochs 10] [--work runs/presets]
 """
@@ -22,11 +22,11 @@ from cubeprep.simulate.survey import simulate_survey
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig
 from jobs.config import load_project
-from modeling.checkpoint import load_model
-from modeling.config import TrainingJob
-from modeling.inference import reconstruct
-from modeling.ray_train import train
-from modeling.score import line_sums
+from modeling.network.checkpoint import load_model
+from modeling.network.inference import reconstruct
+from modeling.scoring.residual_sums import line_sums
+from modeling.training.config import TrainingJob
+from modeling.training.ray_train import train
 
 PRESETS = ("paper", "line")
 SHOWN = ("Hb-4862", "OIII-5008", "OI-6302", "Ha-6564", "NII-6585", "SII-6718")

@@ -29,12 +29,13 @@ def train_worker(options: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from cubeprep.store import WindowStore
-    from modeling.autoencoder import make_model
-    from modeling.config import ModelConfig, TrainConfig
-    from modeling.data import Loader, Share
-    from modeling.fit import make_optimizer
-    from modeling.objective import Objective
-    from modeling.ray_train import RayContext
+    from modeling.network.autoencoder import make_model
+    from modeling.network.config import ModelConfig
+    from modeling.training.config import TrainConfig
+    from modeling.training.fit import make_optimizer
+    from modeling.training.loader import Loader, Share
+    from modeling.training.objective import Objective
+    from modeling.training.ray_train import RayContext
 
     context = RayContext()
     torch.set_num_threads(1)
@@ -81,7 +82,7 @@ def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict
     began = time.time()
     from modeling.ray_session import ray_session
 
-    importlib.import_module("modeling.ray_train")  # as a driver does
+    importlib.import_module("modeling.training.ray_train")  # as a driver does
     imported = time.time()
     with ray_session(num_cpus=2):
         import ray.train

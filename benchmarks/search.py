@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from modeling.latent_index import LatentIndex
-from modeling.neighbours import standardise
+from modeling.latents.latent_index import LatentIndex
+from modeling.latents.neighbours import standardise
 
 NUM_DIMENSIONS = 64
 NUM_CLUSTERS = 60

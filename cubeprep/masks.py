@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 # MANGA_DRP3PIXMASK of sdssMaskbits.par.
 DRP3PIXMASK = {"NOCOV": 0, "LOWCOV": 1, "DEADFIBER": 2, "FORESTAR": 3, "DONOTUSE": 10}
 
@@ -74,3 +76,9 @@ def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
     if unknown:
         raise ValueError(f"unknown mask bits {', '.join(unknown)}; known are {', '.join(table)}")
     return sum(1 << table[name] for name in set(names))
+
+
+def good_samples(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[...] bool: the samples that count."""
+    with np.errstate(invalid="ignore"):
+        return (mask == 0) & (ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)

@@ -19,7 +19,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from cubeprep.layout import METADATA, encode_rows, store_objects
 from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.storage import filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
+from cubeprep.version import code_version
 
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
@@ -315,14 +315,6 @@ class WindowStore:
         shards = self._array(split, "flux").shards
         assert shards is not None
         return int(shards[0])
-
-
-def code_version() -> str:
-    """The version of the installed package."""
-    try:
-        return version("cubescout")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _record_name(split: str, shard: int) -> str:

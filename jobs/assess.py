@@ -25,16 +25,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cubeprep.storage import write_file
-from jobs.assess_report import describe, html_of, markdown_of, results_table
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.label_tables import Labels, read_labels
-from jobs.paper_plots import map_with_labels, roc_curves, save, score_histogram, score_label
-from jobs.progress import console
-from modeling.assess import MIN_GALAXIES, Assessment, Sample, assess_labels
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.reports.assess_report import describe, html_of, markdown_of, results_table
+from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_histogram, score_label
+from jobs.tables.label_tables import Labels, read_labels
 from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
-from modeling.latent_index import LatentIndex
-from modeling.neighbours import Standardiser
+from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
+from modeling.latents.latent_index import LatentIndex
+from modeling.latents.neighbours import Standardiser
 
 NUM_NEIGHBOURS = 10
 SPARE_NEIGHBOURS = 10  # so many repeat observations of one object may lie nearer than its nearest other
@@ -96,7 +96,7 @@ def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
 
 def other_scores(catalog: Catalog, labels: Labels, assessed: dict[str, Assessment]) -> dict[str, dict[str, float]]:
     """The area under the ROC curve by each of the catalog's scores, of each label."""
-    from modeling.assess import auroc
+    from modeling.labels.label_statistics import auroc
 
     table = catalog.table.set_index("plateifu").loc[labels.plateifu]
     scores = [name for name in table if str(name).startswith("score_") and name != "score_spread"]

@@ -1,110 +1,67 @@
-"""The command line: `cubescout NAME CONFIG --set a.b=value`, and the same for `python -m jobs.NAME`."""
+"""The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with arguments of their own."""
 
-import ast
-import importlib
-import logging
 import sys
-from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 import click
 
-from cubeprep.config import ConfigError
-from jobs.config import ProjectConfig, load_project
-from jobs.options import OPTIONS
+from jobs.config import load_project
+from jobs.console.command import EPILOG, JOBS, TOOLS, command, details, guarded
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_SET_ASIDE = 3
-EXIT_REFUSED = 4
-EXIT_INTERRUPTED = 130
-
-Job = Callable[..., int]
-
-JOBS = {
-    "simulate": "Write a small simulated survey as true MaNGA files.",
-    "prepare": "Cut emission-line windows from cubes into a Zarr store.",
-    "train": "Train a ConvLSTM autoencoder on a window store.",
-    "tune": "Search hyperparameters with Ray Tune.",
-    "score": "Score every galaxy and write the anomaly catalog.",
-    "explore": "Make the page of the most unusual galaxies.",
-    "search": "Find the galaxies, or regions, most like one.",
-    "assess": "Show how galaxies of known kinds lie in score and latent space.",
-    "export": "Write the catalog as a FITS table and as a VOTable.",
-    "figures": "Draw a survey's figures for a paper, as PDF and PNG.",
-    "label": "Add labels of galaxies to the workspace.",
-    "rerank": "Rank the catalog by score and labels, and say what to label next.",
-    "demo": "Run all of these on a small simulated survey.",
-}
-# Commands with arguments of their own, in `jobs.commands`.
-TOOLS = {
-    "submit": "Run a job on a Ray cluster.",
-    "promote": "Make a model the champion, if it is better.",
-    "reproduce": "Compute a catalog's row again from the FITS file, and compare.",
-}
-
-EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such as `demo`.
-
-\b
-Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
-{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv;
-{EXIT_REFUSED} not promoted, since it is worse;
-{EXIT_INTERRUPTED} interrupted."""
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of CONFIG. May be repeated."
+)
 
 
-def run_job(name: str, config: ProjectConfig, **options: Any) -> int:
-    """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
-    job: Job = importlib.import_module(f"jobs.{name}").run
-    return job(config, **options)
+def _command(name: str) -> Any:
+    return click.command(name, help=f"{TOOLS[name]}\n\n{details(name)}", epilog=EPILOG)
 
 
-_CONFIG = click.argument("config")
-_CONFIG_OF_DEMO = click.argument("config", default="demo")
+@_command("submit")
+@click.argument("job", type=click.Choice(list(JOBS)))
+@click.argument("config")
+@_SET
+@click.option("--address", metavar="URL", help="Of the cluster's dashboard.")
+@click.option("--follow/--no-follow", default=True, show_default=True, help="Show the output and wait for the end.")
+def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | None, follow: bool) -> None:
+    from jobs.submit import submit as run
+
+    sys.exit(guarded(lambda: run(job, config, overrides, address=address, follow=follow)))
 
 
-def command(name: str) -> click.Command:
-    """The click command of a job."""
+@_command("promote")
+@click.argument("model", metavar="MODEL@ALIAS")
+@click.argument("config", default="demo")
+@_SET
+@click.option(
+    "--benchmark",
+    nargs=2,
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="CANDIDATE CHAMPION",
+    help="results.parquet of the injection benchmark, one of each model.",
+)
+@click.option("--force", is_flag=True, help="Also where it is worse, or cannot be compared.")
+def _promote(
+    model: str, config: str, overrides: tuple[str, ...], benchmark: tuple[str, str] | None, force: bool
+) -> None:
+    from jobs.promote import promote as run
 
-    @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
-    @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
-    )
-    def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
-        sys.exit(guarded(lambda: run_job(name, load_project(config, overrides), **options)))
-
-    job_command.params += OPTIONS.get(name, ())
-    return job_command
-
-
-def guarded(action: Callable[[], int]) -> int:
-    """Runs an action; errors that a user can mend become one message and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for package in ("cubeprep", "modeling", "jobs"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    try:
-        return action()
-    except KeyboardInterrupt:
-        click.echo("cubescout: interrupted; the same command goes on where it stopped", err=True)
-        return EXIT_INTERRUPTED
-    except ConfigError as error:
-        click.echo(f"cubescout: {error}", err=True)
-        return EXIT_USAGE
-    except (ValueError, OSError) as error:
-        click.echo(f"cubescout: {error}", err=True)
-        return EXIT_FAILED
+    sys.exit(guarded(lambda: run(load_project(config, overrides), model, benchmark=benchmark, force=force)))
 
 
-def details(name: str) -> str:
-    """The docstring of a job's module, less its first line, read without importing it."""
-    text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
-    return text.partition("\n")[2].strip()
+@_command("reproduce")
+@click.argument("catalog", type=click.Path(dir_okay=False))
+@click.argument("plateifu")
+@click.option("--store", help="Path or URL of the window store; by default where it was.")
+@click.option("--tracking-uri", help="MLflow's backend; by default mlflow.db beside the catalog.")
+@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference.")
+def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
+    from jobs.reproduce import reproduce as run
+
+    sys.exit(guarded(lambda: run(catalog, plateifu, **options)))
+
+
+_TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce)}
 
 
 class _Jobs(click.Group):
@@ -116,10 +73,7 @@ class _Jobs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in JOBS:
             return command(cmd_name)
-        if cmd_name in TOOLS:
-            made: click.Command = importlib.import_module("jobs.commands").COMMANDS[cmd_name]
-            return made
-        return super().get_command(ctx, cmd_name)
+        return _TOOLS.get(cmd_name) or super().get_command(ctx, cmd_name)
 
 
 @click.group(cls=_Jobs, epilog=EPILOG)

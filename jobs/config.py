@@ -9,9 +9,13 @@ from cubeprep.config import Config, ConfigError, load_config
 from cubeprep.prepare import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
-from jobs.dask_on_ray import DaskOnRayConfig
+from jobs.engines.dask_on_ray import DaskOnRayConfig
 from jobs.page.config import ExploreConfig
-from modeling.config import ModelConfig, RerankConfig, ScoreConfig, TrackingConfig, TrainConfig, TuneConfig
+from modeling.labels.config import RerankConfig
+from modeling.network.config import ModelConfig
+from modeling.scoring.config import ScoreConfig
+from modeling.tracking.config import TrackingConfig
+from modeling.training.config import TrainConfig, TuneConfig
 
 
 class ProjectConfig(Config):
@@ -41,6 +45,11 @@ class ProjectConfig(Config):
     def store_path(self) -> str:
         """The window store, a local path or a URL."""
         return self.prepare.store or str(self.workspace / "windows.zarr")
+
+    @property
+    def checkpoints_path(self) -> str:
+        """Checkpoints of trainings, a local path or a URL."""
+        return self.train.storage or str(self.workspace / "training")
 
     @property
     def tracking_uri(self) -> str:

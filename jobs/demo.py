@@ -4,9 +4,9 @@ import shlex
 import time
 from pathlib import Path
 
-from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, run_job
 from jobs.config import ProjectConfig
-from jobs.progress import console
+from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, run_job
+from jobs.console.progress import console
 
 STEPS = ("simulate", "prepare", "tune", "train", "score", "explore")
 

@@ -12,28 +12,25 @@ address, and ends at Ctrl-C.
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cubeprep.storage import write_file
-from cubeprep.store import Windows, WindowStore
-from jobs.cli import EXIT_OK, command
+from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console, progress_bar
+from jobs.models.opening import ScoringModel, as_scored, check_same_store, reopen_model
 from jobs.page.attribution import read_maps
 from jobs.page.cards import Card, Neighbour, make_card, thumbnail_of, usual_shares
 from jobs.page.figures import png_uri
 from jobs.page.render import render_page
 from jobs.page.source import Source
-from jobs.progress import console, progress_bar
-from jobs.score import ScoringModel, open_model
 from modeling.catalog import Catalog, read_catalog
 
 
 def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     """Writes the page, also as an artifact of the catalog's MLflow run, or serves it; returns the exit code."""
-    from modeling.catalog_registry import keep_beside_catalog
+    from modeling.tracking.catalog_registry import keep_beside_catalog
 
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)
@@ -76,57 +73,6 @@ def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, mod
         reconstruct=as_scored(catalog, model, config.score.device),
         thumbnail_line=config.explore.thumbnail_line,
     )
-
-
-def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:
-    """A function that reconstructs a galaxy's windows by the models that it was scored by: their mean.
-
-    Models of folds, where there are any, that never saw the galaxy; else the main one.
-    """
-    from modeling.inference import reconstruct
-    from modeling.scoring import Panel
-
-    panel = Panel("", (model.network, *model.folds), model.num_left_out)
-    mangaid = catalog.table.set_index("plateifu")["mangaid"]
-
-    def mean(windows: Windows) -> np.ndarray:
-        counts = panel.counts([str(mangaid[windows.plateifu.astype(str)[0]])])[:, 0]
-        arrays = windows.flux, windows.ivar, windows.mask
-        chosen = [network for network, count in zip(panel.networks, counts, strict=True) if count]
-        return np.asarray(np.mean([reconstruct(network, *arrays, device=device) for network in chosen], axis=0))
-
-    return mean
-
-
-def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
-    """Checks that the catalog was made from this store.
-
-    Raises:
-        ValueError: it was made from another.
-    """
-    scored = catalog.provenance["store"]["identity"]
-    if scored != store.identity:
-        raise ValueError(
-            f"{path} is the catalog of another store (identity {scored[:12]}) than {store.path} "
-            f"(identity {store.identity[:12]}). Run `cubescout score` first."
-        )
-
-
-def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> ScoringModel:
-    """The model that the catalog's scores are of.
-
-    Raises:
-        ValueError: it is gone, or its weights are no longer the same.
-    """
-    made_by = catalog.provenance["model"]
-    model = open_model(config, store, made_by["reference"])
-    if model.digest != made_by["digest"]:
-        raise ValueError(
-            f"{made_by['reference']} is no longer the model of {config.catalog_path}: its weights have the digest "
-            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Does tracking.uri name the registry "
-            "that it was scored with? If so, run `cubescout score` again."
-        )
-    return model
 
 
 def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> list[Card]:

@@ -8,24 +8,11 @@ Lists of names become text with spaces between; lists of numbers become arrays. 
 since the standards know no spaxel.
 """
 
-import io
-import warnings
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-
-from cubeprep.storage import write_file
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console
-from jobs.survey_links import survey_name, with_links
-from jobs.ucds import ucd_of
-from modeling.catalog import Catalog, read_catalog
-
-FORMATS = {"fits": ".fits", "votable": ".vot"}
-VOTABLE_VERSION = "1.4"
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.tables.survey_links import survey_name
+from jobs.tables.write import FORMATS, write_exports
 
 
 def run(config: ProjectConfig, formats: tuple[str, ...] = tuple(FORMATS)) -> int:
@@ -33,139 +20,6 @@ def run(config: ProjectConfig, formats: tuple[str, ...] = tuple(FORMATS)) -> int
     for path in write_exports(config.catalog_path, survey_name(config), formats or tuple(FORMATS)):
         console.print(f"Catalog: {path}", markup=False)
     return EXIT_OK
-
-
-def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tuple(FORMATS)) -> list[Path]:
-    """Writes a catalog in other formats beside it, each whole or not at all, and returns their paths.
-
-    Args:
-        catalog_path: the Parquet file.
-        survey: of `survey_links.survey_name`, for the links that a catalog of before lacks.
-        formats: of `FORMATS`.
-
-    Raises:
-        CatalogError: there is no catalog there.
-        ValueError: the unit of a column is none.
-    """
-    catalog = read_catalog(catalog_path)
-    table = to_astropy(catalog, survey)
-    paths = [catalog_path.with_suffix(FORMATS[name]) for name in formats]
-    for name, path in zip(formats, paths, strict=True):
-        write_file(str(path), {"fits": fits_bytes, "votable": votable_bytes}[name](table))
-    return paths
-
-
-def to_astropy(catalog: Catalog, survey: str) -> Any:
-    """The catalog as an astropy table: units, descriptions, and a UCD in each column's `info.meta`."""
-    from astropy.table import Column as TableColumn
-    from astropy.table import Table
-
-    frame, columns = with_links(catalog.table, catalog.columns, survey)
-    table = Table(meta={"name": "cubescout", "provenance": _flat(catalog.provenance)})
-    for name in map(str, frame):
-        found = columns[name]
-        table[name] = TableColumn(
-            _values(frame[name]),
-            description=found.description,
-            unit=_unit(name, found.unit),
-            meta={"ucd": ucd_of(name)},
-        )
-    return table
-
-
-def fits_bytes(table: Any) -> bytes:
-    """A FITS file with one table; TCOMMn and TUCDn hold descriptions and UCDs, as TOPCAT reads them."""
-    from astropy.io import fits
-
-    plain = table.copy()
-    for column in plain.itercols():
-        column.info.meta, column.info.description = None, None
-    plain.meta.clear()
-    hdu = fits.table_to_hdu(plain)
-    hdu.name = "CATALOG"
-    for i, column in enumerate(table.itercols(), start=1):
-        hdu.header[f"TCOMM{i}"] = column.info.description
-        hdu.header[f"TUCD{i}"] = column.info.meta["ucd"]
-    hdu.header["RADESYS"] = ("ICRS", "of ra_deg and dec_deg")
-    for key, value in table.meta["provenance"].items():
-        hdu.header.add_history(f"{key} = {_ascii(value)}")
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # descriptions longer than a card go on in CONTINUE cards, as the standard says
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer, checksum=True)
-    return buffer.getvalue()
-
-
-def votable_bytes(table: Any) -> bytes:
-    """A VOTable (IVOA 1.4, BINARY2) with the position's frame and the provenance as INFO."""
-    from astropy.io.votable import from_table
-    from astropy.io.votable.tree import CooSys, Info
-    from astropy.units import UnitsWarning
-
-    with warnings.catch_warnings():
-        # VOUnit calls erg and Angstrom deprecated; they are valid, and what astronomers read.
-        warnings.simplefilter("ignore", UnitsWarning)
-        file = from_table(table[table.colnames])
-        file.version = VOTABLE_VERSION
-        resource = file.resources[0]
-        resource.coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
-        resource.infos.extend(
-            Info(name=key, value=str(value)) for key, value in table.meta["provenance"].items() if value is not None
-        )
-        tree = resource.tables[0]
-        tree.name, tree.description = "cubescout", "Galaxies of an integral-field survey, most unusual first"
-        for field in tree.fields:
-            field.ucd = table[field.name].info.meta["ucd"]
-            if field.ucd.startswith("pos.eq."):
-                field.ref = "icrs"
-        buffer = io.BytesIO()
-        file.to_xml(buffer, tabledata_format="binary2")
-    return buffer.getvalue()
-
-
-def _unit(name: str, text: str) -> Any:
-    """The unit of a column.
-
-    Raises:
-        ValueError: the text is no unit.
-    """
-    from astropy.units import Unit, UnitsWarning
-
-    if not text:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnitsWarning)
-            return Unit(text.replace("spaxel", "pix"))
-    except ValueError as error:
-        raise ValueError(f"column {name}: {text!r} is no unit: {error}") from error
-
-
-def _values(column: pd.Series) -> np.ndarray:
-    """A column as FITS and VOTable can hold it: numbers, booleans, ASCII text, or arrays of one length."""
-    first = column.iloc[0] if len(column) else ""
-    if isinstance(first, (list, tuple, np.ndarray)):
-        rows = [np.asarray(row) for row in column]
-        kinds, lengths = {row.dtype.kind for row in rows}, {len(row) for row in rows}
-        if kinds <= set("bif") and len(lengths) == 1 and lengths != {0}:
-            return np.stack(rows)
-        column = pd.Series([" ".join(map(str, row)) for row in rows])
-    if column.dtype.kind in "biuf":
-        return column.to_numpy()
-    texts = [_ascii("" if value is None or value != value else value) for value in column]
-    return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of one character
-
-
-def _ascii(value: Any) -> str:
-    return str(value).encode("ascii", "backslashreplace").decode()
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cubeprep.store import WindowStore
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.gallery_plots import anomaly_gallery, neighbour_gallery
-from jobs.label_tables import read_labels
-from jobs.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_histogram, score_label
-from jobs.progress import console
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.reports.gallery_plots import anomaly_gallery, neighbour_gallery
+from jobs.reports.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_histogram, score_label
+from jobs.tables.label_tables import read_labels
 from modeling.catalog import Catalog, read_catalog
 
 NUM_ROWS_OF_NEIGHBOURS = 5
@@ -35,7 +35,7 @@ def run(
     key: str = "plateifu",
 ) -> int:
     """Writes the figures; returns the exit code."""
-    from jobs.explore import check_same_store
+    from jobs.models.opening import check_same_store
 
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)

@@ -8,12 +8,12 @@ nothing is written.
 
 from pathlib import Path
 
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console
-from jobs.tables import check_known, column_of, keyed, read_table
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.tables.read import check_known, column_of, keyed, read_table
 from modeling.catalog import read_catalog
-from modeling.labels import Label, LabelError, append, catalog_version, current, default_author, read
+from modeling.labels.labels import Label, LabelError, append, catalog_version, current, default_author, read
 
 
 def run(

@@ -23,9 +23,9 @@ from typing import Any
 
 from cubeprep.config import to_yaml
 from cubeprep.prepare import PrepareConfig, prepare
-from jobs.cli import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.config import ProjectConfig
-from jobs.progress import console, progress_bar
+from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command
+from jobs.console.progress import console, progress_bar
 
 
 def run(config: ProjectConfig) -> int:
@@ -53,8 +53,8 @@ def run(config: ProjectConfig) -> int:
 def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:
     """Notes the store in MLflow, once: trainings on it become children of this run."""
     from cubeprep.store import WindowStore
-    from modeling.lineage import log_inputs, prepare_run
-    from modeling.tracking import start_run
+    from modeling.tracking.lineage import log_inputs, prepare_run
+    from modeling.tracking.runs import start_run
 
     where, store = (config.tracking_uri, config.tracking.experiment), WindowStore.open(config.store_path)
     if prepare_run(*where, store.identity):
@@ -71,7 +71,7 @@ def _on_engine(config: ProjectConfig) -> Iterator[PrepareConfig]:
     if config.prepare.dask.scheduler != "ray":
         yield config.prepare
         return
-    from jobs.dask_on_ray import dask_on_ray
+    from jobs.engines.dask_on_ray import dask_on_ray
 
     with dask_on_ray(config.dask_on_ray) as address:
         dask = config.prepare.dask.model_copy(update={"scheduler": address})

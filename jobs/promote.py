@@ -17,11 +17,11 @@ import pandas as pd
 from rich.table import Table
 
 from cubeprep.store import WindowStore
-from jobs.cli import EXIT_OK, EXIT_REFUSED
 from jobs.config import ProjectConfig
-from jobs.progress import console
-from jobs.score import open_model
-from modeling.comparison import Comparison, compare, measure_split
+from jobs.console.command import EXIT_OK, EXIT_REFUSED
+from jobs.console.progress import console
+from jobs.models.opening import open_model
+from modeling.training.model_comparison import Comparison, compare, measure_split
 
 SPLIT = "validation"
 OURS = "Cubescout"
@@ -39,7 +39,8 @@ def promote(
     Raises:
         ValueError: the model, the store or a benchmark's result is not there, or does not fit.
     """
-    from modeling.tracking import CHAMPION, find_version, make_client
+    from modeling.tracking.models import CHAMPION, find_version
+    from modeling.tracking.runs import make_client
 
     client = make_client(config.tracking_uri)
     candidate = find_version(client, f"models:/{reference.removeprefix('models:/')}")
@@ -65,7 +66,8 @@ def promote(
 
 
 def _champion(client: Any, name: str) -> Any:
-    from modeling.tracking import CHAMPION, TrackingError, find_version
+    from modeling.tracking.models import CHAMPION, find_version
+    from modeling.tracking.runs import TrackingError
 
     try:
         return find_version(client, f"models:/{name}@{CHAMPION}")

@@ -17,17 +17,18 @@ from rich.table import Table
 from cubeprep.checksum import file_checksum
 from cubeprep.cube import Target
 from cubeprep.shard import GalaxyConfig, extract_galaxy
-from cubeprep.store import WindowStore, code_version
+from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
+from cubeprep.version import code_version
 from cubeprep.windows import LineWindows
-from jobs.cli import EXIT_FAILED, EXIT_OK
-from jobs.progress import console
-from modeling.calibrate import Standardiser
+from jobs.console.command import EXIT_FAILED, EXIT_OK
+from jobs.console.progress import console
 from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
-from modeling.ensemble import Means, without_redshift
-from modeling.judge import EVIDENCE
-from modeling.score import scores_from_sums
-from modeling.scoring import Panel, told_velocities
+from modeling.scoring.calibration import Standardiser
+from modeling.scoring.ensemble import Means, without_redshift
+from modeling.scoring.galaxy_scorer import EVIDENCE
+from modeling.scoring.residual_sums import scores_from_sums
+from modeling.scoring.survey_scorer import Panel, told_velocities
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
 COMBINED = ("score_combined", "score_spread")
@@ -95,10 +96,10 @@ def load_panel(found: Catalog, tracking_uri: str) -> Panel:
     Raises:
         ValueError: they are not there, or have other weights.
     """
-    from jobs.score import weights_digest
-    from modeling.checkpoint import load_model
-    from modeling.folds import load_folds
-    from modeling.tracking import resolve_model
+    from jobs.models.opening import weights_digest
+    from modeling.network.checkpoint import load_model
+    from modeling.tracking.models import resolve_model
+    from modeling.training.folds import load_folds
 
     kept = found.provenance["model"]
     if not found.provenance.get("judges") or "by_redshift" not in found.provenance:

@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from cubeprep.storage import write_file
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
 from modeling.catalog import METADATA_KEY, latents_path, read_catalog, read_latents
-from modeling.labels import catalog_version, current, read
-from modeling.neighbours import standardise
-from modeling.rerank import Reranking, ask_next, rerank
+from modeling.labels.labels import catalog_version, current, read
+from modeling.labels.rerank import Reranking, ask_next, rerank
+from modeling.latents.neighbours import standardise
 
 NUM_TOP = 50
 

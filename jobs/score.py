@@ -18,72 +18,36 @@ docs/scoring.md.
 The job prints how the scores follow flux and S/N (Spearman): near 1 or -1, a score only sorts galaxies by these.
 """
 
-import hashlib
-import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cubeprep.config import digest
-from cubeprep.store import WindowStore, code_version
-from jobs.cli import EXIT_OK, command
+from cubeprep.store import WindowStore
+from cubeprep.version import code_version
 from jobs.config import ProjectConfig
-from jobs.export import write_exports
-from jobs.judging import Survey, judge_survey, verdict_columns, work_folder
-from jobs.progress import console
-from jobs.survey_links import survey_name, with_links
-from modeling.attribution import attribution_path, write_attribution
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.models.opening import ScoringModel, open_model
+from jobs.models.survey_scores import Survey, judge_survey, verdict_columns, work_folder
+from jobs.tables.survey_links import survey_name, with_links
+from jobs.tables.write import write_exports
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
-from modeling.embedding import embed
-from modeling.ensemble import verdict
-from modeling.neighbours import nearest_neighbours, standardise
-from modeling.score import Scores, nuisance_correlations, scores_from_sums
-from modeling.scoring import clear
+from modeling.latents.neighbours import nearest_neighbours, standardise
+from modeling.latents.umap_map import embed
+from modeling.scoring.attribution import attribution_path, write_attribution
+from modeling.scoring.ensemble import verdict
+from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores_from_sums
+from modeling.scoring.survey_scorer import clear
 
 NUM_PRINTED = 5
 
 
-@dataclass(frozen=True)
-class ScoringModel:
-    """A model that fits a store.
-
-    Attributes:
-        network: the torch module.
-        reference: such as `models:/cubescout/3`, or a folder.
-        version: in the registry; empty for a folder.
-        digest: sha256 of its weights.
-        trained_on: identity of the store that it was trained on; empty where that was not kept.
-        folds: models of cross-fitting, each of which left galaxies out; empty where there are none.
-        num_left_out: folds that each of them has not seen.
-    """
-
-    network: Any
-    reference: str
-    version: str
-    digest: str
-    trained_on: str
-    folds: tuple[Any, ...] = ()
-    num_left_out: int = 1
-
-    @property
-    def digests(self) -> list[str]:
-        """sha256 of the weights of the model and of those of its folds."""
-        return [self.digest, *(weights_digest(network) for network in self.folds)]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What a catalog keeps of it."""
-        kept = ("reference", "version", "digest", "trained_on", "num_left_out")
-        return {name: getattr(self, name) for name in kept} | {"fold_digests": self.digests[1:]}
-
-
 def run(config: ProjectConfig) -> int:
     """Writes and registers the catalog; returns the exit code."""
-    from modeling.catalog_registry import register_catalog
-    from modeling.tracking import flatten
+    from modeling.tracking.catalog_registry import register_catalog
+    from modeling.tracking.runs import flatten
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)
@@ -111,68 +75,6 @@ def run(config: ProjectConfig) -> int:
     clear(work_folder(config, store, model))
     _print_summary(config, table, provenance, registered.version)
     return EXIT_OK
-
-
-def open_model(config: ProjectConfig, store: WindowStore, reference: str | None = None) -> ScoringModel:
-    """Resolves and loads a model, and checks that it is one for this store.
-
-    Args:
-        config: says where the registry is, and which model is wanted.
-        store: to be scored.
-        reference: another model than the config's.
-
-    Raises:
-        ValueError: there is no such model, or its lines, samples or size are not the store's.
-    """
-    from modeling.checkpoint import load_model
-    from modeling.folds import load_folds
-    from modeling.tracking import resolve_model
-
-    wanted = reference or config.score.model or f"models:/{config.tracking.model_name}@champion"
-    found = resolve_model(config.tracking_uri, wanted)
-    network, metadata = load_model(found.directory)
-    check_fits(network, metadata, store, wanted)
-    # An alias moves on to other versions: what is kept names the version.
-    name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
-    resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
-    trained_on = str(metadata.get("store_identity", ""))
-    folds = load_folds(found.directory)
-    return ScoringModel(
-        network,
-        resolved,
-        found.version or "",
-        weights_digest(network),
-        trained_on,
-        folds=tuple(folds.models),
-        num_left_out=folds.left_out,
-    )
-
-
-def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
-    """Checks that a model was made for windows such as the store's.
-
-    Raises:
-        ValueError: naming what both have.
-    """
-    takes: dict[str, Any] = {"lines": network.num_lines, "samples": network.num_samples, "size": network.size}
-    holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
-    named = metadata.get("line_names")
-    if named is not None and list(named) != store.line_names:
-        takes["lines"], holds["lines"] = ", ".join(named), ", ".join(store.line_names)
-    differing = [f"{name}: the model takes {takes[name]}, the store holds {holds[name]}" for name in takes]
-    differing = [text for text, name in zip(differing, takes, strict=True) if takes[name] != holds[name]]
-    if differing:
-        raise ValueError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
-
-
-def weights_digest(network: Any) -> str:
-    """sha256 of a model's weights: names, shapes and values, in whatever file they came."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        found.update(f"{name} {values.dtype} {values.shape}".encode())
-        found.update(values.tobytes())
-    return found.hexdigest()
 
 
 def assemble(

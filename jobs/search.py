@@ -21,14 +21,14 @@ from rich.table import Table
 
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console
-from jobs.region_latents import read_or_make
-from jobs.tables import check_known
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console
+from jobs.models.region_latents import read_or_make
+from jobs.tables.read import check_known
 from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
-from modeling.latent_index import LatentIndex
-from modeling.neighbours import Standardiser
+from modeling.latents.latent_index import LatentIndex
+from modeling.latents.neighbours import Standardiser
 
 SHOWN = ("plateifu", "region", "distance", "rank", "score", "z", "same_object")
 
@@ -66,8 +66,8 @@ def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: i
 
 def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text: str, num: int) -> pd.DataFrame:
     """The regions of other galaxies nearest to a region of one: also the column region."""
-    from jobs.explore import check_same_store, reopen_model
-    from modeling.regions import MIN_GOOD, Region, region_latents, usable_regions
+    from jobs.models.opening import check_same_store, reopen_model
+    from modeling.latents.regions import MIN_GOOD, Region, region_latents, usable_regions
 
     store = WindowStore.open(config.store_path)
     region = Region.parse(text, store.shape[2])

@@ -15,9 +15,9 @@ same bytes. docs/simulation.md says what is in them, and how like the real files
 from pathlib import Path
 
 from cubeprep.simulate.survey import simulate_survey
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console, progress_bar
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console, progress_bar
 
 
 def run(config: ProjectConfig) -> int:

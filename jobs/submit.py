@@ -30,8 +30,8 @@ from typing import Any
 import click
 
 from cubeprep.config import ConfigError
-from jobs.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from jobs.config import find_config, load_project
+from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

@@ -23,26 +23,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeprep.config import to_yaml
-from jobs.cli import EXIT_OK, command
 from jobs.config import ProjectConfig
-from jobs.progress import console, progress_bar
-from jobs.search_report import plot_parallel, print_table, trials_table, write_table
-from jobs.train import log_epochs, log_training, register, report, storage, training_job
+from jobs.console.command import EXIT_OK, command
+from jobs.console.progress import console, progress_bar
+from jobs.models.training import log_epochs, log_training, register, report, training_job
+from jobs.reports.tune_report import plot_parallel, print_table, trials_table, write_table
 from jobs.train import run as train
 
 if TYPE_CHECKING:
-    from modeling.context import Metrics
-    from modeling.ray_tune import Trial, Tuned
-    from modeling.tracking import TrackedRun
+    from modeling.tracking.runs import TrackedRun
+    from modeling.training.context import Metrics
+    from modeling.training.ray_tune import Trial, Tuned
 
 
 def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     """Searches, tracks and registers; returns the exit code."""
     from cubeprep.config import digest
     from cubeprep.store import WindowStore
-    from modeling.lineage import prepare_run, system_metrics
-    from modeling.ray_tune import tune
-    from modeling.tracking import find_run, start_run
+    from modeling.tracking.lineage import prepare_run, system_metrics
+    from modeling.tracking.runs import find_run, start_run
+    from modeling.training.ray_tune import tune
 
     job = training_job(config)
     store = WindowStore.open(job.store)
@@ -65,7 +65,7 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
                 bar(children.num_epochs, total, f"trial {len(children.runs)}, {children.best():.4f} at best")
 
             target = config.workspace / "models" / name
-            tuned = tune(job, config.tune, name=name, storage=storage(config), target=target, listener=listen)
+            tuned = tune(job, config.tune, name=name, storage=config.checkpoints_path, target=target, listener=listen)
         children.finish(tuned.trials)
         best = best_config(config, tuned)
         _leave_report(tracked, config, tuned, best, folder)
@@ -122,7 +122,7 @@ class _Children:
 
     def log(self, trial: str, parameters: dict[str, Any], epochs: "list[Metrics]") -> None:
         """Notes epochs of a trial, once each."""
-        from modeling.ray_hooks import OBJECTIVE
+        from modeling.training.ray_tune_hooks import OBJECTIVE
 
         if trial not in self.runs:
             self._open(trial, parameters)
@@ -131,7 +131,7 @@ class _Children:
             self._losses[trial] = metrics.get(OBJECTIVE, math.inf)
 
     def _open(self, trial: str, parameters: dict[str, Any]) -> None:
-        from modeling.tracking import find_run, open_run
+        from modeling.tracking.runs import find_run, open_run
 
         mine = {"mlflow.parentRunId": self._parent.run_id, "mlflow.runName": trial}
         known = find_run(*self._where, mine)

@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modeling.embedding import Embedding
-from modeling.neighbours import Neighbours
-from modeling.score import Scores
+from modeling.latents.neighbours import Neighbours
+from modeling.latents.umap_map import Embedding
+from modeling.scoring.residual_sums import Scores
 
 CATALOG_FORMAT = 1
 METADATA_KEY = b"cubescout"

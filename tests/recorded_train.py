@@ -34,10 +34,10 @@ class Steps:
         return Counter((int(epoch), int(step)) for epoch, step in map(str.split, lines))
 
     def worker(self) -> Callable[[dict[str, Any]], None]:
-        """To take the place of `modeling.ray_train.train_worker`; it travels to the workers by value."""
+        """To take the place of `modeling.training.ray_train.train_worker`; it travels to the workers by value."""
 
         def train_worker(payload: dict[str, Any]) -> None:
-            from modeling import ray_train
+            from modeling.training import ray_train
 
             run_job = ray_train.run_job
 
@@ -73,7 +73,7 @@ class Steps:
 
 if __name__ == "__main__":
     from jobs import cli
-    from modeling import ray_train
+    from modeling.training import ray_train
     from tests.recorded_train import Steps  # of a module by name, which workers can import
 
     ray_train.train_worker = Steps(Path(sys.argv.pop(1))).worker()

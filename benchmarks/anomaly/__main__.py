@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> Report:
 def track(uri: str, tier: str, data: Data, report: Report, paths: list[Path]) -> None:
     """Registers a run in MLflow: configuration, figures, tables and plots."""
     from cubeprep.config import to_yaml
-    from modeling.tracking import start_run
+    from modeling.tracking.runs import start_run
 
     tags = {"job": "benchmark", "tier": tier, "machine": f"{os.cpu_count()} x {platform.machine()}"}
     with start_run(uri, EXPERIMENT, f"anomaly-{tier}", tags) as run:

@@ -2,19 +2,8 @@
 
 import numpy as np
 
-from benchmarks.anomaly.families import (
-    INSTRUMENT_SIGMA_KMS,
-    Added,
-    Component,
-    Kind,
-    added,
-    gas,
-    gaussian,
-    own_gas,
-    register,
-    somewhere,
-    spot,
-)
+from benchmarks.anomaly.families import Added, Kind, register
+from benchmarks.anomaly.light import INSTRUMENT_SIGMA_KMS, Component, added, gas, gaussian, own_gas, somewhere, spot
 from benchmarks.anomaly.scene import Host
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.anomaly.families import Added, Kind, Moved, gaussian, register, somewhere, spot
+from benchmarks.anomaly.families import Added, Kind, Moved, register
+from benchmarks.anomaly.light import gaussian, somewhere, spot
 from benchmarks.anomaly.scene import Host
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.anomaly.families import load_families
+from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.real import real_rows
 from benchmarks.anomaly.rows import injected, measured, plan_rows, truth

@@ -34,7 +34,7 @@ from benchmarks.anomaly.metrics import (
 )
 from benchmarks.anomaly.real import wins
 from benchmarks.anomaly.tiers import Run, Tier
-from modeling.score import spearman
+from modeling.scoring.residual_sums import spearman
 
 FALSE_POSITIVE_RATE = 0.01
 NOMINAL_FDR = 0.10

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.anomaly.families import load_families
+from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.rows import injected, measured
 from benchmarks.anomaly.scene import CubeArm, Host, Source, binned
 from benchmarks.anomaly.tiers import DataConfig

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import (
     CURVES,
@@ -18,7 +19,6 @@ from benchmarks.anomaly.evaluate import (
     recall_by_amplitude,
     thresholds,
 )
-from benchmarks.anomaly.families import load_families
 
 OURS = "Cubescout"
 NAMED = [

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.anomaly.families import Family, load_families
+from benchmarks.anomaly.all_families import load_families
+from benchmarks.anomaly.families import Family
 from benchmarks.anomaly.inject import Injection, inject, truth_mask
 from benchmarks.anomaly.scene import Host
 from benchmarks.anomaly.simulated import plan

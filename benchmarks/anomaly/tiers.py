@@ -8,7 +8,8 @@ from cubeprep.augment import AugmentConfig
 from cubeprep.config import Config
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.windows import WindowConfig
-from modeling.config import ModelConfig, TrainConfig
+from modeling.network.config import ModelConfig
+from modeling.training.config import TrainConfig
 
 
 class DataConfig(Config):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling.attribution import attribution_path, read_attribution
+from modeling.scoring.attribution import attribution_path, read_attribution
 
 MAPS = ("by_place", "by_spaxel")
 

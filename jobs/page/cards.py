@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from jobs.page.figures import (
     CHI2_COLOURS,
@@ -23,8 +24,7 @@ from jobs.page.figures import (
     upper_limit,
 )
 from modeling.catalog import SHARE_PREFIX
-from modeling.score import good_samples
-from modeling.triage import CODES
+from modeling.scoring.artefacts import CODES
 
 NUM_TOP_LINES = 6
 REASONS = ("reason_1", "reason_2", "reason_3")

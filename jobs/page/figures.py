@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from modeling.score import good_samples
+from cubeprep.masks import good_samples
 
 FLUX_COLOURS = "viridis"
 SIGMA_COLOURS = "RdBu_r"

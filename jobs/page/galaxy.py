@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from jobs.page.columns import json_row
 from jobs.page.figures import flux_limits, line_maps, summed_spectra, upper_limit
 from jobs.page.pack import pack
 from modeling.catalog import SHARE_PREFIX
-from modeling.score import good_samples
 
 
 def galaxy_message(

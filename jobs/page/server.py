@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from jobs.page.source import Source, UnknownGalaxyError
-from modeling.labels import LabelError
+from modeling.labels.labels import LabelError
 
 HOST = "127.0.0.1"
 TOKEN_HEADER = "X-Cubescout-Token"  # noqa: S105 - a name, no secret

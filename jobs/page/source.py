@@ -16,7 +16,7 @@ from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
 from jobs.page.render import SKY, pretty_unit, reader_of, score_label, sky, summarise
 from modeling.catalog import Catalog, line_names_of
-from modeling.labels import Label, append, catalog_version, current, read
+from modeling.labels.labels import Label, append, catalog_version, current, read
 
 GALAXIES_KEPT = 24  # of about 4 MB each
 THUMBNAILS_KEPT = 20_000  # of about 1 kB each

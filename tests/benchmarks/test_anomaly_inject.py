@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.anomaly.families import Changed, Moved, load_families
+from benchmarks.anomaly.all_families import load_families
+from benchmarks.anomaly.families import Changed, Moved
 from benchmarks.anomaly.inject import MASK_SHARE, inject, sample_snr2, truth_mask
 from benchmarks.anomaly.real import real_sources
 from benchmarks.anomaly.scene import Host, Injected, binned

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.anomaly.__main__ import EXPERIMENT, main
+from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
 from benchmarks.anomaly.detectors import DETECTORS, load_detectors
 from benchmarks.anomaly.evaluate import load_entries, standardised
 from benchmarks.anomaly.execute import execute
-from benchmarks.anomaly.families import load_families
 from benchmarks.anomaly.rows import assign_folds
 from benchmarks.anomaly.samples import choose, training_store
 from benchmarks.anomaly.tiers import TIERS, Run

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
-from modeling.embedding import embed
-from modeling.neighbours import nearest_neighbours, standardise
-from modeling.score import line_sums, median_snr, scores_from_sums
+from modeling.latents.neighbours import nearest_neighbours, standardise
+from modeling.latents.umap_map import embed
+from modeling.scoring.residual_sums import line_sums, median_snr, scores_from_sums
 
 LINES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 PROVENANCE = {"store": {"identity": "abc", "path": "windows.zarr"}, "model": {"reference": "models:/m/1"}}

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
-from jobs.assess_report import num_trained
-from jobs.label_tables import bpt_classes, read_labels
-from jobs.tables import TableError, read_table
+from jobs.reports.assess_report import num_trained
+from jobs.tables.label_tables import bpt_classes, read_labels
+from jobs.tables.read import TableError, read_table
 from modeling.catalog import read_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
 

@@ -28,11 +28,12 @@ from jobs.page.figures import (
     summed_spectra,
 )
 from jobs.page.render import number
-from modeling.autoencoder import make_model
 from modeling.catalog import read_catalog, write_catalog
-from modeling.config import ModelConfig, ScoreConfig
-from modeling.folds import fold_of
-from modeling.inference import reconstruct
+from modeling.network.autoencoder import make_model
+from modeling.network.config import ModelConfig
+from modeling.network.inference import reconstruct
+from modeling.scoring.config import ScoreConfig
+from modeling.training.folds import fold_of
 from tests.jobs.test_score import make_project, save_tiny_model
 from tests.synthetic import synthetic_store
 
@@ -106,7 +107,7 @@ def test_galaxies_are_shown_as_the_models_that_never_saw_them_reconstruct_them(p
 
 
 def test_the_page_is_kept_beside_the_registered_catalog(project: ProjectConfig) -> None:
-    from modeling.tracking import make_client
+    from modeling.tracking.runs import make_client
 
     client = make_client(project.tracking_uri)
     version = client.get_model_version_by_alias(project.tracking.catalog_name, "latest")
@@ -185,7 +186,7 @@ def test_a_catalog_of_another_store_or_model_is_refused(tmp_path: Path) -> None:
     write_catalog(config.catalog_path, catalog.table, catalog.columns, catalog.provenance)
     import torch
 
-    from modeling.checkpoint import load_model, save_model
+    from modeling.network.checkpoint import load_model, save_model
 
     folder = save_tiny_model(tmp_path / "model")
     model, metadata = load_model(folder)

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.config import ProjectConfig
-from jobs.export import write_exports
-from jobs.survey_links import other_observations, page_urls, survey_name
-from jobs.ucds import UCDS, ucd_of
+from jobs.tables.survey_links import other_observations, page_urls, survey_name
+from jobs.tables.ucds import UCDS, ucd_of
+from jobs.tables.write import write_exports
 from modeling.catalog import Column, read_catalog, write_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
 

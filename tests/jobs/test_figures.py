@@ -11,8 +11,8 @@ from PIL import Image
 from cubeprep.store import Windows
 from jobs import cli, figures, score
 from jobs.config import ProjectConfig
-from jobs.gallery_plots import line_map, line_spectra
-from jobs.paper_plots import score_histogram
+from jobs.reports.gallery_plots import line_map, line_spectra
+from jobs.reports.paper_plots import score_histogram
 from modeling.catalog import read_catalog
 from tests.jobs.test_score import make_project
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
-from modeling.labels import catalog_version, current, read
+from modeling.labels.labels import catalog_version, current, read
 from tests.jobs.catalogs import write_synthetic_catalog
 
 

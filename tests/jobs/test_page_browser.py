@@ -15,7 +15,7 @@ from jobs import score
 from jobs.config import ProjectConfig
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
-from modeling.labels import current, read
+from modeling.labels.labels import current, read
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 

@@ -20,8 +20,8 @@ from jobs.page.pack import pack, unpack
 from jobs.page.server import TOKEN_HEADER, make_app
 from jobs.page.source import Source
 from modeling.catalog import Catalog, Column, read_catalog
-from modeling.inference import infer
-from modeling.labels import catalog_version, read
+from modeling.labels.labels import catalog_version, read
+from modeling.network.inference import infer
 from tests.jobs.test_score import make_project
 
 TOKEN = "a-secret"

@@ -11,7 +11,7 @@ from cubeprep.store import WindowStore
 from jobs import cli
 from jobs.config import load_project
 from modeling.catalog import read_catalog
-from modeling.lineage import git_commit
+from modeling.tracking.lineage import git_commit
 
 SMALL = {
     "simulate.num_galaxies": 10,

@@ -10,16 +10,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from jobs import cli
 from jobs.reproduce import ReproduceError, load_panel
 from modeling.catalog import read_catalog
-from modeling.checkpoint import load_model, save_model
-from modeling.comparison import Comparison, compare, measure_split
-from modeling.inference import infer
-from modeling.losses import student_t_nll
-from modeling.score import good_samples
-from modeling.tracking import find_version, make_client, register_model, resolve_model, start_run
+from modeling.network.checkpoint import load_model, save_model
+from modeling.network.inference import infer
+from modeling.tracking.models import find_version, register_model, resolve_model
+from modeling.tracking.runs import make_client, start_run
+from modeling.training.losses import student_t_nll
+from modeling.training.model_comparison import Comparison, compare, measure_split
 from tests.logcube import write_survey
 
 REDSHIFTS = {f"1-{i}": 0.02 + 0.003 * i for i in range(8)}

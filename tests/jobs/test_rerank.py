@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from modeling.catalog import METADATA_KEY, read_catalog
-from modeling.labels import Label, append, catalog_version
+from modeling.labels.labels import Label, append, catalog_version
 from tests.jobs.catalogs import write_synthetic_catalog
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
 from jobs.page.config import ExploreConfig
 from modeling.catalog import latents_path, read_catalog, read_latents
-from modeling.config import ScoreConfig
-from modeling.score import good_samples
+from modeling.scoring.config import ScoreConfig
 from tests.synthetic import synthetic_store
 
 SHAPE = (5, 4, 16)
@@ -21,8 +21,8 @@ SHAPE = (5, 4, 16)
 
 def save_tiny_model(folder: Path, shape: tuple[int, int, int] = SHAPE, metadata: dict[str, Any] | None = None) -> Path:
     """An untrained model: its scores are poor, but scores they are."""
-    from modeling.autoencoder import make_model
-    from modeling.checkpoint import save_model
+    from modeling.network.autoencoder import make_model
+    from modeling.network.checkpoint import save_model
 
     num_lines, num_samples, size = shape
     small = {"latent_dim": 6, "step_channels": 2, "lstm_channels": 2, "decoder_channels": 2}
@@ -60,8 +60,8 @@ def test_catalog_holds_every_valid_galaxy_once_with_its_own_identity(project: Pr
 
 
 def test_scores_equal_those_of_one_galaxy_read_by_itself(project: ProjectConfig) -> None:
-    from modeling.checkpoint import load_model
-    from modeling.inference import infer
+    from modeling.network.checkpoint import load_model
+    from modeling.network.inference import infer
 
     table = read_catalog(project.catalog_path).table
     store = WindowStore.open(project.store_path)
@@ -95,7 +95,7 @@ def test_provenance_names_store_model_config_and_correlations(project: ProjectCo
 
 
 def test_the_catalog_is_registered_with_its_provenance(project: ProjectConfig) -> None:
-    from modeling.tracking import make_client
+    from modeling.tracking.runs import make_client
 
     client = make_client(project.tracking_uri)
     version = client.get_model_version_by_alias(project.tracking.catalog_name, "latest")
@@ -157,7 +157,8 @@ def test_a_model_for_other_windows_is_refused(
 
 
 def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -> None:
-    from modeling.tracking import register_model, start_run
+    from modeling.tracking.models import register_model
+    from modeling.tracking.runs import start_run
 
     config = make_project(tmp_path)
     config = config.model_copy(update={"score": ScoreConfig()})

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from cubeprep.store import WindowStore
-from jobs import cli, region_latents, score, search
+from jobs import cli, score, search
 from jobs.config import ProjectConfig
+from jobs.models import region_latents
 from modeling.catalog import latents_path, read_catalog, read_latents
-from modeling.neighbours import standardise
+from modeling.latents.neighbours import standardise
 from tests.jobs.catalogs import write_synthetic_catalog
 from tests.jobs.test_score import make_project
 
@@ -98,7 +99,7 @@ def test_region_latents_are_kept_for_the_same_store_and_model(
 
 def test_a_region_without_good_samples_says_so(project: ProjectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = read_catalog(project.catalog_path)
-    monkeypatch.setattr("modeling.regions.MIN_GOOD", 1.1)
+    monkeypatch.setattr("modeling.latents.regions.MIN_GOOD", 1.1)
     with pytest.raises(ValueError, match=r"region 4:9,4:8 of .*: less than"):
         search.similar_regions(project, catalog, catalog.table["plateifu"][0], "4:9,4:8", 3)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.submit import SubmitError, connect, entrypoint, staged
-from modeling.checkpoint import load_model
+from modeling.network.checkpoint import load_model
 from tests.logcube import write_survey
 from tests.ray_head import ray_cluster
 from tests.s3 import free_port
@@ -156,7 +156,7 @@ def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
         )
         assert done.stdout.split()[0] != "unknown"
         assert Path(done.stdout.split()[1]).is_relative_to(folder.resolve())
-    assert {"mine.yaml", "jobs/configs/demo.yaml", "modeling/convlstm_cpu.py", "cubeprep/store.py"} <= names
+    assert {"mine.yaml", "jobs/configs/demo.yaml", "modeling/network/convlstm_cpu.py", "cubeprep/store.py"} <= names
     assert not [name for name in names if "__pycache__" in name]
 
 

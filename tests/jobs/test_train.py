@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.config import load_project
-from modeling.context import LocalContext
-from modeling.folds import load_folds
-from modeling.tracking import find_run, make_client, resolve_model
+from modeling.tracking.models import resolve_model
+from modeling.tracking.runs import find_run, make_client
+from modeling.training.context import LocalContext
+from modeling.training.folds import load_folds
 from tests.synthetic import synthetic_store
 
 SMALL = {

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.config import load_project
-from modeling.tracking import make_client
+from modeling.tracking.runs import make_client
 from tests.jobs.test_train import SMALL
 from tests.synthetic import synthetic_store
 

@@ -21,9 +21,9 @@ from modeling.catalog import (
     write_catalog,
     write_latents,
 )
-from modeling.embedding import Embedding
-from modeling.neighbours import nearest_neighbours
-from modeling.score import line_sums, median_snr, scores_from_sums
+from modeling.latents.neighbours import nearest_neighbours
+from modeling.latents.umap_map import Embedding
+from modeling.scoring.residual_sums import line_sums, median_snr, scores_from_sums
 
 LINES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 PROVENANCE = {"store": {"identity": "abc", "path": "windows.zarr"}, "model": {"version": "3"}}

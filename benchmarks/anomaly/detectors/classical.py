@@ -14,7 +14,7 @@ from benchmarks.anomaly.detectors.features import (
     scored_residuals,
 )
 from cubeprep.store import Windows, WindowStore
-from modeling.score import median_snr
+from modeling.scoring.residual_sums import median_snr
 
 
 @register

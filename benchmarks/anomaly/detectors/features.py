@@ -5,8 +5,9 @@ from typing import get_args
 import numpy as np
 
 from benchmarks.anomaly.detectors import Scored
+from cubeprep.masks import good_samples
 from cubeprep.store import Windows
-from modeling.score import PlainScore, good_samples, line_sums, median_snr, scores_from_sums
+from modeling.scoring.residual_sums import PlainScore, line_sums, median_snr, scores_from_sums
 
 SCALE_QUANTILE = 0.9
 

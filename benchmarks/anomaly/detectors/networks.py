@@ -13,21 +13,21 @@ from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.tiers import TrainingBudget
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
-from modeling.autoencoder import make_model
-from modeling.checkpoint import load_model
-from modeling.context import LocalContext
-from modeling.data import Batch, Loader
-from modeling.fit import Batches, fit
-from modeling.inference import infer
-from modeling.judge import EVIDENCE, calibrate
-from modeling.score import PlainScore, scores_from_sums
+from modeling.network.autoencoder import make_model
+from modeling.network.checkpoint import load_model
+from modeling.network.inference import infer
+from modeling.scoring.galaxy_scorer import EVIDENCE, calibrate
+from modeling.scoring.residual_sums import PlainScore, scores_from_sums
+from modeling.training.context import LocalContext
+from modeling.training.fit import Batches, fit
+from modeling.training.loader import Batch, Loader
 
 # What a survey says of itself, and `score.psf_fwhm_arcsec` says to ours.
 PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
-    """Trains with `modeling.fit`, keeps the epoch of the lowest validation loss, scores with `modeling.score`."""
+    """Trains with `modeling.training.fit`, keeps the epoch of the lowest validation loss, scores with `modeling.scoring.residual_sums`."""
 
     rank_by: PlainScore
 
@@ -57,7 +57,7 @@ class Network(Detector):
             self.model, _ = load_model(Path(folder) / "last" / "best")
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The score that ranks catalogs; the others of `modeling.score` are variants."""
+        """The score that ranks catalogs; the others of `modeling.scoring.residual_sums` are variants."""
         arrays = self._arrays(windows)
         expected = np.empty_like(windows.flux)
         expected[:, self.lines] = infer(self.model, *arrays).reconstruction

@@ -1,0 +1,124 @@
+"""The click command of each job, its exit codes, and how errors reach the user."""
+
+import ast
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import click
+
+from cubeprep.config import ConfigError
+from jobs.config import ProjectConfig, load_project
+from jobs.console.options import OPTIONS
+
+EXIT_OK = 0
+
+
+EXIT_FAILED = 1
+
+
+EXIT_USAGE = 2
+
+
+EXIT_SET_ASIDE = 3
+
+
+EXIT_REFUSED = 4
+
+
+EXIT_INTERRUPTED = 130
+
+
+Job = Callable[..., int]
+
+
+JOBS = {
+    "simulate": "Write a small simulated survey as true MaNGA files.",
+    "prepare": "Cut emission-line windows from cubes into a Zarr store.",
+    "train": "Train a ConvLSTM autoencoder on a window store.",
+    "tune": "Search hyperparameters with Ray Tune.",
+    "score": "Score every galaxy and write the anomaly catalog.",
+    "explore": "Make the page of the most unusual galaxies.",
+    "search": "Find the galaxies, or regions, most like one.",
+    "assess": "Show how galaxies of known kinds lie in score and latent space.",
+    "export": "Write the catalog as a FITS table and as a VOTable.",
+    "figures": "Draw a survey's figures for a paper, as PDF and PNG.",
+    "label": "Add labels of galaxies to the workspace.",
+    "rerank": "Rank the catalog by score and labels, and say what to label next.",
+    "demo": "Run all of these on a small simulated survey.",
+}
+
+
+# Commands with arguments of their own, in `jobs.commands`.
+TOOLS = {
+    "submit": "Run a job on a Ray cluster.",
+    "promote": "Make a model the champion, if it is better.",
+    "reproduce": "Compute a catalog's row again from the FITS file, and compare.",
+}
+
+
+EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such as `demo`.
+
+\b
+Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
+{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv;
+{EXIT_REFUSED} not promoted, since it is worse;
+{EXIT_INTERRUPTED} interrupted."""
+
+
+def run_job(name: str, config: ProjectConfig, **options: Any) -> int:
+    """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
+    job: Job = importlib.import_module(f"jobs.{name}").run
+    return job(config, **options)
+
+
+_CONFIG = click.argument("config")
+
+
+_CONFIG_OF_DEMO = click.argument("config", default="demo")
+
+
+def command(name: str) -> click.Command:
+    """The click command of a job."""
+
+    @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
+    @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
+    )
+    def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
+        sys.exit(guarded(lambda: run_job(name, load_project(config, overrides), **options)))
+
+    job_command.params += OPTIONS.get(name, ())
+    return job_command
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Runs an action; errors that a user can mend become one message and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for package in ("cubeprep", "modeling", "jobs"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    try:
+        return action()
+    except KeyboardInterrupt:
+        click.echo("cubescout: interrupted; the same command goes on where it stopped", err=True)
+        return EXIT_INTERRUPTED
+    except ConfigError as error:
+        click.echo(f"cubescout: {error}", err=True)
+        return EXIT_USAGE
+    except (ValueError, OSError) as error:
+        click.echo(f"cubescout: {error}", err=True)
+        return EXIT_FAILED
+
+
+def details(name: str) -> str:
+    """The docstring of a job's module, less its first line, read without importing it."""
+    text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
+    return text.partition("\n")[2].strip()

@@ -1,0 +1,1 @@
+"""Clusters that jobs start: Dask on Ray."""

@@ -1,0 +1,1 @@
+"""Models between configuration and catalog: opened, trained, resumed, run over a survey."""

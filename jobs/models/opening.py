@@ -1,0 +1,161 @@
+"""Opening models: of the registry or a folder for a store, and that of a catalog again."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.store import Windows, WindowStore
+from jobs.config import ProjectConfig
+from modeling.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A model that fits a store.
+
+    Attributes:
+        network: the torch module.
+        reference: such as `models:/cubescout/3`, or a folder.
+        version: in the registry; empty for a folder.
+        digest: sha256 of its weights.
+        trained_on: identity of the store that it was trained on; empty where that was not kept.
+        folds: models of cross-fitting, each of which left galaxies out; empty where there are none.
+        num_left_out: folds that each of them has not seen.
+    """
+
+    network: Any
+    reference: str
+    version: str
+    digest: str
+    trained_on: str
+    folds: tuple[Any, ...] = ()
+    num_left_out: int = 1
+
+    @property
+    def digests(self) -> list[str]:
+        """sha256 of the weights of the model and of those of its folds."""
+        return [self.digest, *(weights_digest(network) for network in self.folds)]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a catalog keeps of it."""
+        kept = ("reference", "version", "digest", "trained_on", "num_left_out")
+        return {name: getattr(self, name) for name in kept} | {"fold_digests": self.digests[1:]}
+
+
+def open_model(config: ProjectConfig, store: WindowStore, reference: str | None = None) -> ScoringModel:
+    """Resolves and loads a model, and checks that it is one for this store.
+
+    Args:
+        config: says where the registry is, and which model is wanted.
+        store: to be scored.
+        reference: another model than the config's.
+
+    Raises:
+        ValueError: there is no such model, or its lines, samples or size are not the store's.
+    """
+    from modeling.network.checkpoint import load_model
+    from modeling.tracking.models import resolve_model
+    from modeling.training.folds import load_folds
+
+    wanted = reference or config.score.model or f"models:/{config.tracking.model_name}@champion"
+    found = resolve_model(config.tracking_uri, wanted)
+    network, metadata = load_model(found.directory)
+    check_fits(network, metadata, store, wanted)
+    # An alias moves on to other versions: what is kept names the version.
+    name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
+    resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
+    trained_on = str(metadata.get("store_identity", ""))
+    folds = load_folds(found.directory)
+    return ScoringModel(
+        network,
+        resolved,
+        found.version or "",
+        weights_digest(network),
+        trained_on,
+        folds=tuple(folds.models),
+        num_left_out=folds.left_out,
+    )
+
+
+def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
+    """Checks that a model was made for windows such as the store's.
+
+    Raises:
+        ValueError: naming what both have.
+    """
+    takes: dict[str, Any] = {"lines": network.num_lines, "samples": network.num_samples, "size": network.size}
+    holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
+    named = metadata.get("line_names")
+    if named is not None and list(named) != store.line_names:
+        takes["lines"], holds["lines"] = ", ".join(named), ", ".join(store.line_names)
+    differing = [f"{name}: the model takes {takes[name]}, the store holds {holds[name]}" for name in takes]
+    differing = [text for text, name in zip(differing, takes, strict=True) if takes[name] != holds[name]]
+    if differing:
+        raise ValueError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
+
+
+def weights_digest(network: Any) -> str:
+    """sha256 of a model's weights: names, shapes and values, in whatever file they came."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        found.update(f"{name} {values.dtype} {values.shape}".encode())
+        found.update(values.tobytes())
+    return found.hexdigest()
+
+
+def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:
+    """A function that reconstructs a galaxy's windows by the models that it was scored by: their mean.
+
+    Models of folds, where there are any, that never saw the galaxy; else the main one.
+    """
+    from modeling.network.inference import reconstruct
+    from modeling.scoring.survey_scorer import Panel
+
+    panel = Panel("", (model.network, *model.folds), model.num_left_out)
+    mangaid = catalog.table.set_index("plateifu")["mangaid"]
+
+    def mean(windows: Windows) -> np.ndarray:
+        counts = panel.counts([str(mangaid[windows.plateifu.astype(str)[0]])])[:, 0]
+        arrays = windows.flux, windows.ivar, windows.mask
+        chosen = [network for network, count in zip(panel.networks, counts, strict=True) if count]
+        return np.asarray(np.mean([reconstruct(network, *arrays, device=device) for network in chosen], axis=0))
+
+    return mean
+
+
+def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
+    """Checks that the catalog was made from this store.
+
+    Raises:
+        ValueError: it was made from another.
+    """
+    scored = catalog.provenance["store"]["identity"]
+    if scored != store.identity:
+        raise ValueError(
+            f"{path} is the catalog of another store (identity {scored[:12]}) than {store.path} "
+            f"(identity {store.identity[:12]}). Run `cubescout score` first."
+        )
+
+
+def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> ScoringModel:
+    """The model that the catalog's scores are of.
+
+    Raises:
+        ValueError: it is gone, or its weights are no longer the same.
+    """
+    made_by = catalog.provenance["model"]
+    model = open_model(config, store, made_by["reference"])
+    if model.digest != made_by["digest"]:
+        raise ValueError(
+            f"{made_by['reference']} is no longer the model of {config.catalog_path}: its weights have the digest "
+            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Does tracking.uri name the registry "
+            "that it was scored with? If so, run `cubescout score` again."
+        )
+    return model

@@ -1,0 +1,54 @@
+"""Finds the training that `cubescout train CONFIG --resume RUN` is to go on with."""
+
+import re
+from typing import TYPE_CHECKING
+
+from cubeprep.config import ConfigError
+from jobs.config import ProjectConfig
+
+if TYPE_CHECKING:
+    from modeling.training.config import TrainingJob
+
+
+def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: str) -> str:
+    """The MLflow run of a training that the storage holds a checkpoint of.
+
+    Args:
+        config: of the project.
+        job: what it makes of the configuration.
+        name: of the training that the configuration makes on its store.
+        resume: the name of a training, or the id of its MLflow run.
+
+    Raises:
+        ConfigError: there is no such training, it is another than the configuration's, or it has left no checkpoint.
+    """
+    from modeling.tracking.runs import find_run, make_client
+    from modeling.training.ray_train import has_checkpoint
+
+    where = (config.tracking_uri, config.tracking.experiment)
+    wanted = {"job": "train", "mlflow.runName": resume}
+    run_id = None
+    if re.fullmatch(r"[\w-]+", resume):  # it goes into a query
+        run_id = find_run(*where, wanted) or find_run(*where, {"job": "train"}, run_id=resume)
+    if run_id is None:
+        place = f"experiment {config.tracking.experiment} of {config.tracking_uri}"
+        raise ConfigError(
+            "--resume", [f"{resume} is neither a training's name nor the id of its MLflow run in {place}"]
+        )
+    run = make_client(config.tracking_uri).get_run(run_id)
+    if run.info.run_name != name:
+        differing = _differing(config, run.data.params) or ["the window store is another"]
+        raise ConfigError("--resume", [f"{run.info.run_name} is another training: {text}" for text in differing])
+    if not has_checkpoint(job, name=name, storage=config.checkpoints_path):
+        raise ConfigError("--resume", [f"{name} has left no checkpoint in {config.checkpoints_path}"])
+    return run_id
+
+
+def _differing(config: ProjectConfig, params: dict[str, str]) -> list[str]:
+    """What decides the weights and is not as in the run, as far as MLflow keeps it."""
+    from modeling.tracking.runs import flatten
+    from modeling.training.config import PLACES
+
+    here = flatten(config.model_dump(mode="json", include={"seed", "model", "train"}))
+    keys = [key for key in here if key.removeprefix("train.") not in PLACES and key in params]
+    return [f"{key} was {params[key]}, here it is {here[key]}" for key in keys if params[key] != str(here[key])]

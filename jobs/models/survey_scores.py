@@ -1,0 +1,136 @@
+"""From a store and its models to what a catalog says of each galaxy: the steps of `cubescout score` between the two."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cubeprep.store import WindowStore
+from jobs.config import ProjectConfig
+from jobs.console.progress import progress_bar
+from modeling.scoring.ensemble import Means, Verdict
+from modeling.scoring.explanations import NUM_REASONS, reasons
+from modeling.scoring.galaxy_scorer import EVIDENCE, Judged
+from modeling.scoring.residual_sums import LineSums
+from modeling.scoring.survey_scorer import Panel, RunTasks, ShardScores, calibrate_panel, run_here, score_store
+
+if TYPE_CHECKING:
+    from jobs.models.opening import ScoringModel
+
+# Galaxies of these splits were not trained on.
+CALIBRATING = ("validation",)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is kept of all galaxies of a store, in one order.
+
+    Attributes:
+        galaxies: plateifu, mangaid, z, split and, if the store has them, ra_deg and dec_deg.
+        means: of the models; its maps are empty, they are in `shards`.
+        reasons: [galaxy] up to three phrases each.
+        shards: files of `ShardScores`.
+        panel: the models with what they were calibrated to.
+    """
+
+    galaxies: pd.DataFrame
+    means: Means
+    reasons: list[list[str]]
+    shards: list[Path]
+    panel: Panel
+
+    @property
+    def sums(self) -> LineSums:
+        """Of the plain scores."""
+        return self.means.judged.sums
+
+    @property
+    def calibrating(self) -> np.ndarray:
+        """[galaxy] bool, those that p-values are made from."""
+        return self.galaxies["split"].isin(CALIBRATING).to_numpy()
+
+
+def judge_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:
+    """Judges every galaxy of a store; goes on where an interrupted run stopped.
+
+    Raises:
+        ValueError: the store holds no galaxy.
+    """
+    if not (store.galaxies()["status"] == "accepted").any():
+        raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
+    folder = work_folder(config, store, model)
+    path = store.path if "://" in store.path else str(Path(store.path).absolute())
+    panel = Panel(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
+    panel = calibrate_panel(
+        panel,
+        folder / "judges.json",
+        num_galaxies=config.score.calibration_galaxies,
+        psf_fwhm_spaxels=config.score.psf_fwhm_spaxels,
+    )
+    run_tasks: RunTasks = run_here
+    if config.score.num_workers:
+        from modeling.scoring.ray_score import run_with_ray
+
+        run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.device.startswith("cuda")))
+    with progress_bar("Scoring", unit="shards") as bar:
+        shards = score_store(panel, folder, run_tasks=run_tasks, tell=bar)
+    return _collect(config, store, panel, shards)
+
+
+def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
+    """Where shards are kept until the catalog is written: another place for other models or settings."""
+    settings = config.score.model_dump(mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels"})
+    decisive = [store.identity, model.digests, model.num_left_out, settings]
+    return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+
+def _collect(config: ProjectConfig, store: WindowStore, panel: Panel, shards: list[Path]) -> Survey:
+    """All shards but their maps, with what the maps say in words."""
+    velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
+    names: list[str] = []
+    phrases: list[list[str]] = []
+    parts: list[Means] = []
+    kept: list[Path] = []
+    for shard in shards:
+        scores = ShardScores.load(shard)
+        if not len(scores.plateifu):
+            continue
+        judged = scores.means.judged
+        for places, samples in zip(judged.by_place, judged.by_sample, strict=True):
+            phrases.append(reasons(places, samples, store.line_names, velocity_kms, config.score.spaxel_arcsec))
+        names += scores.plateifu.tolist()
+        parts.append(scores.means.without_maps())
+        kept.append(shard)
+    return Survey(_identify(store, names), Means.concatenate(parts), phrases, kept, panel)
+
+
+def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
+    """The store's table of galaxies, in the order in which they were scored."""
+    table = store.galaxies().set_index("plateifu").loc[names].reset_index()
+    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split"]
+    return table[[name for name in kept if name in table]]
+
+
+def verdict_columns(survey: Survey, verdict: Verdict, fdr: float) -> dict[str, Any]:
+    """The columns `catalog.VERDICT`."""
+    judged: Judged = survey.means.judged
+    columns: dict[str, Any] = {
+        "score_combined": verdict.combined,
+        "score_nll": verdict.nll,
+        **{f"score_{name}": getattr(verdict, name) for name in EVIDENCE},
+        "score_density": verdict.density,
+        "score_spread": verdict.spread,
+        "num_models": verdict.num_models.astype(np.int64),
+        "p_value": verdict.p_value,
+        "q_value": verdict.q_value,
+        "is_find": np.nan_to_num(verdict.q_value, nan=1.0) <= fdr,
+        "triage": judged.code.astype(str).astype(object),
+        "velocity_offset_kms": judged.velocity_kms,
+    }
+    for i in range(NUM_REASONS):
+        columns[f"reason_{i + 1}"] = [found[i] if i < len(found) else "" for found in survey.reasons]
+    return columns

@@ -1,0 +1,88 @@
+"""From a configuration to a training job, and from a training to its record in MLflow: for `train` and `tune`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cubeprep.config import to_yaml
+from jobs.config import ProjectConfig
+from jobs.console.progress import console
+
+if TYPE_CHECKING:
+    from cubeprep.store import WindowStore
+    from modeling.tracking.models import RegisteredVersion
+    from modeling.tracking.runs import TrackedRun
+    from modeling.training.config import TrainingJob
+    from modeling.training.context import Metrics
+    from modeling.training.ray_train import Trained
+
+
+def training_job(config: ProjectConfig) -> "TrainingJob":
+    """The part of a project that a worker needs; a local store by its absolute path, since workers run elsewhere."""
+    from modeling.training.config import TrainingJob
+
+    path = config.store_path
+    store = path if "://" in path else str(Path(path).absolute())
+    return TrainingJob(store=store, seed=config.seed, model=config.model, train=config.train)
+
+
+def log_training(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
+    """Notes what a training or a search starts from with its run."""
+    from modeling.tracking.lineage import log_inputs
+
+    sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
+    values = config.model_dump(mode="json", include=sections)
+    log_inputs(tracked, to_yaml(config), values, store, "training")
+
+
+def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int], prefix: str = "") -> None:
+    """Notes the metrics of epochs, once each."""
+    for metrics in epochs:
+        epoch = int(metrics["epoch"])
+        if epoch not in logged:
+            tracked.log_metrics({prefix + key: value for key, value in metrics.items() if key != "epoch"}, epoch)
+            logged.add(epoch)
+
+
+def register(
+    tracked: "TrackedRun", config: ProjectConfig, job: "TrainingJob", trained: "Trained", identity: str
+) -> "RegisteredVersion":
+    """Registers the best model of a training."""
+    from cubeprep.config import digest
+    from modeling.network.checkpoint import load_model
+    from modeling.tracking.lineage import git_commit
+    from modeling.tracking.models import register_model
+    from modeling.training.model_card import measure_cost, model_card
+
+    loss, measure = trained.selection_loss(job)
+    model, _ = load_model(trained.directory)
+    cost = measure_cost(model)
+    console.print(f"The model has {cost}")
+    training = job.train.model_dump(mode="json", exclude_none=True)
+    card = model_card(model, cost, metrics=trained.best, training=training, store=identity)
+    return register_model(
+        tracked,
+        trained.directory,
+        model_name=config.tracking.model_name,
+        store_identity=identity,
+        loss=loss,
+        comparable=measure,
+        card=card,
+        tags={
+            "preset": config.preset,
+            "git": git_commit(),
+            "model_kind": job.model.kind,
+            "steps": job.model.steps,
+            "config_sha256": digest(job.model, job.train),
+        },
+    )
+
+
+def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersion") -> None:
+    """Says what was made and where."""
+    first, best = trained.history[0], trained.best
+    which = "validation_loss" if "validation_loss" in best else "train_loss"
+    console.print(
+        f"{len(trained.history)} epochs: {which.replace('_', ' ')} {first[which]:.4f} -> {best[which]:.4f} "
+        f"(best in epoch {best['epoch'] + 1:.0f}); model in {trained.directory}"
+    )
+    console.print(f"Registered {version.name} version {version.version} as {', '.join(version.aliases)}")

@@ -1,0 +1,165 @@
+"""The report of `assess`: Markdown, and the same as one HTML file with its pictures inside."""
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jobs.tables.label_tables import Labels
+from modeling.catalog import Catalog
+from modeling.labels.label_statistics import LEVEL, Assessment, Estimate
+
+CAPTIONS = {
+    "scores": "Scores of all galaxies that the table speaks of and of each label, as shares of each.",
+    "roc": "ROC curves by score. The diagonal is chance.",
+    "latents": "Where each label lies on the map of latents.",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+img { max-width: 100%; height: auto }
+"""
+LEGEND = f"""Intervals hold {LEVEL:.0%} of a bootstrap over objects. AUROC: the chance that a galaxy of the label scores
+higher than one without it (0.5: none). Top k%: how many times over-represented the label is there (1: not at all);
+0.00 (0.00 to 0.00) says that none was there, not that none could be."""
+
+
+def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """One row a label: counts, estimates with their intervals, and AUROC by each of the other scores."""
+    return pd.DataFrame(
+        [
+            {"label": name, "num_labelled": found.num_labelled, "num_others": found.num_others}
+            | _columns("auroc", found.auroc)
+            | {
+                key: value
+                for percentage, estimate in found.enrichment.items()
+                for key, value in _columns(f"enrichment_top_{percentage:g}", estimate).items()
+            }
+            | _columns("neighbour_purity", found.purity)
+            | {"purity_by_chance": found.chance}
+            | {f"auroc_{score}": value for score, value in by_score[name].items()}
+            for name, found in assessed.items()
+        ]
+    )
+
+
+def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str, Assessment]) -> dict[str, Any]:
+    """What the report says before its figures."""
+    few = [f"{name} ({chosen.sum()})" for name, chosen in labels.labelled.items() if name not in assessed]
+    return {
+        "table": path.name,
+        "source": labels.source,
+        "num_rows": labels.num_rows,
+        "num_assessed": len(labels.plateifu),
+        "num_catalog": len(catalog.table),
+        "num_trained": num_trained(catalog),
+        "few": few,
+        "score": f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_"),
+        "model": catalog.provenance.get("model", {}).get("reference", "unknown"),
+        "created": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+
+
+def num_trained(catalog: Catalog) -> int:
+    """Galaxies that are scored by the model that was trained on them; none where models were cross-fitted."""
+    provenance = catalog.provenance
+    here = provenance.get("model", {}).get("trained_on") in ("", provenance.get("store", {}).get("identity"))
+    if not here or len(provenance.get("judges", [])) > 1:
+        return 0
+    return int((catalog.table["split"] == "train").sum())
+
+
+def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str]) -> str:
+    """The report in Markdown; pictures lie beside it."""
+    lines = [f"# How the labels of {facts['table']} lie", "", *_introduction(facts), "", "## Ranks", ""]
+    tops = [
+        name.removesuffix("_low")
+        for name in map(str, results)
+        if name.startswith("enrichment") and name.endswith("_low")
+    ]
+    header = ["label", "galaxies", "others", "AUROC", *(f"top {name.rsplit('_', 1)[1]}%" for name in tops)]
+    lines += _table(
+        header,
+        [
+            [row["label"], str(row["num_labelled"]), str(row["num_others"])]
+            + [_interval(row, name) for name in ("auroc", *tops)]
+            for row in results.to_dict("records")
+        ],
+    )
+    lines += [
+        "",
+        LEGEND,
+        "",
+        "## Latent space",
+        "",
+    ]
+    lines += _table(
+        ["label", "same label among 10 neighbours", "by chance"],
+        [
+            [row["label"], _interval(row, "neighbour_purity"), f"{row['purity_by_chance']:.2f}"]
+            for row in results.to_dict("records")
+        ],
+    )
+    scores = [name for name in map(str, results) if name.startswith("auroc_score")]
+    lines += ["", "## AUROC by each score", ""]
+    lines += _table(
+        ["label", *(name.removeprefix("auroc_") for name in scores)],
+        [[row["label"], *(f"{row[name]:.2f}" for name in scores)] for row in results.to_dict("records")],
+    )
+    for name in plots:
+        lines += ["", f"![{CAPTIONS[name]}]({name}.png)", "", CAPTIONS[name]]
+    return "\n".join(lines) + "\n"
+
+
+def html_of(markdown: str, folder: Path) -> str:
+    """The report as one HTML file; pictures of the folder are put inside."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+    def inline(match: re.Match[str]) -> str:
+        content = base64.b64encode((folder / match[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{content}"'
+
+    body = re.sub(r'src="([\w-]+\.png)"', inline, body)
+    title = markdown.partition("\n")[0].removeprefix("# ")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def _introduction(facts: Mapping[str, Any]) -> list[str]:
+    counts = f"{facts['num_assessed']} of the {facts['num_catalog']} galaxies of the catalog are assessed"
+    lines = [
+        f"Labels: {facts['source']}, {facts['num_rows']} rows. {counts}.",
+        f"Ranked by `{facts['score']}` of {facts['model']}. {facts['created']}.",
+    ]
+    if facts["num_trained"]:
+        lines.append(f"The model was trained on {facts['num_trained']} galaxies of the catalog, which score too low.")
+    if facts["few"]:
+        lines.append(f"Too few galaxies with or without the label to say anything: {', '.join(facts['few'])}.")
+    lines.append("Labels are not the truth about anomaly: a model must not be tuned on them.")
+    return [line for text in lines for line in (text, "")][:-1]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(header), "|" + "---|" * len(header), *map(line, rows)]
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _interval(row: Mapping[Any, Any], name: str) -> str:
+    return str(Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]))

@@ -1,0 +1,1 @@
+"""Tables in the formats that astronomers use: read, linked, written."""

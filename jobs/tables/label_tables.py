@@ -1,0 +1,129 @@
+"""Labels of galaxies from the tables of others: classes, selection methods, thresholds, or a list of names."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jobs.tables.read import TableError, column_of, keyed, read_table
+
+MAX_CLASSES = 12
+LISTED = "listed"
+# A galaxy may have several labels in one cell, such as `WISE_AGN  RADIO_AGN`.
+SEPARATORS = re.compile(r"\s*[,;|]\s*|\s{2,}")
+THRESHOLD = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>[-+0-9.eE]+)\s*")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a table says of the galaxies of a catalog.
+
+    Attributes:
+        plateifu: [galaxy] those that are assessed, in the order of the catalog.
+        labelled: [galaxy] bool of each label.
+        num_rows: rows of the table with a key.
+        source: what the labels were taken from, in words.
+    """
+
+    plateifu: np.ndarray
+    labelled: dict[str, np.ndarray]
+    num_rows: int
+    source: str
+
+
+def read_labels(
+    path: Path, known: Collection[str], *, label: str | None = None, bpt: tuple[str, str] | None = None, key: str
+) -> Labels:
+    """Reads labels and matches them to a catalog.
+
+    Without `label` and `bpt` the table is a list of galaxies: those in it against all others of the catalog. Otherwise
+    only galaxies that the table holds count, and an empty cell is a galaxy without label.
+
+    Args:
+        path: the table.
+        known: plateifu of the catalog, in order.
+        label: a column of labels, or a threshold such as `P_MERGE>0.5`.
+        bpt: the columns of log [N II]/Ha and log [O III]/Hb, to be classed (`bpt_classes`).
+        key: the column that names galaxies.
+
+    Raises:
+        TableError: no such column, no label in it, or no galaxy of the catalog.
+    """
+    table = keyed(read_table(path), path, key)
+    names = np.array([name for name in known if name in table.index], dtype=object)
+    if not len(names):
+        shown = ", ".join(list(table.index[:3])), ", ".join(list(known)[:3])
+        raise TableError(
+            f"{path}: none of its {len(table)} galaxies ({shown[0]} ...) is in the catalog ({shown[1]} ...)"
+        )
+    if bpt:
+        cells = pd.Series(bpt_classes(*(_numbers(table, name, path) for name in bpt)), table.index)
+        return _of_cells(cells, names, path, f"BPT class from {bpt[0]} and {bpt[1]}")
+    if label is None:
+        everyone = np.array(list(known), dtype=object)
+        return Labels(everyone, {LISTED: np.isin(everyone, names)}, len(table), "the galaxies that the table lists")
+    if match := THRESHOLD.fullmatch(label):
+        return _of_threshold(table, names, path, match)
+    return _of_cells(_classes(column_of(table, label, path), path), names, path, f"column {label}")
+
+
+def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
+    """`star_forming`, `composite` or `agn` by the curves of Kauffmann+2003 and Kewley+2001; empty where not finite.
+
+    Args:
+        nii_ha: log10 of [N II]6585 / Halpha.
+        oiii_hb: log10 of [O III]5008 / Hbeta.
+
+    Source: DOI 10.1111/j.1365-2966.2003.07154.x, equation 1, and DOI 10.1086/321545, equation 5.
+    """
+    below_kauffmann = (nii_ha < 0.05) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.05, -1e-9) + 1.3)
+    below_kewley = (nii_ha < 0.47) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.47, -1e-9) + 1.19)
+    classes = np.where(below_kauffmann, "star_forming", np.where(below_kewley, "composite", "agn"))
+    return np.where(np.isfinite(nii_ha) & np.isfinite(oiii_hb), classes, "")
+
+
+def _of_cells(cells: pd.Series, names: np.ndarray, path: Path, source: str) -> Labels:
+    found = [set(filter(None, SEPARATORS.split(cell.strip()))) for cell in cells[names]]
+    labels = sorted(set().union(*found))
+    if not labels:
+        elsewhere = sorted(set().union(*(SEPARATORS.split(cell.strip()) for cell in cells)) - {""})
+        raise TableError(
+            f"{path}: none of the {len(names)} galaxies that are in the catalog has a label in {source}"
+            + (f"; others have {', '.join(elsewhere[:5])}" if elsewhere else "")
+        )
+    return Labels(names, {name: np.array([name in cell for cell in found]) for name in labels}, len(cells), source)
+
+
+def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.Match[str]) -> Labels:
+    column, sign, value = match["column"], match["sign"], float(match["value"])
+    numbers = pd.Series(_numbers(table, column, path), table.index)[names]
+    known = numbers[np.isfinite(numbers)]
+    if known.empty:
+        raise TableError(f"{path}: {column} has no value for any of the {len(names)} galaxies that are in the catalog")
+    compare = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}[sign]
+    name = f"{column} {sign} {value:g}"
+    chosen = np.asarray(compare(known.to_numpy(), value))
+    return Labels(known.index.to_numpy(dtype=object), {name: chosen}, len(table), f"the threshold {name}")
+
+
+def _classes(column: pd.Series, path: Path) -> pd.Series:
+    """A column's cells as text, empty where missing; true is the column's name."""
+    if column.dropna().map(type).isin([bool, np.bool_]).all() and column.notna().any():
+        return column.eq(True).map({True: str(column.name), False: ""})
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
+        raise TableError(
+            f"{path}: {column.name} holds {column.nunique()} different numbers, which are no classes; "
+            f"give a threshold, such as --label '{column.name}>{column.median():.3g}'"
+        )
+    return column.map(lambda cell: "" if pd.isna(cell) else f"{cell:g}" if isinstance(cell, float) else str(cell))
+
+
+def _numbers(table: pd.DataFrame, name: str, path: Path) -> np.ndarray:
+    column = column_of(table, name, path)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(numbers).any():
+        raise TableError(f"{path}: {name} holds no numbers")
+    return numbers

@@ -1,0 +1,1 @@
+"""Labels of galaxies: kept, measured against scores, used to rank anew."""

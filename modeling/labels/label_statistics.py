@@ -1,0 +1,168 @@
+"""How galaxies of a label lie in score and in latent space: enrichment, ROC and neighbour purity, with intervals.
+
+Intervals are of the bootstrap over objects, so that repeat observations of one object are drawn together.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from modeling.resampling import bootstrap_weights
+
+NUM_BOOTSTRAP = 1000
+LEVEL = 0.95
+MIN_GALAXIES = 3  # of a label, and without it; with fewer, figures would be noise
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the interval that holds `LEVEL` of its bootstrap; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Galaxies that a table says something of.
+
+    Attributes:
+        score: [galaxy]; higher is more unusual. NaN counts as least.
+        neighbours: [galaxy, k] rows of the nearest galaxies of the sample, other observations of the object left out;
+            -1 where there are fewer.
+        mangaid: [galaxy] identifier of the object.
+    """
+
+    score: np.ndarray
+    neighbours: np.ndarray
+    mangaid: np.ndarray
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How the galaxies of one label lie among the others of a sample.
+
+    Attributes:
+        num_labelled: galaxies with the label.
+        num_others: the others.
+        auroc: the chance that a labelled galaxy scores higher than another; 0.5 is none.
+        enrichment: by percentage, the share of labelled galaxies among so many of the highest scores, over their
+            share among all; 1 is none.
+        purity: mean share of the label among a labelled galaxy's nearest neighbours.
+        chance: that share if neighbours were drawn at random.
+        roc: false and true positive rates, [2, point].
+    """
+
+    num_labelled: int
+    num_others: int
+    auroc: Estimate
+    enrichment: dict[float, Estimate]
+    purity: Estimate
+    chance: float
+    roc: np.ndarray
+
+
+def assess_label(
+    sample: Sample,
+    labelled: np.ndarray,
+    *,
+    percentages: tuple[float, ...] = (1, 5, 10),
+    num_bootstrap: int = NUM_BOOTSTRAP,
+    seed: int = 0,
+) -> Assessment:
+    """Measures one label.
+
+    Args:
+        sample: all galaxies.
+        labelled: [galaxy] bool.
+        percentages: of the sample, whose enrichment is wanted.
+        num_bootstrap: resamples.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: fewer than `MIN_GALAXIES` with or without the label.
+    """
+    num_labelled, num_others = int(labelled.sum()), int((~labelled).sum())
+    if min(num_labelled, num_others) < MIN_GALAXIES:
+        raise ValueError(
+            f"{num_labelled} galaxies with the label, {num_others} without: {MIN_GALAXIES} are needed of both"
+        )
+    score = np.nan_to_num(sample.score, nan=np.nanmin(sample.score) - 1)
+    agreement = neighbour_agreement(sample.neighbours, labelled)
+    asked = labelled & np.isfinite(agreement)
+    rows = []
+    for weight in chain([np.ones(len(labelled))], bootstrap_weights(sample.mangaid, num_bootstrap, seed)):
+        tops = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
+        alike = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
+        rows.append([auroc(score, labelled, weight), alike, *tops])
+    area, purity, *enrichments = (_estimate(values) for values in np.array(rows).T)
+    return Assessment(
+        num_labelled,
+        num_others,
+        auroc=area,
+        purity=purity,
+        enrichment=dict(zip(percentages, enrichments, strict=True)),
+        chance=(num_labelled - 1) / (len(labelled) - 1),
+        roc=np.stack(roc_curve(labelled, score)[:2]),
+    )
+
+
+def assess_labels(sample: Sample, labels: Mapping[str, np.ndarray], *, seed: int = 0) -> dict[str, Assessment]:
+    """`assess_label` for each label that has enough galaxies; the others are left out."""
+    enough = {
+        name: labelled for name, labelled in labels.items() if min(labelled.sum(), (~labelled).sum()) >= MIN_GALAXIES
+    }
+    return {name: assess_label(sample, labelled, seed=seed) for name, labelled in enough.items()}
+
+
+def auroc(score: np.ndarray, labelled: np.ndarray, weight: np.ndarray) -> float:
+    """Area under the ROC curve of galaxies with weights; NaN without both kinds.
+
+    Equal scores count half (Mann & Whitney 1947, DOI 10.1214/aoms/1177730491).
+    """
+    values, group = np.unique(score, return_inverse=True)
+    positive = np.bincount(group, weight * labelled, minlength=len(values))
+    negative = np.bincount(group, weight * ~labelled, minlength=len(values))
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / _or_nan(positive.sum() * negative.sum()))
+
+
+def enrichment(score: np.ndarray, labelled: np.ndarray, weight: np.ndarray, fraction: float) -> float:
+    """Share of labelled galaxies in the top `fraction` of scores over their share in all; NaN without any.
+
+    The galaxy at the border counts with the part of its weight that lies within; the top holds at least one galaxy.
+    """
+    order = np.argsort(-score, kind="stable")
+    weight, labelled = weight[order], labelled[order]
+    before = np.cumsum(weight) - weight
+    inside = np.clip(max(fraction * weight.sum(), 1) - before, 0, weight)
+    base = (weight * labelled).sum() / weight.sum()
+    return float((inside * labelled).sum() / inside.sum() / _or_nan(base))
+
+
+def neighbour_agreement(neighbours: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """[galaxy] share of labelled ones among the neighbours, rows [galaxy, k] with -1 for none; NaN without any."""
+    known = neighbours >= 0
+    hits = (labelled[neighbours] & known).sum(1)
+    return np.divide(hits, known.sum(1), out=np.full(len(neighbours), np.nan), where=known.any(1))
+
+
+def _or_nan(value: float) -> float:
+    """The value, to divide by."""
+    return value if value else np.nan
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    """Of the value of the sample itself, first, and those of its resamples."""
+    finite = values[1:][np.isfinite(values[1:])]
+    if not finite.size:
+        return Estimate(float(values[0]), np.nan, np.nan)
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(values[0]), float(low), float(high))

@@ -1,0 +1,1 @@
+"""Latent space: nearest neighbours, regions of galaxies, UMAP."""

@@ -1,0 +1,131 @@
+"""Which galaxies are alike: nearest neighbours of standardised latents, exact up to `latent_index.EXACT_LIMIT`."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from modeling.latents.latent_index import EXACT_LIMIT, LatentIndex
+
+# A latent dimension that varies this much less than the liveliest one carries rounding noise, or a VAE has switched it
+# off: to stretch it to unit variance would give noise the weight of a signal.
+DEAD_FRACTION = 1e-3
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of each galaxy, nearest first; k is at most the number of the other galaxies.
+
+    Attributes:
+        index: [galaxy, k] int64 row of each neighbour; never the galaxy itself.
+        distance: [galaxy, k] Euclidean distance in standardised latents.
+        same_object: [galaxy, k] bool, whether the neighbour is another observation of the same object.
+    """
+
+    index: np.ndarray
+    distance: np.ndarray
+    same_object: np.ndarray
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Brings latents to zero mean and unit variance per dimension; dimensions that are dead become 0.
+
+    Attributes:
+        mean: [dimension].
+        spread: [dimension] standard deviation; infinite where the dimension is dead.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fit(cls, latent: np.ndarray) -> Self:
+        """Measures latents, [galaxy, dimension].
+
+        Raises:
+            ValueError: not a table, or not all finite.
+        """
+        latent = _checked(latent)
+        if latent.size == 0:
+            return cls(np.zeros(latent.shape[1]), np.full(latent.shape[1], np.inf))
+        mean = latent.mean(0)
+        spread = (latent - mean).std(0)
+        alive = spread > DEAD_FRACTION * spread.max()
+        return cls(mean, np.where(alive, spread, np.inf))
+
+    def __call__(self, latent: np.ndarray) -> np.ndarray:
+        """Latents of the same encoder, standardised: [galaxy, dimension] float64."""
+        return (_checked(latent) - self.mean) / self.spread
+
+
+def standardise(latent: np.ndarray) -> np.ndarray:
+    """Latents with zero mean and unit variance per dimension; dimensions that are dead become 0.
+
+    Args:
+        latent: [galaxy, dimension].
+
+    Returns:
+        [galaxy, dimension] float64.
+
+    Raises:
+        ValueError: not a table, or not all finite.
+    """
+    return Standardiser.fit(latent)(latent)
+
+
+def _checked(latent: np.ndarray) -> np.ndarray:
+    latent = np.asarray(latent, dtype=np.float64)
+    if latent.ndim != 2:
+        raise ValueError(f"expected latents [galaxy, dimension], found the shape {latent.shape}")
+    broken = np.flatnonzero(~np.isfinite(latent).all(1))
+    if broken.size:
+        raise ValueError(
+            f"latents of {broken.size} of {len(latent)} galaxies are not finite, the first in row {broken[0]}"
+        )
+    return latent
+
+
+def nearest_neighbours(
+    latent: np.ndarray, mangaid: np.ndarray, k: int, *, exact_limit: int = EXACT_LIMIT
+) -> Neighbours:
+    """The k nearest other galaxies of each galaxy.
+
+    Repeat observations of one object (the same mangaid) may be each other's neighbours: they are a check on the
+    latents, and `same_object` tells them from true twins.
+
+    Args:
+        latent: [galaxy, dimension] standardised latents.
+        mangaid: [galaxy] identifier of the object.
+        k: neighbours wanted; fewer where there are fewer galaxies.
+        exact_limit: galaxies up to which all are compared with all; beyond, a graph finds nearly all neighbours.
+
+    Raises:
+        ValueError: k is below 1, or the lengths differ.
+    """
+    if k < 1:
+        raise ValueError(f"neighbours wanted: {k}, expected at least 1")
+    if len(latent) != len(mangaid):
+        raise ValueError(f"{len(latent)} latents but {len(mangaid)} identifiers")
+    num_galaxies = len(latent)
+    k = min(k, num_galaxies - 1)
+    if k < 1:
+        empty = np.empty((num_galaxies, 0))
+        return Neighbours(empty.astype(np.int64), empty, empty.astype(bool))
+    if num_galaxies > exact_limit:
+        index, distance = _nearest_others(LatentIndex.build(latent, exact_limit=exact_limit), k)
+    else:
+        # Without an argument kneighbors leaves each row out of its own neighbours, also where rows are equal. Brute
+        # force is exact, and in hundreds of dimensions trees are no faster.
+        distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(latent).kneighbors()
+    mangaid = np.asarray(mangaid)
+    return Neighbours(index.astype(np.int64), distance, mangaid[index] == mangaid[:, None])
+
+
+def _nearest_others(searched: LatentIndex, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of each row of an index but itself, and their distances."""
+    index, distance = searched.query(searched.latent, k + 1)
+    other = index != np.arange(len(index))[:, None]
+    other[other.all(1), -1] = False  # among many equal ones a row may not find itself
+    return index[other].reshape(-1, k), distance[other].reshape(-1, k)

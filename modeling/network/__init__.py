@@ -1,0 +1,1 @@
+"""The autoencoder: layers, weights on disk, reconstructions. All but configuration needs torch and numpy alone."""

@@ -1,0 +1,385 @@
+"""The ConvLSTM autoencoder of emission-line windows, plain and variational (Mantha et al. 2026, arXiv:2602.18426).
+
+Shapes: B batch, L lines, S samples of a line, Y and X spaxels, T steps of the recurrence, C channels, D latent.
+
+The windows are read as a sequence of images: `steps="line"` makes T = L steps of S channels, `steps="sample"` the
+paper's T = L x S steps of one channel. The encoder treats every step with two convolution blocks, whose weights are
+each step's own (the paper) or shared (steps are then told apart by a learned offset each), then runs three ConvLSTM
+layers, each of which halves the image; the last hidden state is flattened and goes through a linear layer and an ELU.
+The decoder repeats the latent for every step, as in the paper, and gives each step transposed convolutions of its own:
+with shared ones and nothing else, all frames would be the same; `decoders` has two that share them and add something.
+
+With `shortcut`, which is ours, a linear layer also takes the coarse means of all images straight to the features, and
+each decoded image is multiplied by a gain that is linear in the latent: the brightness of each line in one number.
+Without it, a small survey ends at the mean galaxy: measured on 150 rows, R^2 0.67 without and 0.85 with it.
+
+With `spaxel_code`, ours too, the windows are also reconstructed from a code of each spaxel's spectrum (`spaxel`), and
+that is what scores look at; the latent then says which galaxies are alike, and is trained by a loss of its own.
+"""
+
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM
+from modeling.network.decoders import DECODERS, DecoderKind
+from modeling.network.spaxel_code import SpaxelCoder, local_amplitude
+
+Steps = Literal["line", "sample"]
+Normalisation = Literal["none", "scale", "asinh"]
+
+# Of the spaxels' mean absolute flux: high enough to mean the galaxy, not the sky; low enough to pass a hot spaxel by.
+SCALE_QUANTILE = 0.9
+# Means a side of each image that the shortcut sees.
+COARSE = 4
+# sinh(20) is 2e8 scales: no galaxy is so bright, and float32 still holds it.
+MAX_ASINH = 20.0
+
+
+class Output(NamedTuple):
+    """What the model makes of a batch, in normalised units.
+
+    Attributes:
+        reconstruction: [B, L, S, Y, X], from the codes of spaxels where the model has them, else from the latent.
+        from_latent: [B, L, S, Y, X], from the latent.
+        latent: [B, D]; of a variational model the mean.
+        mean: [B, D] of the posterior, None of a plain model.
+        log_variance: [B, D] of the posterior, None of a plain model.
+    """
+
+    reconstruction: Tensor
+    from_latent: Tensor
+    latent: Tensor
+    mean: Tensor | None
+    log_variance: Tensor | None
+
+
+class ConvLSTMAutoencoder(nn.Module):
+    """Windows to latents and back; `arguments` holds what it takes to make another of the same shape."""
+
+    def __init__(
+        self,
+        *,
+        num_lines: int,
+        num_samples: int,
+        size: int,
+        latent_dim: int = 64,
+        variational: bool = False,
+        steps: Steps = "line",
+        normalise: Normalisation = "asinh",
+        step_channels: int = 16,
+        lstm_channels: int = 16,
+        decoder_channels: int = 16,
+        mask_input: bool = True,
+        shortcut: bool = True,
+        own_step_weights: bool = False,
+        bidirectional: bool = False,
+        decoder: DecoderKind = "own",
+        gradient_checkpoint_steps: int | None = None,
+        spaxel_code: int = 0,
+    ) -> None:
+        """Makes the model with PyTorch's default initial weights.
+
+        Args:
+            num_lines: emission lines of a window.
+            num_samples: velocity samples of a line; 1 for fitted line maps.
+            size: spaxels a side, a multiple of 8.
+            latent_dim: numbers that describe a galaxy.
+            variational: whether the latent is drawn from a normal distribution (VAE).
+            steps: what one step of the recurrence is.
+            normalise: of the flux; see `normalise`.
+            step_channels: channels of the two convolution blocks of each step.
+            lstm_channels: hidden channels of the three ConvLSTM layers.
+            decoder_channels: channels of each step in the decoder; the latent becomes twice as many.
+            mask_input: whether each step also sees the share of its samples that are good.
+            shortcut: whether coarse means go straight to the features, and gains straight to the images.
+            own_step_weights: whether the two convolution blocks have weights of their own for each step.
+            bidirectional: whether the recurrence also runs from the last step to the first.
+            decoder: `own` weights for each step, or shared ones told apart by an `embedding` of each step, without or
+                with a `convlstm` over the steps.
+            gradient_checkpoint_steps: see `ConvLSTM`: less memory for more time.
+            spaxel_code: numbers that describe the spectrum of each spaxel, see `spaxel`; 0 for none, as in the paper.
+
+        Raises:
+            ValueError: a size that cannot be halved three times, or an unknown choice.
+        """
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.arguments: dict[str, Any] = arguments
+        _check(arguments)
+        self.variational = variational
+        self.normalisation = normalise
+        self.mask_input = mask_input
+        self.num_lines, self.num_samples, self.size = num_lines, num_samples, size
+        self.num_steps, frame_channels = (num_lines, num_samples) if steps == "line" else (num_lines * num_samples, 1)
+        self.frame_channels = frame_channels
+        self.encoder = Encoder(
+            num_steps=self.num_steps,
+            in_channels=frame_channels + mask_input,
+            step_channels=step_channels,
+            lstm_channels=lstm_channels,
+            size=size,
+            latent_dim=latent_dim,
+            shortcut=shortcut,
+            own_step_weights=own_step_weights,
+            bidirectional=bidirectional,
+            gradient_checkpoint_steps=gradient_checkpoint_steps,
+        )
+        if variational:
+            self.to_mean = nn.Linear(latent_dim, latent_dim)
+            self.to_log_variance = nn.Linear(latent_dim, latent_dim)
+        self.decoder = DECODERS[decoder](
+            num_steps=self.num_steps,
+            out_channels=frame_channels,
+            channels=decoder_channels,
+            size=size,
+            latent_dim=latent_dim,
+        )
+        self.to_gain = nn.Linear(latent_dim, self.num_steps) if shortcut else None
+        self.spaxels = (
+            SpaxelCoder(num_lines=num_lines, num_samples=num_samples, code=spaxel_code) if spaxel_code else None
+        )
+        # Twice as fast on a CPU as the default layout, for convolutions and for the norms over channels.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def normalise(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> tuple[Tensor, Tensor]:
+        """Brings galaxies of all brightnesses to a like range.
+
+        `none` leaves the flux; `scale` divides by the galaxy's scale, `asinh` also takes asinh, which is linear below
+        the scale and logarithmic above. The scale is the 90th percentile over spaxels of the mean absolute flux of a
+        spaxel's good samples; 1 where that is zero or there are none.
+
+        Args:
+            flux_BLSYX: any unit; the values of bad samples, NaN too, have no influence.
+            good_BLSYX: bool.
+
+        Returns:
+            The normalised flux, 0 at bad samples, and scale_B in the unit of the flux.
+        """
+        flux_BLSYX = torch.where(good_BLSYX, flux_BLSYX, 0.0)
+        if self.normalisation == "none":
+            return flux_BLSYX, flux_BLSYX.new_ones(len(flux_BLSYX))
+        scale_B = flux_scale(flux_BLSYX, good_BLSYX)
+        scaled_BLSYX = flux_BLSYX / scale_B[:, None, None, None, None]
+        return (torch.asinh(scaled_BLSYX) if self.normalisation == "asinh" else scaled_BLSYX), scale_B
+
+    def denormalise(self, normalised_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
+        """The inverse of `normalise`, in the unit of the flux."""
+        return self.to_linear(normalised_BLSYX) * scale_B[:, None, None, None, None]
+
+    def normalised_variance(self, normalised_BLSYX: Tensor, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
+        """The variance of the normalised flux, to first order: the flux's times the squared slope of `normalise`.
+
+        Args:
+            normalised_BLSYX: of `normalise`.
+            ivar_BLSYX: inverse variance of the flux, 0 where not good; the result is 1 there.
+            scale_B: of `normalise`.
+        """
+        ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
+        if self.normalisation == "asinh":  # whose slope is 1 / sqrt(1 + x^2) = 1 / cosh(asinh(x))
+            ivar_BLSYX = ivar_BLSYX * torch.cosh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH)).square()
+        return torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+
+    def forward(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
+        """Encodes and decodes; a variational model draws its latent in training and takes the mean in evaluation.
+
+        Args:
+            flux_BLSYX: in the unit of the store; bad samples may hold anything.
+            good_BLSYX: bool.
+        """
+        normalised_BLSYX, _ = self.normalise(flux_BLSYX, good_BLSYX)
+        return self.autoencode(normalised_BLSYX, good_BLSYX)
+
+    def autoencode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
+        """`forward` for flux that `normalise` has been at: the training loop needs it for the loss as well."""
+        features_BD = self._features(normalised_BLSYX, good_BLSYX)
+        if not self.variational:
+            return self._output(normalised_BLSYX, good_BLSYX, self.decode(features_BD), features_BD)
+        mean_BD, log_variance_BD = self.to_mean(features_BD), self.to_log_variance(features_BD)
+        drawn_BD = mean_BD
+        if self.training:
+            drawn_BD = mean_BD + torch.exp(0.5 * log_variance_BD) * torch.randn_like(mean_BD)
+        output = self._output(normalised_BLSYX, good_BLSYX, self.decode(drawn_BD), mean_BD)
+        return output._replace(mean=mean_BD, log_variance=log_variance_BD)
+
+    def _output(
+        self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, from_latent_BLSYX: Tensor, latent_BD: Tensor
+    ) -> Output:
+        if self.spaxels is None:
+            return Output(from_latent_BLSYX, from_latent_BLSYX, latent_BD, None, None)
+        return Output(self._from_codes(normalised_BLSYX, good_BLSYX), from_latent_BLSYX, latent_BD, None, None)
+
+    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
+        """The reconstruction of `autoencode` in evaluation, without the price of the latent where it has no part.
+
+        A latent that is known already is not found again.
+        """
+        if self.spaxels is not None:
+            return self._from_codes(normalised_BLSYX, good_BLSYX)
+        return self.decode(self.encode(normalised_BLSYX, good_BLSYX) if latent_BD is None else latent_BD)
+
+    def _from_codes(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        assert self.spaxels is not None
+        linear_BLSYX = self.to_linear(normalised_BLSYX)
+        amplitude_BLSYX = local_amplitude(linear_BLSYX, good_BLSYX)[:, None, None]
+        found_BLSYX: Tensor = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
+        return torch.asinh(found_BLSYX) if self.normalisation == "asinh" else found_BLSYX
+
+    def to_linear(self, normalised_BLSYX: Tensor) -> Tensor:
+        """Normalised flux in units of the galaxy's scale: what `normalise` bent is straight again."""
+        if self.normalisation == "asinh":
+            return torch.sinh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH))
+        return normalised_BLSYX
+
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The latent of `autoencode`, [B, D], without the price of decoding it."""
+        features_BD = self._features(normalised_BLSYX, good_BLSYX)
+        return self.to_mean(features_BD) if self.variational else features_BD
+
+    def decode(self, latent_BD: Tensor) -> Tensor:
+        """The windows of latents, [B, L, S, Y, X] in normalised units."""
+        frames_BCYX = self.decoder(latent_BD)
+        if self.to_gain is not None:
+            gain_BC = (1 + self.to_gain(latent_BD)).repeat_interleave(self.frame_channels, dim=1)
+            frames_BCYX = frames_BCYX * gain_BC[:, :, None, None]
+        return frames_BCYX.unflatten(1, (self.num_lines, self.num_samples))
+
+    def _features(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        features_BD: Tensor = self.encoder(self._frames(normalised_BLSYX, good_BLSYX))
+        return features_BD
+
+    def _frames(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """The sequence of images, x_TBCYX, with the good share of each step as its last channel."""
+        shape = (self.num_steps, self.frame_channels)
+        x_BTCYX = normalised_BLSYX.flatten(1, 2).unflatten(1, shape)
+        if self.mask_input:
+            good_BTCYX = good_BLSYX.flatten(1, 2).unflatten(1, shape).to(x_BTCYX.dtype)
+            x_BTCYX = torch.cat([x_BTCYX, good_BTCYX.mean(dim=2, keepdim=True)], dim=2)
+        return x_BTCYX.transpose(0, 1)
+
+
+class Encoder(nn.Module):
+    """A sequence of images to features."""
+
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        in_channels: int,
+        step_channels: int,
+        lstm_channels: int,
+        size: int,
+        latent_dim: int,
+        shortcut: bool,
+        own_step_weights: bool,
+        bidirectional: bool,
+        gradient_checkpoint_steps: int | None,
+    ) -> None:
+        super().__init__()
+        blocks = OwnStepBlocks if own_step_weights else SharedStepBlocks
+        self.blocks = blocks(num_steps, in_channels, step_channels)
+        self.bidirectional = bidirectional
+        self.lstm_channels = lstm_channels
+        recurrent = BidirectionalConvLSTM if bidirectional else ConvLSTM
+        out_channels = 2 * lstm_channels if bidirectional else lstm_channels
+        widths = [step_channels, out_channels, out_channels, out_channels]
+        self.recurrent = nn.ModuleList(
+            recurrent(width, lstm_channels, stride=2, checkpoint_steps=gradient_checkpoint_steps)
+            for width in widths[:-1]
+        )
+        self.norms = nn.ModuleList(ChannelNorm(out_channels) for _ in self.recurrent)
+        self.to_features = nn.Linear(out_channels * (size // 8) ** 2, latent_dim)
+        self.shortcut = nn.Linear(num_steps * in_channels * COARSE**2, latent_dim, bias=False) if shortcut else None
+
+    def forward(self, x_TBCYX: Tensor) -> Tensor:
+        """Features [B, D] of x_TBCYX."""
+        num_steps, num_batch = x_TBCYX.shape[:2]
+        h_TBHYX = self.blocks(x_TBCYX)
+        for layer, norm in zip(self.recurrent, self.norms, strict=True):
+            h_NHYX = norm(layer(h_TBHYX).flatten(0, 1))
+            h_TBHYX = h_NHYX.unflatten(0, (num_steps, num_batch))
+        features_BD = self.to_features(self._final(h_TBHYX).flatten(1))
+        if self.shortcut is not None:
+            coarse_NCYX = functional.adaptive_avg_pool2d(x_TBCYX.flatten(0, 1), COARSE)
+            coarse_BTCYX = coarse_NCYX.unflatten(0, (num_steps, num_batch)).transpose(0, 1)
+            features_BD = features_BD + self.shortcut(coarse_BTCYX.flatten(1))
+        return functional.elu(features_BD)
+
+    def _final(self, h_TBHYX: Tensor) -> Tensor:
+        """What a direction knows in the end: after the last step, and after the first for the way back."""
+        if not self.bidirectional:
+            return h_TBHYX[-1]
+        return torch.cat([h_TBHYX[-1, :, : self.lstm_channels], h_TBHYX[0, :, self.lstm_channels :]], dim=1)
+
+
+class SharedStepBlocks(nn.Module):
+    """Two convolution blocks on the image of each step, the same for all; an offset each tells steps apart."""
+
+    def __init__(self, num_steps: int, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.offset_TC = nn.Parameter(torch.zeros(num_steps, channels))
+        self.first_norm = ChannelNorm(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second_norm = ChannelNorm(channels)
+        nn.init.normal_(self.offset_TC, std=0.1)
+
+    def forward(self, x_TBCYX: Tensor) -> Tensor:
+        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        num_steps, num_batch = x_TBCYX.shape[:2]
+        x_NCYX = x_TBCYX.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        offset_NCYX = self.offset_TC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
+        x_NCYX = self.first_norm(functional.relu(self.first(x_NCYX) + offset_NCYX))
+        x_NCYX = self.second_norm(functional.relu(self.second(x_NCYX)))
+        return x_NCYX.unflatten(0, (num_steps, num_batch))
+
+
+class OwnStepBlocks(nn.Module):
+    """Two convolution blocks on the image of each step, each with weights of its own, as in the paper."""
+
+    def __init__(self, num_steps: int, in_channels: int, channels: int) -> None:
+        super().__init__()
+        widths = [num_steps * in_channels, num_steps * channels, num_steps * channels]
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, groups=num_steps) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(ChannelNorm(channels, num_groups=num_steps) for _ in self.convolutions)
+
+    def forward(self, x_TBCYX: Tensor) -> Tensor:
+        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        num_steps = len(x_TBCYX)
+        x_BCYX = x_TBCYX.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x_BCYX = norm(functional.relu(convolution(x_BCYX)))
+        return x_BCYX.unflatten(1, (num_steps, -1)).transpose(0, 1)
+
+
+def flux_scale(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    """The brightness of each galaxy, scale_B > 0; `flux_BLSYX` must be 0 where not good."""
+    count_BYX = good_BLSYX.sum(dim=(1, 2))
+    mean_BYX = flux_BLSYX.abs().sum(dim=(1, 2)) / count_BYX.clamp(min=1)
+    mean_BYX = torch.where(count_BYX > 0, mean_BYX, torch.nan)
+    scale_B = torch.nanquantile(mean_BYX.float().flatten(1), SCALE_QUANTILE, dim=1)
+    return torch.where(scale_B > 0, scale_B, 1.0).detach()
+
+
+def make_model(arguments: dict[str, Any], seed: int) -> ConvLSTMAutoencoder:
+    """A model with initial weights that `seed` decides; the global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConvLSTMAutoencoder(**arguments)
+
+
+def _check(arguments: dict[str, Any]) -> None:
+    mistakes = []
+    if arguments["size"] < 8 or arguments["size"] % 8:
+        mistakes.append(f"size is {arguments['size']}, expected a multiple of 8 (it is halved three times)")
+    if arguments["steps"] not in ("line", "sample"):
+        mistakes.append(f"steps is {arguments['steps']!r}, expected 'line' or 'sample'")
+    if arguments["normalise"] not in ("none", "scale", "asinh"):
+        mistakes.append(f"normalise is {arguments['normalise']!r}, expected 'none', 'scale' or 'asinh'")
+    if arguments["decoder"] not in DECODERS:
+        mistakes.append(f"decoder is {arguments['decoder']!r}, expected one of {', '.join(DECODERS)}")
+    if mistakes:
+        raise ValueError("; ".join(mistakes))

@@ -1,0 +1,170 @@
+"""Models and training states on disk, with no pickle: weights as safetensors, all else as JSON.
+
+A model is a directory with `model.safetensors` and `model.json` (format version, architecture, metadata such as line
+names). A training checkpoint is such a directory with `optimizer.safetensors`, `training.json` and the best model so
+far in `best/`.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+
+FORMAT = "cubescout-model"
+FORMAT_VERSION = 2
+# Where the weights of version 1 are in version 2, by the beginnings of their names.
+SINCE_VERSION_1 = {
+    **{f"encoder.{name}": f"encoder.blocks.{name}" for name in ("first", "second", "offset_TC")},
+    "decoder.to_gain": "to_gain",
+}
+ARCHITECTURES = {"ConvLSTMAutoencoder": ConvLSTMAutoencoder}
+
+
+class CheckpointError(ValueError):
+    """A directory that holds no model, or one that this version cannot read."""
+
+
+def save_model(
+    directory: Path,
+    model: ConvLSTMAutoencoder,
+    metadata: dict[str, Any],
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes a model; `model.json` comes last and makes it whole.
+
+    Args:
+        directory: made if need be.
+        model: the model.
+        metadata: any JSON, such as line names.
+        weights: in place of the model's own, such as those of an earlier epoch.
+    """
+    import safetensors.torch
+
+    directory.mkdir(parents=True, exist_ok=True)
+    # A tensor's memory layout is no part of the format: contiguous is what every reader expects.
+    tensors = model.state_dict() if weights is None else weights
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomic(directory / "model.safetensors", safetensors.torch.save(plain))
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "architecture": type(model).__name__,
+        "arguments": model.arguments,
+        "metadata": metadata,
+    }
+    write_json(directory / "model.json", description)
+
+
+def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[ConvLSTMAutoencoder, dict[str, Any]]:
+    """Reads a model, in evaluation mode, and its metadata.
+
+    Raises:
+        CheckpointError: the directory holds no model, one of another format, or weights that do not fit it.
+    """
+    description = _read_description(directory)
+    model = ARCHITECTURES[description["architecture"]](**description["arguments"])
+    load_weights(model, directory)
+    return model.to(device).eval(), description["metadata"]
+
+
+def load_weights(model: nn.Module, directory: Path) -> None:
+    """Puts the weights of a saved model into `model`.
+
+    Raises:
+        CheckpointError: they cannot be read, or do not fit.
+    """
+    import safetensors
+    import safetensors.torch
+
+    path = directory / "model.safetensors"
+    try:
+        tensors = safetensors.torch.load_file(path)
+        if _read_description(directory)["format_version"] == 1:
+            tensors = {_since_version_1(name): tensor for name, tensor in tensors.items()}
+        model.load_state_dict(tensors)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: no readable safetensors file ({error})") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: these weights do not fit the model: {error}") from error
+
+
+def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Writes an optimizer's tensors as safetensors, `<parameter index>.<name>`; its options come from the config."""
+    import safetensors.torch
+
+    state = optimizer.state_dict()["state"]
+    tensors = {
+        f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+    write_atomic(path, safetensors.torch.save(tensors))
+
+
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Puts saved tensors into a new optimizer of the same model.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another model's optimizer.
+    """
+    import safetensors
+    import safetensors.torch
+
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: no readable safetensors file ({error})") from error
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    current = optimizer.state_dict()
+    num_parameters = sum(len(group["params"]) for group in current["param_groups"])
+    if any(index >= num_parameters for index in state):
+        raise CheckpointError(f"{path}: made for more parameters than the {num_parameters} of this model")
+    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON that is either there as a whole or not at all."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file under another name, then renames it: a reader never sees a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _read_description(directory: Path) -> dict[str, Any]:
+    path = directory / "model.json"
+    try:
+        description = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        found = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+        holds = f"it holds {', '.join(found[:5])}" if found else "it is empty or not there"
+        raise CheckpointError(f"{directory}: no Cubescout model here (no model.json; {holds})") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not of the format {FORMAT}")
+    found_version = description.get("format_version")
+    if found_version not in (1, FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {found_version}, this version reads 1 and {FORMAT_VERSION}")
+    if description.get("architecture") not in ARCHITECTURES:
+        raise CheckpointError(f"{path}: unknown architecture {description.get('architecture')!r}")
+    return description
+
+
+def _since_version_1(name: str) -> str:
+    old = next((old for old in SINCE_VERSION_1 if name.startswith(old)), "")
+    return SINCE_VERSION_1.get(old, "") + name.removeprefix(old)

@@ -1,0 +1,150 @@
+"""Latents and reconstructions of galaxies, for scores, pages and the registered model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cubeprep.masks import good_samples
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.masked import masked_mae
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a model makes of N galaxies; L lines, S samples, Y and X spaxels, D latent.
+
+    Attributes:
+        latent: [N, D] float32.
+        reconstruction: [N, L, S, Y, X] float32 in the unit of the flux; never NaN, also where the input is masked.
+        normalised: the same shape, the input as the model sees it: normalised, 0 where masked.
+        normalised_reconstruction: the same shape, the reconstruction in those units.
+        scale: [N] float32, the flux that is 1 in normalised units.
+        mae: [N] float32, mean absolute error over the good samples, in normalised units.
+    """
+
+    latent: np.ndarray
+    reconstruction: np.ndarray
+    normalised: np.ndarray
+    normalised_reconstruction: np.ndarray
+    scale: np.ndarray
+    mae: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+
+def infer(
+    model: ConvLSTMAutoencoder,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> Inference:
+    """Runs a model over windows.
+
+    Args:
+        model: as `checkpoint.load_model` gives it; it is put into evaluation mode.
+        flux: [N, L, S, Y, X]; NaN, or anything, where masked.
+        ivar: the same shape; 0 means that the sample cannot be used, as in the store.
+        mask: the same shape; 0 is good.
+        batch_size: galaxies at a time; results do not depend on it beyond rounding.
+        device: such as `cpu` or `cuda`.
+
+    Raises:
+        ValueError: the windows are not of the shape that the model was made for.
+    """
+    _check_shapes(model, flux, ivar, mask)
+    model = model.to(device).eval()
+    parts = [
+        _infer_batch(model, *(array[start : start + batch_size] for array in (flux, ivar, mask)), device=device)
+        for start in range(0, len(flux), batch_size)
+    ]
+    if not parts:
+        empty = np.zeros((0, *flux.shape[1:]), np.float32)
+        none = np.zeros(0, np.float32)
+        return Inference(np.zeros((0, model.arguments["latent_dim"]), np.float32), empty, empty, empty, none, none)
+    return Inference(*(np.concatenate([part[i] for part in parts]) for i in range(len(parts[0]))))
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: ConvLSTMAutoencoder,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    from_latent: bool = False,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> np.ndarray:
+    """The reconstruction of `infer` and nothing else, [N, L, S, Y, X] in the unit of the flux, in less time.
+
+    With `from_latent`, what the latent alone says. The sky has no up: each galaxy is then encoded and decoded in its
+    four rotations and their mirror images, and the result is their mean, which turns as the galaxy does. The other
+    arguments are those of `infer`.
+    """
+    _check_shapes(model, flux, ivar, mask)
+    model = model.to(device).eval()
+    found = np.empty(flux.shape, np.float32)
+    for start in range(0, len(found), batch_size):
+        some = slice(start, start + batch_size)
+        good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux[some], ivar[some], mask[some], device=device)
+        if from_latent:
+            normalised_BLSYX = _mean_of_views(model, normalised_BLSYX, good_BLSYX)
+        else:
+            normalised_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX)
+        found[some] = model.denormalise(normalised_BLSYX, scale_B).float().cpu().numpy()
+    return found
+
+
+def _mean_of_views(
+    model: ConvLSTMAutoencoder, normalised_BLSYX: torch.Tensor, good_BLSYX: torch.Tensor
+) -> torch.Tensor:
+    views = (
+        _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
+        for k in range(8)
+    )
+    return torch.stack(list(views)).mean(dim=0)
+
+
+def _normalised(
+    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
+    flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
+    return good_BLSYX, *model.normalise(flux_BLSYX, good_BLSYX)
+
+
+def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Tensor:
+    """Images [..., Y, X] turned by `view` % 4 quarters after a reflection for `view` >= 4; `back` undoes that."""
+    if back:
+        images = torch.rot90(images, -(view % 4), (-2, -1))
+    if view >= 4:
+        images = images.flip(-1)
+    return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
+
+
+@torch.inference_mode()
+def _infer_batch(
+    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+) -> list[np.ndarray]:
+    good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
+    latent_BD = model.encode(normalised_BLSYX, good_BLSYX)
+    found_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, latent_BD)
+    mae_B = masked_mae(found_BLSYX, normalised_BLSYX, good_BLSYX)
+    tensors = (latent_BD, model.denormalise(found_BLSYX, scale_B), normalised_BLSYX, found_BLSYX, scale_B, mae_B)
+    return [np.ascontiguousarray(tensor.float().cpu().numpy()) for tensor in tensors]
+
+
+def _check_shapes(model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> None:
+    expected = (model.num_lines, model.num_samples, model.size, model.size)
+    if flux.ndim != 5 or flux.shape[1:] != expected:
+        raise ValueError(
+            f"the windows are {flux.shape}, but the model takes [galaxies, lines, samples, y, x] of "
+            f"{' x '.join(str(length) for length in expected)}"
+        )
+    if not flux.shape == ivar.shape == mask.shape:
+        raise ValueError(f"flux, ivar and mask differ in shape: {flux.shape}, {ivar.shape}, {mask.shape}")

@@ -1,0 +1,26 @@
+"""Means and errors over good samples alone.
+
+Neither the values of masked samples nor NaN in them change a result or any gradient. Shapes: B batch, L lines, S
+samples, Y and X spaxels.
+"""
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    """The mean over the good samples of each galaxy, [B]; 0 for a galaxy that has none."""
+    total_B = torch.where(good_BLSYX, values_BLSYX, 0.0).flatten(1).sum(dim=1)
+    return total_B / good_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def masked_mae(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    """Mean absolute error of each galaxy, [B]: the paper's loss and score, over good samples only."""
+    difference = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX)
+    return masked_mean(difference.abs(), good_BLSYX)
+
+
+def _difference(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    """Zero where not good, taken before any arithmetic: 0 x NaN in a backward pass would still be NaN."""
+    predicted_BLSYX = torch.where(good_BLSYX, predicted_BLSYX, 0.0)
+    return predicted_BLSYX - torch.where(good_BLSYX, target_BLSYX, 0.0)

@@ -1,0 +1,1 @@
+"""From residuals to scores: artefacts, significance, calibration, explanations, the survey shard by shard."""

@@ -1,0 +1,113 @@
+"""Maps of what is unusual about each galaxy, as Zarr beside the catalog.
+
+| array | dimensions | what |
+|---|---|---|
+| `by_place` | galaxy, line, y, x | residual of a line, summed over its samples, in sigma |
+| `by_sample` | galaxy, line, sample | residual of a sample, summed over spaxels, in sigma |
+| `by_line` | galaxy, line | excess of chi2 of a line, in its standard deviation |
+| `by_spaxel` | galaxy, y, x | excess of chi2 of the 3 x 3 spaxels about each, in its standard deviation |
+
+`plateifu`, `line` and `velocity_kms` are coordinates; xarray opens it.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from modeling.scoring.survey_scorer import ShardScores
+
+DIMENSIONS = {
+    "by_place": ("galaxy", "line", "y", "x"),
+    "by_sample": ("galaxy", "line", "sample"),
+    "by_line": ("galaxy", "line"),
+    "by_spaxel": ("galaxy", "y", "x"),
+}
+GALAXIES_PER_SHARD = 64
+
+
+def attribution_path(catalog: Path) -> Path:
+    """The maps beside a catalog."""
+    return catalog.with_name(f"{catalog.stem}.attribution.zarr")
+
+
+def write_attribution(
+    path: Path, shards: Sequence[Path], line_names: Sequence[str], velocity_kms: np.ndarray, identity: str
+) -> None:
+    """Writes the maps of all galaxies: whole or not at all.
+
+    Args:
+        path: where to; what is there is replaced.
+        shards: files of `scoring.ShardScores`, not none.
+        line_names: [line].
+        velocity_kms: [sample].
+        identity: of the store that was scored.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    names = [str(name) for shard in shards for name in ShardScores.load(shard).plateifu]
+    group = zarr.open_group(partial, mode="w", zarr_format=3, attributes={"store_identity": identity, "units": "sigma"})
+    coordinates = {
+        "plateifu": (np.array(names, dtype=np.dtypes.StringDType()), "galaxy"),
+        "line": (np.array(list(line_names), dtype=np.dtypes.StringDType()), "line"),
+        "velocity_kms": (np.asarray(velocity_kms, dtype=np.float64), "sample"),
+    }
+    for name, (values, dimension) in coordinates.items():
+        dtype = str if values.dtype.kind == "T" else values.dtype
+        group.create_array(name, shape=values.shape, dtype=dtype, dimension_names=(dimension,))[...] = values
+    for name, dimensions in DIMENSIONS.items():
+        _write_array(group, name, dimensions, shards, len(names))
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def _write_array(
+    group: zarr.Group, name: str, dimensions: tuple[str, ...], shards: Sequence[Path], num_galaxies: int
+) -> None:
+    array = None
+    for start, values in _blocks(shards, name):
+        if array is None:
+            rest = values.shape[1:]
+            array = group.create_array(
+                name,
+                shape=(num_galaxies, *rest),
+                chunks=(1, *rest),
+                shards=(GALAXIES_PER_SHARD, *rest),
+                dtype="float32",
+                dimension_names=dimensions,
+                attributes={"coordinates": "plateifu", "units": "sigma"},
+            )
+        array[start : start + len(values)] = values
+
+
+def _blocks(shards: Sequence[Path], name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Values of whole shards of the array, with the row of their first."""
+    start, held = 0, np.empty(0)
+    for shard in shards:
+        with np.load(shard, allow_pickle=False) as file:
+            values = file[f"judged.{name}"].astype(np.float32)
+        held = np.concatenate([held, values]) if len(held) else values
+        while len(held) >= GALAXIES_PER_SHARD:
+            yield start, held[:GALAXIES_PER_SHARD]
+            start, held = start + GALAXIES_PER_SHARD, held[GALAXIES_PER_SHARD:]
+    if len(held):
+        yield start, held
+
+
+def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
+    """The maps of one galaxy, by the names of `DIMENSIONS`, without the dimension of galaxies.
+
+    Raises:
+        FileNotFoundError: there are no maps.
+        KeyError: they hold no such galaxy.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
+    group: Any = zarr.open_group(path, mode="r", zarr_format=3)
+    rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
+    if not rows.size:
+        raise KeyError(f"{plateifu}: not among the galaxies of {path}")
+    return {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if name in group}

@@ -1,0 +1,173 @@
+"""One verdict from several judges: each galaxy by the models that never saw it, calibrated and thresholded.
+
+Shapes: N galaxies, L lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from modeling.latents.neighbours import Neighbours
+from modeling.scoring.calibration import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.scoring.galaxy_scorer import EVIDENCE, MAPS, Judge, Judged
+from modeling.scoring.residual_sums import LineSums
+
+# Below, a bin of S/N and size has too few calibration galaxies for a p-value worth the name.
+MIN_PER_KIND = 50
+MIN_REDSHIFTS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Scores of a survey, each [N].
+
+    Attributes:
+        combined: mean over models of `Judge.combined`, what redshift explains of it taken off.
+        spread: standard deviation over models; NaN where one judged.
+        nll: mean over models of `Judged.nll`.
+        region: the same of the evidence of the most unusual region, back on the scale of sigmas.
+        peak: the same of the most unusual line of a region.
+        latent_region, latent_peak: the same, of what the latent alone leaves over.
+        density: mean distance to the nearest galaxies that are other objects, in standardised latents.
+        num_models: models that judged.
+        p_value: conformal; NaN where there is no calibration galaxy.
+        q_value: false discovery rate at which the galaxy is still a find.
+        by_redshift: what redshift explains of the mean; None where too few redshifts are known.
+    """
+
+    combined: np.ndarray
+    spread: np.ndarray
+    nll: np.ndarray
+    region: np.ndarray
+    peak: np.ndarray
+    latent_region: np.ndarray
+    latent_peak: np.ndarray
+    density: np.ndarray
+    num_models: np.ndarray
+    p_value: np.ndarray
+    q_value: np.ndarray
+    by_redshift: Standardiser | None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What several models make of the same galaxies.
+
+    Attributes:
+        judged: means over the models that count for each galaxy; the latent of the first model.
+        combined: [N] mean.
+        spread: [N] sample standard deviation; NaN where one model counts.
+        num_models: [N].
+    """
+
+    judged: Judged
+    combined: np.ndarray
+    spread: np.ndarray
+    num_models: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Means"]) -> "Means":
+        """The galaxies of several parts, in order."""
+        names = ("combined", "spread", "num_models")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(judged=Judged.concatenate([part.judged for part in parts]), **arrays)
+
+    def without_maps(self) -> "Means":
+        """The same without what is large."""
+        empty: dict[str, Any] = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
+        return replace(self, judged=replace(self.judged, **empty))
+
+
+def average(judges: Sequence[Judge], judged: Sequence[Judged], counts: np.ndarray) -> Means:
+    """The means over models.
+
+    Args:
+        judges: the first is the main model, whose latents and reason codes are kept.
+        judged: by each judge, of the same galaxies.
+        counts: [judge, N] bool, which judges count for a galaxy; at least one for each.
+    """
+    weight = counts / counts.sum(0)
+    scores = np.stack([judge.combined(found) for judge, found in zip(judges, judged, strict=True)])
+    combined = (weight * scores).sum(0)
+    num = counts.sum(0)
+    squares = (counts * (scores - combined) ** 2).sum(0)
+    spread = np.sqrt(np.divide(squares, num - 1, out=np.full(len(num), np.nan), where=num > 1))
+
+    def mean(values: Sequence[np.ndarray]) -> np.ndarray:
+        shaped = weight.reshape(*weight.shape, *(1,) * (values[0].ndim - 1))
+        return np.asarray(sum(w * v for w, v in zip(shaped, values, strict=True)))
+
+    kept = {"latent": judged[0].latent, "code": judged[0].code, "snr": judged[0].snr}
+    sums = LineSums(*(mean([getattr(found.sums, field.name) for found in judged]) for field in fields(LineSums)))
+    others = [field.name for field in fields(Judged) if field.name not in (*kept, "sums")]
+    means = {name: mean([getattr(found, name) for found in judged]) for name in others}
+    return Means(Judged(sums=sums, **kept, **means), combined, spread, num)
+
+
+def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np.ndarray, num_bins: int = 3) -> Verdict:
+    """Calibrates the scores of a survey.
+
+    Args:
+        means: of `average`.
+        neighbours: of the galaxies, for the density.
+        z: [N] redshift.
+        calibrating: [N] bool, galaxies that no model was fitted to, which calibrate the others and each other.
+        num_bins: of S/N, and of size, within which p-values are made where there are enough calibration galaxies.
+    """
+    by_redshift = None
+    if np.isfinite(z).sum() >= MIN_REDSHIFTS:
+        by_redshift = Standardiser().fit(means.combined, _log_redshift(z))
+    combined = without_redshift(means.combined, z, by_redshift)
+    kind = kinds(means.judged.nuisances, calibrating, num_bins)
+    p_value = p_values(combined, kind, calibrating)
+    other = ~neighbours.same_object
+    distance = np.where(other, neighbours.distance, 0).sum(1)
+    return Verdict(
+        combined=combined,
+        spread=means.spread,
+        nll=means.judged.nll,
+        **dict(zip(EVIDENCE, np.expm1(means.judged.evidence).T, strict=True)),
+        density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
+        num_models=means.num_models,
+        p_value=p_value,
+        q_value=benjamini_hochberg(p_value),
+        by_redshift=by_redshift,
+    )
+
+
+def without_redshift(combined: np.ndarray, z: np.ndarray, by_redshift: Standardiser | None) -> np.ndarray:
+    """[N] `Verdict.combined` from the mean over models."""
+    return combined if by_redshift is None else by_redshift.transform(combined, _log_redshift(z))
+
+
+def _log_redshift(z: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log1p(np.nan_to_num(z))[:, None])
+
+
+def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.ndarray:
+    """[N] bin of S/N and size; all one where the calibration galaxies are too few for bins."""
+    if calibrating.sum() < MIN_PER_KIND * num_bins**2:
+        return np.zeros(len(nuisances), dtype=int)
+    inner = np.arange(1, num_bins) / num_bins
+    bins = [quantile_bins(column, np.quantile(column[calibrating], inner)) for column in nuisances[:, 1:].T]
+    kind = np.asarray(bins[0] * num_bins + bins[1])
+    held = np.bincount(kind[calibrating], minlength=num_bins**2)
+    return np.where(held[kind] >= MIN_PER_KIND, kind, -1)
+
+
+def p_values(score: np.ndarray, kind: np.ndarray, calibrating: np.ndarray) -> np.ndarray:
+    """[N] conformal p-values; those of calibration galaxies from the other ones."""
+    found = np.full(len(score), np.nan)
+    if not calibrating.any():
+        return found
+    # A bin without calibration galaxies of its own is compared with all.
+    for value in np.unique(kind):
+        reference = calibrating & (kind == value if value >= 0 else True)
+        tested = (kind == value) & ~calibrating
+        found[tested] = conformal_p_values(score[tested], score[reference])
+        own = (kind == value) & calibrating
+        above = conformal_p_values(score[own], score[reference]) * (reference.sum() + 1) - 1
+        found[own] = above / max(int(reference.sum()), 1)  # each of them counts itself once
+    return np.where(np.isfinite(score), found, np.nan)

@@ -1,0 +1,286 @@
+"""Judges galaxies by a model: residuals, triage, evidence, and one score that brightness and S/N do not move.
+
+A galaxy is unusual where its spectra are, which a code for each spaxel cannot say, or where they are in a galaxy like
+this, which its latent cannot say: residuals of both reconstructions are evidence.
+
+A `Judge` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
+like, and which evidence is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `judge` applies
+it. Nothing here knows of files or engines.
+
+Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import shift as interpolate
+
+from cubeprep.masks import good_samples
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.inference import infer, reconstruct
+from modeling.scoring import artefacts
+from modeling.scoring.calibration import Standardiser
+from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
+from modeling.scoring.significance import ErrorSums, Evidence, Residuals
+
+MIN_CALIBRATION = 3
+NUM_LOOKS = 2
+# The columns of `Judged.evidence`.
+EVIDENCE = ("region", "peak", "latent_region", "latent_peak")
+# The fields of `Judged` that are maps.
+MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge makes of N galaxies.
+
+    Attributes:
+        sums: of the paper's and the other plain scores, before triage, [N, L].
+        snr: [N] median S/N of a sample.
+        latent: [N, D].
+        evidence: [N, 4], columns `EVIDENCE`: `Evidence.table` of the reconstruction, then of that from the latent
+            alone; after triage.
+        nll: [N] of `Evidence`, after triage.
+        nuisances: [N, 3]; see `nuisances`.
+        code: [N] reason code of `artefacts.CODES`.
+        velocity_kms: [N] displacement of the lines.
+        by_sample: [N, L, S] sum of z over spaxels over the root of their number: which velocities are unusual.
+        by_line: [N, L] excess of chi2 of each line, in sigma.
+        by_spaxel: [N, Y, X] excess of chi2 of the 3 x 3 spaxels about each, in sigma; of all lines, or of the line
+            that has most.
+        by_place: [N, L, Y, X] signed: sum of z over samples over the root of their number.
+    """
+
+    sums: LineSums
+    snr: np.ndarray
+    latent: np.ndarray
+    evidence: np.ndarray
+    nll: np.ndarray
+    nuisances: np.ndarray
+    code: np.ndarray
+    velocity_kms: np.ndarray
+    by_sample: np.ndarray
+    by_line: np.ndarray
+    by_spaxel: np.ndarray
+    by_place: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Judged"]) -> "Judged":
+        """The galaxies of several parts, in order."""
+        names = [field.name for field in fields(cls) if field.name != "sums"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(sums=LineSums.concatenate([part.sums for part in parts]), **arrays)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model and what is usual for it.
+
+    Attributes:
+        model: in evaluation mode.
+        velocity_kms: [S] of the samples.
+        error: [L, S] usual error of the reconstruction, a share of the local amplitude.
+        latent_error: the same of the reconstruction from the latent alone.
+        habits: of light and velocities.
+        fall: of `artefacts.point_fall`.
+        standardisers: one for each column of `Judged.evidence`.
+        device: such as `cpu`.
+    """
+
+    model: ConvLSTMAutoencoder
+    velocity_kms: np.ndarray
+    error: np.ndarray
+    latent_error: np.ndarray
+    habits: artefacts.Habits
+    fall: float
+    standardisers: tuple[Standardiser, ...] = ()
+    device: str = "cpu"
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the model and the device."""
+        return {
+            "velocity_kms": self.velocity_kms.tolist(),
+            "error": self.error.tolist(),
+            "latent_error": self.latent_error.tolist(),
+            "habits": asdict(self.habits),
+            "fall": self.fall,
+            "standardisers": [standardiser.to_json() for standardiser in self.standardisers],
+        }
+
+    @classmethod
+    def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "Judge":
+        """The inverse of `to_json`."""
+        return cls(
+            model,
+            np.array(state["velocity_kms"]),
+            np.array(state["error"], dtype=np.float32),
+            np.array(state["latent_error"], dtype=np.float32),
+            artefacts.Habits(**state["habits"]),
+            float(state["fall"]),
+            tuple(Standardiser.from_json(part) for part in state["standardisers"]),
+            device,
+        )
+
+    @property
+    def step_kms(self) -> float:
+        """From one sample to the next; infinite where there is one."""
+        return float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
+
+    def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, told_kms: np.ndarray | None = None) -> Judged:
+        """Judges windows [N, L, S, Y, X].
+
+        Args:
+            flux, ivar, mask: as a store holds them.
+            told_kms: [N] displacement of the lines where it is known to be wrong, such as from wider windows; else NaN,
+                and found in the windows themselves.
+        """
+        found = infer(self.model, flux, ivar, mask, device=self.device)
+        sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
+        residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
+        told_kms = np.full(len(flux), np.nan) if told_kms is None else told_kms
+        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), told_kms)
+        residuals, code = self._sifted(residuals, windows, moved)
+        sigmas = residuals.sigmas(self.error)
+        evidence = Evidence.of(sigmas, residuals.good)
+        from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
+        of_latent = Evidence.of(residuals.against(from_latent).sigmas(self.latent_error), residuals.good)
+        places = _root_mean(sigmas, residuals.good, axis=2)
+        return Judged(
+            sums=sums,
+            snr=snr,
+            latent=found.latent,
+            evidence=np.hstack([evidence.table(), of_latent.table()]),
+            nll=evidence.nll,
+            nuisances=nuisances(sums, snr, residuals.good),
+            code=code,
+            velocity_kms=velocity,
+            by_sample=_root_mean(sigmas, residuals.good, axis=(3, 4)),
+            by_line=evidence.by_line,
+            by_spaxel=evidence.by_spaxel,
+            by_place=places,
+        )
+
+    def combined(self, judged: Judged) -> np.ndarray:
+        """[N] the mean of the standardised evidence: about 0 with a spread of about 1 for usual galaxies."""
+        columns = [
+            standardiser.transform(judged.evidence[:, i], judged.nuisances)
+            for i, standardiser in enumerate(self.standardisers)
+        ]
+        return np.asarray(np.mean(columns, axis=0))
+
+    def _recentred(
+        self, residuals: Residuals, given: Arrays, told_kms: np.ndarray
+    ) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """A copy of the windows, of which those are moved to their lines whose lines are displaced; so are `residuals`.
+
+        Returns:
+            The windows, the displacement [N] in km/s, and whether windows were moved, [N] bool.
+        """
+        flux, ivar, mask = (values.copy() for values in given)
+        velocity = artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
+        told = np.isfinite(told_kms)
+        velocity = np.where(told, told_kms, velocity)
+        moved = told | artefacts.displaced(velocity, self.habits, 0.5 * self.step_kms)
+        for i in np.flatnonzero(moved):
+            flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
+        self._look_again(residuals, (flux, ivar, mask), moved)
+        return (flux, ivar, mask), velocity, moved
+
+    def _sifted(self, residuals: Residuals, windows: Arrays, moved: np.ndarray) -> tuple[Residuals, np.ndarray]:
+        """The residuals without what the instrument made, and the reason code of each galaxy; `windows` is changed.
+
+        A spoiled sample also spoils what the model makes of its spaxel, so that the model looks again without it; what
+        is left of a spike's wings is found then.
+        """
+        code = np.where(moved, "redshift", np.where(artefacts.poorly_covered(residuals.good), "mask", ""))
+        for _ in range(NUM_LOOKS):
+            sigmas = residuals.sigmas(self.error)
+            sky = artefacts.sky_samples(sigmas, residuals.good, residuals.amplitude)
+            spikes = artefacts.spikes(sigmas, residuals.flux, residuals.variance, residuals.good, self.fall)
+            windows[2][spikes | sky[..., None, None]] = 1
+            hits = (("sky_line", sky.any((1, 2))), ("spike", spikes.any((1, 2, 3, 4))))
+            for name, hit in hits:
+                code = np.where((code == "") & hit, name, code)
+            self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
+        rim = artefacts.edge_spaxels(residuals.sigmas(self.error), residuals.good)
+        code = np.where((code == "") & rim.any((1, 2)), "edge", code)
+        return residuals.without(rim[:, None, None]), code
+
+    def _look_again(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> None:
+        """Takes the residuals of chosen galaxies [N] bool from the windows as they are now."""
+        if chosen.any():
+            flux, ivar, mask = (values[chosen] for values in windows)
+            found = Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
+            for field in fields(residuals):
+                getattr(residuals, field.name)[chosen] = getattr(found, field.name)
+
+
+def calibrate(
+    model: ConvLSTMAutoencoder,
+    batches: Callable[[], Iterable[Arrays]],
+    velocity_kms: np.ndarray,
+    *,
+    psf_fwhm_spaxels: float,
+    device: str = "cpu",
+) -> Judge:
+    """A judge from calibration galaxies, which may hold a few anomalies.
+
+    Args:
+        model: that has not seen them, or is too small to know them by heart.
+        batches: gives their flux, ivar and mask [N, L, S, Y, X]; it is called twice.
+        velocity_kms: [S] of the samples.
+        psf_fwhm_spaxels: of the survey.
+        device: such as `cpu`.
+
+    Raises:
+        ValueError: there is none. From fewer than three, nothing is learned but their usual error.
+    """
+    sums, latent_sums, velocities = [], [], []
+    for flux, ivar, mask in batches():
+        residuals = Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
+        sums.append(ErrorSums.of(residuals))
+        from_latent = reconstruct(model, flux, ivar, mask, from_latent=True, device=device)
+        latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
+        velocities.append(artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
+    if not sum(map(len, velocities)):
+        raise ValueError("no galaxy to calibrate on")
+    error, latent_error = (ErrorSums.total(parts).usual_error() for parts in (sums, latent_sums))
+    habits, fall = artefacts.Habits.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
+    first = Judge(model, velocity_kms, error, latent_error, habits, fall, device=device)
+    judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
+    return replace(first, standardisers=tuple(_standardiser(column, judged) for column in judged.evidence.T))
+
+
+def _standardiser(evidence: np.ndarray, judged: Judged) -> Standardiser:
+    known = np.isfinite(judged.nuisances).all(1)
+    if known.sum() < MIN_CALIBRATION:
+        return Standardiser.of_nothing(judged.nuisances.shape[1])
+    return Standardiser().fit(evidence, judged.nuisances)
+
+
+def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """[N, 3] what a score should not depend on: brightness, S/N and covered spaxels, on scales of even spread."""
+    flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
+    size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
+    return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
+
+
+def _root_mean(sigmas: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Sums of z over the root of how many there are: again in sigma."""
+    count = good.sum(axis)
+    return np.asarray(sigmas.sum(axis) / np.sqrt(np.maximum(count, 1)), dtype=np.float32)
+
+
+def _moved(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, samples: float) -> Arrays:
+    """Windows [L, S, Y, X] interpolated at `samples` further on; masked where they do not reach."""
+    good = good_samples(flux, ivar, mask)
+    by = (0, -samples, 0, 0)
+    whole = interpolate(good.astype(np.float32), by, order=1, mode="constant") > 0.999
+    flux = interpolate(np.where(good, flux, 0), by, order=1, mode="constant")
+    variance = interpolate(np.divide(1, ivar, out=np.zeros_like(ivar), where=good), by, order=1, mode="constant")
+    whole &= variance > 0
+    return flux, np.divide(1, variance, out=np.zeros_like(variance), where=whole), (~whole).astype(mask.dtype)

@@ -1,0 +1,50 @@
+"""Judges the shards of a store on a Ray cluster: one task a shard, the models sent once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from modeling.ray_session import ray_session
+from modeling.scoring.survey_scorer import Panel, ShardScores, Task
+
+# Tasks that wait beyond those that run: results are taken as they come, so that the driver holds few of them.
+WAITING_PER_WORKER = 2
+MAX_RETRIES = 3
+
+
+def run_with_ray(
+    num_workers: int, *, gpus: float = 0.0
+) -> Callable[[Callable[[Panel, Task], ShardScores], Panel, Sequence[Task]], Iterator[tuple[Task, ShardScores]]]:
+    """A `scoring.RunTasks` that keeps `num_workers` tasks running; a task whose worker dies is run again.
+
+    Args:
+        num_workers: tasks at once.
+        gpus: of each task.
+    """
+
+    def run(
+        function: Callable[[Panel, Task], ShardScores], panel: Panel, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, ShardScores]]:
+        if not tasks:
+            return
+        with ray_session():
+            import ray  # only now: it reads the session's settings as it is imported
+
+            shared = ray.put(panel)
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_one_thread)
+            waiting = list(reversed(tasks))
+            running: dict[Any, Task] = {}
+            while waiting or running:
+                while waiting and len(running) < WAITING_PER_WORKER * num_workers:
+                    task = waiting.pop()
+                    running[remote.remote(function, shared, task)] = task
+                ready, _ = ray.wait(list(running), num_returns=1)
+                yield running.pop(ready[0]), ray.get(ready[0])
+
+    return run
+
+
+def _one_thread(function: Callable[[Panel, Task], ShardScores], panel: Panel, task: Task) -> ShardScores:
+    import torch
+
+    torch.set_num_threads(1)  # one CPU is what the task has asked for
+    return function(panel, task)

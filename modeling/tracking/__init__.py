@@ -1,0 +1,1 @@
+"""MLflow: runs, registered models and catalogs, and how they are linked."""

@@ -1,0 +1,89 @@
+"""What ties MLflow's runs together: the run that made the store, the store itself, and where a run ran.
+
+The run of a training has that of its store's `prepare` for a parent, the run of a catalog that of its model: MLflow's
+page shows them as one tree.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from cubeprep.store import WindowStore
+from modeling.tracking.runs import TrackedRun, find_run, without_credentials
+
+SAMPLING_SECONDS = 10
+
+
+def prepare_run(uri: str, experiment: str, store_identity: str) -> str | None:
+    """The id of the run that made a store, if it is tracked here."""
+    return find_run(uri, experiment, {"job": "prepare", "store_identity": store_identity})
+
+
+def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:
+    """Notes a store as a dataset of MLflow's, and in the tags `store` and `store_identity`.
+
+    Args:
+        run: that makes or uses it.
+        store: the store.
+        context: what for, such as `training`.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    run.set_tags({"store": store.path, "store_identity": store.identity})
+    rows = {split: store.num_rows(split) for split in store.splits}
+    dataset = Dataset(
+        name=without_credentials(store.path).rstrip("/").rsplit("/", 1)[-1],
+        digest=store.identity[:36],  # as many as MLflow keeps
+        source_type="zarr",
+        source=json.dumps({"uri": without_credentials(store.path)}),
+        schema=json.dumps({"lines": store.line_names, "shape": store.shape}),
+        profile=json.dumps({"identity": store.identity, "rows": rows}),
+    )
+    run.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def git_commit() -> str:
+    """The commit of the checkout that this runs from, with a `+` where files differ; empty for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)  # noqa: S603
+        return done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def log_inputs(run: TrackedRun, config_yaml: str, values: Mapping[str, Any], store: WindowStore, context: str) -> None:
+    """Notes configuration, environment and store with a run; see `TrackedRun.log_config` and `log_store`."""
+    run.log_config(config_yaml, values)
+    log_environment(run)
+    log_store(run, store, context)
+
+
+def log_environment(run: TrackedRun) -> None:
+    """Notes Python, machine and the versions of all packages as `environment.txt`."""
+    packages = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
+    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *packages]
+    run.client.log_text(run.run_id, "\n".join(lines) + "\n", "environment.txt")
+
+
+@contextmanager
+def system_metrics(run: TrackedRun) -> Iterator[None]:
+    """Notes processor, memory, disk, network and GPUs of this machine every ten seconds, as `system/...`."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(
+        run.run_id, SAMPLING_SECONDS, resume_logging=True, tracking_uri=run.client.tracking_uri
+    )
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()

@@ -1,0 +1,261 @@
+"""Registered models in MLflow: logging, registering and finding them."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.version import code_version
+from modeling.tracking.runs import TrackedRun, TrackingError, make_client, sqlite_path, without_credentials
+
+CANDIDATE = "candidate"
+
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A registered model or catalog.
+
+    Attributes:
+        name: in the registry.
+        version: counted from 1 by MLflow, as text.
+        aliases: that were set on it.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model on this machine.
+
+    Attributes:
+        directory: a checkpoint for `checkpoint.load_model`.
+        version: in the registry; None for a plain directory.
+        tags: of that version, such as `store_identity`.
+    """
+
+    directory: Path
+    version: str | None
+    tags: dict[str, str]
+
+
+def register_model(
+    run: TrackedRun,
+    checkpoint: Path,
+    *,
+    model_name: str,
+    store_identity: str,
+    loss: float,
+    comparable: str,
+    card: str = "",
+    tags: Mapping[str, Any] | None = None,
+) -> RegisteredVersion:
+    """Logs a checkpoint as a pyfunc model and registers it as `candidate`.
+
+    It also becomes `champion` if there is none, or if its loss is lower than the champion's on the same store with the
+    same measure. Weights that were registered before for the same store keep their version.
+
+    Args:
+        run: the run that made the model.
+        checkpoint: a model directory.
+        model_name: in the registry.
+        store_identity: of the store that the loss was measured on.
+        loss: on the validation split, lower is better.
+        comparable: names the measure, such as `mae/asinh`: losses of other measures are not compared.
+        card: Markdown that describes the model: of `summary.model_card`.
+        tags: more tags of the version.
+
+    Raises:
+        CheckpointError: the directory holds no model.
+    """
+    all_tags = {
+        "store_identity": store_identity,
+        "validation_loss": repr(float(loss)),
+        "loss_measure": comparable,
+        "code_version": code_version(),
+        "weights_sha256": _weights_digest(checkpoint),
+        **(tags or {}),
+    }
+    client = run.client
+    ensure_registered(client, model_name)
+    version = _same_weights(client, model_name, all_tags)
+    if version is None:
+        plain_tags = {key: without_credentials(str(value)) for key, value in all_tags.items()}
+        source = _log_pyfunc(run, checkpoint)
+        version = client.create_model_version(
+            model_name, source, run.run_id, tags=plain_tags, description=without_credentials(card)
+        ).version
+    aliases = [CANDIDATE]
+    if _beats_champion(client, model_name, all_tags):
+        aliases.append(CHAMPION)
+    for alias in aliases:
+        client.set_registered_model_alias(model_name, alias, version)
+    return RegisteredVersion(model_name, str(version), tuple(aliases))
+
+
+def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
+    """Finds a model: `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, or a directory.
+
+    Raises:
+        TrackingError: there is no such model.
+    """
+    if not name_or_path.startswith("models:/"):
+        directory = Path(name_or_path)
+        if not (directory / "model.json").is_file():
+            raise TrackingError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS")
+        return ResolvedModel(directory, None, {})
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise TrackingError(f"{name_or_path}: there is no registry at {uri} (tracking.uri)")
+    client = make_client(uri)
+    version = find_version(client, name_or_path)
+    directory = _download(client, version)
+    found = sorted(directory.glob("artifacts/*/model.json"))
+    if len(found) != 1:
+        raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
+    return ResolvedModel(found[0].parent, str(version.version), dict(version.tags))
+
+
+def find_version(client: Any, reference: str) -> Any:
+    """The registry's entry of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", reference)
+    if match is None:
+        raise TrackingError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = match.groups()
+    try:
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        where = without_credentials(str(client.tracking_uri))
+        raise TrackingError(
+            f"{reference}: not in the registry {where}. `cubescout train` registers a model."
+        ) from error
+
+
+def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
+    """Saves the pyfunc with the checkpoint inside it to the run's artifacts; returns its URI."""
+    import mlflow.pyfunc
+
+    from modeling.network.checkpoint import load_model
+    from modeling.tracking.example import write_example
+    from modeling.training.folds import FOLDER
+
+    model, _ = load_model(checkpoint)
+    with tempfile.TemporaryDirectory(prefix="cubescout-pyfunc-") as scratch:
+        source, target = Path(scratch) / "checkpoint", Path(scratch) / "model"
+        source.mkdir()
+        for name in ("model.json", "model.safetensors"):
+            shutil.copy2(checkpoint / name, source / name)
+        if (checkpoint / FOLDER).is_dir():
+            shutil.copytree(checkpoint / FOLDER, source / FOLDER)
+        with warnings.catch_warnings():
+            # It would rather infer a signature from an example of its own.
+            warnings.simplefilter("ignore", UserWarning)
+            mlflow.pyfunc.save_model(
+                target,
+                python_model=str(Path(__file__).with_name("pyfunc.py")),
+                artifacts={"checkpoint": str(source)},
+                signature=_signature(model.arguments),
+                pip_requirements=[_requirement()],
+            )
+        write_example(model, target)
+        run.client.log_artifacts(run.run_id, str(target), "model")
+    return f"{run.client.get_run(run.run_id).info.artifact_uri}/model"
+
+
+def _requirement() -> str:
+    version = code_version()
+    return f"cubescout=={version}" if version[:1].isdigit() else "cubescout"
+
+
+def _signature(arguments: Mapping[str, Any]) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    size = arguments["size"]
+    window = (-1, arguments["num_lines"], arguments["num_samples"], size, size)
+    inputs = [("flux", np.float32), ("ivar", np.float32), ("mask", np.uint8)]
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(dtype), window, name) for name, dtype in inputs]),
+        outputs=Schema(
+            [
+                TensorSpec(np.dtype(np.float32), (-1,), "score"),
+                TensorSpec(np.dtype(np.float32), (-1, arguments["latent_dim"]), "latent"),
+            ]
+        ),
+    )
+
+
+def ensure_registered(client: Any, name: str) -> None:
+    """Makes a registered model's or catalog's name, if it is new."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException:
+        client.get_registered_model(name)
+
+
+def _weights_digest(checkpoint: Path) -> str:
+    """Of the main model and, where there are any, those of its folds."""
+    from modeling.network.checkpoint import CheckpointError
+    from modeling.training.folds import FOLDER
+
+    try:
+        found = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
+        for path in sorted((checkpoint / FOLDER).glob("*/model.safetensors")):
+            found.update(f"{path.parent.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+        return found.hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint}: no Cubescout model here ({error})") from error
+
+
+def _same_weights(client: Any, name: str, tags: Mapping[str, str]) -> str | None:
+    """The version that holds these weights already, as when a finished training is run again."""
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if all(version.tags.get(key) == tags[key] for key in ("weights_sha256", "store_identity")):
+            return str(version.version)
+    return None
+
+
+def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        champion = client.get_model_version_by_alias(name, CHAMPION).tags
+    except MlflowException:
+        return True
+    if any(champion.get(key) != tags[key] for key in ("store_identity", "loss_measure")):
+        return False
+    return float(tags["validation_loss"]) < float(champion.get("validation_loss", "inf"))
+
+
+def _download(client: Any, version: Any) -> Path:
+    """The files of a version on this machine; local artifacts are used where they lie."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"version {version.version} of {version.name}: its files are not at {uri}") from error

@@ -1,0 +1,234 @@
+"""MLflow: runs and registered models. With `catalog_registry` and `pyfunc`, all that knows of it.
+
+Everything goes through clients that are made for a given URI, and no global tracking state is left changed, so that
+a driver can log several runs side by side.
+"""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.version import code_version
+
+
+class TrackingError(ValueError):
+    """A model, version or tracking database that is not there."""
+
+
+class TrackedRun:
+    """One MLflow run."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+
+    def log_config(self, resolved_yaml: str, values: Mapping[str, Any]) -> None:
+        """Keeps the resolved configuration as `config.yaml`, and its values as parameters with dotted names."""
+        from mlflow.entities import Param
+
+        self.client.log_text(self.run_id, without_credentials(resolved_yaml), "config.yaml")
+        params = [Param(key, without_credentials(str(value))[:500]) for key, value in flatten(values).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Keeps the metrics of one epoch."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items() if np.isfinite(value)]
+        self.client.log_batch(self.run_id, metrics=entries)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Sets tags; credentials in URLs are left out."""
+        for key, value in tags.items():
+            self.client.set_tag(self.run_id, key, without_credentials(str(value))[:5000])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copies a file to the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def logged_steps(self, metric: str) -> set[int]:
+        """The steps at which a metric was noted."""
+        return {int(entry.step) for entry in self.client.get_metric_history(self.run_id, metric)}
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Ends the run."""
+        self.client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def start_run(
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any] | None = None,
+    *,
+    parent: str | None = None,
+    resume: str | None = None,
+) -> Iterator[TrackedRun]:
+    """Opens a run as `open_run` does; it ends as finished, or as failed where an exception passes through."""
+    tracked = open_run(uri, experiment, name, tags, parent=parent, resume=resume)
+    try:
+        yield tracked
+    except BaseException as error:
+        tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracked.finish()
+
+
+def open_run(
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any] | None = None,
+    *,
+    parent: str | None = None,
+    resume: str | None = None,
+) -> TrackedRun:
+    """Opens a run that the caller is to end.
+
+    Args:
+        uri: MLflow's backend, such as `sqlite:////path/mlflow.db` or a server's address.
+        experiment: made if it does not exist.
+        name: of the run.
+        tags: beside the code version, which is always there.
+        parent: id of the run of which it is a child.
+        resume: the id of a run to go on with instead.
+    """
+    client = make_client(uri)
+    all_tags = {"code_version": code_version(), **(tags or {})}
+    if parent is not None:
+        all_tags["mlflow.parentRunId"] = parent
+    if resume is not None:
+        client.update_run(resume, status="RUNNING")
+    run_id = resume or client.create_run(_experiment_id(client, uri, experiment), run_name=name).info.run_id
+    tracked = TrackedRun(client, run_id)
+    tracked.set_tags(all_tags)
+    return tracked
+
+
+def find_run(uri: str, experiment: str, tags: Mapping[str, str], run_id: str | None = None) -> str | None:
+    """The newest run with these tags, and with this id where one is given; None where there is none."""
+    client = make_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    wanted += [f"attributes.run_id = '{run_id}'"] if run_id else []
+    runs = client.search_runs([found.experiment_id], " and ".join(wanted), max_results=1) if found else []
+    return str(runs[0].info.run_id) if runs else None
+
+
+def make_client(uri: str) -> Any:
+    """A client for a backend; a SQLite database is made, or brought up to date, first.
+
+    Raises:
+        TrackingError: this is no URI, its SQLite file is no database of MLflow's, or its server does not let us in.
+    """
+    mlflow = quiet_mlflow()
+    if "://" not in uri and not uri.startswith("databricks"):
+        raise TrackingError(f"tracking.uri is {uri!r}, expected a URI such as sqlite:///mlflow.db or http://host:5000")
+    path = sqlite_path(uri)
+    if path is not None:
+        _prepare_sqlite(uri, path)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if uri.startswith(("http://", "https://")):
+        _ask_to_be_let_in(client, uri)
+    return client
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite URI; None for any other backend."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def without_credentials(text: str) -> str:
+    """Text in which URLs have lost their `user:password@`."""
+    return re.sub(r"([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", r"\1", text, flags=re.IGNORECASE)
+
+
+def quiet_mlflow() -> Any:
+    """MLflow without telemetry, progress bars and chatter; it reads some of these settings as it is imported."""
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    # After the import, which sets levels of its own.
+    for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return mlflow
+
+
+def _ask_to_be_let_in(client: Any, uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        if error.get_http_status_code() not in (401, 403) and "401" not in str(error):
+            raise TrackingError(
+                f"{without_credentials(uri)} (tracking.uri): {type(error).__name__}: {error}"
+            ) from error
+        raise TrackingError(
+            f"{without_credentials(uri)} (tracking.uri) does not let us in: MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, are not set or wrong"
+        ) from None
+
+
+def _prepare_sqlite(uri: str, path: Path) -> None:
+    """Makes the database or brings its tables up to date, one process at a time: several at once would fail."""
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        engine = utils.create_sqlalchemy_engine_with_retry(uri)
+        try:
+            if not utils._all_tables_exist(engine):
+                utils._initialize_tables(engine)
+            elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+                utils._upgrade_db(engine)
+        except sqlalchemy.exc.DatabaseError as error:
+            raise TrackingError(f"{path}: not an MLflow database ({error.__class__.__name__})") from error
+        finally:
+            engine.dispose()
+
+
+def _experiment_id(client: Any, uri: str, name: str) -> str:
+    """The experiment's id; with SQLite its artifacts lie beside the database, not where the job happens to run."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    location = (path.absolute().parent / "mlartifacts" / name).as_uri() if path else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        # Another process was faster.
+        return str(client.get_experiment_by_name(name).experiment_id)

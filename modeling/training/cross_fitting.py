@@ -1,0 +1,77 @@
+"""Trains the models of folds beside a main model, one after the other, as it was trained itself."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from cubeprep.store import WindowStore
+from modeling.ray_session import ray_session
+from modeling.training.config import TrainingJob
+from modeling.training.context import Listener
+from modeling.training.folds import FOLDER, fold_of, mark_folds
+from modeling.training.loader import names_per_shard
+from modeling.training.ray_train import Trained, check_job, train
+
+
+def fold_jobs(job: TrainingJob) -> list[TrainingJob]:
+    """A job for each fold. Each begins with weights of its own: the models' spread then tells of the training too."""
+    values = job.model_dump(mode="json")
+    return [
+        TrainingJob.model_validate(values | {"fold": fold, "seed": job.seed + 1 + fold})
+        for fold in range(job.train.folds)
+    ]
+
+
+def check_folds(job: TrainingJob) -> None:
+    """Fails before the first training where a later one would.
+
+    Raises:
+        ValueError: a fold has no galaxies, or a model of one nothing to train on; or as `check_job`.
+    """
+    if not job.train.folds:
+        return
+    store = WindowStore.open(job.store)
+    objects = {mangaid for shard in names_per_shard(store, "train", "mangaid") for mangaid in shard}
+    sizes = Counter(fold_of(mangaid, job.train.folds) for mangaid in objects)
+    empty = [str(fold) for fold in range(job.train.folds) if not sizes[fold]]
+    if empty:
+        raise ValueError(
+            f"{store.path}: of {len(objects)} objects to train on none falls into fold {', '.join(empty)}; "
+            f"train.folds is {job.train.folds}, take fewer"
+        )
+    for fold_job in fold_jobs(job):
+        check_job(fold_job)
+
+
+@contextmanager
+def folds_of(job: TrainingJob, target: Path) -> Iterator[list[TrainingJob]]:
+    """The jobs of all folds, for `train_fold`; with one Ray for all of them, if they train with Ray.
+
+    Args:
+        job: of the main model.
+        target: the main model's directory, where the number of folds is noted.
+    """
+    if not job.train.folds:
+        yield []
+        return
+    mark_folds(target, job.train.folds, job.train.left_out)
+    with ray_session() if job.train.num_workers else nullcontext():
+        yield fold_jobs(job)
+
+
+def train_fold(job: TrainingJob, *, storage: str, target: Path, listener: Listener | None = None) -> Trained:
+    """Trains the model of one fold, or goes on with it; one that was finished is not trained again.
+
+    Args:
+        job: of `fold_jobs`.
+        storage: of checkpoints, as for `train`.
+        target: the main model's directory; gets the model as `folds/K`.
+        listener: as for `train`.
+
+    Raises:
+        ValueError: see `train`.
+        RuntimeError: workers failed for another reason.
+    """
+    name = f"train-{job.identity(WindowStore.open(job.store).identity)[:12]}"
+    return train(job, name=name, storage=storage, target=target / FOLDER / str(job.fold), listener=listener)

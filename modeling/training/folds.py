@@ -1,0 +1,100 @@
+"""Cross-fitting: models that each left some galaxies out, so that every galaxy can be judged by one that never saw it.
+
+A galaxy's fold is decided by its object: repeat observations and views stay together. The models lie in the folder
+`folds` of the main model, by their numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.checkpoint import CheckpointError, load_model, write_json
+from modeling.training.config import TrainingJob
+
+FOLDER = "folds"
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Models of cross-fitting.
+
+    Attributes:
+        models: model `k` has not seen the folds `left_out(k, num, left_out)`; empty where there are none.
+        num: how many.
+        left_out: folds that each has not seen.
+    """
+
+    models: tuple[ConvLSTMAutoencoder, ...] = ()
+    num: int = 0
+    left_out: int = 1
+
+
+def fold_of(mangaid: str, num_folds: int) -> int:
+    """The fold of an object, whatever else a survey holds."""
+    number = hashlib.sha256(f"fold/{mangaid}".encode()).digest()[:8]
+    return int.from_bytes(number, "big") % num_folds
+
+
+def left_out(fold: int, num_folds: int, num_left_out: int) -> frozenset[int]:
+    """The folds that a model has not seen: with two, each galaxy has two models, whose spread is an uncertainty."""
+    return frozenset((fold + i) % num_folds for i in range(num_left_out))
+
+
+def unseen_by(mangaid: str, split: str, num_folds: int, num_left_out: int) -> list[int]:
+    """The models of folds that never trained on a galaxy.
+
+    Of the splits validation and test that is all of them; validation chooses the epoch of each, and nothing else.
+    """
+    if split != "train":
+        return list(range(num_folds))
+    fold = fold_of(mangaid, num_folds)
+    return [model for model in range(num_folds) if fold in left_out(model, num_folds, num_left_out)]
+
+
+def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
+    """Tells by mangaid which galaxies a training does not see; None for one that sees them all."""
+    if job.fold is None:
+        return None
+    num, unseen = job.train.folds, left_out(job.fold, job.train.folds, job.train.left_out)
+    return lambda mangaid: fold_of(mangaid, num) in unseen
+
+
+def mark_folds(directory: Path, num: int, num_left_out: int) -> None:
+    """Notes with a main model how many folds belong to it.
+
+    Before they are trained: one that is missing is then an error, and not a model without folds.
+    """
+    path = directory / "model.json"
+    description = json.loads(path.read_text())
+    description["metadata"]["folds"] = {"num": num, "left_out": num_left_out}
+    write_json(path, description)
+
+
+def load_folds(directory: Path) -> Folds:
+    """The models of folds beside a main model.
+
+    Raises:
+        CheckpointError: the directory holds no model, or its folds are not all there, or not as its model is.
+    """
+    main, metadata = load_model(directory)
+    folder = directory / FOLDER
+    told = metadata.get("folds")
+    if told is None:
+        return Folds()
+    try:
+        num, num_left_out = int(told["num"]), int(told["left_out"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory}/model.json: folds is {told!r}, not num and left_out") from error
+    missing = [str(fold) for fold in range(num) if not (folder / str(fold) / "model.json").is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: of {num} folds, the models of {', '.join(missing)} are missing; run `cubescout train` again"
+        )
+    models = tuple(load_model(folder / str(fold))[0] for fold in range(num))
+    differing = [str(fold) for fold, model in enumerate(models) if model.arguments != main.arguments]
+    if differing:
+        raise CheckpointError(f"{folder}: the models of {', '.join(differing)} are built otherwise than the main one")
+    return Folds(models, num, num_left_out)

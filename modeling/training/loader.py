@@ -1,0 +1,294 @@
+"""Batches from a window store: whole shards in a seeded random order, through a shuffle buffer, disjoint over ranks.
+
+The order of rows is a pure function of (seed, epoch, streams), made before anything is read: see `epoch_order`. The
+streams are as many as the workers that a training first asked for. So it goes on with the batches that it would have
+had, on however many ranks.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import compress, zip_longest
+from threading import Lock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cubeprep.masks import good_samples
+from cubeprep.store import WindowStore
+from modeling.training.views import Views
+
+Batch = dict[str, Tensor]
+RowRef = tuple[int, int]  # shard, and position among its valid rows, views that the loader makes included
+SHARDS_AHEAD = 2
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a split that one of several ranks reads."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def bounds(self, num_rows: int) -> tuple[int, int]:
+        """The rows of this rank in the common order, from start to stop; sizes differ by one at most."""
+        return self.rank * num_rows // self.world_size, (self.rank + 1) * num_rows // self.world_size
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rank's rows of a batch.
+
+    Attributes:
+        rows: at least one.
+        weight: of their mean loss, so that the mean over ranks is the mean over the rows of all ranks.
+    """
+
+    rows: list[RowRef]
+    weight: float = 1.0
+
+
+def epoch_order(
+    rows_per_shard: Sequence[int], *, seed: int, epoch: int, streams: int, buffer_rows: int
+) -> list[RowRef]:
+    """All rows in the order of one epoch: one row of each stream in turn.
+
+    The streams agree on an order of shards and take runs of it, so that only shards at the seams belong to two. Within
+    its run a stream draws rows from a buffer that is filled shard by shard.
+    """
+    shards = np.random.default_rng([seed, epoch]).permutation(len(rows_per_shard))
+    rows = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
+    orders = []
+    for stream in range(streams):
+        start, stop = Share(stream, streams).bounds(len(rows))
+        orders.append(_draw(rows[start:stop], np.random.default_rng([seed, epoch, stream]), buffer_rows))
+    return [row for turn in zip_longest(*orders) for row in turn if row is not None]
+
+
+def split_steps(order: Sequence[RowRef], batch_size: int, share: Share) -> list[Step]:
+    """One rank's part of each global batch, which is `batch_size` rows of the order, or what is left of it.
+
+    With as many ranks as streams, each rank reads one stream and so shards of its own.
+    """
+    steps = []
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        mine = list(batch[(share.rank - start) % share.world_size :: share.world_size])
+        # A rank without a row must still take part: with a row that has no weight.
+        steps.append(Step(mine or [batch[0]], len(mine) * share.world_size / len(batch)))
+    return steps
+
+
+def _draw(stream: list[RowRef], rng: np.random.Generator, buffer_rows: int) -> list[RowRef]:
+    """Shuffles a stream through a buffer."""
+    order, buffer = [], []
+    for row in stream:
+        buffer.append(row)
+        if len(buffer) > buffer_rows:
+            order.append(buffer.pop(int(rng.integers(len(buffer)))))
+    while buffer:
+        order.append(buffer.pop(int(rng.integers(len(buffer)))))
+    return order
+
+
+class Loader:
+    """Batches of one split for one rank.
+
+    Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
+    bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, threads read
+    the shards that come next, and one makes the next batches of them, views included. Shards are kept in memory over
+    epochs as far as `cache_mib` goes; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        store: WindowStore,
+        split: str,
+        *,
+        batch_size: int,
+        share: Share | None = None,
+        seed: int = 0,
+        buffer_rows: int = 256,
+        cache_mib: int = 1024,
+        pin_memory: bool = False,
+        without: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Looks up how many rows each shard holds; reads no windows yet.
+
+        Args:
+            store: a finished store.
+            split: one of its splits.
+            batch_size: rows of one batch over all ranks.
+            share: this rank's part; all of it by default.
+            seed: of the order.
+            buffer_rows: rows that the shuffle buffer holds.
+            cache_mib: memory for shards that are kept.
+            pin_memory: whether batches lie where a GPU can fetch them while the CPU goes on.
+            without: tells by mangaid which galaxies are left out, as if the split did not hold them.
+
+        Raises:
+            ValueError: the split has no rows, or the batch fewer than there are ranks.
+        """
+        self.share = share or Share()
+        if batch_size < self.share.world_size:
+            raise ValueError(f"train.batch_size is {batch_size}, too few galaxies for {self.share.world_size} workers")
+        self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows
+        self.batch_size = batch_size
+        self.views = Views.of(store, split)
+        self._kept = rows_kept(store, split, without)
+        names = names_per_shard(store, split)
+        self.plateifu = [list(compress(*shard)) for shard in zip(names, self._kept, strict=True)]
+        self.rows_per_shard = [len(names) * self.views.count for names in self.plateifu]
+        if not sum(self.rows_per_shard):
+            but = " but those left out" if without else ""
+            raise ValueError(f"{store.path}: split {split!r} holds no galaxies{but}")
+        self._cache: dict[int, Batch] = {}
+        self._cache_lock = Lock()
+        self._cache_left = cache_mib * 2**20
+        self._pin_memory = pin_memory
+
+    def num_batches(self) -> int:
+        """Batches of a training epoch, on any rank."""
+        return -(-sum(self.rows_per_shard) // self.batch_size)
+
+    def training(self, epoch: int, first_step: int = 0, streams: int | None = None) -> Iterator[Batch]:
+        """This rank's part of the batches of one epoch, from any of them on; the last may be smaller.
+
+        Args:
+            epoch: from 0.
+            first_step: from 0.
+            streams: of `epoch_order`; by default as many as ranks.
+        """
+        order = epoch_order(
+            self.rows_per_shard,
+            seed=self.seed,
+            epoch=epoch,
+            streams=streams or self.share.world_size,
+            buffer_rows=self.buffer_rows,
+        )
+        return self._batches(split_steps(order, self.batch_size, self.share)[first_step:])
+
+    def evaluation(self) -> Iterator[Batch]:
+        """Each row once, in the order of the store."""
+        rows = [(shard, row) for shard, count in enumerate(self.rows_per_shard) for row in range(count)]
+        start, stop = self.share.bounds(len(rows))
+        size = -(-self.batch_size // self.share.world_size)
+        return self._batches([Step(rows[k : min(k + size, stop)]) for k in range(start, stop, size)])
+
+    def first(self, num_rows: int = 64, num_shards: int = 4) -> Batch:
+        """Some galaxies of a few shards as observed, the same on all ranks."""
+        held = [shard for shard, count in enumerate(self.rows_per_shard) if count]
+        parts = [self.read_shard(shard) for shard in held[:: -(-len(held) // num_shards)]]
+        kept = -(-num_rows // len(parts))
+        stored_views = self.store.attrs["splits"][self.split]["num_views"]
+        return {name: torch.cat([part[name][::stored_views][:kept] for part in parts]) for name in parts[0]}
+
+    def _batches(self, steps: list[Step]) -> Iterator[Batch]:
+        """The batches in order, from a thread of their own that is a little ahead."""
+        with (
+            ThreadPoolExecutor(SHARDS_AHEAD, thread_name_prefix="shards") as readers,
+            ThreadPoolExecutor(1, thread_name_prefix="batches") as maker,
+        ):
+            rows = _Rows(self, [ref for step in steps for ref in step.rows], readers)
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for step in steps:
+                    ahead.append(maker.submit(self._batch, rows, step))
+                    if len(ahead) > BATCHES_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:  # nobody takes them any more
+                    future.cancel()
+
+    def _batch(self, rows: "_Rows", step: Step) -> Batch:
+        items = [rows.take(ref) for ref in step.rows]
+        # numpy's copy: in this thread torch would start further threads for its own, beside those of the model.
+        batch = {name: torch.from_numpy(np.stack([item[name].numpy() for item in items])) for name in items[0]}
+        if step.weight != 1:
+            batch["weight"] = torch.tensor(step.weight)
+        return {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
+
+    def read_shard(self, shard: int) -> Batch:
+        """All valid rows of a shard that are not left out, as tensors, from memory if they are kept there."""
+        if shard in self._cache:
+            return self._cache[shard]
+        windows = self.store.read_shard(self.split, shard)
+        if not all(self._kept[shard]):
+            windows = windows.select(np.array(self._kept[shard]))
+        tensors = _tensors(windows.flux, windows.ivar, windows.mask)
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        with self._cache_lock:
+            if num_bytes <= self._cache_left:
+                self._cache_left -= num_bytes
+                self._cache[shard] = tensors
+        return tensors
+
+    def row(self, tensors: Batch, ref: RowRef) -> Batch:
+        """One row, from the tensors of its shard; views that the store does not hold are made here."""
+        shard, (position, view) = ref[0], divmod(ref[1], self.views.count)
+        observed = {name: tensor[position] for name, tensor in tensors.items()}
+        if not view:
+            return observed
+        arrays = {name: tensor.numpy() for name, tensor in observed.items()}
+        return _tensors(*self.views.make(self.plateifu[shard][position], view, **arrays))
+
+
+class _Rows:
+    """Reads shards as an order of rows asks for them, the next ones ahead, and lets each go with its last row."""
+
+    def __init__(self, loader: Loader, order: list[RowRef], readers: ThreadPoolExecutor) -> None:
+        self._loader = loader
+        self._readers = readers
+        self._left = Counter(shard for shard, _ in order)
+        self._to_come = iter(dict(self._left))
+        self._open: dict[int, Future[Batch]] = {}
+        self._unused: deque[int] = deque()
+        for _ in range(SHARDS_AHEAD):
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Starts on the next shard. Shards come up in the order of their first rows."""
+        shard = next(self._to_come, None)
+        if shard is not None:
+            self._open[shard] = self._readers.submit(self._loader.read_shard, shard)
+            self._unused.append(shard)
+
+    def take(self, ref: RowRef) -> Batch:
+        shard, _ = ref
+        tensors = self._open[shard].result()
+        if self._unused and shard == self._unused[0]:
+            self._unused.popleft()
+            self._read_ahead()
+        self._left[shard] -= 1
+        if not self._left[shard]:
+            del self._open[shard]
+        return self._loader.row(tensors, ref)
+
+
+def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
+    """The arrays as tensors, in their own memory, with 0 where not good."""
+    good = good_samples(flux, ivar, mask)
+    for values in (flux, ivar):
+        np.copyto(values, 0, where=~good)
+    arrays = {"flux": flux, "ivar": ivar, "good": good}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def rows_kept(store: WindowStore, split: str, without: Callable[[str], bool] | None) -> list[list[bool]]:
+    """Whether each valid row counts, shard by shard. Views and repeat observations go with their mangaid."""
+    objects = names_per_shard(store, split, "mangaid")
+    return [[without is None or not without(mangaid) for mangaid in shard] for shard in objects]
+
+
+def names_per_shard(store: WindowStore, split: str, name: str = "plateifu") -> list[list[str]]:
+    """The galaxy of each valid row that the store holds, shard by shard; `name` may be `mangaid`."""
+    attrs = store.attrs["splits"][split]
+    step = attrs["num_views"] * attrs["galaxies_per_shard"]
+    valid, names = store.coordinate(split, "valid"), store.coordinate(split, name)
+    starts = range(0, len(valid), step)
+    return [names[start : start + step][valid[start : start + step]].tolist() for start in starts]

@@ -1,0 +1,100 @@
+"""Models against each other, on the same galaxies and by measures that no loss or normalisation is part of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cubeprep.masks import good_samples
+from cubeprep.store import WindowStore
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.resampling import bootstrap_weights
+from modeling.training.config import TrainConfig
+from modeling.training.objective import Objective
+
+NUM_RESAMPLINGS = 1000
+MEASURES = {
+    "nll": "negative log-likelihood of a good sample, nats",
+    "chi2": "squared residual of a good sample over its variance",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models by one measure, of which lower is better unless it says otherwise.
+
+    Attributes:
+        measure: what it is.
+        candidate, champion: the values.
+        decides: whether the promotion depends on it.
+        higher_is_better: such as recall.
+        interval: middle 95% of the candidate's mean less the champion's over resampled galaxies; NaN if not known.
+    """
+
+    measure: str
+    candidate: float
+    champion: float
+    decides: bool = True
+    higher_is_better: bool = False
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+
+    @property
+    def worse(self) -> bool:
+        """Whether the candidate is worse, or cannot be said not to be."""
+        if self.higher_is_better:
+            return not self.candidate >= self.champion
+        return not self.candidate <= self.champion
+
+
+def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) -> dict[str, np.ndarray]:
+    """[galaxy] measures of the galaxies of a split as observed, by the names of `MEASURES`; a shard at a time.
+
+    Raises:
+        ValueError: the split has no galaxy with a good sample.
+    """
+    if split not in store.splits:
+        raise ValueError(f"{store.path} has no split {split}: models cannot be compared on it")
+    model.eval()
+    objective = Objective(model, TrainConfig())
+    parts: list[dict[str, np.ndarray]] = []
+    for shard in range(store.num_shards(split)):
+        windows = store.read_shard(split, shard)
+        windows = windows.select(windows.view == 0)
+        if not len(windows):
+            continue
+        arrays = windows.flux, windows.ivar, good_samples(windows.flux, windows.ivar, windows.mask)
+        measured = objective.evaluate(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        parts.append({name: measured[name].numpy() for name in MEASURES})
+    found = {name: np.concatenate([part[name] for part in parts] or [np.zeros(0)]) for name in MEASURES}
+    if not np.isfinite(_mean(found["nll"])):
+        raise ValueError(f"{store.path}: no galaxy of the split {split} has a finite likelihood")
+    return found
+
+
+def compare(candidate: dict[str, np.ndarray], champion: dict[str, np.ndarray]) -> list[Comparison]:
+    """By likelihood, which decides, and what is shown beside it; both of the same galaxies."""
+    return [
+        Comparison(
+            text,
+            _mean(candidate[name]),
+            _mean(champion[name]),
+            decides=name == "nll",
+            interval=_interval(candidate[name] - champion[name]),
+        )
+        for name, text in MEASURES.items()
+    ]
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[~np.isnan(values)]
+    return float(finite.mean(dtype=np.float64)) if finite.size else float("nan")
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of means over galaxies drawn with replacement."""
+    finite = differences[np.isfinite(differences)].astype(np.float64)
+    if finite.size < 2:
+        return float("nan"), float("nan")
+    drawn = bootstrap_weights(np.arange(finite.size), NUM_RESAMPLINGS, seed=0)
+    low, high = np.percentile([weight @ finite / finite.size for weight in drawn], [2.5, 97.5])
+    return float(low), float(high)

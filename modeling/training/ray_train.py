@@ -1,0 +1,361 @@
+"""Training on one worker or many with Ray Train (V2), and in this process without Ray: the same loop for all.
+
+Workers get the job as JSON, open the store by its path, and share each global batch: the number of workers changes
+neither the batch nor, up to rounding, the gradient. The same name and storage resume a run that was interrupted.
+"""
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cubeprep.storage import size_and_tag
+from cubeprep.store import WindowStore
+from modeling.network.autoencoder import make_model
+from modeling.ray_session import ray_session, storage_path
+from modeling.training.config import TrainingJob
+from modeling.training.context import Context, Listener, LocalContext, Metrics
+from modeling.training.fit import Batches, fit
+from modeling.training.folds import left_out_of
+from modeling.training.loader import Loader, Share
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        directory: the best model, for `checkpoint.load_model`.
+        best: metrics of the epoch that it is from, with `best_loss`.
+        history: metrics of every epoch, also of those before an interruption.
+    """
+
+    directory: Path
+    best: Metrics
+    history: list[Metrics]
+
+    def selection_loss(self, job: TrainingJob) -> tuple[float, str]:
+        """The reconstruction loss of the best epoch and the name of its measure; only like measures compare."""
+        split = "validation" if "validation_loss" in self.best else "train"
+        loss = self.best.get(f"{split}_reconstruction", self.best[f"{split}_loss"])
+        return loss, f"{split} {job.train.loss} of {job.model.normalise} flux"
+
+
+def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
+    """Trains a model, or goes on with a run of the same name in the same storage.
+
+    Args:
+        job: what to train, on which store, with how many workers.
+        name: of the run, unique in the storage.
+        storage: where checkpoints go, a directory or an `s3://` URL that workers reach.
+        target: where the best model is put on this machine; anything there is replaced.
+        listener: called in this process with steps and epochs as they happen.
+
+    Raises:
+        ValueError: the store, the job or both do not do; or the training diverged.
+        RuntimeError: workers failed for another reason.
+    """
+    check_job(job)
+    if job.train.num_workers == 0:
+        if "://" in storage:
+            raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
+        run_job(job, LocalContext(Path(storage) / name, choose_device(job)), listener)
+        return take_best(Path(storage) / name / "last", target)
+    return _train_with_ray(job, name=name, storage=storage, target=target, listener=listener)
+
+
+def check_job(job: TrainingJob) -> None:
+    """Fails early, and with a plain message, where a worker would fail late.
+
+    Raises:
+        ValueError: the store cannot be used, or the batch not be shared by the workers.
+    """
+    store = WindowStore.open(job.store)
+    make_model(job.model.arguments(store.shape), job.seed)
+    for rank in range(max(1, job.train.num_workers)):
+        share = Share(rank, max(1, job.train.num_workers))
+        Loader(store, "train", batch_size=job.train.batch_size, share=share, without=left_out_of(job))
+
+
+def run_job(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
+    """One rank's part of a training: builds model and loaders, then runs the loop."""
+    if context.device.type == "cpu":
+        torch.set_num_threads(threads_per_worker(job))
+    store = WindowStore.open(job.store)
+    model = make_model(job.model.arguments(store.shape), job.seed)
+    share = Share(context.rank, context.world_size)
+    options: dict[str, Any] = {
+        "batch_size": job.train.batch_size,
+        "share": share,
+        "seed": job.seed,
+        "pin_memory": context.device.type == "cuda",
+    }
+    training = Loader(
+        store,
+        "train",
+        buffer_rows=job.train.shuffle_rows,
+        cache_mib=job.train.cache_mib * 3 // 4,
+        without=left_out_of(job),
+        **options,
+    )
+    validation = None
+    if "validation" in store.splits and store.num_rows("validation"):
+        validation = Loader(store, "validation", cache_mib=job.train.cache_mib // 4, **options).evaluation
+    return fit(
+        model,
+        Batches(
+            training.training,
+            training.num_batches(),
+            validation,
+            # As asked for, and not as many as there happened to be at the start.
+            streams=max(1, job.train.num_workers),
+            first=training.first,
+        ),
+        job.train,
+        context,
+        seed=job.seed,
+        metadata={
+            "line_names": store.line_names,
+            "store_identity": store.identity,
+            "job": job.model_dump(mode="json", exclude={"store"}),
+        },
+        listener=listener,
+    )
+
+
+def threads_per_worker(job: TrainingJob) -> int:
+    """As the job says, or this machine's cores divided by its workers."""
+    return job.train.threads or max(1, (os.cpu_count() or 1) // max(1, job.train.num_workers))
+
+
+def choose_device(job: TrainingJob) -> str:
+    """`cuda` where the job asks for it, or leaves it open and there is one.
+
+    Raises:
+        ValueError: it asks for a GPU that PyTorch does not see.
+    """
+    available = torch.cuda.is_available()
+    if job.train.use_gpu is True and not available:
+        raise ValueError("train.use_gpu is true, but PyTorch sees no GPU here; `auto` takes one where it is")
+    return "cuda" if job.train.use_gpu and available else "cpu"
+
+
+class RayContext:
+    """One worker of a Ray Train run."""
+
+    def __init__(self) -> None:
+        import ray.train
+        import ray.train.torch
+
+        train_context = ray.train.get_context()
+        self.rank = int(train_context.get_world_rank())
+        self.world_size = int(train_context.get_world_size())
+        self.device = ray.train.torch.get_device()
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """DDP, where there is more than one worker."""
+        if self.world_size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums over all workers."""
+        if self.world_size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return [float(value) for value in total]
+
+    def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
+        """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage.
+
+        Waits until the driver has taken note of it (up to RAY_TRAIN_HEALTH_CHECK_INTERVAL_S): a worker that dies later
+        then repeats no step from before.
+        """
+        import ray.train
+
+        directory = ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
+        ray.train.report(metrics or {}, checkpoint=directory)
+        ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """The last checkpoint of this run, brought to this machine."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as directory:
+            yield Path(directory)
+
+
+def train_worker(payload: dict[str, Any]) -> None:
+    """What each Ray worker runs; `payload` holds the job as JSON and the driver's queue."""
+    job = TrainingJob.model_validate(payload["job"])
+    context = RayContext()
+    queue = payload["queue"]
+
+    def tell(event: str, metrics: Metrics) -> None:
+        import ray
+
+        sent = queue.actor.put_nowait_batch.remote([(event, metrics)])
+        if event != "step":  # a step does not wait; what it tells comes before this all the same
+            ray.get(sent)
+
+    run_job(job, context, tell if queue is not None and context.rank == 0 else None)
+
+
+def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None, callbacks: Sequence[Any] = ()) -> Any:
+    """Ray's trainer of a job; `queue` takes what workers tell, `callbacks` are Ray's own."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    workers, least = job.train.num_workers, _least_workers(job)
+    use_gpu = _use_gpu(job)
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job.model_dump(mode="json"), "queue": queue},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers if least == workers else (least, workers),
+            use_gpu=use_gpu,
+            resources_per_worker=None if use_gpu else {"CPU": threads_per_worker(job)},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path(storage),
+            callbacks=list(callbacks),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=job.train.max_failures, controller_failure_limit=2),
+        ),
+    )
+
+
+def _least_workers(job: TrainingJob) -> int:
+    return job.train.min_workers or job.train.num_workers
+
+
+def _use_gpu(job: TrainingJob) -> bool:
+    import ray
+
+    return bool(job.train.use_gpu) and (job.train.use_gpu is True or ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _check_room(job: TrainingJob) -> None:
+    """Fails where a Ray of this machine alone is too small for the workers; says so where nodes may still come.
+
+    Raises:
+        ValueError: it is too small.
+    """
+    import ray
+
+    unit, each = ("GPU", 1) if _use_gpu(job) else ("CPU", threads_per_worker(job))
+    held, needed = ray.cluster_resources().get(unit, 0), _least_workers(job) * each
+    if needed <= held:
+        return
+    message = f"{_least_workers(job)} workers need {needed} {unit}s and Ray has {held:.0f}"
+    if not os.environ.get("RAY_ADDRESS"):
+        raise ValueError(f"{message}: lower train.num_workers or train.threads")
+    logger.warning("%s: waiting for more nodes", message)
+
+
+def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None) -> Trained:
+    with ray_session():
+        import ray.train
+
+        _check_room(job)
+        queue = _queue_beside_driver() if listener else None
+        trainer = make_trainer(job, name=name, storage=storage, queue=queue)
+        with _listening(queue, listener):
+            try:
+                result = trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise _plain_error(error) from error
+            except SystemExit as error:
+                raise KeyboardInterrupt from error  # what Ray makes of Ctrl-C
+        with result.checkpoint.as_directory() as directory:
+            return take_best(Path(directory), target)
+
+
+def _queue_beside_driver() -> Any:
+    """What workers tell the driver through; on the driver's own node, so that it outlives all others."""
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _plain_error(error: Exception) -> Exception:
+    """A worker's own ValueError with its message, or one error that says which workers failed and why."""
+    failures = getattr(error, "worker_failures", {}) or {}
+    causes = [getattr(failure, "cause", None) or failure for failure in failures.values()] or [error]
+    first = causes[0]
+    text = str(first).strip().splitlines()
+    message = text[-1] if text else type(first).__name__
+    return ValueError(message) if isinstance(first, ValueError) else RuntimeError(f"training failed: {message}")
+
+
+@contextmanager
+def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
+    """Passes on what workers put into the queue, from a thread, while the driver waits."""
+    if queue is None or listener is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def drain() -> None:
+        while size := queue.qsize():
+            for event, metrics in queue.get_nowait_batch(size):
+                listener(event, metrics)
+
+    def follow() -> None:
+        while not stop.wait(0.3):
+            drain()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        drain()
+
+
+def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
+    """Whether a run has left something to go on with.
+
+    Raises:
+        OSError: the storage does not answer.
+    """
+    if job.train.num_workers == 0:
+        return any((Path(storage) / name / part).is_dir() for part in ("last", "last.old"))
+    try:
+        size_and_tag(f"{storage}/{name}/checkpoint_manager_snapshot.json")  # Ray writes it after each checkpoint
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def take_best(checkpoint: Path, target: Path) -> Trained:
+    """Copies the best model of a training checkpoint to `target`."""
+    state = json.loads((checkpoint / "training.json").read_text())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(checkpoint / "best", target)
+    return Trained(target, state["best"], state["history"])

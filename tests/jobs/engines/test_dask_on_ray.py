@@ -1,0 +1,95 @@
+"""prepare on Dask in actors of a Ray cluster of two nodes."""
+
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cubeprep.prepare import prepare
+from cubeprep.survey import SurveyConfig
+from jobs.config import ProjectConfig
+from jobs.engines.dask_on_ray import DaskOnRayConfig, dask_on_ray
+from jobs.prepare import run
+from tests.cubeprep.test_prepare import CONFIG, contents
+from tests.logcube import write_survey
+
+REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(8)}
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """Two nodes of one CPU each on this machine, closed to those without the token."""
+    # Left in the environment, as `ray_session` does: Ray reads the token once in the life of a process.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with pytest.MonkeyPatch.context() as patch:
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        cluster.add_node(**node)
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        try:
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyConfig:
+    return SurveyConfig(root=str(write_survey(tmp_path_factory.mktemp("survey"), REDSHIFTS, size=9)))
+
+
+def project(survey: SurveyConfig, workspace: Path) -> ProjectConfig:
+    dask = {"scheduler": "ray"}
+    config = CONFIG.model_dump() | {"galaxies_per_shard": 1, "dask": dask}
+    return ProjectConfig.model_validate({"workspace": workspace, "seed": 3, "survey": survey, "prepare": config})
+
+
+def worker_actors() -> list[psutil.Process]:
+    found = [p for p in psutil.process_iter(["name", "status"]) if p.info["name"].startswith("ray::WorkerAct")]
+    return [process for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+def kill_a_worker(store: Path) -> None:
+    """Once the first shard is done."""
+    for _ in range(1000):
+        if any(store.glob("records/*.json")):
+            break
+        time.sleep(0.02)
+    os.kill(worker_actors()[0].pid, signal.SIGKILL)
+
+
+def test_the_same_bytes_as_on_this_machine_also_where_a_worker_is_killed(
+    ray_cluster: str, survey: SurveyConfig, tmp_path: Path
+) -> None:
+    prepare(CONFIG.model_copy(update={"galaxies_per_shard": 1}), survey, str(tmp_path / "local"), seed=3)
+    assert run(project(survey, tmp_path / "ray")) == 0
+    assert contents(tmp_path / "ray" / "windows.zarr") == contents(tmp_path / "local")
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "cut" / "windows.zarr",))
+    killer.start()
+    assert run(project(survey, tmp_path / "cut")) == 0
+    killer.join()
+    assert contents(tmp_path / "cut" / "windows.zarr") == contents(tmp_path / "local")
+
+
+def test_a_dead_worker_is_replaced_and_nobody_without_the_keys_gets_in(ray_cluster: str) -> None:
+    from distributed import Client
+    from distributed.security import Security
+
+    with dask_on_ray(DaskOnRayConfig(num_workers=1)) as address:
+        assert address.startswith("tls://")
+        with Client(address) as client:
+            assert client.submit(abs, -2).result(timeout=60) == 2
+            os.kill(worker_actors()[0].pid, signal.SIGKILL)  # the only one there is
+            assert client.submit(abs, -3).result(timeout=100) == 3
+        with pytest.raises(OSError, match="TLS certificate does not match"):
+            Client(address, security=Security.temporary(), timeout=3)
+    assert not worker_actors()

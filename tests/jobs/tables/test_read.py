@@ -1,0 +1,65 @@
+"""Tables of others: six formats, one content; what is wrong is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import MaskedColumn, Table
+
+from jobs.tables.read import TableError, column_of, keyed, read_table
+
+FORMATS = {
+    "csv": "ascii.csv",
+    "ecsv": "ascii.ecsv",
+    "fits": "fits",
+    "vot": "votable",
+    "parquet": "parquet",
+    "dat": "ascii.basic",
+}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_each_format_gives_the_same(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"labels.{suffix}"
+    kinds = MaskedColumn(["agn", "x", "merger"], mask=[False, True, False])
+    table = Table({"PLATEIFU": ["8000-1901", "8000-1902", "8000-1903"], "kind": kinds, "mass": [9.5, np.nan, 11]})
+    if suffix == "parquet":
+        table.to_pandas().to_parquet(path)
+    else:
+        table.write(path, format=FORMATS[suffix])
+    found = keyed(read_table(path), path)
+    assert list(found.index) == ["8000-1901", "8000-1902", "8000-1903"]
+    assert found["kind"].iloc[[0, 2]].tolist() == ["agn", "merger"]
+    assert pd.isna(found["kind"].iloc[1]) or found["kind"].iloc[1] == ""
+    assert found["mass"].iloc[0] == 9.5
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"a\.xls: cannot tell its format"):
+        read_table(tmp_path / "a.xls")
+    for name in ("a.fits", "a.vot", "a.parquet", "a.ecsv"):
+        (tmp_path / name).write_text("nonsense")
+        with pytest.raises(TableError, match="not a table"):
+            read_table(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "none.csv")
+
+
+def test_columns_are_found_in_any_capitals_or_suggested() -> None:
+    table = pd.DataFrame({"AGN_CLASS": [1], "x": [2], "X": [3]})
+    assert column_of(table, "agn_class", Path("t")).tolist() == [1]
+    assert column_of(table, "X", Path("t")).tolist() == [3]
+    with pytest.raises(TableError, match=r"no column 'agn_clas' among AGN_CLASS, x, X; did you mean AGN_CLASS\?"):
+        column_of(table, "agn_clas", Path("t"))
+
+
+def test_rows_are_keyed_once(tmp_path: Path) -> None:
+    path = Path("t")
+    table = pd.DataFrame({"plateifu": [" 1-1", "1-2", "1-2", None], "kind": ["a", "b", "b", "c"]})
+    assert keyed(table, path)["kind"].to_dict() == {"1-1": "a", "1-2": "b"}
+    table.loc[2, "kind"] = "other"
+    with pytest.raises(TableError, match=r"1 values of plateifu have several rows that differ, such as 1-2"):
+        keyed(table, path)
+    numbers = pd.DataFrame({"catid": [41144, 572402], "type": [1.0, 2.0]})
+    assert list(keyed(numbers, path, "catid").index) == ["41144", "572402"]

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control, kstest, spearmanr
+
+from modeling.scoring.calibration import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
+
+
+def survey(
+    num_galaxies: int, seed: int, *, contamination: float = 0.0, spread_follows: float = 0.4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores whose location follows two correlated nuisances; `spread_follows` says how steeply their spread does."""
+    rng = np.random.default_rng(seed)
+    flux = rng.normal(2, 1, num_galaxies)
+    snr = 0.7 * flux + rng.normal(0, 0.5, num_galaxies)
+    score = 1 + 2 * flux - 0.3 * snr**2 + np.exp(spread_follows * snr) * rng.normal(0, 1, num_galaxies)
+    score[: int(contamination * num_galaxies)] += 60
+    return score, np.column_stack([flux, snr])
+
+
+@pytest.mark.parametrize("contamination", [0.0, 0.05])
+def test_standardised_scores_do_not_follow_nuisances(contamination: float) -> None:
+    calibration = survey(600, 0, contamination=contamination, spread_follows=0)
+    test = survey(3000, 1, spread_follows=0)
+    raw, nuisances = test
+    scores = Standardiser().fit(*calibration).transform(raw, nuisances)
+    for k in range(2):
+        assert abs(spearmanr(raw, nuisances[:, k]).statistic) > 0.3
+        assert abs(spearmanr(scores, nuisances[:, k]).statistic) < 0.1
+        assert abs(spearmanr(np.abs(scores), nuisances[:, k]).statistic) < 0.1
+    assert abs(np.median(scores)) < 0.12
+    assert 0.75 < np.std(scores) < 1.35
+
+
+def test_p_values_within_kinds_are_valid_where_the_spread_follows_nuisances() -> None:
+    (raw_a, nuisances_a), (raw_b, nuisances_b) = survey(6000, 0), survey(6000, 1)
+    standardiser = Standardiser().fit(raw_a, nuisances_a)
+    calibration, scores = standardiser.transform(raw_a, nuisances_a), standardiser.transform(raw_b, nuisances_b)
+    assert abs(spearmanr(np.abs(scores), nuisances_b[:, 1]).statistic) > 0.2
+    edges = np.quantile(nuisances_a[:, 1], [0.25, 0.5, 0.75])
+    kinds = [quantile_bins(nuisances[:, 1], edges) for nuisances in (nuisances_b, nuisances_a)]
+    p = conformal_p_values(scores, calibration, *kinds)
+    for kind in range(4):
+        assert kstest(p[kinds[0] == kind], "uniform").statistic < 0.06
+
+
+def test_anomalies_stand_out_from_galaxies_of_their_kind() -> None:
+    raw, nuisances = survey(600, 0)
+    standardiser = Standardiser().fit(raw, nuisances)
+    ordinary, unusual = standardiser.transform(raw, nuisances), standardiser.transform(raw + 50, nuisances)
+    assert np.median(unusual) > np.quantile(ordinary, 0.99)
+
+
+def test_unknown_nuisances_have_no_score_and_do_no_harm() -> None:
+    raw, nuisances = survey(300, 0)
+    expected = Standardiser().fit(raw[1:], nuisances[1:]).transform(raw, nuisances)
+    nuisances[0, 1] = np.nan
+    scores = Standardiser().fit(raw, nuisances).transform(raw, nuisances)
+    assert np.isnan(scores[0])
+    np.testing.assert_allclose(scores[1:], expected[1:])
+
+
+def test_too_few_galaxies_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 galaxies"):
+        Standardiser().fit(np.array([1.0, 2.0, np.nan]), np.zeros((3, 1)))
+
+
+def test_one_nuisance_that_does_not_vary_is_no_trouble() -> None:
+    score = np.random.default_rng(0).normal(5, 2, 200)
+    scores = Standardiser().fit(score, np.ones((200, 2))).transform(score, np.ones((200, 2)))
+    np.testing.assert_allclose(scores.std(), 1, atol=0.15)
+
+
+def test_p_values_by_hand() -> None:
+    p = conformal_p_values([0.0, 2.0, 2.5, 9.0, np.nan], [1.0, 2.0, 3.0, np.nan])
+    np.testing.assert_array_equal(p, [1.0, 3 / 4, 2 / 4, 1 / 4, np.nan])
+    p = conformal_p_values([5.0, 5.0, 5.0], [1.0, 9.0], kind=[0, 1, 2], calibration_kind=[0, 1])
+    np.testing.assert_array_equal(p, [1 / 2, 1.0, 1.0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), num_calibration=st.integers(20, 200))
+def test_p_values_of_exchangeable_galaxies_are_never_too_small(seed: int, num_calibration: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = np.concatenate([conformal_p_values(rng.gumbel(size=10), rng.gumbel(size=num_calibration)) for _ in range(200)])
+    for level in (0.05, 0.1, 0.3):
+        assert (p <= level).mean() <= level + 0.05
+
+
+def test_p_values_within_kinds_are_uniform_where_those_of_all_are_not() -> None:
+    rng = np.random.default_rng(0)
+    kind, calibration_kind = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
+    score, calibration = rng.normal(3 * kind), rng.normal(3 * calibration_kind)
+    within = conformal_p_values(score, calibration, kind, calibration_kind)
+    without = conformal_p_values(score, calibration)
+    assert kstest(within[kind == 1], "uniform").statistic < 0.05
+    assert kstest(without[kind == 1], "uniform").statistic > 0.3
+
+
+def test_q_values_equal_scipys_and_leave_out_the_unknown() -> None:
+    p = np.random.default_rng(0).uniform(size=200) ** 3
+    np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p, method="bh"))
+    q = benjamini_hochberg(np.insert(p, 3, np.nan))
+    assert np.isnan(q[3])
+    np.testing.assert_array_equal(np.delete(q, 3), benjamini_hochberg(p))
+
+
+def test_finds_at_a_nominal_rate_hold_that_share_of_false_ones() -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(200):
+        score = np.concatenate([rng.normal(0, 1, 900), rng.normal(5, 1, 100)])
+        q = benjamini_hochberg(conformal_p_values(score, rng.normal(0, 1, 5000)))
+        found = q <= 0.1
+        shares.append(found[:900].sum() / max(found.sum(), 1))
+    assert 0.07 < np.mean(shares) < 0.11
+
+
+def test_bins_between_edges() -> None:
+    assert quantile_bins([0.0, 1.0, 1.5, 9.0, np.nan], [1.0, 2.0]).tolist() == [0, 1, 1, 2, -1]

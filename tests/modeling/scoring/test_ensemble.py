@@ -1,0 +1,151 @@
+"""Several judges, one verdict: means, p-values, q-values."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modeling.latents.neighbours import nearest_neighbours
+from modeling.scoring.calibration import benjamini_hochberg
+from modeling.scoring.ensemble import Means, average, kinds, p_values, verdict
+from modeling.scoring.galaxy_scorer import Judged
+from modeling.scoring.residual_sums import LineSums
+
+
+def judged(num: int, rng: np.random.Generator) -> Judged:
+    sums = LineSums(*(rng.uniform(1, 2, (num, 3)) for _ in range(6)))
+    return Judged(
+        sums=sums,
+        snr=rng.uniform(1, 9, num),
+        latent=rng.normal(size=(num, 4)).astype(np.float32),
+        evidence=rng.normal(size=(num, 4)),
+        nll=rng.normal(size=num),
+        nuisances=rng.normal(size=(num, 3)),
+        code=np.full(num, ""),
+        velocity_kms=rng.normal(size=num),
+        by_sample=rng.normal(size=(num, 3, 5)),
+        by_line=rng.normal(size=(num, 3)),
+        by_spaxel=rng.normal(size=(num, 4, 4)),
+        by_place=rng.normal(size=(num, 3, 4, 4)),
+    )
+
+
+class FakeJudge:
+    """Scores by the first evidence."""
+
+    def combined(self, found: Judged) -> np.ndarray:
+        return found.evidence[:, 0]
+
+
+def means_of(combined: np.ndarray, rng: np.random.Generator) -> Means:
+    num = len(combined)
+    return Means(judged(num, rng), combined, np.full(num, np.nan), np.ones(num))
+
+
+def test_only_models_that_count_count() -> None:
+    rng = np.random.default_rng(0)
+    parts = [judged(6, rng) for _ in range(3)]
+    judges: Any = [FakeJudge()] * 3
+    counts = np.array([[0, 0, 0, 1, 1, 1], [1, 1, 0, 0, 1, 1], [0, 1, 1, 0, 0, 1]], dtype=bool)
+    found = average(judges, parts, counts)
+    scores = np.stack([part.evidence[:, 0] for part in parts])
+    for i in range(6):
+        assert found.combined[i] == pytest.approx(scores[counts[:, i], i].mean())
+        assert found.judged.nll[i] == pytest.approx(
+            np.mean([p.nll[i] for p, c in zip(parts, counts, strict=True) if c[i]])
+        )
+    spread = [scores[counts[:, i], i].std(ddof=1) if counts[:, i].sum() > 1 else np.nan for i in range(6)]
+    np.testing.assert_allclose(found.spread, spread)
+    np.testing.assert_array_equal(found.num_models, [1, 2, 1, 1, 2, 3])
+    np.testing.assert_array_equal(found.judged.latent, parts[0].latent)
+
+
+def test_parts_of_means_join() -> None:
+    rng = np.random.default_rng(1)
+    whole = means_of(rng.normal(size=8), rng)
+
+    def part(rows: slice) -> Means:
+        taken = {name: getattr(whole.judged, name)[rows] for name in whole.judged.__dict__ if name != "sums"}
+        sums = LineSums(*(values[rows] for values in whole.judged.sums.__dict__.values()))
+        return Means(Judged(sums=sums, **taken), whole.combined[rows], whole.spread[rows], whole.num_models[rows])
+
+    joined = Means.concatenate([part(slice(0, 3)), part(slice(3, 8))])
+    np.testing.assert_array_equal(joined.combined, whole.combined)
+    np.testing.assert_array_equal(joined.judged.by_place, whole.judged.by_place)
+    assert joined.without_maps().judged.by_place.size == 0
+
+
+def test_p_values_of_galaxies_like_those_of_calibration_are_uniform() -> None:
+    rng = np.random.default_rng(2)
+    score, calibrating = rng.normal(size=20_000), np.arange(20_000) < 4000
+    found = p_values(score, np.zeros(20_000, dtype=int), calibrating)
+    for chosen in (calibrating, ~calibrating):
+        for level in (0.01, 0.1, 0.5):
+            assert (found[chosen] <= level).mean() == pytest.approx(level, abs=0.02 * np.sqrt(level) + 0.003)
+
+
+def test_p_values_hold_within_each_kind_whose_scores_differ() -> None:
+    rng = np.random.default_rng(3)
+    num = 9000
+    nuisances = rng.normal(size=(num, 3))
+    score = rng.normal(size=num) * np.where(nuisances[:, 1] > 0.5, 5, 1)
+    calibrating = rng.random(num) < 0.3
+    kind = kinds(nuisances, calibrating, 3)
+    assert len(np.unique(kind)) == 9
+    found = p_values(score, kind, calibrating)
+    noisy = (nuisances[:, 1] > 0.6) & ~calibrating
+    assert (found[noisy] <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
+    assert (p_values(score, np.zeros(num, dtype=int), calibrating)[noisy] <= 0.05).mean() > 0.1
+
+
+def test_few_calibration_galaxies_are_one_kind() -> None:
+    assert set(kinds(np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) < 50, 3)) == {0}
+
+
+def test_without_calibration_galaxies_there_are_no_p_values() -> None:
+    assert np.isnan(p_values(np.arange(5.0), np.zeros(5, dtype=int), np.zeros(5, dtype=bool))).all()
+
+
+def test_nominal_false_discovery_rate_is_kept_over_100_splits() -> None:
+    """10% nominal promises 10% times the share of usual galaxies."""
+    rng = np.random.default_rng(4)
+    anomaly = np.arange(6000) >= 5600
+    proportions = []
+    for _ in range(100):
+        calibrating = ~anomaly & (rng.random(6000) < 0.35)
+        score = rng.normal(size=6000) + 6 * anomaly
+        found = benjamini_hochberg(p_values(score, np.zeros(6000, dtype=int), calibrating)) <= 0.1
+        assert found[anomaly].mean() > 0.9
+        proportions.append((found & ~anomaly).sum() / found.sum())
+    assert np.mean(proportions) == pytest.approx(0.1 * 5600 / 6000, abs=0.015)
+
+
+def test_redshift_is_taken_off_the_combined_score() -> None:
+    rng = np.random.default_rng(5)
+    z = rng.uniform(0.01, 0.1, 500)
+    means = means_of(rng.normal(size=500) + 60 * z, rng)
+    neighbours = nearest_neighbours(rng.normal(size=(500, 3)), np.arange(500).astype(str), 3)
+    found = verdict(means, neighbours, z, np.zeros(500, dtype=bool))
+    assert abs(np.corrcoef(found.combined, z)[0, 1]) < 0.05
+    assert np.corrcoef(means.combined, z)[0, 1] > 0.7
+
+
+def test_density_leaves_repeat_observations_out() -> None:
+    latent = np.array([[0.0], [0.1], [5.0], [5.2]])
+    rng = np.random.default_rng(6)
+    neighbours = nearest_neighbours(latent, np.array(["a", "a", "b", "c"]), 2)
+    found = verdict(means_of(rng.normal(size=4), rng), neighbours, np.full(4, np.nan), np.zeros(4, dtype=bool))
+    assert found.density[0] == pytest.approx(5.0)
+    assert found.density[3] == pytest.approx((0.2 + 5.1) / 2)
+
+
+def test_evidence_is_back_in_sigma() -> None:
+    rng = np.random.default_rng(7)
+    means = means_of(rng.normal(size=3), rng)
+    excess = np.array([[1.0, 2.0, 3.0, 9.0], [0.0, 30.0, 1.0, 6.0], [4.0, 5.0, 8.0, 7.0]])
+    means = replace(means, judged=replace(means.judged, evidence=np.log1p(excess)))
+    neighbours = nearest_neighbours(rng.normal(size=(3, 2)), np.array(["a", "b", "c"]), 2)
+    found = verdict(means, neighbours, np.full(3, np.nan), np.zeros(3, dtype=bool))
+    for column, name in zip(excess.T, ("region", "peak", "latent_region", "latent_peak"), strict=True):
+        np.testing.assert_allclose(getattr(found, name), column)

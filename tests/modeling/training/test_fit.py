@@ -1,0 +1,288 @@
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cubeprep.store import WindowStore
+from modeling.network.autoencoder import ConvLSTMAutoencoder, make_model
+from modeling.network.checkpoint import load_model
+from modeling.network.config import ModelConfig
+from modeling.training.config import TrainConfig, TrainingJob
+from modeling.training.context import LocalContext
+from modeling.training.fit import Batch, Batches, DivergedError, fit, make_optimizer
+from modeling.training.loader import Loader, Share
+from modeling.training.ray_train import run_job, train
+from tests.synthetic import synthetic_store
+
+MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6, "decoder_channels": 6}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
+    return synthetic_store(tmp_path_factory.mktemp("fit") / "w.zarr", shape=(3, 4, 16), num_train=13)
+
+
+def job(store: WindowStore, *, kind: str = "ae", spaxel_code: int = 4, **train: Any) -> TrainingJob:
+    values = {"epochs": 3, "batch_size": 8, "num_workers": 0, "threads": 1, "schedule": "constant"} | train
+    model = ModelConfig(kind=kind, spaxel_code=spaxel_code, **MODEL)
+    return TrainingJob(store=store.path, model=model, train=TrainConfig(**values))
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    pairs = zip(load_model(a)[0].parameters(), load_model(b)[0].parameters(), strict=True)
+    return all(torch.equal(p, q) for p, q in pairs)
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
+def test_training_lowers_the_loss_below_that_of_predicting_nothing(
+    store: WindowStore, kind: str, optimizer: str
+) -> None:
+    context = LocalContext()
+    # Without codes of spaxels, whose loss would come on top of the error.
+    run_job(job(store, kind=kind, spaxel_code=0, epochs=30, optimizer=optimizer, lr=0.02), context)
+    key = "validation_reconstruction" if kind == "vae" else "validation_loss"
+    losses = [metrics[key] for metrics in context.history]
+    model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(store.shape))
+    shards = [store.read_shard("validation", k) for k in range(store.num_shards("validation"))]
+    nothing = []
+    for windows in shards:
+        good = torch.from_numpy(windows.mask == 0)
+        normalised, _ = model.normalise(torch.from_numpy(windows.flux), good)
+        nothing += [row[mask].abs().mean().item() for row, mask in zip(normalised, good, strict=True)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * np.mean(nothing)
+
+
+def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(store: WindowStore) -> None:
+    plain, coded = LocalContext(), LocalContext()
+    run_job(job(store, spaxel_code=0, epochs=4), plain)
+    run_job(job(store, spaxel_code=4, epochs=4, lr=0.005), coded)
+    assert coded.history[0]["validation_chi2"] < 0.5 * plain.history[0]["validation_chi2"]
+    assert coded.history[-1]["train_loss"] < 0.95 * coded.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae"])
+def test_same_seed_gives_the_same_weights_and_another_does_not(store: WindowStore, tmp_path: Path, kind: str) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_job(job(store, kind=kind).model_copy(update={"seed": seed}), LocalContext(tmp_path / name))
+    assert same_weights(tmp_path / "a/last", tmp_path / "b/last")
+    assert not same_weights(tmp_path / "a/last", tmp_path / "c/last")
+
+
+class Interrupted(LocalContext):
+    """Dies as the second epoch is reported, before its checkpoint is kept."""
+
+    def report(self, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
+        if metrics and metrics["epoch"] == 1:
+            raise KeyboardInterrupt
+        super().report(metrics, checkpoint)
+
+
+@pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adagrad"), ("vae", "adamw")])
+def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Path, kind: str, optimizer: str) -> None:
+    work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=4)
+    run_job(work, LocalContext(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(work, Interrupted(tmp_path / "parts"))
+    assert json.loads((tmp_path / "parts/last/training.json").read_text())["history"][-1]["epoch"] == 0
+    run_job(work, LocalContext(tmp_path / "parts"))
+    assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
+    whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
+    assert whole == parts
+
+
+class Killed(LocalContext):
+    """Dies as a given report is made: nothing of it is kept."""
+
+    def __init__(self, directory: Path, at_report: int) -> None:
+        super().__init__(directory)
+        self.reports_left = at_report
+
+    def report(self, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
+        if self.reports_left == 0:
+            raise KeyboardInterrupt
+        self.reports_left -= 1
+        super().report(metrics, checkpoint)
+
+
+@pytest.mark.parametrize("at_report", [1, 2, 5, 6])
+def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint(
+    store: WindowStore, tmp_path: Path, at_report: int
+) -> None:
+    # 12 galaxies in two views: 6 steps of 4 rows; reports after steps 2 and 4 and at the end of each epoch.
+    work = job(store, kind="vae", optimizer="adamw", batch_size=4, epochs=3, checkpoint_steps=2, kl_warmup_epochs=1.5)
+    run_job(work, LocalContext(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(work, Killed(tmp_path / "parts", at_report))
+    steps: list[tuple[float, float]] = []
+    run_job(
+        work,
+        LocalContext(tmp_path / "parts"),
+        lambda event, metrics: steps.append((metrics["epoch"], metrics["step"])) if event == "step" else None,
+    )
+    epochs, within = divmod(at_report, 3)
+    assert steps[0] == (epochs, 2 * within)
+    assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
+    whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
+    assert whole == parts
+
+
+class Rank(LocalContext):
+    """One rank of several that a test steps through in turn; it keeps the gradient of its last step."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        super().__init__()
+        self.rank, self.world_size = rank, world_size
+
+
+def gradients(store: WindowStore, share: Share, *, epoch: int, step: int, streams: int) -> list[torch.Tensor]:
+    """Of one training step on one rank, before any exchange."""
+    work = job(store, batch_size=7, epochs=2, grad_clip=None)
+    model = make_model(work.model.arguments(store.shape), seed=0)
+    loader = Loader(store, "train", batch_size=7, share=share)
+
+    def one(*_: int) -> list[Batch]:
+        return [next(loader.training(epoch, step, streams))]
+
+    fit(model, Batches(one, 1, None), work.train.model_copy(update={"epochs": 1}), Rank(share.rank, share.world_size))
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("step", [0, 3])
+def test_the_mean_gradient_of_ranks_is_that_of_one_process(store: WindowStore, world_size: int, step: int) -> None:
+    # 24 rows in batches of 7: uneven parts, and a last batch of 3.
+    alone = gradients(store, Share(), epoch=1, step=step, streams=2)
+    ranks = [gradients(store, Share(r, world_size), epoch=1, step=step, streams=2) for r in range(world_size)]
+    assert len(alone) > 10
+    for whole, *parts in zip(alone, *ranks, strict=True):
+        torch.testing.assert_close(torch.stack(parts).mean(dim=0), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_goes_on_with_the_batches_of_the_ranks_that_it_began_with(
+    store: WindowStore, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def batches() -> Batches:
+        loader = Loader(store, "train", batch_size=8)
+
+        def training(*place: int) -> Iterator[Batch]:
+            asked.append(place)
+            return loader.training(*place)
+
+        return Batches(training, loader.num_batches(), None)
+
+    def part(epochs: int, context: LocalContext) -> None:
+        model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
+        fit(model, batches(), TrainConfig(epochs=epochs), context)
+
+    began = LocalContext(tmp_path)
+    began.world_size = 2
+    part(1, began)
+    part(2, LocalContext(tmp_path))
+    assert asked == [(0, 0, 2), (1, 0, 2)]
+
+
+def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: Path) -> None:
+    run_job(job(store), LocalContext(tmp_path / "without"))
+    run_job(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))
+    assert same_weights(tmp_path / "without/last", tmp_path / "with/last")
+
+
+@pytest.mark.parametrize("loss", ["gaussian", "student-t"])
+def test_likelihoods_train_and_report_what_they_mean(store: WindowStore, loss: str) -> None:
+    context = LocalContext()
+    run_job(job(store, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
+    first, last = context.history[0], context.history[-1]
+    assert last["validation_loss"] < first["validation_loss"]
+    assert last["validation_chi2"] < first["validation_chi2"]
+    assert {f"validation_mae/{name}" for name in store.line_names} < set(last)
+    assert 0 <= last["validation_active_latents"] <= MODEL["latent_dim"]
+
+
+def test_best_model_is_that_of_the_lowest_validation_loss(store: WindowStore, tmp_path: Path) -> None:
+    loader = Loader(store, "train", batch_size=8)
+    offsets = iter([3.0, 0.0, 3.0, 3.0])
+
+    def validation() -> Iterator[Batch]:
+        # Far from anything learnt, but in the second epoch.
+        offset = next(offsets)
+        for batch in loader.evaluation():
+            sign = torch.where(torch.rand(batch["flux"].shape) > 0.5, 1.0, -1.0)
+            yield batch | {"flux": batch["flux"] + offset * sign}
+
+    def trained(epochs: int, batches: Batches) -> Path:
+        directory = tmp_path / str(epochs)
+        model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
+        config = TrainConfig(epochs=epochs, schedule="constant")
+        fit(model, batches, config, LocalContext(directory), metadata={"line_names": store.line_names})
+        return directory / "last"
+
+    last = trained(4, Batches(loader.training, loader.num_batches(), validation))
+    _, metadata = load_model(last / "best")
+    assert metadata["metrics"]["epoch"] == 1
+    assert metadata["line_names"] == store.line_names
+    after_two_epochs = trained(2, Batches(loader.training, loader.num_batches(), None))
+    assert same_weights(last / "best", after_two_epochs)
+    assert not same_weights(last / "best", last)
+
+
+def test_a_finished_run_is_not_trained_again(store: WindowStore, tmp_path: Path) -> None:
+    events: list[str] = []
+    for _ in range(2):
+        trained = train(
+            job(store),
+            name="run",
+            storage=str(tmp_path / "s"),
+            target=tmp_path / "model",
+            listener=lambda event, metrics: events.append(event),
+        )
+        assert len(trained.history) == 3
+    assert events.count("epoch") == 3
+
+
+def test_without_validation_the_training_loss_decides(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=(2, 2, 8), num_train=4, num_validation=0)
+    trained = train(job(store), name="run", storage=str(tmp_path / "s"), target=tmp_path / "model")
+    assert not any(key.startswith("validation") for key in trained.best)
+    assert trained.best["best_loss"] == min(metrics["train_loss"] for metrics in trained.history)
+    assert trained.selection_loss(job(store)) == (trained.best["train_loss"], "train mae of asinh flux")
+
+
+def test_cosine_schedule_goes_to_zero(store: WindowStore) -> None:
+    context = LocalContext()
+    run_job(job(store, schedule="cosine", epochs=4, lr=0.01), context)
+    rates = [metrics["lr"] for metrics in context.history]
+    np.testing.assert_allclose(rates, [0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
+
+
+def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
+    model = ConvLSTMAutoencoder(num_lines=1, num_samples=1, size=8, normalise="none")
+    flux = torch.full((2, 1, 1, 8, 8), 3e38)
+    good = torch.ones_like(flux, dtype=torch.bool)
+    batches = Batches(lambda epoch, step, streams: [{"flux": flux, "ivar": flux, "good": good}], 1, None)
+    with pytest.raises(DivergedError, match="epoch 0, step 0"):
+        fit(model, batches, TrainConfig(loss="mse"), LocalContext())
+
+
+def test_bf16_trains_where_it_is_asked_for(store: WindowStore) -> None:
+    full, half = LocalContext(), LocalContext()
+    run_job(job(store), full)
+    run_job(job(store, bf16=True), half)
+    assert half.history[-1]["validation_loss"] != full.history[-1]["validation_loss"]
+    assert half.history[-1]["validation_loss"] == pytest.approx(full.history[-1]["validation_loss"], rel=0.05)
+
+
+def test_unknown_optimizer_is_refused() -> None:
+    class Other:
+        optimizer = "sgd"
+
+    with pytest.raises(ValueError, match="'sgd'"):
+        make_optimizer(torch.nn.Linear(1, 1), Other())
