@@ -1,7 +1,7 @@
 """The paper's model and ours, trained on one simulated store: curves, what they leave over of each line, and pictures.
 
 Both see the same windows in the same number of epochs; everything else is as in the presets `paper` and `line`. Their
-losses are not comparable, so both are judged by the share of the signal that they leave over of validation galaxies,
+losses are not comparable, so both are scores by the share of the signal that they leave over of validation galaxies,
 of each line: (chi2 - 1) over the mean of flux^2 ivar, see `modeling.scoring.residual_sums`.
 
     python -m benchmarks.presets [--galaxies 48] [--epochs 10] [--work runs/presets]

@@ -33,7 +33,7 @@ def train_worker(options: dict[str, Any]) -> None:
     from modeling.network.config import ModelConfig
     from modeling.training.config import TrainConfig
     from modeling.training.fit import make_optimizer
-    from modeling.training.loader import Loader, Share
+    from modeling.training.loader import Loader, RankShare
     from modeling.training.objective import Objective
     from modeling.training.ray_train import RayContext
 
@@ -51,7 +51,7 @@ def train_worker(options: dict[str, Any]) -> None:
 
     size = options["batch_size"]
     whole = next(Loader(store, "train", batch_size=size).training(0))
-    half = next(Loader(store, "train", batch_size=size, share=Share(context.rank, 2)).training(0))
+    half = next(Loader(store, "train", batch_size=size, share=RankShare(context.rank, 2)).training(0))
     ways = {"one": (*make(ddp=False), whole), "ddp": (*make(ddp=True), half), "apart": (*make(ddp=False), half)}
 
     def step(way: str) -> None:

@@ -34,7 +34,7 @@ from jobs.tables.label_tables import Labels, read_labels
 from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
 from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
 from modeling.latents.latent_index import LatentIndex
-from modeling.latents.neighbours import Standardiser
+from modeling.latents.neighbours import LatentScaler
 
 NUM_NEIGHBOURS = 10
 SPARE_NEIGHBOURS = 10  # so many repeat observations of one object may lie nearer than its nearest other
@@ -84,7 +84,7 @@ def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
     table = catalog.table.set_index("plateifu").loc[labels.plateifu]
     names, latent = read_latents(latents_path(catalog_path))
     rows = pd.Series(np.arange(len(names)), names)[labels.plateifu].to_numpy()
-    standard = Standardiser.fit(latent)(latent[rows]).astype(np.float32)
+    standard = LatentScaler.fit(latent)(latent[rows]).astype(np.float32)
     mangaid = table["mangaid"].to_numpy(dtype=object)
     found, _ = LatentIndex.build(standard).query(standard, NUM_NEIGHBOURS + SPARE_NEIGHBOURS)
     neighbours = np.full((len(table), NUM_NEIGHBOURS), -1)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, run_job
+from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, run_command
 from jobs.console.progress import console
 
 STEPS = ("simulate", "prepare", "tune", "train", "score", "explore")
@@ -33,7 +33,7 @@ def run(config: ProjectConfig) -> int:
     for number, name in enumerate(STEPS, start=1):
         step_began = time.monotonic()
         console.print(f"[bold]{number}/{len(STEPS)} {name}[/bold]")
-        code = run_job(name, config)
+        code = run_command(name, config)
         if code not in (EXIT_OK, EXIT_SET_ASIDE):
             return code
         console.print(f"[dim]{name} took {time.monotonic() - step_began:.0f} s[/dim]")

@@ -1,8 +1,8 @@
 """Computes one galaxy's row of a catalog again, from its FITS file, and compares.
 
-From the catalog come the store's identity, the model's version and what its judges were calibrated to; from the store
-its configuration, the galaxy's file and that file's checksum. The windows are cut anew, the models that judged the
-galaxy judge it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values,
+From the catalog come the store's identity, the model's version and what its scorers were calibrated to; from the store
+its configuration, the galaxy's file and that file's checksum. The windows are cut anew, the models that scored the
+galaxy score it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values,
 neighbours and UMAP positions come of the whole survey, and are not. Exit code 0 if all agree, 1 if one does not, or if
 the file has changed, the model is gone or the galaxy unknown.
 """
@@ -24,11 +24,11 @@ from cubeprep.windows import LineWindows
 from jobs.console.command import EXIT_FAILED, EXIT_OK
 from jobs.console.progress import console
 from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
-from modeling.scoring.calibration import Standardiser
-from modeling.scoring.ensemble import Means, without_redshift
-from modeling.scoring.galaxy_scorer import EVIDENCE
+from modeling.scoring.calibration import NuisanceRegression
+from modeling.scoring.ensemble import EnsembleMean, without_redshift
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 from modeling.scoring.residual_sums import scores_from_sums
-from modeling.scoring.survey_scorer import Panel, told_velocities
+from modeling.scoring.survey_scorer import ModelEnsemble, known_offsets_kms
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
 COMBINED = ("score_combined", "score_spread")
@@ -55,7 +55,7 @@ def reproduce(
     found = read_catalog(path)
     row = _row(found, path, plateifu)
     windows_of = open_store(found, store)
-    panel = load_panel(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
+    ensemble = load_ensemble(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
     source = find_source(windows_of, plateifu)
     check_source(windows_of, source)
     console.print(f"{plateifu}: {source['source']} ({source['source_checksum'] or 'no checksum kept'})")
@@ -63,8 +63,10 @@ def reproduce(
     made_by = found.provenance["code_version"]
     console.print(f"made by Cubescout {made_by}" + ("" if made_by == code_version() else f"; this is {code_version()}"))
     windows = cut_again(windows_of, source)
-    told_kms = told_velocities(pd.DataFrame([source])).to_numpy()
-    means = panel.judge((windows.flux[None], windows.ivar[None], windows.mask[None]), [source["mangaid"]], told_kms)
+    known_offset_kms = known_offsets_kms(pd.DataFrame([source])).to_numpy()
+    means = ensemble.score(
+        (windows.flux[None], windows.ivar[None], windows.mask[None]), [source["mangaid"]], known_offset_kms
+    )
     recomputed = own_columns(means, found, source["z"], windows_of.line_names)
     return _compare(row, recomputed, tolerance, unit_of_combined(found))
 
@@ -90,8 +92,8 @@ def open_store(found: Catalog, path: str | None) -> WindowStore:
     return store
 
 
-def load_panel(found: Catalog, tracking_uri: str) -> Panel:
-    """The models that a catalog was made by, and what their judges were calibrated to.
+def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
+    """The models that a catalog was made by, and what their scorers were calibrated to.
 
     Raises:
         ValueError: they are not there, or have other weights.
@@ -108,7 +110,7 @@ def load_panel(found: Catalog, tracking_uri: str) -> Panel:
     networks = (load_model(directory)[0], *load_folds(directory).models)
     if [weights_digest(network) for network in networks] != [kept["digest"], *kept["fold_digests"]]:
         raise ReproduceError(f"{kept['reference']} has other weights than the catalog's model")
-    return Panel("", networks, kept["num_left_out"], tuple(found.provenance["judges"]))
+    return ModelEnsemble("", networks, kept["num_left_out"], tuple(found.provenance["judges"]))
 
 
 def find_source(store: WindowStore, plateifu: str) -> dict[str, Any]:
@@ -169,29 +171,29 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     return windows
 
 
-def own_columns(means: Means, found: Catalog, z: float, line_names: list[str]) -> dict[str, Any]:
+def own_columns(means: EnsembleMean, found: Catalog, z: float, line_names: list[str]) -> dict[str, Any]:
     """The columns that tell of one galaxy's own measures."""
     rank_by, by_redshift = found.provenance["rank_by"], found.provenance["by_redshift"]
-    standardiser = by_redshift and Standardiser.from_json(by_redshift)
-    combined = without_redshift(means.combined, np.array([z], dtype=float), standardiser)
-    judged = means.judged
-    scores = scores_from_sums(judged.sums, judged.snr, rank_by, combined=combined)
+    regression = by_redshift and NuisanceRegression.from_json(by_redshift)
+    combined = without_redshift(means.combined, np.array([z], dtype=float), regression)
+    galaxy = means.scores
+    scores = scores_from_sums(galaxy.sums, galaxy.snr, rank_by, combined=combined)
     values = {f"score_{name}": getattr(scores, name)[0] for name in SCORES}
-    evidence = zip(EVIDENCE, np.expm1(judged.evidence[0]), strict=True)
-    values |= {"score_combined": combined[0], "score_nll": judged.nll[0], **{f"score_{k}": v for k, v in evidence}}
+    significance = zip(SIGNIFICANCES, np.expm1(galaxy.significance[0]), strict=True)
+    values |= {"score_combined": combined[0], "score_nll": galaxy.nll[0], **{f"score_{k}": v for k, v in significance}}
     values |= {"score_spread": means.spread[0], "num_models": means.num_models[0]}
-    values |= {"velocity_offset_kms": judged.velocity_kms[0]}
+    values |= {"velocity_offset_kms": galaxy.velocity_kms[0]}
     values |= {name: getattr(scores, name)[0] for name in ("total_flux", "median_snr", "num_good")}
     return values | {f"{SHARE_PREFIX}{name}": scores.line_shares[0, i] for i, name in enumerate(line_names)}
 
 
 def unit_of_combined(found: Catalog) -> float:
-    """What a change by 1 in the logarithm of evidence makes of `score_combined`, at most.
+    """What a change by 1 in the logarithm of significance makes of `score_combined`, at most.
 
     The score has either sign, and is in units of the calibration galaxies' spread: near 0, or where few galaxies
     happened to be alike, rounding is no small share of it.
     """
-    spreads = [state["spread"] for judge in found.provenance["judges"] for state in judge["standardisers"]]
+    spreads = [state["spread"] for scorer in found.provenance["judges"] for state in scorer["standardisers"]]
     by_redshift = found.provenance["by_redshift"]
     return max(1.0, 1 / (min(spreads) * (by_redshift["spread"] if by_redshift else 1.0)))
 

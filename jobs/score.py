@@ -1,7 +1,7 @@
 """Scores every galaxy and writes the anomaly catalog.
 
 Runs the model `score.model` (by default the champion of the MLflow registry; the folder of a saved model works too)
-over the galaxies of the window store, as observed; where it was trained with `train.folds`, each galaxy is judged by
+over the galaxies of the window store, as observed; where it was trained with `train.folds`, each galaxy is scored by
 the models of folds that never saw it. Runs in this process, or as `score.num_workers` tasks on Ray; an interrupted run
 goes on with the shards that are left.
 
@@ -30,14 +30,14 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
-from jobs.models.survey_scores import Survey, judge_survey, verdict_columns, work_folder
+from jobs.models.survey_scores import Survey, score_columns, score_survey, work_folder
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
 from modeling.latents.neighbours import nearest_neighbours, standardise
 from modeling.latents.umap_map import embed
 from modeling.scoring.attribution import attribution_path, write_attribution
-from modeling.scoring.ensemble import verdict
+from modeling.scoring.ensemble import combine
 from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores_from_sums
 from modeling.scoring.survey_scorer import clear
 
@@ -51,13 +51,13 @@ def run(config: ProjectConfig) -> int:
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)
-    survey = judge_survey(config, store, model)
+    survey = score_survey(config, store, model)
     table, provenance = assemble(config, store, model, survey)
     path, latents = config.catalog_path, latents_path(config.catalog_path)
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
     maps = attribution_path(path)
     write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
-    write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.judged.latent, provenance)
+    write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     table, columns = with_links(table, columns, survey_name(config))
     write_catalog(path, table, columns, provenance)
@@ -81,7 +81,7 @@ def assemble(
     config: ProjectConfig, store: WindowStore, model: ScoringModel, survey: Survey
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The catalog's table and its provenance."""
-    latent = standardise(survey.means.judged.latent)
+    latent = standardise(survey.means.scores.latent)
     flat, deep = (
         embed(
             latent,
@@ -93,8 +93,8 @@ def assemble(
         for num_dimensions in (2, 3)
     )
     neighbours = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), config.score.num_neighbours)
-    found = verdict(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
-    snr = survey.means.judged.snr
+    found = combine(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
+    snr = survey.means.scores.snr
     scores = scores_from_sums(survey.sums, snr, config.score.rank_by, combined=found.combined)
     table = build_table(
         survey.galaxies,
@@ -102,11 +102,11 @@ def assemble(
         store.line_names,
         maps=(flat, deep),
         neighbours=neighbours,
-        verdict=verdict_columns(survey, found, config.score.fdr),
+        survey_scores=score_columns(survey, found, config.score.fdr),
     )
     by_redshift = found.by_redshift and found.by_redshift.to_json()
     provenance = make_provenance(config, store, model, scores)
-    return table, provenance | {"judges": list(survey.panel.judges), "by_redshift": by_redshift}
+    return table, provenance | {"judges": list(survey.ensemble.scorers), "by_redshift": by_redshift}
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from jobs.models.region_latents import read_or_make
 from jobs.tables.read import check_known
 from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.latents.latent_index import LatentIndex
-from modeling.latents.neighbours import Standardiser
+from modeling.latents.neighbours import LatentScaler
 
 SHOWN = ("plateifu", "region", "distance", "rank", "score", "z", "same_object")
 
@@ -55,7 +55,7 @@ def run(
 def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: int) -> pd.DataFrame:
     """The galaxies nearest to one: plateifu, distance, rank, score, z, same_object; nearest first."""
     names, latent = read_latents(latents_path(catalog_path))
-    standard = Standardiser.fit(latent)(latent).astype(np.float32)
+    standard = LatentScaler.fit(latent)(latent).astype(np.float32)
     index = LatentIndex.load_or_build(latents_path(catalog_path).with_suffix(".index"), standard)
     row = int(np.flatnonzero(names == plateifu)[0])
     rows, distances = index.query(standard[row], num + 1)
@@ -82,7 +82,7 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
         raise ValueError(f"region {region} of {plateifu}: less than {MIN_GOOD:.0%} of its samples are good")
     query = region_latents(model.network, *arrays, wanted, device=config.score.device)
     known = read_or_make(config, store, model, region.shape)
-    standardise = Standardiser.fit(known.latent)
+    standardise = LatentScaler.fit(known.latent)
     others = known.plateifu != plateifu
     rows, distances = LatentIndex.build(standardise(known.latent[others])).query(standardise(query), num)
     found = pd.DataFrame(

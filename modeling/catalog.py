@@ -63,8 +63,8 @@ IDENTITY = {
     ),
 }
 
-# Of `ensemble.Verdict`.
-VERDICT = {
+# Of `ensemble.SurveyScores`.
+SURVEY_SCORES = {
     "score_combined": Column("Region and peak scores over those of usual galaxies of like flux, S/N, size and z"),
     "score_nll": Column("Mean (z^2 - 1) / 2 of good samples: negative log-likelihood above the usual, nats"),
     "score_region": Column("Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise"),
@@ -72,8 +72,8 @@ VERDICT = {
     "score_latent_region": Column("score_region of what the latent of the whole galaxy leaves over"),
     "score_latent_peak": Column("score_peak of what the latent of the whole galaxy leaves over"),
     "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is lonely"),
-    "score_spread": Column("Standard deviation of score_combined over the models that judged; empty where one did"),
-    "num_models": Column("Models that judged: where models were cross-fitted, those that never saw the galaxy"),
+    "score_spread": Column("Standard deviation of score_combined over the models that scored it; empty where one did"),
+    "num_models": Column("Models that scored it: where models were cross-fitted, those that never saw the galaxy"),
     "p_value": Column("Conformal: how rare the score is among galaxies of the validation split of like S/N and size"),
     "q_value": Column("False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)"),
     "is_find": Column("Whether q_value is within the nominal false discovery rate"),
@@ -95,7 +95,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
             "(score_chi2 - 1) over the mean flux^2 ivar of good samples: signal left unexplained"
         ),
         "score_relative": Column("score_mae over the mean |flux| of good samples"),
-        **VERDICT,
+        **SURVEY_SCORES,
         "total_flux": Column(
             "Sum of flux over good samples and spaxels, continuum included where windows hold it", flux_unit
         ),
@@ -123,7 +123,7 @@ def build_table(
     *,
     maps: tuple[Embedding, Embedding],
     neighbours: Neighbours,
-    verdict: Mapping[str, Any] | None = None,
+    survey_scores: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """The catalog's table, ordered by rank.
 
@@ -133,14 +133,14 @@ def build_table(
         line_names: [line].
         maps: in two and in three dimensions.
         neighbours: rows are those of `galaxies`.
-        verdict: values of the columns `VERDICT`, if they were made.
+        survey_scores: values of the columns `SURVEY_SCORES`, if they were made.
     """
     plateifu = galaxies["plateifu"].to_numpy()
     flat, deep = maps
     columns: dict[str, Any] = {name: galaxies[name].to_numpy() for name in IDENTITY if name in galaxies}
     columns |= {"rank": scores.rank, "score": scores.score, "score_mae": scores.mae, "score_chi2": scores.chi2}
     columns |= {"score_unexplained": scores.unexplained}
-    columns |= {"score_relative": scores.relative, **(verdict or {})}
+    columns |= {"score_relative": scores.relative, **(survey_scores or {})}
     columns |= {"total_flux": scores.total_flux, "median_snr": scores.median_snr}
     columns |= {"num_good": scores.num_good, "top_line": [line_names[i] if i >= 0 else "" for i in scores.top_line]}
     columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}

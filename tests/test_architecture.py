@@ -1,8 +1,11 @@
-"""Imports point inward: the rules of docs/architecture.md, checked on the source."""
+"""Imports point inward and downward: the rules of docs/architecture.md, checked on the source."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,33 @@ FORBIDDEN = {
     "cubeprep": {"torch", "ray", "mlflow", "modeling", "jobs"},
     "modeling": {"dask", "distributed", "astropy", "jobs"},
 }
-# What modeling may know of cubeprep: the store and what it is made of. None of these may import an engine or a reader.
+# Rooms of each package, lowest first: a module imports from its own room and from those below it.
+ROOMS = {
+    "modeling": (
+        ("resampling", "ray_session"),
+        ("network",),
+        ("checkpoint", "inference"),  # old addresses of two functions of `network`
+        ("training",),
+        ("latents",),
+        ("scoring",),
+        ("labels",),
+        ("catalog",),
+        ("tracking",),
+    ),
+    "jobs": (
+        ("engines", "page"),
+        ("config",),
+        ("console",),
+        ("tables",),
+        ("models",),
+        ("reports",),
+        ("COMMAND",),
+        ("cli",),
+    ),
+}
+# Commands that run others.
+RUN_OTHERS = {"jobs.demo", "jobs.tune"}
+# Modules of cubeprep that modeling may use: the store and what it is made of. None may import an engine or a reader.
 SHARED = {
     "cubeprep.store",
     "cubeprep.storage",
@@ -21,15 +50,21 @@ SHARED = {
     "cubeprep.masks",
     "cubeprep.lines",
     "cubeprep.augment",
+    "cubeprep.version",
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
-TORCH_ONLY = ("convlstm", "convlstm_cpu", "native", "autoencoder", "losses", "fit", "context", "checkpoint")
-# What the machine of the core may lack.
+TORCH_ONLY = (
+    *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "compile_c", "autoencoder", "decoders")),
+    *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint")),
+    *(f"modeling.training.{name}" for name in ("losses", "objective", "metrics", "fit", "context")),
+)
+# Packages that a machine for the core alone may lack.
 NOT_TORCH = {"ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.
 LAZY = {"ray", "mlflow", "umap", "torch"}
 
 
+@cache
 def imported_modules(path: Path, *, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else ast.walk(tree)
@@ -46,12 +81,76 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    return {name_of(path): path for path in sources(package)}
+
+
+def imports_within(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """The modules among these that each imports, anywhere in its file."""
+    return {name: (imported_modules(path) & modules.keys()) - {name} for name, path in modules.items()}
+
+
+def room_of(module: str) -> int:
+    package, _, rest = module.partition(".")
+    room = rest.split(".")[0]
+    rooms = [index for index, level in enumerate(ROOMS[package]) if room in level]
+    return rooms[0] if rooms else ROOMS[package].index(("COMMAND",))
+
+
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_packages_import_inward_only(package: str) -> None:
     assert sources(package)
     for path in sources(package):
         tops = {module.split(".")[0] for module in imported_modules(path)}
         assert not tops & FORBIDDEN[package], path
+
+
+def circle_of(graph: Mapping[str, set[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {
+        name: path
+        for package in ("cubeprep", "modeling", "jobs", "benchmarks")
+        for name, path in modules_of(package).items()
+    }
+    graph = imports_within(modules)
+    assert sum(map(len, graph.values())) > 500  # imports are seen at all
+    assert circle_of({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert circle_of(graph) == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_from_rooms_below(package: str) -> None:
+    modules = {name: path for name, path in modules_of(package).items() if name != package}
+    rooms = {room for level in ROOMS[package] for room in level} - {"COMMAND"}
+    assert rooms <= {name.split(".")[1] for name in modules}
+    for name, imported in imports_within(modules).items():
+        own = name.split(".")[1]
+        above = {m for m in imported if m.split(".")[1] != own and room_of(m) >= room_of(name)}
+        assert not above or name in RUN_OTHERS, (name, above)
+
+
+def test_commands_import_no_other_command() -> None:
+    commands = {name: path for name, path in modules_of("jobs").items() if name.count(".") == 1}
+    commands = {
+        name: path
+        for name, path in commands.items()
+        if not path.name.startswith("__") and name not in ("jobs.cli", "jobs.config")
+    }
+    assert {"jobs.prepare", "jobs.train", "jobs.score", "jobs.submit"} <= commands.keys()
+    for name, imported in imports_within(commands).items():
+        assert not imported or name in RUN_OTHERS, (name, imported)
 
 
 def test_modeling_shares_only_the_store_with_cubeprep() -> None:
@@ -67,7 +166,7 @@ def test_modeling_shares_only_the_store_with_cubeprep() -> None:
 
 @pytest.mark.parametrize("name", TORCH_ONLY)
 def test_the_core_of_modeling_needs_torch_and_numpy_alone(name: str) -> None:
-    tops = {m.split(".")[0] for m in imported_modules(ROOT / f"modeling/{name}.py", top_level_only=True)}
+    tops = {m.split(".")[0] for m in imported_modules(modules_of("modeling")[name], top_level_only=True)}
     assert not tops & (NOT_TORCH | {"cubeprep"})
 
 
@@ -99,14 +198,13 @@ def import_without(modules: list[str], blocked: set[str]) -> None:
 
 def test_the_core_of_modeling_imports_where_only_torch_and_numpy_are() -> None:
     blocked = NOT_TORCH | {"astropy", "dask"}
-    import_without([f"modeling.{name}" for name in TORCH_ONLY], blocked | {"cubeprep", "pyarrow", "sklearn", "scipy"})
+    import_without(list(TORCH_ONLY), blocked | {"cubeprep", "pyarrow", "sklearn", "scipy"})
 
 
 def test_modeling_loads_no_dask_and_no_astropy_even_through_the_store() -> None:
-    names = [f"modeling.{path.stem}" for path in sources("modeling") if path.stem not in ("__init__", "pyfunc")]
-    import_without(names, {"dask", "distributed", "astropy", "ray", "mlflow", "umap", "jobs"})
+    names = modules_of("modeling").keys() - {"modeling.tracking.pyfunc"}
+    import_without(sorted(names), {"dask", "distributed", "astropy", "ray", "mlflow", "umap", "jobs"})
 
 
 def test_cubeprep_loads_no_torch() -> None:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources("cubeprep")]
-    import_without([name for name in names if "__init__" not in name], {"torch", "ray", "mlflow", "modeling", "jobs"})
+    import_without(sorted(modules_of("cubeprep")), {"torch", "ray", "mlflow", "modeling", "jobs"})

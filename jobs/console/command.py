@@ -69,7 +69,7 @@ Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or th
 {EXIT_INTERRUPTED} interrupted."""
 
 
-def run_job(name: str, config: ProjectConfig, **options: Any) -> int:
+def run_command(name: str, config: ProjectConfig, **options: Any) -> int:
     """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
     job: Job = importlib.import_module(f"jobs.{name}").run
     return job(config, **options)
@@ -94,7 +94,7 @@ def command(name: str) -> click.Command:
         help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
     )
     def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
-        sys.exit(guarded(lambda: run_job(name, load_project(config, overrides), **options)))
+        sys.exit(guarded(lambda: run_command(name, load_project(config, overrides), **options)))
 
     job_command.params += OPTIONS.get(name, ())
     return job_command

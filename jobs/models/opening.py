@@ -116,15 +116,15 @@ def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[W
     Models of folds, where there are any, that never saw the galaxy; else the main one.
     """
     from modeling.network.inference import reconstruct
-    from modeling.scoring.survey_scorer import Panel
+    from modeling.scoring.survey_scorer import ModelEnsemble
 
-    panel = Panel("", (model.network, *model.folds), model.num_left_out)
+    ensemble = ModelEnsemble("", (model.network, *model.folds), model.num_left_out)
     mangaid = catalog.table.set_index("plateifu")["mangaid"]
 
     def mean(windows: Windows) -> np.ndarray:
-        counts = panel.counts([str(mangaid[windows.plateifu.astype(str)[0]])])[:, 0]
+        counts = ensemble.counts([str(mangaid[windows.plateifu.astype(str)[0]])])[:, 0]
         arrays = windows.flux, windows.ivar, windows.mask
-        chosen = [network for network, count in zip(panel.networks, counts, strict=True) if count]
+        chosen = [network for network, count in zip(ensemble.networks, counts, strict=True) if count]
         return np.asarray(np.mean([reconstruct(network, *arrays, device=device) for network in chosen], axis=0))
 
     return mean

@@ -47,8 +47,8 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
 def _differing(config: ProjectConfig, params: dict[str, str]) -> list[str]:
     """What decides the weights and is not as in the run, as far as MLflow keeps it."""
     from modeling.tracking.runs import flatten
-    from modeling.training.config import PLACES
+    from modeling.training.config import NOT_PART_OF_IDENTITY
 
     here = flatten(config.model_dump(mode="json", include={"seed", "model", "train"}))
-    keys = [key for key in here if key.removeprefix("train.") not in PLACES and key in params]
+    keys = [key for key in here if key.removeprefix("train.") not in NOT_PART_OF_IDENTITY and key in params]
     return [f"{key} was {params[key]}, here it is {here[key]}" for key in keys if params[key] != str(here[key])]

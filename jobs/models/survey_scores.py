@@ -12,15 +12,24 @@ import pandas as pd
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
-from modeling.scoring.ensemble import Means, Verdict
+from modeling.scoring.ensemble import EnsembleMean, SurveyScores
 from modeling.scoring.explanations import NUM_REASONS, reasons
-from modeling.scoring.galaxy_scorer import EVIDENCE, Judged
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES, GalaxyScores
 from modeling.scoring.residual_sums import LineSums
-from modeling.scoring.survey_scorer import Panel, RunTasks, ShardScores, calibrate_panel, run_here, score_store
+from modeling.scoring.survey_scorer import (
+    ModelEnsemble,
+    RunTasks,
+    ShardScores,
+    calibrate_ensemble,
+    run_here,
+    score_store,
+)
 
 if TYPE_CHECKING:
     from jobs.models.opening import ScoringModel
 
+# Of the shards' files; those of an earlier format are not read.
+SHARD_FORMAT = 2
 # Galaxies of these splits were not trained on.
 CALIBRATING = ("validation",)
 
@@ -34,19 +43,19 @@ class Survey:
         means: of the models; its maps are empty, they are in `shards`.
         reasons: [galaxy] up to three phrases each.
         shards: files of `ShardScores`.
-        panel: the models with what they were calibrated to.
+        ensemble: the models with what they were calibrated to.
     """
 
     galaxies: pd.DataFrame
-    means: Means
+    means: EnsembleMean
     reasons: list[list[str]]
     shards: list[Path]
-    panel: Panel
+    ensemble: ModelEnsemble
 
     @property
     def sums(self) -> LineSums:
         """Of the plain scores."""
-        return self.means.judged.sums
+        return self.means.scores.sums
 
     @property
     def calibrating(self) -> np.ndarray:
@@ -54,7 +63,7 @@ class Survey:
         return self.galaxies["split"].isin(CALIBRATING).to_numpy()
 
 
-def judge_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:
+def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:
     """Judges every galaxy of a store; goes on where an interrupted run stopped.
 
     Raises:
@@ -64,10 +73,10 @@ def judge_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
-    panel = Panel(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
-    panel = calibrate_panel(
-        panel,
-        folder / "judges.json",
+    ensemble = ModelEnsemble(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
+    ensemble = calibrate_ensemble(
+        ensemble,
+        folder / "scorers.json",
         num_galaxies=config.score.calibration_galaxies,
         psf_fwhm_spaxels=config.score.psf_fwhm_spaxels,
     )
@@ -77,35 +86,35 @@ def judge_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
 
         run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.device.startswith("cuda")))
     with progress_bar("Scoring", unit="shards") as bar:
-        shards = score_store(panel, folder, run_tasks=run_tasks, tell=bar)
-    return _collect(config, store, panel, shards)
+        shards = score_store(ensemble, folder, run_tasks=run_tasks, tell=bar)
+    return _collect(config, store, ensemble, shards)
 
 
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
     """Where shards are kept until the catalog is written: another place for other models or settings."""
     settings = config.score.model_dump(mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels"})
-    decisive = [store.identity, model.digests, model.num_left_out, settings]
+    decisive = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
     return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
-def _collect(config: ProjectConfig, store: WindowStore, panel: Panel, shards: list[Path]) -> Survey:
+def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble, shards: list[Path]) -> Survey:
     """All shards but their maps, with what the maps say in words."""
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
     names: list[str] = []
     phrases: list[list[str]] = []
-    parts: list[Means] = []
+    parts: list[EnsembleMean] = []
     kept: list[Path] = []
     for shard in shards:
-        scores = ShardScores.load(shard)
-        if not len(scores.plateifu):
+        loaded = ShardScores.load(shard)
+        if not len(loaded.plateifu):
             continue
-        judged = scores.means.judged
-        for places, samples in zip(judged.by_place, judged.by_sample, strict=True):
+        scores = loaded.means.scores
+        for places, samples in zip(scores.by_place, scores.by_sample, strict=True):
             phrases.append(reasons(places, samples, store.line_names, velocity_kms, config.score.spaxel_arcsec))
-        names += scores.plateifu.tolist()
-        parts.append(scores.means.without_maps())
+        names += loaded.plateifu.tolist()
+        parts.append(loaded.means.without_maps())
         kept.append(shard)
-    return Survey(_identify(store, names), Means.concatenate(parts), phrases, kept, panel)
+    return Survey(_identify(store, names), EnsembleMean.concatenate(parts), phrases, kept, ensemble)
 
 
 def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
@@ -115,22 +124,22 @@ def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
     return table[[name for name in kept if name in table]]
 
 
-def verdict_columns(survey: Survey, verdict: Verdict, fdr: float) -> dict[str, Any]:
-    """The columns `catalog.VERDICT`."""
-    judged: Judged = survey.means.judged
+def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, Any]:
+    """The columns `catalog.SURVEY_SCORES`."""
+    scores: GalaxyScores = survey.means.scores
     columns: dict[str, Any] = {
-        "score_combined": verdict.combined,
-        "score_nll": verdict.nll,
-        **{f"score_{name}": getattr(verdict, name) for name in EVIDENCE},
-        "score_density": verdict.density,
-        "score_spread": verdict.spread,
-        "num_models": verdict.num_models.astype(np.int64),
-        "p_value": verdict.p_value,
-        "q_value": verdict.q_value,
-        "is_find": np.nan_to_num(verdict.q_value, nan=1.0) <= fdr,
-        "triage": judged.code.astype(str).astype(object),
-        "velocity_offset_kms": judged.velocity_kms,
+        "score_combined": found.combined,
+        "score_nll": found.nll,
+        **{f"score_{name}": getattr(found, name) for name in SIGNIFICANCES},
+        "score_density": found.density,
+        "score_spread": found.spread,
+        "num_models": found.num_models.astype(np.int64),
+        "p_value": found.p_value,
+        "q_value": found.q_value,
+        "is_find": np.nan_to_num(found.q_value, nan=1.0) <= fdr,
+        "triage": scores.code.astype(str).astype(object),
+        "velocity_offset_kms": scores.velocity_kms,
     }
     for i in range(NUM_REASONS):
-        columns[f"reason_{i + 1}"] = [found[i] if i < len(found) else "" for found in survey.reasons]
+        columns[f"reason_{i + 1}"] = [phrases[i] if i < len(phrases) else "" for phrases in survey.reasons]
     return columns

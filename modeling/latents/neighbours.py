@@ -29,7 +29,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Standardiser:
+class LatentScaler:
     """Brings latents to zero mean and unit variance per dimension; dimensions that are dead become 0.
 
     Attributes:
@@ -72,7 +72,7 @@ def standardise(latent: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: not a table, or not all finite.
     """
-    return Standardiser.fit(latent)(latent)
+    return LatentScaler.fit(latent)(latent)
 
 
 def _checked(latent: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ def masked_mean(values_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
     return total_B / good_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
 
 
-def masked_mae(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+def masked_mae(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
     """Mean absolute error of each galaxy, [B]: the paper's loss and score, over good samples only."""
-    difference = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX)
-    return masked_mean(difference.abs(), good_BLSYX)
+    residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
+    return masked_mean(residual_BLSYX.abs(), good_BLSYX)
 
 
-def _difference(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+def masked_residual(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
     """Zero where not good, taken before any arithmetic: 0 x NaN in a backward pass would still be NaN."""
-    predicted_BLSYX = torch.where(good_BLSYX, predicted_BLSYX, 0.0)
-    return predicted_BLSYX - torch.where(good_BLSYX, target_BLSYX, 0.0)
+    reconstruction_BLSYX = torch.where(good_BLSYX, reconstruction_BLSYX, 0.0)
+    return reconstruction_BLSYX - torch.where(good_BLSYX, target_BLSYX, 0.0)

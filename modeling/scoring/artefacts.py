@@ -1,8 +1,8 @@
 """Artefact or astrophysics: patterns of the instrument and the pipeline among residuals.
 
-Each pattern has a reason code. The samples that it spoils are left out of the evidence, and the galaxy is judged by the
+Each pattern has a reason code. The samples that it spoils are left out of the significance, and the galaxy is scores by the
 others: a galaxy that holds a cosmic ray and something unusual keeps its rank, one that holds a cosmic ray alone loses
-it. No row is ever dropped. All functions take residuals in sigma as `evidence.Residuals.sigmas` gives them.
+it. No row is ever dropped. All functions take residuals in sigma as `significance.Residuals.residual_sigma` gives them.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
@@ -37,7 +37,7 @@ CODES = {
 
 
 @dataclass(frozen=True)
-class Habits:
+class LineOffsets:
     """Where the lines of calibration galaxies lie.
 
     Attributes:
@@ -49,7 +49,7 @@ class Habits:
     velocity_spread_kms: float
 
     @classmethod
-    def of(cls, velocity_kms: np.ndarray) -> "Habits":
+    def of(cls, velocity_kms: np.ndarray) -> "LineOffsets":
         """From displacements [calibration galaxy], of which NaN do not count."""
         known = velocity_kms[np.isfinite(velocity_kms)]
         if not known.size:
@@ -63,21 +63,25 @@ def point_fall(psf_fwhm_spaxels: float) -> float:
     return float(np.exp(-0.5 * (2.3548 / max(psf_fwhm_spaxels, 1e-3)) ** 2))
 
 
-def spikes(sigmas: np.ndarray, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, fall: float) -> np.ndarray:
+def spikes(
+    residual_sigma: np.ndarray, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, fall: float
+) -> np.ndarray:
     """[N, L, S, Y, X] bool, samples about spikes: unusual peaks that stand out of their neighbours more than light can.
 
     Light has been through the point-spread function, so that the spaxels beside a peak hold at least `fall` of it on
     average, whatever the source; a particle's hit has not (the idea of van Dokkum 2001, doi:10.1086/323894).
 
     Args:
-        sigmas: [N, L, S, Y, X] residuals.
+        residual_sigma: [N, L, S, Y, X] residuals.
         flux: the same shape, as observed; 0 where not good.
         variance: the same shape.
         good: the same shape.
         fall: of `point_fall`.
     """
     size = (1, 1, 3, 3, 3)
-    peaks = (sigmas > SPIKE_SIGMA) & (sigmas == maximum_filter(sigmas, size=size, mode="constant"))
+    peaks = (residual_sigma > SPIKE_SIGMA) & (
+        residual_sigma == maximum_filter(residual_sigma, size=size, mode="constant")
+    )
     struck = np.zeros_like(peaks)
     n, line, sample, y, x = np.nonzero(peaks)
     height, width = flux.shape[-2:]
@@ -98,23 +102,23 @@ def spikes(sigmas: np.ndarray, flux: np.ndarray, variance: np.ndarray, good: np.
     return np.asarray(maximum_filter(struck, size=(1, 1, 5, 5, 5), mode="constant")) if sharp.any() else struck
 
 
-def sky_samples(sigmas: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+def sky_samples(residual_sigma: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
     """[N, L, S] bool, samples with a residual of one sign all over the faint half of the spaxels.
 
     Args:
-        sigmas: [N, L, S, Y, X].
+        residual_sigma: [N, L, S, Y, X].
         good: the same shape.
         amplitude: [N, Y, X] of the light.
     """
-    found = np.zeros(sigmas.shape[:3], dtype=bool)
-    if sigmas.shape[2] < 2:  # a map of a line: one that is found everywhere is no stripe
+    found = np.zeros(residual_sigma.shape[:3], dtype=bool)
+    if residual_sigma.shape[2] < 2:  # a map of a line: one that is found everywhere is no stripe
         return found
-    for i in range(len(sigmas)):
+    for i in range(len(residual_sigma)):
         covered = good[i].any((0, 1))
         if not covered.any():
             continue
         faint = covered & (amplitude[i] <= np.median(amplitude[i][covered]))
-        z, use = sigmas[i][..., faint], good[i][..., faint]
+        z, use = residual_sigma[i][..., faint], good[i][..., faint]
         count = use.sum(-1)
         mean = np.divide(z.sum(-1), np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
         # Spaxels share fibres, so that their noise is not independent: the spread is measured, not assumed.
@@ -127,11 +131,11 @@ def sky_samples(sigmas: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> 
     return found
 
 
-def edge_spaxels(sigmas: np.ndarray, good: np.ndarray) -> np.ndarray:
+def edge_spaxels(residual_sigma: np.ndarray, good: np.ndarray) -> np.ndarray:
     """[N, Y, X] bool, the outermost covered spaxels of galaxies whose excess lies there nearly all."""
-    found = np.zeros((len(sigmas), *sigmas.shape[-2:]), dtype=bool)
-    excess = np.where(good, sigmas**2 - 1, 0).sum((1, 2))
-    for i in range(len(sigmas)):
+    found = np.zeros((len(residual_sigma), *residual_sigma.shape[-2:]), dtype=bool)
+    excess = np.where(good, residual_sigma**2 - 1, 0).sum((1, 2))
+    for i in range(len(residual_sigma)):
         covered = good[i].any((0, 1))
         rim = covered & ~binary_erosion(covered, structure=np.ones((3, 3), dtype=bool))
         total = np.clip(excess[i], 0, None).sum()
@@ -174,7 +178,7 @@ def displacement_kms(flux: np.ndarray, variance: np.ndarray, good: np.ndarray, v
     return found
 
 
-def displaced(velocity_kms: np.ndarray, habits: Habits, least_kms: float) -> np.ndarray:
+def displaced(velocity_kms: np.ndarray, line_offsets: LineOffsets, least_kms: float) -> np.ndarray:
     """[N] bool, galaxies whose lines lie further off than those of calibration galaxies, and than `least_kms`."""
-    offset = np.nan_to_num(np.abs(velocity_kms - habits.velocity_kms), nan=0.0)
-    return np.asarray(offset > max(REDSHIFT_SIGMA * habits.velocity_spread_kms, least_kms))
+    offset = np.nan_to_num(np.abs(velocity_kms - line_offsets.velocity_kms), nan=0.0)
+    return np.asarray(offset > max(REDSHIFT_SIGMA * line_offsets.velocity_spread_kms, least_kms))

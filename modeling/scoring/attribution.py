@@ -88,7 +88,7 @@ def _blocks(shards: Sequence[Path], name: str) -> Iterator[tuple[int, np.ndarray
     start, held = 0, np.empty(0)
     for shard in shards:
         with np.load(shard, allow_pickle=False) as file:
-            values = file[f"judged.{name}"].astype(np.float32)
+            values = file[f"scores.{name}"].astype(np.float32)
         held = np.concatenate([held, values]) if len(held) else values
         while len(held) >= GALAXIES_PER_SHARD:
             yield start, held[:GALAXIES_PER_SHARD]

@@ -1,6 +1,6 @@
 """From raw scores to scores that can be compared and thresholds that can be trusted.
 
-A raw score follows what has nothing to do with being unusual: brightness, S/N, the size of the bundle. `Standardiser`
+A raw score follows what has nothing to do with being unusual: brightness, S/N, the size of the bundle. `NuisanceRegression`
 learns from calibration galaxies what score is usual for such a galaxy, and gives the excess in units of its spread.
 `conformal_p_values` says how rare a score is among calibration galaxies of its kind, `benjamini_hochberg` what share of
 false finds a threshold lets in.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-class Standardiser:
+class NuisanceRegression:
     """What score is usual for a galaxy of given nuisances.
 
     The location is a ridge regression on the nuisances, fitted robustly (Huber's weights), since calibration galaxies
@@ -22,10 +22,10 @@ class Standardiser:
     """
 
     def __init__(self, *, ridge: float = 1.0) -> None:
-        """`ridge` is the penalty, in galaxies' worth of evidence for no dependence at all."""
+        """`ridge` is the penalty, in galaxies' worth of significance for no dependence at all."""
         self._ridge = ridge
 
-    def fit(self, score: np.ndarray, nuisances: np.ndarray) -> "Standardiser":
+    def fit(self, score: np.ndarray, nuisances: np.ndarray) -> "NuisanceRegression":
         """Learns from calibration galaxies.
 
         Args:
@@ -59,7 +59,7 @@ class Standardiser:
         return np.asarray((score - self._terms(nuisances.astype(np.float64)) @ self._location) / self._spread)
 
     @classmethod
-    def of_nothing(cls, num_nuisances: int) -> "Standardiser":
+    def of_nothing(cls, num_nuisances: int) -> "NuisanceRegression":
         """One that changes no score: where there is nothing to learn from."""
         zeros, ones = [0.0] * num_nuisances, [1.0] * num_nuisances
         return cls.from_json({"center": zeros, "scale": ones, "location": [0.0, *zeros], "spread": 1.0})
@@ -70,7 +70,7 @@ class Standardiser:
         return {name: values.tolist() for name, values in arrays.items()} | {"spread": self._spread}
 
     @classmethod
-    def from_json(cls, state: Mapping[str, Any]) -> "Standardiser":
+    def from_json(cls, state: Mapping[str, Any]) -> "NuisanceRegression":
         """The inverse of `to_json`."""
         found = cls()
         found._center, found._scale, found._location = (np.array(state[k]) for k in ("center", "scale", "location"))

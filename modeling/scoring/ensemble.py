@@ -1,4 +1,4 @@
-"""One verdict from several judges: each galaxy by the models that never saw it, calibrated and thresholded.
+"""One combine from several scorers: each galaxy by the models that never saw it, calibrated and thresholded.
 
 Shapes: N galaxies, L lines.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from modeling.latents.neighbours import Neighbours
-from modeling.scoring.calibration import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
-from modeling.scoring.galaxy_scorer import EVIDENCE, MAPS, Judge, Judged
+from modeling.scoring.calibration import NuisanceRegression, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.scoring.galaxy_scorer import MAPS, SIGNIFICANCES, GalaxyScorer, GalaxyScores
 from modeling.scoring.residual_sums import LineSums
 
 # Below, a bin of S/N and size has too few calibration galaxies for a p-value worth the name.
@@ -20,18 +20,18 @@ MIN_REDSHIFTS = 3
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SurveyScores:
     """Scores of a survey, each [N].
 
     Attributes:
-        combined: mean over models of `Judge.combined`, what redshift explains of it taken off.
-        spread: standard deviation over models; NaN where one judged.
-        nll: mean over models of `Judged.nll`.
-        region: the same of the evidence of the most unusual region, back on the scale of sigmas.
+        combined: mean over models of `GalaxyScorer.combined`, what redshift explains of it taken off.
+        spread: standard deviation over models; NaN where one scores.
+        nll: mean over models of `GalaxyScores.nll`.
+        region: the same of the significance of the most unusual region, back on the scale of residual_sigma.
         peak: the same of the most unusual line of a region.
         latent_region, latent_peak: the same, of what the latent alone leaves over.
         density: mean distance to the nearest galaxies that are other objects, in standardised latents.
-        num_models: models that judged.
+        num_models: models that scores.
         p_value: conformal; NaN where there is no calibration galaxy.
         q_value: false discovery rate at which the galaxy is still a find.
         by_redshift: what redshift explains of the mean; None where too few redshifts are known.
@@ -48,65 +48,67 @@ class Verdict:
     num_models: np.ndarray
     p_value: np.ndarray
     q_value: np.ndarray
-    by_redshift: Standardiser | None
+    by_redshift: NuisanceRegression | None
 
 
 @dataclass(frozen=True)
-class Means:
+class EnsembleMean:
     """What several models make of the same galaxies.
 
     Attributes:
-        judged: means over the models that count for each galaxy; the latent of the first model.
+        scores: means over the models that count for each galaxy; the latent of the first model.
         combined: [N] mean.
         spread: [N] sample standard deviation; NaN where one model counts.
         num_models: [N].
     """
 
-    judged: Judged
+    scores: GalaxyScores
     combined: np.ndarray
     spread: np.ndarray
     num_models: np.ndarray
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Means"]) -> "Means":
+    def concatenate(cls, parts: Sequence["EnsembleMean"]) -> "EnsembleMean":
         """The galaxies of several parts, in order."""
         names = ("combined", "spread", "num_models")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(judged=Judged.concatenate([part.judged for part in parts]), **arrays)
+        return cls(scores=GalaxyScores.concatenate([part.scores for part in parts]), **arrays)
 
-    def without_maps(self) -> "Means":
+    def without_maps(self) -> "EnsembleMean":
         """The same without what is large."""
         empty: dict[str, Any] = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
-        return replace(self, judged=replace(self.judged, **empty))
+        return replace(self, scores=replace(self.scores, **empty))
 
 
-def average(judges: Sequence[Judge], judged: Sequence[Judged], counts: np.ndarray) -> Means:
+def average(scorers: Sequence[GalaxyScorer], scores: Sequence[GalaxyScores], counts: np.ndarray) -> EnsembleMean:
     """The means over models.
 
     Args:
-        judges: the first is the main model, whose latents and reason codes are kept.
-        judged: by each judge, of the same galaxies.
-        counts: [judge, N] bool, which judges count for a galaxy; at least one for each.
+        scorers: the first is the main model, whose latents and reason codes are kept.
+        scores: by each scorer, of the same galaxies.
+        counts: [scorer, N] bool, which scorers count for a galaxy; at least one for each.
     """
     weight = counts / counts.sum(0)
-    scores = np.stack([judge.combined(found) for judge, found in zip(judges, judged, strict=True)])
-    combined = (weight * scores).sum(0)
+    values = np.stack([scorer.combined(found) for scorer, found in zip(scorers, scores, strict=True)])
+    combined = (weight * values).sum(0)
     num = counts.sum(0)
-    squares = (counts * (scores - combined) ** 2).sum(0)
+    squares = (counts * (values - combined) ** 2).sum(0)
     spread = np.sqrt(np.divide(squares, num - 1, out=np.full(len(num), np.nan), where=num > 1))
 
     def mean(values: Sequence[np.ndarray]) -> np.ndarray:
         shaped = weight.reshape(*weight.shape, *(1,) * (values[0].ndim - 1))
         return np.asarray(sum(w * v for w, v in zip(shaped, values, strict=True)))
 
-    kept = {"latent": judged[0].latent, "code": judged[0].code, "snr": judged[0].snr}
-    sums = LineSums(*(mean([getattr(found.sums, field.name) for found in judged]) for field in fields(LineSums)))
-    others = [field.name for field in fields(Judged) if field.name not in (*kept, "sums")]
-    means = {name: mean([getattr(found, name) for found in judged]) for name in others}
-    return Means(Judged(sums=sums, **kept, **means), combined, spread, num)
+    kept = {"latent": scores[0].latent, "code": scores[0].code, "snr": scores[0].snr}
+    sums = LineSums(*(mean([getattr(found.sums, field.name) for found in scores]) for field in fields(LineSums)))
+    others = [field.name for field in fields(GalaxyScores) if field.name not in (*kept, "sums")]
+    means = {name: mean([getattr(found, name) for found in scores]) for name in others}
+    return EnsembleMean(GalaxyScores(sums=sums, **kept, **means), combined, spread, num)
 
 
-def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np.ndarray, num_bins: int = 3) -> Verdict:
+def combine(
+    means: EnsembleMean, neighbours: Neighbours, z: np.ndarray, calibrating: np.ndarray, num_bins: int = 3
+) -> SurveyScores:
     """Calibrates the scores of a survey.
 
     Args:
@@ -118,17 +120,17 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
     """
     by_redshift = None
     if np.isfinite(z).sum() >= MIN_REDSHIFTS:
-        by_redshift = Standardiser().fit(means.combined, _log_redshift(z))
+        by_redshift = NuisanceRegression().fit(means.combined, _log_redshift(z))
     combined = without_redshift(means.combined, z, by_redshift)
-    kind = kinds(means.judged.nuisances, calibrating, num_bins)
+    kind = kinds(means.scores.nuisances, calibrating, num_bins)
     p_value = p_values(combined, kind, calibrating)
     other = ~neighbours.same_object
     distance = np.where(other, neighbours.distance, 0).sum(1)
-    return Verdict(
+    return SurveyScores(
         combined=combined,
         spread=means.spread,
-        nll=means.judged.nll,
-        **dict(zip(EVIDENCE, np.expm1(means.judged.evidence).T, strict=True)),
+        nll=means.scores.nll,
+        **dict(zip(SIGNIFICANCES, np.expm1(means.scores.significance).T, strict=True)),
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
         p_value=p_value,
@@ -137,8 +139,8 @@ def verdict(means: Means, neighbours: Neighbours, z: np.ndarray, calibrating: np
     )
 
 
-def without_redshift(combined: np.ndarray, z: np.ndarray, by_redshift: Standardiser | None) -> np.ndarray:
-    """[N] `Verdict.combined` from the mean over models."""
+def without_redshift(combined: np.ndarray, z: np.ndarray, by_redshift: NuisanceRegression | None) -> np.ndarray:
+    """[N] `SurveyScores.combined` from the mean over models."""
     return combined if by_redshift is None else by_redshift.transform(combined, _log_redshift(z))
 
 

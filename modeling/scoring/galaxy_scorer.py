@@ -1,10 +1,10 @@
-"""Judges galaxies by a model: residuals, triage, evidence, and one score that brightness and S/N do not move.
+"""Judges galaxies by a model: residuals, triage, significance, and one score that brightness and S/N do not move.
 
 A galaxy is unusual where its spectra are, which a code for each spaxel cannot say, or where they are in a galaxy like
-this, which its latent cannot say: residuals of both reconstructions are evidence.
+this, which its latent cannot say: residuals of both reconstructions are significance.
 
-A `Judge` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
-like, and which evidence is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `judge` applies
+A `GalaxyScorer` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
+like, and which significance is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `scorer` applies
 it. Nothing here knows of files or engines.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
@@ -21,30 +21,30 @@ from cubeprep.masks import good_samples
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.inference import infer, reconstruct
 from modeling.scoring import artefacts
-from modeling.scoring.calibration import Standardiser
+from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
-from modeling.scoring.significance import ErrorSums, Evidence, Residuals
+from modeling.scoring.significance import ErrorSums, Residuals, Significance
 
 MIN_CALIBRATION = 3
-NUM_LOOKS = 2
-# The columns of `Judged.evidence`.
-EVIDENCE = ("region", "peak", "latent_region", "latent_peak")
-# The fields of `Judged` that are maps.
+NUM_PASSES = 2
+# The columns of `GalaxyScores.significance`.
+SIGNIFICANCES = ("region", "peak", "latent_region", "latent_peak")
+# The fields of `GalaxyScores` that are maps.
 MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a judge makes of N galaxies.
+class GalaxyScores:
+    """What a scorer makes of N galaxies.
 
     Attributes:
         sums: of the paper's and the other plain scores, before triage, [N, L].
         snr: [N] median S/N of a sample.
         latent: [N, D].
-        evidence: [N, 4], columns `EVIDENCE`: `Evidence.table` of the reconstruction, then of that from the latent
+        significance: [N, 4], columns `SIGNIFICANCES`: `Significance.table` of the reconstruction, then of that from the latent
             alone; after triage.
-        nll: [N] of `Evidence`, after triage.
+        nll: [N] of `Significance`, after triage.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `artefacts.CODES`.
         velocity_kms: [N] displacement of the lines.
@@ -58,7 +58,7 @@ class Judged:
     sums: LineSums
     snr: np.ndarray
     latent: np.ndarray
-    evidence: np.ndarray
+    significance: np.ndarray
     nll: np.ndarray
     nuisances: np.ndarray
     code: np.ndarray
@@ -69,7 +69,7 @@ class Judged:
     by_place: np.ndarray
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Judged"]) -> "Judged":
+    def concatenate(cls, parts: Sequence["GalaxyScores"]) -> "GalaxyScores":
         """The galaxies of several parts, in order."""
         names = [field.name for field in fields(cls) if field.name != "sums"]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -77,7 +77,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judge:
+class GalaxyScorer:
     """A model and what is usual for it.
 
     Attributes:
@@ -85,9 +85,9 @@ class Judge:
         velocity_kms: [S] of the samples.
         error: [L, S] usual error of the reconstruction, a share of the local amplitude.
         latent_error: the same of the reconstruction from the latent alone.
-        habits: of light and velocities.
+        line_offsets: of light and velocities.
         fall: of `artefacts.point_fall`.
-        standardisers: one for each column of `Judged.evidence`.
+        regressions: one for each column of `GalaxyScores.significance`.
         device: such as `cpu`.
     """
 
@@ -95,9 +95,9 @@ class Judge:
     velocity_kms: np.ndarray
     error: np.ndarray
     latent_error: np.ndarray
-    habits: artefacts.Habits
+    line_offsets: artefacts.LineOffsets
     fall: float
-    standardisers: tuple[Standardiser, ...] = ()
+    regressions: tuple[NuisanceRegression, ...] = ()
     device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
@@ -106,22 +106,22 @@ class Judge:
             "velocity_kms": self.velocity_kms.tolist(),
             "error": self.error.tolist(),
             "latent_error": self.latent_error.tolist(),
-            "habits": asdict(self.habits),
+            "habits": asdict(self.line_offsets),
             "fall": self.fall,
-            "standardisers": [standardiser.to_json() for standardiser in self.standardisers],
+            "standardisers": [regression.to_json() for regression in self.regressions],
         }
 
     @classmethod
-    def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "Judge":
+    def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "GalaxyScorer":
         """The inverse of `to_json`."""
         return cls(
             model,
             np.array(state["velocity_kms"]),
             np.array(state["error"], dtype=np.float32),
             np.array(state["latent_error"], dtype=np.float32),
-            artefacts.Habits(**state["habits"]),
+            artefacts.LineOffsets(**state["habits"]),
             float(state["fall"]),
-            tuple(Standardiser.from_json(part) for part in state["standardisers"]),
+            tuple(NuisanceRegression.from_json(part) for part in state["standardisers"]),
             device,
         )
 
@@ -130,50 +130,52 @@ class Judge:
         """From one sample to the next; infinite where there is one."""
         return float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
 
-    def judge(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, told_kms: np.ndarray | None = None) -> Judged:
+    def score(
+        self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, known_offset_kms: np.ndarray | None = None
+    ) -> GalaxyScores:
         """Judges windows [N, L, S, Y, X].
 
         Args:
             flux, ivar, mask: as a store holds them.
-            told_kms: [N] displacement of the lines where it is known to be wrong, such as from wider windows; else NaN,
+            known_offset_kms: [N] displacement of the lines where it is known to be wrong, such as from wider windows; else NaN,
                 and found in the windows themselves.
         """
         found = infer(self.model, flux, ivar, mask, device=self.device)
         sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
         residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
-        told_kms = np.full(len(flux), np.nan) if told_kms is None else told_kms
-        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), told_kms)
-        residuals, code = self._sifted(residuals, windows, moved)
-        sigmas = residuals.sigmas(self.error)
-        evidence = Evidence.of(sigmas, residuals.good)
+        known_offset_kms = np.full(len(flux), np.nan) if known_offset_kms is None else known_offset_kms
+        windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), known_offset_kms)
+        residuals, code = self._mask_artefacts(residuals, windows, moved)
+        residual_sigma = residuals.residual_sigma(self.error)
+        significance = Significance.of(residual_sigma, residuals.good)
         from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
-        of_latent = Evidence.of(residuals.against(from_latent).sigmas(self.latent_error), residuals.good)
-        places = _root_mean(sigmas, residuals.good, axis=2)
-        return Judged(
+        of_latent = Significance.of(residuals.against(from_latent).residual_sigma(self.latent_error), residuals.good)
+        places = _root_mean(residual_sigma, residuals.good, axis=2)
+        return GalaxyScores(
             sums=sums,
             snr=snr,
             latent=found.latent,
-            evidence=np.hstack([evidence.table(), of_latent.table()]),
-            nll=evidence.nll,
+            significance=np.hstack([significance.table(), of_latent.table()]),
+            nll=significance.nll,
             nuisances=nuisances(sums, snr, residuals.good),
             code=code,
             velocity_kms=velocity,
-            by_sample=_root_mean(sigmas, residuals.good, axis=(3, 4)),
-            by_line=evidence.by_line,
-            by_spaxel=evidence.by_spaxel,
+            by_sample=_root_mean(residual_sigma, residuals.good, axis=(3, 4)),
+            by_line=significance.by_line,
+            by_spaxel=significance.by_spaxel,
             by_place=places,
         )
 
-    def combined(self, judged: Judged) -> np.ndarray:
-        """[N] the mean of the standardised evidence: about 0 with a spread of about 1 for usual galaxies."""
+    def combined(self, scores: GalaxyScores) -> np.ndarray:
+        """[N] the mean of the standardised significance: about 0 with a spread of about 1 for usual galaxies."""
         columns = [
-            standardiser.transform(judged.evidence[:, i], judged.nuisances)
-            for i, standardiser in enumerate(self.standardisers)
+            regression.transform(scores.significance[:, i], scores.nuisances)
+            for i, regression in enumerate(self.regressions)
         ]
         return np.asarray(np.mean(columns, axis=0))
 
     def _recentred(
-        self, residuals: Residuals, given: Arrays, told_kms: np.ndarray
+        self, residuals: Residuals, given: Arrays, known_offset_kms: np.ndarray
     ) -> tuple[Arrays, np.ndarray, np.ndarray]:
         """A copy of the windows, of which those are moved to their lines whose lines are displaced; so are `residuals`.
 
@@ -182,35 +184,35 @@ class Judge:
         """
         flux, ivar, mask = (values.copy() for values in given)
         velocity = artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
-        told = np.isfinite(told_kms)
-        velocity = np.where(told, told_kms, velocity)
-        moved = told | artefacts.displaced(velocity, self.habits, 0.5 * self.step_kms)
+        known = np.isfinite(known_offset_kms)
+        velocity = np.where(known, known_offset_kms, velocity)
+        moved = known | artefacts.displaced(velocity, self.line_offsets, 0.5 * self.step_kms)
         for i in np.flatnonzero(moved):
             flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
-        self._look_again(residuals, (flux, ivar, mask), moved)
+        self._recompute(residuals, (flux, ivar, mask), moved)
         return (flux, ivar, mask), velocity, moved
 
-    def _sifted(self, residuals: Residuals, windows: Arrays, moved: np.ndarray) -> tuple[Residuals, np.ndarray]:
+    def _mask_artefacts(self, residuals: Residuals, windows: Arrays, moved: np.ndarray) -> tuple[Residuals, np.ndarray]:
         """The residuals without what the instrument made, and the reason code of each galaxy; `windows` is changed.
 
         A spoiled sample also spoils what the model makes of its spaxel, so that the model looks again without it; what
         is left of a spike's wings is found then.
         """
         code = np.where(moved, "redshift", np.where(artefacts.poorly_covered(residuals.good), "mask", ""))
-        for _ in range(NUM_LOOKS):
-            sigmas = residuals.sigmas(self.error)
-            sky = artefacts.sky_samples(sigmas, residuals.good, residuals.amplitude)
-            spikes = artefacts.spikes(sigmas, residuals.flux, residuals.variance, residuals.good, self.fall)
+        for _ in range(NUM_PASSES):
+            residual_sigma = residuals.residual_sigma(self.error)
+            sky = artefacts.sky_samples(residual_sigma, residuals.good, residuals.amplitude)
+            spikes = artefacts.spikes(residual_sigma, residuals.flux, residuals.variance, residuals.good, self.fall)
             windows[2][spikes | sky[..., None, None]] = 1
             hits = (("sky_line", sky.any((1, 2))), ("spike", spikes.any((1, 2, 3, 4))))
             for name, hit in hits:
                 code = np.where((code == "") & hit, name, code)
-            self._look_again(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
-        rim = artefacts.edge_spaxels(residuals.sigmas(self.error), residuals.good)
+            self._recompute(residuals, windows, np.asarray(hits[0][1] | hits[1][1]))
+        rim = artefacts.edge_spaxels(residuals.residual_sigma(self.error), residuals.good)
         code = np.where((code == "") & rim.any((1, 2)), "edge", code)
         return residuals.without(rim[:, None, None]), code
 
-    def _look_again(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> None:
+    def _recompute(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> None:
         """Takes the residuals of chosen galaxies [N] bool from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
@@ -226,8 +228,8 @@ def calibrate(
     *,
     psf_fwhm_spaxels: float,
     device: str = "cpu",
-) -> Judge:
-    """A judge from calibration galaxies, which may hold a few anomalies.
+) -> GalaxyScorer:
+    """A scorer from calibration galaxies, which may hold a few anomalies.
 
     Args:
         model: that has not seen them, or is too small to know them by heart.
@@ -248,18 +250,18 @@ def calibrate(
         velocities.append(artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
     if not sum(map(len, velocities)):
         raise ValueError("no galaxy to calibrate on")
-    error, latent_error = (ErrorSums.total(parts).usual_error() for parts in (sums, latent_sums))
-    habits, fall = artefacts.Habits.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
-    first = Judge(model, velocity_kms, error, latent_error, habits, fall, device=device)
-    judged = Judged.concatenate([first.judge(*arrays) for arrays in batches()])
-    return replace(first, standardisers=tuple(_standardiser(column, judged) for column in judged.evidence.T))
+    error, latent_error = (ErrorSums.total(parts).typical_error() for parts in (sums, latent_sums))
+    line_offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
+    first = GalaxyScorer(model, velocity_kms, error, latent_error, line_offsets, fall, device=device)
+    scores = GalaxyScores.concatenate([first.score(*arrays) for arrays in batches()])
+    return replace(first, regressions=tuple(_regression(column, scores) for column in scores.significance.T))
 
 
-def _standardiser(evidence: np.ndarray, judged: Judged) -> Standardiser:
-    known = np.isfinite(judged.nuisances).all(1)
+def _regression(significance: np.ndarray, scores: GalaxyScores) -> NuisanceRegression:
+    known = np.isfinite(scores.nuisances).all(1)
     if known.sum() < MIN_CALIBRATION:
-        return Standardiser.of_nothing(judged.nuisances.shape[1])
-    return Standardiser().fit(evidence, judged.nuisances)
+        return NuisanceRegression.of_nothing(scores.nuisances.shape[1])
+    return NuisanceRegression().fit(significance, scores.nuisances)
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -269,10 +271,10 @@ def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
 
 
-def _root_mean(sigmas: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+def _root_mean(residual_sigma: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     """Sums of z over the root of how many there are: again in sigma."""
     count = good.sum(axis)
-    return np.asarray(sigmas.sum(axis) / np.sqrt(np.maximum(count, 1)), dtype=np.float32)
+    return np.asarray(residual_sigma.sum(axis) / np.sqrt(np.maximum(count, 1)), dtype=np.float32)
 
 
 def _moved(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, samples: float) -> Arrays:

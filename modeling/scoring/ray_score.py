@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from modeling.ray_session import ray_session
-from modeling.scoring.survey_scorer import Panel, ShardScores, Task
+from modeling.scoring.survey_scorer import ModelEnsemble, ShardScores, Task
 
 # Tasks that wait beyond those that run: results are taken as they come, so that the driver holds few of them.
 WAITING_PER_WORKER = 2
@@ -13,7 +13,9 @@ MAX_RETRIES = 3
 
 def run_with_ray(
     num_workers: int, *, gpus: float = 0.0
-) -> Callable[[Callable[[Panel, Task], ShardScores], Panel, Sequence[Task]], Iterator[tuple[Task, ShardScores]]]:
+) -> Callable[
+    [Callable[[ModelEnsemble, Task], ShardScores], ModelEnsemble, Sequence[Task]], Iterator[tuple[Task, ShardScores]]
+]:
     """A `scoring.RunTasks` that keeps `num_workers` tasks running; a task whose worker dies is run again.
 
     Args:
@@ -22,14 +24,14 @@ def run_with_ray(
     """
 
     def run(
-        function: Callable[[Panel, Task], ShardScores], panel: Panel, tasks: Sequence[Task]
+        function: Callable[[ModelEnsemble, Task], ShardScores], ensemble: ModelEnsemble, tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, ShardScores]]:
         if not tasks:
             return
         with ray_session():
             import ray  # only now: it reads the session's settings as it is imported
 
-            shared = ray.put(panel)
+            shared = ray.put(ensemble)
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_one_thread)
             waiting = list(reversed(tasks))
             running: dict[Any, Task] = {}
@@ -43,8 +45,10 @@ def run_with_ray(
     return run
 
 
-def _one_thread(function: Callable[[Panel, Task], ShardScores], panel: Panel, task: Task) -> ShardScores:
+def _one_thread(
+    function: Callable[[ModelEnsemble, Task], ShardScores], ensemble: ModelEnsemble, task: Task
+) -> ShardScores:
     import torch
 
     torch.set_num_threads(1)  # one CPU is what the task has asked for
-    return function(panel, task)
+    return function(ensemble, task)

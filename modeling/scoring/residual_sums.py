@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from cubeprep.masks import good_samples
 from modeling.scoring.config import RankBy
 
-# Sums over a galaxy's residuals; `combined` is that of `ensemble.Verdict`.
+# Sums over a galaxy's residuals; `combined` is that of `ensemble.SurveyScores`.
 PlainScore = Literal["unexplained", "chi2", "relative", "mae"]
 
 
@@ -58,7 +58,7 @@ class Scores:
             for a model that gives nothing: an anomaly that outshines its galaxy cannot move it far above 1. Of these
             four it follows brightness and S/N least.
         relative: `mae` over the mean |flux| per good sample. Ranks faint, noisy galaxies first.
-        combined: of `ensemble.Verdict`; NaN where it was not made.
+        combined: of `ensemble.SurveyScores`; NaN where it was not made.
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
@@ -141,7 +141,7 @@ def scores_from_sums(
         sums: [galaxy, line].
         snr: [galaxy] of `median_snr`.
         rank_by: which score ranks.
-        combined: [galaxy] of `ensemble.Verdict`, if it was made.
+        combined: [galaxy] of `ensemble.SurveyScores`, if it was made.
 
     Raises:
         ValueError: no such score, or `combined` is to rank and was not made.

@@ -1,6 +1,6 @@
 """How much of a galaxy the model leaves over beyond noise and its own usual error: in all, by region, by line.
 
-A residual is judged in units of sigma: the noise that `ivar` tells, and in quadrature the error that the model usually
+A residual is scores in units of sigma: the noise that `ivar` tells, and in quadrature the error that the model usually
 makes at this sample of this line, a share of the local amplitude that is learned from calibration galaxies. Without the
 latter each bright galaxy would be unusual.
 
@@ -31,14 +31,14 @@ class Residuals:
 
     Attributes:
         flux: [N, L, S, Y, X] as observed, flux units; 0 where not good.
-        difference: the same shape, flux less reconstruction; 0 where not good.
+        residual: the same shape, flux less reconstruction; 0 where not good.
         variance: the same shape, of the flux; 1 where not good.
         amplitude: [N, Y, X] of `local_amplitude`, flux units.
         good: [N, L, S, Y, X] bool.
     """
 
     flux: np.ndarray
-    difference: np.ndarray
+    residual: np.ndarray
     variance: np.ndarray
     amplitude: np.ndarray
     good: np.ndarray
@@ -50,8 +50,8 @@ class Residuals:
         flux = np.where(good, flux, 0).astype(np.float32)
         amplitude = local_amplitude(torch.from_numpy(flux), torch.from_numpy(good)).numpy()
         variance = np.divide(1, ivar, out=np.ones(flux.shape, np.float32), where=good)
-        difference = np.where(good, flux - reconstruction, 0).astype(np.float32)
-        return cls(flux, difference, variance, amplitude, good)
+        residual = np.where(good, flux - reconstruction, 0).astype(np.float32)
+        return cls(flux, residual, variance, amplitude, good)
 
     def without(self, spoiled: np.ndarray) -> "Residuals":
         """The same with samples [N, L, S, Y, X] bool left out."""
@@ -59,24 +59,24 @@ class Residuals:
         return replace(
             self,
             flux=np.where(good, self.flux, 0),
-            difference=np.where(good, self.difference, 0),
+            residual=np.where(good, self.residual, 0),
             variance=np.where(good, self.variance, 1),
             good=good,
         )
 
     def against(self, reconstruction: np.ndarray) -> "Residuals":
-        """The same of another reconstruction [N, L, S, Y, X], judged by the light that it expects.
+        """The same of another reconstruction [N, L, S, Y, X], scores by the light that it expects.
 
         A spread that grew with the light that is there would let no galaxy be too bright.
         """
         expected = np.where(self.good, reconstruction, 0).astype(np.float32)
         amplitude = local_amplitude(torch.from_numpy(expected), torch.from_numpy(self.good)).numpy()
-        return replace(self, difference=self.flux - expected, amplitude=amplitude)
+        return replace(self, residual=self.flux - expected, amplitude=amplitude)
 
-    def sigmas(self, error: np.ndarray) -> np.ndarray:
-        """[N, L, S, Y, X] the difference in sigma; 0 where not good. `error` is that of `ErrorSums.usual_error`."""
+    def residual_sigma(self, error: np.ndarray) -> np.ndarray:
+        """[N, L, S, Y, X] the residual in sigma; 0 where not good. `error` is that of `ErrorSums.typical_error`."""
         floor = error[None, :, :, None, None] * self.amplitude[:, None, None]
-        return (self.difference / np.sqrt(self.variance + floor**2)).astype(np.float32)
+        return (self.residual / np.sqrt(self.variance + floor**2)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ErrorSums:
     @classmethod
     def of(cls, residuals: Residuals) -> "ErrorSums":
         """The sums of some galaxies."""
-        square, power = residuals.difference**2, residuals.amplitude[:, None, None] ** 2
+        square, power = residuals.residual**2, residuals.amplitude[:, None, None] ** 2
         scores = []
         for error in ERROR_GRID:
             weight = residuals.good / (residuals.variance + np.float32(error**2) * power)
@@ -105,7 +105,7 @@ class ErrorSums:
         """The sums of all."""
         return cls(np.sum([part.score for part in parts], axis=0))
 
-    def usual_error(self) -> np.ndarray:
+    def typical_error(self) -> np.ndarray:
         """[L, S] the error of highest likelihood, a share of the local amplitude; the least where there are no data."""
         above = self.score > 0
         # The score falls with the error: its last positive candidate and the next bracket the zero.
@@ -120,7 +120,7 @@ class ErrorSums:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Significance:
     """How significant the residuals of each galaxy are; [N] where not said, about 0 for noise and the usual error.
 
     Attributes:
@@ -138,9 +138,9 @@ class Evidence:
     by_spaxel: np.ndarray
 
     @classmethod
-    def of(cls, sigmas: np.ndarray, good: np.ndarray) -> "Evidence":
-        """The evidence of residuals in sigma [N, L, S, Y, X], of which those count that are good."""
-        excess = np.where(good, sigmas**2 - 1, 0).sum(2)
+    def of(cls, residual_sigma: np.ndarray, good: np.ndarray) -> "Significance":
+        """The significance of residuals in sigma [N, L, S, Y, X], of which those count that are good."""
+        excess = np.where(good, residual_sigma**2 - 1, 0).sum(2)
         count = good.sum(2, dtype=np.float32)
         total, samples = excess.sum((1, 2, 3)), count.sum((1, 2, 3))
         lines = _significance(_of_regions(excess), _of_regions(count), MIN_LINE_SAMPLES)

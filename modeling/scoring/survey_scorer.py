@@ -1,4 +1,4 @@
-"""Scores a whole store, shard by shard: each galaxy is judged by models that never saw it, where there are any.
+"""Scores a whole store, shard by shard: each galaxy is scores by models that never saw it, where there are any.
 
 Every shard is a task of its own, whose result is kept in a file until the catalog is written: a run that was
 interrupted goes on with the shards that have none. A `RunTasks` decides where tasks run; `ray_score` has one for a
@@ -19,8 +19,8 @@ import pandas as pd
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder
-from modeling.scoring.ensemble import Means, average
-from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, Judge, Judged, calibrate
+from modeling.scoring.ensemble import EnsembleMean, average
+from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer, GalaxyScores, calibrate
 from modeling.scoring.residual_sums import LineSums
 from modeling.training.folds import fold_of, left_out
 
@@ -30,32 +30,32 @@ NO_DISPLACEMENT_KMS = 1.0
 
 
 class Task(NamedTuple):
-    """One shard to judge."""
+    """One shard to scorer."""
 
     split: str
     shard: int
 
 
 @dataclass(frozen=True)
-class Panel:
-    """The models that judge a store.
+class ModelEnsemble:
+    """The models that scorer a store.
 
     Attributes:
         store: its path.
         networks: the main model, then those of the folds if there are any.
         num_left_out: folds that each of the latter has not seen.
-        judges: JSON of each network's judge, once they are calibrated.
+        scorers: JSON of each network's scorer, once they are calibrated.
         device: such as `cpu`.
     """
 
     store: str
     networks: tuple[ConvLSTMAutoencoder, ...]
     num_left_out: int = 1
-    judges: tuple[dict[str, Any], ...] = ()
+    scorers: tuple[dict[str, Any], ...] = ()
     device: str = "cpu"
 
     def counts(self, mangaid: Sequence[str]) -> np.ndarray:
-        """[network, galaxy] bool, which models judge a galaxy: those that left its fold out, or the main one."""
+        """[network, galaxy] bool, which models scorer a galaxy: those that left its fold out, or the main one."""
         found = np.zeros((len(self.networks), len(mangaid)), dtype=bool)
         num_folds = len(self.networks) - 1
         if not num_folds:
@@ -67,10 +67,10 @@ class Panel:
                 found[1 + model, i] = fold in left_out(model, num_folds, self.num_left_out)
         return found
 
-    def judge(self, arrays: Arrays, mangaid: Sequence[str], told_kms: np.ndarray) -> Means:
-        """What the models that count for galaxies make of their flux, ivar and mask; `told_kms` as in `Judge.judge`."""
-        judges = [Judge.from_json(*pair, self.device) for pair in zip(self.networks, self.judges, strict=True)]
-        return average(judges, [judge.judge(*arrays, told_kms) for judge in judges], self.counts(mangaid))
+    def score(self, arrays: Arrays, mangaid: Sequence[str], known_offset_kms: np.ndarray) -> EnsembleMean:
+        """What the models that count for galaxies make of their flux, ivar and mask; `known_offset_kms` as in `GalaxyScorer.scorer`."""
+        scorers = [GalaxyScorer.from_json(*pair, self.device) for pair in zip(self.networks, self.scorers, strict=True)]
+        return average(scorers, [scorer.score(*arrays, known_offset_kms) for scorer in scorers], self.counts(mangaid))
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,16 @@ class ShardScores:
     """
 
     plateifu: np.ndarray
-    means: Means
+    means: EnsembleMean
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
         arrays = {"plateifu": self.plateifu.astype(str)}
-        arrays |= {f"sums.{name}": getattr(self.means.judged.sums, name) for name in _names(LineSums)}
-        arrays |= {f"judged.{name}": getattr(self.means.judged, name) for name in _names(Judged) if name != "sums"}
-        arrays |= {name: getattr(self.means, name) for name in _names(Means) if name != "judged"}
+        arrays |= {f"sums.{name}": getattr(self.means.scores.sums, name) for name in _names(LineSums)}
+        arrays |= {
+            f"scores.{name}": getattr(self.means.scores, name) for name in _names(GalaxyScores) if name != "sums"
+        }
+        arrays |= {name: getattr(self.means, name) for name in _names(EnsembleMean) if name != "scores"}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, allow_pickle=False, **arrays)
@@ -101,25 +103,29 @@ class ShardScores:
         """The inverse of `save`."""
         with np.load(path, allow_pickle=False) as file:
             sums = LineSums(**{name: file[f"sums.{name}"] for name in _names(LineSums)})
-            judged = Judged(sums=sums, **{n: file[f"judged.{n}"] for n in _names(Judged) if n != "sums"})
-            means = Means(judged=judged, **{name: file[name] for name in _names(Means) if name != "judged"})
+            scores = GalaxyScores(sums=sums, **{n: file[f"scores.{n}"] for n in _names(GalaxyScores) if n != "sums"})
+            means = EnsembleMean(
+                scores=scores, **{name: file[name] for name in _names(EnsembleMean) if name != "scores"}
+            )
             return cls(file["plateifu"], means)
 
 
-# Runs a function of (panel, task) on tasks, anywhere and in any order: pairs of task and result as they get ready.
-RunTasks = Callable[[Callable[[Panel, Task], ShardScores], Panel, Sequence[Task]], Iterable[tuple[Task, ShardScores]]]
+# Runs a function of (ensemble, task) on tasks, anywhere and in any order: pairs of task and result as they get ready.
+RunTasks = Callable[
+    [Callable[[ModelEnsemble, Task], ShardScores], ModelEnsemble, Sequence[Task]], Iterable[tuple[Task, ShardScores]]
+]
 
 
 def run_here(
-    function: Callable[[Panel, Task], ShardScores], panel: Panel, tasks: Sequence[Task]
+    function: Callable[[ModelEnsemble, Task], ShardScores], ensemble: ModelEnsemble, tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, ShardScores]]:
     """Runs tasks in this process, one after the other."""
     for task in tasks:
-        yield task, function(panel, task)
+        yield task, function(ensemble, task)
 
 
 def score_store(
-    panel: Panel,
+    ensemble: ModelEnsemble,
     folder: Path,
     *,
     run_tasks: RunTasks = run_here,
@@ -128,7 +134,7 @@ def score_store(
     """Judges every galaxy of a store.
 
     Args:
-        panel: with judges.
+        ensemble: with scorers.
         folder: of the shards' files; those that are there are not made again.
         run_tasks: where tasks run.
         tell: hears of shards done, shards in all and what was done.
@@ -136,27 +142,29 @@ def score_store(
     Returns:
         The shards' files, in the order of the store; shards without galaxies have none.
     """
-    store = WindowStore.open(panel.store)
+    store = WindowStore.open(ensemble.store)
     tasks = [Task(split, shard) for split in store.splits for shard in range(store.num_shards(split))]
     paths = {task: folder / f"{task.split}-{task.shard:06d}.npz" for task in tasks}
     missing = [task for task in tasks if not paths[task].exists()]
-    for done, (task, scores) in enumerate(run_tasks(judge_shard, panel, missing), start=1 + len(tasks) - len(missing)):
+    for done, (task, scores) in enumerate(
+        run_tasks(score_shard, ensemble, missing), start=1 + len(tasks) - len(missing)
+    ):
         scores.save(paths[task])
         tell(done, len(tasks), f"{task.split} {task.shard}")
     return [paths[task] for task in tasks]
 
 
-def judge_shard(panel: Panel, task: Task) -> ShardScores:
+def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
     """Judges one shard's galaxies, as observed, by the models that count for them."""
-    store = _open(panel.store)
+    store = _open(ensemble.store)
     windows = observed(store, task)
     names = windows.plateifu.astype(str)
-    mangaid = [_mangaids(panel.store)[name] for name in names]
-    told_kms = _told(panel.store)[names].to_numpy()
-    return ShardScores(names, panel.judge((windows.flux, windows.ivar, windows.mask), mangaid, told_kms))
+    mangaid = [_mangaids(ensemble.store)[name] for name in names]
+    known_offset_kms = _known_offsets(ensemble.store)[names].to_numpy()
+    return ShardScores(names, ensemble.score((windows.flux, windows.ivar, windows.mask), mangaid, known_offset_kms))
 
 
-def told_velocities(galaxies: pd.DataFrame) -> pd.Series:
+def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
     """How far the lines of accepted galaxies lie from their windows, km/s, by plateifu; NaN but for flagged redshifts.
 
     Args:
@@ -172,32 +180,36 @@ def told_velocities(galaxies: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
 
 
-def calibrate_panel(panel: Panel, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float) -> Panel:
-    """The panel with its judges, each calibrated on galaxies that its model has not seen; from a file if it is there.
+def calibrate_ensemble(
+    ensemble: ModelEnsemble, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float
+) -> ModelEnsemble:
+    """The ensemble with its scorers, each calibrated on galaxies that its model has not seen; from a file if it is there.
 
     The main model has seen all training galaxies: where validation and test hold too few, it is calibrated on those. So
     is a model of a fold on all, where a small store, such as one of another survey, holds too few of its fold.
 
     Args:
-        panel: without judges.
-        path: JSON file of the judges.
+        ensemble: without scorers.
+        path: JSON file of the scorers.
         num_galaxies: to calibrate on, at most, but for the rest of a shard.
         psf_fwhm_spaxels: see `triage`.
     """
     if not path.exists():
-        store = WindowStore.open(panel.store)
+        store = WindowStore.open(ensemble.store)
         velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
-        judges = []
-        for index, network in enumerate(panel.networks):
-            batches = _Calibration(panel, index, num_galaxies)
-            judge = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=panel.device)
-            judges.append(judge.to_json())
+        scorers = []
+        for index, network in enumerate(ensemble.networks):
+            batches = _Calibration(ensemble, index, num_galaxies)
+            scorer = calibrate(
+                network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=ensemble.device
+            )
+            scorers.append(scorer.to_json())
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(judges))
+        partial.write_text(json.dumps(scorers))
         partial.replace(path)
     found = tuple(json.loads(path.read_text()))
-    return Panel(panel.store, panel.networks, panel.num_left_out, found, panel.device)
+    return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, found, ensemble.device)
 
 
 def clear(folder: Path) -> None:
@@ -206,12 +218,12 @@ def clear(folder: Path) -> None:
 
 
 class _Calibration:
-    """The galaxies that one network of a panel is calibrated on, a shard at a time."""
+    """The galaxies that one network of a ensemble is calibrated on, a shard at a time."""
 
-    def __init__(self, panel: Panel, network: int, num_galaxies: int) -> None:
-        self._panel, self._network, self._limit = panel, network, num_galaxies
-        self._store = _open(panel.store)
-        num_own = panel.counts(list(_mangaids(panel.store).values()))[network].sum()
+    def __init__(self, ensemble: ModelEnsemble, network: int, num_galaxies: int) -> None:
+        self._ensemble, self._network, self._limit = ensemble, network, num_galaxies
+        self._store = _open(ensemble.store)
+        num_own = ensemble.counts(list(_mangaids(ensemble.store).values()))[network].sum()
         self._take_all = network == 0 or num_own < MIN_CALIBRATION
         held_out = [split for split in self._store.splits if split != "train"]
         enough = sum(self._store.num_rows(split) for split in held_out) >= MIN_HELD_OUT
@@ -231,8 +243,8 @@ class _Calibration:
     def _chosen(self, windows: Windows) -> np.ndarray:
         if self._take_all:
             return np.ones(len(windows), dtype=bool)
-        mangaids = _mangaids(self._panel.store)
-        return self._panel.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
+        mangaids = _mangaids(self._ensemble.store)
+        return self._ensemble.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
 
 
 def observed(store: WindowStore, task: Task) -> Windows:
@@ -247,8 +259,8 @@ def _open(path: str) -> WindowStore:
 
 
 @lru_cache(maxsize=2)
-def _told(path: str) -> pd.Series:
-    return told_velocities(_open(path).galaxies())
+def _known_offsets(path: str) -> pd.Series:
+    return known_offsets_kms(_open(path).galaxies())
 
 
 @lru_cache(maxsize=2)

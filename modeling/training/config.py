@@ -53,7 +53,7 @@ class TrainConfig(Config):
 
 
 # Keys of `train` that say where and how trainings run and how many, and not what comes out of one.
-PLACES = {
+NOT_PART_OF_IDENTITY = {
     "num_workers",
     "min_workers",
     "max_failures",
@@ -84,7 +84,7 @@ class TrainingJob(Config):
 
     def identity(self, store_identity: str) -> str:
         """Digest of what decides the weights: resources and places do not."""
-        decisive = self.model_dump(mode="json", exclude={"store": True, "fold": True, "train": PLACES})
+        decisive = self.model_dump(mode="json", exclude={"store": True, "fold": True, "train": NOT_PART_OF_IDENTITY})
         if self.fold is not None:
             decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
         text = json.dumps([store_identity, decisive], sort_keys=True)
@@ -94,7 +94,7 @@ class TrainingJob(Config):
 Space = dict[str, dict[str, list[Any]]]
 
 # Searching these would change how long or where a trial runs.
-NOT_SEARCHABLE = {"train.epochs"} | {f"train.{key}" for key in PLACES}
+NOT_SEARCHABLE = {"train.epochs"} | {f"train.{key}" for key in NOT_PART_OF_IDENTITY}
 
 
 class TuneConfig(Config):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.checkpoint import load_optimizer, load_weights, save_model, save_optimizer, write_json
 from modeling.training.context import Context, Listener, Metrics, scratch_directory
-from modeling.training.metrics import Means
+from modeling.training.metrics import RunningMeans
 from modeling.training.objective import Objective, ObjectiveConfig
 
 Batch = dict[str, Tensor]
@@ -162,7 +162,7 @@ class _Trainer:
         self.optimizer = make_optimizer(self.model, config)
         self.epoch, self.step = 0, 0
         self.streams = 1  # of a new training; one that goes on keeps those that it began with
-        self.means = Means()
+        self.means = RunningMeans()
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Metrics] = []
@@ -187,7 +187,7 @@ class _Trainer:
         self.streams = state.get("streams", self.streams)
         self.epoch = len(self.history)
         if self.context.rank == 0:  # which speaks for all: the sums are those of all ranks
-            self.means = Means.from_json(state["means"])
+            self.means = RunningMeans.from_json(state["means"])
         if self.history:
             load_weights(self.model, directory / "best")
             self.best_weights = _copy(self.model)
@@ -242,7 +242,7 @@ class _Trainer:
         self.model.eval()
         names = self.metadata.get("line_names") or [str(line) for line in range(self.model.num_lines)]
         # Empty columns first: a rank may hold no galaxy, and must still send sums of the same shape.
-        means = Means.empty(self.objective.metric_sizes())
+        means = RunningMeans.empty(self.objective.metric_sizes())
         for batch in batches:
             # Unwrapped: ranks may hold different numbers of batches, and nothing is to be synchronised.
             means.add(self._run(self.objective.evaluate, batch))
@@ -268,12 +268,12 @@ class _Trainer:
         if "validation_nll" in self.best:
             metrics["best_nll"] = self.best["validation_nll"]
         self.history.append(metrics)
-        self.epoch, self.step, self.means = self.epoch + 1, 0, Means()
+        self.epoch, self.step, self.means = self.epoch + 1, 0, RunningMeans()
         self._report(metrics)
 
     def _checkpoint_within_epoch(self) -> None:
         reduced = self.means.reduce(self.context)
-        self.means = reduced if self.context.rank == 0 else Means()
+        self.means = reduced if self.context.rank == 0 else RunningMeans()
         self._report(None)
 
     def _report(self, metrics: Metrics | None) -> None:

@@ -27,7 +27,7 @@ BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """The part of a split that one of several ranks reads."""
 
     rank: int = 0
@@ -63,12 +63,12 @@ def epoch_order(
     rows = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
     orders = []
     for stream in range(streams):
-        start, stop = Share(stream, streams).bounds(len(rows))
+        start, stop = RankShare(stream, streams).bounds(len(rows))
         orders.append(_draw(rows[start:stop], np.random.default_rng([seed, epoch, stream]), buffer_rows))
     return [row for turn in zip_longest(*orders) for row in turn if row is not None]
 
 
-def split_steps(order: Sequence[RowRef], batch_size: int, share: Share) -> list[Step]:
+def split_steps(order: Sequence[RowRef], batch_size: int, share: RankShare) -> list[Step]:
     """One rank's part of each global batch, which is `batch_size` rows of the order, or what is left of it.
 
     With as many ranks as streams, each rank reads one stream and so shards of its own.
@@ -109,7 +109,7 @@ class Loader:
         split: str,
         *,
         batch_size: int,
-        share: Share | None = None,
+        share: RankShare | None = None,
         seed: int = 0,
         buffer_rows: int = 256,
         cache_mib: int = 1024,
@@ -132,7 +132,7 @@ class Loader:
         Raises:
             ValueError: the split has no rows, or the batch fewer than there are ranks.
         """
-        self.share = share or Share()
+        self.share = share or RankShare()
         if batch_size < self.share.world_size:
             raise ValueError(f"train.batch_size is {batch_size}, too few galaxies for {self.share.world_size} workers")
         self.store, self.split, self.seed, self.buffer_rows = store, split, seed, buffer_rows

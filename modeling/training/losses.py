@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modeling.network.masked import _difference, masked_mae, masked_mean
+from modeling.network.masked import masked_mae, masked_mean, masked_residual
 
 ErrorLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Likelihood = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -23,48 +23,57 @@ STUDENT_DOF = 4.0
 HUBER_SIGMA = 5.0
 
 
-def masked_mse(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+def masked_mse(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
     """Mean squared error of each galaxy, [B], over good samples only."""
-    difference = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX)
-    return masked_mean(difference.square(), good_BLSYX)
+    residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
+    return masked_mean(residual_BLSYX.square(), good_BLSYX)
 
 
-def gaussian_nll(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+def gaussian_nll(
+    reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor
+) -> Tensor:
     """Mean negative log-likelihood of a good sample under normal noise, [B] in nats, without the constant ln(2 pi)/2.
 
     Args:
-        predicted_BLSYX: the model's.
+        reconstruction_BLSYX: the model's.
         target_BLSYX: any value where not good.
         good_BLSYX: bool.
         variance_BLSYX: of the target, above 0 where good; any value elsewhere.
     """
-    difference = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX)
+    residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
-    return masked_mean(0.5 * (difference.square() / variance_BLSYX + variance_BLSYX.log()), good_BLSYX)
+    return masked_mean(0.5 * (residual_BLSYX.square() / variance_BLSYX + variance_BLSYX.log()), good_BLSYX)
 
 
-def student_t_nll(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+def student_t_nll(
+    reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor
+) -> Tensor:
     """As `gaussian_nll`, under Student's t with `STUDENT_DOF` degrees of freedom and squared scale `variance_BLSYX`.
 
     A residual of many sigma, where the model is at fault and not the noise, weighs with its logarithm. The constants
     are left out that make the density integrate to one.
     """
-    difference = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX)
+    residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
-    tail = (STUDENT_DOF + 1) * torch.log1p(difference.square() / (STUDENT_DOF * variance_BLSYX))
+    tail = (STUDENT_DOF + 1) * torch.log1p(residual_BLSYX.square() / (STUDENT_DOF * variance_BLSYX))
     return masked_mean(0.5 * (tail + variance_BLSYX.log()), good_BLSYX)
 
 
-def huber_chi2(predicted_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+def huber_chi2(
+    reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor
+) -> Tensor:
     """Half the mean squared residual of a good sample in units of its variance, [B]; linear beyond `HUBER_SIGMA`.
 
     A Gaussian likelihood whose weights are given, with tails that a spectrum which no code can say does not rule
     (Huber 1964, doi:10.1214/aoms/1177703732).
     """
     sigma_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0).sqrt()
-    z_BLSYX = _difference(predicted_BLSYX, target_BLSYX, good_BLSYX) / sigma_BLSYX
+    residual_sigma_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX) / sigma_BLSYX
     return masked_mean(
-        functional.huber_loss(z_BLSYX, torch.zeros_like(z_BLSYX), reduction="none", delta=HUBER_SIGMA), good_BLSYX
+        functional.huber_loss(
+            residual_sigma_BLSYX, torch.zeros_like(residual_sigma_BLSYX), reduction="none", delta=HUBER_SIGMA
+        ),
+        good_BLSYX,
     )
 
 

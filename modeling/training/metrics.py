@@ -1,4 +1,4 @@
-"""Means over galaxies of whatever a training measures: a monoid, so that batches, ranks and interruptions add up."""
+"""RunningMeans over galaxies of whatever a training measures: a monoid, so that batches, ranks and interruptions add up."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ class Summing(Protocol):
         """The sums over all processes."""
 
 
-class Means:
+class RunningMeans:
     """Sums and counts of named metrics, each of one or more columns; NaN does not count.
 
     Attributes:
@@ -27,7 +27,7 @@ class Means:
         self.counts: dict[str, np.ndarray] = {}
 
     @classmethod
-    def empty(cls, sizes: Mapping[str, int]) -> "Means":
+    def empty(cls, sizes: Mapping[str, int]) -> "RunningMeans":
         """Of metrics that are known before the first galaxy is."""
         means = cls()
         means.totals = {name: np.zeros(size) for name, size in sizes.items()}
@@ -42,13 +42,13 @@ class Means:
             self.totals[name] = self.totals.get(name, 0.0) + np.where(known, values, 0).sum(axis=0)
             self.counts[name] = self.counts.get(name, 0.0) + known.sum(axis=0)
 
-    def reduce(self, ranks: Summing) -> "Means":
+    def reduce(self, ranks: Summing) -> "RunningMeans":
         """Those of all ranks together, which must hold the same metrics."""
         flat = np.concatenate([*self.totals.values(), *self.counts.values()])
         summed = np.array(ranks.sum(flat.tolist()))
         sizes = [len(column) for column in self.totals.values()]
         parts = np.split(summed, np.cumsum([*sizes, *sizes])[:-1])
-        means = Means()
+        means = RunningMeans()
         means.totals = dict(zip(self.totals, parts[: len(sizes)], strict=True))
         means.counts = dict(zip(self.totals, parts[len(sizes) :], strict=True))
         return means
@@ -75,7 +75,7 @@ class Means:
         return {name: [self.totals[name].tolist(), self.counts[name].tolist()] for name in self.totals}
 
     @classmethod
-    def from_json(cls, state: Mapping[str, Any]) -> "Means":
+    def from_json(cls, state: Mapping[str, Any]) -> "RunningMeans":
         """What `to_json` gave."""
         means = cls()
         for name, (totals, counts) in state.items():

@@ -77,13 +77,13 @@ class Objective(nn.Module):
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
         output = self.model.autoencode(target_BLSYX, good_BLSYX)
         loss_B = self._reconstruction_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
-        predicted_BLSYX = output.reconstruction.float()
+        reconstruction_BLSYX = output.reconstruction.float()
         variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
-        chi2_B = masked_mean((predicted_BLSYX - target_BLSYX).square() / variance_BLSYX, good_BLSYX)
-        by_line = [values.flatten(0, 1) for values in (predicted_BLSYX, target_BLSYX, good_BLSYX)]
+        chi2_B = masked_mean((reconstruction_BLSYX - target_BLSYX).square() / variance_BLSYX, good_BLSYX)
+        by_line = [values.flatten(0, 1) for values in (reconstruction_BLSYX, target_BLSYX, good_BLSYX)]
         has_good_BL = good_BLSYX.flatten(2).any(dim=2)
         error_BLSYX = ivar_BLSYX.clamp(min=1e-30).rsqrt()
-        expected_BLSYX = self.model.denormalise(predicted_BLSYX, scale_B)
+        expected_BLSYX = self.model.denormalise(reconstruction_BLSYX, scale_B)
         nll_B = student_t_nll(
             expected_BLSYX / error_BLSYX, flux_BLSYX / error_BLSYX, good_BLSYX, torch.ones_like(error_BLSYX)
         )
@@ -110,12 +110,12 @@ class Objective(nn.Module):
     def _reconstruction_loss(
         self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
     ) -> Tensor:
-        predicted_BLSYX, name = output.from_latent.float(), self.config.loss
+        reconstruction_BLSYX, name = output.from_latent.float(), self.config.loss
         of_spaxels_B = self._spaxel_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
         if name in ERROR_LOSSES:
-            return ERROR_LOSSES[name](predicted_BLSYX, target_BLSYX, good_BLSYX) + of_spaxels_B
+            return ERROR_LOSSES[name](reconstruction_BLSYX, target_BLSYX, good_BLSYX) + of_spaxels_B
         variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B) + self.config.error_floor**2
-        return LIKELIHOODS[name](predicted_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX) + of_spaxels_B
+        return LIKELIHOODS[name](reconstruction_BLSYX, target_BLSYX, good_BLSYX, variance_BLSYX) + of_spaxels_B
 
     def _spaxel_loss(
         self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
@@ -124,8 +124,8 @@ class Objective(nn.Module):
         if self.model.spaxels is None:
             return torch.zeros_like(scale_B)
         spectra_BLSYX, variance_BLSYX, amplitude_BLSYX = self._spectra(target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
-        predicted_BLSYX = self.model.to_linear(output.reconstruction.float()) / amplitude_BLSYX
-        return huber_chi2(predicted_BLSYX, spectra_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
+        reconstruction_BLSYX = self.model.to_linear(output.reconstruction.float()) / amplitude_BLSYX
+        return huber_chi2(reconstruction_BLSYX, spectra_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
 
     def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
         """Gives a model with codes of spaxels initial weights that some galaxies suggest."""

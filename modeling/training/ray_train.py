@@ -26,7 +26,7 @@ from modeling.training.config import TrainingJob
 from modeling.training.context import Context, Listener, LocalContext, Metrics
 from modeling.training.fit import Batches, fit
 from modeling.training.folds import left_out_of
-from modeling.training.loader import Loader, Share
+from modeling.training.loader import Loader, RankShare
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
     if job.train.num_workers == 0:
         if "://" in storage:
             raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
-        run_job(job, LocalContext(Path(storage) / name, choose_device(job)), listener)
+        train_rank(job, LocalContext(Path(storage) / name, choose_device(job)), listener)
         return take_best(Path(storage) / name / "last", target)
     return _train_with_ray(job, name=name, storage=storage, target=target, listener=listener)
 
@@ -84,17 +84,17 @@ def check_job(job: TrainingJob) -> None:
     store = WindowStore.open(job.store)
     make_model(job.model.arguments(store.shape), job.seed)
     for rank in range(max(1, job.train.num_workers)):
-        share = Share(rank, max(1, job.train.num_workers))
+        share = RankShare(rank, max(1, job.train.num_workers))
         Loader(store, "train", batch_size=job.train.batch_size, share=share, without=left_out_of(job))
 
 
-def run_job(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
+def train_rank(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
     """One rank's part of a training: builds model and loaders, then runs the loop."""
     if context.device.type == "cpu":
         torch.set_num_threads(threads_per_worker(job))
     store = WindowStore.open(job.store)
     model = make_model(job.model.arguments(store.shape), job.seed)
-    share = Share(context.rank, context.world_size)
+    share = RankShare(context.rank, context.world_size)
     options: dict[str, Any] = {
         "batch_size": job.train.batch_size,
         "share": share,
@@ -216,7 +216,7 @@ def train_worker(payload: dict[str, Any]) -> None:
         if event != "step":  # a step does not wait; what it tells comes before this all the same
             ray.get(sent)
 
-    run_job(job, context, tell if queue is not None and context.rank == 0 else None)
+    train_rank(job, context, tell if queue is not None and context.rank == 0 else None)
 
 
 def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None, callbacks: Sequence[Any] = ()) -> Any:

@@ -22,7 +22,7 @@ from cubeprep.store import WindowStore
 from modeling.ray_session import ray_session, run_path, storage_path
 from modeling.training.config import TrainingJob, TuneConfig
 from modeling.training.context import Metrics
-from modeling.training.ray_train import Trained, check_job, choose_device, make_trainer, run_job, take_best
+from modeling.training.ray_train import Trained, check_job, choose_device, make_trainer, take_best, train_rank
 from modeling.training.ray_tune_hooks import DRIVER, OBJECTIVE, TrialListener, asha, deadline, epoch_metrics, tell
 
 # What a trial reserves that drives workers: were it a CPU, trials could take those of their own workers.
@@ -128,7 +128,7 @@ def run_trial(parameters: dict[str, Any], *, job: dict[str, Any], config: dict[s
     """What each trial runs, in a process of its own; `storage` holds the trainings of those that have workers."""
     trial = trial_job(TrainingJob.model_validate(job), parameters, TuneConfig.model_validate(config))
     if trial.train.num_workers == 0:
-        run_job(trial, TuneContext(choose_device(trial)))
+        train_rank(trial, TuneContext(choose_device(trial)))
         return
     import ray.tune
     from ray.tune.integration.ray_train import TuneReportCallback

@@ -16,7 +16,7 @@ from cubeprep.store import Windows, WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import load_model
 from modeling.network.inference import infer
-from modeling.scoring.galaxy_scorer import EVIDENCE, calibrate
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES, calibrate
 from modeling.scoring.residual_sums import PlainScore, scores_from_sums
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
@@ -91,18 +91,18 @@ class Cubescout(Network):
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
         velocity_kms = store.coordinate(split, "velocity_kms")
-        self.judge = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
+        self.scorer = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
 
     def score_windows(self, windows: Windows) -> Scored:
         """The combined score; its parts and the plain scores are variants."""
-        judged = self.judge.judge(*self._arrays(windows))
-        plain = scores_from_sums(judged.sums, judged.snr)
+        scores = self.scorer.score(*self._arrays(windows))
+        plain = scores_from_sums(scores.sums, scores.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
-        variants |= {name.replace("_", " "): judged.evidence[:, i] for i, name in enumerate(EVIDENCE)}
-        variants["nll"] = judged.nll
+        variants |= {name.replace("_", " "): scores.significance[:, i] for i, name in enumerate(SIGNIFICANCES)}
+        variants["nll"] = scores.nll
         back = np.argsort(self.lines)
-        lines = judged.by_line[:, back].astype(np.float32)
-        return Scored(self.judge.combined(judged), judged.by_spaxel, lines, variants)
+        lines = scores.by_line[:, back].astype(np.float32)
+        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants)
 
     def budget(self) -> TrainingBudget:
         """The tier's default budget."""

@@ -81,31 +81,31 @@ def test_a_peak_without_neighbours_is_not_judged() -> None:
 
 
 def test_a_stripe_over_all_spaxels_is_the_sky() -> None:
-    sigmas = noise() / SIGMA
-    sigmas[0, 2, 11] += 1.5
-    found = artefacts.sky_samples(sigmas, all_good(), np.ones((1, SIZE, SIZE)))
+    residual_sigma = noise() / SIGMA
+    residual_sigma[0, 2, 11] += 1.5
+    found = artefacts.sky_samples(residual_sigma, all_good(), np.ones((1, SIZE, SIZE)))
     assert np.argwhere(found).tolist() == [[0, 2, 11]]
-    found = artefacts.sky_samples(-sigmas, all_good(), np.ones((1, SIZE, SIZE)))
+    found = artefacts.sky_samples(-residual_sigma, all_good(), np.ones((1, SIZE, SIZE)))
     assert np.argwhere(found).tolist() == [[0, 2, 11]]
 
 
 def test_a_compact_residual_and_one_of_bright_spaxels_are_not_the_sky() -> None:
     bright = spot(9.5, 9.5, 8)
     for image in (40 * spot(4, 4, PSF_FWHM), 10 * bright):
-        sigmas = noise() / SIGMA
-        sigmas[0, 2, 11] += image
-        assert not artefacts.sky_samples(sigmas, all_good(), bright[None]).any()
+        residual_sigma = noise() / SIGMA
+        residual_sigma[0, 2, 11] += image
+        assert not artefacts.sky_samples(residual_sigma, all_good(), bright[None]).any()
 
 
 def test_a_galaxy_without_good_samples_has_no_sky_and_no_edge() -> None:
-    sigmas, good = np.zeros((1, LINES, SAMPLES, SIZE, SIZE), np.float32), ~all_good()
-    assert not artefacts.sky_samples(sigmas, good, np.ones((1, SIZE, SIZE))).any()
-    assert not artefacts.edge_spaxels(sigmas, good).any()
+    residual_sigma, good = np.zeros((1, LINES, SAMPLES, SIZE, SIZE), np.float32), ~all_good()
+    assert not artefacts.sky_samples(residual_sigma, good, np.ones((1, SIZE, SIZE))).any()
+    assert not artefacts.edge_spaxels(residual_sigma, good).any()
 
 
 def test_a_map_of_one_sample_has_no_sky() -> None:
-    sigmas = 20 * np.ones((1, LINES, 1, SIZE, SIZE), np.float32)
-    assert not artefacts.sky_samples(sigmas, sigmas > 0, np.ones((1, SIZE, SIZE))).any()
+    residual_sigma = 20 * np.ones((1, LINES, 1, SIZE, SIZE), np.float32)
+    assert not artefacts.sky_samples(residual_sigma, residual_sigma > 0, np.ones((1, SIZE, SIZE))).any()
 
 
 def disc(radius: float = 8) -> np.ndarray:
@@ -115,12 +115,12 @@ def disc(radius: float = 8) -> np.ndarray:
 
 def test_an_excess_in_the_outermost_spaxels_alone_is_the_edge() -> None:
     good = all_good() & disc()
-    sigmas = np.where(good, noise() / SIGMA, 0)
-    assert not artefacts.edge_spaxels(sigmas, good).any()
-    rim = artefacts.edge_spaxels(np.where(good & ~disc(7), sigmas * 6, sigmas), good)
+    residual_sigma = np.where(good, noise() / SIGMA, 0)
+    assert not artefacts.edge_spaxels(residual_sigma, good).any()
+    rim = artefacts.edge_spaxels(np.where(good & ~disc(7), residual_sigma * 6, residual_sigma), good)
     assert rim.any()
     assert not (rim[0] & (disc(6) | ~disc())).any()
-    inner = np.where(good & disc(4), sigmas * 6, sigmas)
+    inner = np.where(good & disc(4), residual_sigma * 6, residual_sigma)
     assert not artefacts.edge_spaxels(inner, good).any()
 
 
@@ -155,14 +155,14 @@ def test_faint_lines_have_no_displacement() -> None:
 def test_habits_are_robust() -> None:
     velocity = np.random.default_rng(0).normal(7, 12, 500)
     velocity[:25], velocity[25:30] = 900, np.nan
-    habits = artefacts.Habits.of(velocity)
-    assert habits.velocity_kms == pytest.approx(7, abs=2)
-    assert habits.velocity_spread_kms == pytest.approx(12, rel=0.15)
+    line_offsets = artefacts.LineOffsets.of(velocity)
+    assert line_offsets.velocity_kms == pytest.approx(7, abs=2)
+    assert line_offsets.velocity_spread_kms == pytest.approx(12, rel=0.15)
 
 
 def test_who_is_displaced() -> None:
-    habits = artefacts.Habits(10.0, 8.0)
+    line_offsets = artefacts.LineOffsets(10.0, 8.0)
     velocity = np.array([10.0, 49.0, 51.0, -31.0, np.nan, 400.0])
-    assert artefacts.displaced(velocity, habits, 0.0).tolist() == [False, False, True, True, False, True]
-    assert artefacts.displaced(velocity, habits, 100.0).tolist() == [False] * 5 + [True]
-    assert not artefacts.displaced(velocity, artefacts.Habits.of(np.array([np.nan])), 0.0).any()
+    assert artefacts.displaced(velocity, line_offsets, 0.0).tolist() == [False, False, True, True, False, True]
+    assert artefacts.displaced(velocity, line_offsets, 100.0).tolist() == [False] * 5 + [True]
+    assert not artefacts.displaced(velocity, artefacts.LineOffsets.of(np.array([np.nan])), 0.0).any()

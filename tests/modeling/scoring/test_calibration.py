@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
-from modeling.scoring.calibration import Standardiser, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.scoring.calibration import NuisanceRegression, benjamini_hochberg, conformal_p_values, quantile_bins
 
 
 def survey(
@@ -24,7 +24,7 @@ def test_standardised_scores_do_not_follow_nuisances(contamination: float) -> No
     calibration = survey(600, 0, contamination=contamination, spread_follows=0)
     test = survey(3000, 1, spread_follows=0)
     raw, nuisances = test
-    scores = Standardiser().fit(*calibration).transform(raw, nuisances)
+    scores = NuisanceRegression().fit(*calibration).transform(raw, nuisances)
     for k in range(2):
         assert abs(spearmanr(raw, nuisances[:, k]).statistic) > 0.3
         assert abs(spearmanr(scores, nuisances[:, k]).statistic) < 0.1
@@ -35,8 +35,8 @@ def test_standardised_scores_do_not_follow_nuisances(contamination: float) -> No
 
 def test_p_values_within_kinds_are_valid_where_the_spread_follows_nuisances() -> None:
     (raw_a, nuisances_a), (raw_b, nuisances_b) = survey(6000, 0), survey(6000, 1)
-    standardiser = Standardiser().fit(raw_a, nuisances_a)
-    calibration, scores = standardiser.transform(raw_a, nuisances_a), standardiser.transform(raw_b, nuisances_b)
+    regression = NuisanceRegression().fit(raw_a, nuisances_a)
+    calibration, scores = regression.transform(raw_a, nuisances_a), regression.transform(raw_b, nuisances_b)
     assert abs(spearmanr(np.abs(scores), nuisances_b[:, 1]).statistic) > 0.2
     edges = np.quantile(nuisances_a[:, 1], [0.25, 0.5, 0.75])
     kinds = [quantile_bins(nuisances[:, 1], edges) for nuisances in (nuisances_b, nuisances_a)]
@@ -47,28 +47,28 @@ def test_p_values_within_kinds_are_valid_where_the_spread_follows_nuisances() ->
 
 def test_anomalies_stand_out_from_galaxies_of_their_kind() -> None:
     raw, nuisances = survey(600, 0)
-    standardiser = Standardiser().fit(raw, nuisances)
-    ordinary, unusual = standardiser.transform(raw, nuisances), standardiser.transform(raw + 50, nuisances)
+    regression = NuisanceRegression().fit(raw, nuisances)
+    ordinary, unusual = regression.transform(raw, nuisances), regression.transform(raw + 50, nuisances)
     assert np.median(unusual) > np.quantile(ordinary, 0.99)
 
 
 def test_unknown_nuisances_have_no_score_and_do_no_harm() -> None:
     raw, nuisances = survey(300, 0)
-    expected = Standardiser().fit(raw[1:], nuisances[1:]).transform(raw, nuisances)
+    expected = NuisanceRegression().fit(raw[1:], nuisances[1:]).transform(raw, nuisances)
     nuisances[0, 1] = np.nan
-    scores = Standardiser().fit(raw, nuisances).transform(raw, nuisances)
+    scores = NuisanceRegression().fit(raw, nuisances).transform(raw, nuisances)
     assert np.isnan(scores[0])
     np.testing.assert_allclose(scores[1:], expected[1:])
 
 
 def test_too_few_galaxies_are_refused() -> None:
     with pytest.raises(ValueError, match="2 galaxies"):
-        Standardiser().fit(np.array([1.0, 2.0, np.nan]), np.zeros((3, 1)))
+        NuisanceRegression().fit(np.array([1.0, 2.0, np.nan]), np.zeros((3, 1)))
 
 
 def test_one_nuisance_that_does_not_vary_is_no_trouble() -> None:
     score = np.random.default_rng(0).normal(5, 2, 200)
-    scores = Standardiser().fit(score, np.ones((200, 2))).transform(score, np.ones((200, 2)))
+    scores = NuisanceRegression().fit(score, np.ones((200, 2))).transform(score, np.ones((200, 2)))
     np.testing.assert_allclose(scores.std(), 1, atol=0.15)
 
 

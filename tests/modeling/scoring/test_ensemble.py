@@ -1,4 +1,4 @@
-"""Several judges, one verdict: means, p-values, q-values."""
+"""Scores of several models combined: means, p-values, q-values."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,18 +8,18 @@ import pytest
 
 from modeling.latents.neighbours import nearest_neighbours
 from modeling.scoring.calibration import benjamini_hochberg
-from modeling.scoring.ensemble import Means, average, kinds, p_values, verdict
-from modeling.scoring.galaxy_scorer import Judged
+from modeling.scoring.ensemble import EnsembleMean, average, combine, kinds, p_values
+from modeling.scoring.galaxy_scorer import GalaxyScores
 from modeling.scoring.residual_sums import LineSums
 
 
-def judged(num: int, rng: np.random.Generator) -> Judged:
+def galaxy_scores(num: int, rng: np.random.Generator) -> GalaxyScores:
     sums = LineSums(*(rng.uniform(1, 2, (num, 3)) for _ in range(6)))
-    return Judged(
+    return GalaxyScores(
         sums=sums,
         snr=rng.uniform(1, 9, num),
         latent=rng.normal(size=(num, 4)).astype(np.float32),
-        evidence=rng.normal(size=(num, 4)),
+        significance=rng.normal(size=(num, 4)),
         nll=rng.normal(size=num),
         nuisances=rng.normal(size=(num, 3)),
         code=np.full(num, ""),
@@ -31,49 +31,51 @@ def judged(num: int, rng: np.random.Generator) -> Judged:
     )
 
 
-class FakeJudge:
-    """Scores by the first evidence."""
+class FakeScorer:
+    """Scores by the first significance."""
 
-    def combined(self, found: Judged) -> np.ndarray:
-        return found.evidence[:, 0]
+    def combined(self, found: GalaxyScores) -> np.ndarray:
+        return found.significance[:, 0]
 
 
-def means_of(combined: np.ndarray, rng: np.random.Generator) -> Means:
+def means_of(combined: np.ndarray, rng: np.random.Generator) -> EnsembleMean:
     num = len(combined)
-    return Means(judged(num, rng), combined, np.full(num, np.nan), np.ones(num))
+    return EnsembleMean(galaxy_scores(num, rng), combined, np.full(num, np.nan), np.ones(num))
 
 
 def test_only_models_that_count_count() -> None:
     rng = np.random.default_rng(0)
-    parts = [judged(6, rng) for _ in range(3)]
-    judges: Any = [FakeJudge()] * 3
+    parts = [galaxy_scores(6, rng) for _ in range(3)]
+    scorers: Any = [FakeScorer()] * 3
     counts = np.array([[0, 0, 0, 1, 1, 1], [1, 1, 0, 0, 1, 1], [0, 1, 1, 0, 0, 1]], dtype=bool)
-    found = average(judges, parts, counts)
-    scores = np.stack([part.evidence[:, 0] for part in parts])
+    found = average(scorers, parts, counts)
+    scores = np.stack([part.significance[:, 0] for part in parts])
     for i in range(6):
         assert found.combined[i] == pytest.approx(scores[counts[:, i], i].mean())
-        assert found.judged.nll[i] == pytest.approx(
+        assert found.scores.nll[i] == pytest.approx(
             np.mean([p.nll[i] for p, c in zip(parts, counts, strict=True) if c[i]])
         )
     spread = [scores[counts[:, i], i].std(ddof=1) if counts[:, i].sum() > 1 else np.nan for i in range(6)]
     np.testing.assert_allclose(found.spread, spread)
     np.testing.assert_array_equal(found.num_models, [1, 2, 1, 1, 2, 3])
-    np.testing.assert_array_equal(found.judged.latent, parts[0].latent)
+    np.testing.assert_array_equal(found.scores.latent, parts[0].latent)
 
 
 def test_parts_of_means_join() -> None:
     rng = np.random.default_rng(1)
     whole = means_of(rng.normal(size=8), rng)
 
-    def part(rows: slice) -> Means:
-        taken = {name: getattr(whole.judged, name)[rows] for name in whole.judged.__dict__ if name != "sums"}
-        sums = LineSums(*(values[rows] for values in whole.judged.sums.__dict__.values()))
-        return Means(Judged(sums=sums, **taken), whole.combined[rows], whole.spread[rows], whole.num_models[rows])
+    def part(rows: slice) -> EnsembleMean:
+        taken = {name: getattr(whole.scores, name)[rows] for name in whole.scores.__dict__ if name != "sums"}
+        sums = LineSums(*(values[rows] for values in whole.scores.sums.__dict__.values()))
+        return EnsembleMean(
+            GalaxyScores(sums=sums, **taken), whole.combined[rows], whole.spread[rows], whole.num_models[rows]
+        )
 
-    joined = Means.concatenate([part(slice(0, 3)), part(slice(3, 8))])
+    joined = EnsembleMean.concatenate([part(slice(0, 3)), part(slice(3, 8))])
     np.testing.assert_array_equal(joined.combined, whole.combined)
-    np.testing.assert_array_equal(joined.judged.by_place, whole.judged.by_place)
-    assert joined.without_maps().judged.by_place.size == 0
+    np.testing.assert_array_equal(joined.scores.by_place, whole.scores.by_place)
+    assert joined.without_maps().scores.by_place.size == 0
 
 
 def test_p_values_of_galaxies_like_those_of_calibration_are_uniform() -> None:
@@ -126,7 +128,7 @@ def test_redshift_is_taken_off_the_combined_score() -> None:
     z = rng.uniform(0.01, 0.1, 500)
     means = means_of(rng.normal(size=500) + 60 * z, rng)
     neighbours = nearest_neighbours(rng.normal(size=(500, 3)), np.arange(500).astype(str), 3)
-    found = verdict(means, neighbours, z, np.zeros(500, dtype=bool))
+    found = combine(means, neighbours, z, np.zeros(500, dtype=bool))
     assert abs(np.corrcoef(found.combined, z)[0, 1]) < 0.05
     assert np.corrcoef(means.combined, z)[0, 1] > 0.7
 
@@ -135,7 +137,7 @@ def test_density_leaves_repeat_observations_out() -> None:
     latent = np.array([[0.0], [0.1], [5.0], [5.2]])
     rng = np.random.default_rng(6)
     neighbours = nearest_neighbours(latent, np.array(["a", "a", "b", "c"]), 2)
-    found = verdict(means_of(rng.normal(size=4), rng), neighbours, np.full(4, np.nan), np.zeros(4, dtype=bool))
+    found = combine(means_of(rng.normal(size=4), rng), neighbours, np.full(4, np.nan), np.zeros(4, dtype=bool))
     assert found.density[0] == pytest.approx(5.0)
     assert found.density[3] == pytest.approx((0.2 + 5.1) / 2)
 
@@ -144,8 +146,8 @@ def test_evidence_is_back_in_sigma() -> None:
     rng = np.random.default_rng(7)
     means = means_of(rng.normal(size=3), rng)
     excess = np.array([[1.0, 2.0, 3.0, 9.0], [0.0, 30.0, 1.0, 6.0], [4.0, 5.0, 8.0, 7.0]])
-    means = replace(means, judged=replace(means.judged, evidence=np.log1p(excess)))
+    means = replace(means, scores=replace(means.scores, significance=np.log1p(excess)))
     neighbours = nearest_neighbours(rng.normal(size=(3, 2)), np.array(["a", "b", "c"]), 2)
-    found = verdict(means, neighbours, np.full(3, np.nan), np.zeros(3, dtype=bool))
+    found = combine(means, neighbours, np.full(3, np.nan), np.zeros(3, dtype=bool))
     for column, name in zip(excess.T, ("region", "peak", "latent_region", "latent_peak"), strict=True):
         np.testing.assert_allclose(getattr(found, name), column)

@@ -1,4 +1,4 @@
-"""Evidence, triage and the judge: seeded cases whose answers are known."""
+"""Significance, triage and the scorer: seeded cases whose answers are known."""
 
 import copy
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from modeling.network.autoencoder import ConvLSTMAutoencoder, make_model
 from modeling.network.inference import infer, reconstruct
 from modeling.network.spaxel_code import local_amplitude
 from modeling.scoring import artefacts
-from modeling.scoring.galaxy_scorer import Arrays, Judge, calibrate
-from modeling.scoring.significance import ErrorSums, Evidence, Residuals
+from modeling.scoring.galaxy_scorer import Arrays, GalaxyScorer, calibrate
+from modeling.scoring.significance import ErrorSums, Residuals, Significance
 from modeling.training.config import TrainConfig
 from modeling.training.objective import Objective
 
@@ -48,7 +48,7 @@ def galaxies(num: int, seed: int = 0) -> Arrays:
 
 
 @cache
-def trained() -> Judge:
+def trained() -> GalaxyScorer:
     model = make_model(
         {"num_lines": LINES, "num_samples": SAMPLES, "size": SIZE, "latent_dim": 4, "step_channels": 2,
          "lstm_channels": 2, "decoder_channels": 2, "spaxel_code": 4}, seed=0,
@@ -90,7 +90,7 @@ def test_amplitude_is_the_root_mean_square_of_the_neighbourhood() -> None:
 def test_a_model_that_started_from_components_explains_usual_galaxies() -> None:
     flux, ivar, mask = galaxies(6, seed=3)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
-    assert (residuals.difference**2 / residuals.variance).mean() < 1.3
+    assert (residuals.residual**2 / residuals.variance).mean() < 1.3
 
 
 def test_masked_samples_have_no_gradient_and_no_influence() -> None:
@@ -103,24 +103,24 @@ def test_masked_samples_have_no_gradient_and_no_influence() -> None:
     loss.backward()
     assert tensors[0].grad is not None
     assert (tensors[0].grad[torch.from_numpy(mask != 0)] == 0).all()
-    plain = trained().judge(flux, ivar, mask)
+    plain = trained().score(flux, ivar, mask)
     flux[mask != 0], ivar[mask != 0] = np.nan, 1e9
-    spoiled = trained().judge(flux, ivar, mask)
-    np.testing.assert_array_equal(plain.evidence, spoiled.evidence)
+    spoiled = trained().score(flux, ivar, mask)
+    np.testing.assert_array_equal(plain.significance, spoiled.significance)
     np.testing.assert_array_equal(plain.by_place, spoiled.by_place)
 
 
 def test_brightness_does_not_matter() -> None:
     flux, ivar, mask = galaxies(3, seed=5)
-    found, brighter = trained().judge(flux, ivar, mask), trained().judge(3 * flux, ivar / 9, mask)
-    np.testing.assert_allclose(brighter.evidence, found.evidence, rtol=1e-3)
+    found, brighter = trained().score(flux, ivar, mask), trained().score(3 * flux, ivar / 9, mask)
+    np.testing.assert_allclose(brighter.significance, found.significance, rtol=1e-3)
 
 
 def test_rotation_and_flip_change_the_score_by_less_than_a_hundredth() -> None:
     flux, ivar, mask = with_light(one_line(1, profile(150), spot(4, 11)))
-    found = trained().judge(flux, ivar, mask)
-    turned = trained().judge(*(np.ascontiguousarray(np.rot90(a[..., ::-1], axes=(3, 4))) for a in (flux, ivar, mask)))
-    np.testing.assert_allclose(turned.evidence, found.evidence, rtol=0.01)
+    found = trained().score(flux, ivar, mask)
+    turned = trained().score(*(np.ascontiguousarray(np.rot90(a[..., ::-1], axes=(3, 4))) for a in (flux, ivar, mask)))
+    np.testing.assert_allclose(turned.significance, found.significance, rtol=0.01)
 
 
 def test_the_usual_error_is_found_from_parts_and_in_spite_of_anomalies() -> None:
@@ -130,21 +130,21 @@ def test_the_usual_error_is_found_from_parts_and_in_spite_of_anomalies() -> None
     found = Residuals.of(flux, ivar * 100, mask, flux)
     error = 0.05 * rng.normal(size=flux.shape) * found.amplitude[:, None, None]
     error[:1] *= 20
-    found = replace(found, difference=error.astype(np.float32))
+    found = replace(found, residual=error.astype(np.float32))
     parts = [
         ErrorSums.of(replace(found, **{n: getattr(found, n)[k : k + 10] for n in found.__dict__}))
         for k in (0, 10, 20, 30)
     ]
     whole = ErrorSums.of(found)
     np.testing.assert_allclose(ErrorSums.total(parts).score, whole.score, rtol=1e-4)
-    assert (np.abs(np.log(whole.usual_error() / 0.05)) < np.log(1.5)).all()  # one of 40 is 20 times as far off
+    assert (np.abs(np.log(whole.typical_error() / 0.05)) < np.log(1.5)).all()  # one of 40 is 20 times as far off
 
 
 def test_noise_is_no_evidence_and_a_spot_is_and_is_pointed_at() -> None:
     rng = np.random.default_rng(8)
-    sigmas = rng.normal(size=(2, LINES, SAMPLES, SIZE, SIZE)).astype(np.float32)
-    sigmas[1, 2, 3, 4:7, 9:12] += 8
-    found = Evidence.of(sigmas, np.ones(sigmas.shape, dtype=bool))
+    residual_sigma = rng.normal(size=(2, LINES, SAMPLES, SIZE, SIZE)).astype(np.float32)
+    residual_sigma[1, 2, 3, 4:7, 9:12] += 8
+    found = Significance.of(residual_sigma, np.ones(residual_sigma.shape, dtype=bool))
     assert abs(found.nll[0]) < 0.05
     assert found.region[0] < 6
     assert found.peak[1] > 4 * found.peak[0]
@@ -154,61 +154,61 @@ def test_noise_is_no_evidence_and_a_spot_is_and_is_pointed_at() -> None:
 
 def test_unusual_light_raises_the_score_and_is_placed() -> None:
     light = one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2
-    judged = trained().judge(*with_light(light))
-    score = trained().combined(judged)
+    scores = trained().score(*with_light(light))
+    score = trained().combined(scores)
     assert score[0] > 5 + max(score[1:])
-    assert judged.code[0] == ""
-    y, x = np.unravel_index(judged.by_spaxel[0].argmax(), (SIZE, SIZE))
+    assert scores.code[0] == ""
+    y, x = np.unravel_index(scores.by_spaxel[0].argmax(), (SIZE, SIZE))
     assert abs(y - 4) <= 2
     assert abs(x - 11) <= 2
-    assert judged.by_line[0].argmax() == 2
+    assert scores.by_line[0].argmax() == 2
 
 
 def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> None:
     hit = one_line(1, np.eye(SAMPLES)[4], spot(5, 12, 0.5)) * 5
-    judged = trained().judge(*with_light(hit))
-    assert judged.code[0] == "spike"
+    scores = trained().score(*with_light(hit))
+    assert scores.code[0] == "spike"
     flux, ivar, mask = with_light(hit)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
-    counted = Evidence.of(residuals.sigmas(trained().error), residuals.good).table()[0]
-    assert (np.expm1(judged.evidence[0, :2]) < 0.1 * np.expm1(counted)).all()
+    counted = Significance.of(residuals.residual_sigma(trained().error), residuals.good).table()[0]
+    assert (np.expm1(scores.significance[0, :2]) < 0.1 * np.expm1(counted)).all()
 
 
 def test_a_point_source_is_no_cosmic_ray() -> None:
     source = one_line(1, np.eye(SAMPLES)[4], spot(5, 12)) * 5
-    judged = trained().judge(*with_light(source))
-    assert judged.code[0] == ""
-    assert trained().combined(judged)[0] > 5
+    scores = trained().score(*with_light(source))
+    assert scores.code[0] == ""
+    assert trained().combined(scores)[0] > 5
 
 
 def test_a_galaxy_with_a_cosmic_ray_and_something_unusual_stays_unusual() -> None:
     hit = one_line(1, np.eye(SAMPLES)[4], spot(12, 3, 0.5)) * 5
     broad = one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2
-    judged = trained().judge(*with_light(hit + broad))
-    assert judged.code[0] == "spike"
-    assert trained().combined(judged)[0] > 5
+    scores = trained().score(*with_light(hit + broad))
+    assert scores.code[0] == "spike"
+    assert trained().combined(scores)[0] > 5
 
 
 def test_one_wavelength_over_the_whole_bundle_is_the_sky() -> None:
     stripe = one_line(3, np.eye(SAMPLES)[2], np.ones((SIZE, SIZE))) * 0.3
-    judged = trained().judge(*with_light(stripe))
-    assert judged.code[0] == "sky_line"
-    assert trained().combined(judged)[0] < 5
+    scores = trained().score(*with_light(stripe))
+    assert scores.code[0] == "sky_line"
+    assert trained().combined(scores)[0] < 5
 
 
 def test_what_lies_in_the_outermost_spaxels_alone_is_an_edge() -> None:
-    sigmas = np.zeros((1, LINES, SAMPLES, SIZE, SIZE), np.float32)
-    good = np.ones(sigmas.shape, dtype=bool)
-    sigmas[..., 0] = 20
-    assert artefacts.edge_spaxels(sigmas, good)[0, :, 0].all()
-    sigmas[..., 8:10] = 20
-    assert not artefacts.edge_spaxels(sigmas, good).any()
+    residual_sigma = np.zeros((1, LINES, SAMPLES, SIZE, SIZE), np.float32)
+    good = np.ones(residual_sigma.shape, dtype=bool)
+    residual_sigma[..., 0] = 20
+    assert artefacts.edge_spaxels(residual_sigma, good)[0, :, 0].all()
+    residual_sigma[..., 8:10] = 20
+    assert not artefacts.edge_spaxels(residual_sigma, good).any()
 
 
 def test_few_good_samples_are_told() -> None:
     flux, ivar, mask = galaxies(2, seed=9)
     mask[0, :, :5] = 1
-    assert trained().judge(flux, ivar, mask).code.tolist() == ["mask", ""]
+    assert trained().score(flux, ivar, mask).code.tolist() == ["mask", ""]
 
 
 def test_displacement_is_measured_where_lines_agree() -> None:
@@ -226,26 +226,26 @@ def test_displacement_is_measured_where_lines_agree() -> None:
 def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() -> None:
     flux, ivar, mask = galaxies(3, seed=11)
     flux[0] = np.roll(flux[0], 2, axis=1)
-    judged = trained().judge(flux, ivar, mask)
-    assert judged.code.tolist() == ["redshift", "", ""]
-    assert 60 < judged.velocity_kms[0] < 150  # the window cuts off what was moved by 138 km/s
-    as_it_is = replace(trained(), habits=artefacts.Habits(0.0, np.inf))
-    left = as_it_is.judge(flux, ivar, mask)
+    scores = trained().score(flux, ivar, mask)
+    assert scores.code.tolist() == ["redshift", "", ""]
+    assert 60 < scores.velocity_kms[0] < 150  # the window cuts off what was moved by 138 km/s
+    as_it_is = replace(trained(), line_offsets=artefacts.LineOffsets(0.0, np.inf))
+    left = as_it_is.score(flux, ivar, mask)
     assert left.code[0] != "redshift"
-    assert (np.expm1(judged.evidence[0, :2]) < 0.6 * np.expm1(left.evidence[0, :2])).all()
+    assert (np.expm1(scores.significance[0, :2]) < 0.6 * np.expm1(left.significance[0, :2])).all()
 
 
 def test_a_displacement_that_is_told_is_believed() -> None:
     flux, ivar, mask = galaxies(3, seed=11)
     flux[:2] = np.roll(flux[:2], 2, axis=2)
-    told_kms = np.array([2 * float(np.diff(VELOCITY)[0]), -1000, np.nan])
-    judged, measured = trained().judge(flux, ivar, mask, told_kms), trained().judge(flux, ivar, mask)
-    assert judged.code.tolist() == ["redshift", "redshift", ""]
-    np.testing.assert_allclose(judged.velocity_kms[:2], told_kms[:2])
-    assert (judged.evidence[0, :2] < measured.evidence[0, :2]).all()
-    np.testing.assert_array_equal(judged.evidence[1], 0)  # the lines are not in the windows
-    np.testing.assert_array_equal(judged.evidence[2], measured.evidence[2])
-    assert np.isfinite(trained().combined(judged)).all()
+    known_offset_kms = np.array([2 * float(np.diff(VELOCITY)[0]), -1000, np.nan])
+    scores, measured = trained().score(flux, ivar, mask, known_offset_kms), trained().score(flux, ivar, mask)
+    assert scores.code.tolist() == ["redshift", "redshift", ""]
+    np.testing.assert_allclose(scores.velocity_kms[:2], known_offset_kms[:2])
+    assert (scores.significance[0, :2] < measured.significance[0, :2]).all()
+    np.testing.assert_array_equal(scores.significance[1], 0)  # the lines are not in the windows
+    np.testing.assert_array_equal(scores.significance[2], measured.significance[2])
+    assert np.isfinite(trained().combined(scores)).all()
 
 
 def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None:
@@ -266,14 +266,14 @@ def test_usual_spectra_where_no_galaxy_has_them_are_evidence_of_the_latent() -> 
         optimizer.zero_grad()
         objective(*map(torch.from_numpy, (flux, ivar, mask == 0)))["loss"].mean().backward()
         optimizer.step()
-    judge = calibrate(model, lambda: iter([galaxies(24, 1)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
+    scorer = calibrate(model, lambda: iter([galaxies(24, 1)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
     flux, ivar, mask = galaxies(3, seed=13)
     usual = np.array([1, 0.35, 0.4, 0.25])[:, None] * profile()
     flux[0] += (3 * usual[..., None, None] * spot(3, 12)).astype(np.float32)
-    judged = judge.judge(flux, ivar, mask)
+    scores = scorer.score(flux, ivar, mask)
     spectra, _, image, _ = (
-        standardiser.transform(judged.evidence[:, i], judged.nuisances)[0]
-        for i, standardiser in enumerate(judge.standardisers)
+        regression.transform(scores.significance[:, i], scores.nuisances)[0]
+        for i, regression in enumerate(scorer.regressions)
     )
     assert image > spectra + 2
 
@@ -281,11 +281,11 @@ def test_usual_spectra_where_no_galaxy_has_them_are_evidence_of_the_latent() -> 
 def test_the_windows_stay_as_they_were_and_a_judge_survives_json() -> None:
     arrays = with_light(one_line(1, np.eye(SAMPLES)[4], spot(5, 12, 0.5)) * 5)
     before = [array.copy() for array in arrays]
-    first = trained().combined(trained().judge(*arrays))
+    first = trained().combined(trained().score(*arrays))
     for array, was in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, was)
-    again = Judge.from_json(network(), trained().to_json())
-    np.testing.assert_allclose(again.combined(again.judge(*arrays)), first, rtol=1e-5)
+    again = GalaxyScorer.from_json(network(), trained().to_json())
+    np.testing.assert_allclose(again.combined(again.score(*arrays)), first, rtol=1e-5)
 
 
 def test_nothing_to_calibrate_on_is_an_error() -> None:

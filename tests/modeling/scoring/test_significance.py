@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling.scoring.significance import ERROR_GRID, ErrorSums, Evidence, Residuals
+from modeling.scoring.significance import ERROR_GRID, ErrorSums, Residuals, Significance
 
 SHAPE = (3, 8, 12, 12)  # lines, samples, y, x
 
@@ -30,21 +30,21 @@ def noise(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("error", [0.01, 0.05, 0.3])
 def test_a_known_relative_error_is_found(error: float) -> None:
-    found = ErrorSums.of(Residuals.of(*windows(20, error))).usual_error()
+    found = ErrorSums.of(Residuals.of(*windows(20, error))).typical_error()
     assert found.shape == SHAPE[:2]
     np.testing.assert_allclose(found, error, rtol=0.1)
 
 
 def test_an_error_below_the_noise_is_found_on_average() -> None:
     arrays = windows(60, 0.05, sigma=0.1)
-    found = ErrorSums.of(Residuals.of(*arrays)).usual_error()
+    found = ErrorSums.of(Residuals.of(*arrays)).typical_error()
     assert np.median(found) == pytest.approx(0.05, rel=0.1)
 
 
 def test_a_perfect_model_has_the_least_error_and_so_has_one_without_data() -> None:
     flux, ivar, mask, _ = windows(4, 0)
     mask[:, 0] = 1
-    found = ErrorSums.of(Residuals.of(flux, ivar, mask, flux)).usual_error()
+    found = ErrorSums.of(Residuals.of(flux, ivar, mask, flux)).typical_error()
     np.testing.assert_allclose(found, ERROR_GRID[0], rtol=1e-5)
 
 
@@ -57,18 +57,18 @@ def test_parts_sum_to_the_whole() -> None:
 
 def test_anomalies_among_the_galaxies_move_the_usual_error_little() -> None:
     flux, ivar, mask, reconstruction = windows(40, 0.05)
-    expected = ErrorSums.of(Residuals.of(flux, ivar, mask, reconstruction)).usual_error()
+    expected = ErrorSums.of(Residuals.of(flux, ivar, mask, reconstruction)).typical_error()
     reconstruction[:2, :, :, 3:7, 3:7] += 3  # 5% of the galaxies, a ninth of each
-    found = ErrorSums.of(Residuals.of(flux, ivar, mask, reconstruction)).usual_error()
+    found = ErrorSums.of(Residuals.of(flux, ivar, mask, reconstruction)).typical_error()
     assert (found >= expected).all()
     np.testing.assert_allclose(found, expected, rtol=0.15)
 
 
 def test_residuals_at_the_usual_error_are_of_unit_spread() -> None:
     residuals = Residuals.of(*windows(20, 0.05, sigma=0.05))
-    sigmas = residuals.sigmas(ErrorSums.of(residuals).usual_error())
-    assert sigmas[residuals.good].std() == pytest.approx(1, abs=0.02)
-    assert (sigmas[~residuals.good] == 0).all()
+    residual_sigma = residuals.residual_sigma(ErrorSums.of(residuals).typical_error())
+    assert residual_sigma[residuals.good].std() == pytest.approx(1, abs=0.02)
+    assert (residual_sigma[~residuals.good] == 0).all()
 
 
 @pytest.mark.parametrize("factor", [3.0, 30.0])
@@ -78,16 +78,16 @@ def test_light_that_another_reconstruction_does_not_expect_is_as_unusual_as_it_i
     error = np.full(SHAPE[:2], 0.1, np.float32)
     own = Residuals.of(flux, ivar, mask, flux)
     residuals = own.against(expected)
-    typical = np.abs(residuals.sigmas(error)[1][residuals.good[1]])
+    typical = np.abs(residuals.residual_sigma(error)[1][residuals.good[1]])
     np.testing.assert_allclose(np.median(typical), (factor - 1) / 0.1, rtol=0.05)
-    assert np.median(np.abs(replace(residuals, amplitude=own.amplitude).sigmas(error)[1])) < 1 / 0.1
+    assert np.median(np.abs(replace(residuals, amplitude=own.amplitude).residual_sigma(error)[1])) < 1 / 0.1
 
 
 def test_where_nothing_is_expected_only_noise_counts() -> None:
     flux, ivar, mask, _ = windows(2, 0, sigma=1.0)
     residuals = Residuals.of(flux, ivar, mask, flux).against(np.full_like(flux, 1e-12))
-    assert np.isfinite(ErrorSums.of(residuals).usual_error()).all()
-    np.testing.assert_allclose(residuals.sigmas(np.ones(SHAPE[:2], np.float32)), residuals.difference, rtol=1e-5)
+    assert np.isfinite(ErrorSums.of(residuals).typical_error()).all()
+    np.testing.assert_allclose(residuals.residual_sigma(np.ones(SHAPE[:2], np.float32)), residuals.residual, rtol=1e-5)
 
 
 @pytest.mark.parametrize("held", [np.nan, np.inf, 1e30])
@@ -116,12 +116,12 @@ def test_samples_left_out_are_as_if_masked() -> None:
     spoiled = np.random.default_rng(1).random(flux.shape) < 0.2
     found = Residuals.of(flux, ivar, mask, reconstruction).without(spoiled)
     expected = Residuals.of(flux, ivar, mask | spoiled, reconstruction)
-    for name in ("flux", "difference", "variance", "good"):
+    for name in ("flux", "residual", "variance", "good"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_noise_is_no_evidence() -> None:
-    found = Evidence.of(*noise(50))
+    found = Significance.of(*noise(50))
     assert abs(found.nll.mean()) < 0.01
     assert np.abs(found.by_line.mean()) < 0.3
     assert found.by_line.std() == pytest.approx(1, abs=0.25)
@@ -132,13 +132,13 @@ def test_noise_is_no_evidence() -> None:
 @settings(max_examples=20, deadline=None)
 @given(y=st.integers(1, 10), x=st.integers(1, 10), line=st.integers(0, 2), seed=st.integers(0, 1000))
 def test_a_spot_is_weighed_and_pointed_at(y: int, x: int, line: int, seed: int) -> None:
-    sigmas, good = noise(1, seed)
-    before = Evidence.of(sigmas, good)
-    spot = np.zeros(sigmas.shape, dtype=bool)
+    residual_sigma, good = noise(1, seed)
+    before = Significance.of(residual_sigma, good)
+    spot = np.zeros(residual_sigma.shape, dtype=bool)
     spot[0, line, :, y - 1 : y + 2, x - 1 : x + 2] = True
     heights = []
     for height in (3.0, 6.0):
-        found = Evidence.of(np.where(spot & good, sigmas + height, sigmas), good)
+        found = Significance.of(np.where(spot & good, residual_sigma + height, residual_sigma), good)
         assert np.unravel_index(found.by_spaxel[0].argmax(), SHAPE[2:]) == (y, x)
         assert found.by_line[0].argmax() == line
         heights.append((found.region[0], found.peak[0], found.nll[0]))
@@ -147,9 +147,9 @@ def test_a_spot_is_weighed_and_pointed_at(y: int, x: int, line: int, seed: int) 
 
 
 def test_peak_by_hand() -> None:
-    sigmas, good = np.zeros((1, *SHAPE), np.float32), np.ones((1, *SHAPE), dtype=bool)
-    sigmas[0, 1, :, 4:7, 4:7] = 3.0
-    found = Evidence.of(sigmas, good)
+    residual_sigma, good = np.zeros((1, *SHAPE), np.float32), np.ones((1, *SHAPE), dtype=bool)
+    residual_sigma[0, 1, :, 4:7, 4:7] = 3.0
+    found = Significance.of(residual_sigma, good)
     num = 9 * SHAPE[1]
     assert found.peak[0] == pytest.approx(num * 8 / np.sqrt(2 * num))
     assert found.region[0] == pytest.approx((num * 8 - 2 * num) / np.sqrt(2 * 3 * num))
@@ -157,8 +157,8 @@ def test_peak_by_hand() -> None:
 
 
 def test_a_few_good_samples_do_not_make_evidence() -> None:
-    sigmas, good = np.zeros((1, *SHAPE), np.float32), np.zeros((1, *SHAPE), dtype=bool)
-    sigmas[0, 0, 0, 5, 5], good[0, 0, 0, 5, 5] = 3.0, True
-    assert Evidence.of(sigmas, good).peak[0] == pytest.approx(8 / np.sqrt(20))
-    nothing = Evidence.of(sigmas, np.zeros_like(good))
+    residual_sigma, good = np.zeros((1, *SHAPE), np.float32), np.zeros((1, *SHAPE), dtype=bool)
+    residual_sigma[0, 0, 0, 5, 5], good[0, 0, 0, 5, 5] = 3.0, True
+    assert Significance.of(residual_sigma, good).peak[0] == pytest.approx(8 / np.sqrt(20))
+    nothing = Significance.of(residual_sigma, np.zeros_like(good))
     assert nothing.nll[0] == nothing.peak[0] == nothing.region[0] == 0

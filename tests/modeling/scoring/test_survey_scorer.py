@@ -13,14 +13,14 @@ from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.scoring.attribution import attribution_path, read_attribution, write_attribution
 from modeling.scoring.survey_scorer import (
-    Panel,
+    ModelEnsemble,
     ShardScores,
     Task,
-    calibrate_panel,
-    judge_shard,
+    calibrate_ensemble,
+    known_offsets_kms,
     run_here,
+    score_shard,
     score_store,
-    told_velocities,
 )
 from modeling.training.folds import fold_of, left_out
 from tests.synthetic import synthetic_store
@@ -46,73 +46,80 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
 
 
 @pytest.fixture(scope="module")
-def panel(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Panel:
-    bare = Panel(store.path, tuple(network(seed) for seed in range(4)))
-    path = tmp_path_factory.mktemp("panel") / "judges.json"
-    return calibrate_panel(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
+def ensemble(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> ModelEnsemble:
+    bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
+    path = tmp_path_factory.mktemp("ensemble") / "scorers.json"
+    return calibrate_ensemble(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
 
 
 def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
     return {path.stem: ShardScores.load(path) for path in paths}
 
 
-def test_every_galaxy_is_judged_by_the_model_that_left_it_out(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
+def test_every_galaxy_is_judged_by_the_model_that_left_it_out(
+    store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path
+) -> None:
     mangaid = store.galaxies().set_index("plateifu")["mangaid"]
-    for path in score_store(panel, tmp_path):
+    for path in score_store(ensemble, tmp_path):
         scores = ShardScores.load(path)
         alone = [
-            Panel(panel.store, (net,), 1, (judge,)) for net, judge in zip(panel.networks, panel.judges, strict=True)
+            ModelEnsemble(ensemble.store, (net,), 1, (scorer,))
+            for net, scorer in zip(ensemble.networks, ensemble.scorers, strict=True)
         ]
         split, shard = path.stem.split("-")
         for i, name in enumerate(scores.plateifu):
             own = 1 + fold_of(mangaid[name], 3)
-            expected = judge_shard(alone[own], Task(split, int(shard)))
+            expected = score_shard(alone[own], Task(split, int(shard)))
             assert scores.means.combined[i] == pytest.approx(expected.means.combined[i])
             assert scores.means.num_models[i] == 1
 
 
-def test_with_two_folds_left_out_two_models_judge_and_their_spread_is_told(store: WindowStore, panel: Panel) -> None:
-    two = Panel(panel.store, panel.networks, 2, panel.judges)
-    found = judge_shard(two, Task(store.splits[0], 0)).means
+def test_with_two_folds_left_out_two_models_judge_and_their_spread_is_told(
+    store: WindowStore, ensemble: ModelEnsemble
+) -> None:
+    two = ModelEnsemble(ensemble.store, ensemble.networks, 2, ensemble.scorers)
+    found = score_shard(two, Task(store.splits[0], 0)).means
     np.testing.assert_array_equal(found.num_models, 2)
     assert (found.spread > 0).all()
-    assert np.isnan(judge_shard(panel, Task(store.splits[0], 0)).means.spread).all()
+    assert np.isnan(score_shard(ensemble, Task(store.splits[0], 0)).means.spread).all()
 
 
-def test_an_interrupted_run_goes_on_with_what_is_left(panel: Panel, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_with_what_is_left(ensemble: ModelEnsemble, tmp_path: Path) -> None:
     done: list[Task] = []
 
-    def dies_after_two(function: Any, panel: Panel, tasks: Sequence[Task]) -> Iterator[tuple[Task, ShardScores]]:
+    def dies_after_two(
+        function: Any, ensemble: ModelEnsemble, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, ShardScores]]:
         for task in tasks[:2]:
-            yield task, function(panel, task)
+            yield task, function(ensemble, task)
         raise KeyboardInterrupt
 
-    def counted(function: Any, panel: Panel, tasks: Sequence[Task]) -> Iterator[tuple[Task, ShardScores]]:
+    def counted(function: Any, ensemble: ModelEnsemble, tasks: Sequence[Task]) -> Iterator[tuple[Task, ShardScores]]:
         done.extend(tasks)
-        return run_here(function, panel, tasks)
+        return run_here(function, ensemble, tasks)
 
     with pytest.raises(KeyboardInterrupt):
-        score_store(panel, tmp_path / "a", run_tasks=dies_after_two)
-    resumed = loaded(score_store(panel, tmp_path / "a", run_tasks=counted))
-    whole = loaded(score_store(panel, tmp_path / "b"))
+        score_store(ensemble, tmp_path / "a", run_tasks=dies_after_two)
+    resumed = loaded(score_store(ensemble, tmp_path / "a", run_tasks=counted))
+    whole = loaded(score_store(ensemble, tmp_path / "b"))
     assert len(done) == len(whole) - 2 > 0
     for name, scores in whole.items():
         np.testing.assert_array_equal(resumed[name].means.combined, scores.means.combined)
-        np.testing.assert_array_equal(resumed[name].means.judged.by_place, scores.means.judged.by_place)
+        np.testing.assert_array_equal(resumed[name].means.scores.by_place, scores.means.scores.by_place)
 
 
-def test_calibration_is_kept(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
-    bare = Panel(store.path, panel.networks[:1])
-    path = tmp_path / "judges.json"
-    first = calibrate_panel(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
-    other = Panel(store.path, (network(9),))
-    assert calibrate_panel(other, path, num_galaxies=100, psf_fwhm_spaxels=5).judges == first.judges
+def test_calibration_is_kept(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
+    bare = ModelEnsemble(store.path, ensemble.networks[:1])
+    path = tmp_path / "scorers.json"
+    first = calibrate_ensemble(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
+    other = ModelEnsemble(store.path, (network(9),))
+    assert calibrate_ensemble(other, path, num_galaxies=100, psf_fwhm_spaxels=5).scorers == first.scorers
 
 
 def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
     store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=3, num_validation=0)
-    bare = Panel(store.path, tuple(network(seed) for seed in range(4)))
-    found = calibrate_panel(bare, tmp_path / "judges.json", num_galaxies=100, psf_fwhm_spaxels=5)
+    bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
+    found = calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100, psf_fwhm_spaxels=5)
     (path,) = score_store(found, tmp_path / "shards")
     scores = ShardScores.load(path)
     assert len(scores.plateifu) == 2
@@ -130,32 +137,32 @@ def test_redshifts_that_prepare_flagged_are_told_unless_it_corrected_them() -> N
         ("no lines", "accepted", 0.03, 0.03, None, False),
         ("set aside", "rejected", None, None, None, None),
     ]
-    found = told_velocities(pd.DataFrame(rows, columns=columns))
+    found = known_offsets_kms(pd.DataFrame(rows, columns=columns))
     assert found.index.tolist() == ["wrong", "corrected", "usual", "no lines"]
     np.testing.assert_allclose(found, [300, np.nan, np.nan, np.nan], rtol=1e-9)
-    assert told_velocities(pd.DataFrame(rows[3:], columns=columns)).isna().all()
-    assert told_velocities(pd.DataFrame(rows, columns=columns)[["plateifu", "status"]]).isna().all()
+    assert known_offsets_kms(pd.DataFrame(rows[3:], columns=columns)).isna().all()
+    assert known_offsets_kms(pd.DataFrame(rows, columns=columns)[["plateifu", "status"]]).isna().all()
 
 
-def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
-    shards = score_store(panel, tmp_path / "shards")
+def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
+    shards = score_store(ensemble, tmp_path / "shards")
     path = attribution_path(tmp_path / "catalog.parquet")
     write_attribution(path, shards, store.line_names, store.coordinate("train", "velocity_kms"), store.identity)
     scores = ShardScores.load(shards[-1])
     found = read_attribution(path, str(scores.plateifu[-1]))
     for name, values in found.items():
-        np.testing.assert_array_equal(values, getattr(scores.means.judged, name)[-1].astype(np.float32))
+        np.testing.assert_array_equal(values, getattr(scores.means.scores, name)[-1].astype(np.float32))
     with pytest.raises(KeyError, match="no-such-galaxy"):
         read_attribution(path, "no-such-galaxy")
     with pytest.raises(FileNotFoundError, match="cubescout score"):
         read_attribution(tmp_path / "none.zarr", "1-1")
 
 
-def test_maps_open_in_xarray(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
+def test_maps_open_in_xarray(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
     import xarray as xr
 
     path = tmp_path / "maps.zarr"
-    shards = score_store(panel, tmp_path / "shards")
+    shards = score_store(ensemble, tmp_path / "shards")
     write_attribution(path, shards, store.line_names, store.coordinate("train", "velocity_kms"), store.identity)
     opened = xr.open_zarr(path, consolidated=False)
     assert opened["by_place"].dims == ("galaxy", "line", "y", "x")
@@ -168,12 +175,14 @@ def test_folds_left_out_cover_all_alike() -> None:
 
 
 @pytest.mark.ray
-def test_on_ray_the_scores_are_the_same(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_ray_the_scores_are_the_same(
+    ensemble: ModelEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from modeling.scoring.ray_score import run_with_ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    here = loaded(score_store(panel, tmp_path / "here"))
-    there = loaded(score_store(panel, tmp_path / "there", run_tasks=run_with_ray(2)))
+    here = loaded(score_store(ensemble, tmp_path / "here"))
+    there = loaded(score_store(ensemble, tmp_path / "there", run_tasks=run_with_ray(2)))
     assert here.keys() == there.keys()
     for name, scores in here.items():
         np.testing.assert_allclose(there[name].means.combined, scores.means.combined, rtol=1e-4, atol=1e-4)

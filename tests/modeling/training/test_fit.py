@@ -15,8 +15,8 @@ from modeling.network.config import ModelConfig
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batch, Batches, DivergedError, fit, make_optimizer
-from modeling.training.loader import Loader, Share
-from modeling.training.ray_train import run_job, train
+from modeling.training.loader import Loader, RankShare
+from modeling.training.ray_train import train, train_rank
 from tests.synthetic import synthetic_store
 
 MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6, "decoder_channels": 6}
@@ -45,7 +45,7 @@ def test_training_lowers_the_loss_below_that_of_predicting_nothing(
 ) -> None:
     context = LocalContext()
     # Without codes of spaxels, whose loss would come on top of the error.
-    run_job(job(store, kind=kind, spaxel_code=0, epochs=30, optimizer=optimizer, lr=0.02), context)
+    train_rank(job(store, kind=kind, spaxel_code=0, epochs=30, optimizer=optimizer, lr=0.02), context)
     key = "validation_reconstruction" if kind == "vae" else "validation_loss"
     losses = [metrics[key] for metrics in context.history]
     model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(store.shape))
@@ -61,8 +61,8 @@ def test_training_lowers_the_loss_below_that_of_predicting_nothing(
 
 def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(store: WindowStore) -> None:
     plain, coded = LocalContext(), LocalContext()
-    run_job(job(store, spaxel_code=0, epochs=4), plain)
-    run_job(job(store, spaxel_code=4, epochs=4, lr=0.005), coded)
+    train_rank(job(store, spaxel_code=0, epochs=4), plain)
+    train_rank(job(store, spaxel_code=4, epochs=4, lr=0.005), coded)
     assert coded.history[0]["validation_chi2"] < 0.5 * plain.history[0]["validation_chi2"]
     assert coded.history[-1]["train_loss"] < 0.95 * coded.history[0]["train_loss"]
 
@@ -70,7 +70,7 @@ def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(stor
 @pytest.mark.parametrize("kind", ["ae", "vae"])
 def test_same_seed_gives_the_same_weights_and_another_does_not(store: WindowStore, tmp_path: Path, kind: str) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run_job(job(store, kind=kind).model_copy(update={"seed": seed}), LocalContext(tmp_path / name))
+        train_rank(job(store, kind=kind).model_copy(update={"seed": seed}), LocalContext(tmp_path / name))
     assert same_weights(tmp_path / "a/last", tmp_path / "b/last")
     assert not same_weights(tmp_path / "a/last", tmp_path / "c/last")
 
@@ -87,11 +87,11 @@ class Interrupted(LocalContext):
 @pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adagrad"), ("vae", "adamw")])
 def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Path, kind: str, optimizer: str) -> None:
     work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=4)
-    run_job(work, LocalContext(tmp_path / "whole"))
+    train_rank(work, LocalContext(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        run_job(work, Interrupted(tmp_path / "parts"))
+        train_rank(work, Interrupted(tmp_path / "parts"))
     assert json.loads((tmp_path / "parts/last/training.json").read_text())["history"][-1]["epoch"] == 0
-    run_job(work, LocalContext(tmp_path / "parts"))
+    train_rank(work, LocalContext(tmp_path / "parts"))
     assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
     whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
     assert whole == parts
@@ -117,11 +117,11 @@ def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint
 ) -> None:
     # 12 galaxies in two views: 6 steps of 4 rows; reports after steps 2 and 4 and at the end of each epoch.
     work = job(store, kind="vae", optimizer="adamw", batch_size=4, epochs=3, checkpoint_steps=2, kl_warmup_epochs=1.5)
-    run_job(work, LocalContext(tmp_path / "whole"))
+    train_rank(work, LocalContext(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        run_job(work, Killed(tmp_path / "parts", at_report))
+        train_rank(work, Killed(tmp_path / "parts", at_report))
     steps: list[tuple[float, float]] = []
-    run_job(
+    train_rank(
         work,
         LocalContext(tmp_path / "parts"),
         lambda event, metrics: steps.append((metrics["epoch"], metrics["step"])) if event == "step" else None,
@@ -141,7 +141,7 @@ class Rank(LocalContext):
         self.rank, self.world_size = rank, world_size
 
 
-def gradients(store: WindowStore, share: Share, *, epoch: int, step: int, streams: int) -> list[torch.Tensor]:
+def gradients(store: WindowStore, share: RankShare, *, epoch: int, step: int, streams: int) -> list[torch.Tensor]:
     """Of one training step on one rank, before any exchange."""
     work = job(store, batch_size=7, epochs=2, grad_clip=None)
     model = make_model(work.model.arguments(store.shape), seed=0)
@@ -158,8 +158,8 @@ def gradients(store: WindowStore, share: Share, *, epoch: int, step: int, stream
 @pytest.mark.parametrize("step", [0, 3])
 def test_the_mean_gradient_of_ranks_is_that_of_one_process(store: WindowStore, world_size: int, step: int) -> None:
     # 24 rows in batches of 7: uneven parts, and a last batch of 3.
-    alone = gradients(store, Share(), epoch=1, step=step, streams=2)
-    ranks = [gradients(store, Share(r, world_size), epoch=1, step=step, streams=2) for r in range(world_size)]
+    alone = gradients(store, RankShare(), epoch=1, step=step, streams=2)
+    ranks = [gradients(store, RankShare(r, world_size), epoch=1, step=step, streams=2) for r in range(world_size)]
     assert len(alone) > 10
     for whole, *parts in zip(alone, *ranks, strict=True):
         torch.testing.assert_close(torch.stack(parts).mean(dim=0), whole, rtol=1e-4, atol=1e-6)
@@ -191,15 +191,15 @@ def test_a_training_goes_on_with_the_batches_of_the_ranks_that_it_began_with(
 
 
 def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: Path) -> None:
-    run_job(job(store), LocalContext(tmp_path / "without"))
-    run_job(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))
+    train_rank(job(store), LocalContext(tmp_path / "without"))
+    train_rank(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))
     assert same_weights(tmp_path / "without/last", tmp_path / "with/last")
 
 
 @pytest.mark.parametrize("loss", ["gaussian", "student-t"])
 def test_likelihoods_train_and_report_what_they_mean(store: WindowStore, loss: str) -> None:
     context = LocalContext()
-    run_job(job(store, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
+    train_rank(job(store, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
     first, last = context.history[0], context.history[-1]
     assert last["validation_loss"] < first["validation_loss"]
     assert last["validation_chi2"] < first["validation_chi2"]
@@ -258,7 +258,7 @@ def test_without_validation_the_training_loss_decides(tmp_path: Path) -> None:
 
 def test_cosine_schedule_goes_to_zero(store: WindowStore) -> None:
     context = LocalContext()
-    run_job(job(store, schedule="cosine", epochs=4, lr=0.01), context)
+    train_rank(job(store, schedule="cosine", epochs=4, lr=0.01), context)
     rates = [metrics["lr"] for metrics in context.history]
     np.testing.assert_allclose(rates, [0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
 
@@ -274,8 +274,8 @@ def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
 
 def test_bf16_trains_where_it_is_asked_for(store: WindowStore) -> None:
     full, half = LocalContext(), LocalContext()
-    run_job(job(store), full)
-    run_job(job(store, bf16=True), half)
+    train_rank(job(store), full)
+    train_rank(job(store, bf16=True), half)
     assert half.history[-1]["validation_loss"] != full.history[-1]["validation_loss"]
     assert half.history[-1]["validation_loss"] == pytest.approx(full.history[-1]["validation_loss"], rel=0.05)
 

@@ -8,7 +8,7 @@ import torch
 
 from cubeprep.storage import StorageError
 from cubeprep.store import Windows, WindowStore
-from modeling.training.loader import Loader, RowRef, Share, epoch_order, split_steps
+from modeling.training.loader import Loader, RankShare, RowRef, epoch_order, split_steps
 from tests.synthetic import synthetic_store
 
 SHAPE = (3, 4, 8)
@@ -33,7 +33,7 @@ def test_an_epoch_visits_each_row_once(streams: int) -> None:
 @pytest.mark.parametrize("streams", [1, 2, 5])
 def test_ranks_share_the_same_batches_however_many_they_are(streams: int, world_size: int) -> None:
     rows = order(streams=streams)
-    ranks = [split_steps(rows, 6, Share(rank, world_size)) for rank in range(world_size)]
+    ranks = [split_steps(rows, 6, RankShare(rank, world_size)) for rank in range(world_size)]
     assert {len(steps) for steps in ranks} == {6}
     for number, parts in enumerate(zip(*ranks, strict=True)):
         batch = rows[6 * number : 6 * number + 6]
@@ -49,7 +49,7 @@ def test_with_as_many_ranks_as_streams_only_shards_at_the_seams_are_read_twice()
     shards = [8] * 6
     for world_size in (2, 3):
         rows = epoch_order(shards, seed=0, epoch=0, streams=world_size, buffer_rows=10)
-        steps = [split_steps(rows, 7, Share(rank, world_size)) for rank in range(world_size)]
+        steps = [split_steps(rows, 7, RankShare(rank, world_size)) for rank in range(world_size)]
         readers = Counter(shard for rank in steps for shard in {ref[0] for step in rank for ref in step.rows})
         assert set(readers.values()) == {1}
 
@@ -95,7 +95,7 @@ def test_memory_does_not_change_the_batches(store: WindowStore) -> None:
 
 def test_global_batch_is_the_same_for_any_number_of_ranks(store: WindowStore) -> None:
     for world_size in (1, 2, 4):
-        loaders = [Loader(store, "train", batch_size=4, share=Share(r, world_size)) for r in range(world_size)]
+        loaders = [Loader(store, "train", batch_size=4, share=RankShare(r, world_size)) for r in range(world_size)]
         first = [next(loader.training(0)) for loader in loaders]
         assert sum(len(batch["flux"]) for batch in first) == 4
         assert {loader.num_batches() for loader in loaders} == {5}
@@ -105,14 +105,14 @@ def test_evaluation_sees_each_row_once_over_all_ranks(store: WindowStore) -> Non
     seen = [
         len(batch["flux"])
         for rank in range(3)
-        for batch in Loader(store, "train", batch_size=3, share=Share(rank, 3)).evaluation()
+        for batch in Loader(store, "train", batch_size=3, share=RankShare(rank, 3)).evaluation()
     ]
     assert sum(seen) == 20
 
 
 def test_more_workers_than_galaxies_in_a_batch_are_refused(store: WindowStore) -> None:
     with pytest.raises(ValueError, match="batch_size is 4, too few galaxies for 5 workers"):
-        Loader(store, "train", batch_size=4, share=Share(0, 5))
+        Loader(store, "train", batch_size=4, share=RankShare(0, 5))
 
 
 def test_a_split_without_galaxies_is_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_shard_that_cannot_be_read_is_an_error_of_the_loop(
 
 
 def test_the_first_rows_are_of_several_shards_and_the_same_on_all_ranks(store: WindowStore) -> None:
-    first = [Loader(store, "train", batch_size=4, seed=rank, share=Share(rank, 2)).first(6, 3) for rank in range(2)]
+    first = [Loader(store, "train", batch_size=4, seed=rank, share=RankShare(rank, 2)).first(6, 3) for rank in range(2)]
     loader = Loader(store, "train", batch_size=4, seed=0)
     shards = [shard for shard, count in enumerate(loader.rows_per_shard) if count]
     views = store.attrs["splits"]["train"]["num_views"]

@@ -15,8 +15,8 @@ from cubeprep.windows import WindowConfig
 from modeling.network.config import ModelConfig
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.context import LocalContext
-from modeling.training.loader import Batch, Loader, Share
-from modeling.training.ray_train import run_job
+from modeling.training.loader import Batch, Loader, RankShare
+from modeling.training.ray_train import train_rank
 from tests.logcube import write_survey
 
 AUGMENT = {"num_views": 3, "max_shift": 2, "max_dimming": 0.5, "max_psf_sigma": 1.0}
@@ -59,7 +59,7 @@ def test_the_store_holds_one_row_a_galaxy(stores: dict[str, WindowStore]) -> Non
 def test_batches_are_the_same_to_the_last_bit(stores: dict[str, WindowStore], split: str, world_size: int) -> None:
     for rank in range(world_size):
         written, made = (
-            Loader(stores[where], split, batch_size=4, share=Share(rank, world_size), seed=1, buffer_rows=6)
+            Loader(stores[where], split, batch_size=4, share=RankShare(rank, world_size), seed=1, buffer_rows=6)
             for where in ("store", "loader")
         )
         assert written.num_batches() == made.num_batches()
@@ -81,7 +81,7 @@ def test_training_has_the_same_losses(stores: dict[str, WindowStore]) -> None:
         model = ModelConfig(latent_dim=4, step_channels=4, lstm_channels=4, decoder_channels=4)
         train = TrainConfig(epochs=1, batch_size=4, num_workers=0, threads=1)
         context = LocalContext()
-        run_job(TrainingJob(store=stores[where].path, model=model, train=train), context)
+        train_rank(TrainingJob(store=stores[where].path, model=model, train=train), context)
         histories.append(
             [{key: value for key, value in metrics.items() if "loss" in key} for metrics in context.history]
         )
