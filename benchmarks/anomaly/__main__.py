@@ -6,8 +6,8 @@ import platform
 import time
 from pathlib import Path
 
+from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.dataset import ROOT, Data, bytes_digest, prepare_data
-from benchmarks.anomaly.detectors import load_detectors
 from benchmarks.anomaly.evaluate import load_entries
 from benchmarks.anomaly.execute import execute
 from benchmarks.anomaly.plots import write_plots

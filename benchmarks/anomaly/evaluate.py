@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.dataset import Data
-from benchmarks.anomaly.detectors import load_detectors
 from benchmarks.anomaly.execute import Task
 from benchmarks.anomaly.inject import truth_mask
 from benchmarks.anomaly.metrics import (

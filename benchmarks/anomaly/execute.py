@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.dataset import Data, code_digest, digest_of, identity
-from benchmarks.anomaly.detectors import Scored, load_detectors
+from benchmarks.anomaly.detectors.detector import Scored
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.samples import CachedStore, cached, training_store
 from benchmarks.anomaly.tiers import Run
 from cubeprep.store import WindowStore
 
-SCORE_CODE = ("modeling/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
+SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
 
 
 class Task(NamedTuple):

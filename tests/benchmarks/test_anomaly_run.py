@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.anomaly.__main__ import EXPERIMENT, main
+from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
-from benchmarks.anomaly.detectors import DETECTORS, load_detectors
+from benchmarks.anomaly.detectors.detector import DETECTORS
 from benchmarks.anomaly.evaluate import load_entries, standardised
 from benchmarks.anomaly.execute import execute
 from benchmarks.anomaly.rows import assign_folds

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from benchmarks.anomaly.detectors import Detector, Scored, mapped, register
+from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import (
     brightness,
     denormalised,

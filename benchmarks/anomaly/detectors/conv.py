@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.anomaly.detectors import Detector, Scored, mapped, register
+from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import denormalised, normalised, scored_residuals
 from cubeprep.store import Windows, WindowStore
 

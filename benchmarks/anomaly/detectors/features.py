@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.anomaly.detectors import Scored
+from benchmarks.anomaly.detectors.detector import Scored
 from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from modeling.scoring.residual_sums import PlainScore, line_sums, median_snr, scores_from_sums

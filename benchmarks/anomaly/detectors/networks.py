@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from benchmarks.anomaly.detectors import Detector, Scored, register, shards
+from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.tiers import TrainingBudget
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC

@@ -9,8 +9,8 @@ from scipy.stats import skew
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from benchmarks.anomaly.detectors import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.classical import principal_components
+from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import normalised
 from cubeprep.store import Windows, WindowStore
 

@@ -1,0 +1,9 @@
+"""Every detector, by name."""
+
+from benchmarks.anomaly.detectors import classical, conv, networks, outliers  # noqa: F401 - they register themselves
+from benchmarks.anomaly.detectors.detector import DETECTORS, Detector
+
+
+def load_detectors() -> dict[str, type[Detector]]:
+    """All detectors by name, in a fixed order."""
+    return DETECTORS
