@@ -98,8 +98,7 @@ def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
     Raises:
         ValueError: they are not there, or have other weights.
     """
-    from jobs.models.opening import weights_digest
-    from modeling.network.checkpoint import load_model
+    from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
     from modeling.training.folds import load_folds
 

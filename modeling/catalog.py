@@ -5,7 +5,6 @@ JSON under `cubescout`. Latents, which few readers want, lie in a second file be
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import replacing
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
 from modeling.scoring.residual_sums import Scores
@@ -250,10 +250,5 @@ def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

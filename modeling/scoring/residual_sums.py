@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from cubeprep.masks import good_samples
 from modeling.scoring.config import RankBy
@@ -178,10 +178,7 @@ def scores_from_sums(
 
 def ranks(score: np.ndarray) -> np.ndarray:
     """[galaxy] int64: 1 for the highest score, ties in order, NaN last."""
-    order = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")
-    rank = np.empty(len(score), dtype=np.int64)
-    rank[order] = np.arange(1, len(score) + 1)
-    return rank
+    return rankdata(np.where(np.isnan(score), np.inf, -score), method="ordinal").astype(np.int64)
 
 
 def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:

@@ -43,17 +43,6 @@ def left_out(fold: int, num_folds: int, num_left_out: int) -> frozenset[int]:
     return frozenset((fold + i) % num_folds for i in range(num_left_out))
 
 
-def unseen_by(mangaid: str, split: str, num_folds: int, num_left_out: int) -> list[int]:
-    """The models of folds that never trained on a galaxy.
-
-    Of the splits validation and test that is all of them; validation chooses the epoch of each, and nothing else.
-    """
-    if split != "train":
-        return list(range(num_folds))
-    fold = fold_of(mangaid, num_folds)
-    return [model for model in range(num_folds) if fold in left_out(model, num_folds, num_left_out)]
-
-
 def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
     """Tells by mangaid which galaxies a training does not see; None for one that sees them all."""
     if job.fold is None:
