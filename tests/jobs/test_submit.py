@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.console import command
 from jobs.submit import SubmitError, connect, entrypoint, staged
 from modeling.network.checkpoint import load_model
 from tests.logcube import write_survey
@@ -56,7 +57,7 @@ def submit(*arguments: object, code: int) -> str:
 @pytest.mark.slow
 def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, survey)
-    text = submit("prepare", config, "--address", address, code=cli.EXIT_SET_ASIDE)
+    text = submit("prepare", config, "--address", address, code=command.EXIT_SET_ASIDE)
     assert "1 of 2 galaxies" in text
     assert "rejected.csv" in text
     assert (tmp_path / "run" / "windows.zarr" / "summary.json").exists()
@@ -84,7 +85,7 @@ def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_p
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate("\n", timeout=60)
-    assert process.returncode == cli.EXIT_INTERRUPTED
+    assert process.returncode == command.EXIT_INTERRUPTED
     assert f"Stop {job}" in errors
     assert f"ray job logs --follow --address {address} {job}" in errors
     assert client.get_job_status(job) == "RUNNING"
@@ -98,7 +99,7 @@ def test_without_the_token_nothing_is_taken(address: str, tmp_path: Path) -> Non
     environment["RAY_AUTH_MODE"] = "disabled"
     arguments = command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == cli.EXIT_FAILED
+    assert done.returncode == command.EXIT_FAILED
     assert "no Ray cluster for us" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -134,7 +135,7 @@ def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(settings))
     with ray_cluster(num_nodes=2) as address:
         for job in ("simulate", "prepare", "train", "score"):
-            submit(job, config, "--address", address, code=cli.EXIT_OK)
+            submit(job, config, "--address", address, code=command.EXIT_OK)
     catalog = pd.read_parquet(run / "catalog.parquet")
     assert len(catalog) == 16
     assert catalog["score_combined"].notna().all()
@@ -167,7 +168,7 @@ def test_the_entry_point_is_quoted() -> None:
 
 def test_a_relative_workspace_would_be_lost() -> None:
     result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", "--set", "workspace=runs/x"])
-    assert result.exit_code == cli.EXIT_USAGE
+    assert result.exit_code == command.EXIT_USAGE
     assert "must be absolute" in result.output
 
 
