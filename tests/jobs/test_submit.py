@@ -43,12 +43,12 @@ def write_config(folder: Path, survey: Path, **more: str) -> Path:
     return path
 
 
-def command(*arguments: object) -> list[str]:
+def submit_command(*arguments: object) -> list[str]:
     return [sys.executable, "-c", "from jobs.cli import main; main()", "submit", *map(str, arguments)]
 
 
 def submit(*arguments: object, code: int) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(submit_command(*arguments), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -70,7 +70,7 @@ def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path
 @pytest.mark.slow
 def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_path: Path) -> None:
     big = ("--set", f"workspace={tmp_path}", "--set", "simulate.num_galaxies=2000", "--set", "simulate.num_workers=1")
-    arguments = command("simulate", "demo", "--address", address, *big)
+    arguments = submit_command("simulate", "demo", "--address", address, *big)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # A suite that a shell runs in the background ignores SIGINT, and so would this.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_p
 def test_without_the_token_nothing_is_taken(address: str, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN"}
     environment["RAY_AUTH_MODE"] = "disabled"
-    arguments = command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
+    arguments = submit_command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == command.EXIT_FAILED
     assert "no Ray cluster for us" in done.stderr
