@@ -1,8 +1,8 @@
-"""What each column of the catalog is, in the Virtual Observatory's words (UCD1+, IVOA 1.6)."""
+"""UCD of each catalog column: its meaning in the Virtual Observatory's vocabulary (UCD1+, IVOA 1.6)."""
 
 from collections.abc import Mapping
 
-# By whole name, or by a prefix that ends in an underscore; the longest that fits counts.
+# By full name, or by a prefix that ends in an underscore; the longest match counts.
 UCDS: Mapping[str, str] = {
     "plateifu": "meta.id;meta.main",
     "mangaid": "meta.id.parent",

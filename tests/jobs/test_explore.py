@@ -146,7 +146,7 @@ def test_the_page_tells_the_survey_the_model_and_the_trap(project: ProjectConfig
     provenance = read_catalog(project.catalog_path).provenance
     for text in (provenance["store"]["identity"], provenance["model"]["digest"], provenance["code_version"]):
         assert text in page
-    assert "made so" in page  # the reason of the galaxy set aside
+    assert "made so" in page  # the reason of the rejected galaxy
     assert "Spearman" in page
     assert "vacuum" in page
 

@@ -137,7 +137,7 @@ def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: P
     arguments = ("promote", "cubescout@candidate", "demo", *settings(workspace))
     result = invoke(*arguments)
     assert result.exit_code == command.EXIT_REFUSED, result.output
-    assert "Refused: worse by negative log-likelihood" in result.output
+    assert "Not promoted: worse by negative log-likelihood" in result.output
     assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == champion
     result = invoke(*arguments, "--force")
     assert result.exit_code == 0, result.output
@@ -147,7 +147,7 @@ def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == champion
     again = invoke("promote", "cubescout@champion", *arguments[2:])
-    assert "is the champion already" in again.output
+    assert "is already the champion" in again.output
 
 
 def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     arguments = ("promote", f"cubescout/{version}", "demo", *settings(workspace))
     refused = invoke(*arguments, "--benchmark", *paths)
     assert refused.exit_code == command.EXIT_REFUSED, refused.output
-    assert "pAUROC" in refused.output.rpartition("Refused")[2]
+    assert "pAUROC" in refused.output.rpartition("Not promoted")[2]
     wrong = invoke(*arguments, "--benchmark", workspace / "catalog.parquet", paths[0])
     assert (wrong.exit_code, "no results.parquet" in wrong.output) == (1, True)
 

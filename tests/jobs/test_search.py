@@ -61,7 +61,7 @@ def test_an_unknown_format_is_refused_before_anything_is_done(workspace: Path) -
     code, text = run(workspace, "8001-1905", "--output", "found.txt")
     assert code == 1
     assert "expected the suffix .csv or .parquet" in text
-    assert "Most like" not in text
+    assert "Most similar" not in text
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_without_the_token_nothing_is_taken(address: str, tmp_path: Path) -> Non
     arguments = submit_command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == command.EXIT_FAILED
-    assert "no Ray cluster for us" in done.stderr
+    assert "no access to a Ray cluster" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -112,7 +112,7 @@ def test_plain_ray_job_submit(address: str, survey: Path, tmp_path: Path) -> Non
         ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", address]
         job = ["--working-dir", str(folder), "--", "python", "-m", "jobs.prepare", "mine.yaml"]
         done = subprocess.run([*ray, *job], capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 1  # Ray's own: the job's 3, done with galaxies set aside, is lost here
+    assert done.returncode == 1  # Ray's own: the job's 3, done with galaxies rejected, is lost here
     assert "1 of 2 galaxies" in done.stdout + done.stderr
 
 
@@ -173,5 +173,5 @@ def test_a_relative_workspace_would_be_lost() -> None:
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:
-    with pytest.raises(SubmitError, match="no Ray cluster for us at http://127"):
+    with pytest.raises(SubmitError, match="no access to a Ray cluster at http://127"):
         connect(f"http://127.0.0.1:{free_port()}")
