@@ -19,7 +19,7 @@ ErrorLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Likelihood = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 # Tails heavy enough for the residuals of an imperfect model, light enough for the mean to exist (Lange, Little & Taylor
-# 1989, doi:10.2307/2290063).
+# 1989, JASA 84, 881).
 STUDENT_DOF = 4.0
 # Beyond this a residual is the model's failure, not noise, and its gradient no longer grows.
 HUBER_SIGMA = 5.0
