@@ -1,7 +1,7 @@
-"""How unusual a galaxy is: what the autoencoder leaves over, summed per line, exact under masks.
+"""Plain scores of a galaxy: residuals of the autoencoder summed per line over good samples.
 
-Everything is made from sums over good samples (`LineSums`), so that masked values, whatever they hold, change nothing.
-Good is a sample with mask 0, positive inverse variance and finite flux.
+All scores come from sums over good samples (`LineSums`), so masked values, whatever they hold, change nothing. A sample
+is good if its mask is 0, its inverse variance positive and its flux finite.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from scipy.stats import rankdata, spearmanr
 from cubeprep.masks import good_samples
 from modeling.scoring.config import RankBy
 
-# Sums over a galaxy's residuals; `combined` is that of `ensemble.SurveyScores`.
+# Scores of sums over a galaxy's residuals; `combined` comes from `ensemble.SurveyScores`.
 PlainScore = Literal["unexplained", "chi2", "relative", "mae"]
 
 
@@ -50,7 +50,7 @@ class LineSums:
 
     @classmethod
     def concatenate(cls, parts: Sequence["LineSums"]) -> "LineSums":
-        """The galaxies of several shards, in order."""
+        """Galaxies of several shards in one, in order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
@@ -60,15 +60,15 @@ class Scores:
 
     Attributes:
         mae: mean absolute residual per good sample, flux units: the paper's score. Ranks by brightness.
-        chi2: mean of residual^2 * ivar per good sample. 1 is a residual of pure noise; not less the degrees of freedom,
-            since the encoder is not fitted to the galaxy. Ranks what is well observed first, as long as the model is
-            not perfect.
+        chi2: mean of residual^2 * ivar per good sample. 1 is a residual of pure noise; degrees of freedom are not
+            subtracted, since the encoder is not fitted to the galaxy. Ranks well-observed galaxies first, as long as
+            the model is not perfect.
         unexplained: (`chi2` - 1) over the mean of flux^2 * ivar per good sample: the share of the signal, in units of
-            noise, that the model leaves over and noise does not explain. About 0 for pure noise or a perfect model, 1
-            for a model that gives nothing: an anomaly that outshines its galaxy cannot move it far above 1. Of these
-            four it follows brightness and S/N least.
+            noise, that neither the model nor noise explains. About 0 for pure noise or a perfect model, 1 for a model
+            that predicts zero: an anomaly that outshines its galaxy cannot move it far above 1. Of these four it
+            depends least on brightness and S/N.
         relative: `mae` over the mean |flux| per good sample. Ranks faint, noisy galaxies first.
-        combined: of `ensemble.SurveyScores`; NaN where it was not made.
+        combined: of `ensemble.SurveyScores`; NaN where it was not computed.
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
@@ -98,7 +98,7 @@ class Scores:
 
 
 def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> LineSums:
-    """Sums the residual of each galaxy over each line's window.
+    """Sums of each galaxy's residuals over each line's window.
 
     Args:
         flux: [galaxy, line, sample, y, x], flux units; any value where masked.
@@ -113,6 +113,7 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
     if flux.ndim != 5 or len(set(shapes.values())) > 1:
         raise ValueError(f"expected four arrays [galaxy, line, sample, y, x] of one shape, found {shapes}")
     good = good_samples(flux, ivar, mask)
+    # Masked before any arithmetic, since 0 x NaN is NaN. float64: `unexplained` is the difference of two large sums.
     flux = np.where(good, flux, 0).astype(np.float64)
     residual = flux - np.where(good, reconstruction, 0)
     broken = np.flatnonzero(~np.isfinite(residual).all(axis=(1, 2, 3, 4)))
@@ -132,7 +133,7 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
 
 
 def median_snr(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[galaxy] median of flux * sqrt(ivar) over the good samples of each galaxy; NaN where there is none.
+    """Median S/N [galaxy], of flux * sqrt(ivar) over the good samples of each galaxy; NaN where there is none.
 
     Args:
         flux: [galaxy, line, sample, y, x], flux units.
@@ -156,10 +157,10 @@ def scores_from_sums(
         sums: [galaxy, line].
         snr: [galaxy] of `median_snr`.
         rank_by: which score ranks.
-        combined: [galaxy] of `ensemble.SurveyScores`, if it was made.
+        combined: [galaxy] of `ensemble.SurveyScores`, if it was computed.
 
     Raises:
-        ValueError: no such score, or `combined` is to rank and was not made.
+        ValueError: there is no such score, or `combined` is to rank and was not given.
     """
     if rank_by not in get_args(RankBy):
         raise ValueError(f"rank_by: {rank_by!r} is none of {', '.join(get_args(RankBy))}")
@@ -176,6 +177,7 @@ def scores_from_sums(
         "relative": _ratio(sums.abs_residual.sum(1), sums.abs_flux.sum(1)),
         "combined": combined,
     }
+    # The shares explain the score that ranks, so they are of the residual that it sums.
     per_line = sums.abs_residual if rank_by in ("mae", "relative") else sums.chi2
     shares = _ratio(per_line, per_line.sum(1, keepdims=True))
     strongest, highest_snr = _highest(sums.snr)
@@ -194,14 +196,15 @@ def scores_from_sums(
 
 
 def ranks(score: np.ndarray) -> np.ndarray:
-    """[galaxy] int64: 1 for the highest score, ties in order, NaN last."""
+    """Ranks [galaxy] int64: 1 for the highest score, ties in order, NaN last."""
+    # Ordinal, so that the same scores give the same ranks on every machine.
     return rankdata(np.where(np.isnan(score), np.inf, -score), method="ordinal").astype(np.int64)
 
 
 def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
     """Spearman's rank correlation of each score with total flux and median S/N.
 
-    Near 1 or -1 a score only sorts galaxies by how bright or well observed they are.
+    Near 1 or -1 the score only sorts galaxies by brightness or depth of observation.
 
     Returns:
         For `score` and each of the scores: `flux` and `snr`, in -1..1; None for fewer than three galaxies or
@@ -217,7 +220,7 @@ def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's rank correlation over the finite pairs; None where it is not defined."""
+    """Spearman's rank correlation over the finite pairs; None for fewer than three or where one does not vary."""
     finite = np.isfinite(first) & np.isfinite(second)
     first, second = first[finite], second[finite]
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -233,6 +236,6 @@ def _highest(per_line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where the denominator is 0."""
+    """Quotient; NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)

@@ -27,7 +27,10 @@ PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
-    """Trains with `modeling.training.fit`, keeps the epoch of the lowest validation loss, scores with `modeling.scoring.residual_sums`."""
+    """Detector by a network, which keeps the epoch of the lowest validation loss.
+
+    Trains with `modeling.training.fit`, scores with `modeling.scoring.residual_sums`.
+    """
 
     rank_by: PlainScore
 
