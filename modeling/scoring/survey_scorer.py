@@ -253,6 +253,7 @@ class _Calibration:
         return self._ensemble.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
 
 
+# Cached for each worker process, which scores many shards of one store.
 @lru_cache(maxsize=2)
 def _open(path: str) -> WindowStore:
     return WindowStore.open(path)
