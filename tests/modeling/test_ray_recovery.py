@@ -23,6 +23,7 @@ from modeling.checkpoint import load_model
 from modeling.config import ModelConfig, TrainConfig, TrainingJob
 from modeling.ray_session import set_environment
 from modeling.ray_train import train
+from tests.ray_head import started_by
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
@@ -74,7 +75,7 @@ class Nodes:
 
     def kill_worker(self) -> None:
         """Kills the process that trains on the second node."""
-        (worker,) = [child for child in _started_by(self._second) if "RayTrainWorker" in " ".join(child.cmdline())]
+        (worker,) = [child for child in started_by(self._second) if "RayTrainWorker" in " ".join(child.cmdline())]
         worker.kill()
 
     def replace_second(self) -> None:
@@ -87,15 +88,11 @@ class Nodes:
             self._lose(node)
 
     def _lose(self, node: Any) -> None:
-        children = _started_by(node)
+        children = started_by(node)
         self._cluster.remove_node(node, allow_graceful=False)
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-
-
-def _started_by(node: Any) -> list[psutil.Process]:
-    return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
 
 
 @pytest.fixture(scope="module")
