@@ -1,8 +1,6 @@
 """Test files side by side, under pytest-xdist: what goes to which process, and in which order.
 
-The tests of a file share servers and trainings, so that a file stays in one process. All files that start Ray do, one
-after another: two Rays on one machine would want twice its CPUs. They mostly wait, for which the other processes are
-busy with the rest.
+The tests of a file share servers and trainings, so that a file stays in one process. Some files share one process.
 """
 
 import os
@@ -15,16 +13,28 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+# Files with these words share a process, and run in it one after another.
+TOGETHER = {
+    # Two Rays would want twice the CPUs of the machine. They mostly wait, and other processes are busy meanwhile.
+    "mark.ray": "ray",
+    # Of a test or of the catalog of such a project: UMAP is compiled anew in each process, for ten seconds.
+    "MIN_UMAP": "umap",
+    "make_project": "umap",
+}
+
+
 @cache
-def starts_ray(file: str) -> bool:
-    """Whether a test of the file bears the marker `ray`. The process that distributes tests knows their names alone."""
-    return "mark.ray" in (ROOT / file).read_text()
+def share_of_file(file: str) -> str:
+    """Name of the part of the suite that the file belongs to, which one process runs in order.
+
+    By the file's text, since the process that hands out tests knows nothing of them but their names.
+    """
+    text = (ROOT / file).read_text()
+    return next((share for words, share in TOGETHER.items() if words in text), file)
 
 
 def share_of(nodeid: str) -> str:
-    """Name of the part of the suite that the test belongs to, which one process runs in order."""
-    file = nodeid.partition("::")[0]
-    return "ray" if starts_ray(file) else file
+    return share_of_file(nodeid.partition("::")[0])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,8 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where files run side by side, the long ones start first, so that no process is left with one at the end."""
     if not hasattr(config, "workerinput"):
         return
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (share_of(item.nodeid) != "ray", item.path not in slow))
+    slow = {share_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (share_of(item.nodeid) != "ray", share_of(item.nodeid) not in slow))
 
 
 def pytest_configure(config: pytest.Config) -> None:

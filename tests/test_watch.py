@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,9 @@ def test_what_a_run_has_started_is_known_whoever_is_its_parent_now() -> None:
     assert started_in("of this test") == []
 
 
-def test_files_that_start_ray_share_a_process_and_others_have_their_own() -> None:
-    assert share_of("tests/modeling/test_ray_tune.py::test_x") == share_of("tests/jobs/test_submit.py::test_y[1]")
-    assert share_of("tests/cubeprep/test_crash.py::test_x") == "tests/cubeprep/test_crash.py"
+def test_files_that_start_ray_share_a_process_and_most_have_their_own(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("pytestmark = [pytest.mark.slow, pytest.mark.ray]")
+    (tmp_path / "test_b.py").write_text("@pytest.mark.ray")
+    (tmp_path / "test_c.py").write_text("import ray")
+    shares = [share_of(f"{tmp_path}/test_{name}.py::test_x[1]") for name in "abc"]
+    assert shares == ["ray", "ray", f"{tmp_path}/test_c.py"]

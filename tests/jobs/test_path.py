@@ -21,7 +21,7 @@ SMALL = {
     "prepare.augment.num_views": 2,
     "prepare.dask.num_workers": 0,
     "train.num_workers": 0,
-    "train.epochs": 3,
+    "train.epochs": 2,
     "explore.num_galaxies": 3,
 }
 

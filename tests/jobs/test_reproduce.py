@@ -22,6 +22,8 @@ from modeling.score import good_samples
 from modeling.tracking import find_version, make_client, register_model, resolve_model, start_run
 from tests.logcube import write_survey
 
+pytestmark = pytest.mark.slow  # a training, and UMAP, which is compiled for ten seconds
+
 REDSHIFTS = {f"1-{i}": 0.02 + 0.003 * i for i in range(8)}
 SMALL = {
     "prepare.dask.num_workers": 0,

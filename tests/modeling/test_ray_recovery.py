@@ -31,7 +31,7 @@ from tests.synthetic import synthetic_store
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 EPOCHS, STEPS, CHECKPOINT_STEPS = 3, 6, 3
 MODEL = {"kind": "vae", "latent_dim": 6, "step_channels": 4, "lstm_channels": 4, "decoder_channels": 4}
