@@ -234,7 +234,9 @@ def test_a_server_that_is_gone_is_said(tab: Any) -> None:
 def test_nothing_is_wider_than_the_screen(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 780})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    box = tab.locator(".card").first.bounding_box()
+    card = tab.locator(".card").first
+    card.wait_for()  # laid out anew for this width
+    box = card.bounding_box()
     assert box["x"] + box["width"] <= width
     if width < 860:
         for pane in ("map", "filters", "gallery"):

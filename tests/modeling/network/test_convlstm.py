@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +10,15 @@ from modeling.network import convlstm_cpu
 from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM, default_precision, stack
 
 needs_kernel = pytest.mark.skipif(not convlstm_cpu.available(), reason="no C compiler")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Three, which share neither one image nor four evenly, whatever this machine has and the suite allows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[pytest.param("kernel", marks=needs_kernel), "operations"])
