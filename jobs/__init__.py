@@ -1,1 +1,1 @@
-"""The entry points: one module a job, run as `cubescout NAME` or `python -m jobs.NAME`."""
+"""The commands: one module each, run as `cubescout NAME` or `python -m jobs.NAME`."""

@@ -1,20 +1,21 @@
-"""Shows how galaxies of known kinds lie in score and in latent space; the paper's AGN exercise is one command.
+"""Measures how galaxies of known classes are distributed in score and latent space, such as the paper's AGN.
 
-Reads the catalog and a table of labels (CSV, ECSV, FITS, Parquet, VOTable, or text in columns), joined by plateifu:
+Reads the catalog and a table of labels (CSV, ECSV, FITS, Parquet, VOTable, or text in columns), matched by plateifu:
 
 \b
   cubescout assess CONFIG --labels agn.ecsv --label AGN_CLASS     each class, or each selection method
   cubescout assess CONFIG --labels zoo.fits --label 'P_MERGE>0.5' a threshold
   cubescout assess CONFIG --labels lines.dat --bpt BPT_x BPT_y    classes from log NII/Ha and log OIII/Hb
-  cubescout assess CONFIG --labels truth.parquet --label unusual  what `simulate` knows
+  cubescout assess CONFIG --labels truth.parquet --label unusual  the truth of a simulated survey
   cubescout assess CONFIG --labels agn.dat                        a list of galaxies against all others
 
-Only galaxies that the table holds count, and those with an empty cell are the others; of a list, all of the catalog
-counts. For each label with at least 3 galaxies: how over-represented it is among the highest scores, the area under the
-ROC curve, and the share of the same label among the nearest neighbours against chance, with 95% intervals of the
-bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to WORKSPACE/assess/NAME.
+Only galaxies in the table count; those with an empty cell are the galaxies without a label. For a list, the whole
+catalog counts. For each label with at least 3 galaxies the report gives the over-representation among the highest
+scores, the area under the ROC curve, and the share of the same label among the nearest neighbours against chance, with
+95% intervals from a bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to
+WORKSPACE/assess/NAME.
 
-No label is the truth about anomaly: the paper finds that most AGN score low. Never tune a model on this.
+Labels are not the truth about anomaly: the paper finds that most AGN score low. Never tune a model on them.
 """
 
 from pathlib import Path
@@ -37,7 +38,7 @@ from modeling.latents.latent_index import LatentIndex
 from modeling.latents.neighbours import LatentScaler
 
 NUM_NEIGHBOURS = 10
-SPARE_NEIGHBOURS = 10  # so many repeat observations of one object may lie nearer than its nearest other
+SPARE_NEIGHBOURS = 10  # allows for this many repeat observations nearer than the nearest other object
 
 
 def run(
@@ -57,7 +58,7 @@ def run(
         counts = ", ".join(f"{name} {chosen.sum()}" for name, chosen in found.labelled.items())
         raise CatalogError(
             f"{path}: of {len(found.plateifu)} galaxies that are in the catalog, {counts}: "
-            f"no label has {MIN_GALAXIES} galaxies and as many without it"
+            f"each label needs {MIN_GALAXIES} galaxies with it and {MIN_GALAXIES} without"
         )
     folder = config.workspace / "assess" / folder_name(path, label, bpt)
     plots = make_plots(catalog, sample, found, assessed)
@@ -74,13 +75,13 @@ def run(
 
 
 def folder_name(path: Path, label: str | None, bpt: tuple[str, str] | None) -> str:
-    """Of a report: the table's name and what was taken from it."""
+    """Name of a report's folder: the table and the label taken from it."""
     wanted = "bpt" if bpt else label or ""
     return "-".join(filter(None, ["".join(c if c.isalnum() else "_" for c in text) for text in (path.stem, wanted)]))
 
 
 def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
-    """Scores and neighbours of the galaxies that are assessed, among each other."""
+    """Scores of the assessed galaxies and their neighbours among each other."""
     table = catalog.table.set_index("plateifu").loc[labels.plateifu]
     names, latent = read_latents(latents_path(catalog_path))
     rows = pd.Series(np.arange(len(names)), names)[labels.plateifu].to_numpy()
@@ -95,7 +96,7 @@ def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
 
 
 def other_scores(catalog: Catalog, labels: Labels, assessed: dict[str, Assessment]) -> dict[str, dict[str, float]]:
-    """The area under the ROC curve by each of the catalog's scores, of each label."""
+    """Area under the ROC curve of each label, by each score of the catalog."""
     from modeling.labels.label_statistics import auroc
 
     table = catalog.table.set_index("plateifu").loc[labels.plateifu]
@@ -112,7 +113,7 @@ def other_scores(catalog: Catalog, labels: Labels, assessed: dict[str, Assessmen
 
 
 def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[str, Assessment]) -> dict[str, Figure]:
-    """The report's plots by name; of the labels with most galaxies, where there are many."""
+    """Plots of the report by name, of the six labels with most galaxies."""
     largest = sorted(assessed, key=lambda name: -assessed[name].num_labelled)[:6]
     shown: dict[str, Any] = {name: labels.labelled[name] for name in assessed if name in largest}
     return {
@@ -131,7 +132,7 @@ def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
     few = {name: int(chosen.sum()) for name, chosen in labels.labelled.items() if name not in assessed}
     if few:
         shown = ", ".join(f"{name} {number}" for name, number in few.items())
-        console.print(f"  too few galaxies with or without: {shown}", markup=False)
+        console.print(f"  too few galaxies with or without the label: {shown}", markup=False)
 
 
 if __name__ == "__main__":

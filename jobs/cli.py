@@ -1,4 +1,4 @@
-"""The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with arguments of their own."""
+"""The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with other arguments."""
 
 import sys
 from typing import Any
@@ -21,8 +21,10 @@ def _command(name: str) -> Any:
 @click.argument("job", type=click.Choice(list(JOBS)))
 @click.argument("config")
 @_SET
-@click.option("--address", metavar="URL", help="Of the cluster's dashboard.")
-@click.option("--follow/--no-follow", default=True, show_default=True, help="Show the output and wait for the end.")
+@click.option("--address", metavar="URL", help="Address of the cluster's dashboard.")
+@click.option(
+    "--follow/--no-follow", default=True, show_default=True, help="Show the output and wait until the job ends."
+)
 def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | None, follow: bool) -> None:
     from jobs.submit import submit as run
 
@@ -38,9 +40,9 @@ def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | No
     nargs=2,
     type=click.Path(exists=True, dir_okay=False),
     metavar="CANDIDATE CHAMPION",
-    help="results.parquet of the injection benchmark, one of each model.",
+    help="Injection benchmark results (results.parquet) of both models.",
 )
-@click.option("--force", is_flag=True, help="Also where it is worse, or cannot be compared.")
+@click.option("--force", is_flag=True, help="Promote even a model that is worse or cannot be compared.")
 def _promote(
     model: str, config: str, overrides: tuple[str, ...], benchmark: tuple[str, str] | None, force: bool
 ) -> None:
@@ -52,9 +54,9 @@ def _promote(
 @_command("reproduce")
 @click.argument("catalog", type=click.Path(dir_okay=False))
 @click.argument("plateifu")
-@click.option("--store", help="Path or URL of the window store; by default where it was.")
-@click.option("--tracking-uri", help="MLflow's backend; by default mlflow.db beside the catalog.")
-@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference.")
+@click.option("--store", help="Path or URL of the window store; default: the recorded one.")
+@click.option("--tracking-uri", help="URI of MLflow's backend; default: mlflow.db beside the catalog.")
+@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference accepted.")
 def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
     from jobs.reproduce import reproduce as run
 
@@ -65,7 +67,7 @@ _TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce)}
 
 
 class _Jobs(click.Group):
-    """Makes a job's command when it is asked for."""
+    """Commands, built when they are requested."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*JOBS, *TOOLS]
@@ -81,7 +83,7 @@ class _Jobs(click.Group):
 def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
-    The jobs, in the order of use: simulate (or your own cubes), prepare, train or tune, score, explore.
-    Then, on the catalog: search, assess, label and rerank, export, figures, reproduce.
-    On a cluster: submit, before the name of a job. On models: promote.
+    The pipeline: simulate (or your own cubes), prepare, train or tune, score, explore.
+    On the catalog: search, assess, label and rerank, export, figures, reproduce.
+    On a cluster: submit JOB. On models: promote.
     """

@@ -1,4 +1,4 @@
-"""The whole configuration of a project: one YAML file, of which each job reads its sections."""
+"""The configuration of a project: one YAML file, of which each job reads its sections."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -21,9 +21,9 @@ from modeling.training.config import TrainConfig, TuneConfig
 class ProjectConfig(Config):
     """One survey, from cubes to catalog. Results land in `workspace`; paths are relative to the current folder."""
 
-    workspace: Path
-    preset: str = Field("", description="Shipped configuration that this one is or came of; a tag of models")
-    seed: int = Field(0, ge=0)
+    workspace: Path = Field(description="Folder of results")
+    preset: str = Field("", description="Shipped configuration that this one derives from; registered models keep it")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers")
     simulate: SimulateConfig = SimulateConfig()
     survey: SurveyConfig = SurveyConfig()
     prepare: PrepareConfig = PrepareConfig()
@@ -38,22 +38,22 @@ class ProjectConfig(Config):
 
     @property
     def survey_root(self) -> str:
-        """Where the cubes are; by default where `simulate` writes them."""
+        """Folder or URL of the cubes; by default the folder that `simulate` writes to."""
         return self.survey.root or str(self.workspace / "survey")
 
     @property
     def store_path(self) -> str:
-        """The window store, a local path or a URL."""
+        """Path or URL of the window store."""
         return self.prepare.store or str(self.workspace / "windows.zarr")
 
     @property
     def checkpoints_path(self) -> str:
-        """Checkpoints of trainings, a local path or a URL."""
+        """Path or URL of the trainings' checkpoints."""
         return self.train.storage or str(self.workspace / "training")
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's backend; by default SQLite in the workspace."""
+        """URI of MLflow's backend; by default SQLite in the workspace."""
         return self.tracking.uri or f"sqlite:///{self.workspace.absolute() / 'mlflow.db'}"
 
     @property
@@ -63,7 +63,7 @@ class ProjectConfig(Config):
 
     @property
     def labels_path(self) -> Path:
-        """What people said of galaxies."""
+        """Labels given to galaxies."""
         return self.workspace / "labels.jsonl"
 
     @property
@@ -78,16 +78,16 @@ class ProjectConfig(Config):
 
 
 def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectConfig:
-    """Loads a YAML file, or one of the shipped configurations by name.
+    """Loads a YAML file, or a shipped configuration by name.
 
     Raises:
-        ConfigError: no such file or name, or anything in it is wrong.
+        ConfigError: there is no such file or name, or the configuration has mistakes.
     """
     return load_config(ProjectConfig, find_config(name_or_path), overrides)
 
 
 def find_config(name_or_path: str) -> Path:
-    """The file of a configuration: a path as it is, or the name of a shipped one such as `demo`."""
+    """File of a configuration, given its path or the name of a shipped one such as `demo`."""
     shipped = Path(str(files("jobs") / "configs"))
     for path in (Path(name_or_path), shipped / f"{name_or_path}.yaml"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The main job from end to end on a simulated survey: six jobs, one after the other, on this machine."""
+"""The whole pipeline on a simulated survey: six jobs, one after the other, on this machine."""
 
 import shlex
 import time
@@ -12,7 +12,7 @@ STEPS = ("simulate", "prepare", "tune", "train", "score", "explore")
 
 
 def _compare_with_truth(config: ProjectConfig) -> None:
-    """Says where the galaxies that were simulated as unusual came out; no job before has seen this."""
+    """Prints the ranks of galaxies simulated as unusual; no earlier job reads this truth."""
     import pandas as pd
 
     from modeling.catalog import read_catalog
@@ -24,11 +24,11 @@ def _compare_with_truth(config: ProjectConfig) -> None:
     ranks = read_catalog(config.catalog_path).table.set_index("plateifu")["rank"]
     found = truth.join(ranks, on="plateifu", how="inner").sort_values("rank")
     shown = ", ".join(f"{row.unusual} {row.rank}" for row in found.itertuples())
-    console.print(f"Ranks of the {len(found)} galaxies of {len(ranks)} that were simulated as unusual: {shown}")
+    console.print(f"Ranks among {len(ranks)} galaxies of the {len(found)} simulated as unusual: {shown}")
 
 
 def run(config: ProjectConfig) -> int:
-    """Runs all jobs and says where their results are; stops at the first that fails."""
+    """Runs all jobs and prints where the results are; stops at the first that fails."""
     began = time.monotonic()
     for number, name in enumerate(STEPS, start=1):
         step_began = time.monotonic()

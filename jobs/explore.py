@@ -1,13 +1,13 @@
-"""Makes the page of the most unusual galaxies, or serves the page of all of them.
+"""Makes the page of the most unusual galaxies, or serves a page of all galaxies.
 
-Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
-HTML file, explore.html in the workspace, and beside the catalog in MLflow. The file holds all it shows, scripts and
-pictures included: it opens without a network and can be sent to others. The first `explore.num_galaxies` galaxies get a
-card each: line maps, reconstruction, residuals, spectra, neighbours.
+Reads the catalog of `cubescout score`, the window store and the model named in the catalog. Writes one HTML file,
+explore.html, to the workspace and beside the catalog in MLflow. The file is self-contained: it opens without a network
+and can be sent to others. Each of the first `explore.num_galaxies` galaxies has a card: line maps, reconstruction,
+residuals, spectra, neighbours.
 
-With --serve nothing is written but labels: a server on this machine alone shows every galaxy of the catalog, with maps
-of the survey, filters, the spectra of any spaxel, and labels that `cubescout rerank` learns from. It prints its
-address, and ends at Ctrl-C.
+With --serve, a server on this machine shows every galaxy of the catalog, with survey maps, filters, the spectra of any
+spaxel, and labels for `cubescout rerank`. Other machines cannot reach it. It writes nothing but labels, prints its
+address and stops at Ctrl-C.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from modeling.catalog import Catalog, read_catalog
 
 
 def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
-    """Writes the page, also as an artifact of the catalog's MLflow run, or serves it; returns the exit code."""
+    """Writes the page, also to the catalog's MLflow run, or serves it; returns the exit code."""
     from modeling.tracking.catalog_registry import keep_beside_catalog
 
     catalog = read_catalog(config.catalog_path)
@@ -56,14 +56,14 @@ def serve_page(source: Source, port: int) -> None:
     from jobs.page.server import serve
 
     def announce(address: str) -> None:
-        console.print(f"{len(source.catalog.table)} galaxies. Open this in a browser; Ctrl-C ends it:")
+        console.print(f"{len(source.catalog.table)} galaxies. Open this address in a browser; stop with Ctrl-C:")
         console.print(f"  {address}", markup=False, highlight=False, soft_wrap=True)
 
     serve(source, port, announce)
 
 
 def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> Source:
-    """What the server gives out; the model runs over a galaxy when it is asked for."""
+    """Data of the served page; the model runs on a galaxy when it is requested."""
 
     return Source(
         catalog,
@@ -76,7 +76,7 @@ def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, mod
 
 
 def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> list[Card]:
-    """The cards of the most unusual galaxies, most unusual first."""
+    """Cards of the most unusual galaxies, in the order of rank."""
     rows: list[Any] = catalog.table.head(config.explore.num_galaxies).to_dict("records")
     ranks = dict(zip(catalog.table["plateifu"], catalog.table["rank"], strict=True))
     thumbnail = thumbnails(store, config.explore.thumbnail_line)
@@ -106,7 +106,7 @@ def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, mode
 
 
 def thumbnails(store: WindowStore, line_name: str) -> Callable[[str], str]:
-    """A function that draws a galaxy's thumbnail, each only once."""
+    """Function that draws a galaxy's thumbnail, each once."""
     line = store.line_names.index(line_name) if line_name in store.line_names else 0
     return cache(lambda plateifu: png_uri(thumbnail_of(store.read_galaxy(plateifu), line)))
 

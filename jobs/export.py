@@ -1,11 +1,11 @@
-"""Writes the catalog as a FITS table and as a VOTable, for TOPCAT and the rest of the Virtual Observatory.
+"""Writes the catalog as a FITS table and a VOTable, for TOPCAT and other Virtual Observatory tools.
 
-Reads catalog.parquet and writes catalog.fits and catalog.vot beside it: the same rows and columns with unit, UCD and
-description of each, the position in ICRS, a link to the survey's own page of each galaxy, and the other observations of
-the same object. `score` does this too; this job does it again, or for a catalog of before.
+Reads catalog.parquet and writes catalog.fits and catalog.vot beside it: the same rows and columns, with the unit, UCD
+and description of each column, ICRS positions, a link to the survey's page of each galaxy, and the other observations
+of the same object. `score` does this too; this job repeats it, also for catalogs of earlier versions.
 
-Lists of names become text with spaces between; lists of numbers become arrays. A spaxel counts as a pixel in units,
-since the standards know no spaxel.
+Lists of names become text separated by spaces; lists of numbers become arrays. Units give a spaxel as a pixel, since
+the standards have no spaxel.
 """
 
 from jobs.config import ProjectConfig

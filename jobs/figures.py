@@ -1,11 +1,11 @@
-"""Draws a survey's figures for a paper, each as PDF and PNG.
+"""Draws the figures of a survey for a paper, each as PDF and PNG.
 
-Reads the catalog and the window store, and writes to WORKSPACE/figures: the maps of latents coloured by score, in two
-dimensions (umap) and three (umap_3d); the most unusual galaxies with line maps and spectra (anomalies); the first of
-them with their nearest neighbours in latent space (neighbours). With --labels also how the labels of a table lie in
-score (label_scores) and on the map (label_umap); see `cubescout assess --help` for the tables.
+Reads the catalog and the window store, and writes to WORKSPACE/figures: the map of latents coloured by score in two
+(umap) and three dimensions (umap_3d); the most unusual galaxies with line maps and spectra (anomalies); the first of
+them with their nearest neighbours in latent space (neighbours). With --labels also the scores of the galaxies with each
+label (label_scores) and their places on the map (label_umap); see `cubescout assess --help` for the tables.
 
-Colours are those that most colour-blind people tell apart; text in the PDF stays text.
+The colours are safe for most colour-blind readers. Text in the PDF files stays text.
 """
 
 from functools import cache
@@ -50,13 +50,13 @@ def run(
 
 
 def survey_figures(catalog: Catalog) -> dict[str, Figure]:
-    """The maps of latents."""
+    """Maps of the latents."""
     label = score_label(catalog)
     return {"umap": map_by_score(catalog.table, label), "umap_3d": map_in_3d(catalog.table, label)}
 
 
 def galleries(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> dict[str, Figure]:
-    """The most unusual galaxies, and the first of them with neighbours."""
+    """Galleries of the most unusual galaxies, and of the first of them with neighbours."""
     names, unit = store.line_names, str(store.attrs["flux_unit"])
     read = cache(store.read_galaxy)
     main = config.explore.thumbnail_line if config.explore.thumbnail_line in names else names[0]
@@ -75,7 +75,7 @@ def galleries(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> di
 def label_figures(
     catalog: Catalog, path: Path, *, label: str | None, bpt: tuple[str, str] | None, key: str
 ) -> dict[str, Figure]:
-    """The labels of a table in score and on the map; those with most galaxies, where there are many."""
+    """Labels of a table in score and on the map; the `MAX_LABELS` with most galaxies."""
     found = read_labels(path, catalog.table["plateifu"].tolist(), label=label, bpt=bpt, key=key)
     largest = sorted(found.labelled, key=lambda name: -found.labelled[name].sum())[:MAX_LABELS]
     shown = {name: found.labelled[name] for name in found.labelled if name in largest and found.labelled[name].any()}

@@ -1,9 +1,8 @@
 """Adds labels of galaxies to the workspace.
 
-The labels lie in labels.jsonl in the workspace, one line each with time, author and the version of the catalog that was
-looked at. Nothing is ever changed in it: a later label of a galaxy takes the place of an earlier one, and an empty one
-(`8485-1901=`) withdraws it. Any word is a label. Galaxies that the catalog does not hold are refused by name, and then
-nothing is written.
+Labels are kept in labels.jsonl, one line each with time, author and the version of the catalog in use. The file is
+append-only: a later label of a galaxy replaces an earlier one, and an empty one (`8485-1901=`) withdraws it. Any word
+may be a label. If the catalog lacks one of the galaxies, the command names it and writes nothing.
 """
 
 from pathlib import Path
@@ -26,7 +25,7 @@ def run(
     """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
     pairs = [_split(text) for text in labels] + (_pairs_of_table(Path(table)) if table else [])
     if not pairs:
-        raise LabelError("no labels given; such as `cubescout label CONFIG 8485-1901=interesting`, or --table FILE")
+        raise LabelError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
     known = read_catalog(config.catalog_path).table["plateifu"].tolist()
     check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path)
     version = catalog_version(config.catalog_path)

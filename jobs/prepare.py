@@ -1,12 +1,12 @@
 """Cuts emission-line windows from a survey's cubes into a Zarr store.
 
-Reads the cubes below `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami, muse,
+Reads the cubes under `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami, muse,
 califa-elines) and writes the windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials
-and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows,
-or one with `prepare.augment.where: loader`, of which training then makes the same views.
-Galaxies that cannot be used are set aside, with reasons in the store's rejected.csv; the exit code is then 3. A rerun
-goes on where the last one stopped; a store of another configuration is refused. The store and its configuration are
-noted in MLflow, as the parent of the trainings on it.
+and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows;
+with `prepare.augment.where: loader` they get one, and training makes the same views. Galaxies that cannot be used are
+rejected, with reasons in the store's rejected.csv; the exit code is then 3. A rerun resumes an interrupted run; a store
+made from another configuration is an error. The store and its configuration are recorded in MLflow as the parent of the
+trainings on it.
 
 Keys: seed; survey.reader, root, table, maps_root, galaxies, z_min, z_max, reject_quality, duplicates, mask_bits;
 prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuum, size, space, min_lines;
@@ -37,7 +37,7 @@ def run(config: ProjectConfig) -> int:
             survey,
             config.store_path,
             seed=config.seed,
-            on_shard=lambda done, total, rejected: bar(done, total, f"{rejected} set aside" if rejected else ""),
+            on_shard=lambda done, total, rejected: bar(done, total, f"{rejected} rejected" if rejected else ""),
         )
     _track(config, summary)
     splits = ", ".join(f"{count} {name}" for name, count in summary["splits"].items())
@@ -45,13 +45,13 @@ def run(config: ProjectConfig) -> int:
     if not summary["rejected"]:
         return EXIT_OK
     reasons = ", ".join(f"{count} {code}" for code, count in summary["reasons"].items())
-    console.print(f"{summary['rejected']} set aside ({reasons}): see {config.store_path}/rejected.csv")
-    console.print("With the files mended, `--set prepare.retry_rejected=true` tries these galaxies again.")
+    console.print(f"{summary['rejected']} rejected ({reasons}): see {config.store_path}/rejected.csv")
+    console.print("After fixing their files, retry them with `--set prepare.retry_rejected=true`.")
     return EXIT_SET_ASIDE
 
 
 def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:
-    """Notes the store in MLflow, once: trainings on it become children of this run."""
+    """Records the store in MLflow, once; trainings on it become children of this run."""
     from cubeprep.store import WindowStore
     from modeling.tracking.lineage import log_inputs, prepare_run
     from modeling.tracking.runs import start_run
@@ -67,7 +67,7 @@ def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:
 
 @contextmanager
 def _on_engine(config: ProjectConfig) -> Iterator[PrepareConfig]:
-    """The section with the address of a scheduler; the one on Ray is started for the time of the block."""
+    """Section `prepare` with a scheduler's address; a scheduler on Ray runs for the duration of the block."""
     if config.prepare.dask.scheduler != "ray":
         yield config.prepare
         return

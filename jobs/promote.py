@@ -1,13 +1,13 @@
-"""Compares a registered model with the champion, and makes it the champion if it is no worse.
+"""Compares a registered model with the champion, and promotes it if it is no worse.
 
-MODEL@ALIAS, such as cubescout@candidate, is in the registry of CONFIG (tracking.uri); NAME/VERSION does as well. Both
-models are measured on the validation split of CONFIG's store: the negative log-likelihood, which models of any loss and
-normalisation share, decides; chi2 is shown beside it, and how much depends on which galaxies there are. With
+MODEL@ALIAS, such as cubescout@candidate, or NAME/VERSION, is looked up in the registry of CONFIG (tracking.uri). Both
+models are measured on the validation split of CONFIG's store. The negative log-likelihood decides, since models of any
+loss and normalisation share it; chi2 is shown beside it, and both with the uncertainty from resampling galaxies. With
 --benchmark, the results.parquet of an injection benchmark of each model (`python -m benchmarks.anomaly`), the recall of
 anomalies below 1% false positives decides too.
 
-A candidate that is worse is refused with exit code 4; --force makes it the champion all the same. What was compared is
-kept as tags of the version.
+A worse candidate is not promoted (exit code 4), unless --force is given. The values compared are kept as tags of the
+version.
 """
 
 from pathlib import Path
@@ -34,10 +34,10 @@ class PromotionError(ValueError):
 def promote(
     config: ProjectConfig, reference: str, *, benchmark: tuple[str, str] | None = None, force: bool = False
 ) -> int:
-    """Moves the alias `champion`, or says why not; returns the exit code.
+    """Moves the alias `champion`, or prints why not; returns the exit code.
 
     Raises:
-        ValueError: the model, the store or a benchmark's result is not there, or does not fit.
+        ValueError: the model, the store or a benchmark result is missing or does not fit.
     """
     from modeling.tracking.models import CHAMPION, find_version
     from modeling.tracking.runs import make_client
@@ -48,14 +48,14 @@ def promote(
     if champion is None:
         console.print(f"{candidate.name} has no champion to compare with")
     elif champion.version == candidate.version:
-        console.print(f"{candidate.name} version {candidate.version} is the champion already")
+        console.print(f"{candidate.name} version {candidate.version} is already the champion")
         return EXIT_OK
     found = _compare(config, candidate, champion, benchmark) if champion is not None else []
     worse = [one.measure for one in found if one.decides and one.worse]
     if found and champion is not None:
         _print(found, candidate, champion)
     if worse and not force:
-        console.print(f"Refused: worse by {'; '.join(worse)}. --force promotes it all the same.")
+        console.print(f"Not promoted: worse by {'; '.join(worse)}. Use --force to promote it anyway.")
         return EXIT_REFUSED
     for one in found:
         text = f"{one.candidate:.6g} against {one.champion:.6g} of version {champion.version}"
@@ -92,18 +92,18 @@ def _compare(
 
 
 def read_benchmark(path: Path) -> float:
-    """The recall of anomalies below 1% false positives of our detector, where least of the training is contaminated.
+    """Recall of anomalies below 1% false positives of our detector, at the lowest contamination of the training.
 
     Raises:
-        PromotionError: the file is no result of the injection benchmark.
+        PromotionError: the file is not a result of the injection benchmark.
     """
     try:
         table = pd.read_parquet(path, columns=["name", "contamination", "pauroc"])
     except (ValueError, OSError) as error:
-        raise PromotionError(f"{path}: no results.parquet of the injection benchmark ({error})") from error
+        raise PromotionError(f"{path}: not a results.parquet of the injection benchmark ({error})") from error
     ours = table[table["name"] == OURS].sort_values("contamination")
     if ours.empty:
-        raise PromotionError(f"{path}: it has no row of {OURS}")
+        raise PromotionError(f"{path}: has no row {OURS}")
     return float(ours["pauroc"].iloc[0])
 
 

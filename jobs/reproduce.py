@@ -1,10 +1,10 @@
-"""Computes one galaxy's row of a catalog again, from its FITS file, and compares.
+"""Recomputes one galaxy's row of a catalog from its FITS file, and compares.
 
-From the catalog come the store's identity, the model's version and what its scorers were calibrated to; from the store
-its configuration, the galaxy's file and that file's checksum. The windows are cut anew, the models that scored the
-galaxy score it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values,
-neighbours and UMAP positions come of the whole survey, and are not. Exit code 0 if all agree, 1 if one does not, or if
-the file has changed, the model is gone or the galaxy unknown.
+The catalog gives the store's identity, the model's version and the calibration of its scorers; the store gives its
+configuration, the galaxy's file and the file's checksum. The windows are cut again, the models that scored the galaxy
+score it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values, neighbours
+and UMAP positions depend on the whole survey and are not recomputed. Exit code 0 if all values agree; 1 if one differs,
+the file has changed, the model is missing or the galaxy is unknown.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ COMBINED = ("score_combined", "score_spread")
 
 
 class ReproduceError(ValueError):
-    """A row that cannot be computed again."""
+    """A row that cannot be recomputed."""
 
 
 def reproduce(
@@ -49,7 +49,7 @@ def reproduce(
     """Recomputes a row and prints the comparison; returns the exit code.
 
     Raises:
-        ValueError: catalog, store, file or model is not there, or not what the row was made from.
+        ValueError: catalog, store, file or model is missing, or not the one that the row was made from.
     """
     path = Path(catalog)
     found = read_catalog(path)
@@ -58,7 +58,7 @@ def reproduce(
     ensemble = load_ensemble(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
     source = find_source(windows_of, plateifu)
     check_source(windows_of, source)
-    console.print(f"{plateifu}: {source['source']} ({source['source_checksum'] or 'no checksum kept'})")
+    console.print(f"{plateifu}: {source['source']} ({source['source_checksum'] or 'no checksum recorded'})")
     console.print(f"store {windows_of.identity[:12]}, model {found.provenance['model']['reference']}", markup=False)
     made_by = found.provenance["code_version"]
     console.print(f"made by Cubescout {made_by}" + ("" if made_by == code_version() else f"; this is {code_version()}"))
@@ -82,30 +82,29 @@ def open_store(found: Catalog, path: str | None) -> WindowStore:
     """The store that a catalog was made from.
 
     Raises:
-        ValueError: it is not there, or another one is.
+        ValueError: it is missing, or another store has taken its place.
     """
     kept = found.provenance["store"]
     store = WindowStore.open(path or kept["path"])
     if store.identity != kept["identity"]:
         identities = f"identity {store.identity[:12]}, the catalog's {kept['identity'][:12]}"
-        raise ReproduceError(f"{store.path} is another store by now: {identities}")
+        raise ReproduceError(f"{store.path} is no longer the same store: {identities}")
     return store
 
 
 def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
-    """The models that a catalog was made by, and what their scorers were calibrated to.
+    """The models that scored a catalog, with their calibrated scorers.
 
     Raises:
-        ValueError: they are not there, or have other weights.
+        ValueError: they are missing, or have other weights.
     """
-    from jobs.models.opening import weights_digest
-    from modeling.network.checkpoint import load_model
+    from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
     from modeling.training.folds import load_folds
 
     kept = found.provenance["model"]
     if not found.provenance.get("judges") or "by_redshift" not in found.provenance:
-        raise ReproduceError("this catalog does not say what its models were calibrated to: score the store again")
+        raise ReproduceError("this catalog does not record how its models were calibrated: score the store again")
     directory = resolve_model(tracking_uri, kept["reference"]).directory
     networks = (load_model(directory)[0], *load_folds(directory).models)
     if [weights_digest(network) for network in networks] != [kept["digest"], *kept["fold_digests"]]:
@@ -121,15 +120,15 @@ def find_source(store: WindowStore, plateifu: str) -> dict[str, Any]:
     """
     rows = store.galaxies().query("plateifu == @plateifu and status == 'accepted'").to_dict("records")
     if not rows:
-        raise ReproduceError(f"{plateifu} is not among the galaxies of {store.path}")
+        raise ReproduceError(f"{plateifu} is not in {store.path}")
     return {str(name): value for name, value in rows[0].items()}
 
 
 def check_source(store: WindowStore, source: dict[str, Any]) -> None:
-    """Checks that the files of a galaxy are those that its windows were cut from.
+    """Checks that the files of a galaxy have not changed since its windows were cut.
 
     Raises:
-        ValueError: one is gone or has changed.
+        ValueError: one is missing or has changed.
     """
     kept = str(source["source_checksum"])
     if not kept.replace(";", ""):
@@ -138,11 +137,11 @@ def check_source(store: WindowStore, source: dict[str, Any]) -> None:
     for path, expected in zip(source["source"].split(";"), kept.split(";"), strict=True):
         now = file_checksum(path, kind)
         if now != expected:
-            raise ReproduceError(f"{path} has changed since the store was made: {now}, it was {expected}")
+            raise ReproduceError(f"{path} has changed since the store was made: checksum {now}, recorded {expected}")
 
 
 def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
-    """The windows of one galaxy, from its files and with the store's own configuration.
+    """The windows of one galaxy, cut from its files with the store's own configuration.
 
     Raises:
         ReproduceError: they cannot be cut.
@@ -152,7 +151,7 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     files = source["source"].split(";")
     survey = {**config["survey"], "root": str(Path(files[0]).parent) if "://" not in files[0] else files[0]}
     maps = None
-    if galaxy.velocity.correct and len(files) > 1:  # readers with velocities have one cube, then its MAPS
+    if galaxy.velocity.correct and len(files) > 1:  # such readers list the cube first, then its MAPS
         *files, maps = files
         survey["maps_root"] = str(Path(maps).parent)
     target = Target(
@@ -172,7 +171,7 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
 
 
 def own_columns(means: EnsembleMean, found: Catalog, z: float, line_names: list[str]) -> dict[str, Any]:
-    """The columns that tell of one galaxy's own measures."""
+    """The columns that depend on one galaxy alone."""
     rank_by, by_redshift = found.provenance["rank_by"], found.provenance["by_redshift"]
     regression = by_redshift and NuisanceRegression.from_json(by_redshift)
     combined = without_redshift(means.combined, np.array([z], dtype=float), regression)
@@ -183,15 +182,17 @@ def own_columns(means: EnsembleMean, found: Catalog, z: float, line_names: list[
     values |= {"score_combined": combined[0], "score_nll": galaxy.nll[0], **{f"score_{k}": v for k, v in significance}}
     values |= {"score_spread": means.spread[0], "num_models": means.num_models[0]}
     values |= {"velocity_offset_kms": galaxy.velocity_kms[0]}
-    values |= {name: getattr(scores, name)[0] for name in ("total_flux", "median_snr", "num_good")}
+    values |= {
+        name: getattr(scores, name)[0] for name in ("total_flux", "strongest_line_snr", "median_snr", "num_good")
+    }
     return values | {f"{SHARE_PREFIX}{name}": scores.line_shares[0, i] for i, name in enumerate(line_names)}
 
 
 def unit_of_combined(found: Catalog) -> float:
-    """What a change by 1 in the logarithm of significance makes of `score_combined`, at most.
+    """Largest change of `score_combined` for a change by 1 in the logarithm of a significance.
 
-    The score has either sign, and is in units of the calibration galaxies' spread: near 0, or where few galaxies
-    happened to be alike, rounding is no small share of it.
+    The score has either sign and is in units of the calibration galaxies' spread. Near 0, or if that spread is small,
+    rounding is not negligible relative to the score itself.
     """
     spreads = [state["spread"] for scorer in found.provenance["judges"] for state in scorer["standardisers"]]
     by_redshift = found.provenance["by_redshift"]
@@ -217,7 +218,7 @@ def _compare(row: dict[str, Any], recomputed: dict[str, Any], tolerance: float, 
 
 
 def relative_difference(first: float, second: float, at_least: float = 0.0) -> float:
-    """|first - second| over the larger of them and of `at_least`; 0 for two NaN."""
+    """|first - second| divided by the largest of both magnitudes and `at_least`; 0 for two NaN."""
     if np.isnan(first) and np.isnan(second):
         return 0.0
     return abs(first - second) / max(abs(first), abs(second), at_least, np.finfo(float).tiny)

@@ -1,13 +1,13 @@
-"""Ranks the catalog anew by what people labelled, and says which galaxies to label next.
+"""Ranks the catalog again by labels, and suggests which galaxies to label next.
 
-Reads catalog.parquet, catalog.latents.parquet and labels.jsonl. A label of `rerank.usual` says that a galaxy is of no
-interest (`usual`, `artefact` ...); any other label says that it is a find. A Gaussian process on latents and scores,
-about the unsupervised ranking, raises what is like the finds and lowers what is like the rest; with no labels yet the
-ranking is that of the score.
+Reads catalog.parquet, catalog.latents.parquet and labels.jsonl. A label in `rerank.usual` (`usual`, `artefact` ...)
+means that a galaxy is not interesting; any other label means a detection. A Gaussian process on latents and scores
+predicts how labels differ from the score's ranking: galaxies similar to labelled detections move up, those similar to
+rejected ones move down. Without labels the ranking is that of the score.
 
-Writes ranking.parquet beside the catalog: rank_by_labels, what is expected of each galaxy's label (1 is a find), how
-sure that is, and `ask`, the order in which labels would help most. A round is: `cubescout rerank CONFIG`, look at the
-galaxies it asks for, `cubescout label CONFIG 8485-1901=blueberry 8485-1902=artefact`, and again.
+Writes ranking.parquet beside the catalog: rank_by_labels, the expected label (1 is a detection), its uncertainty, and
+`ask`, the order in which labels would help most. One round: `cubescout rerank CONFIG`, look at the galaxies it
+suggests, `cubescout label CONFIG 8485-1901=blueberry 8485-1902=artefact`, and repeat.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def run(config: ProjectConfig) -> int:
 
 
 def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
-    """By row, whether a label says that the galaxy is a find; rows without a label are left out."""
+    """Whether each labelled row is a detection, by row number; rows without a label are left out."""
     return {row: label not in usual for row, label in enumerate(labels) if label}
 
 
@@ -74,7 +74,7 @@ def scores_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:
-    """One row a galaxy, likeliest finds first."""
+    """One row per galaxy, likeliest detections first."""
     ask = np.zeros(len(table), dtype=np.int64)
     ask[asked] = np.arange(1, len(asked) + 1)
     columns = {
@@ -99,9 +99,9 @@ def _encoded(ranking: pd.DataFrame, provenance: dict[str, Any]) -> bytes:
 
 def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool], num_unknown: int) -> None:
     finds = sum(labels.values())
-    console.print(f"{len(labels)} labels, {finds} of them finds, for {len(ranking)} galaxies", markup=False)
+    console.print(f"{len(labels)} labels, {finds} of them detections, for {len(ranking)} galaxies", markup=False)
     if num_unknown:
-        console.print(f"{num_unknown} labels are of galaxies that this catalog does not hold")
+        console.print(f"{num_unknown} labels are of galaxies that are not in this catalog")
     if labels:
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
         console.print(f"{len(new)} of the first {min(NUM_TOP, len(ranking))} came up from behind rank {NUM_TOP}")

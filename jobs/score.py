@@ -1,21 +1,21 @@
 """Scores every galaxy and writes the anomaly catalog.
 
-Runs the model `score.model` (by default the champion of the MLflow registry; the folder of a saved model works too)
-over the galaxies of the window store, as observed; where it was trained with `train.folds`, each galaxy is scored by
-the models of folds that never saw it. Runs in this process, or as `score.num_workers` tasks on Ray; an interrupted run
-goes on with the shards that are left.
+Applies the model `score.model` (default: the champion of the MLflow registry; a model's folder works too) to the
+galaxies of the window store as observed. If it was trained with `train.folds`, each galaxy is scored by the models that
+were not trained on it. Runs in this process or as `score.num_workers` tasks on Ray; an interrupted run resumes with the
+shards that are left.
 
-The catalog, catalog.parquet in the workspace, holds one row a galaxy: scores, p- and q-values, what is unusual in
-words, a reason code where it looks like an artefact, nearest neighbours in latent space and UMAP positions; units,
-descriptions and provenance are inside. Latents, maps of what is unusual, and the catalog as FITS and VOTable lie beside
-it. All are registered in MLflow.
+The catalog, catalog.parquet in the workspace, has one row per galaxy: scores, p- and q-values, the most significant
+residuals in words, the reason code of a likely artefact, nearest neighbours in latent space and UMAP positions, with
+units, descriptions and provenance. The latents, maps of the residuals, and the catalog as FITS and VOTable are written
+beside it. All are registered in MLflow.
 
-Scores: score_combined (ranks by default), what the most unusual region and line have beyond noise and the model's usual
-error, over that of galaxies of like flux, S/N, size and redshift; score_unexplained, the share of the signal that the
-model leaves over; score_chi2; score_relative; score_mae, the paper's mean absolute error; and others, see
-docs/scoring.md.
+Scores: score_combined, the default ranking, is the significance of the most unusual region and line relative to
+galaxies of similar flux, S/N, size and redshift; score_unexplained is the fraction of the signal that the
+reconstruction does not explain; score_mae is the paper's mean absolute error; score_chi2, score_relative and others are
+described in docs/scoring.md.
 
-The job prints how the scores follow flux and S/N (Spearman): near 1 or -1, a score only sorts galaxies by these.
+Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a score only sorts galaxies by these.
 """
 
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ def assemble(
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:
-    """What a catalog was made from, and how far its scores are to be trusted; JSON values."""
+    """Provenance of a catalog and how its scores depend on flux and S/N; JSON values."""
     return {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
@@ -140,7 +140,7 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
-    console.print(f"{found} finds at a false discovery rate of {config.score.fdr:g}; {flagged} look like artefacts")
+    console.print(f"{found} detections at a false discovery rate of {config.score.fdr:g}; {flagged} likely artefacts")
     for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
         found = provenance["spearman"][name]
         console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")

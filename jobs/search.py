@@ -1,12 +1,13 @@
-"""Finds the galaxies that are most like one, or regions like a region of it.
+"""Finds the galaxies most similar to a given one, or regions similar to a region of it.
 
-Compares standardised latents of the catalog: all of them up to 100,000 galaxies; beyond, a graph finds nearly all
-neighbours (it is made at the first search and kept beside the catalog, catalog.latents.index). Distances are Euclidean.
+Compares standardised latents by their Euclidean distance. Up to 100,000 galaxies the search is exact; beyond that it
+uses a graph that finds nearly all neighbours, built at the first search and kept beside the catalog
+(catalog.latents.index).
 
-With --region x0:x1,y0:y1 (spaxels of the window, from 0; x runs along a row) the search is for regions: the model sees
-that rectangle alone, moved to the middle of the window, and so it sees rectangles of that shape side by side in every
-galaxy of the store. Their latents are kept beside the catalog for each shape, catalog.regions-HxW.parquet; the first
-search for a shape takes as long as scoring the survey or several times that.
+With --region x0:x1,y0:y1 (spaxels of the window, counted from 0; x runs along a row) the search is for regions: the
+model encodes that rectangle alone, moved to the centre of the window, and adjacent rectangles of the same shape in
+every galaxy of the store. Their latents are kept beside the catalog for each shape, catalog.regions-HxW.parquet; the
+first search for a shape takes as long as scoring the survey, or several times that.
 
 --output writes the table as .csv or .parquet.
 """
@@ -36,7 +37,7 @@ SHOWN = ("plateifu", "region", "distance", "rank", "score", "z", "same_object")
 def run(
     config: ProjectConfig, plateifu: str, region: str | None = None, num: int = 10, output: str | None = None
 ) -> int:
-    """Prints the neighbours of a galaxy or of a region, and writes them if asked; returns the exit code."""
+    """Prints the neighbours of a galaxy or region, and writes them if asked; returns the exit code."""
     if output:
         check_output(Path(output))
     catalog = read_catalog(config.catalog_path)
@@ -45,7 +46,7 @@ def run(
         found = similar_regions(config, catalog, plateifu, region, num)
     else:
         found = similar_galaxies(config.catalog_path, catalog, plateifu, num)
-    _print(found, f"Most like {plateifu}" + (f", spaxels {region}" if region else ""))
+    _print(found, f"Most similar to {plateifu}" + (f", spaxels {region}" if region else ""))
     if output:
         write_file(output, _encoded(found, Path(output)))
         console.print(f"Written to {output}", markup=False)
@@ -53,7 +54,7 @@ def run(
 
 
 def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: int) -> pd.DataFrame:
-    """The galaxies nearest to one: plateifu, distance, rank, score, z, same_object; nearest first."""
+    """Nearest galaxies to one, nearest first: plateifu, distance, rank, score, z, same_object."""
     names, latent = read_latents(latents_path(catalog_path))
     standard = LatentScaler.fit(latent)(latent).astype(np.float32)
     index = LatentIndex.load_or_build(latents_path(catalog_path).with_suffix(".index"), standard)
@@ -65,7 +66,7 @@ def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: i
 
 
 def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text: str, num: int) -> pd.DataFrame:
-    """The regions of other galaxies nearest to a region of one: also the column region."""
+    """Regions of other galaxies nearest to a region of one; has the column region as well."""
     from jobs.models.opening import check_same_store, reopen_model
     from modeling.latents.regions import MIN_GOOD, Region, region_latents, usable_regions
 
@@ -74,7 +75,7 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
     if not model.network.mask_input:
-        console.print("Note: this model does not see masks; to it, what lies around a region is an empty sky.")
+        console.print("Note: this model has no mask input and treats the spaxels around a region as empty sky.")
     windows = store.read_galaxy(plateifu)
     arrays = windows.flux, windows.ivar, windows.mask
     wanted = list(usable_regions(*arrays, [region]))
@@ -96,10 +97,10 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
 
 
 def check_output(path: Path) -> None:
-    """Checks that a table can be written in the format that a name asks for.
+    """Checks that the suffix of an output file names a known format.
 
     Raises:
-        ValueError: no such format.
+        ValueError: it does not.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: expected the suffix .csv or .parquet")

@@ -1,15 +1,16 @@
-"""Writes a simulated survey as true MaNGA files.
+"""Writes a simulated survey as MaNGA data products.
 
-In WORKSPACE/survey, or in survey.root if that is set: drpall.fits; one gzipped LOGCUBE per galaxy as
+Writes to WORKSPACE/survey, or to survey.root if set: drpall.fits; one gzipped LOGCUBE per galaxy as
 PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz; DAP MAPS as DAPTYPE/PLATE/IFU/manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz; and
-truth.parquet with the class and the physics of each, which no other job reads. Files that are already there are kept,
-so an interrupted run goes on where it stopped; a folder that holds a survey of another config or seed is refused.
+truth.parquet with the class and physical parameters of each galaxy, which no other job reads before the catalog is
+made. Existing files are kept, so an interrupted run resumes; a folder with a survey of another configuration or seed is
+an error.
 
-Keys: seed; simulate.num_galaxies, simulate.num_workers (all cores by default), simulate.bundle_shares (large bundles
-make large files: about 16 MB for 19 fibres, 77 MB for 127), simulate.class_shares, simulate.redshift_range,
-simulate.depth, simulate.unusual_fraction, simulate.repeat_fraction, simulate.critical_fraction (observations that
-prepare sets aside), simulate.cubes, simulate.maps (dr15 has 22 lines, dr17 has 35). The same config and seed give the
-same bytes. docs/simulation.md says what is in them, and how like the real files they are.
+Keys: seed; simulate.num_galaxies, simulate.num_workers (default: all cores), simulate.bundle_shares (large bundles make
+large files: about 16 MB for 19 fibres, 77 MB for 127), simulate.class_shares, simulate.redshift_range, simulate.depth,
+simulate.unusual_fraction, simulate.repeat_fraction, simulate.critical_fraction (observations that prepare rejects),
+simulate.cubes, simulate.maps (dr15 has 22 lines, dr17 has 35). The same configuration and seed give the same bytes.
+docs/simulation.md describes the files and compares them with real ones.
 """
 
 from pathlib import Path

@@ -1,16 +1,17 @@
-"""Runs a job on a Ray cluster, and follows it.
+"""Runs a job on a Ray cluster and follows it.
 
-JOB is one of the other commands, and CONFIG a YAML file on this machine or the name of a shipped one: the file, its
---set values and this machine's code travel to the cluster, which needs what they import (cluster.yaml installs it).
-`workspace` must be an absolute path that the nodes share; cubes and store may be s3:// URLs. No credentials travel: the
-nodes have their own.
+JOB is another command, and CONFIG a YAML file on this machine or the name of a shipped configuration. The file, its
+--set values and this machine's code are sent to the cluster, which must have the packages that the code imports
+(cluster.yaml installs them). `workspace` must be an absolute path shared by the nodes; cubes and store may be s3://
+URLs. Credentials are never sent: the nodes have their own.
 
---address is that of the cluster's dashboard (by default RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265, where
-`ray attach cluster.yaml -p 8265` brings it). Token authentication is used where there is a token: RAY_AUTH_TOKEN or
+--address is the URL of the cluster's dashboard (default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265, where
+`ray attach cluster.yaml -p 8265` forwards it). Token authentication is used if there is a token: RAY_AUTH_TOKEN or
 ~/.ray/auth_token.
 
-With --follow, the default, the job's output is shown as it comes and the exit code is the job's own. Ctrl-C asks
-whether to stop the job; without an answer it goes on. With --no-follow the exit code is 0 as soon as Ray has the job.
+With --follow, the default, the job's output is shown as it arrives and the exit code is the job's own. Ctrl-C asks
+whether to stop the job; without an answer the job continues. With --no-follow the exit code is 0 as soon as Ray has
+accepted the job.
 """
 
 import asyncio
@@ -35,13 +36,13 @@ from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-# Ray says that a job has ended shortly before it knows the exit code.
+# Ray reports the end of a job shortly before it knows the exit code.
 POLL_S = 0.5
 CODE_WAIT_S = 10.0
 
 
 class SubmitError(ValueError):
-    """A cluster that cannot be reached, or does not take the job."""
+    """A cluster that cannot be reached, or that rejects the job."""
 
 
 def submit(job: str, config: str, overrides: Sequence[str], *, address: str | None, follow: bool) -> int:
@@ -49,14 +50,12 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
 
     Raises:
         ConfigError: the configuration is wrong, or its workspace would be lost with the job.
-        SubmitError: no cluster answers, or it refuses.
+        SubmitError: no cluster answers, or it rejects the job.
     """
     path = find_config(config)
     project = load_project(config, tuple(overrides))
     if not project.workspace.is_absolute():
-        message = (
-            f"workspace: {project.workspace} is relative; on a cluster it must be absolute, on a disk that nodes share"
-        )
+        message = f"workspace: {project.workspace} is relative; a cluster needs an absolute path shared by the nodes"
         raise ConfigError(config, [message])
     where = address or os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
     client = connect(where)
@@ -69,7 +68,7 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
                 metadata={"cubescout": job},
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise SubmitError(f"{where} did not take the job: {error}") from error
+            raise SubmitError(f"{where} rejected the job: {error}") from error
     click.echo(f"Submitted {job_id} to {where}", err=True)
     if not follow:
         click.echo(_how_to_follow(job_id, where), err=True)
@@ -78,12 +77,12 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
 
 
 def connect(address: str) -> Any:
-    """A client of the cluster whose dashboard is at an address.
+    """Client of the cluster whose dashboard is at an address.
 
     Raises:
-        SubmitError: nothing answers there, or not to us.
+        SubmitError: nothing answers there, or access is denied.
     """
-    # Explicit, since Ray would choose by whether some other tool has left a token in the home directory.
+    # Explicit: otherwise any token that another tool left in the home directory decides.
     token = Path("~/.ray/auth_token").expanduser()
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH") or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -92,7 +91,7 @@ def connect(address: str) -> Any:
 
     try:
         client = JobSubmissionClient(address)
-        # It tells of each package that it uploads, and sets its level as it is made.
+        # The client logs each package that it uploads, and sets its log level when it is created.
         for module in (
             "dashboard.modules.dashboard_sdk",
             "dashboard.modules.job.sdk",
@@ -101,7 +100,7 @@ def connect(address: str) -> Any:
             logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
         return client
     except (AuthenticationError, RuntimeError, ValueError, OSError) as error:
-        raise SubmitError(f"no Ray cluster for us at {address} (--address): {error}") from error
+        raise SubmitError(f"no access to a Ray cluster at {address} (--address): {error}") from error
 
 
 def entrypoint(job: str, config: str, overrides: Sequence[str]) -> str:
@@ -112,7 +111,7 @@ def entrypoint(job: str, config: str, overrides: Sequence[str]) -> str:
 
 @contextmanager
 def staged(config: Path) -> Iterator[Path]:
-    """A folder with this code, its version and one configuration: a job's working directory, well under a megabyte."""
+    """Temporary working directory of a job: this code, its version and one configuration; under a megabyte."""
     with tempfile.TemporaryDirectory(prefix="cubescout-submit-") as scratch:
         folder = Path(scratch)
         for package in PACKAGES:
@@ -124,7 +123,7 @@ def staged(config: Path) -> Iterator[Path]:
 
 
 def _copy_version(folder: Path) -> None:
-    """What says which version this is: stores, models and catalogs made on the cluster note it too."""
+    """Copies the package's version, which stores, models and catalogs made on the cluster record."""
     try:
         found = distribution("cubescout")
     except PackageNotFoundError:
@@ -135,7 +134,7 @@ def _copy_version(folder: Path) -> None:
 
 
 def follow_job(client: Any, job_id: str, address: str, *, confirm: Callable[..., bool] = click.confirm) -> int:
-    """Shows what a job prints until it ends; returns its own exit code."""
+    """Shows a job's output until it ends; returns its exit code."""
     try:
         asyncio.run(_show(client, job_id))
         return exit_code(client, job_id)
@@ -143,9 +142,9 @@ def follow_job(client: Any, job_id: str, address: str, *, confirm: Callable[...,
         click.echo("", err=True)
         if _asked_to_stop(confirm, job_id):
             client.stop_job(job_id)
-            click.echo(f"Stopped {job_id}; the same command goes on where it stopped", err=True)
+            click.echo(f"Stopped {job_id}; run the same command to resume", err=True)
         else:
-            click.echo(f"{job_id} goes on. {_how_to_follow(job_id, address)}", err=True)
+            click.echo(f"{job_id} continues. {_how_to_follow(job_id, address)}", err=True)
         return EXIT_INTERRUPTED
 
 
@@ -162,9 +161,9 @@ async def _show(client: Any, job_id: str) -> None:
 
 
 def exit_code(client: Any, job_id: str) -> int:
-    """A job's own exit code, once it has ended; Ray's message is shown where it has none.
+    """Exit code of a job, once it has ended; prints Ray's message if there is none.
 
-    A connection that breaks ends the output, not the job: so this waits for the end.
+    A broken connection ends the output but not the job, so this waits for the end.
     """
     while not client.get_job_status(job_id).is_terminal():
         time.sleep(POLL_S)

@@ -1,17 +1,18 @@
 """Trains a ConvLSTM autoencoder on a window store.
 
-Runs `train.num_workers` workers of Ray Train, on a Ray of its own or on the cluster of RAY_ADDRESS; with 0 it trains in
-this process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a directory or s3://, by default in the
-workspace): the same configuration, run again, goes on where it stopped. The best epoch is tracked in MLflow and
-registered as `tracking.model_name` with the alias `candidate`; it becomes `champion` if there is none, or if its
-validation loss on the same store is lower.
+Runs `train.num_workers` workers of Ray Train, on a local Ray or on the cluster of RAY_ADDRESS; with 0 it trains in this
+process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a folder or s3:// URL; default: in the
+workspace), and the same configuration, run again, resumes from it. The best epoch is tracked in MLflow and registered
+as `tracking.model_name` with the alias `candidate`. It becomes `champion` if there is none, or if its validation loss
+on the same store is lower.
 
-With `train.folds` it then trains further models, each of which leaves out `train.left_out` of the folds into which
-galaxies fall by mangaid: so `score` has models that never saw a galaxy. They are registered with the main model.
+With `train.folds` it then trains further models, each without `train.left_out` of the folds into which galaxies are
+divided by mangaid, so that `score` has models that were not trained on a given galaxy. They are registered with the
+main model.
 
-With --resume RUN it goes on in the same MLflow run, or fails if there is nothing to go on with. RUN is the training's
-name (`train-` and 12 digits, as in MLflow and in the storage) or the id of its MLflow run. All that decides the weights
-must be as it was; workers, threads and places may change.
+--resume RUN resumes an existing MLflow run and fails if it cannot. RUN is the training's name (`train-` and 12 digits,
+as in MLflow and in the storage) or the id of its MLflow run. Everything that decides the weights must be unchanged;
+workers, threads and paths may differ.
 """
 
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
 
 
 class _Listener:
-    """Shows a training as it goes and notes its metrics, those of a fold as `fold_K/NAME`."""
+    """Shows the progress of a training and logs its metrics, those of a fold as `fold_K/NAME`."""
 
     def __init__(self, tracked: "TrackedRun", bar: Callable[..., Any], epochs: int, fold: int | None = None) -> None:
         self._tracked, self._bar, self._epochs = tracked, bar, epochs
@@ -81,12 +82,12 @@ class _Listener:
         self._bar(done, steps * self._epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
 
     def catch_up(self, trained: "Trained") -> None:
-        """Notes what was trained before this run."""
+        """Logs the epochs trained before this run."""
         log_epochs(self._tracked, trained.history, self._logged, self._prefix)
 
 
 def _train_folds(config: ProjectConfig, job: "TrainingJob", tracked: "TrackedRun", target: Path) -> None:
-    """Trains the models of folds, if there are to be any, into the main model's directory."""
+    """Trains the models of the folds, if any, into the main model's directory."""
     from modeling.training.cross_fitting import folds_of, train_fold
 
     with folds_of(job, target) as fold_jobs:

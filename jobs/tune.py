@@ -8,14 +8,16 @@ Optuna proposes `tune.num_trials` trials from `tune.space`, with keys of the sec
         train.lr: {loguniform: [3e-4, 3e-3]}
         model.latent_dim: {choice: [32, 64, 128]}
 
-ASHA stops the worse trials after `tune.grace_epochs`; the others run `tune.epochs`. `tune.concurrency` trials share the
-machine or the cluster, each with `tune.workers_per_trial`. The objective is the likelihood of the validation split,
-whose galaxies are as they were observed, so that also losses and normalisations may be searched. A trial that fails is
-tried `tune.max_retries` times more, then set aside with its reason. A search that was interrupted goes on when it is
-run again, as does one whose `tune.time_budget_s` is spent. The trials end up in `tune/NAME` of the workspace as a
-table, a plot of parallel coordinates and the best configuration, and in MLflow as one run with a child run for each.
-The best model is registered as `candidate`, and as `champion` if it is better; with --retrain (or `tune.retrain`) it is
-one that is then trained with the best values for the whole of `train.epochs`.
+ASHA stops the worse trials after `tune.grace_epochs`; the others run for `tune.epochs`. `tune.concurrency` trials share
+the machine or the cluster, each with `tune.workers_per_trial` workers. The objective is the likelihood of the
+validation split, whose galaxies are as observed, so losses and normalisations may be searched too. A trial that fails
+is retried `tune.max_retries` times, then counts as failed with its reason. A search that was interrupted, or that has
+used up its `tune.time_budget_s`, resumes when it is run again.
+
+The trials are written to `tune/NAME` in the workspace as a table, a plot of parallel coordinates and the best
+configuration, and to MLflow as one run with a child run each. The best model is registered as `candidate`, and as
+`champion` if it is better. With --retrain (or `tune.retrain`) a model is trained with the best values for all of
+`train.epochs` and registered instead.
 """
 
 import math
@@ -76,12 +78,14 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
         console.print("Training with the best values:")
         return train(best)
     report(config, tuned.trained, version)
-    console.print(f"To train longer with the best values: cubescout train {folder / 'best.yaml'}, or --retrain")
+    console.print(
+        f"To train longer with the best values, run `cubescout train {folder / 'best.yaml'}` or use --retrain"
+    )
     return EXIT_OK
 
 
 def best_config(config: ProjectConfig, tuned: "Tuned") -> ProjectConfig:
-    """The project with the values of the best trial."""
+    """Project configuration with the values of the best trial."""
     values = config.model_dump(mode="json")
     for key, value in tuned.trials[0].parameters.items():
         section, _, name = key.partition(".")
@@ -92,7 +96,7 @@ def best_config(config: ProjectConfig, tuned: "Tuned") -> ProjectConfig:
 def _leave_report(
     tracked: "TrackedRun", config: ProjectConfig, tuned: "Tuned", best: ProjectConfig, folder: Path
 ) -> None:
-    """Table, plot and best configuration: on the terminal, in the workspace and in MLflow."""
+    """Writes table, plot and best configuration to the terminal, the workspace and MLflow."""
     table = trials_table(tuned.trials, config.tune.epochs)
     print_table(table)
     files = [*write_table(table, folder), plot_parallel(table, folder / "parallel.png"), folder / "best.yaml"]
@@ -102,7 +106,7 @@ def _leave_report(
 
 
 class _Children:
-    """The child runs of a search, one a trial; also those of before an interruption."""
+    """Child runs of a search, one per trial, including those from before an interruption."""
 
     def __init__(self, config: ProjectConfig, parent: "TrackedRun") -> None:
         self._where = (config.tracking_uri, config.tracking.experiment)
@@ -113,15 +117,15 @@ class _Children:
 
     @property
     def num_epochs(self) -> int:
-        """Of all trials so far."""
+        """Epochs of all trials so far."""
         return sum(len(epochs) for epochs in self._logged.values())
 
     def best(self) -> float:
-        """The lowest objective so far."""
+        """Lowest objective so far."""
         return min(self._losses.values(), default=float("nan"))
 
     def log(self, trial: str, parameters: dict[str, Any], epochs: "list[Metrics]") -> None:
-        """Notes epochs of a trial, once each."""
+        """Logs the epochs of a trial, once each."""
         from modeling.training.ray_tune_hooks import OBJECTIVE
 
         if trial not in self.runs:
@@ -142,7 +146,7 @@ class _Children:
         self._logged[trial] = run.logged_steps("lr")
 
     def finish(self, trials: "list[Trial]") -> None:
-        """Notes what was not heard of, and how each trial ended."""
+        """Logs epochs not yet reported, and how each trial ended."""
         for trial in trials:
             self.log(trial.name, trial.parameters, trial.history)
             self.runs[trial.name].set_tags({"error": trial.error or ""})

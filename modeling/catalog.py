@@ -5,7 +5,6 @@ JSON under `cubescout`. Latents, which few readers need, are in a second file be
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import replacing
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
 from modeling.scoring.residual_sums import Scores
@@ -104,9 +104,14 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
         "score_relative": Column("score_mae over the mean |flux| of good samples"),
         **SURVEY_SCORES,
         "total_flux": Column(
-            "Sum of flux over good samples and spaxels, continuum included where windows hold it", flux_unit
+            "Sum of flux over good samples and spaxels, continuum included where windows hold it",
+            unit_of_sum(flux_unit),
         ),
-        "median_snr": Column("Median of flux sqrt(ivar) over good samples"),
+        "strongest_line": Column(
+            "Line with the highest S/N of its flux summed over all spaxels; empty if there is none"
+        ),
+        "strongest_line_snr": Column("That S/N; covariance between spaxels is not included"),
+        "median_snr": Column("Median S/N of a single sample, flux sqrt(ivar), over all good samples of all lines"),
         "num_good": Column("Good samples, over all lines and spaxels"),
         "top_line": Column(f"Line with the largest share of {residual}; empty if there is none"),
     }
@@ -149,8 +154,9 @@ def build_table(
     columns |= {"rank": scores.rank, "score": scores.score, "score_mae": scores.mae, "score_chi2": scores.chi2}
     columns |= {"score_unexplained": scores.unexplained}
     columns |= {"score_relative": scores.relative, **(survey_scores or {})}
-    columns |= {"total_flux": scores.total_flux, "median_snr": scores.median_snr}
-    columns |= {"num_good": scores.num_good, "top_line": [line_names[i] if i >= 0 else "" for i in scores.top_line]}
+    columns |= {"total_flux": scores.total_flux, "strongest_line": _named(scores.strongest_line, line_names)}
+    columns |= {"strongest_line_snr": scores.strongest_line_snr, "median_snr": scores.median_snr}
+    columns |= {"num_good": scores.num_good, "top_line": _named(scores.top_line, line_names)}
     columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}
     columns |= {f"umap_{i + 1}": flat.coordinates[:, i] for i in range(2)}
     columns |= {f"umap3_{i + 1}": deep.coordinates[:, i] for i in range(3)}
@@ -161,6 +167,16 @@ def build_table(
         "neighbour_same_object": [list(row) for row in neighbours.same_object],
     }
     return pd.DataFrame(columns).sort_values("rank", ignore_index=True)
+
+
+def unit_of_sum(flux_unit: str) -> str:
+    """The unit of a flux that was summed over spaxels."""
+    return flux_unit.replace(" spaxel", "")
+
+
+def _named(index: np.ndarray, line_names: Sequence[str]) -> list[str]:
+    """Names of lines by index; empty for -1."""
+    return [line_names[i] if i >= 0 else "" for i in index]
 
 
 def latents_path(path: Path) -> Path:
@@ -258,10 +274,5 @@ def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The click command of each job, its exit codes, and how errors reach the user."""
+"""Click commands of the jobs, exit codes, and error messages."""
 
 import ast
 import importlib
@@ -36,27 +36,27 @@ Job = Callable[..., int]
 
 
 JOBS = {
-    "simulate": "Write a small simulated survey as true MaNGA files.",
+    "simulate": "Write a simulated survey as MaNGA data products.",
     "prepare": "Cut emission-line windows from cubes into a Zarr store.",
     "train": "Train a ConvLSTM autoencoder on a window store.",
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
-    "explore": "Make the page of the most unusual galaxies.",
-    "search": "Find the galaxies, or regions, most like one.",
-    "assess": "Show how galaxies of known kinds lie in score and latent space.",
-    "export": "Write the catalog as a FITS table and as a VOTable.",
-    "figures": "Draw a survey's figures for a paper, as PDF and PNG.",
+    "explore": "Make the page of the most unusual galaxies, or serve all of them.",
+    "search": "Find the galaxies or regions most similar to a given one.",
+    "assess": "Measure how known classes are distributed in score and latent space.",
+    "export": "Write the catalog as a FITS table and a VOTable.",
+    "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
     "label": "Add labels of galaxies to the workspace.",
-    "rerank": "Rank the catalog by score and labels, and say what to label next.",
-    "demo": "Run all of these on a small simulated survey.",
+    "rerank": "Rank the catalog by score and labels, and suggest what to label next.",
+    "demo": "Run the whole pipeline on a small simulated survey.",
 }
 
 
-# Commands with arguments of their own, in `jobs.commands`.
+# Commands with other arguments, defined in `jobs.cli`.
 TOOLS = {
-    "submit": "Run a job on a Ray cluster.",
-    "promote": "Make a model the champion, if it is better.",
-    "reproduce": "Compute a catalog's row again from the FITS file, and compare.",
+    "submit": "Run a job on a Ray cluster and follow it.",
+    "promote": "Make a model the champion if it is no worse.",
+    "reproduce": "Recompute a row of a catalog from its FITS file, and compare.",
 }
 
 
@@ -64,13 +64,13 @@ EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such 
 
 \b
 Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
-{EXIT_SET_ASIDE} done, but some galaxies were set aside, with reasons in the store's rejected.csv;
-{EXIT_REFUSED} not promoted, since it is worse;
+{EXIT_SET_ASIDE} done, but some galaxies were rejected, with reasons in the store's rejected.csv;
+{EXIT_REFUSED} not promoted, because the model is worse;
 {EXIT_INTERRUPTED} interrupted."""
 
 
 def run_command(name: str, config: ProjectConfig, **options: Any) -> int:
-    """Runs one job; its module is imported only now, since torch, ray and mlflow are slow to load."""
+    """Runs one job, and imports its module only now: torch, ray and mlflow load slowly."""
     job: Job = importlib.import_module(f"jobs.{name}").run
     return job(config, **options)
 
@@ -82,7 +82,7 @@ _CONFIG_OF_DEMO = click.argument("config", default="demo")
 
 
 def command(name: str) -> click.Command:
-    """The click command of a job."""
+    """Click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
     @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
@@ -101,14 +101,14 @@ def command(name: str) -> click.Command:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Runs an action; errors that a user can mend become one message and an exit code."""
+    """Runs an action; errors that a user can correct become one message and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("cubeprep", "modeling", "jobs"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
         return action()
     except KeyboardInterrupt:
-        click.echo("cubescout: interrupted; the same command goes on where it stopped", err=True)
+        click.echo("cubescout: interrupted; run the same command to resume", err=True)
         return EXIT_INTERRUPTED
     except ConfigError as error:
         click.echo(f"cubescout: {error}", err=True)
@@ -119,6 +119,6 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def details(name: str) -> str:
-    """The docstring of a job's module, less its first line, read without importing it."""
+    """Docstring of a job's module without its first line, read without importing the module."""
     text = ast.get_docstring(ast.parse((files("jobs") / f"{name}.py").read_text())) or ""
     return text.partition("\n")[2].strip()

@@ -1,4 +1,4 @@
-"""What a command takes beside CONFIG and --set; apart from the jobs, which are slow to import."""
+"""Options of the commands beside CONFIG and --set; apart from the jobs, which are slow to import."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,19 @@ import click
 
 
 def _label_table(*, required: bool) -> tuple[click.Parameter, ...]:
-    """A table of labels, and what to take from it."""
+    """Options that name a table of labels and the labels to take from it."""
     return (
         click.Option(
-            ["--labels"], required=required, type=click.Path(exists=True, dir_okay=False), help="Table of labels."
+            ["--labels"],
+            required=required,
+            type=click.Path(exists=True, dir_okay=False),
+            help="Table of labels: CSV, ECSV, FITS, Parquet, VOTable or text.",
         ),
-        click.Option(["--label"], metavar="COLUMN", help="Column of labels, or a threshold such as P_MERGE>0.5."),
+        click.Option(["--label"], metavar="COLUMN", help="Column of labels, or a threshold such as 'P_MERGE>0.5'."),
         click.Option(
-            ["--bpt"], nargs=2, metavar="NII OIII", help="Columns of log NII/Ha and log OIII/Hb, to be classed."
+            ["--bpt"], nargs=2, metavar="NII OIII", help="Columns of log NII/Ha and log OIII/Hb, for BPT classes."
         ),
-        click.Option(["--key"], default="plateifu", show_default=True, help="Column that names galaxies."),
+        click.Option(["--key"], default="plateifu", show_default=True, help="Column with the galaxies' plateifu."),
     )
 
 
@@ -25,39 +28,45 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         click.Option(
             ["--table"],
             type=click.Path(exists=True, dir_okay=False),
-            help="Also those of a table with the columns plateifu and label: CSV, ECSV, FITS, Parquet, VOTable.",
+            help="Also read labels from a table with columns plateifu and label (CSV, ECSV, FITS, Parquet, VOTable).",
         ),
-        click.Option(["--author"], help="Who says so; by default the name that you are logged in with."),
-        click.Option(["--note"], default="", help="Kept with each of the labels."),
+        click.Option(["--author"], help="Author of the labels; defaults to your login name."),
+        click.Option(["--note"], default="", help="Note kept with each label."),
     ),
     "export": (
         click.Option(
             ["--format", "formats"],
             type=click.Choice(["fits", "votable"]),
             multiple=True,
-            help="One of the formats alone; may be repeated. By default both.",
+            help="Format to write; may be repeated. Default: both.",
         ),
     ),
     "search": (
         click.Argument(["plateifu"]),
-        click.Option(["--region"], metavar="x0:x1,y0:y1", help="Search for regions like these spaxels of the galaxy."),
-        click.Option(["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours wanted."),
-        click.Option(["--output"], type=click.Path(dir_okay=False), help="Also write them, as .csv or .parquet."),
+        click.Option(
+            ["--region"], metavar="x0:x1,y0:y1", help="Search for regions similar to these spaxels of the galaxy."
+        ),
+        click.Option(
+            ["--num"], type=click.IntRange(min=1), default=10, show_default=True, help="Number of neighbours."
+        ),
+        click.Option(
+            ["--output"], type=click.Path(dir_okay=False), help="Also write the table to this file, .csv or .parquet."
+        ),
     ),
     "explore": (
-        click.Option(["--serve"], is_flag=True, help="Serve the page of all galaxies on this machine instead."),
+        click.Option(["--serve"], is_flag=True, help="Serve a page of all galaxies on this machine instead."),
         click.Option(
             ["--port"],
             type=click.IntRange(0, 65535),
             default=8900,
             show_default=True,
-            help="Of --serve; 0 takes a free one.",
+            help="Port of --serve; 0 takes any free port.",
         ),
     ),
     "train": (
-        click.Option(["--resume"], metavar="RUN", help="Go on with this training: its name, or its MLflow run's id."),
+        click.Option(["--resume"], metavar="RUN", help="Resume this training: its name, or the id of its MLflow run."),
     ),
-    "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, as tune.retrain does."),),
+    "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, like tune.retrain."),),
     "assess": _label_table(required=True),
     "figures": _label_table(required=False),
 }

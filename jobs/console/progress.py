@@ -1,4 +1,4 @@
-"""Progress bars and messages: on a terminal, and quiet elsewhere."""
+"""Messages, and progress bars that appear only on a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ Report = Callable[[int, int, str], None]
 
 
 class SpeedColumn(ProgressColumn):
-    """What is done in a minute, over the last half minute."""
+    """Units per minute, averaged over the last half minute."""
 
     def render(self, task: Task) -> Text:
-        """Empty until there is something to tell."""
+        """Speed as text; empty until it is known."""
         return Text(f"{60 * task.speed:,.1f}/min" if task.speed else "")
 
 
 @contextmanager
 def progress_bar(label: str, unit: str = "") -> Iterator[Report]:
-    """A bar that is moved by calling it with (done, total, note); nothing is shown where there is no terminal."""
+    """Progress bar, updated by calling it with (done, total, note); hidden without a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,1 +1,1 @@
-"""Clusters that jobs start: Dask on Ray."""
+"""Clusters started by jobs: Dask on Ray."""

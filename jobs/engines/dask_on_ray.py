@@ -1,8 +1,8 @@
 """Dask's scheduler and workers hosted in actors of a Ray cluster: `prepare.dask.scheduler: ray`.
 
-It is Dask as it is, on the machines that Ray has: retries, and a worker that dies loses nothing but its last shard. A
-supervisor in this process starts another in its place. Scheduler and workers talk TLS with keys made for this run and
-handed over by Ray, so whoever may not use the Ray cluster may not use this one.
+This runs an unmodified Dask cluster inside Ray actors, with Dask's retries: a worker that dies loses only its current
+shard. A supervisor in this process starts a replacement. Scheduler and workers communicate over TLS with keys made for
+this run and distributed by Ray. Only users of the Ray cluster can connect.
 """
 
 import logging
@@ -25,31 +25,31 @@ LOOK_SECONDS = 1.0
 class DaskOnRayConfig(Config):
     """The workers that `prepare.dask.scheduler: ray` starts."""
 
-    num_workers: int | None = Field(None, ge=1, description="Default: as many as the cluster's CPUs hold")
-    threads: int = Field(1, ge=1, description="Shards that a worker makes at a time")
-    cpus: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
+    num_workers: int | None = Field(None, ge=1, description="Dask workers; default: as many as the cluster's CPUs hold")
+    threads: int = Field(1, ge=1, description="Shards that a worker makes at once")
+    cpus: float = Field(1.0, gt=0, description="CPUs that Ray reserves for each worker")
 
 
 class SchedulerActor:
-    """Hosts Dask's scheduler in the event loop of an actor."""
+    """Dask's scheduler, in the event loop of a Ray actor."""
 
     async def start(self, security: Any) -> str:
-        """Starts it on this node; returns its address."""
+        """Starts the scheduler on this node; returns its address."""
         from distributed import Scheduler
 
         self._scheduler = await Scheduler(host=_node_address(), security=security, dashboard=False)
         return str(self._scheduler.address)
 
     async def stop(self) -> None:
-        """Closes it, and with it the workers."""
+        """Closes the scheduler and thereby the workers."""
         await self._scheduler.close()
 
 
 class WorkerActor:
-    """Hosts one Dask worker."""
+    """One Dask worker in a Ray actor."""
 
     async def run(self, address: str, threads: int, security: Any) -> None:
-        """Starts it on this node and returns when it has ended."""
+        """Starts the worker on this node and returns when it has ended."""
         from distributed import Worker
 
         worker = await Worker(address, nthreads=threads, host=_node_address(), security=security, dashboard=False)
@@ -58,10 +58,10 @@ class WorkerActor:
 
 @contextmanager
 def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
-    """The address of a Dask scheduler on the Ray cluster of RAY_ADDRESS, or on a Ray started here, for the block.
+    """Address of a Dask scheduler that runs for the duration of the block, on the Ray of RAY_ADDRESS or a local one.
 
     Raises:
-        ClusterError: no actor could be started in time.
+        ClusterError: an actor did not start in time.
     """
     import dask
     import ray
@@ -75,7 +75,7 @@ def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
         address = str(_first(scheduler.start.remote(security)))
         supervisor = Supervisor(config, address, security)
         try:
-            # The client that cubeprep makes of the address finds its keys here.
+            # The client that cubeprep creates finds its keys here.
             with dask.config.set(_client_settings(security)):
                 supervisor.start()
                 yield address
@@ -86,19 +86,19 @@ def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
 
 
 class Supervisor:
-    """Keeps the workers running, from a thread, until it is stopped."""
+    """Thread that keeps the workers running until it is stopped."""
 
     def __init__(self, config: DaskOnRayConfig, address: str, security: Any) -> None:
         import ray
 
         self._config, self._address, self._security = config, address, security
         self._actor_class: Any = ray.remote(num_cpus=config.cpus, max_restarts=0)(WorkerActor)
-        self._running: dict[Any, Any] = {}  # the actor of each run that is under way
+        self._running: dict[Any, Any] = {}  # actor by its pending run
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Starts the workers; those that the cluster has no room for yet come when it has."""
+        """Starts the workers; those without free CPUs start as soon as the cluster has room."""
         import ray
 
         cpus = ray.cluster_resources().get("CPU", 1)
@@ -107,7 +107,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends supervision and workers."""
+        """Stops the supervision and the workers."""
         import ray
 
         self._stopping.set()
@@ -127,7 +127,7 @@ class Supervisor:
             ended, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
             for run in ended:
                 ray.kill(self._running.pop(run))
-                logger.warning("a Dask worker on Ray ended (%s); another is started", _why(run))
+                logger.warning("a Dask worker on Ray ended (%s); starting another", _why(run))
                 self._start_worker()
 
 

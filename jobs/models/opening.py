@@ -1,6 +1,5 @@
-"""Opening models: of the registry or a folder for a store, and that of a catalog again."""
+"""Opens models: from the registry or a folder for a store, or the model that scored a catalog."""
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +15,16 @@ from modeling.catalog import Catalog
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """A model that fits a store.
+    """A model with the shape of a store's windows.
 
     Attributes:
         network: the torch module.
         reference: such as `models:/cubescout/3`, or a folder.
         version: in the registry; empty for a folder.
         digest: sha256 of its weights.
-        trained_on: identity of the store that it was trained on; empty where that was not kept.
-        folds: models of cross-fitting, each of which left galaxies out; empty where there are none.
-        num_left_out: folds that each of them has not seen.
+        trained_on: identity of the store that it was trained on; empty if not recorded.
+        folds: models of cross-fitting, each trained without some galaxies; empty if there are none.
+        num_left_out: folds that each of them was trained without.
     """
 
     network: Any
@@ -39,11 +38,13 @@ class ScoringModel:
     @property
     def digests(self) -> list[str]:
         """sha256 of the weights of the model and of those of its folds."""
+        from modeling.network.checkpoint import weights_digest
+
         return [self.digest, *(weights_digest(network) for network in self.folds)]
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a catalog keeps of it."""
+        """Values that a catalog records."""
         kept = ("reference", "version", "digest", "trained_on", "num_left_out")
         return {name: getattr(self, name) for name in kept} | {"fold_digests": self.digests[1:]}
 
@@ -52,14 +53,14 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     """Resolves and loads a model, and checks that it is one for this store.
 
     Args:
-        config: says where the registry is, and which model is wanted.
-        store: to be scored.
-        reference: another model than the config's.
+        config: gives the registry and the model.
+        store: the store to score.
+        reference: a model to open instead of the configuration's.
 
     Raises:
         ValueError: there is no such model, or its lines, samples or size are not the store's.
     """
-    from modeling.network.checkpoint import load_model
+    from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
     from modeling.training.folds import load_folds
 
@@ -67,7 +68,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     found = resolve_model(config.tracking_uri, wanted)
     network, metadata = load_model(found.directory)
     check_fits(network, metadata, store, wanted)
-    # An alias moves on to other versions: what is kept names the version.
+    # An alias may move to another version, so the version itself is recorded.
     name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
     resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
     trained_on = str(metadata.get("store_identity", ""))
@@ -84,10 +85,10 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
 
 
 def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, reference: str) -> None:
-    """Checks that a model was made for windows such as the store's.
+    """Checks that a model fits the windows of a store.
 
     Raises:
-        ValueError: naming what both have.
+        ValueError: lines, samples or size differ; the message names both.
     """
     takes: dict[str, Any] = {"lines": network.num_lines, "samples": network.num_samples, "size": network.size}
     holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
@@ -100,20 +101,10 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
         raise ValueError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
 
 
-def weights_digest(network: Any) -> str:
-    """sha256 of a model's weights: names, shapes and values, in whatever file they came."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        found.update(f"{name} {values.dtype} {values.shape}".encode())
-        found.update(values.tobytes())
-    return found.hexdigest()
-
-
 def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:
-    """A function that reconstructs a galaxy's windows by the models that it was scored by: their mean.
+    """Function that returns the mean reconstruction by the models that scored a galaxy.
 
-    Models of folds, where there are any, that never saw the galaxy; else the main one.
+    These are the fold models that were not trained on it, or the main model if there are no folds.
     """
     from modeling.network.inference import reconstruct
     from modeling.scoring.survey_scorer import ModelEnsemble
@@ -139,23 +130,23 @@ def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
     scored = catalog.provenance["store"]["identity"]
     if scored != store.identity:
         raise ValueError(
-            f"{path} is the catalog of another store (identity {scored[:12]}) than {store.path} "
+            f"{path} is the catalog of another store (identity {scored[:12]}), not of {store.path} "
             f"(identity {store.identity[:12]}). Run `cubescout score` first."
         )
 
 
 def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> ScoringModel:
-    """The model that the catalog's scores are of.
+    """The model that scored a catalog.
 
     Raises:
-        ValueError: it is gone, or its weights are no longer the same.
+        ValueError: it is missing, or its weights have changed.
     """
     made_by = catalog.provenance["model"]
     model = open_model(config, store, made_by["reference"])
     if model.digest != made_by["digest"]:
         raise ValueError(
-            f"{made_by['reference']} is no longer the model of {config.catalog_path}: its weights have the digest "
-            f"{model.digest[:12]}, then {made_by['digest'][:12]}. Does tracking.uri name the registry "
-            "that it was scored with? If so, run `cubescout score` again."
+            f"{made_by['reference']} is no longer the model of {config.catalog_path}: the digest of its weights is "
+            f"{model.digest[:12]}, recorded was {made_by['digest'][:12]}. Does tracking.uri name the registry "
+            "used for scoring? If so, run `cubescout score` again."
         )
     return model

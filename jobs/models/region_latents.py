@@ -1,7 +1,6 @@
-"""Latents of the regions of all galaxies of a store, kept beside the catalog for each shape of region."""
+"""Latents of the regions of all galaxies of a store, cached beside the catalog per region shape."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import replacing
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
@@ -19,7 +19,7 @@ METADATA_KEY = b"cubescout-regions"
 
 @dataclass(frozen=True)
 class RegionLatents:
-    """Regions of one shape, side by side in each galaxy; those with too few good samples are left out.
+    """Adjacent regions of one shape in each galaxy, without those that have too few good samples.
 
     Attributes:
         plateifu: [region].
@@ -33,12 +33,12 @@ class RegionLatents:
 
 
 def read_or_make(config: ProjectConfig, store: WindowStore, model: Any, shape: tuple[int, int]) -> RegionLatents:
-    """The latents from their file, if that is of this store, model and shape; or makes and keeps them.
+    """Reads the latents from their file if store, model and shape agree; otherwise computes and writes them.
 
     Args:
-        config: says where the catalog is.
-        store: with the galaxies.
-        model: a `jobs.score.ScoringModel`.
+        config: gives the path of the catalog.
+        store: the galaxies.
+        model: a `jobs.models.opening.ScoringModel`.
         shape: spaxels in y and x.
     """
     path = config.catalog_path.with_name(f"{config.catalog_path.stem}.regions-{shape[0]}x{shape[1]}.parquet")
@@ -89,9 +89,5 @@ def _write(path: Path, made: RegionLatents, made_of: dict[str, Any]) -> None:
     lists = pa.FixedSizeListArray.from_arrays(pa.array(made.latent.ravel()), made.latent.shape[1])
     columns = {"plateifu": pa.array(made.plateifu, pa.string()), "region": pa.array(made.region, pa.string())}
     table = pa.table(columns | {"latent": lists})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(made_of).encode()}), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

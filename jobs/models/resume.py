@@ -1,4 +1,4 @@
-"""Finds the training that `cubescout train CONFIG --resume RUN` is to go on with."""
+"""Finds the training that `cubescout train CONFIG --resume RUN` resumes."""
 
 import re
 from typing import TYPE_CHECKING
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: str) -> str:
-    """The MLflow run of a training that the storage holds a checkpoint of.
+    """Id of the MLflow run of a training that can be resumed.
 
     Args:
-        config: of the project.
-        job: what it makes of the configuration.
-        name: of the training that the configuration makes on its store.
-        resume: the name of a training, or the id of its MLflow run.
+        config: the project.
+        job: the training job of this configuration.
+        name: name of the training of this configuration on its store.
+        resume: name of a training, or id of its MLflow run.
 
     Raises:
-        ConfigError: there is no such training, it is another than the configuration's, or it has left no checkpoint.
+        ConfigError: there is no such training, its configuration differs, or it has left no checkpoint.
     """
     from modeling.tracking.runs import find_run, make_client
     from modeling.training.ray_train import has_checkpoint
@@ -28,7 +28,7 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
     where = (config.tracking_uri, config.tracking.experiment)
     wanted = {"job": "train", "mlflow.runName": resume}
     run_id = None
-    if re.fullmatch(r"[\w-]+", resume):  # it goes into a query
+    if re.fullmatch(r"[\w-]+", resume):  # it becomes part of a query
         run_id = find_run(*where, wanted) or find_run(*where, {"job": "train"}, run_id=resume)
     if run_id is None:
         place = f"experiment {config.tracking.experiment} of {config.tracking_uri}"
@@ -37,7 +37,7 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
         )
     run = make_client(config.tracking_uri).get_run(run_id)
     if run.info.run_name != name:
-        differing = _differing(config, run.data.params) or ["the window store is another"]
+        differing = _differing(config, run.data.params) or ["the window store differs"]
         raise ConfigError("--resume", [f"{run.info.run_name} is another training: {text}" for text in differing])
     if not has_checkpoint(job, name=name, storage=config.checkpoints_path):
         raise ConfigError("--resume", [f"{name} has left no checkpoint in {config.checkpoints_path}"])
@@ -45,7 +45,7 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
 
 
 def _differing(config: ProjectConfig, params: dict[str, str]) -> list[str]:
-    """What decides the weights and is not as in the run, as far as MLflow keeps it."""
+    """Keys that decide the weights and differ from the run, as far as MLflow records them."""
     from modeling.tracking.runs import flatten
     from modeling.training.config import NOT_PART_OF_IDENTITY
 

@@ -1,4 +1,4 @@
-"""From a store and its models to what a catalog says of each galaxy: the steps of `cubescout score` between the two."""
+"""Scores a store with its models and derives the catalog's score columns: the middle steps of `cubescout score`."""
 
 import hashlib
 import json
@@ -28,22 +28,22 @@ from modeling.scoring.survey_scorer import (
 if TYPE_CHECKING:
     from jobs.models.opening import ScoringModel
 
-# Of the shards' files; those of an earlier format are not read.
+# Format of the shards' files; files of an earlier format are not read.
 SHARD_FORMAT = 2
-# Galaxies of these splits were not trained on.
+# Splits whose galaxies were not used for training.
 CALIBRATING = ("validation",)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What is kept of all galaxies of a store, in one order.
+    """Results for all galaxies of a store, in one order.
 
     Attributes:
         galaxies: plateifu, mangaid, z, split and, if the store has them, ra_deg and dec_deg.
-        means: of the models; its maps are empty, they are in `shards`.
+        means: means over the models; the maps are left out, they are in `shards`.
         reasons: [galaxy] up to three phrases each.
         shards: files of `ShardScores`.
-        ensemble: the models with what they were calibrated to.
+        ensemble: the models with their calibrated scorers.
     """
 
     galaxies: pd.DataFrame
@@ -54,23 +54,23 @@ class Survey:
 
     @property
     def sums(self) -> LineSums:
-        """Of the plain scores."""
+        """Sums that the plain scores are made from."""
         return self.means.scores.sums
 
     @property
     def calibrating(self) -> np.ndarray:
-        """[galaxy] bool, those that p-values are made from."""
+        """[galaxy] bool, calibration galaxies of the p-values."""
         return self.galaxies["split"].isin(CALIBRATING).to_numpy()
 
 
 def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:
-    """Judges every galaxy of a store; goes on where an interrupted run stopped.
+    """Scores every galaxy of a store; resumes an interrupted run.
 
     Raises:
         ValueError: the store holds no galaxy.
     """
     if not (store.galaxies()["status"] == "accepted").any():
-        raise ValueError(f"{store.path} holds no galaxy: all were set aside, see its rejected.csv")
+        raise ValueError(f"{store.path} holds no galaxy: all were rejected, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
     ensemble = ModelEnsemble(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
@@ -91,14 +91,14 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
 
 
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
-    """Where shards are kept until the catalog is written: another place for other models or settings."""
+    """Folder of the shards' files until the catalog is written, specific to models and settings."""
     settings = config.score.model_dump(mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels"})
     decisive = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
     return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble, shards: list[Path]) -> Survey:
-    """All shards but their maps, with what the maps say in words."""
+    """All shards without their maps, and the reasons derived from the maps."""
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
     names: list[str] = []
     phrases: list[list[str]] = []
@@ -118,14 +118,14 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
 
 
 def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
-    """The store's table of galaxies, in the order in which they were scored."""
+    """The store's table of galaxies, in the order of scoring."""
     table = store.galaxies().set_index("plateifu").loc[names].reset_index()
     kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split"]
     return table[[name for name in kept if name in table]]
 
 
 def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, Any]:
-    """The columns `catalog.SURVEY_SCORES`."""
+    """Columns `SURVEY_SCORES` of `modeling.catalog`."""
     scores: GalaxyScores = survey.means.scores
     columns: dict[str, Any] = {
         "score_combined": found.combined,

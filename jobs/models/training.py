@@ -1,4 +1,4 @@
-"""From a configuration to a training job, and from a training to its record in MLflow: for `train` and `tune`."""
+"""Turns a configuration into a training job, and records a training in MLflow; for `train` and `tune`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def training_job(config: ProjectConfig) -> "TrainingJob":
-    """The part of a project that a worker needs; a local store by its absolute path, since workers run elsewhere."""
+    """Training job of a project; a local store gets its absolute path, since workers run in other folders."""
     from modeling.training.config import TrainingJob
 
     path = config.store_path
@@ -26,7 +26,7 @@ def training_job(config: ProjectConfig) -> "TrainingJob":
 
 
 def log_training(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
-    """Notes what a training or a search starts from with its run."""
+    """Logs the inputs of a training or a search to its run."""
     from modeling.tracking.lineage import log_inputs
 
     sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
@@ -35,7 +35,7 @@ def log_training(tracked: "TrackedRun", config: ProjectConfig, store: "WindowSto
 
 
 def log_epochs(tracked: "TrackedRun", epochs: "list[Metrics]", logged: set[int], prefix: str = "") -> None:
-    """Notes the metrics of epochs, once each."""
+    """Logs the metrics of epochs, once each."""
     for metrics in epochs:
         epoch = int(metrics["epoch"])
         if epoch not in logged:
@@ -78,7 +78,7 @@ def register(
 
 
 def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersion") -> None:
-    """Says what was made and where."""
+    """Prints the result of a training and where it is."""
     first, best = trained.history[0], trained.best
     which = "validation_loss" if "validation_loss" in best else "train_loss"
     console.print(

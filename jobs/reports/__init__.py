@@ -1,1 +1,1 @@
-"""Plots, tables and reports for people."""
+"""Plots, tables and reports."""

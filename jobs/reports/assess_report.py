@@ -1,4 +1,4 @@
-"""The report of `assess`: Markdown, and the same as one HTML file with its pictures inside."""
+"""The report of `assess`: Markdown, and the same as one self-contained HTML file."""
 
 import base64
 import re
@@ -14,9 +14,9 @@ from modeling.catalog import Catalog
 from modeling.labels.label_statistics import LEVEL, Assessment, Estimate
 
 CAPTIONS = {
-    "scores": "Scores of all galaxies that the table speaks of and of each label, as shares of each.",
-    "roc": "ROC curves by score. The diagonal is chance.",
-    "latents": "Where each label lies on the map of latents.",
+    "scores": "Distribution of scores of all assessed galaxies and of each label, each normalised to 1.",
+    "roc": "ROC curves of the score. The diagonal is chance.",
+    "latents": "Galaxies of each label on the map of latents.",
 }
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
@@ -25,13 +25,13 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: ri
 th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; height: auto }
 """
-LEGEND = f"""Intervals hold {LEVEL:.0%} of a bootstrap over objects. AUROC: the chance that a galaxy of the label scores
-higher than one without it (0.5: none). Top k%: how many times over-represented the label is there (1: not at all);
-0.00 (0.00 to 0.00) says that none was there, not that none could be."""
+LEGEND = f"""Intervals contain {LEVEL:.0%} of a bootstrap over objects. AUROC: the probability that a galaxy with the
+label scores higher than one without it (0.5 is chance). Top k%: over-representation of the label there (1 is none);
+0.00 (0.00 to 0.00) means that none was there, not that none could be."""
 
 
 def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """One row a label: counts, estimates with their intervals, and AUROC by each of the other scores."""
+    """One row per label: counts, estimates with intervals, and AUROC of each score."""
     return pd.DataFrame(
         [
             {"label": name, "num_labelled": found.num_labelled, "num_others": found.num_others}
@@ -50,7 +50,7 @@ def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Map
 
 
 def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str, Assessment]) -> dict[str, Any]:
-    """What the report says before its figures."""
+    """Facts for the introduction of the report."""
     few = [f"{name} ({chosen.sum()})" for name, chosen in labels.labelled.items() if name not in assessed]
     return {
         "table": path.name,
@@ -67,7 +67,7 @@ def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str
 
 
 def num_trained(catalog: Catalog) -> int:
-    """Galaxies that are scored by the model that was trained on them; none where models were cross-fitted."""
+    """Number of galaxies scored by a model trained on them; 0 if models were cross-fitted."""
     provenance = catalog.provenance
     here = provenance.get("model", {}).get("trained_on") in ("", provenance.get("store", {}).get("identity"))
     if not here or len(provenance.get("judges", [])) > 1:
@@ -76,8 +76,8 @@ def num_trained(catalog: Catalog) -> int:
 
 
 def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str]) -> str:
-    """The report in Markdown; pictures lie beside it."""
-    lines = [f"# How the labels of {facts['table']} lie", "", *_introduction(facts), "", "## Ranks", ""]
+    """The report in Markdown; the pictures are files beside it."""
+    lines = [f"# Labels of {facts['table']} in score and latent space", "", *_introduction(facts), "", "## Ranks", ""]
     tops = [
         name.removesuffix("_low")
         for name in map(str, results)
@@ -118,7 +118,7 @@ def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str
 
 
 def html_of(markdown: str, folder: Path) -> str:
-    """The report as one HTML file; pictures of the folder are put inside."""
+    """The report as one HTML file with the pictures embedded."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
@@ -143,10 +143,12 @@ def _introduction(facts: Mapping[str, Any]) -> list[str]:
         f"Ranked by `{facts['score']}` of {facts['model']}. {facts['created']}.",
     ]
     if facts["num_trained"]:
-        lines.append(f"The model was trained on {facts['num_trained']} galaxies of the catalog, which score too low.")
+        lines.append(
+            f"The model was trained on {facts['num_trained']} galaxies of the catalog; their scores are biased low."
+        )
     if facts["few"]:
-        lines.append(f"Too few galaxies with or without the label to say anything: {', '.join(facts['few'])}.")
-    lines.append("Labels are not the truth about anomaly: a model must not be tuned on them.")
+        lines.append(f"Too few galaxies with or without the label for a measurement: {', '.join(facts['few'])}.")
+    lines.append("Labels are not the truth about anomaly: never tune a model on them.")
     return [line for text in lines for line in (text, "")][:-1]
 
 

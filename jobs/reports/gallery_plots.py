@@ -8,28 +8,27 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
-from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from jobs.reports.paper_plots import COLOURS, OTHERS, STYLE, new_figure
 from modeling.catalog import SHARE_PREFIX
 
 GALLERY_COLUMNS = 3
-SOFTENING = 0.05  # of the brightest flux: below, colours are linear
+SOFTENING = 0.05  # fraction of the brightest flux below which the colour scale is linear
 MAP_COLOURS = "viridis"
 INK_BOX = {"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0}
 
 
 def line_map(windows: Windows, line: int) -> np.ndarray:
-    """[y, x] mean flux over the good samples of a line of one galaxy, in the store's unit; NaN where there is none."""
-    good = good_samples(windows.flux[0, line], windows.ivar[0, line], windows.mask[0, line])
+    """[y, x] mean flux of a line over its good samples, one galaxy, in the store's unit; NaN if there is none."""
+    good = windows.good[0, line]
     total = np.where(good, windows.flux[0, line], 0).sum(0, dtype=np.float64)
     return np.divide(total, good.sum(0), out=np.full(total.shape, np.nan), where=good.any(0))
 
 
 def line_spectra(windows: Windows, lines: Sequence[int]) -> np.ndarray:
-    """[line, sample] flux of one galaxy summed over good spaxels, in the store's unit; NaN where there is none."""
+    """[line, sample] flux summed over good spaxels, one galaxy, in the store's unit; NaN if there is none."""
     chosen = list(lines)
-    good = good_samples(windows.flux[0, chosen], windows.ivar[0, chosen], windows.mask[0, chosen])
+    good = windows.good[0, chosen]
     total = np.where(good, windows.flux[0, chosen], 0).sum((-2, -1), dtype=np.float64)
     return np.where(good.any((-2, -1)), total, np.nan)
 
@@ -43,21 +42,21 @@ def anomaly_gallery(
     key_lines: Sequence[str],
     flux_unit: str,
 ) -> Figure:
-    """The most unusual galaxies: two line maps and the summed spectra of key lines.
+    """Gallery of the most unusual galaxies: two line maps and the summed spectra of key lines.
 
     Args:
-        rows: of the catalog.
-        read: the windows of a galaxy by its plateifu.
-        line_names: of the store.
-        main_line: one of them.
-        key_lines: some of them.
-        flux_unit: of the store.
+        rows: rows of the catalog.
+        read: returns the windows of a galaxy by its plateifu.
+        line_names: lines of the store.
+        main_line: line of the first map.
+        key_lines: lines of the spectra.
+        flux_unit: unit of the store's flux.
     """
     names = list(line_names)
     shown = [line for line in key_lines if line in names] or names[:6]
     height = -(-len(rows) // GALLERY_COLUMNS)
     figure = new_figure((7.1, 2.0 * height + 0.95))
-    # Laid out by hand: tiles of square maps over a spectrum are beyond matplotlib's own layout.
+    # Laid out by hand: matplotlib's layouts cannot place square maps over a spectrum.
     figure.set_layout_engine("none")
     inch = 1 / figure.get_figheight()
     margins = {"left": 0.01, "right": 0.99, "top": 1 - 0.34 * inch, "bottom": inch}
@@ -80,7 +79,7 @@ def anomaly_gallery(
 
 
 def _write_title(figure: Figure, box: Any, row: Mapping[str, Any]) -> None:
-    """Over a box: rank, name, score, and what is unusual or may be an artefact, if the catalog says so."""
+    """Title above a box: rank, name, score, and the catalog's reason and artefact code if any."""
     triage = f"   [{row['triage']}]" if row.get("triage") else ""
     lines = {
         0.14: (f"{row['rank']}. {row['plateifu']}   score {row['score']:.3g}{triage}", 7.0),
@@ -92,7 +91,7 @@ def _write_title(figure: Figure, box: Any, row: Mapping[str, Any]) -> None:
 
 
 def _second_line(row: Mapping[str, Any], names: Sequence[str], main_line: str) -> str:
-    """The line but the main one that the model leaves most of."""
+    """Line other than the main one with the largest share of the residual."""
     shares = {name: row.get(f"{SHARE_PREFIX}{name}", np.nan) for name in names if name != main_line}
     return max(shares, key=lambda name: np.nan_to_num(shares[name], nan=-1.0), default=main_line)
 
@@ -106,15 +105,15 @@ def neighbour_gallery(
     ranks: Mapping[str, int],
     flux_unit: str,
 ) -> Figure:
-    """Unusual galaxies, one a row, and their nearest neighbours in latent space, nearest first.
+    """Gallery of unusual galaxies, one per row, with their nearest neighbours in latent space, nearest first.
 
     Args:
-        rows: of the catalog.
-        read: the windows of a galaxy by its plateifu.
-        line: index of the line that is drawn.
+        rows: rows of the catalog.
+        read: returns the windows of a galaxy by its plateifu.
+        line: index of the line drawn.
         line_name: its name.
-        ranks: of all galaxies.
-        flux_unit: of the store.
+        ranks: ranks of all galaxies.
+        flux_unit: unit of the store's flux.
     """
     width = 1 + max(len(row["neighbours"]) for row in rows)
     figure = new_figure((7.1, 1.42 * len(rows) + 0.6))
@@ -132,16 +131,16 @@ def neighbour_gallery(
             for axes in axes_of_row[1 + len(row["neighbours"]) :]:
                 axes.set_axis_off()
         _colour_bar(figure, drawn, f"{flux_unit}, {line_name}", ax=figure.axes, shrink=0.5, aspect=50, pad=0.01)
-        figure.suptitle("bold: unusual galaxies; right of each its neighbours, d: latent distance", fontsize=8)
+        figure.suptitle("bold: unusual galaxies, with their neighbours to the right; d: latent distance", fontsize=8)
     return figure
 
 
 def _draw_map(axes: Any, values: np.ndarray, *, ring: bool = False) -> Any:
-    """One map on its own scale, whose end is written into it."""
+    """Draws one map on its own scale, whose maximum is written into it."""
     finite = values[np.isfinite(values)]
     high = float(np.quantile(finite, 0.995)) if finite.size and np.quantile(finite, 0.995) > 0 else 1.0
     colours = colormaps[MAP_COLOURS].with_extremes(bad="#f2f2f2")
-    # Colours run from 0 to 1 of the map's own scale, so that one colour bar serves all.
+    # Each map is divided by its own maximum, so that one colour bar serves all.
     norm = AsinhNorm(SOFTENING, 0, 1)
     drawn = axes.imshow(values / high, origin="lower", cmap=colours, norm=norm, interpolation="nearest")
     axes.text(0.97, 0.03, f"{high:.2g}", transform=axes.transAxes, ha="right", color="w", fontsize=6, bbox=INK_BOX)
@@ -152,7 +151,7 @@ def _draw_map(axes: Any, values: np.ndarray, *, ring: bool = False) -> Any:
 
 
 def _draw_spectra(axes: Any, windows: Windows, names: list[str], shown: list[str], *, label: bool) -> None:
-    """The windows of some lines side by side, over the highest of their samples."""
+    """Draws the windows of some lines side by side, divided by their highest sample."""
     spectra = line_spectra(windows, [names.index(line) for line in shown])
     highest = float(np.nanmax(np.abs(spectra))) if np.isfinite(spectra).any() else 0.0
     spectra = spectra / (highest or 1.0)
@@ -171,4 +170,4 @@ def _draw_spectra(axes: Any, windows: Windows, names: list[str], shown: list[str
 def _colour_bar(figure: Figure, drawn: Any, flux_unit: str, **place: Any) -> None:
     bar = figure.colorbar(drawn, orientation="horizontal", **place)
     bar.set_ticks([0, 0.1, 0.3, 1], labels=["0", "0.1", "0.3", "1"], fontsize=7)
-    bar.set_label(f"mean flux over the number in the map's corner [{flux_unit}]", fontsize=7)
+    bar.set_label(f"mean flux divided by the number in the map's corner [{flux_unit}]", fontsize=7)

@@ -1,6 +1,6 @@
 """Plots of a survey for papers: maps of latents, histograms, ROC curves.
 
-Colours are Okabe & Ito's and viridis, which most eyes tell apart; labels also differ by marker.
+The colours are those of Okabe & Ito and viridis, safe for most colour-blind readers; labels also differ by marker.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ STYLE = {
     "pdf.fonttype": 42,  # text stays text
     "figure.constrained_layout.use": True,
 }
-NUM_NUMBERED = 5  # beyond, numbers would hide each other
+NUM_NUMBERED = 5  # more numbers would overlap
 WIDE = (7.1, 4.2)  # inches, the width of a page
 
 
@@ -42,13 +42,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".pdf", ".png")]
     with rc_context(STYLE):
         for path in paths:
-            # No date inside: the same figure is the same file.
+            # Without a date, the same figure gives the same bytes.
             figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Software": None})
     return paths
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """A figure in our style, in inches."""
+    """Empty figure of a size in inches, in the style of this module."""
     with rc_context(STYLE):
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
@@ -56,19 +56,19 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def score_label(catalog: Catalog) -> str:
-    """The score that ranks, with its unit."""
+    """Name of the ranking score, with its unit."""
     name = f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_")
     unit = catalog.columns["score"].unit
     return f"{name} [{unit}]" if unit else name
 
 
 def score_histogram(score: np.ndarray, labelled: Mapping[str, np.ndarray], score_label: str) -> Figure:
-    """Scores of each label over those of all galaxies, as shares of either; the paper's AGN exercise.
+    """Histograms of the scores of each label over those of all galaxies, each normalised to 1, as for the paper's AGN.
 
     Args:
         score: [galaxy].
         labelled: [galaxy] bool of each label.
-        score_label: with the unit.
+        score_label: name of the score with its unit.
     """
     finite = score[np.isfinite(score)]
     logarithmic = finite.min() > 0 and finite.max() > 20 * finite.min()
@@ -84,10 +84,10 @@ def score_histogram(score: np.ndarray, labelled: Mapping[str, np.ndarray], score
             axes.hist(finite, bins, weights=_shares(finite), color=OTHERS, label=f"all ({len(finite)})")
             label = f"{name} ({len(values)})"
             axes.hist(values, bins, weights=_shares(values), histtype="step", color=colour, lw=1.6, label=label)
-            axes.axvline(np.median(values), color=colour, ls=":", lw=1.4, label="its median")
+            axes.axvline(np.median(values), color=colour, ls=":", lw=1.4, label="median")
             axes.set_xscale("log" if logarithmic else "linear")
             axes.legend(fontsize=7.5, handlelength=1.4)
-        for axes in list(grid.flat)[len(labelled) - columns : len(labelled)]:  # the lowest of each column
+        for axes in list(grid.flat)[len(labelled) - columns : len(labelled)]:  # lowest axes of each column
             axes.tick_params(labelbottom=True)
         for axes in list(grid.flat)[len(labelled) :]:
             axes.set_axis_off()
@@ -97,25 +97,25 @@ def score_histogram(score: np.ndarray, labelled: Mapping[str, np.ndarray], score
 
 
 def roc_curves(assessed: Mapping[str, Assessment]) -> Figure:
-    """The ROC of each label by score, with its area and interval."""
+    """ROC curve of the score for each label, with its area and interval."""
     figure = new_figure(WIDE)
     with rc_context(STYLE):
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=OTHERS, lw=1, ls="--", label="chance")
         for (name, found), colour in zip(assessed.items(), COLOURS, strict=False):
             axes.plot(*found.roc, color=colour, lw=1.6, label=f"{name}: {found.auroc}")
-        axes.set(xlabel="share of the others above a score", ylabel="share of the label above it")
+        axes.set(xlabel="share of the others above the threshold", ylabel="share of the label above it")
         axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal", title="Area under the curve (95% interval)")
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 
 def map_with_labels(table: pd.DataFrame, plateifu: np.ndarray, labelled: Mapping[str, np.ndarray]) -> Figure:
-    """The 2-D map of latents with the galaxies of each label.
+    """2-D map of latents with the galaxies of each label.
 
     Args:
-        table: of the catalog.
-        plateifu: [galaxy] that were labelled or not.
+        table: the catalog.
+        plateifu: [galaxy] the assessed galaxies.
         labelled: [galaxy] bool of each label.
     """
     positions = table.set_index("plateifu").loc[plateifu, ["umap_1", "umap_2"]].to_numpy()
@@ -125,7 +125,7 @@ def map_with_labels(table: pd.DataFrame, plateifu: np.ndarray, labelled: Mapping
         everyone: Any = {"s": _dot_size(len(table)), "lw": 0, "rasterized": True, "label": f"all ({len(table)})"}
         axes.scatter(table["umap_1"], table["umap_2"], c=OTHERS, **everyone)
         drawn = zip(labelled.items(), COLOURS, MARKERS, strict=False)
-        for (name, chosen), colour, marker in sorted(drawn, key=lambda item: -item[0][1].sum()):  # the rarest on top
+        for (name, chosen), colour, marker in sorted(drawn, key=lambda item: -item[0][1].sum()):  # rarest label on top
             x, y = positions[chosen].T
             size = np.clip(900 / chosen.sum(), 22, 60)
             options: Any = {"edgecolors": "white", "linewidths": 0.4, "rasterized": chosen.sum() > 2000}
@@ -136,7 +136,7 @@ def map_with_labels(table: pd.DataFrame, plateifu: np.ndarray, labelled: Mapping
 
 
 def map_by_score(table: pd.DataFrame, score_label: str, num_marked: int = 10) -> Figure:
-    """The 2-D map of latents coloured by score, with rings and ranks at the most unusual galaxies."""
+    """2-D map of latents coloured by score; rings and ranks mark the most unusual galaxies."""
     finite = table[np.isfinite(table["score"])].sort_values("rank", ascending=False)
     figure = new_figure(WIDE)
     with rc_context(STYLE):
@@ -151,13 +151,15 @@ def map_by_score(table: pd.DataFrame, score_label: str, num_marked: int = 10) ->
             options = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 8, "path_effects": halo}
             axes.annotate(str(row["rank"]), where, **options)
         _map_axes(axes, table)
-        axes.set_title(f"rings: the {len(top)} most unusual, the first {NUM_NUMBERED} with their rank", loc="left")
+        axes.set_title(
+            f"rings: the {len(top)} most unusual galaxies, the first {NUM_NUMBERED} with their rank", loc="left"
+        )
         figure.colorbar(drawn, label=score_label, pad=0.02)
     return figure
 
 
 def map_in_3d(table: pd.DataFrame, score_label: str) -> Figure:
-    """The 3-D map of latents coloured by score, from two sides, as in the paper."""
+    """3-D map of latents coloured by score, from two directions, as in the paper."""
     finite = table[np.isfinite(table["score"])].sort_values("rank", ascending=False)
     figure = new_figure((7.1, 3.9))
     with rc_context(STYLE | {"figure.constrained_layout.use": False}):
@@ -176,7 +178,7 @@ def map_in_3d(table: pd.DataFrame, score_label: str) -> Figure:
             axes.tick_params(labelsize=7, pad=0)
             axes.set_title(f"from azimuth {azimuth}°")
             axes.view_init(elev=22, azim=azimuth)
-            axes.set_box_aspect(None, zoom=0.82)  # room for the names of the axes
+            axes.set_box_aspect(None, zoom=0.82)  # leaves room for the axis labels
             all_axes.append(axes)
         figure.colorbar(drawn, ax=all_axes, label=score_label, shrink=0.7, orientation="horizontal", aspect=45)
     return figure
@@ -187,12 +189,12 @@ def _shares(values: np.ndarray) -> np.ndarray:
 
 
 def _dot_size(num: int) -> float:
-    """Smaller for more galaxies, in square points."""
+    """Area of a dot in square points, smaller for more galaxies."""
     return float(np.clip(4000 / max(1, num), 2, 28))
 
 
 def _norm(score: np.ndarray) -> Normalize:
-    """Colours from the 1st to the 99.5th percentile; logarithmic where scores span decades."""
+    """Colour scale from the 1st to the 99.5th percentile; logarithmic if scores span decades."""
     low, high = np.quantile(score, [0.01, 0.995])
     if low > 0 and high > 20 * low:
         return LogNorm(low, high)

@@ -1,4 +1,4 @@
-"""The plot of a training: losses over epochs, and the error of each line in the end."""
+"""Plot of a training: losses by epoch, and the error of each line in the first and last epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     """Writes the plot as PNG; returns its path.
 
     Args:
-        history: metrics of each epoch, as `fit` reports them.
-        path: of the file.
+        history: metrics of each epoch, as reported by `fit`.
+        path: path of the file.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     losses, lines = figure.subplots(1, 2, width_ratios=(1, 2))

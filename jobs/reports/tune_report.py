@@ -1,4 +1,4 @@
-"""What a search found: its trials as a table, on the terminal and in files, and as parallel coordinates."""
+"""Results of a hyperparameter search: trials as a table, on the terminal and in files, and as parallel coordinates."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ STATES = {"done": "#1f77b4", "stopped early": "#888888"}
 
 
 def trials_table(trials: "Sequence[Trial]", epochs: int) -> "pd.DataFrame":
-    """One row a trial, the best first: name, state, parameters by their dotted keys, epochs, `nll`, reason.
+    """One row per trial, best first: name, state, parameters by their dotted keys, epochs, `nll`, reason.
 
-    The states are `done`, `stopped early` (by ASHA, or by the budget of time) and `failed`, whose `reason` says why.
+    The states are `done`, `stopped early` (by ASHA or the time budget) and `failed`, with its `reason`.
     """
     import pandas as pd
 
@@ -44,7 +44,7 @@ def write_table(table: "pd.DataFrame", folder: Path) -> list[Path]:
 
 
 def print_table(table: "pd.DataFrame") -> None:
-    """The table on the terminal; parameters by their last names, reasons below it."""
+    """Prints the table with short parameter names, and below it the reasons of failed trials."""
     from rich.table import Table
 
     shown = Table(
@@ -56,15 +56,15 @@ def print_table(table: "pd.DataFrame") -> None:
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     console.print(shown)
     for trial, reason in table.query("reason != ''")[["trial", "reason"]].itertuples(index=False):
-        console.print(f"Trial {trial} was set aside: {reason}", markup=False)
+        console.print(f"Trial {trial} failed: {reason}", markup=False)
 
 
 def plot_parallel(table: "pd.DataFrame", path: Path) -> Path:
-    """Draws one line a trial over its parameters to its likelihood, the best in red; failed trials end before that.
+    """Draws one line per trial across its parameters to its likelihood, the best in red; failed trials lack the latter.
 
     Args:
-        table: of `trials_table`.
-        path: of the PNG.
+        table: result of `trials_table`.
+        path: path of the PNG.
     """
     from matplotlib.figure import Figure
     from matplotlib.patheffects import withStroke
@@ -105,14 +105,14 @@ def plot_parallel(table: "pd.DataFrame", path: Path) -> Path:
     handles, labels = plot.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
-    plot.set_title(f"{len(table)} trials; nll: of the validation split, lower is better")
+    plot.set_title(f"{len(table)} trials; nll of the validation split, lower is better")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
 
 
 class _Axis:
-    """Heights from 0 to 1 for the values of one column: linear, logarithmic over wide ranges, or of categories."""
+    """Axis of one column with heights from 0 to 1: linear, logarithmic for wide ranges, or categorical."""
 
     def __init__(self, key: str, values: list[Any], *, is_number: bool) -> None:
         self.key = key
@@ -130,7 +130,7 @@ class _Axis:
         return cls(key, sorted({str(value) for value in known}), is_number=False)
 
     def height(self, value: Any) -> float:
-        """Where a value lies; NaN for one that is not known."""
+        """Height of a value; NaN if it is not finite."""
         if not self.is_number:
             return (self.values.index(str(value)) + 0.5) / len(self.values)
         scale = math.log if self.is_log else float
@@ -140,7 +140,7 @@ class _Axis:
         return (scale(float(value)) - low) / (high - low) if high > low else 0.5
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights and texts: each value where they are few, else five over the range."""
+        """Heights and labels of ticks: every value if they are few, else five over the range."""
         if not self.is_number:
             return [(self.height(value), value) for value in self.values]
         shown = self.values

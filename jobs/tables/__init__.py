@@ -1,1 +1,1 @@
-"""Tables in the formats that astronomers use: read, linked, written."""
+"""Tables in astronomical formats: reading, links, writing."""

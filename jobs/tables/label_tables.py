@@ -1,4 +1,4 @@
-"""Labels of galaxies from the tables of others: classes, selection methods, thresholds, or a list of names."""
+"""Labels of galaxies from published tables: classes, selection methods, thresholds, or a list of names."""
 
 import re
 from collections.abc import Collection
@@ -19,13 +19,13 @@ THRESHOLD = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>[-
 
 @dataclass(frozen=True)
 class Labels:
-    """What a table says of the galaxies of a catalog.
+    """Labels that a table gives to the galaxies of a catalog.
 
     Attributes:
-        plateifu: [galaxy] those that are assessed, in the order of the catalog.
+        plateifu: [galaxy] assessed galaxies, in the order of the catalog.
         labelled: [galaxy] bool of each label.
-        num_rows: rows of the table with a key.
-        source: what the labels were taken from, in words.
+        num_rows: rows of the table that have a key.
+        source: description of the labels' source.
     """
 
     plateifu: np.ndarray
@@ -39,14 +39,14 @@ def read_labels(
 ) -> Labels:
     """Reads labels and matches them to a catalog.
 
-    Without `label` and `bpt` the table is a list of galaxies: those in it against all others of the catalog. Otherwise
-    only galaxies that the table holds count, and an empty cell is a galaxy without label.
+    Without `label` and `bpt` the table is a list: its galaxies against all others of the catalog. Otherwise only
+    galaxies in the table count, and an empty cell means no label.
 
     Args:
         path: the table.
         known: plateifu of the catalog, in order.
         label: a column of labels, or a threshold such as `P_MERGE>0.5`.
-        bpt: the columns of log [N II]/Ha and log [O III]/Hb, to be classed (`bpt_classes`).
+        bpt: the columns of log [N II]/Ha and log [O III]/Hb, from which `bpt_classes` derives classes.
         key: the column that names galaxies.
 
     Raises:
@@ -71,7 +71,7 @@ def read_labels(
 
 
 def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
-    """`star_forming`, `composite` or `agn` by the curves of Kauffmann+2003 and Kewley+2001; empty where not finite.
+    """BPT class, `star_forming`, `composite` or `agn`, by Kauffmann+2003 and Kewley+2001; empty where not finite.
 
     Args:
         nii_ha: log10 of [N II]6585 / Halpha.
@@ -110,12 +110,12 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
 
 
 def _classes(column: pd.Series, path: Path) -> pd.Series:
-    """A column's cells as text, empty where missing; true is the column's name."""
+    """Cells of a column as text, empty where missing; true becomes the column's name."""
     if column.dropna().map(type).isin([bool, np.bool_]).all() and column.notna().any():
         return column.eq(True).map({True: str(column.name), False: ""})
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
         raise TableError(
-            f"{path}: {column.name} holds {column.nunique()} different numbers, which are no classes; "
+            f"{path}: {column.name} holds {column.nunique()} different numbers, which are not classes; "
             f"give a threshold, such as --label '{column.name}>{column.median():.3g}'"
         )
     return column.map(lambda cell: "" if pd.isna(cell) else f"{cell:g}" if isinstance(cell, float) else str(cell))

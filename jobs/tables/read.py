@@ -1,4 +1,4 @@
-"""Tables of others, in the formats that astronomers use, joined to a catalog by `plateifu`."""
+"""Reads tables in astronomical formats, to be joined to a catalog by `plateifu`."""
 
 import difflib
 import warnings
@@ -25,17 +25,17 @@ SUFFIXES = {
 
 
 class TableError(ValueError):
-    """A table that cannot be read, or lacks what is asked of it."""
+    """A table that cannot be read, or that lacks a column or galaxy."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table's columns of one value a row; strings are str, and what is missing is NaN or None.
+    """Columns of a table with one value per row; strings are str, missing values NaN or None.
 
     Args:
-        path: CSV, ECSV, FITS (the first table in it), VOTable, Parquet, or text in columns; the suffix tells which.
+        path: CSV, ECSV, FITS (its first table), VOTable, Parquet, or text in columns, according to the suffix.
 
     Raises:
-        TableError: no such format, or not a file of it.
+        TableError: the suffix is unknown, or the file is not of that format.
     """
     suffix = "".join(path.suffixes[-2:]).lower() if path.suffix == ".gz" else path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -46,15 +46,15 @@ def read_table(path: Path) -> pd.DataFrame:
         return _read_with_astropy(path, SUFFIXES[suffix])
     except FileNotFoundError:
         raise
-    except Exception as error:  # what readers of six formats raise has no common class
+    except Exception as error:  # the readers' exceptions have no common class
         raise TableError(f"{path}: not a table that can be read as {suffix}: {error}") from error
 
 
 def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    """A column by its name, in capitals or not.
+    """Column with a given name, ignoring case.
 
     Raises:
-        TableError: there is none; the message says which come closest.
+        TableError: there is none; the message lists the closest names.
     """
     found = [column for column in table if str(column).lower() == name.lower()]
     if name in found or len(found) == 1:
@@ -65,10 +65,10 @@ def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
 
 
 def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
-    """The table with its key, as str, as the index; rows without a key are left out.
+    """The table indexed by its key as str, without rows that have no key.
 
     Raises:
-        TableError: no such column, or rows of one key that differ.
+        TableError: there is no such column, or several different rows have the same key.
     """
     column = column_of(table, key, path)
     names = column.astype(object).where(column.notna(), "").map(str).str.strip()
@@ -82,10 +82,10 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
 
 
 def check_known(names: Iterable[str], known: Collection[str], where: Path) -> None:
-    """Checks that galaxies are among those known.
+    """Checks that all galaxies are known.
 
     Raises:
-        TableError: naming those that are not, and what they may have been meant to be.
+        TableError: some are not; the message names them and the closest known names.
     """
     there = set(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]
@@ -96,7 +96,7 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path) -> No
 
 
 def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:
-    """The known names most like this one, capitals aside."""
+    """Known names most similar to this one, ignoring case."""
     lower = {str(item).lower(): str(item) for item in known}
     return [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=num, cutoff=0.5)]
 

@@ -1,4 +1,4 @@
-"""Where a survey shows its galaxies to the public, and which of them were observed more than once."""
+"""Links to the survey's page of each galaxy, and repeat observations of the same object."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +18,16 @@ ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}
 SIMBAD = (
     "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
 )
-# SAMI's and CALIFA's own pages go by numbers that their files do not hold: SIMBAD shows what is known at a position.
+# The pages of SAMI and CALIFA are addressed by numbers that their files do not contain: SIMBAD takes a position.
 PAGES: Mapping[str, str] = {"manga": MARVIN, "muse": ESO, "sami": SIMBAD, "califa": SIMBAD, SIMULATED: ""}
 LINKS = {
-    "url": Column("The survey's page of the galaxy; empty where there is none"),
+    "url": Column("Page of the galaxy at its survey or archive; empty if there is none"),
     "other_observations": Column("plateifu of the other observations of the same object in this catalog"),
 }
 
 
 def survey_name(config: ProjectConfig) -> str:
-    """Which survey a project reads, or `simulated`."""
+    """Name of the survey that a project reads, or `simulated`."""
     root = config.survey_root
     if not is_remote(root) and (Path(root) / "simulate.json").is_file():
         return SIMULATED
@@ -37,7 +37,7 @@ def survey_name(config: ProjectConfig) -> str:
 def with_links(
     table: pd.DataFrame, columns: Mapping[str, Column], survey: str
 ) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """A catalog's table and columns with `url` and `other_observations`, unless it has them."""
+    """A catalog's table and columns with `url` and `other_observations` added if missing."""
     derived: dict[str, Any] = {
         "url": page_urls(survey, table),
         "other_observations": other_observations(table["mangaid"].tolist(), table["plateifu"].tolist()),
@@ -47,10 +47,10 @@ def with_links(
 
 
 def page_urls(survey: str, table: pd.DataFrame) -> list[str]:
-    """The survey's page of each galaxy; empty where there is none, or it takes a position that is not known.
+    """URL of each galaxy's page; empty if there is none, or if it needs a position that is unknown.
 
     Args:
-        survey: of `survey_name`; one that is not known has no pages.
+        survey: name from `survey_name`; an unknown survey has no pages.
         table: plateifu and, if known, ra_deg and dec_deg.
     """
     page = PAGES.get(survey, "")
@@ -59,7 +59,7 @@ def page_urls(survey: str, table: pd.DataFrame) -> list[str]:
 
 
 def other_observations(mangaid: Sequence[str], plateifu: Sequence[str]) -> list[list[str]]:
-    """The other observations of each observation's object, in the order of the table."""
+    """Other observations of the same object for each observation, in the order of the table."""
     of_object: dict[str, list[str]] = {}
     for galaxy, name in zip(mangaid, plateifu, strict=True):
         of_object.setdefault(galaxy, []).append(name)

@@ -1,8 +1,8 @@
-"""What each column of the catalog is, in the Virtual Observatory's words (UCD1+, IVOA 1.6)."""
+"""UCD of each catalog column: its meaning in the Virtual Observatory's vocabulary (UCD1+, IVOA 1.6)."""
 
 from collections.abc import Mapping
 
-# By whole name, or by a prefix that ends in an underscore; the longest that fits counts.
+# By full name, or by a prefix that ends in an underscore; the longest match counts.
 UCDS: Mapping[str, str] = {
     "plateifu": "meta.id;meta.main",
     "mangaid": "meta.id.parent",
@@ -31,7 +31,9 @@ UCDS: Mapping[str, str] = {
     "triage_": "meta.code.qual",
     "reason_": "meta.note",
     "velocity_offset_kms": "spect.dopplerVeloc",
-    "total_flux": "phot.flux.density.sb;em.line",
+    "total_flux": "phot.flux.density;em.line",
+    "strongest_line": "meta.id;em.line",
+    "strongest_line_snr": "stat.snr;em.line",
     "median_snr": "stat.snr;stat.median",
     "num_": "meta.number",
     "top_line": "meta.id;em.line",

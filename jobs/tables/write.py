@@ -1,4 +1,4 @@
-"""The catalog as a FITS table and as a VOTable, with units, descriptions and UCDs."""
+"""Writes the catalog as a FITS table and a VOTable, with units, descriptions and UCDs."""
 
 import io
 import warnings
@@ -20,16 +20,16 @@ VOTABLE_VERSION = "1.4"
 
 
 def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tuple(FORMATS)) -> list[Path]:
-    """Writes a catalog in other formats beside it, each whole or not at all, and returns their paths.
+    """Writes a catalog in other formats beside it, each file atomically, and returns their paths.
 
     Args:
         catalog_path: the Parquet file.
-        survey: of `survey_links.survey_name`, for the links that a catalog of before lacks.
-        formats: of `FORMATS`.
+        survey: name from `survey_links.survey_name`, for links that catalogs of earlier versions lack.
+        formats: keys of `FORMATS`.
 
     Raises:
-        CatalogError: there is no catalog there.
-        ValueError: the unit of a column is none.
+        CatalogError: there is no catalog at that path.
+        ValueError: a column has an invalid unit.
     """
     catalog = read_catalog(catalog_path)
     table = to_astropy(catalog, survey)
@@ -40,7 +40,7 @@ def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tu
 
 
 def to_astropy(catalog: Catalog, survey: str) -> Any:
-    """The catalog as an astropy table: units, descriptions, and a UCD in each column's `info.meta`."""
+    """The catalog as an astropy table with units, descriptions, and a UCD in each column's `info.meta`."""
     from astropy.table import Column as TableColumn
     from astropy.table import Table
 
@@ -58,7 +58,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
 
 
 def fits_bytes(table: Any) -> bytes:
-    """A FITS file with one table; TCOMMn and TUCDn hold descriptions and UCDs, as TOPCAT reads them."""
+    """FITS file with one table; descriptions and UCDs are in TCOMMn and TUCDn, as TOPCAT reads them."""
     from astropy.io import fits
 
     plain = table.copy()
@@ -74,20 +74,20 @@ def fits_bytes(table: Any) -> bytes:
     for key, value in table.meta["provenance"].items():
         hdu.header.add_history(f"{key} = {_ascii(value)}")
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # descriptions longer than a card go on in CONTINUE cards, as the standard says
+    with warnings.catch_warnings():  # long descriptions use CONTINUE cards, as the standard allows
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer, checksum=True)
     return buffer.getvalue()
 
 
 def votable_bytes(table: Any) -> bytes:
-    """A VOTable (IVOA 1.4, BINARY2) with the position's frame and the provenance as INFO."""
+    """VOTable (IVOA 1.4, BINARY2) with the coordinate frame and the provenance as INFO."""
     from astropy.io.votable import from_table
     from astropy.io.votable.tree import CooSys, Info
     from astropy.units import UnitsWarning
 
     with warnings.catch_warnings():
-        # VOUnit calls erg and Angstrom deprecated; they are valid, and what astronomers read.
+        # VOUnit deprecates erg and Angstrom, but they are valid and familiar to astronomers.
         warnings.simplefilter("ignore", UnitsWarning)
         file = from_table(table[table.colnames])
         file.version = VOTABLE_VERSION
@@ -108,10 +108,10 @@ def votable_bytes(table: Any) -> bytes:
 
 
 def _unit(name: str, text: str) -> Any:
-    """The unit of a column.
+    """Unit of a column.
 
     Raises:
-        ValueError: the text is no unit.
+        ValueError: the text is not a valid unit.
     """
     from astropy.units import Unit, UnitsWarning
 
@@ -122,11 +122,11 @@ def _unit(name: str, text: str) -> Any:
             warnings.simplefilter("ignore", UnitsWarning)
             return Unit(text.replace("spaxel", "pix"))
     except ValueError as error:
-        raise ValueError(f"column {name}: {text!r} is no unit: {error}") from error
+        raise ValueError(f"column {name}: {text!r} is not a valid unit: {error}") from error
 
 
 def _values(column: pd.Series) -> np.ndarray:
-    """A column as FITS and VOTable can hold it: numbers, booleans, ASCII text, or arrays of one length."""
+    """A column in types that FITS and VOTable support: numbers, booleans, ASCII text, or arrays of one length."""
     first = column.iloc[0] if len(column) else ""
     if isinstance(first, (list, tuple, np.ndarray)):
         rows = [np.asarray(row) for row in column]
@@ -137,7 +137,7 @@ def _values(column: pd.Series) -> np.ndarray:
     if column.dtype.kind in "biuf":
         return column.to_numpy()
     texts = [_ascii("" if value is None or value != value else value) for value in column]
-    return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of one character
+    return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of a single character
 
 
 def _ascii(value: Any) -> str:
@@ -145,7 +145,7 @@ def _ascii(value: Any) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
+    """Nested values as a flat mapping with dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""Section `rerank`."""
+"""Section `rerank` of the configuration."""
 
 from pydantic import Field
 
@@ -6,9 +6,10 @@ from cubeprep.config import Config
 
 
 class RerankConfig(Config):
-    """A ranking by labels."""
+    """Ranking by labels."""
 
     usual: tuple[str, ...] = Field(
-        ("usual", "uninteresting", "artefact"), description="Labels of galaxies that are no finds; all others are"
+        ("usual", "uninteresting", "artefact"),
+        description="Labels that mean 'not interesting'; any other label counts as a detection",
     )
-    num_next: int = Field(10, ge=1, description="Galaxies to ask for")
+    num_next: int = Field(10, ge=1, description="Number of galaxies suggested for labelling next")

@@ -6,11 +6,12 @@ belongs to other latents, is rebuilt. Source of the method: Malkov & Yashunin 20
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from cubeprep.files import replacing
 
 EXACT_LIMIT = 100_000
 # On a million clustered latents of 64 numbers: 0.998 of the true neighbours, in milliseconds (benchmarks/search.py).
@@ -150,15 +151,10 @@ def _load(path: Path, described: dict[str, Any]) -> Any:
 
 def _save(path: Path, graph: Any, described: dict[str, Any]) -> None:
     """Writes a graph and then its description; a graph without one is never read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         graph.save(str(partial))
         with partial.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         _sidecar(path).unlink(missing_ok=True)
-        partial.replace(path)
+    with replacing(_sidecar(path)) as partial:
         partial.write_text(json.dumps(described | {"graph": found}))
-        partial.replace(_sidecar(path))
-    finally:
-        partial.unlink(missing_ok=True)

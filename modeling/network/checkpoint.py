@@ -5,8 +5,8 @@ names). A training checkpoint is such a directory with `optimizer.safetensors`, 
 far in `best/`.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cubeprep.files import replacing
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 
 FORMAT = "cubescout-model"
@@ -133,16 +134,25 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
 
 
+def weights_digest(model: nn.Module) -> str:
+    """sha256 of a model's weights: names, types, shapes and values, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as JSON: whole or not at all."""
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file under another name, then renames it: a reader never sees a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    """Writes a file that is either there as a whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def _read_description(directory: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import false_discovery_control
 
 
 class NuisanceRegression:
@@ -145,10 +146,8 @@ def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
     """
     p_values = np.asarray(p_values, np.float64)
     q_values = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    order = known[np.argsort(p_values[known], kind="stable")]
-    scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    q_values[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    known = np.isfinite(p_values)
+    q_values[known] = false_discovery_control(p_values[known])
     return q_values
 
 

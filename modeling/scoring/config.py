@@ -1,4 +1,4 @@
-"""Section `score`."""
+"""Section `score` of the configuration."""
 
 from typing import Literal
 
@@ -10,21 +10,30 @@ RankBy = Literal["combined", "unexplained", "chi2", "relative", "mae"]
 
 
 class ScoreConfig(Config):
-    """Scores, neighbours and UMAP."""
+    """Scores, nearest neighbours and UMAP."""
 
     model: str | None = Field(
-        None, description="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; default: the champion"
+        None,
+        description="Model to score with: models:/NAME@ALIAS, models:/NAME/VERSION or a folder; default: the champion",
     )
     rank_by: RankBy = Field(
-        "combined", description="Score that ranks; the paper's is `mae`, which sorts galaxies by brightness"
+        "combined", description="Score that ranks; `mae` is the paper's, which sorts galaxies by brightness"
     )
-    fdr: float = Field(0.1, gt=0, lt=1, description="Nominal false discovery rate of `is_find`")
-    calibration_galaxies: int = Field(512, ge=3, description="Galaxies that each model is calibrated on, at most")
-    psf_fwhm_spaxels: float = Field(5.0, gt=0, description="What falls faster than that is an artefact; MaNGA: 5")
-    spaxel_arcsec: float | None = Field(None, gt=0, description="For places in words; default: they are in spaxels")
-    num_workers: int = Field(0, ge=0, description="Tasks at once on Ray; 0 scores in this process")
-    batch_size: int = Field(16, ge=1, description="Galaxies a batch; no influence on results")
-    device: str = Field("cpu", description="Such as cpu or cuda")
-    num_neighbours: int = Field(5, ge=1, description="Nearest neighbours kept of each galaxy")
-    umap_neighbours: int = Field(15, ge=2, description="Galaxies that UMAP takes for a neighbourhood")
-    umap_min_dist: float = Field(0.1, ge=0, description="How closely UMAP packs galaxies")
+    fdr: float = Field(0.1, gt=0, lt=1, description="Nominal false discovery rate of `is_find`, between 0 and 1")
+    calibration_galaxies: int = Field(512, ge=3, description="Maximum number of calibration galaxies of each model")
+    psf_fwhm_spaxels: float = Field(
+        5.0,
+        gt=0,
+        description="PSF FWHM in spaxels (MaNGA: 5); peaks sharper than the PSF are flagged as artefacts",
+    )
+    spaxel_arcsec: float | None = Field(
+        None, gt=0, description="Side of a spaxel in arcsec; by default reasons give positions in spaxels"
+    )
+    num_workers: int = Field(0, ge=0, description="Ray tasks that run at once; 0 scores in this process, without Ray")
+    batch_size: int = Field(
+        16, ge=1, description="Galaxies per batch when `search` encodes regions; does not change results"
+    )
+    device: str = Field("cpu", description="PyTorch device, such as cpu or cuda")
+    num_neighbours: int = Field(5, ge=1, description="Nearest neighbours listed for each galaxy")
+    umap_neighbours: int = Field(15, ge=2, description="UMAP's `n_neighbors`")
+    umap_min_dist: float = Field(0.1, ge=0, description="UMAP's `min_dist`: least distance between points of the map")

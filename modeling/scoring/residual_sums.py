@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from cubeprep.masks import good_samples
 from modeling.scoring.config import RankBy
@@ -29,6 +29,7 @@ class LineSums:
         snr2: sum of flux^2 * ivar, no unit.
         abs_flux: sum of |flux|, flux units.
         flux: sum of flux, flux units.
+        variance: sum of 1 / ivar, flux units squared.
     """
 
     num_good: np.ndarray
@@ -37,6 +38,15 @@ class LineSums:
     snr2: np.ndarray
     abs_flux: np.ndarray
     flux: np.ndarray
+    variance: np.ndarray
+
+    @property
+    def snr(self) -> np.ndarray:
+        """[galaxy, line] S/N of the flux summed over the window and all spaxels; NaN where no sample is good.
+
+        Covariance between spaxels is left out, so that it is an upper limit where the cube was resampled.
+        """
+        return _ratio(self.flux, np.sqrt(self.variance))
 
     @classmethod
     def concatenate(cls, parts: Sequence["LineSums"]) -> "LineSums":
@@ -64,7 +74,9 @@ class Scores:
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
             else of chi2); a row sums to 1, or is NaN where there is no residual.
         top_line: [galaxy] index of the line with the largest share; -1 where there is none.
-        total_flux: sum of flux over good samples, flux units.
+        total_flux: sum of flux over good samples and spaxels, in the unit of a sum over spaxels.
+        strongest_line: [galaxy] index of the line with the highest `LineSums.snr`; -1 where there is none.
+        strongest_line_snr: that S/N; NaN where there is none.
         median_snr: median of flux * sqrt(ivar) over good samples.
         num_good: good samples.
     """
@@ -79,6 +91,8 @@ class Scores:
     line_shares: np.ndarray
     top_line: np.ndarray
     total_flux: np.ndarray
+    strongest_line: np.ndarray
+    strongest_line_snr: np.ndarray
     median_snr: np.ndarray
     num_good: np.ndarray
 
@@ -114,6 +128,7 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
         snr2=(flux**2 * weight).sum(window),
         abs_flux=np.abs(flux).sum(window),
         flux=flux.sum(window),
+        variance=np.divide(1, ivar, out=np.zeros(flux.shape), where=good).sum(window),
     )
 
 
@@ -165,14 +180,16 @@ def scores_from_sums(
     # The shares explain the score that ranks, so they are of the residual that it sums.
     per_line = sums.abs_residual if rank_by in ("mae", "relative") else sums.chi2
     shares = _ratio(per_line, per_line.sum(1, keepdims=True))
-    known = np.isfinite(shares).all(1)
+    strongest, highest_snr = _highest(sums.snr)
     return Scores(
         **by_name,
         score=by_name[rank_by],
         rank=ranks(by_name[rank_by]),
         line_shares=shares,
-        top_line=np.where(known, np.where(np.isfinite(shares), shares, -1).argmax(1), -1),
+        top_line=_highest(shares)[0],
         total_flux=sums.flux.sum(1),
+        strongest_line=strongest,
+        strongest_line_snr=highest_snr,
         median_snr=np.asarray(snr, dtype=np.float64),
         num_good=num_good.astype(np.int64),
     )
@@ -180,11 +197,8 @@ def scores_from_sums(
 
 def ranks(score: np.ndarray) -> np.ndarray:
     """Ranks [galaxy] int64: 1 for the highest score, ties in order, NaN last."""
-    # A stable sort, so that the same scores give the same ranks on every machine.
-    order = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")
-    rank = np.empty(len(score), dtype=np.int64)
-    rank[order] = np.arange(1, len(score) + 1)
-    return rank
+    # Ordinal, so that the same scores give the same ranks on every machine.
+    return rankdata(np.where(np.isnan(score), np.inf, -score), method="ordinal").astype(np.int64)
 
 
 def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
@@ -212,6 +226,13 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     return float(spearmanr(first, second).statistic)
+
+
+def _highest(per_line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and value [galaxy] of the highest value of each row [galaxy, line]; -1 and NaN for a row of NaN."""
+    known = np.isfinite(per_line)
+    index = np.where(known, per_line, -np.inf).argmax(1)
+    return np.where(known.any(1), index, -1), np.take_along_axis(per_line, index[:, None], 1)[:, 0]
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

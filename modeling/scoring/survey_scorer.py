@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cubeprep.files import replacing
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder
@@ -99,10 +100,8 @@ class ShardScores:
             f"scores.{name}": getattr(self.means.scores, name) for name in _names(GalaxyScores) if name != "sums"
         }
         arrays |= {name: getattr(self.means, name) for name in _names(EnsembleMean) if name != "scores"}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **arrays)
-        partial.replace(path)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "ShardScores":
@@ -163,7 +162,7 @@ def score_store(
 def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
     """Scores of one shard's galaxies, as observed, by the models that count for them."""
     store = _open(ensemble.store)
-    windows = observed(store, task)
+    windows = store.read_shard(task.split, task.shard).observed
     names = windows.plateifu.astype(str)
     mangaid = [_mangaids(ensemble.store)[name] for name in names]
     known_offset_kms = _known_offsets(ensemble.store)[names].to_numpy()
@@ -212,10 +211,8 @@ def calibrate_ensemble(
                 network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=ensemble.device
             )
             scorers.append(scorer.to_json())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(scorers))
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(scorers))
     # Read back in any case, so that a rerun scores with exactly the numbers of the run that it resumes.
     calibrated = tuple(json.loads(path.read_text()))
     return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, calibrated, ensemble.device)
@@ -242,7 +239,7 @@ class _Calibration:
         left = self._limit
         for split in self._splits:
             for shard in range(self._store.num_shards(split)):
-                windows = observed(self._store, Task(split, shard))
+                windows = self._store.read_shard(split, shard).observed
                 chosen = self._chosen(windows)
                 if left > 0 and chosen.any():
                     left -= int(chosen.sum())
@@ -254,12 +251,6 @@ class _Calibration:
             return np.ones(len(windows), dtype=bool)
         mangaids = _mangaids(self._ensemble.store)
         return self._ensemble.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
-
-
-def observed(store: WindowStore, task: Task) -> Windows:
-    """Galaxies of a shard as observed: view 0, no augmented views."""
-    windows = store.read_shard(task.split, task.shard)
-    return windows.select(windows.view == 0)
 
 
 # Cached for each worker process, which scores many shards of one store.

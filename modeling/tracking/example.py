@@ -11,7 +11,6 @@ from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.inference import infer
 
 FILE = "example.npz"
-INPUTS, OUTPUTS = ("flux", "ivar", "mask"), ("score", "latent")
 # Values are rounded to multiples of this, so that they compress; a power of two, which float32 holds exactly.
 STEP = 1 / 64
 
@@ -37,9 +36,3 @@ def write_example(model: ConvLSTMAutoencoder, directory: Path) -> Path:
     inference = infer(model, windows["flux"], windows["ivar"], windows["mask"])
     np.savez_compressed(directory / FILE, allow_pickle=False, **windows, score=inference.mae, latent=inference.latent)
     return directory / FILE
-
-
-def read_example(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Windows of the example, as the registered model takes them, and the model's output for them."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in INPUTS}, {name: file[name] for name in OUTPUTS}

@@ -85,7 +85,7 @@ def register_model(
         "validation_loss": repr(float(loss)),
         "loss_measure": comparable,
         "code_version": code_version(),
-        "weights_sha256": _weights_digest(checkpoint),
+        "weights_sha256": checkpoint_digest(checkpoint),
         **(tags or {}),
     }
     client = run.client
@@ -215,18 +215,17 @@ def ensure_registered(client: Any, name: str) -> None:
         client.get_registered_model(name)
 
 
-def _weights_digest(checkpoint: Path) -> str:
-    """Of the main model and, where there are any, those of its folds."""
-    from modeling.network.checkpoint import CheckpointError
-    from modeling.training.folds import FOLDER
+def checkpoint_digest(checkpoint: Path) -> str:
+    """sha256 of the weights of a checkpoint's model and, where there are any, of those of its folds.
 
-    try:
-        found = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
-        for path in sorted((checkpoint / FOLDER).glob("*/model.safetensors")):
-            found.update(f"{path.parent.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
-        return found.hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint}: no Cubescout model here ({error})") from error
+    Raises:
+        CheckpointError: the directory holds no model.
+    """
+    from modeling.network.checkpoint import load_model, weights_digest
+    from modeling.training.folds import load_folds
+
+    models = [load_model(checkpoint)[0], *load_folds(checkpoint).models]
+    return hashlib.sha256(" ".join(map(weights_digest, models)).encode()).hexdigest()
 
 
 def _same_weights(client: Any, name: str, tags: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""What to train, search, score and track. The networks themselves take plain arguments and need torch alone."""
+"""Sections `train` and `tune` of the configuration, and the job that training workers receive."""
 
 import hashlib
 import json
@@ -13,34 +13,52 @@ from modeling.network.config import ModelConfig
 class TrainConfig(Config):
     """One training run.
 
-    The paper's: `epochs: 30`, `batch_size: 16`, `optimizer: adagrad`, `lr: 0.01`, `schedule: constant`,
+    The paper's values: `epochs: 30`, `batch_size: 16`, `optimizer: adagrad`, `lr: 0.01`, `schedule: constant`,
     `grad_clip: null`.
     """
 
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(8, ge=1)  # over all workers
-    optimizer: Literal["adamw", "adagrad"] = "adamw"
-    lr: float = Field(5e-3, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    grad_clip: float | None = Field(1.0, gt=0)  # norm of the gradient; null for no clipping
-    loss: Literal["mae", "mse", "gaussian", "student-t"] = "mae"  # the last two: likelihoods with the inverse variance
-    error_floor: float = Field(0.05, ge=0)  # of a likelihood: the model's own error, in quadrature, normalised units
-    kl_weight: float = Field(1e-4, ge=0)  # of a VAE, per nat, against the mean error per sample
-    kl_warmup_epochs: float = Field(0.0, ge=0)  # over which that weight grows from 0
-    free_bits: float = Field(0.0, ge=0)  # of each latent of a VAE, which cost nothing
-    bf16: bool = False
-    num_workers: int = Field(1, ge=0)  # of Ray Train; 0 trains in this process, without Ray
-    min_workers: int | None = Field(None, ge=1)  # to go on with while nodes are missing; default: waits for all
-    max_failures: int = Field(3, ge=0)  # lost workers or nodes after which a training gives up
-    threads: int | None = Field(None, ge=1)  # of each worker; default: this machine's cores over its workers
-    use_gpu: bool | Literal["auto"] = "auto"
-    storage: str | None = None  # of checkpoints, a directory or s3://; default: in the workspace
-    checkpoint_steps: int | None = Field(None, ge=1)  # from one checkpoint to the next; default: at each epoch's end
-    shuffle_rows: int = Field(256, ge=1)
-    cache_mib: int = Field(1024, ge=0)  # windows that each worker keeps in memory over epochs
-    folds: int = Field(0, ge=0)  # of cross-fitting: further models, each of which leaves some galaxies out; 0 for none
-    left_out: int = Field(1, ge=1)  # folds that each of them leaves out; with 2, two models never saw a galaxy
+    epochs: int = Field(20, ge=1, description="Passes over the training data")
+    batch_size: int = Field(8, ge=1, description="Rows per batch, over all workers")
+    optimizer: Literal["adamw", "adagrad"] = Field("adamw", description="Optimizer; the paper's is adagrad")
+    lr: float = Field(5e-3, gt=0, description="Learning rate at the start")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate: cosine to 0, or constant")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the optimizer")
+    grad_clip: float | None = Field(1.0, gt=0, description="Maximum norm of the gradient; null for no clipping")
+    loss: Literal["mae", "mse", "gaussian", "student-t"] = Field(
+        "mae", description="Loss; gaussian and student-t are likelihoods that use the inverse variance"
+    )
+    error_floor: float = Field(
+        0.05, ge=0, description="Error of the model in a likelihood, added in quadrature to the noise, normalised units"
+    )
+    kl_weight: float = Field(
+        1e-4, ge=0, description="Weight of a VAE's KL divergence, per nat, relative to the mean error per sample"
+    )
+    kl_warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which `kl_weight` grows from 0")
+    free_bits: float = Field(0.0, ge=0, description="Bits of each VAE latent that are not penalised")
+    bf16: bool = Field(False, description="Whether to run the model in bfloat16 where that is safe")
+    num_workers: int = Field(1, ge=0, description="Workers of Ray Train; 0 trains in this process, without Ray")
+    min_workers: int | None = Field(
+        None, ge=1, description="Workers to continue with while nodes are missing; default: wait for all"
+    )
+    max_failures: int = Field(3, ge=0, description="Restarts after lost workers or nodes before a training fails")
+    threads: int | None = Field(None, ge=1, description="CPU threads per worker; default: cores divided by workers")
+    use_gpu: bool | Literal["auto"] = Field("auto", description="One GPU per worker; auto: if there is one")
+    storage: str | None = Field(
+        None, description="Folder or s3:// URL of checkpoints; default: training in the workspace"
+    )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints within an epoch; default: only at the end of each epoch"
+    )
+    shuffle_rows: int = Field(256, ge=1, description="Rows in the shuffle buffer")
+    cache_mib: int = Field(1024, ge=0, description="Windows that each worker keeps in memory between epochs, MiB")
+    folds: int = Field(
+        0,
+        ge=0,
+        description="Cross-fitting: number of further models, each of which leaves some galaxies out; 0 for none",
+    )
+    left_out: int = Field(
+        1, ge=1, description="Folds that each of these models leaves out; with 2, two models never saw a given galaxy"
+    )
 
     @model_validator(mode="after")
     def _each_fold_leaves_some_to_train(self) -> "TrainConfig":
@@ -52,7 +70,7 @@ class TrainConfig(Config):
         return self
 
 
-# Keys of `train` that say where and how trainings run and how many, and not what comes out of one.
+# Keys of `train` that decide where, how and how many trainings run, but not their results.
 NOT_PART_OF_IDENTITY = {
     "num_workers",
     "min_workers",
@@ -68,13 +86,15 @@ NOT_PART_OF_IDENTITY = {
 
 
 class TrainingJob(Config):
-    """All that a worker needs to know; it crosses process borders as JSON."""
+    """All that a training worker receives; sent between processes as JSON."""
 
-    store: str
-    seed: int = 0
+    store: str = Field(description="Path or URL of the window store")
+    seed: int = Field(0, description="Seed of initial weights, shuffling and random draws")
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
-    fold: int | None = Field(None, ge=0)  # of cross-fitting, which of the models; the main one sees all galaxies
+    fold: int | None = Field(
+        None, ge=0, description="Index of a cross-fitting model; the main model (null) sees all galaxies"
+    )
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> "TrainingJob":
@@ -83,7 +103,7 @@ class TrainingJob(Config):
         return self
 
     def identity(self, store_identity: str) -> str:
-        """Digest of what decides the weights: resources and places do not."""
+        """Digest of everything that decides the weights; paths and resources do not."""
         decisive = self.model_dump(mode="json", exclude={"store": True, "fold": True, "train": NOT_PART_OF_IDENTITY})
         if self.fold is not None:
             decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
@@ -93,29 +113,37 @@ class TrainingJob(Config):
 
 Space = dict[str, dict[str, list[Any]]]
 
-# Searching these would change how long or where a trial runs.
+# These change how long or where a trial runs.
 NOT_SEARCHABLE = {"train.epochs"} | {f"train.{key}" for key in NOT_PART_OF_IDENTITY}
 
 
 class TuneConfig(Config):
-    """A search with Optuna's TPE and ASHA, which stops the worse trials early."""
+    """A hyperparameter search with Optuna's TPE; ASHA stops the worse trials early."""
 
-    num_trials: int = Field(8, ge=1)
-    concurrency: int = Field(2, ge=1)
-    workers_per_trial: int = Field(1, ge=1)  # one is a process of its own; more train together, as of Ray Train
+    num_trials: int = Field(8, ge=1, description="Trials of the whole search")
+    concurrency: int = Field(2, ge=1, description="Trials that run at once")
+    workers_per_trial: int = Field(
+        1, ge=1, description="Workers of each trial; 1 trains in one process, more train together with Ray Train"
+    )
     time_budget_s: float | None = Field(
-        None, gt=0
-    )  # of one run of the command; when it runs again, it has as much again
-    max_retries: int = Field(1, ge=0)  # of a trial that fails, from its last checkpoint; then it is set aside
-    retrain: bool = False  # train on with the best values, as `train` would, and register that
-    epochs: int = Field(4, ge=1)  # of a trial that is not stopped
-    grace_epochs: int = Field(1, ge=1)  # before a trial may be stopped
+        None, gt=0, description="Time limit of each run of the command, seconds; a rerun has as much again"
+    )
+    max_retries: int = Field(
+        1, ge=0, description="Retries of a trial that fails, from its last checkpoint, before it counts as failed"
+    )
+    retrain: bool = Field(
+        False, description="Then train with the best values, as `train` does, and register that model"
+    )
+    epochs: int = Field(4, ge=1, description="Epochs of a trial that is not stopped early")
+    grace_epochs: int = Field(1, ge=1, description="Epochs before a trial may be stopped")
     space: Space = Field(
-        {"train.lr": {"loguniform": [1e-3, 1e-2]}, "model.latent_dim": {"choice": [32, 64, 128]}}, min_length=1
+        {"train.lr": {"loguniform": [1e-3, 1e-2]}, "model.latent_dim": {"choice": [32, 64, 128]}},
+        min_length=1,
+        description="Search space: keys of model and train, each with choice, uniform, loguniform or randint",
     )
 
     def search_identity(self) -> "TuneConfig":
-        """All that makes it another search: with other budgets or a training after it, it is the same."""
+        """The settings that identify a search; the time budget and a training afterwards do not."""
         return self.model_copy(update={"time_budget_s": None, "retrain": False})
 
     @field_validator("space")
@@ -132,10 +160,10 @@ DOMAINS = ("choice", "uniform", "loguniform", "randint")
 
 
 def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
-    """What is wrong with one entry of a search space."""
+    """Mistakes in one entry of a search space."""
     section, _, name = key.partition(".")
     if section not in SECTIONS or name not in SECTIONS[section].model_fields:
-        return [f"{key} is no key of the sections model or train"]
+        return [f"{key} is not a key of the sections model or train"]
     if key in NOT_SEARCHABLE:
         return [f"{key} cannot be searched: it changes how long or where a trial runs"]
     if len(domain) != 1 or next(iter(domain)) not in DOMAINS:

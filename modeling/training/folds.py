@@ -44,18 +44,6 @@ def left_out(fold: int, num_folds: int, num_left_out: int) -> frozenset[int]:
     return frozenset((fold + i) % num_folds for i in range(num_left_out))
 
 
-def unseen_by(mangaid: str, split: str, num_folds: int, num_left_out: int) -> list[int]:
-    """Models of folds that never trained on a galaxy.
-
-    For galaxies of the splits validation and test these are all of them; validation chooses the epoch of each, and
-    nothing else.
-    """
-    if split != "train":
-        return list(range(num_folds))
-    fold = fold_of(mangaid, num_folds)
-    return [model for model in range(num_folds) if fold in left_out(model, num_folds, num_left_out)]
-
-
 def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
     """Predicate of mangaid for galaxies that a training leaves out; None for one that leaves none out."""
     if job.fold is None:

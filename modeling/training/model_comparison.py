@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.resampling import bootstrap_weights
@@ -60,11 +59,10 @@ def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) ->
     objective = Objective(model, TrainConfig())
     parts: list[dict[str, np.ndarray]] = []
     for shard in range(store.num_shards(split)):
-        windows = store.read_shard(split, shard)
-        windows = windows.select(windows.view == 0)
+        windows = store.read_shard(split, shard).observed
         if not len(windows):
             continue
-        arrays = windows.flux, windows.ivar, good_samples(windows.flux, windows.ivar, windows.mask)
+        arrays = windows.flux, windows.ivar, windows.good
         measured = objective.evaluate(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
         parts.append({name: measured[name].numpy() for name in MEASURES})
     measures = {name: np.concatenate([part[name] for part in parts] or [np.zeros(0)]) for name in MEASURES}

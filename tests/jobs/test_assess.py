@@ -89,7 +89,7 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
         (
             "plateifu,kind\n8000-1901,a\n8000-1902,\n",
             ["--label", "kind"],
-            "2 galaxies that are in the catalog, a 1: no",
+            "2 galaxies that are in the catalog, a 1: each label needs",
         ),
         ("name,kind\n8000-1901,a\n", ["--label", "kind"], "no column 'plateifu' among name, kind"),
         ("plateifu,p\n8000-1901,x\n", ["--label", "p>0.5"], "p holds no numbers"),
@@ -109,7 +109,7 @@ def test_numbers_are_no_classes(workspace: Path) -> None:
     code, text = run(workspace, workspace / "mass.csv", "--label", "mass")
     assert code == 1
     assert (
-        "mass holds 90 different numbers, which are no classes; give a threshold, such as --label 'mass>4.55'" in text
+        "mass holds 90 different numbers, which are not classes; give a threshold, such as --label 'mass>4.55'" in text
     )
 
 

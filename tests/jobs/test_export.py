@@ -146,5 +146,5 @@ def test_a_unit_that_is_none_is_named(tmp_path: Path) -> None:
     write_synthetic_catalog(path)
     found = read_catalog(path)
     write_catalog(path, found.table, found.columns | {"z": Column("Redshift", "furlong")}, found.provenance)
-    with pytest.raises(ValueError, match="column z: 'furlong' is no unit"):
+    with pytest.raises(ValueError, match="column z: 'furlong' is not a valid unit"):
         write_exports(path, "manga")

@@ -32,7 +32,7 @@ def save_tiny_model(folder: Path, shape: tuple[int, int, int] = SHAPE, metadata:
 
 
 def make_project(workspace: Path, model: Path | None = None, num_galaxies: int = 3) -> ProjectConfig:
-    """A finished store of 15 good galaxies and one set aside, and a config that names the model."""
+    """A finished store of 15 good galaxies and one rejected, and a config that names the model."""
     synthetic_store(workspace / "windows.zarr", shape=SHAPE)
     model = model or save_tiny_model(workspace / "model")
     return ProjectConfig(
@@ -183,7 +183,7 @@ def test_a_store_without_galaxies_is_an_error(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     store = WindowStore.open_unfinished(config.store_path)
     store.finish(store.galaxies().assign(status="rejected"), {})
-    with pytest.raises(ValueError, match="all were set aside"):
+    with pytest.raises(ValueError, match="all were rejected"):
         score.run(config)
 
 

@@ -89,7 +89,7 @@ class Cubescout(Network):
 
         def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             for windows in shards(store, split):
-                first = windows.select(windows.view == 0)
+                first = windows.observed
                 yield self._arrays(first)
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)

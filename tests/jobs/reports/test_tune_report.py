@@ -39,7 +39,7 @@ def test_the_terminal_names_what_was_set_aside(capsys: pytest.CaptureFixture[str
     print_table(trials_table(TRIALS, epochs=3))
     text = capsys.readouterr().out
     assert "stopped early" in text
-    assert "Trial c was set aside: ValueError: [bold]it[/bold] diverged" in text
+    assert "Trial c failed: ValueError: [bold]it[/bold] diverged" in text
 
 
 def lines_of(color: tuple[int, int, int], path: Path) -> int:
