@@ -30,7 +30,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def reference(layer: nn.Module, x_TBCYX: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """What the layer should return, by `naive` in the precision of the arguments."""
+    """Expected output of the layer, by `naive` in the precision of the arguments."""
     if isinstance(layer, nn.Sequential):
         for part in layer:
             x_TBCYX = reference(part, x_TBCYX)

@@ -1,4 +1,4 @@
-"""What crashes cost a training of two workers on Ray: steps since its last checkpoint, and nothing of its result.
+"""Crashes of a training of two workers on Ray cost the steps since its last checkpoint, and nothing of its result.
 
 `pytest --log-cli-level=INFO` shows digests of the final weights.
 """
