@@ -4,7 +4,6 @@ What is written is read back and compared, so that nothing that was spoilt on it
 """
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from cubeprep import remote
+from cubeprep.files import replacing
 from cubeprep.s3stream import S3Stream
 
 REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp", "obstore")
@@ -114,14 +114,8 @@ def _write(path: str, content: bytes) -> None:
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(name, content)
         return
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(f"{name}.{os.getpid()}.partial")
-    try:
+    with replacing(Path(name)) as partial:
         partial.write_bytes(content)
-        partial.replace(name)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _read_back(path: str) -> bytes:

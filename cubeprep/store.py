@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +28,12 @@ import pandas as pd
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
+from cubeprep.files import remove_partials
 from cubeprep.layout import FORMAT_VERSION as FORMAT_VERSION
 from cubeprep.layout import METADATA, encode_rows, store_objects
 from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
+from cubeprep.masks import good_samples
 from cubeprep.storage import filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
 from cubeprep.version import code_version
 
@@ -63,6 +66,16 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.flux)
+
+    @cached_property
+    def good(self) -> np.ndarray:
+        """[row, line, sample, y, x] bool: see `masks.good_samples`."""
+        return good_samples(self.flux, self.ivar, self.mask)
+
+    @property
+    def observed(self) -> "Windows":
+        """The galaxies as observed: the rows of view 0."""
+        return self.select(self.view == 0)
 
     def select(self, rows: np.ndarray) -> "Windows":
         """The rows of a boolean or index array."""
@@ -222,8 +235,7 @@ class WindowStore:
         """Every galaxy as observed (view 0), a shard at a time: pairs of split and windows."""
         for split in self.splits:
             for shard in range(self.num_shards(split)):
-                windows = self.read_shard(split, shard)
-                observed = windows.select(windows.view == 0)
+                observed = self.read_shard(split, shard).observed
                 if len(observed):
                     yield split, observed
 
@@ -267,8 +279,7 @@ class WindowStore:
         """Writes which rows are valid, the tables, and last the summary; removes what killed writers left behind."""
         fs, root = filesystem(self.path)
         if isinstance(fs, LocalFileSystem):
-            for leftover in Path(root).rglob("*.partial"):
-                leftover.unlink()
+            remove_partials(Path(root))
         accepted = set(galaxies.loc[galaxies["status"] == "accepted", "plateifu"])
         for split in self.splits:
             plateifu = self.coordinate(split, "plateifu")

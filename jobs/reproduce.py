@@ -98,8 +98,7 @@ def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
     Raises:
         ValueError: they are missing, or have other weights.
     """
-    from jobs.models.opening import weights_digest
-    from modeling.network.checkpoint import load_model
+    from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
     from modeling.training.folds import load_folds
 
@@ -183,7 +182,9 @@ def own_columns(means: EnsembleMean, found: Catalog, z: float, line_names: list[
     values |= {"score_combined": combined[0], "score_nll": galaxy.nll[0], **{f"score_{k}": v for k, v in significance}}
     values |= {"score_spread": means.spread[0], "num_models": means.num_models[0]}
     values |= {"velocity_offset_kms": galaxy.velocity_kms[0]}
-    values |= {name: getattr(scores, name)[0] for name in ("total_flux", "median_snr", "num_good")}
+    values |= {
+        name: getattr(scores, name)[0] for name in ("total_flux", "strongest_line_snr", "median_snr", "num_good")
+    }
     return values | {f"{SHARE_PREFIX}{name}": scores.line_shares[0, i] for i, name in enumerate(line_names)}
 
 

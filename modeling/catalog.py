@@ -1,11 +1,10 @@
-"""The anomaly catalog: one Parquet row a galaxy, most unusual first, with units, descriptions and provenance inside.
+"""Anomaly catalog: one Parquet row per galaxy, most unusual first, with units, descriptions and provenance inside.
 
 Columns carry `description` and `unit` as Parquet field metadata; the file's schema metadata holds the provenance as
-JSON under `cubescout`. Latents, which few readers want, lie in a second file beside it (`latents_path`).
+JSON under `cubescout`. Latents, which few readers need, are in a second file beside it (`latents_path`).
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import replacing
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
 from modeling.scoring.residual_sums import Scores
@@ -26,12 +26,12 @@ SHARE_PREFIX = "share_"
 
 
 class CatalogError(ValueError):
-    """A file that is no anomaly catalog, or one of another format."""
+    """Not an anomaly catalog, or one of another format."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds; an empty unit is none."""
+    """Description and unit of a column; an empty unit is none."""
 
     description: str
     unit: str = ""
@@ -39,12 +39,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Catalog:
-    """A catalog as it was read.
+    """Catalog as read from its file.
 
     Attributes:
-        table: one row a galaxy, by rank.
+        table: one row per galaxy, by rank.
         columns: description and unit of each column.
-        provenance: what the catalog was made from.
+        provenance: store, model and calibration that the catalog was made from, as JSON values.
     """
 
     table: pd.DataFrame
@@ -63,31 +63,38 @@ IDENTITY = {
     ),
 }
 
-# Of `ensemble.SurveyScores`.
+# Columns of `ensemble.SurveyScores`, and of the artefacts and explanations of `GalaxyScorer`.
 SURVEY_SCORES = {
-    "score_combined": Column("Region and peak scores over those of usual galaxies of like flux, S/N, size and z"),
-    "score_nll": Column("Mean (z^2 - 1) / 2 of good samples: negative log-likelihood above the usual, nats"),
-    "score_region": Column("Excess of chi2 of the most unusual 3 x 3 spaxels, in its standard deviation for noise"),
+    "score_combined": Column("Mean of the four significances, corrected for flux, S/N, size and redshift"),
+    "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
+    "score_region": Column("Excess chi2 of the most unusual 3 x 3 spaxels, in units of its standard deviation"),
     "score_peak": Column("The same of the most unusual line of the most unusual 3 x 3 spaxels"),
-    "score_latent_region": Column("score_region of what the latent of the whole galaxy leaves over"),
-    "score_latent_peak": Column("score_peak of what the latent of the whole galaxy leaves over"),
-    "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is lonely"),
-    "score_spread": Column("Standard deviation of score_combined over the models that scored it; empty where one did"),
+    "score_latent_region": Column("score_region of the residuals of the reconstruction from the latent alone"),
+    "score_latent_peak": Column("score_peak of the residuals of the reconstruction from the latent alone"),
+    "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is isolated"),
+    "score_spread": Column("Standard deviation of score_combined over models; empty where one model scored"),
     "num_models": Column("Models that scored it: where models were cross-fitted, those that never saw the galaxy"),
-    "p_value": Column("Conformal: how rare the score is among galaxies of the validation split of like S/N and size"),
-    "q_value": Column("False discovery rate at which the galaxy is still a find (Benjamini & Hochberg)"),
-    "is_find": Column("Whether q_value is within the nominal false discovery rate"),
+    "p_value": Column("Conformal p-value of the score among validation galaxies of similar S/N and size"),
+    "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg)"),
+    "is_find": Column("Whether the galaxy is a detection: q_value is within the nominal false discovery rate"),
     "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
-    "velocity_offset_kms": Column("Where the lines lie in their windows; empty where they disagree", "km / s"),
+    "velocity_offset_kms": Column("Velocity of the lines in their windows; empty where lines disagree", "km / s"),
     **{f"reason_{i}": Column("What is unusual, most significant first; empty for none") for i in (1, 2, 3)},
 }
 
 
 def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) -> dict[str, Column]:
-    """Descriptions and units of all columns, in order."""
+    """Descriptions and units of all columns, in order.
+
+    Args:
+        line_names: [line].
+        flux_unit: of the store.
+        rank_by: name of the score that ranks.
+    """
     residual = "the absolute residual" if rank_by in ("mae", "relative") else "chi2"
     described = IDENTITY | {
         "rank": Column("1 is the most unusual galaxy, by `score`"),
+        # The mean absolute residual is the one score that is not a ratio: it has the unit of the flux.
         "score": Column(f"The score that ranks: score_{rank_by}", flux_unit if rank_by == "mae" else ""),
         "score_mae": Column("Mean |flux - reconstruction| over good samples (arXiv:2602.18426)", flux_unit),
         "score_chi2": Column("Mean (flux - reconstruction)^2 ivar over good samples; 1 is pure noise"),
@@ -97,9 +104,14 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
         "score_relative": Column("score_mae over the mean |flux| of good samples"),
         **SURVEY_SCORES,
         "total_flux": Column(
-            "Sum of flux over good samples and spaxels, continuum included where windows hold it", flux_unit
+            "Sum of flux over good samples and spaxels, continuum included where windows hold it",
+            unit_of_sum(flux_unit),
         ),
-        "median_snr": Column("Median of flux sqrt(ivar) over good samples"),
+        "strongest_line": Column(
+            "Line with the highest S/N of its flux summed over all spaxels; empty if there is none"
+        ),
+        "strongest_line_snr": Column("That S/N; covariance between spaxels is not included"),
+        "median_snr": Column("Median S/N of a single sample, flux sqrt(ivar), over all good samples of all lines"),
         "num_good": Column("Good samples, over all lines and spaxels"),
         "top_line": Column(f"Line with the largest share of {residual}; empty if there is none"),
     }
@@ -125,15 +137,16 @@ def build_table(
     neighbours: Neighbours,
     survey_scores: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """The catalog's table, ordered by rank.
+    """Table of the catalog, ordered by rank.
 
     Args:
-        galaxies: one row a galaxy in the order of all else: plateifu, mangaid, z, split and, if known, ra_deg, dec_deg.
+        galaxies: one row per galaxy, in the order of all other arguments: plateifu, mangaid, z, split and, if known,
+            ra_deg, dec_deg.
         scores: of those galaxies.
         line_names: [line].
         maps: in two and in three dimensions.
-        neighbours: rows are those of `galaxies`.
-        survey_scores: values of the columns `SURVEY_SCORES`, if they were made.
+        neighbours: of the rows of `galaxies`.
+        survey_scores: values of the columns `SURVEY_SCORES`, if they were computed.
     """
     plateifu = galaxies["plateifu"].to_numpy()
     flat, deep = maps
@@ -141,8 +154,9 @@ def build_table(
     columns |= {"rank": scores.rank, "score": scores.score, "score_mae": scores.mae, "score_chi2": scores.chi2}
     columns |= {"score_unexplained": scores.unexplained}
     columns |= {"score_relative": scores.relative, **(survey_scores or {})}
-    columns |= {"total_flux": scores.total_flux, "median_snr": scores.median_snr}
-    columns |= {"num_good": scores.num_good, "top_line": [line_names[i] if i >= 0 else "" for i in scores.top_line]}
+    columns |= {"total_flux": scores.total_flux, "strongest_line": _named(scores.strongest_line, line_names)}
+    columns |= {"strongest_line_snr": scores.strongest_line_snr, "median_snr": scores.median_snr}
+    columns |= {"num_good": scores.num_good, "top_line": _named(scores.top_line, line_names)}
     columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}
     columns |= {f"umap_{i + 1}": flat.coordinates[:, i] for i in range(2)}
     columns |= {f"umap3_{i + 1}": deep.coordinates[:, i] for i in range(3)}
@@ -155,8 +169,18 @@ def build_table(
     return pd.DataFrame(columns).sort_values("rank", ignore_index=True)
 
 
+def unit_of_sum(flux_unit: str) -> str:
+    """The unit of a flux that was summed over spaxels."""
+    return flux_unit.replace(" spaxel", "")
+
+
+def _named(index: np.ndarray, line_names: Sequence[str]) -> list[str]:
+    """Names of lines by index; empty for -1."""
+    return [line_names[i] if i >= 0 else "" for i in index]
+
+
 def latents_path(path: Path) -> Path:
-    """The file of latents beside a catalog."""
+    """Path of the file of latents beside a catalog."""
     return path.with_name(f"{path.stem}.latents.parquet")
 
 
@@ -166,9 +190,9 @@ def write_catalog(
     """Writes a catalog: whole or not at all.
 
     Args:
-        path: where to.
+        path: file to write.
         table: of `build_table`.
-        columns: a description of each column of the table.
+        columns: description and unit of each column of the table.
         provenance: JSON values.
 
     Raises:
@@ -194,7 +218,7 @@ def write_latents(path: Path, plateifu: Sequence[str], latent: np.ndarray, prove
 
 
 def read_latents(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """plateifu [galaxy] and latents [galaxy, dimension] float32 of a file of latents."""
+    """Plateifu [galaxy] and latents [galaxy, dimension] float32 from a file of latents."""
     table = pq.read_table(path)
     latent = table["latent"].combine_chunks()
     values = latent.flatten().to_numpy().reshape(len(table), latent.type.list_size)
@@ -202,10 +226,10 @@ def read_latents(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_catalog(path: Path) -> Catalog:
-    """Reads a catalog.
+    """Catalog from its file.
 
     Raises:
-        CatalogError: there is none, or it is something else, or of another format.
+        CatalogError: there is no file, or it is not a catalog, or of another format.
     """
     if not path.is_file():
         raise CatalogError(f"{path}: no catalog here. `cubescout score` makes one.")
@@ -225,12 +249,12 @@ def read_catalog(path: Path) -> Catalog:
 
 
 def line_names_of(table: pd.DataFrame) -> list[str]:
-    """The lines that the catalog holds shares of, in order."""
+    """Names of the lines that the catalog holds shares of, in order."""
     return [name.removeprefix(SHARE_PREFIX) for name in table.columns if name.startswith(SHARE_PREFIX)]
 
 
 def _schema(table: pd.DataFrame) -> pa.Schema:
-    """Types that do not depend on the rows: an empty list has none of its own."""
+    """Schema that does not depend on the rows: pyarrow cannot infer the type of an empty list."""
     lists = {
         "neighbours": pa.string(),
         "neighbour_distances": pa.float64(),
@@ -250,10 +274,5 @@ def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

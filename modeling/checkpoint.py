@@ -1,3 +1,3 @@
-"""Address of `load_model` in models that were registered before modules were grouped into folders; they import it."""
+"""Former location of `load_model`, which models registered by earlier versions import."""
 
 from modeling.network.checkpoint import load_model as load_model

@@ -1,3 +1,3 @@
-"""Address of `infer` in models that were registered before modules were grouped into folders; they import it."""
+"""Former location of `infer`, which models registered by earlier versions import."""
 
 from modeling.network.inference import infer as infer

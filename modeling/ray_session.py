@@ -1,4 +1,4 @@
-"""The Ray that a job works on: one of this process, or the cluster of RAY_ADDRESS; and how Ray is told of a storage."""
+"""Ray session of a job, local or on the cluster of RAY_ADDRESS, and the paths by which Ray addresses a storage."""
 
 import logging
 import os
@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-NOBODY_LISTENS = 9
+NOBODY_LISTENS = 9  # the port of the discard service: a connection is refused at once
 
 
 @contextmanager
 def ray_session(
     *, include_dashboard: bool = False, num_cpus: int | None = None, resources: Mapping[str, float] | None = None
 ) -> Iterator[None]:
-    """Ray for the time of the block: one that is there already, the cluster of RAY_ADDRESS, or a new local one.
+    """Ray for the duration of the block: a running session, the cluster of RAY_ADDRESS, or a new local one.
 
     Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
-    gets a secret token, without which nobody can reach it; it is stopped at the end.
+    gets a secret token, without which nobody can connect; it is stopped at the end.
+
+    Args:
+        include_dashboard: whether a local Ray runs its dashboard, on loopback.
+        num_cpus: CPUs of a local Ray; all of this machine's by default.
+        resources: further resources of a local Ray, by name.
     """
     set_environment()
     address = os.environ.get("RAY_ADDRESS")
@@ -47,11 +52,12 @@ def ray_session(
 
 @contextmanager
 def _dashboard_at(port: int) -> Iterator[None]:
-    """Tells the Ray that is started in the block where its dashboard is to answer.
+    """Sets the dashboard address that a Ray started in the block uses.
 
-    Ray Train asks the dashboard whether a controller lives. Of one that is off it would look forty seconds for the
-    port, and wait for that for twelve at the end of a training. And of one that is on it would ask the file of the last
-    `ray start` on this machine, whose cluster may be gone, and then never give back what a stopped trial held.
+    Ray Train asks the dashboard whether a controller is alive. With the dashboard off it would search forty seconds for
+    the port and wait for twelve of them at the end of a training. With it on it would take the address from the file of
+    the last `ray start` on this machine, whose cluster may be gone, and then never release the resources of a stopped
+    trial.
     """
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
@@ -70,13 +76,13 @@ def _free_port() -> int:
 
 
 def set_environment() -> None:
-    """What Ray reads from the environment as it is imported, and its processes as they start; what is set stays."""
+    """Sets the environment that Ray reads at import and its processes at start; variables already set are kept."""
     for key, value in {
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        # For a lost node to be replaced, or for trials before this one to end, each of three times
+        # Time for a lost node to be replaced, or for earlier trials to end; there are three attempts
         # (`controller_failure_limit`).
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -84,16 +90,16 @@ def set_environment() -> None:
     }.items():
         os.environ.setdefault(key, value)
     if not os.environ.get("RAY_ADDRESS"):
-        # Explicit, since Ray would choose by whether some other tool has left a token in the home directory. One token
-        # for the life of the process, since Ray reads it once.
+        # Explicit, since Ray would otherwise decide by whether another tool has left a token in the home directory. One
+        # token for the life of the process, since Ray reads it once.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def storage_path(storage: str) -> str:
-    """Where Ray keeps checkpoints: a directory made absolute, since workers run elsewhere, or a URL.
+    """Path where Ray keeps checkpoints: an absolute directory, since workers run elsewhere, or a URL.
 
-    pyarrow, through which Ray writes, takes an S3 endpoint in the URL and not from AWS_ENDPOINT_URL.
+    pyarrow, through which Ray writes, takes an S3 endpoint from the URL and not from AWS_ENDPOINT_URL.
     """
     if "://" not in storage:
         return str(Path(storage).absolute())
@@ -105,6 +111,6 @@ def storage_path(storage: str) -> str:
 
 
 def run_path(storage: str, name: str) -> str:
-    """Where Ray keeps what belongs to one run."""
+    """Path where Ray keeps the files of one run."""
     path, mark, query = storage_path(storage).partition("?")
     return f"{path.rstrip('/')}/{name}{mark}{query}"

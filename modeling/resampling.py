@@ -6,7 +6,13 @@ import numpy as np
 
 
 def bootstrap_weights(objects: np.ndarray, num_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each galaxy is drawn, [galaxy], for each resample: objects are drawn with all their observations."""
+    """Weights [galaxy] of each resample: how often a galaxy is drawn, with all observations of its object together.
+
+    Args:
+        objects: [galaxy] identifier of the object.
+        num_bootstrap: number of resamples.
+        seed: of the draws.
+    """
     _, index = np.unique(objects.astype(str), return_inverse=True)
     num_objects = int(index.max()) + 1
     rng = np.random.default_rng(seed)

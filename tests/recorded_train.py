@@ -39,7 +39,7 @@ class Steps:
         def train_worker(payload: dict[str, Any]) -> None:
             from modeling.training import ray_train
 
-            run_command = ray_train.run_command
+            train_rank = ray_train.train_rank
 
             def run_recorded(job: Any, context: Any, listener: Any) -> Any:
                 def listen(event: str, metrics: dict[str, float]) -> None:
@@ -48,9 +48,9 @@ class Steps:
                     if event == "step":
                         self._note((int(metrics["epoch"]), int(metrics["step"])))
 
-                return run_command(job, context, listen if context.rank == 0 else None)
+                return train_rank(job, context, listen if context.rank == 0 else None)
 
-            ray_train.run_command = run_recorded
+            ray_train.train_rank = run_recorded
             ray_train.train_worker(payload)
 
         return train_worker

@@ -13,6 +13,7 @@ from benchmarks.anomaly.detectors.detector import Scored
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.samples import CachedStore, cached, training_store
 from benchmarks.anomaly.tiers import Run
+from cubeprep.files import replacing
 from cubeprep.store import WindowStore
 
 SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
@@ -102,10 +103,8 @@ def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float) ->
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
     arrays |= {name: values for name in ("spaxels", "lines") if (values := getattr(found, name)) is not None}
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)
-    part.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import label
+from scipy.stats import false_discovery_control
 
 Weights = np.ndarray | None
 
@@ -112,9 +113,7 @@ def conformal_p(score: np.ndarray, calibration: np.ndarray) -> np.ndarray:
 
 def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
     """[n] bool, the discoveries at a false discovery rate of `level` (doi:10.1111/j.2517-6161.1995.tb02031.x)."""
-    ordered = np.sort(p)
-    passing = np.flatnonzero(ordered <= level * np.arange(1, len(p) + 1) / len(p))
-    return p <= ordered[passing[-1]] if passing.size else np.zeros(len(p), dtype=bool)
+    return np.asarray(false_discovery_control(p) <= level)
 
 
 def false_discovery_proportion(discovered: np.ndarray, positive: np.ndarray) -> float:

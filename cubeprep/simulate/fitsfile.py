@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from isal import igzip
 
+from cubeprep.files import replacing
+
 _BLOCK = 2880
 _CARD = 80
 
@@ -25,11 +27,8 @@ Cards = Mapping[str, Any]
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its name only once all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         yield file
-    part.replace(path)
 
 
 @contextmanager

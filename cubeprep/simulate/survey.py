@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import remove_partials, replacing
 from cubeprep.simulate.config import GalaxyClass, SimulateConfig
 from cubeprep.simulate.cube import observe
 from cubeprep.simulate.dap import DAPTYPES, write_maps
@@ -131,11 +132,11 @@ def simulate_survey(
     """
     _claim(root, config, seed)
     plan = plan_survey(config, seed)
-    part = root / "truth.parquet.part"
-    _write_truth(part, _run(config, seed, root, plan, on_done))
-    targets, galaxies = zip(*((item.target, item.galaxy) for item in plan), strict=True)
-    write_drpall(root / "drpall.fits", targets, galaxies)
-    part.replace(root / "truth.parquet")
+    with replacing(root / "truth.parquet") as partial:
+        _write_truth(partial, _run(config, seed, root, plan, on_done))
+        targets, galaxies = zip(*((item.target, item.galaxy) for item in plan), strict=True)
+        write_drpall(root / "drpall.fits", targets, galaxies)
+    remove_partials(root)
     return root / "drpall.fits"
 
 
@@ -256,10 +257,8 @@ def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
                 "remove it, or simulate into another folder"
             )
         return
-    root.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(identity, indent=1) + "\n")
-    part.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(identity, indent=1) + "\n")
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:

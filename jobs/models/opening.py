@@ -1,6 +1,5 @@
 """Opens models: from the registry or a folder for a store, or the model that scored a catalog."""
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +38,8 @@ class ScoringModel:
     @property
     def digests(self) -> list[str]:
         """sha256 of the weights of the model and of those of its folds."""
+        from modeling.network.checkpoint import weights_digest
+
         return [self.digest, *(weights_digest(network) for network in self.folds)]
 
     @property
@@ -59,7 +60,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     Raises:
         ValueError: there is no such model, or its lines, samples or size are not the store's.
     """
-    from modeling.network.checkpoint import load_model
+    from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
     from modeling.training.folds import load_folds
 
@@ -98,16 +99,6 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     differing = [text for text, name in zip(differing, takes, strict=True) if takes[name] != holds[name]]
     if differing:
         raise ValueError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
-
-
-def weights_digest(network: Any) -> str:
-    """sha256 of a model's weights: names, shapes and values, independent of the file format."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        found.update(f"{name} {values.dtype} {values.shape}".encode())
-        found.update(values.tobytes())
-    return found.hexdigest()
 
 
 def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:

@@ -1,7 +1,6 @@
 """Latents of the regions of all galaxies of a store, cached beside the catalog per region shape."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.files import replacing
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
@@ -89,9 +89,5 @@ def _write(path: Path, made: RegionLatents, made_of: dict[str, Any]) -> None:
     lists = pa.FixedSizeListArray.from_arrays(pa.array(made.latent.ravel()), made.latent.shape[1])
     columns = {"plateifu": pa.array(made.plateifu, pa.string()), "region": pa.array(made.region, pa.string())}
     table = pa.table(columns | {"latent": lists})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(made_of).encode()}), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

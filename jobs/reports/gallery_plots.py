@@ -8,7 +8,6 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
-from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from jobs.reports.paper_plots import COLOURS, OTHERS, STYLE, new_figure
 from modeling.catalog import SHARE_PREFIX
@@ -21,7 +20,7 @@ INK_BOX = {"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0}
 
 def line_map(windows: Windows, line: int) -> np.ndarray:
     """[y, x] mean flux of a line over its good samples, one galaxy, in the store's unit; NaN if there is none."""
-    good = good_samples(windows.flux[0, line], windows.ivar[0, line], windows.mask[0, line])
+    good = windows.good[0, line]
     total = np.where(good, windows.flux[0, line], 0).sum(0, dtype=np.float64)
     return np.divide(total, good.sum(0), out=np.full(total.shape, np.nan), where=good.any(0))
 
@@ -29,7 +28,7 @@ def line_map(windows: Windows, line: int) -> np.ndarray:
 def line_spectra(windows: Windows, lines: Sequence[int]) -> np.ndarray:
     """[line, sample] flux summed over good spaxels, one galaxy, in the store's unit; NaN if there is none."""
     chosen = list(lines)
-    good = good_samples(windows.flux[0, chosen], windows.ivar[0, chosen], windows.mask[0, chosen])
+    good = windows.good[0, chosen]
     total = np.where(good, windows.flux[0, chosen], 0).sum((-2, -1), dtype=np.float64)
     return np.where(good.any((-2, -1)), total, np.nan)
 

@@ -1,1 +1,1 @@
-"""Labels of galaxies: kept, measured against scores, used to rank anew."""
+"""Labels of galaxies: stored, compared with scores, used to rerank."""

@@ -1,6 +1,6 @@
-"""How galaxies of a label lie in score and in latent space: enrichment, ROC and neighbour purity, with intervals.
+"""Statistics of labelled galaxies in score and in latent space: enrichment, ROC and neighbour purity, with intervals.
 
-Intervals are of the bootstrap over objects, so that repeat observations of one object are drawn together.
+Intervals come from a bootstrap over objects, since repeat observations of one object are not independent.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from modeling.resampling import bootstrap_weights
 
 NUM_BOOTSTRAP = 1000
 LEVEL = 0.95
-MIN_GALAXIES = 3  # of a label, and without it; with fewer, figures would be noise
+MIN_GALAXIES = 3  # of a label, and without it; with fewer, the statistics would be noise
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the interval that holds `LEVEL` of its bootstrap; NaN where it is not defined."""
+    """Value with the interval that holds `LEVEL` of its bootstrap; NaN where it is not defined."""
 
     value: float
     low: float
@@ -31,10 +31,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Sample:
-    """Galaxies that a table says something of.
+    """Galaxies that a table of labels covers.
 
     Attributes:
-        score: [galaxy]; higher is more unusual. NaN counts as least.
+        score: [galaxy]; higher is more unusual. NaN counts as lowest.
         neighbours: [galaxy, k] rows of the nearest galaxies of the sample, other observations of the object left out;
             -1 where there are fewer.
         mangaid: [galaxy] identifier of the object.
@@ -47,16 +47,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Assessment:
-    """How the galaxies of one label lie among the others of a sample.
+    """Statistics of the galaxies of one label among the others of a sample.
 
     Attributes:
         num_labelled: galaxies with the label.
-        num_others: the others.
-        auroc: the chance that a labelled galaxy scores higher than another; 0.5 is none.
-        enrichment: by percentage, the share of labelled galaxies among so many of the highest scores, over their
-            share among all; 1 is none.
+        num_others: galaxies without it.
+        auroc: probability that a labelled galaxy scores higher than another; 0.5 for unrelated scores.
+        enrichment: by percentage, the share of labelled galaxies among that percentage of the highest scores, over
+            their share among all; 1 for unrelated scores.
         purity: mean share of the label among a labelled galaxy's nearest neighbours.
-        chance: that share if neighbours were drawn at random.
+        chance: that share for neighbours drawn at random.
         roc: false and true positive rates, [2, point].
     """
 
@@ -77,13 +77,13 @@ def assess_label(
     num_bootstrap: int = NUM_BOOTSTRAP,
     seed: int = 0,
 ) -> Assessment:
-    """Measures one label.
+    """Statistics of one label, with bootstrap intervals.
 
     Args:
         sample: all galaxies.
         labelled: [galaxy] bool.
-        percentages: of the sample, whose enrichment is wanted.
-        num_bootstrap: resamples.
+        percentages: of the sample, at which the enrichment is computed.
+        num_bootstrap: number of resamples.
         seed: of the bootstrap.
 
     Raises:
@@ -98,6 +98,7 @@ def assess_label(
     agreement = neighbour_agreement(sample.neighbours, labelled)
     asked = labelled & np.isfinite(agreement)
     rows = []
+    # Weights of 1 first: the value of the sample itself. A resample is a weight, so neighbours need no new search.
     for weight in chain([np.ones(len(labelled))], bootstrap_weights(sample.mangaid, num_bootstrap, seed)):
         tops = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
         alike = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
@@ -109,13 +110,14 @@ def assess_label(
         auroc=area,
         purity=purity,
         enrichment=dict(zip(percentages, enrichments, strict=True)),
+        # A galaxy is not its own neighbour, hence the 1 in both.
         chance=(num_labelled - 1) / (len(labelled) - 1),
         roc=np.stack(roc_curve(labelled, score)[:2]),
     )
 
 
 def assess_labels(sample: Sample, labels: Mapping[str, np.ndarray], *, seed: int = 0) -> dict[str, Assessment]:
-    """`assess_label` for each label that has enough galaxies; the others are left out."""
+    """Statistics of each label that has enough galaxies, by `assess_label`; the others are left out."""
     enough = {
         name: labelled for name, labelled in labels.items() if min(labelled.sum(), (~labelled).sum()) >= MIN_GALAXIES
     }
@@ -123,10 +125,17 @@ def assess_labels(sample: Sample, labels: Mapping[str, np.ndarray], *, seed: int
 
 
 def auroc(score: np.ndarray, labelled: np.ndarray, weight: np.ndarray) -> float:
-    """Area under the ROC curve of galaxies with weights; NaN without both kinds.
+    """Area under the ROC curve of weighted galaxies; NaN without both kinds.
 
-    Equal scores count half (Mann & Whitney 1947, DOI 10.1214/aoms/1177730491).
+    The probability that a labelled galaxy scores higher than another, equal scores counting half (Mann & Whitney 1947,
+    doi:10.1214/aoms/1177730491).
+
+    Args:
+        score: [galaxy]; higher is more unusual.
+        labelled: [galaxy] bool.
+        weight: [galaxy], such as of a resample.
     """
+    # Counted per distinct score, so that ties need no pairs of galaxies.
     values, group = np.unique(score, return_inverse=True)
     positive = np.bincount(group, weight * labelled, minlength=len(values))
     negative = np.bincount(group, weight * ~labelled, minlength=len(values))
@@ -138,6 +147,7 @@ def enrichment(score: np.ndarray, labelled: np.ndarray, weight: np.ndarray, frac
     """Share of labelled galaxies in the top `fraction` of scores over their share in all; NaN without any.
 
     The galaxy at the border counts with the part of its weight that lies within; the top holds at least one galaxy.
+    Arguments as of `auroc`.
     """
     order = np.argsort(-score, kind="stable")
     weight, labelled = weight[order], labelled[order]
@@ -148,19 +158,25 @@ def enrichment(score: np.ndarray, labelled: np.ndarray, weight: np.ndarray, frac
 
 
 def neighbour_agreement(neighbours: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """[galaxy] share of labelled ones among the neighbours, rows [galaxy, k] with -1 for none; NaN without any."""
-    known = neighbours >= 0
+    """Share [galaxy] of labelled galaxies among the neighbours of each; NaN for a galaxy without any.
+
+    Args:
+        neighbours: [galaxy, k] rows of galaxies; -1 where there are fewer.
+        labelled: [galaxy] bool.
+    """
+    known = neighbours >= 0  # -1 would read the last galaxy
     hits = (labelled[neighbours] & known).sum(1)
     return np.divide(hits, known.sum(1), out=np.full(len(neighbours), np.nan), where=known.any(1))
 
 
 def _or_nan(value: float) -> float:
-    """The value, to divide by."""
+    """Value to divide by: NaN instead of 0, so that the quotient is NaN without a warning."""
     return value if value else np.nan
 
 
 def _estimate(values: np.ndarray) -> Estimate:
-    """Of the value of the sample itself, first, and those of its resamples."""
+    """Estimate from the value of the sample itself, first, and those of its resamples."""
+    # A resample without galaxies of the label has no value.
     finite = values[1:][np.isfinite(values[1:])]
     if not finite.size:
         return Estimate(float(values[0]), np.nan, np.nan)

@@ -1,7 +1,7 @@
 """Labels that people give to galaxies: one line of JSON each, in a file that only grows.
 
-A later label of a galaxy takes the place of an earlier one, and an empty label withdraws it; the earlier lines stay, so
-that the labels of any moment can be had again. Several processes may append at the same time.
+A later label of a galaxy replaces an earlier one, and an empty label withdraws it; the earlier lines stay, so the
+labels at any time can be recovered. Several processes may append at the same time.
 """
 
 import fcntl
@@ -19,19 +19,19 @@ CATALOG_DIGITS = 12
 
 
 class LabelError(ValueError):
-    """A file of labels that cannot be read, or a label that is none."""
+    """Labels that cannot be read: an unreadable file, or a line that is no label."""
 
 
 class Label(BaseModel):
-    """What somebody said of a galaxy, and what they saw.
+    """Label of a galaxy, with its author, time and the catalog that they looked at.
 
     Attributes:
         plateifu: the observation.
-        label: such as `interesting` or `artefact`; empty withdraws what was said before.
-        author: who says so.
-        time_utc: when; UTC.
-        catalog: version of the catalog that was looked at, of `catalog_version`; empty if it was none.
-        note: anything.
+        label: such as `interesting` or `artefact`; empty withdraws earlier labels.
+        author: name of the person; the login name by default.
+        time_utc: time of the label, UTC.
+        catalog: version of the catalog that was looked at, of `catalog_version`; empty if there was none.
+        note: free text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -48,10 +48,9 @@ COLUMNS = list(Label.model_fields)
 
 
 def append(path: Path, labels: Iterable[Label]) -> int:
-    """Adds labels to a file, all of them or none, and returns their number.
+    """Appends labels to a file, all of them or none, and returns their number.
 
-    The file is locked meanwhile. A last line without an end is what a crash left of an `append` that never returned: it
-    is removed.
+    The file is locked meanwhile. A last line without a newline was left by an `append` that crashed: it is removed.
     """
     lines = [label.model_dump_json() + "\n" for label in labels]
     if not lines:
@@ -64,6 +63,7 @@ def append(path: Path, labels: Iterable[Label]) -> int:
         try:
             file.write("".join(lines).encode())
             file.flush()
+            # On the disk before this returns: a label is somebody's work, which a power cut must not take.
             os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), end)
@@ -72,10 +72,10 @@ def append(path: Path, labels: Iterable[Label]) -> int:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """All that was ever said, in order: the columns of `Label`; no rows where there is no file.
+    """All labels ever given, in order, with the columns of `Label`; no rows where there is no file.
 
     Raises:
-        LabelError: a line is no label; names the line.
+        LabelError: a line is no label; the message names it.
     """
     content = path.read_bytes()[: _whole_bytes(path)].decode() if path.exists() else ""
     rows = [_parse(path, number, line) for number, line in enumerate(content.splitlines(), start=1)]
@@ -84,13 +84,13 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def current(history: pd.DataFrame) -> pd.Series:
-    """The label of each galaxy that has one, by plateifu: the last that was said, unless that withdraws it."""
+    """Current label of each galaxy that has one, by plateifu: its last label, unless that withdraws it."""
     last = history.drop_duplicates("plateifu", keep="last").set_index("plateifu")["label"]
     return last[last != ""]
 
 
 def catalog_version(path: Path) -> str:
-    """The first digits of the sha256 of a catalog's file; empty where there is none."""
+    """First digits of the sha256 of a catalog's file; empty where there is none."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -98,7 +98,7 @@ def catalog_version(path: Path) -> str:
 
 
 def default_author() -> str:
-    """The name that one is logged in with."""
+    """Login name; `unknown` where the system has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -106,9 +106,10 @@ def default_author() -> str:
 
 
 def _whole_bytes(path: Path) -> int:
-    """The length of a file up to the end of its last whole line."""
+    """Length of a file up to the end of its last complete line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
+        # From the end: the file may be long, and its last newline is nearly always in the last bytes.
         while end:
             start = max(0, end - 2**16)
             file.seek(start)

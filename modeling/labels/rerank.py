@@ -1,9 +1,9 @@
-"""A ranking that learns from few labels: a Gaussian process on latents and scores, about the unsupervised ranking.
+"""Reranks galaxies by a few labels: a Gaussian process on latents and scores, around the unsupervised ranking.
 
-What is modelled is how far a label lies from what the unsupervised score lets expect: with no labels the ranking is
-that of the score; a label moves the galaxies that are like the one that was labelled, and hardly those far from all
-labels. A linear part learns which directions matter everywhere. Sources: Rasmussen & Williams 2006, chapter 2
-(scikit-learn's `GaussianProcessRegressor`); whom to ask for by the upper confidence bound, Srinivas+2010
+The process models the difference between the labels and the score's prediction: without labels the ranking is that of
+the score; a label moves galaxies similar to the labelled one, and hardly those far from all labels. A linear part
+learns which directions matter everywhere. Sources: Rasmussen & Williams 2006, chapter 2 (scikit-learn's
+`GaussianProcessRegressor`); the next galaxies to label by the upper confidence bound, Srinivas et al. 2010
 (arXiv:0912.3995).
 """
 
@@ -16,21 +16,22 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 
 NUM_COMPONENTS = 16  # of the latents: in more dimensions all distances are alike
-SCORE_WEIGHT = 0.5  # of all scores together, against all latents together
+SCORE_WEIGHT = 0.5  # standard deviation of all scores together, that of all latents together being 1
 LABEL_NOISE = 0.05  # variance of a label: people err, and classes have edges
-# What the score lets expect of a label, 1 for a find: at most as much as not, and little below the highest scores.
+# Prior mean of a label, 1 for a detection: the score alone never makes a detection likelier than not, and predicts one
+# only near the top of the ranking.
 PRIOR_TOP, PRIOR_POWER = 0.5, 4
-CURIOSITY = 0.5  # standard deviations that are added to the mean where labels are asked for
+CURIOSITY = 0.5  # standard deviations added to the mean where labels are asked for
 
 
 @dataclass(frozen=True)
 class Reranking:
-    """A ranking by labels.
+    """Ranking by scores and labels.
 
     Attributes:
-        value: [galaxy] what is expected of its label: about 1 for a find, 0 for none.
+        value: [galaxy] predicted label: about 1 for a detection, 0 for none.
         uncertainty: [galaxy] standard deviation of that.
-        rank: [galaxy] int64, 1 is the likeliest find; ties by the unsupervised score.
+        rank: [galaxy] int64, 1 is the likeliest detection; ties by the unsupervised score.
     """
 
     value: np.ndarray
@@ -39,13 +40,13 @@ class Reranking:
 
 
 def percentile(score: np.ndarray) -> np.ndarray:
-    """[galaxy] share of galaxies with a lower score, 0 to 1; NaN counts as lowest."""
+    """Share [galaxy] of galaxies with a lower score, 0 to 1; NaN counts as lowest."""
     ordered = rankdata(np.nan_to_num(score, nan=-np.inf), method="average")
     return np.asarray((ordered - 1) / max(1, len(score) - 1))
 
 
 def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """[galaxy, feature] what the learner sees, with unit variance over all galaxies in total.
+    """Features [galaxy, feature] of the Gaussian process: principal components of latents, and ordered scores.
 
     Args:
         latent: [galaxy, dimension] standardised.
@@ -54,19 +55,20 @@ def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
     components = min(NUM_COMPONENTS, *latent.shape)
     varies = np.ptp(latent, axis=0).any()
     reduced = PCA(components, svd_solver="full").fit_transform(latent) if varies else np.zeros((len(latent), 1))
+    # Scores have heavy tails and different units; their order has neither.
     ordered = np.stack([percentile(column) for column in scores.T], axis=1) - 0.5
     parts = [_unit_variance(reduced), SCORE_WEIGHT * _unit_variance(ordered)]
     return np.concatenate(parts, axis=1)
 
 
 def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: dict[int, bool]) -> Reranking:
-    """Ranks galaxies by their score and a few labels.
+    """Ranking of galaxies by their score and a few labels.
 
     Args:
         latent: [galaxy, dimension] standardised.
-        score: [galaxy] the unsupervised one.
+        score: [galaxy] the unsupervised score.
         scores: [galaxy, score] all scores, as features.
-        labels: by row, whether it is a find.
+        labels: by row, whether the galaxy is labelled a detection.
     """
     prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
     value, uncertainty = prior.copy(), np.ones(len(prior))
@@ -74,6 +76,7 @@ def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: di
         features = features_of(latent, scores)
         rows = np.array(sorted(labels))
         answers = np.array([float(labels[row]) for row in rows])
+        # The kernel is fixed: few labels do not determine its parameters.
         learner = GaussianProcessRegressor(_kernel(features), alpha=LABEL_NOISE, optimizer=None)
         learner.fit(features[rows], answers - prior[rows])
         change, uncertainty = learner.predict(features, return_std=True)
@@ -84,19 +87,19 @@ def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: di
     return Reranking(value, uncertainty, rank)
 
 
-def ask_next(found: Reranking, labelled: np.ndarray, objects: np.ndarray, num: int) -> np.ndarray:
+def ask_next(ranking: Reranking, labelled: np.ndarray, objects: np.ndarray, num: int) -> np.ndarray:
     """Rows of the galaxies whose labels would help most, best first; one of each object.
 
     Args:
-        found: the ranking so far.
+        ranking: the ranking so far.
         labelled: [galaxy] bool, which have a label.
         objects: [galaxy] identifier of the object; those with a label on one observation are left out.
-        num: how many are wanted.
+        num: galaxies wanted.
     """
     known = set(objects[labelled])
-    promise = found.value + CURIOSITY * found.uncertainty
+    promise = ranking.value + CURIOSITY * ranking.uncertainty
     chosen: list[int] = []
-    for row in np.lexsort((found.rank, -promise)):
+    for row in np.lexsort((ranking.rank, -promise)):
         if len(chosen) == num:
             break
         if objects[row] not in known:
@@ -106,7 +109,8 @@ def ask_next(found: Reranking, labelled: np.ndarray, objects: np.ndarray, num: i
 
 
 def _kernel(features: np.ndarray) -> ConstantKernel:
-    """Galaxies nearer than a third of the typical distance are alike; the linear part is weak."""
+    """Kernel by which galaxies nearer than a third of the typical distance are similar, plus a weak linear part."""
+    # All pairs of some 500 galaxies: the memory grows with the square of their number.
     sample = features[:: max(1, len(features) // 500)]
     distance = np.linalg.norm(sample[:, None] - sample[None], axis=2)
     typical = float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0

@@ -1,37 +1,42 @@
 """Nearest neighbours among latents: exact up to 100,000 of them, beyond from a graph (HNSW, by usearch).
 
-The graph is kept in a file beside what it was made of, with the digests of both: a file that is not the one that was
-written, or belongs to other latents, is made anew. Source of the method: Malkov & Yashunin 2018, arXiv:1603.09320.
+The graph is kept in a file, with the digests of the file and of its latents beside it: a file that was changed, or
+belongs to other latents, is rebuilt. Source of the method: Malkov & Yashunin 2018, arXiv:1603.09320.
 """
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from cubeprep.files import replacing
 
 EXACT_LIMIT = 100_000
 # On a million clustered latents of 64 numbers: 0.998 of the true neighbours, in milliseconds (benchmarks/search.py).
 CONNECTIVITY = 16
 EXPANSION_ADD = 128
 EXPANSION_SEARCH = 256
-# The expanded square that is fast to compute is inexact for twins: so many more candidates are measured exactly.
+# The expanded square |a|^2 - 2ab + |b|^2 is fast but cancels for near twins: this many more candidates are measured
+# exactly.
 SPARE_CANDIDATES = 16
 INDEX_FORMAT = 1
 
 
 class LatentIndex:
-    """Latents to be searched, as they are given: the caller standardises them.
+    """Searchable latents, as they are given: the caller standardises them.
 
     Attributes:
         latent: [galaxy, dimension] float32.
-        exact: whether all latents are compared, or the graph's.
     """
 
     def __init__(self, latent: np.ndarray, graph: Any = None) -> None:
-        """Takes latents, [galaxy, dimension]; with a graph of them, searches that."""
+        """Index of latents [galaxy, dimension], searched through `graph` if one is given, else exactly.
+
+        Raises:
+            ValueError: the latents are not a table, or not all finite.
+        """
         self.latent = np.ascontiguousarray(latent, dtype=np.float32)
         if self.latent.ndim != 2 or not np.isfinite(self.latent).all():
             raise ValueError(f"expected finite latents [galaxy, dimension], found the shape {self.latent.shape}")
@@ -40,12 +45,12 @@ class LatentIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether neighbours are the true ones, or nearly all of them."""
+        """Whether all latents are compared; through a graph nearly all neighbours are the true ones."""
         return self._graph is None
 
     @classmethod
     def build(cls, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT) -> Self:
-        """Makes an index: a graph for more than `exact_limit` latents."""
+        """Index of latents [galaxy, dimension], with a graph for more than `exact_limit` of them."""
         if len(latent) <= exact_limit:
             return cls(latent)
         graph = _empty_graph(latent.shape[1])
@@ -54,7 +59,7 @@ class LatentIndex:
 
     @classmethod
     def load_or_build(cls, path: Path, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT) -> Self:
-        """The index of these latents from its file, or made and written there; an exact one needs no file."""
+        """Index of these latents, read from its file or built and written there; an exact one needs no file."""
         if len(latent) <= exact_limit:
             return cls(latent)
         latent = np.ascontiguousarray(latent, dtype=np.float32)
@@ -66,17 +71,17 @@ class LatentIndex:
         return index
 
     def query(self, latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest latents to each of some.
+        """Nearest latents to each query.
 
         Args:
             latent: [query, dimension], standardised as those of the index.
-            k: how many; fewer where there are fewer.
+            k: number of neighbours; fewer where the index holds fewer.
 
         Returns:
             Rows of the index, nearest first, and Euclidean distances: [query, k] int64 and float64.
 
         Raises:
-            ValueError: k is below 1, or the dimension is another.
+            ValueError: k is below 1, or the queries have another dimension than the index.
         """
         latent = np.atleast_2d(np.asarray(latent, dtype=np.float32))
         if k < 1 or latent.shape[1] != self.latent.shape[1]:
@@ -85,21 +90,24 @@ class LatentIndex:
             )
         k = min(k, len(self.latent))
         candidates = min(k + SPARE_CANDIDATES, len(self.latent))
-        found = [self._nearest(one, k, candidates) for one in latent]
+        nearest = [self._nearest(one, k, candidates) for one in latent]
         shape = (len(latent), k)
         return (
-            np.array([rows for rows, _ in found], dtype=np.int64).reshape(shape),
-            np.array([distances for _, distances in found], dtype=np.float64).reshape(shape),
+            np.array([rows for rows, _ in nearest], dtype=np.int64).reshape(shape),
+            np.array([distances for _, distances in nearest], dtype=np.float64).reshape(shape),
         )
 
     def _nearest(self, query: np.ndarray, k: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
         if self.exact:
-            # Not by BLAS: for so little work its threads cost more than they give, most of all on a busy machine.
+            # Not by BLAS: for so little work its threads cost more than they gain, most of all on a busy machine.
+            # The query's own square is left out: it is the same for all and does not change their order.
             square = self._square - 2 * np.einsum("ij,j->i", self.latent, query)
             rows = np.argpartition(square, candidates - 1)[:candidates]
         else:
             rows = self._graph.search(query, candidates).keys.astype(np.int64)
+        # float64, and subtracted before squaring: exact for near twins too.
         distance = np.linalg.norm(self.latent[rows].astype(np.float64) - query, axis=1)
+        # By row where distances are equal, so that the answer does not depend on how candidates were selected.
         order = np.lexsort((rows, distance))[:k]
         return rows[order], distance[order]
 
@@ -118,7 +126,7 @@ def _empty_graph(num_dimensions: int) -> Any:
 
 
 def _describe(latent: np.ndarray) -> dict[str, Any]:
-    """What a graph's file must have been made of."""
+    """Description of the latents and settings that a graph's file must have been built from."""
     settings = [INDEX_FORMAT, CONNECTIVITY, EXPANSION_ADD]
     return {"settings": settings, "shape": list(latent.shape), "latents": hashlib.sha256(latent.tobytes()).hexdigest()}
 
@@ -128,7 +136,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _load(path: Path, described: dict[str, Any]) -> Any:
-    """The graph of a file, if it is whole and of these latents."""
+    """Graph of a file; None unless the file is intact and of these latents."""
     try:
         kept = json.loads(_sidecar(path).read_text())
         with path.open("rb") as file:
@@ -142,16 +150,11 @@ def _load(path: Path, described: dict[str, Any]) -> Any:
 
 
 def _save(path: Path, graph: Any, described: dict[str, Any]) -> None:
-    """Writes a graph and then what describes it; a graph without that is never read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """Writes a graph and then its description; a graph without one is never read."""
+    with replacing(path) as partial:
         graph.save(str(partial))
         with partial.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         _sidecar(path).unlink(missing_ok=True)
-        partial.replace(path)
+    with replacing(_sidecar(path)) as partial:
         partial.write_text(json.dumps(described | {"graph": found}))
-        partial.replace(_sidecar(path))
-    finally:
-        partial.unlink(missing_ok=True)

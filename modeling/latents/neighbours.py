@@ -1,4 +1,4 @@
-"""Which galaxies are alike: nearest neighbours of standardised latents, exact up to `latent_index.EXACT_LIMIT`."""
+"""Similar galaxies: nearest neighbours in standardised latents, exact up to `latent_index.EXACT_LIMIT`."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,14 +8,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from modeling.latents.latent_index import EXACT_LIMIT, LatentIndex
 
-# A latent dimension that varies this much less than the liveliest one carries rounding noise, or a VAE has switched it
-# off: to stretch it to unit variance would give noise the weight of a signal.
+# A latent dimension whose spread is below this fraction of the largest carries rounding noise, or a VAE has switched it
+# off: scaling it to unit variance would give noise the weight of a signal.
 DEAD_FRACTION = 1e-3
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest neighbours of each galaxy, nearest first; k is at most the number of the other galaxies.
+    """Nearest neighbours of each galaxy, nearest first; k is at most the number of other galaxies.
 
     Attributes:
         index: [galaxy, k] int64 row of each neighbour; never the galaxy itself.
@@ -30,7 +30,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class LatentScaler:
-    """Brings latents to zero mean and unit variance per dimension; dimensions that are dead become 0.
+    """Scaling of latents to zero mean and unit variance per dimension; dead dimensions become 0.
 
     Attributes:
         mean: [dimension].
@@ -42,10 +42,10 @@ class LatentScaler:
 
     @classmethod
     def fit(cls, latent: np.ndarray) -> Self:
-        """Measures latents, [galaxy, dimension].
+        """Scaler of latents [galaxy, dimension].
 
         Raises:
-            ValueError: not a table, or not all finite.
+            ValueError: the latents are not a table, or not all finite.
         """
         latent = _checked(latent)
         if latent.size == 0:
@@ -61,7 +61,7 @@ class LatentScaler:
 
 
 def standardise(latent: np.ndarray) -> np.ndarray:
-    """Latents with zero mean and unit variance per dimension; dimensions that are dead become 0.
+    """Latents with zero mean and unit variance per dimension; dead dimensions become 0.
 
     Args:
         latent: [galaxy, dimension].
@@ -70,7 +70,7 @@ def standardise(latent: np.ndarray) -> np.ndarray:
         [galaxy, dimension] float64.
 
     Raises:
-        ValueError: not a table, or not all finite.
+        ValueError: the latents are not a table, or not all finite.
     """
     return LatentScaler.fit(latent)(latent)
 
@@ -90,16 +90,17 @@ def _checked(latent: np.ndarray) -> np.ndarray:
 def nearest_neighbours(
     latent: np.ndarray, mangaid: np.ndarray, k: int, *, exact_limit: int = EXACT_LIMIT
 ) -> Neighbours:
-    """The k nearest other galaxies of each galaxy.
+    """Nearest k other galaxies of each galaxy.
 
     Repeat observations of one object (the same mangaid) may be each other's neighbours: they are a check on the
-    latents, and `same_object` tells them from true twins.
+    latents, and `same_object` distinguishes them from true twins.
 
     Args:
         latent: [galaxy, dimension] standardised latents.
         mangaid: [galaxy] identifier of the object.
-        k: neighbours wanted; fewer where there are fewer galaxies.
-        exact_limit: galaxies up to which all are compared with all; beyond, a graph finds nearly all neighbours.
+        k: number of neighbours; fewer where there are fewer galaxies.
+        exact_limit: number of galaxies up to which all are compared with all; beyond, a graph finds nearly all
+            neighbours.
 
     Raises:
         ValueError: k is below 1, or the lengths differ.
@@ -124,8 +125,9 @@ def nearest_neighbours(
 
 
 def _nearest_others(searched: LatentIndex, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest rows of each row of an index but itself, and their distances."""
+    """Nearest k other rows of each row of an index, and their distances."""
+    # One more, for the row itself.
     index, distance = searched.query(searched.latent, k + 1)
     other = index != np.arange(len(index))[:, None]
-    other[other.all(1), -1] = False  # among many equal ones a row may not find itself
+    other[other.all(1), -1] = False  # a row with many equals may not be among its own k + 1 nearest
     return index[other].reshape(-1, k), distance[other].reshape(-1, k)

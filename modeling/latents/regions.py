@@ -1,9 +1,9 @@
-"""Latents of regions: what an encoder makes of a rectangle of spaxels alone.
+"""Latents of regions: rectangles of spaxels, encoded alone.
 
-A region is moved to the middle of the window and all around it is masked; its flux is normalised by its own brightness.
-So regions of one shape differ in what they hold, not in where they lie in their galaxy, and like is compared with like
-(a masked galaxy has a latent far from that of the whole). The model should see masks (`mask_input`): to one that does
-not, what is masked is an empty sky.
+A region is moved to the middle of the window and all spaxels around it are masked; its flux is normalised by its own
+brightness. So regions of one shape differ in their spectra and structure, not in their position in the galaxy, and they
+are compared with each other alone: the latent of a masked galaxy lies far from that of the whole. The model should take
+masks as input (`mask_input`): one without treats masked spaxels as empty sky.
 """
 
 import re
@@ -17,12 +17,12 @@ import torch
 from cubeprep.masks import good_samples
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 
-MIN_GOOD = 0.5  # of the samples of a region; with fewer, the mask would say more than the flux
+MIN_GOOD = 0.5  # share of a region's samples; with fewer, the mask would set the latent more than the flux does
 
 
 @dataclass(frozen=True)
 class Region:
-    """Spaxels x0 <= x < x1, y0 <= y < y1 of a window."""
+    """Rectangle of spaxels x0 <= x < x1, y0 <= y < y1 of a window."""
 
     x0: int
     x1: int
@@ -31,10 +31,10 @@ class Region:
 
     @classmethod
     def parse(cls, text: str, size: int) -> Self:
-        """A region from `x0:x1,y0:y1`.
+        """Region from text such as `x0:x1,y0:y1`, in a window of `size` spaxels a side.
 
         Raises:
-            ValueError: not of this form, or it does not lie within `size` spaxels a side.
+            ValueError: the text is not of this form, or the region does not lie within the window.
         """
         match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
         region = cls(*map(int, match.groups())) if match else None
@@ -44,7 +44,7 @@ class Region:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Spaxels in y and in x."""
+        """Number of spaxels in y and in x."""
         return self.y1 - self.y0, self.x1 - self.x0
 
     def __str__(self) -> str:
@@ -52,7 +52,10 @@ class Region:
 
 
 def tiles(size: int, shape: tuple[int, int]) -> list[Region]:
-    """Regions of one shape side by side that fill the middle of a window; one of them, or a seam, is at its centre."""
+    """Regions of one shape, side by side, that fill the middle of a window of `size` spaxels a side.
+
+    The centre of the window is the centre of a region or the border between two.
+    """
     height, width = shape
     rows, columns = size // height, size // width
     top, left = (size - rows * height) // 2, (size - columns * width) // 2
@@ -61,12 +64,12 @@ def tiles(size: int, shape: tuple[int, int]) -> list[Region]:
 
 
 def good_share(good: np.ndarray, region: Region) -> float:
-    """The share of a region's samples that are good; `good` is [line, sample, y, x] bool."""
+    """Share of a region's samples that are good; `good` is [line, sample, y, x] bool."""
     return float(good[..., region.y0 : region.y1, region.x0 : region.x1].mean())
 
 
 def move_to_middle(array: np.ndarray, region: Region, fill: float) -> np.ndarray:
-    """[..., y, x] of a window with a region in its middle, and `fill` around it."""
+    """Window [..., y, x] with a region of it moved to the middle, and `fill` around it."""
     moved = np.full_like(array, fill)
     height, width = region.shape
     top, left = (array.shape[-2] - height) // 2, (array.shape[-1] - width) // 2
@@ -77,7 +80,7 @@ def move_to_middle(array: np.ndarray, region: Region, fill: float) -> np.ndarray
 def usable_regions(
     flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, regions: list[Region]
 ) -> Iterator[tuple[int, Region]]:
-    """Galaxy and region, of windows [galaxy, line, sample, y, x], for all that hold at least `MIN_GOOD`."""
+    """Pairs of galaxy and region with at least `MIN_GOOD` good samples, of windows [galaxy, line, sample, y, x]."""
     for galaxy, good in enumerate(good_samples(flux, ivar, mask)):
         yield from ((galaxy, region) for region in regions if good_share(good, region) >= MIN_GOOD)
 
@@ -96,9 +99,9 @@ def region_latents(
     """Latents of regions, [region, dimension] float32.
 
     Args:
-        model: in evaluation mode after this.
-        flux: [galaxy, line, sample, y, x]; anything where masked.
-        ivar: the same shape.
+        model: put into evaluation mode.
+        flux: [galaxy, line, sample, y, x], flux units; any value where masked.
+        ivar: the same shape, inverse variance of `flux`.
         mask: the same shape; 0 is good.
         wanted: galaxy and region of each latent.
         batch_size: regions at a time.
@@ -112,6 +115,7 @@ def region_latents(
         flux_RLSYX = np.stack([move_to_middle(flux[galaxy], region, 0) for galaxy, region in batch])
         good_RLSYX = np.stack([move_to_middle(good[galaxy], region, 0) for galaxy, region in batch])
         good_here = torch.from_numpy(good_RLSYX).to(device)
+        # Normalised after the rest is masked, so that the scale is the region's own.
         normalised, _ = model.normalise(torch.from_numpy(flux_RLSYX.astype(np.float32)).to(device), good_here)
         parts.append(model.encode(normalised, good_here).float().cpu().numpy())
     return np.concatenate(parts)

@@ -1,7 +1,7 @@
-"""Maps of the latents in two or three dimensions, to look at: UMAP, or PCA where there are too few galaxies.
+"""Maps of the latents in two or three dimensions, for display: UMAP, or PCA where there are too few galaxies.
 
-A map is made of all galaxies at once. UMAP's `transform` of new galaxies onto an old map is not used: it pulls unusual
-galaxies onto the crowd that the map was made of, and they are the ones we look for.
+A map is fitted to all galaxies at once. UMAP's `transform` of new galaxies onto an existing map is not used: it pulls
+unusual galaxies onto those that the map was fitted to, and unusual ones are what a search looks for.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-MIN_UMAP = 5  # below, a graph of neighbours says nothing that PCA does not
+MIN_UMAP = 5  # with fewer, a graph of neighbours adds nothing to PCA
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Embedding:
 def embed(
     latent: np.ndarray, num_dimensions: int, *, num_neighbours: int = 15, min_dist: float = 0.1, seed: int = 0
 ) -> Embedding:
-    """A map of latents; the same for the same seed, latents and library versions.
+    """Map of latents; the same for the same seed, latents and library versions.
 
     Args:
         latent: [galaxy, dimension] standardised latents.
         num_dimensions: of the map.
-        num_neighbours: galaxies that UMAP takes for a neighbourhood; fewer where there are fewer galaxies.
-        min_dist: how closely UMAP packs its points.
+        num_neighbours: UMAP's `n_neighbors`; fewer where there are fewer galaxies.
+        min_dist: UMAP's `min_dist`, the smallest distance between points on the map.
         seed: of UMAP's random numbers.
 
     Source: McInnes, Healy & Melville 2018, arXiv:1802.03426.
@@ -49,7 +49,7 @@ def embed(
     import umap
 
     # The spectral start needs many more galaxies than dimensions; a start from PCA is as reproducible.
-    # UMAP stretches each of its axes to the same length, so that none may be constant.
+    # UMAP scales each axis of the start to the same length, so none may be constant: hence the noise.
     start = _pca(latent, num_dimensions)
     start += 1e-4 * np.abs(start).max() * np.random.default_rng(seed).normal(size=start.shape)
     with warnings.catch_warnings():
@@ -66,8 +66,9 @@ def embed(
 
 
 def _pca(latent: np.ndarray, num_dimensions: int) -> np.ndarray:
-    """[galaxy, num_dimensions] principal components, signs fixed, zeros beyond the rank."""
+    """Principal components [galaxy, num_dimensions], signs fixed, zeros beyond the rank."""
     left, values, _ = np.linalg.svd(latent - latent.mean(0), full_matrices=False)
+    # An SVD leaves the sign of each component open, and libraries differ: the largest entry is made positive.
     left = left * np.where(np.take_along_axis(left, np.abs(left).argmax(0)[None], 0) < 0, -1, 1)
     components = (left * values)[:, :num_dimensions]
     return np.pad(components, ((0, 0), (0, num_dimensions - components.shape[1])))

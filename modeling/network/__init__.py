@@ -1,1 +1,1 @@
-"""The autoencoder: layers, weights on disk, reconstructions. All but configuration needs torch and numpy alone."""
+"""Autoencoder: layers, weights on disk, reconstructions. All but the configuration needs torch and numpy alone."""

@@ -1,20 +1,22 @@
-"""The ConvLSTM autoencoder of emission-line windows, plain and variational (Mantha et al. 2026, arXiv:2602.18426).
+"""ConvLSTM autoencoder of emission-line windows, plain and variational (Mantha et al. 2026, arXiv:2602.18426).
 
 Shapes: B batch, L lines, S samples of a line, Y and X spaxels, T steps of the recurrence, C channels, D latent.
 
 The windows are read as a sequence of images: `steps="line"` makes T = L steps of S channels, `steps="sample"` the
-paper's T = L x S steps of one channel. The encoder treats every step with two convolution blocks, whose weights are
-each step's own (the paper) or shared (steps are then told apart by a learned offset each), then runs three ConvLSTM
-layers, each of which halves the image; the last hidden state is flattened and goes through a linear layer and an ELU.
-The decoder repeats the latent for every step, as in the paper, and gives each step transposed convolutions of its own:
-with shared ones and nothing else, all frames would be the same; `decoders` has two that share them and add something.
+paper's T = L x S steps of one channel. The encoder applies two convolution blocks to every step, with weights of each
+step's own (the paper) or shared weights and a learned offset per step, then three ConvLSTM layers, each of which halves
+the image; the last hidden state is flattened and passed through a linear layer and an ELU. The decoder repeats the
+latent for every step, as in the paper, and gives each step transposed convolutions of its own: with shared ones alone
+all frames would be equal; `decoders` has two that share them and add an input per step.
 
-With `shortcut`, which is ours, a linear layer also takes the coarse means of all images straight to the features, and
-each decoded image is multiplied by a gain that is linear in the latent: the brightness of each line in one number.
-Without it, a small survey ends at the mean galaxy: measured on 150 rows, R^2 0.67 without and 0.85 with it.
+With `shortcut`, an addition to the paper, a linear layer also takes the coarse means of all images straight to the
+features, and each decoded image is multiplied by a gain that is linear in the latent: the brightness of each line in
+one number. Without it, training on a small survey converges to the mean galaxy: measured on 150 rows, R^2 is 0.67
+without and 0.85 with it.
 
-With `spaxel_code`, ours too, the windows are also reconstructed from a code of each spaxel's spectrum (`spaxel`), and
-that is what scores look at; the latent then says which galaxies are alike, and is trained by a loss of its own.
+With `spaxel_code`, another addition, the windows are also reconstructed from a code of each spaxel's spectrum
+(`spaxel_code`), and scores use that reconstruction; the latent then measures the similarity of galaxies, and has a loss
+of its own.
 """
 
 from itertools import pairwise
@@ -31,23 +33,23 @@ from modeling.network.spaxel_code import SpaxelCoder, local_amplitude
 Steps = Literal["line", "sample"]
 Normalisation = Literal["none", "scale", "asinh"]
 
-# Of the spaxels' mean absolute flux: high enough to mean the galaxy, not the sky; low enough to pass a hot spaxel by.
+# Of the spaxels' mean absolute flux: high enough to measure the galaxy, not the sky; low enough to ignore a hot spaxel.
 SCALE_QUANTILE = 0.9
-# Means a side of each image that the shortcut sees.
+# The shortcut sees 4 x 4 means of each image.
 COARSE = 4
-# sinh(20) is 2e8 scales: no galaxy is so bright, and float32 still holds it.
+# sinh(20) is 2e8 scales: no galaxy is so bright, and float32 still holds its square.
 MAX_ASINH = 20.0
 
 
 class Output(NamedTuple):
-    """What the model makes of a batch, in normalised units.
+    """Output of the model for a batch, in normalised units.
 
     Attributes:
-        reconstruction: [B, L, S, Y, X], from the codes of spaxels where the model has them, else from the latent.
-        from_latent: [B, L, S, Y, X], from the latent.
-        latent: [B, D]; of a variational model the mean.
-        mean: [B, D] of the posterior, None of a plain model.
-        log_variance: [B, D] of the posterior, None of a plain model.
+        reconstruction: [B, L, S, Y, X], from spaxel codes where the model has them, else from the latent.
+        from_latent: [B, L, S, Y, X], reconstruction from the latent.
+        latent: [B, D]; for a variational model the mean.
+        mean: [B, D] of the posterior; None for a plain model.
+        log_variance: [B, D] of the posterior; None for a plain model.
     """
 
     reconstruction: Tensor
@@ -58,7 +60,7 @@ class Output(NamedTuple):
 
 
 class ConvLSTMAutoencoder(nn.Module):
-    """Windows to latents and back; `arguments` holds what it takes to make another of the same shape."""
+    """Autoencoder of windows; `arguments` holds the arguments that make another of the same shape."""
 
     def __init__(
         self,
@@ -86,22 +88,23 @@ class ConvLSTMAutoencoder(nn.Module):
         Args:
             num_lines: emission lines of a window.
             num_samples: velocity samples of a line; 1 for fitted line maps.
-            size: spaxels a side, a multiple of 8.
-            latent_dim: numbers that describe a galaxy.
+            size: spaxels per side, a multiple of 8.
+            latent_dim: dimension of the latent of a galaxy.
             variational: whether the latent is drawn from a normal distribution (VAE).
-            steps: what one step of the recurrence is.
-            normalise: of the flux; see `normalise`.
+            steps: one step of the recurrence is a `line` or a `sample` of one.
+            normalise: normalisation of the flux; see the method `normalise`.
             step_channels: channels of the two convolution blocks of each step.
             lstm_channels: hidden channels of the three ConvLSTM layers.
-            decoder_channels: channels of each step in the decoder; the latent becomes twice as many.
-            mask_input: whether each step also sees the share of its samples that are good.
+            decoder_channels: channels of each step in the decoder; the latent is decoded to twice as many.
+            mask_input: whether each step also takes the share of its samples that are good.
             shortcut: whether coarse means go straight to the features, and gains straight to the images.
             own_step_weights: whether the two convolution blocks have weights of their own for each step.
             bidirectional: whether the recurrence also runs from the last step to the first.
-            decoder: `own` weights for each step, or shared ones told apart by an `embedding` of each step, without or
-                with a `convlstm` over the steps.
+            decoder: `own` weights for each step, or shared ones with an `embedding` of each step, without or with a
+                `convlstm` over the steps.
             gradient_checkpoint_steps: see `ConvLSTM`: less memory for more time.
-            spaxel_code: numbers that describe the spectrum of each spaxel, see `spaxel`; 0 for none, as in the paper.
+            spaxel_code: dimension of the code of each spaxel's spectrum, see `SpaxelCoder`; 0 for none, as in the
+                paper.
 
         Raises:
             ValueError: a size that cannot be halved three times, or an unknown choice.
@@ -146,19 +149,20 @@ class ConvLSTMAutoencoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def normalise(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> tuple[Tensor, Tensor]:
-        """Brings galaxies of all brightnesses to a like range.
+        """Normalises flux, so that galaxies of all brightnesses have a similar range.
 
         `none` leaves the flux; `scale` divides by the galaxy's scale, `asinh` also takes asinh, which is linear below
         the scale and logarithmic above. The scale is the 90th percentile over spaxels of the mean absolute flux of a
         spaxel's good samples; 1 where that is zero or there are none.
 
         Args:
-            flux_BLSYX: any unit; the values of bad samples, NaN too, have no influence.
+            flux_BLSYX: in any unit; bad samples, NaN included, have no influence.
             good_BLSYX: bool.
 
         Returns:
             The normalised flux, 0 at bad samples, and scale_B in the unit of the flux.
         """
+        # Masked before any arithmetic: NaN would survive a multiplication by 0, here and in the backward pass.
         flux_BLSYX = torch.where(good_BLSYX, flux_BLSYX, 0.0)
         if self.normalisation == "none":
             return flux_BLSYX, flux_BLSYX.new_ones(len(flux_BLSYX))
@@ -167,11 +171,11 @@ class ConvLSTMAutoencoder(nn.Module):
         return (torch.asinh(scaled_BLSYX) if self.normalisation == "asinh" else scaled_BLSYX), scale_B
 
     def denormalise(self, normalised_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
-        """The inverse of `normalise`, in the unit of the flux."""
+        """Flux [B, L, S, Y, X] in its own unit: the inverse of `normalise`."""
         return self.to_linear(normalised_BLSYX) * scale_B[:, None, None, None, None]
 
     def normalised_variance(self, normalised_BLSYX: Tensor, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
-        """The variance of the normalised flux, to first order: the flux's times the squared slope of `normalise`.
+        """Variance of the normalised flux to first order: that of the flux times the squared slope of `normalise`.
 
         Args:
             normalised_BLSYX: of `normalise`.
@@ -181,26 +185,28 @@ class ConvLSTMAutoencoder(nn.Module):
         ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
         if self.normalisation == "asinh":  # whose slope is 1 / sqrt(1 + x^2) = 1 / cosh(asinh(x))
             ivar_BLSYX = ivar_BLSYX * torch.cosh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH)).square()
+        # Clamped, since torch.where evaluates both sides.
         return torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
 
     def forward(self, flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
-        """Encodes and decodes; a variational model draws its latent in training and takes the mean in evaluation.
+        """Output for windows; a variational model draws its latent in training and takes the mean in evaluation.
 
         Args:
-            flux_BLSYX: in the unit of the store; bad samples may hold anything.
+            flux_BLSYX: in the unit of the store; any value at bad samples.
             good_BLSYX: bool.
         """
         normalised_BLSYX, _ = self.normalise(flux_BLSYX, good_BLSYX)
         return self.autoencode(normalised_BLSYX, good_BLSYX)
 
     def autoencode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Output:
-        """`forward` for flux that `normalise` has been at: the training loop needs it for the loss as well."""
+        """Output for flux that is already normalised: the training loop needs that flux for the loss as well."""
         features_BD = self._features(normalised_BLSYX, good_BLSYX)
         if not self.variational:
             return self._output(normalised_BLSYX, good_BLSYX, self.decode(features_BD), features_BD)
         mean_BD, log_variance_BD = self.to_mean(features_BD), self.to_log_variance(features_BD)
         drawn_BD = mean_BD
         if self.training:
+            # Drawn as mean + sigma x noise, so that gradients reach both (Kingma & Welling 2014, arXiv:1312.6114).
             drawn_BD = mean_BD + torch.exp(0.5 * log_variance_BD) * torch.randn_like(mean_BD)
         output = self._output(normalised_BLSYX, good_BLSYX, self.decode(drawn_BD), mean_BD)
         return output._replace(mean=mean_BD, log_variance=log_variance_BD)
@@ -213,9 +219,9 @@ class ConvLSTMAutoencoder(nn.Module):
         return Output(self._from_codes(normalised_BLSYX, good_BLSYX), from_latent_BLSYX, latent_BD, None, None)
 
     def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
-        """The reconstruction of `autoencode` in evaluation, without the price of the latent where it has no part.
+        """Reconstruction of `autoencode` in evaluation, without computing a latent that it does not depend on.
 
-        A latent that is known already is not found again.
+        A `latent_BD` that is already known is not computed again.
         """
         if self.spaxels is not None:
             return self._from_codes(normalised_BLSYX, good_BLSYX)
@@ -223,26 +229,28 @@ class ConvLSTMAutoencoder(nn.Module):
 
     def _from_codes(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         assert self.spaxels is not None
+        # Codes are of linear spectra: asinh would give one spectrum another shape at another brightness.
         linear_BLSYX = self.to_linear(normalised_BLSYX)
         amplitude_BLSYX = local_amplitude(linear_BLSYX, good_BLSYX)[:, None, None]
-        found_BLSYX: Tensor = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
-        return torch.asinh(found_BLSYX) if self.normalisation == "asinh" else found_BLSYX
+        reconstruction_BLSYX: Tensor = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
+        return torch.asinh(reconstruction_BLSYX) if self.normalisation == "asinh" else reconstruction_BLSYX
 
     def to_linear(self, normalised_BLSYX: Tensor) -> Tensor:
-        """Normalised flux in units of the galaxy's scale: what `normalise` bent is straight again."""
+        """Flux [B, L, S, Y, X] in units of the galaxy's scale, with the asinh of `normalise` undone."""
         if self.normalisation == "asinh":
             return torch.sinh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH))
         return normalised_BLSYX
 
     def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """The latent of `autoencode`, [B, D], without the price of decoding it."""
+        """Latent of `autoencode`, [B, D], without decoding it."""
         features_BD = self._features(normalised_BLSYX, good_BLSYX)
         return self.to_mean(features_BD) if self.variational else features_BD
 
     def decode(self, latent_BD: Tensor) -> Tensor:
-        """The windows of latents, [B, L, S, Y, X] in normalised units."""
+        """Reconstruction from latents, [B, L, S, Y, X] in normalised units."""
         frames_BCYX = self.decoder(latent_BD)
         if self.to_gain is not None:
+            # 1 + gain, so that a new model decodes as one without gains does.
             gain_BC = (1 + self.to_gain(latent_BD)).repeat_interleave(self.frame_channels, dim=1)
             frames_BCYX = frames_BCYX * gain_BC[:, :, None, None]
         return frames_BCYX.unflatten(1, (self.num_lines, self.num_samples))
@@ -252,7 +260,7 @@ class ConvLSTMAutoencoder(nn.Module):
         return features_BD
 
     def _frames(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """The sequence of images, x_TBCYX, with the good share of each step as its last channel."""
+        """Sequence of images x_TBCYX, with the share of good samples of each step as its last channel."""
         shape = (self.num_steps, self.frame_channels)
         x_BTCYX = normalised_BLSYX.flatten(1, 2).unflatten(1, shape)
         if self.mask_input:
@@ -262,7 +270,7 @@ class ConvLSTMAutoencoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A sequence of images to features."""
+    """Encoder of a sequence of images into features."""
 
     def __init__(
         self,
@@ -309,14 +317,14 @@ class Encoder(nn.Module):
         return functional.elu(features_BD)
 
     def _final(self, h_TBHYX: Tensor) -> Tensor:
-        """What a direction knows in the end: after the last step, and after the first for the way back."""
+        """Final state of each direction: after the last step, and after the first for the reverse direction."""
         if not self.bidirectional:
             return h_TBHYX[-1]
         return torch.cat([h_TBHYX[-1, :, : self.lstm_channels], h_TBHYX[0, :, self.lstm_channels :]], dim=1)
 
 
 class SharedStepBlocks(nn.Module):
-    """Two convolution blocks on the image of each step, the same for all; an offset each tells steps apart."""
+    """Two convolution blocks on the image of each step, the same for all but a learned offset per step."""
 
     def __init__(self, num_steps: int, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -325,10 +333,10 @@ class SharedStepBlocks(nn.Module):
         self.first_norm = ChannelNorm(channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.second_norm = ChannelNorm(channels)
-        nn.init.normal_(self.offset_TC, std=0.1)
+        nn.init.normal_(self.offset_TC, std=0.1)  # steps differ from the start
 
     def forward(self, x_TBCYX: Tensor) -> Tensor:
-        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        """Images [T, B, C, Y, X] with `channels` channels."""
         num_steps, num_batch = x_TBCYX.shape[:2]
         x_NCYX = x_TBCYX.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         offset_NCYX = self.offset_TC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
@@ -347,7 +355,8 @@ class OwnStepBlocks(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(channels, num_groups=num_steps) for _ in self.convolutions)
 
     def forward(self, x_TBCYX: Tensor) -> Tensor:
-        """Images of as many channels as were asked for, [T, B, C, Y, X]."""
+        """Images [T, B, C, Y, X] with `channels` channels."""
+        # Steps as groups of one convolution: one call in place of T.
         num_steps = len(x_TBCYX)
         x_BCYX = x_TBCYX.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -356,16 +365,17 @@ class OwnStepBlocks(nn.Module):
 
 
 def flux_scale(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-    """The brightness of each galaxy, scale_B > 0; `flux_BLSYX` must be 0 where not good."""
+    """Brightness of each galaxy, scale_B > 0 in the unit of the flux; `flux_BLSYX` must be 0 where not good."""
     count_BYX = good_BLSYX.sum(dim=(1, 2))
     mean_BYX = flux_BLSYX.abs().sum(dim=(1, 2)) / count_BYX.clamp(min=1)
+    # Uncovered spaxels are left out: as zeros they would lower the quantile of a small bundle.
     mean_BYX = torch.where(count_BYX > 0, mean_BYX, torch.nan)
     scale_B = torch.nanquantile(mean_BYX.float().flatten(1), SCALE_QUANTILE, dim=1)
     return torch.where(scale_B > 0, scale_B, 1.0).detach()
 
 
 def make_model(arguments: dict[str, Any], seed: int) -> ConvLSTMAutoencoder:
-    """A model with initial weights that `seed` decides; the global random state stays as it was."""
+    """Model with initial weights that `seed` determines; the global random state is left unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ConvLSTMAutoencoder(**arguments)

@@ -1,12 +1,12 @@
-"""Models and training states on disk, with no pickle: weights as safetensors, all else as JSON.
+"""Models and training states on disk, without pickle: weights as safetensors, everything else as JSON.
 
 A model is a directory with `model.safetensors` and `model.json` (format version, architecture, metadata such as line
 names). A training checkpoint is such a directory with `optimizer.safetensors`, `training.json` and the best model so
 far in `best/`.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from cubeprep.files import replacing
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 
 FORMAT = "cubescout-model"
 FORMAT_VERSION = 2
-# Where the weights of version 1 are in version 2, by the beginnings of their names.
+# Prefixes of the names of weights in version 1, and those of version 2 in their place.
 SINCE_VERSION_1 = {
     **{f"encoder.{name}": f"encoder.blocks.{name}" for name in ("first", "second", "offset_TC")},
     "decoder.to_gain": "to_gain",
@@ -27,7 +28,7 @@ ARCHITECTURES = {"ConvLSTMAutoencoder": ConvLSTMAutoencoder}
 
 
 class CheckpointError(ValueError):
-    """A directory that holds no model, or one that this version cannot read."""
+    """No model in a directory, or one that this version cannot read."""
 
 
 def save_model(
@@ -37,18 +38,18 @@ def save_model(
     *,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes a model; `model.json` comes last and makes it whole.
+    """Writes a model; `model.json` comes last, so a directory that has one is complete.
 
     Args:
-        directory: made if need be.
+        directory: created if it does not exist.
         model: the model.
-        metadata: any JSON, such as line names.
+        metadata: JSON values, such as line names.
         weights: in place of the model's own, such as those of an earlier epoch.
     """
     import safetensors.torch
 
     directory.mkdir(parents=True, exist_ok=True)
-    # A tensor's memory layout is no part of the format: contiguous is what every reader expects.
+    # Memory layout is not part of the format: every reader expects contiguous tensors.
     tensors = model.state_dict() if weights is None else weights
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomic(directory / "model.safetensors", safetensors.torch.save(plain))
@@ -63,7 +64,7 @@ def save_model(
 
 
 def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[ConvLSTMAutoencoder, dict[str, Any]]:
-    """Reads a model, in evaluation mode, and its metadata.
+    """Model in evaluation mode, and its metadata, from a directory.
 
     Raises:
         CheckpointError: the directory holds no model, one of another format, or weights that do not fit it.
@@ -75,10 +76,10 @@ def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[Con
 
 
 def load_weights(model: nn.Module, directory: Path) -> None:
-    """Puts the weights of a saved model into `model`.
+    """Loads the weights of a saved model into `model`.
 
     Raises:
-        CheckpointError: they cannot be read, or do not fit.
+        CheckpointError: the weights cannot be read, or do not fit the model.
     """
     import safetensors
     import safetensors.torch
@@ -110,10 +111,10 @@ def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Puts saved tensors into a new optimizer of the same model.
+    """Loads saved tensors into a new optimizer of the same model.
 
     Raises:
-        CheckpointError: the file cannot be read, or is of another model's optimizer.
+        CheckpointError: the file cannot be read, or belongs to another model's optimizer.
     """
     import safetensors
     import safetensors.torch
@@ -133,16 +134,25 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
 
 
+def weights_digest(model: nn.Module) -> str:
+    """sha256 of a model's weights: names, types, shapes and values, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON that is either there as a whole or not at all."""
+    """Writes a value as JSON: whole or not at all."""
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file under another name, then renames it: a reader never sees a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    """Writes a file that is either there as a whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def _read_description(directory: Path) -> dict[str, Any]:

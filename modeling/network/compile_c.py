@@ -1,8 +1,8 @@
-"""Kernels in C, compiled at their first use for the processor at hand; where there is no C compiler, there are none.
+"""Compiles C kernels at first use for this machine's processor; without a C compiler there are none.
 
-The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
-source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds
-one for each. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
+The library is kept in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a digest of its
+source, the headers beside it, its flags and the processor, so a home directory shared by several kinds of machines
+holds one for each. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment turns kernels off.
 """
 
 import ctypes
@@ -18,18 +18,18 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-# Tried in this order: Apple's compiler has no OpenMP, and some have no `native`.
+# Tried in this order: Apple's compiler has no OpenMP, and some compilers have no `native`.
 FLAGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMMON_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
-# glibc's names of what mallopt sets.
+# Parameters of glibc's mallopt, by the names in malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """The library made of the C file `name` beside this module; None, with the reason logged, where there is none.
+    """Library compiled from the C file `name` beside this module; None, with the reason logged, where there is none.
 
-    Whoever asks for a kernel works on large buffers, so from then on glibc keeps freed ones: see `keep_freed_memory`.
+    Code that uses a kernel works on large buffers, so from then on glibc keeps freed ones: see `keep_freed_memory`.
     """
     keep_freed_memory()
     if os.environ.get("CUBESCOUT_NATIVE") == "0":
@@ -47,10 +47,10 @@ def library(name: str) -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep freed buffers instead of giving them back to the kernel; False where there is no glibc.
+    """Makes glibc keep freed buffers instead of returning them to the kernel; False where there is no glibc.
 
-    A training step frees and allocates the same hundreds of megabytes again and again. By default every one of their
-    pages is a fault and is zeroed each time, which took up to a third of a step. The process keeps its peak of memory.
+    A training step frees and allocates the same hundreds of megabytes again and again. By default each of their pages
+    faults and is zeroed every time, which took up to a third of a step. In return the process keeps its peak memory.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -59,12 +59,13 @@ def keep_freed_memory() -> bool:
 
 
 def _compiled(source: Path, compiler: str) -> Path:
-    """The library of `source`, from the cache or made now; several processes may do this at once."""
+    """Path of the library of `source`, from the cache or compiled now; several processes may do this at once."""
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
     identity = "\n".join([*texts, compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
     target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
+    # Beside the target, so that the rename is atomic: another process sees no library or a complete one.
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         for flags in FLAGS:
@@ -77,9 +78,10 @@ def _compiled(source: Path, compiler: str) -> Path:
 
 
 def _cache() -> Path:
-    """A folder that only this user writes to; it lasts where there is a home to be had."""
+    """Folder that only this user writes to; a temporary one where the home directory is not writable."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubescout"
+        # Others must not be able to put a library there: it is loaded and run.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
@@ -89,7 +91,7 @@ def _cache() -> Path:
 
 
 def _processor() -> str:
-    """What tells processors apart: their kind and, on Linux, what they can do."""
+    """Description that distinguishes processors: their kind and, on Linux, their features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
 """Convolutional LSTM over an ordered sequence of images, written for speed on one device.
 
-Shapes: T steps, B batch, C channels in, H hidden channels, Y and X spaxels. With `*` a convolution and `.` the product
-of elements, one step is (Shi et al. 2015, arXiv:1506.04214; the terms in V, the peepholes, are optional, as they are
-missing in Keras):
+Shapes: T steps, B batch, C channels in, H hidden channels, Y and X spaxels. With `*` a convolution and `.` the
+elementwise product, one step is (Shi et al. 2015, arXiv:1506.04214; the terms in V, the peepholes, are optional, since
+Keras has none):
 
     i_t = sigmoid(Wi * x_t + Ui * h_{t-1} + Vi . c_{t-1} + bi)        input gate
     f_t = sigmoid(Wf * x_t + Uf * h_{t-1} + Vf . c_{t-1} + bf)        forget gate
@@ -38,7 +38,7 @@ _kernel_allowed = ContextVar("kernel_allowed", default=True)
 
 @contextmanager
 def pytorch_only() -> Iterator[None]:
-    """Within it, layers run on PyTorch's operations alone, which tools that count or trace them can see."""
+    """Context in which layers run on PyTorch's operations alone, which tools that count or trace them can see."""
     token = _kernel_allowed.set(False)
     try:
         yield
@@ -67,13 +67,13 @@ class ConvLSTM(nn.Module):
             hidden_channels: channels of the state, and of the output.
             kernel_size: side of both kernels, odd.
             stride: of the input's convolution; images of Y x X become Y / stride x X / stride, rounded up.
-            peephole_size: (Y, X) of the state, for which there are then peepholes; they begin at zero.
+            peephole_size: (Y, X) of the state, for peepholes, which start at zero; None for none.
             reverse: from the last step to the first; the output keeps the order of the input.
-            checkpoint_steps: keeps only the state of each so many steps for the backward, which does the steps
-                between again: less memory for about a third more time. None keeps all.
+            checkpoint_steps: number of steps of which only the last state is kept for the backward pass, which repeats
+                them: less memory for about a third more time. None keeps all.
 
         Raises:
-            ValueError: the kernel's side is even, which would move the image; or a number is not positive.
+            ValueError: the kernel's side is even, which would shift the image; or a number is not positive.
         """
         super().__init__()
         if kernel_size % 2 == 0:
@@ -85,12 +85,12 @@ class ConvLSTM(nn.Module):
         self.reverse, self.checkpoint_steps = reverse, checkpoint_steps
         self.of_input = nn.Conv2d(in_channels, 4 * hidden_channels, kernel_size, stride=stride, padding=padding)
         self.of_state = nn.Conv2d(hidden_channels, 4 * hidden_channels, kernel_size, padding=padding, bias=False)
-        # Of the gates i, f, o.
+        # Of the gates i, f, o. The candidate g has none.
         self.peephole_3HYX = nn.Parameter(torch.zeros(3, hidden_channels, *peephole_size)) if peephole_size else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Sets the forget gate's bias to 1, so that a new layer remembers (Jozefowicz et al. 2015)."""
+        """Sets the forget gate's bias to 1, so that a new layer keeps its cell (Jozefowicz et al. 2015)."""
         bias = self.of_input.bias
         assert bias is not None
         with torch.no_grad():
@@ -98,21 +98,21 @@ class ConvLSTM(nn.Module):
             bias[self.hidden_channels : 2 * self.hidden_channels] = 1.0
 
     def forward(self, x_TBCYX: Tensor) -> Tensor:
-        """Runs over all steps from a state of zeros.
-
-        Returns:
-            h_TBHYX, the hidden state after each step.
-        """
+        """Hidden states h_TBHYX after each step, from a state of zeros."""
         return self.run(x_TBCYX)[0]
 
     def run(self, x_TBCYX: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Runs over all steps from a state, of zeros if None.
+        """Hidden states of all steps and the final state, from a given state, or zeros if None.
+
+        Args:
+            x_TBCYX: the sequence of images.
+            state: h_BHYX and c_BHYX before the first step.
 
         Returns:
             h_TBHYX, the hidden state after each step, and (h_BHYX, c_BHYX) after the last one.
 
         Raises:
-            ValueError: no steps, or images of another size than the peepholes.
+            ValueError: the sequence has no steps, or its images do not fit the peepholes.
         """
         self._check(x_TBCYX)
         span = self.checkpoint_steps
@@ -136,11 +136,11 @@ class ConvLSTM(nn.Module):
         return h_TBHYX, (h_TBHYX[0 if self.reverse else -1], cell_BHYX)
 
     def _run_steps(self, x_TBCYX: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """The same on PyTorch's operations, step by step."""
+        """Result of `_run` from PyTorch's operations, step by step."""
         num_steps, num_batch = x_TBCYX.shape[:2]
         gates_NGYX = self.of_input(x_TBCYX.flatten(0, 1))
         outputs = []
-        # unbind, for x[t] in the loop has a backward that writes the whole sequence once per step.
+        # unbind, since the backward pass of x[t] in a loop writes the whole sequence once per step.
         for gates_BGYX in self._in_order(gates_NGYX.unflatten(0, (num_steps, num_batch)).unbind(0)):
             state = self._step(gates_BGYX, state)
             outputs.append(state[0])
@@ -148,7 +148,7 @@ class ConvLSTM(nn.Module):
         return torch.stack(self._in_order(outputs)), state
 
     def _step(self, gates_BGYX: Tensor, state: State | None) -> State:
-        """One step; a state of zeros has nothing to convolve or to forget. The cell is never in half precision."""
+        """State after one step; None, a state of zeros, has nothing to convolve or to forget."""
         peephole = self.peephole_3HYX
         if state is None:
             i, _, o, g = gates_BGYX.chunk(4, dim=1)
@@ -158,6 +158,7 @@ class ConvLSTM(nn.Module):
             if peephole is not None:
                 i, f = i + peephole[0] * state[1], f + peephole[1] * state[1]
             cell_BHYX = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        # The cell is a sum over all steps: in half precision it would lose the small contributions.
         cell_BHYX = cell_BHYX.to(torch.promote_types(cell_BHYX.dtype, torch.float32))
         if peephole is not None:
             o = o + peephole[2] * cell_BHYX
@@ -176,7 +177,7 @@ class ConvLSTM(nn.Module):
                 raise ValueError(f"peepholes are for states of {expected} pixels, these images make {size}")
 
     def _fits_kernel(self, x_TBCYX: Tensor) -> bool:
-        """Whether `convlstm_cpu` can do it, and should: where the processor is made for bf16, autocast means that."""
+        """Whether `convlstm_cpu` can run this input, and should: not under autocast on a processor with bf16 units."""
         if x_TBCYX.device.type != "cpu" or torch.compiler.is_compiling() or not _kernel_allowed.get():
             return False
         if self.of_input.kernel_size != (3, 3) or self.of_input.stride not in ((1, 1), (2, 2)):
@@ -189,7 +190,7 @@ class ConvLSTM(nn.Module):
 
 
 class BidirectionalConvLSTM(nn.Module):
-    """Two layers, one from the first step to the last and one back: each step knows of all others."""
+    """Two layers, one from the first step to the last and one back: each output depends on all steps."""
 
     def __init__(self, in_channels: int, hidden_channels: int, **options: Any) -> None:
         """Makes both; the output has 2 H channels, and `options` are those of `ConvLSTM` but for `reverse`."""
@@ -205,16 +206,16 @@ class BidirectionalConvLSTM(nn.Module):
 def stack(
     in_channels: int, hidden_channels: Sequence[int], *, bidirectional: bool = False, **options: Any
 ) -> nn.Sequential:
-    """Layers one on another, as many as `hidden_channels` has; `options` are those of `ConvLSTM` and go to all."""
+    """Stack of layers, one for each entry of `hidden_channels`; `options` are those of `ConvLSTM` and go to all."""
     kind, directions = (BidirectionalConvLSTM, 2) if bidirectional else (ConvLSTM, 1)
     widths = [in_channels, *(directions * width for width in hidden_channels)]
     return nn.Sequential(*(kind(a, b // directions, **options) for a, b in pairwise(widths)))
 
 
 def default_precision(device: torch.device | str) -> torch.dtype:
-    """The precision to train a ConvLSTM in: bfloat16 where the device has matrix units for it, else float32.
+    """Precision to train a ConvLSTM in: bfloat16 where the device has matrix units for it, else float32.
 
-    A CPU must have AMX: without, products in bf16 are no faster than in float32 or are emulated (on AVX2 fourteen
+    A CPU must have AMX: without it, products in bf16 are no faster than in float32 or are emulated (on AVX2 fourteen
     times slower), while the float32 kernel needs a quarter of the products.
     """
     device = torch.device(device)
@@ -228,14 +229,14 @@ class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each pixel, as Keras' `LayerNormalization` does on images."""
 
     def __init__(self, num_channels: int, *, num_groups: int = 1) -> None:
-        """Makes the layer; with `num_groups`, each run of `num_channels` channels is normalised by itself."""
+        """Makes the layer; with `num_groups`, each group of `num_channels` channels is normalised by itself."""
         super().__init__()
         self.num_channels = num_channels
         self.weight = nn.Parameter(torch.ones(num_groups, num_channels))
         self.bias = nn.Parameter(torch.zeros(num_groups, num_channels))
 
     def forward(self, x_BCYX: Tensor) -> Tensor:
-        """Normalises; the shape stays."""
+        """Normalised images of the same shape."""
         x_BYXGC = x_BCYX.permute(0, 2, 3, 1).unflatten(-1, self.weight.shape)
         x_BYXGC = functional.layer_norm(x_BYXGC, (self.num_channels,)) * self.weight + self.bias
         return x_BYXGC.flatten(-2).permute(0, 3, 1, 2)

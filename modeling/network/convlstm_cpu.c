@@ -3,7 +3,7 @@
  * Images are independent, so each thread takes a few through all steps, and its working set stays in its cache. The
  * convolution of state and input together is Winograd's F(4 x 4, 3 x 3) (Lavin & Gray 2016, arXiv:1509.09308) at the
  * points 0, +-sqrt(1/2), +-sqrt(2) and infinity: 36 products for 16 pixels instead of 144. Its last transform is fused
- * with the gates, and in the backward its first one with their derivatives, so that what the gates are made of is never
+ * with the gates, and in the backward its first one with their derivatives, so that the sums before the gates are never
  * in memory. The backward stays in the transformed space: one set of products gives the gradient of state and input,
  * another adds to the gradient of the transformed weights, which are transformed back once, after the last step.
  *
@@ -47,7 +47,7 @@ typedef struct {
     float *grad_hidden0;     /* as hidden0, or null */
 } Layer;
 
-/* What a thread works with: `num` images from `first` on. */
+/* Working set of a thread: `num` images from `first` on. */
 typedef struct {
     const Layer *layer;
     long first, num, tiles_y, tiles_x, channels, columns, row, image, values, plane_v, plane_m;

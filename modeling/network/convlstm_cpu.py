@@ -1,8 +1,8 @@
-"""The ConvLSTM layer of `convlstm_cpu.c` as a differentiable function of tensors.
+"""ConvLSTM layer of `convlstm_cpu.c` as a differentiable function of tensors.
 
 Shapes: T steps, B batch, C channels in, H hidden channels, Y and X spaxels; P = 36 points of Winograd's transform,
 K values (the hidden channels, then the channels in, four times as many with stride 2), G columns (4 gates x H). The
-kernel wants H in vectors of 8, so H is padded with zero weights, whose states stay zero.
+kernel takes H in vectors of 8, so H is padded with zero weights, whose states stay zero.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from modeling.network.compile_c import library
 
-LANES = 8
-PANEL = 16
-# Tiles of 4 x 4 pixels treated at once: what they take stays in half a megabyte of cache.
+LANES = 8  # floats of a vector register (AVX2)
+PANEL = 16  # columns of the weights that lie together: two vectors
+# Tiles of 4 x 4 pixels processed at once: their data fit into half a megabyte of cache.
 BLOCK = 24
 
 # The members of `Layer` in the C file, in its order.
@@ -35,7 +35,7 @@ class _Layer(ctypes.Structure):
 
 
 class Weights(NamedTuple):
-    """What a layer learns.
+    """Weights of a layer.
 
     Attributes:
         of_input: [4 H, C, 3, 3], rows in the order of the gates i, f, o, g.
@@ -58,10 +58,10 @@ def available() -> bool:
 def convlstm(
     x_TBCYX: Tensor, weights: Weights, state: tuple[Tensor, Tensor] | None, *, stride: int = 1, reverse: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Runs a layer over all steps, in single precision whatever autocast says.
+    """Hidden states of a layer over all steps, in single precision even under autocast.
 
     Args:
-        x_TBCYX: the input; about twice as large a side as the state with stride 2.
+        x_TBCYX: the input; with stride 2 its sides are about twice those of the state.
         weights: of the layer.
         state: hidden_BHYX and cell_BHYX before the first step; zeros if None.
         stride: 1 or 2.
@@ -71,7 +71,7 @@ def convlstm(
         h_TBHYX after each step, channels last in memory, and cell_BHYX after the last one.
 
     Raises:
-        MemoryError: there is none for the images of a thread.
+        MemoryError: there is no memory for the images of a thread.
     """
     num_hidden = weights.of_state.shape[1]
     hidden_BHYX, cell_BHYX = state or (None, None)
@@ -90,7 +90,7 @@ def convlstm(
 
 
 class _ConvLSTM(torch.autograd.Function):
-    """The kernel; all arrays are in its layouts."""
+    """Forward and backward calls of the kernel; all arrays are in its layouts."""
 
     @staticmethod
     def forward(
@@ -107,6 +107,7 @@ class _ConvLSTM(torch.autograd.Function):
         numbers = _numbers(x, len(bias_G) // 4, **options)
         shape = [numbers[name] for name in ("steps", "batch", "height", "width", "hidden")]
         arrays = {"x": x, "bias": bias_G, "peep": peep, "hidden0": hidden0, "out": x.new_empty(shape)}
+        # The cells and gates of all steps serve the backward pass alone, and are most of the memory.
         if keep:
             arrays |= {"cells": x.new_empty(shape), "gates": x.new_empty([*shape[:-1], 4 * shape[-1]])}
         cell = x.new_zeros(shape[1:]) if cell0 is None else cell0.clone()
@@ -128,6 +129,7 @@ class _ConvLSTM(torch.autograd.Function):
         arrays["weight_t"] = functional.pad(weight_PKG.transpose(1, 2), (0, -num_values % LANES)).contiguous()
         arrays["grad_out"] = grad_out.contiguous()
         threads = ctx.numbers["threads"]
+        # A copy of the weights' gradients for each thread, summed below: no locks, and the same sum every time.
         grads = {
             "grad_x": torch.empty_like(arrays["x"]) if ctx.needs_input_grad[0] else None,
             "grad_weight": weight_PKG.new_zeros(threads, num_points, num_columns // PANEL, num_values, PANEL),
@@ -177,12 +179,15 @@ def _call(name: str, numbers: dict[str, int], arrays: dict[str, Tensor | None]) 
 
 
 def _channels_last(a: Tensor) -> Tensor:
-    """[..., H, Y, X] to [..., Y, X, H padded]."""
+    """Array [..., H, Y, X] as [..., Y, X, H padded]."""
     return functional.pad(a.float().movedim(-3, -1), (0, -a.shape[-3] % LANES)).contiguous()
 
 
 def _to_columns(a: Tensor) -> Tensor:
-    """Rows [4 H, ...] in the kernel's order: 8 channels of each gate, then the next 8."""
+    """Rows [4 H, ...] in the kernel's order: 8 channels of each gate, then the next 8.
+
+    So the four gates of 8 channels are adjacent vectors when the kernel applies them.
+    """
     gates = a.float().unflatten(0, (4, -1))
     if missing := -gates.shape[1] % LANES:
         gates = torch.cat([gates, gates.new_zeros(4, missing, *gates.shape[2:])], dim=1)
@@ -190,7 +195,7 @@ def _to_columns(a: Tensor) -> Tensor:
 
 
 def _to_points(of_input: Tensor, of_state: Tensor, stride: int) -> Tensor:
-    """The weights of all values at all points, weight_PKG."""
+    """Weights of all values at all points, weight_PKG."""
     state, inputs = (_to_columns(a).flatten(2) for a in (of_state, of_input))
     state = functional.pad(state, (0, 0, 0, -state.shape[1] % LANES))
     state = torch.einsum("pw,ghw->phg", _transform(1)[0], state)
@@ -199,13 +204,15 @@ def _to_points(of_input: Tensor, of_state: Tensor, stride: int) -> Tensor:
 
 
 def _transform(stride: int) -> Tensor:
-    """What makes 36 points of 3 x 3 weights, [phases, 36, 9].
+    """Matrices [phases, 36, 9] that transform 3 x 3 weights to 36 points.
 
-    In one dimension, point p sees the weights' polynomial w0 + w1 p + w2 p^2 over the product of p's distances from
-    the other points (Lavin & Gray 2016). With stride 2, pixels 2 y + 1 of the input meet w0 from the pixel of the state
-    after them and w2 from their own, pixels 2 y meet w1: each phase has the weights that are its own, and the order of
-    phases is the kernel's.
+    In one dimension, the value at point p is the weights' polynomial w0 + w1 p + w2 p^2 over the product of p's
+    distances from the other points (Lavin & Gray 2016, arXiv:1509.09308). With stride 2, pixels 2 y + 1 of the input
+    are multiplied by w0 for the pixel of the state after them and by w2 for their own, pixels 2 y by w1: each phase has
+    its own weights, and the order of phases is the kernel's.
     """
+    # The points 0, +-sqrt(1/2), +-sqrt(2), infinity lose a quarter of what the usual 0, +-1, +-2 do (docs/convlstm.md).
+    # In float64, rounded once at the end.
     points = torch.tensor([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)], dtype=torch.float64)
     distances = points[:, None] - points + torch.eye(5, dtype=torch.float64)
     finite = points[:, None] ** torch.arange(3) / distances.prod(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Three ways from a latent to one image for each step. Weights shared by all steps need something to tell steps apart.
+"""Three decoders from a latent to one image per step. Weights shared by all steps need an input that differs by step.
 
 Shapes: B batch, T steps, C channels of an image, Y and X spaxels, D latent, E embedding, N = T x B.
 All end at `size` in three doublings; the last layer is linear.
@@ -15,7 +15,7 @@ from modeling.network.convlstm import ChannelNorm, ConvLSTM
 
 DecoderKind = Literal["own", "embedding", "convlstm"]
 
-EMBEDDING_DIM = 32
+EMBEDDING_DIM = 32  # of a step, in the decoders with shared weights
 
 
 class OwnDecoder(nn.Module):
@@ -26,7 +26,7 @@ class OwnDecoder(nn.Module):
         self.seed_size = size // 8
         self.seed_channels = 2 * channels
         self.to_seed = nn.Linear(latent_dim, self.seed_channels * self.seed_size**2)
-        # Every group would see the same repeated seed, so a dense convolution of one seed is the grouped one.
+        # Every group would see the same repeated seed, so one dense convolution of the seed equals the grouped one.
         self.first = nn.ConvTranspose2d(self.seed_channels, num_steps * channels, 4, stride=2, padding=1)
         self.first_norm = ChannelNorm(channels, num_groups=num_steps)
         self.second = nn.ConvTranspose2d(
@@ -66,13 +66,14 @@ class SharedUpsampling(nn.Module):
         for layer, norm, to_affine in zip(self.layers, self.norms, self.to_affine, strict=True):
             affine_NC = to_affine(embedding_TE).repeat_interleave(num_batch, dim=0)
             scale_NC, shift_NC = affine_NC[:, :, None, None].chunk(2, dim=1)
+            # 1 + scale, so that a new layer passes its images nearly unchanged.
             x_NCYX = functional.relu(norm(layer(x_NCYX)) * (1 + scale_NC) + shift_NC)
         images_TBCYX = self.last(x_NCYX).unflatten(0, (num_steps, num_batch))
         return images_TBCYX.transpose(0, 1).flatten(1, 2)
 
 
 class EmbeddingDecoder(nn.Module):
-    """Weights shared by all steps; what a step is, its learned embedding says."""
+    """Decoder with weights shared by all steps, which a learned embedding per step distinguishes."""
 
     def __init__(self, *, num_steps: int, out_channels: int, channels: int, size: int, latent_dim: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class EmbeddingDecoder(nn.Module):
         self.upsampling = SharedUpsampling(in_channels=self.seed_channels, channels=channels, out_channels=out_channels)
 
     def seeds(self, latent_BD: Tensor) -> Tensor:
-        """The latent of each galaxy as an image, times what each step makes of it, [T, B, C, Y, X]."""
+        """Latent of each galaxy as an image, with its channels scaled by each step, [T, B, C, Y, X]."""
         seed_BCYX = self.to_seed(latent_BD).unflatten(1, (self.seed_channels, self.seed_size, self.seed_size))
         gain_TC = 1 + self.of_step(self.embedding_TE)
         return seed_BCYX * gain_TC[:, None, :, None, None]
@@ -95,7 +96,7 @@ class EmbeddingDecoder(nn.Module):
 
 
 class ConvLSTMDecoder(EmbeddingDecoder):
-    """As `EmbeddingDecoder`, with a ConvLSTM over the steps: each step's image knows of those before."""
+    """`EmbeddingDecoder` with a ConvLSTM over the steps: the image of a step depends on those before."""
 
     def __init__(self, *, num_steps: int, out_channels: int, channels: int, size: int, latent_dim: int) -> None:
         super().__init__(

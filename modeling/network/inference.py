@@ -12,12 +12,12 @@ from modeling.network.masked import masked_mae
 
 @dataclass(frozen=True)
 class Inference:
-    """What a model makes of N galaxies; L lines, S samples, Y and X spaxels, D latent.
+    """Latents and reconstructions of N galaxies; L lines, S samples, Y and X spaxels, D latent.
 
     Attributes:
         latent: [N, D] float32.
         reconstruction: [N, L, S, Y, X] float32 in the unit of the flux; never NaN, also where the input is masked.
-        normalised: the same shape, the input as the model sees it: normalised, 0 where masked.
+        normalised: the same shape, the model's input: normalised flux, 0 where masked.
         normalised_reconstruction: the same shape, the reconstruction in those units.
         scale: [N] float32, the flux that is 1 in normalised units.
         mae: [N] float32, mean absolute error over the good samples, in normalised units.
@@ -43,18 +43,18 @@ def infer(
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Inference:
-    """Runs a model over windows.
+    """Latents and reconstructions of windows.
 
     Args:
-        model: as `checkpoint.load_model` gives it; it is put into evaluation mode.
-        flux: [N, L, S, Y, X]; NaN, or anything, where masked.
-        ivar: the same shape; 0 means that the sample cannot be used, as in the store.
+        model: as `checkpoint.load_model` returns it; it is put into evaluation mode.
+        flux: [N, L, S, Y, X], flux units; NaN, or any value, where masked.
+        ivar: the same shape, inverse variance of `flux`; 0 for a bad sample, as in the store.
         mask: the same shape; 0 is good.
         batch_size: galaxies at a time; results do not depend on it beyond rounding.
         device: such as `cpu` or `cuda`.
 
     Raises:
-        ValueError: the windows are not of the shape that the model was made for.
+        ValueError: the windows do not have the shape that the model was built for.
     """
     _check_shapes(model, flux, ivar, mask)
     model = model.to(device).eval()
@@ -80,24 +80,24 @@ def reconstruct(
     batch_size: int = 16,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The reconstruction of `infer` and nothing else, [N, L, S, Y, X] in the unit of the flux, in less time.
+    """Reconstructions alone, [N, L, S, Y, X] in the unit of the flux, in less time than `infer` takes.
 
-    With `from_latent`, what the latent alone says. The sky has no up: each galaxy is then encoded and decoded in its
-    four rotations and their mirror images, and the result is their mean, which turns as the galaxy does. The other
-    arguments are those of `infer`.
+    With `from_latent` they come from the latent of the whole galaxy. Orientation on the sky is arbitrary: each galaxy
+    is then encoded and decoded in its four rotations and their mirror images, and the result is their mean, which
+    rotates with the galaxy. The other arguments, and the error raised, are those of `infer`.
     """
     _check_shapes(model, flux, ivar, mask)
     model = model.to(device).eval()
-    found = np.empty(flux.shape, np.float32)
-    for start in range(0, len(found), batch_size):
+    reconstruction = np.empty(flux.shape, np.float32)
+    for start in range(0, len(reconstruction), batch_size):
         some = slice(start, start + batch_size)
         good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux[some], ivar[some], mask[some], device=device)
         if from_latent:
             normalised_BLSYX = _mean_of_views(model, normalised_BLSYX, good_BLSYX)
         else:
             normalised_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX)
-        found[some] = model.denormalise(normalised_BLSYX, scale_B).float().cpu().numpy()
-    return found
+        reconstruction[some] = model.denormalise(normalised_BLSYX, scale_B).float().cpu().numpy()
+    return reconstruction
 
 
 def _mean_of_views(
@@ -113,13 +113,15 @@ def _mean_of_views(
 def _normalised(
     model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Good samples, normalised flux and scale of each galaxy, as tensors on `device`."""
+    # One rule of good samples for model, residuals and scores: the model sees exactly the samples that are scored.
     good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
     flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
     return good_BLSYX, *model.normalise(flux_BLSYX, good_BLSYX)
 
 
 def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Tensor:
-    """Images [..., Y, X] turned by `view` % 4 quarters after a reflection for `view` >= 4; `back` undoes that."""
+    """Images [..., Y, X] rotated by `view` % 4 quarter turns after a reflection for `view` >= 4; `back` undoes that."""
     if back:
         images = torch.rot90(images, -(view % 4), (-2, -1))
     if view >= 4:
@@ -133,9 +135,10 @@ def _infer_batch(
 ) -> list[np.ndarray]:
     good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
     latent_BD = model.encode(normalised_BLSYX, good_BLSYX)
-    found_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, latent_BD)
-    mae_B = masked_mae(found_BLSYX, normalised_BLSYX, good_BLSYX)
-    tensors = (latent_BD, model.denormalise(found_BLSYX, scale_B), normalised_BLSYX, found_BLSYX, scale_B, mae_B)
+    reconstruction_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, latent_BD)
+    mae_B = masked_mae(reconstruction_BLSYX, normalised_BLSYX, good_BLSYX)
+    flux_BLSYX = model.denormalise(reconstruction_BLSYX, scale_B)
+    tensors = (latent_BD, flux_BLSYX, normalised_BLSYX, reconstruction_BLSYX, scale_B, mae_B)
     return [np.ascontiguousarray(tensor.float().cpu().numpy()) for tensor in tensors]
 
 

@@ -1,7 +1,7 @@
 """Means and errors over good samples alone.
 
-Neither the values of masked samples nor NaN in them change a result or any gradient. Shapes: B batch, L lines, S
-samples, Y and X spaxels.
+Masked values, NaN included, change neither a result nor any gradient. Shapes: B batch, L lines, S samples, Y and X
+spaxels.
 """
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def masked_mean(values_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-    """The mean over the good samples of each galaxy, [B]; 0 for a galaxy that has none."""
+    """Mean over the good samples of each galaxy, [B]; 0 for a galaxy that has none."""
+    # By galaxy and not over the batch: a galaxy with many masked samples then counts as much as any other.
     total_B = torch.where(good_BLSYX, values_BLSYX, 0.0).flatten(1).sum(dim=1)
     return total_B / good_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
 
@@ -21,6 +22,7 @@ def masked_mae(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: T
 
 
 def masked_residual(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-    """Zero where not good, taken before any arithmetic: 0 x NaN in a backward pass would still be NaN."""
+    """Residual [B, L, S, Y, X], 0 where not good."""
+    # Masked before any arithmetic: in a backward pass 0 x NaN would still be NaN.
     reconstruction_BLSYX = torch.where(good_BLSYX, reconstruction_BLSYX, 0.0)
     return reconstruction_BLSYX - torch.where(good_BLSYX, target_BLSYX, 0.0)

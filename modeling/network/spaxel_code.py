@@ -1,10 +1,11 @@
-"""A code of a few numbers for the spectrum of each spaxel: where a galaxy shines is told apart from what its gas does.
+"""Spaxel codes: a few numbers per spaxel for its spectrum, which separate the state of the gas from its distribution.
 
-A latent of a whole galaxy cannot say where each clump lies and how the disc turns, so that what it leaves over is
-mostly shape, and follows brightness. Here a ConvLSTM with kernels of one spaxel reads the lines of each spaxel as a
-sequence and keeps `code` numbers of them; each line's own weights turn these back into its samples. Brightness is not
-in the code: spectra are divided by the root mean square of the spaxel and its neighbours, which is multiplied back.
-Clumps, discs and dead fibres then cost nothing, and a spectrum that few numbers cannot say is left over at its spaxel.
+A latent of a whole galaxy cannot represent the position of each clump and the rotation of the disc, so its residuals
+are mostly morphology, and depend on brightness. Here a ConvLSTM with kernels of one spaxel reads the lines of each
+spaxel as a sequence and keeps `code` numbers of them; each line's own weights decode these into its samples. Brightness
+is not in the code: spectra are divided by the root mean square of the spaxel and its neighbours, which is multiplied
+back. Clumps, discs and dead fibres then leave no residual, and whatever a code cannot represent remains in that
+spaxel's residual.
 
 Shapes: B batch, L lines, S samples, Y and X spaxels, C channels, H hidden, K code.
 """
@@ -24,9 +25,11 @@ def local_amplitude(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
     """Root mean square of the good samples of each spaxel and its eight neighbours, [B, Y, X]; 1 where there are none.
 
     Args:
-        flux_BLSYX: any unit, which is that of the result; 0 where not good.
+        flux_BLSYX: in any unit, which the result has too; 0 where not good.
         good_BLSYX: bool.
     """
+    # Of squares: noise around zero has either sign. Sums and counts are pooled separately, so that masked samples do
+    # not lower the mean; avg_pool2d divides both by 9, which cancels.
     power_BYX, count_BYX = flux_BLSYX.square().sum(dim=(1, 2)), good_BLSYX.sum(dim=(1, 2)).to(flux_BLSYX.dtype)
     sums_B2YX = functional.avg_pool2d(torch.stack([power_BYX, count_BYX], dim=1), 3, stride=1, padding=1)
     power_BYX, count_BYX = sums_B2YX.unbind(dim=1)
@@ -35,7 +38,7 @@ def local_amplitude(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
 
 
 class SpaxelCoder(nn.Module):
-    """Spectra of spaxels to codes and back."""
+    """Encoder and decoder of the spectra of spaxels."""
 
     def __init__(self, *, num_lines: int, num_samples: int, code: int) -> None:
         super().__init__()
@@ -53,17 +56,20 @@ class SpaxelCoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor) -> None:
-        """Sets the linear parts to the principal components of some spectra, and the others to little.
+        """Initialises the linear parts to the principal components of some spectra, and the other weights to be small.
 
-        Training then starts where a linear model would end, whatever the galaxies' number.
+        Training then starts where a linear model would end, however few galaxies there are.
 
         Args:
             spectra_BLSYX: as `forward` takes them.
             good_BLSYX: bool.
             variance_BLSYX: of the spectra; noisier spaxels count less.
         """
+        # Near 1 where the noise is far below the spectra's mean square of 1, and 1 / variance where it is far above.
         share = 1 / (1 + variance_BLSYX.clamp(min=0).mean(dim=(1, 2)))
+        # Principal components need complete spectra.
         use_BYX = good_BLSYX.all(dim=2).all(dim=1)
+        # float64: a covariance squares the dynamic range of the spectra.
         spectra_NF = spectra_BLSYX.flatten(1, 2).movedim(1, -1)[use_BYX].double()
         num_code, num_features = self.linear_code.weight.shape[0], spectra_NF.shape[1]
         if len(spectra_NF) <= num_code:
@@ -72,9 +78,11 @@ class SpaxelCoder(nn.Module):
         mean_F = (weight_N * spectra_NF).sum(0) / weight_N.sum()
         centred_NF = spectra_NF - mean_F
         _, vectors_FF = torch.linalg.eigh((weight_N * centred_NF).T @ centred_NF)
-        # A code may hold more numbers than a spectrum has samples: those beyond say nothing at first.
+        # eigh sorts upwards, hence the flip. A code may hold more numbers than a spectrum has samples: the others start
+        # at zero.
         basis_FK = functional.pad(vectors_FF.flip(1)[:, :num_code], (0, max(num_code - num_features, 0)))
         spread_K = (centred_NF @ basis_FK).std(dim=0).clamp(min=1e-6)
+        # Codes of unit spread: each is divided by its own on the way in and multiplied on the way out.
         inverse_KLS = (basis_FK / spread_K).T.reshape(num_code, self.num_lines, self.num_samples)
         self.linear_code.weight.zero_()
         weight_KLS = self.linear_code.weight.view(num_code, self.num_lines, self.num_samples + 1)
@@ -83,13 +91,14 @@ class SpaxelCoder(nn.Module):
         for bias, values in ((self.to_code.bias, -(mean_F @ basis_FK) / spread_K), (self.linear_samples.bias, mean_F)):
             assert bias is not None
             bias.copy_(values)
+        # Small, so that the linear parts dominate at first; not zero, so that gradients reach the layers before them.
         for layer in (self.to_code, self.to_samples):
             layer.weight.mul_(0.1)
         assert self.to_samples.bias is not None
         self.to_samples.bias.zero_()
 
     def forward(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """The spectra [B, L, S, Y, X] that the codes say, in units of `local_amplitude`.
+        """Reconstruction of the spectra from their codes, [B, L, S, Y, X] in units of `local_amplitude`.
 
         Args:
             spectra_BLSYX: flux over `local_amplitude`; 0 where not good.
@@ -101,13 +110,15 @@ class SpaxelCoder(nn.Module):
         return samples_BCYX.unflatten(1, (self.num_lines, self.num_samples))
 
     def encode(self, spectra_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """The code of each spaxel, [B, K, Y, X]."""
+        """Code of each spaxel, [B, K, Y, X]; arguments as of `forward`."""
         num_batch = len(spectra_BLSYX)
         share_BLYX = good_BLSYX.to(spectra_BLSYX.dtype).mean(dim=2, keepdim=True)
+        # The share of good samples, so that a masked line is not taken for one without flux.
         x_BLCYX = torch.cat([spectra_BLSYX, share_BLYX], dim=2)
         x_NCYX = self.first(x_BLCYX.transpose(0, 1).flatten(0, 1))
         x_NCYX = x_NCYX + self.offset_LC.repeat_interleave(num_batch, dim=0)[:, :, None, None]
         x_LBCYX = self.first_norm(functional.relu(x_NCYX)).unflatten(0, (self.num_lines, num_batch))
+        # After the last line the state has seen them all.
         last_BHYX = self.recurrent(x_LBCYX)[-1]
         code_BKYX: Tensor = self.to_code(self.norm(last_BHYX)) + self.linear_code(x_BLCYX.flatten(1, 2))
         return code_BKYX

@@ -1,8 +1,8 @@
-"""Artefact or astrophysics: patterns of the instrument and the pipeline among residuals.
+"""Flags artefacts: residual patterns that the instrument or the pipeline makes, not the galaxy.
 
-Each pattern has a reason code. The samples that it spoils are left out of the significance, and the galaxy is scores by the
-others: a galaxy that holds a cosmic ray and something unusual keeps its rank, one that holds a cosmic ray alone loses
-it. No row is ever dropped. All functions take residuals in sigma as `significance.Residuals.residual_sigma` gives them.
+Each pattern has a reason code. The samples that show it are masked and the galaxy is scored on the others: a galaxy
+with a cosmic-ray hit and something unusual keeps its rank, one with a cosmic-ray hit alone loses it. No row is ever
+dropped. All functions take residuals in units of sigma, as `significance.Residuals.residual_sigma` returns them.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter
 
-SPIKE_SIGMA = 6.0
-SPIKE_NOISE = 5.0
-SPIKE_SHARE = 0.1  # of the peak: the point-spread function is not known better
-SKY_SIGMA = 8.0
-SKY_WING_SIGMA = 3.0
-SKY_SAME_SIGN = 0.7
+SPIKE_SIGMA = 6.0  # normal noise alone exceeds this once in 1e9 samples
+SPIKE_NOISE = 5.0  # excess over the brightest peak that the PSF allows, over its own noise
+SPIKE_SHARE = 0.1  # the same excess over the peak: the PSF is not known better than this
+SKY_SIGMA = 8.0  # in units of the measured scatter of sample means
+SKY_WING_SIGMA = 3.0  # next to such a sample: the wings of the same sky line
+SKY_SAME_SIGN = 0.7  # share of spaxels: a few bright spaxels can set the mean, but not the sign of all
 EDGE_SHARE = 0.8
-EDGE_SIGMA = 10.0
+EDGE_SIGMA = 10.0  # below, the excess is mostly noise, and so is its share in the outermost spaxels
 MIN_GOOD_SHARE = 0.5
-REDSHIFT_SIGMA = 5.0
-MIN_LINE_SNR = 10.0
-# Lines whose centroids differ by more than this do not speak of a wrong redshift.
+REDSHIFT_SIGMA = 5.0  # in units of the spread among calibration galaxies
+MIN_LINE_SNR = 10.0  # of a line summed over the galaxy; centroids of fainter ones are too noisy
+# Lines whose centroids scatter by more than this do not indicate a wrong redshift.
 AGREEMENT_KMS = 60.0
 
 CODES = {
@@ -38,11 +38,11 @@ CODES = {
 
 @dataclass(frozen=True)
 class LineOffsets:
-    """Where the lines of calibration galaxies lie.
+    """Typical displacement of the lines among calibration galaxies, and its spread.
 
     Attributes:
         velocity_kms: median displacement of the lines.
-        velocity_spread_kms: its robust standard deviation.
+        velocity_spread_kms: its robust standard deviation; infinite, so that no galaxy is flagged, where none is known.
     """
 
     velocity_kms: float
@@ -50,39 +50,45 @@ class LineOffsets:
 
     @classmethod
     def of(cls, velocity_kms: np.ndarray) -> "LineOffsets":
-        """From displacements [calibration galaxy], of which NaN do not count."""
+        """Median and spread of displacements [calibration galaxy] in km/s; NaN is left out."""
         known = velocity_kms[np.isfinite(velocity_kms)]
         if not known.size:
             return cls(0.0, np.inf)
         centre = float(np.median(known))
+        # 1.4826 times the median absolute deviation is the standard deviation of a normal distribution, and outliers
+        # hardly move it. At least 1 km/s: with a spread of zero any displacement would be significant.
         return cls(centre, max(1.4826 * float(np.median(np.abs(known - centre))), 1.0))
 
 
 def point_fall(psf_fwhm_spaxels: float) -> float:
-    """What a Gaussian point source of unit peak still has one spaxel beside it: no light falls faster."""
+    """Flux of a Gaussian point source one spaxel from its peak, as a share of the peak: no real light falls faster.
+
+    With sigma = FWHM / 2.3548 it is exp(-1 / (2 sigma^2)).
+    """
     return float(np.exp(-0.5 * (2.3548 / max(psf_fwhm_spaxels, 1e-3)) ** 2))
 
 
 def spikes(
     residual_sigma: np.ndarray, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, fall: float
 ) -> np.ndarray:
-    """[N, L, S, Y, X] bool, samples about spikes: unusual peaks that stand out of their neighbours more than light can.
+    """Mask [N, L, S, Y, X] of the samples around spikes: residual peaks sharper than the point-spread function.
 
-    Light has been through the point-spread function, so that the spaxels beside a peak hold at least `fall` of it on
-    average, whatever the source; a particle's hit has not (the idea of van Dokkum 2001, doi:10.1086/323894).
+    The PSF spreads real light: the spaxels next to a peak must hold at least `fall` of it on average. A cosmic-ray hit
+    need not (the idea of van Dokkum 2001, doi:10.1086/323894).
 
     Args:
-        residual_sigma: [N, L, S, Y, X] residuals.
-        flux: the same shape, as observed; 0 where not good.
-        variance: the same shape.
-        good: the same shape.
-        fall: of `point_fall`.
+        residual_sigma: [N, L, S, Y, X] residuals in sigma.
+        flux: the same shape, observed; 0 where not good.
+        variance: the same shape, of the flux.
+        good: the same shape, bool.
+        fall: as `point_fall` returns it.
     """
     size = (1, 1, 3, 3, 3)
     peaks = (residual_sigma > SPIKE_SIGMA) & (
         residual_sigma == maximum_filter(residual_sigma, size=size, mode="constant")
     )
     struck = np.zeros_like(peaks)
+    # The PSF test below runs on the few candidates alone, not on every sample.
     n, line, sample, y, x = np.nonzero(peaks)
     height, width = flux.shape[-2:]
     total, noise, count = (np.zeros(len(n)) for _ in range(3))
@@ -95,90 +101,115 @@ def spikes(
         count += use
     known = np.maximum(count, 1)
     peak = flux[n, line, sample, y, x]
+    # The mean neighbour over `fall` is the brightest peak that the PSF allows; a negative mean is noise about zero.
     excess = peak - np.maximum(total / known, 0) / fall
     error = np.sqrt(variance[n, line, sample, y, x] + noise / (known * fall) ** 2)
     sharp = (count >= 2) & (excess > SPIKE_NOISE * error) & (excess > SPIKE_SHARE * peak)
     struck[n[sharp], line[sharp], sample[sharp], y[sharp], x[sharp]] = True
+    # The wings are masked with the peak: 5 samples and 5 x 5 spaxels.
     return np.asarray(maximum_filter(struck, size=(1, 1, 5, 5, 5), mode="constant")) if sharp.any() else struck
 
 
 def sky_samples(residual_sigma: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
-    """[N, L, S] bool, samples with a residual of one sign all over the faint half of the spaxels.
+    """Mask [N, L, S] of samples whose residuals have one sign over the faint half of the spaxels.
+
+    A sky residual has one wavelength and covers the bundle; a residual of the galaxy follows its light. So only the
+    fainter half of the covered spaxels is tested.
 
     Args:
-        residual_sigma: [N, L, S, Y, X].
-        good: the same shape.
-        amplitude: [N, Y, X] of the light.
+        residual_sigma: [N, L, S, Y, X] residuals in sigma.
+        good: the same shape, bool.
+        amplitude: [N, Y, X] of `local_amplitude`.
     """
-    found = np.zeros(residual_sigma.shape[:3], dtype=bool)
-    if residual_sigma.shape[2] < 2:  # a map of a line: one that is found everywhere is no stripe
-        return found
+    flagged = np.zeros(residual_sigma.shape[:3], dtype=bool)
+    if residual_sigma.shape[2] < 2:  # with one sample a line, an excess everywhere is the line itself, not a stripe
+        return flagged
     for i in range(len(residual_sigma)):
         covered = good[i].any((0, 1))
         if not covered.any():
             continue
         faint = covered & (amplitude[i] <= np.median(amplitude[i][covered]))
-        z, use = residual_sigma[i][..., faint], good[i][..., faint]
+        faint_sigma, use = residual_sigma[i][..., faint], good[i][..., faint]
         count = use.sum(-1)
-        mean = np.divide(z.sum(-1), np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
-        # Spaxels share fibres, so that their noise is not independent: the spread is measured, not assumed.
+        mean = np.divide(faint_sigma.sum(-1), np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
+        # Spaxels share fibres, so their noise is correlated and the scatter of means is above 1: it is measured.
         spread = max(1.4826 * float(np.median(np.abs(mean[count > 0]))), 1.0) if (count > 0).any() else 1.0
         sign = np.sign(mean)[..., None]
-        same = np.divide(((z * sign) > 0).sum(-1), count, out=np.zeros(count.shape), where=count > 0)
+        same = np.divide(((faint_sigma * sign) > 0).sum(-1), count, out=np.zeros(count.shape), where=count > 0)
         hit = (np.abs(mean) > SKY_SIGMA * spread) & (same > SKY_SAME_SIGN)
         near = binary_dilation(hit, structure=np.ones((1, 3), dtype=bool), iterations=2)
-        found[i] = hit | (near & (np.abs(mean) > SKY_WING_SIGMA * spread))
-    return found
+        flagged[i] = hit | (near & (np.abs(mean) > SKY_WING_SIGMA * spread))
+    return flagged
 
 
 def edge_spaxels(residual_sigma: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """[N, Y, X] bool, the outermost covered spaxels of galaxies whose excess lies there nearly all."""
-    found = np.zeros((len(residual_sigma), *residual_sigma.shape[-2:]), dtype=bool)
+    """Mask [N, Y, X] of the outermost covered spaxels, of galaxies that have nearly all of their excess chi2 there.
+
+    Args:
+        residual_sigma: [N, L, S, Y, X] residuals in sigma.
+        good: the same shape, bool.
+    """
+    flagged = np.zeros((len(residual_sigma), *residual_sigma.shape[-2:]), dtype=bool)
+    # Less 1, the expectation of a squared normal residual: noise alone adds up to about zero.
     excess = np.where(good, residual_sigma**2 - 1, 0).sum((1, 2))
     for i in range(len(residual_sigma)):
         covered = good[i].any((0, 1))
         rim = covered & ~binary_erosion(covered, structure=np.ones((3, 3), dtype=bool))
         total = np.clip(excess[i], 0, None).sum()
+        # The standard deviation of chi2 with n degrees of freedom is sqrt(2 n).
         significant = total > EDGE_SIGMA * np.sqrt(2 * max(good[i].sum(), 1))
         if significant and np.clip(excess[i][rim], 0, None).sum() > EDGE_SHARE * total:
-            found[i] = rim
-    return found
+            flagged[i] = rim
+    return flagged
 
 
 def poorly_covered(good: np.ndarray) -> np.ndarray:
-    """[N] bool, galaxies of whose covered spaxels fewer than half of the samples are good."""
+    """Flags [N] of galaxies with fewer than half of the samples of their covered spaxels good.
+
+    Args:
+        good: [N, L, S, Y, X] bool.
+    """
     covered = good.any((1, 2)).sum((1, 2)) * good.shape[1] * good.shape[2]
     return np.asarray(good.sum((1, 2, 3, 4)) < MIN_GOOD_SHARE * covered)
 
 
 def displacement_kms(flux: np.ndarray, variance: np.ndarray, good: np.ndarray, velocity_kms: np.ndarray) -> np.ndarray:
-    """[N] how far the lines lie from where the redshift puts them; NaN where fewer than two lines agree.
+    """Velocity [N] of the lines in km/s, relative to the redshift of the windows; NaN where fewer than two lines agree.
 
-    The median over lines of flux-weighted mean velocities, of those lines that are significant in the galaxy's sum.
+    The median over lines of their flux-weighted mean velocity, of lines that are significant in the galaxy's sum.
 
     Args:
         flux: [N, L, S, Y, X], 0 where not good.
-        variance: the same shape.
-        good: the same shape.
+        variance: the same shape, of the flux.
+        good: the same shape, bool.
         velocity_kms: [S] of the samples.
     """
+    # float64: thousands of float32 samples of either sign are summed.
     profile = flux.sum((3, 4), dtype=np.float64)
     noise = np.sqrt(np.where(good, variance, 0).sum((2, 3, 4), dtype=np.float64))
     covered: np.ndarray = np.asarray(good.any((3, 4)))
+    # A gap in a line's profile would bias its centroid: such lines are not used.
     profile = np.where(covered.all(axis=2, keepdims=True), profile, 0)
     total = profile.sum(2)
     strong = total > MIN_LINE_SNR * np.maximum(noise, 1e-30)
+    # With negative weights the mean velocity could lie outside the window.
     weight = np.clip(profile, 0, None)
     mean = np.divide(weight @ velocity_kms, weight.sum(2), out=np.full(total.shape, np.nan), where=strong)
-    found = np.full(len(flux), np.nan)
+    offset_kms = np.full(len(flux), np.nan)
     for i, values in enumerate(mean):
         known = values[np.isfinite(values)]
         if known.size >= 2 and np.median(np.abs(known - np.median(known))) < AGREEMENT_KMS:
-            found[i] = np.median(known)
-    return found
+            offset_kms[i] = np.median(known)
+    return offset_kms
 
 
 def displaced(velocity_kms: np.ndarray, line_offsets: LineOffsets, least_kms: float) -> np.ndarray:
-    """[N] bool, galaxies whose lines lie further off than those of calibration galaxies, and than `least_kms`."""
+    """Flags [N] of galaxies whose lines are displaced by more than those of calibration galaxies and `least_kms`.
+
+    Args:
+        velocity_kms: [N] of `displacement_kms`; NaN is never flagged.
+        line_offsets: of the calibration galaxies.
+        least_kms: smallest displacement that matters.
+    """
     offset = np.nan_to_num(np.abs(velocity_kms - line_offsets.velocity_kms), nan=0.0)
     return np.asarray(offset > max(REDSHIFT_SIGMA * line_offsets.velocity_spread_kms, least_kms))

@@ -1,11 +1,11 @@
-"""Maps of what is unusual about each galaxy, as Zarr beside the catalog.
+"""Attribution maps, which show where each galaxy is unusual, as Zarr beside the catalog.
 
-| array | dimensions | what |
+| array | dimensions | content |
 |---|---|---|
 | `by_place` | galaxy, line, y, x | residual of a line, summed over its samples, in sigma |
 | `by_sample` | galaxy, line, sample | residual of a sample, summed over spaxels, in sigma |
-| `by_line` | galaxy, line | excess of chi2 of a line, in its standard deviation |
-| `by_spaxel` | galaxy, y, x | excess of chi2 of the 3 x 3 spaxels about each, in its standard deviation |
+| `by_line` | galaxy, line | excess chi2 of a line, in units of its standard deviation |
+| `by_spaxel` | galaxy, y, x | excess chi2 of the 3 x 3 spaxels around each, in units of its standard deviation |
 
 `plateifu`, `line` and `velocity_kms` are coordinates; xarray opens it.
 """
@@ -26,11 +26,12 @@ DIMENSIONS = {
     "by_line": ("galaxy", "line"),
     "by_spaxel": ("galaxy", "y", "x"),
 }
+# A chunk is one galaxy, which is what readers ask for; shards of many keep the number of files low.
 GALAXIES_PER_SHARD = 64
 
 
 def attribution_path(catalog: Path) -> Path:
-    """The maps beside a catalog."""
+    """Path of the attribution maps beside a catalog."""
     return catalog.with_name(f"{catalog.stem}.attribution.zarr")
 
 
@@ -40,8 +41,8 @@ def write_attribution(
     """Writes the maps of all galaxies: whole or not at all.
 
     Args:
-        path: where to; what is there is replaced.
-        shards: files of `scoring.ShardScores`, not none.
+        path: folder to write; an existing one is replaced.
+        shards: files of `survey_scorer.ShardScores`, at least one.
         line_names: [line].
         velocity_kms: [sample].
         identity: of the store that was scored.
@@ -84,7 +85,7 @@ def _write_array(
 
 
 def _blocks(shards: Sequence[Path], name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Values of whole shards of the array, with the row of their first."""
+    """Values of one Zarr shard at a time, with the row of the first: each shard is written once, whole."""
     start, held = 0, np.empty(0)
     for shard in shards:
         with np.load(shard, allow_pickle=False) as file:
@@ -98,11 +99,11 @@ def _blocks(shards: Sequence[Path], name: str) -> Iterator[tuple[int, np.ndarray
 
 
 def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
-    """The maps of one galaxy, by the names of `DIMENSIONS`, without the dimension of galaxies.
+    """Maps of one galaxy, by the names of `DIMENSIONS`, without the dimension of galaxies.
 
     Raises:
-        FileNotFoundError: there are no maps.
-        KeyError: they hold no such galaxy.
+        FileNotFoundError: there are no maps at `path`.
+        KeyError: the maps hold no such galaxy.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")

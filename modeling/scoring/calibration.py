@@ -1,9 +1,9 @@
-"""From raw scores to scores that can be compared and thresholds that can be trusted.
+"""Calibrates raw scores: corrects them for nuisances and converts them to p-values and false discovery rates.
 
-A raw score follows what has nothing to do with being unusual: brightness, S/N, the size of the bundle. `NuisanceRegression`
-learns from calibration galaxies what score is usual for such a galaxy, and gives the excess in units of its spread.
-`conformal_p_values` says how rare a score is among calibration galaxies of its kind, `benjamini_hochberg` what share of
-false finds a threshold lets in.
+A raw score also depends on brightness, S/N and the size of the bundle, which make no galaxy unusual.
+`NuisanceRegression` predicts the score from these nuisances, learned from calibration galaxies, and returns the excess
+in units of its spread. `conformal_p_values` ranks a score among calibration galaxies of its kind; `benjamini_hochberg`
+converts p-values to the false discovery rate of each threshold.
 """
 
 from collections.abc import Mapping
@@ -11,22 +11,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import false_discovery_control
 
 
 class NuisanceRegression:
-    """What score is usual for a galaxy of given nuisances.
+    """Regression of a score on nuisances, with a robust location and a constant spread.
 
-    The location is a ridge regression on the nuisances, fitted robustly (Huber's weights), since calibration galaxies
-    may hold anomalies too. The spread is the same for all: the extreme scores decide, and one that depends on nuisances
-    would be told by few of them.
+    The location is a ridge regression with Huber's weights, since calibration galaxies may hold anomalies too. The
+    spread is constant. A spread that varied with the nuisances would be estimated from the few extreme galaxies that
+    matter most.
+
+    Source: Huber 1964, doi:10.1214/aoms/1177703732.
     """
 
     def __init__(self, *, ridge: float = 1.0) -> None:
-        """`ridge` is the penalty, in galaxies' worth of significance for no dependence at all."""
+        """Unfitted regression; the penalty `ridge` has the weight of that many galaxies without any dependence."""
         self._ridge = ridge
 
     def fit(self, score: np.ndarray, nuisances: np.ndarray) -> "NuisanceRegression":
-        """Learns from calibration galaxies.
+        """Fits the regression to calibration galaxies and returns it.
 
         Args:
             score: [galaxy]; NaN is left out.
@@ -38,11 +41,15 @@ class NuisanceRegression:
         known = np.isfinite(score) & np.isfinite(nuisances).all(axis=1)
         if known.sum() < 3:
             raise ValueError(f"{known.sum()} galaxies with a score and nuisances: too few to calibrate on")
+        # float64: the normal equations square the condition number.
         score, nuisances = score[known].astype(np.float64), nuisances[known].astype(np.float64)
+        # Standardised, so that one ridge penalty means the same for every nuisance.
         self._center, self._scale = nuisances.mean(axis=0), nuisances.std(axis=0)
         self._scale[self._scale == 0] = 1.0
         terms = self._terms(nuisances)
         weights = np.ones(len(score))
+        # Iteratively reweighted least squares; 1.345 gives Huber's estimator 95% efficiency for normal residuals, and
+        # 1.4826 converts a median absolute deviation to a standard deviation.
         for _ in range(30):
             self._location = _ridge_fit(terms, score, weights, self._ridge)
             residual = np.abs(score - terms @ self._location)
@@ -52,40 +59,45 @@ class NuisanceRegression:
         return self
 
     def transform(self, score: np.ndarray, nuisances: np.ndarray) -> np.ndarray:
-        """[galaxy] the excess over what is usual in units of its spread; NaN where score or nuisances are.
+        """Excess [galaxy] of a score over its prediction, in units of the spread; NaN where score or nuisances are.
 
-        Nuisances beyond those of the calibration galaxies are taken for the outermost of them.
+        Nuisance values beyond three standard deviations of the calibration galaxies are clipped to that range.
+
+        Args:
+            score: [galaxy].
+            nuisances: [galaxy, nuisance], as in `fit`.
         """
         return np.asarray((score - self._terms(nuisances.astype(np.float64)) @ self._location) / self._spread)
 
     @classmethod
     def of_nothing(cls, num_nuisances: int) -> "NuisanceRegression":
-        """One that changes no score: where there is nothing to learn from."""
+        """Regression that changes no score, for samples too small to learn from."""
         zeros, ones = [0.0] * num_nuisances, [1.0] * num_nuisances
         return cls.from_json({"center": zeros, "scale": ones, "location": [0.0, *zeros], "spread": 1.0})
 
     def to_json(self) -> dict[str, Any]:
-        """What it has learned."""
+        """Fitted state as JSON values, for `from_json`."""
         arrays = {"center": self._center, "scale": self._scale, "location": self._location}
         return {name: values.tolist() for name, values in arrays.items()} | {"spread": self._spread}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> "NuisanceRegression":
-        """The inverse of `to_json`."""
-        found = cls()
-        found._center, found._scale, found._location = (np.array(state[k]) for k in ("center", "scale", "location"))
-        found._spread = float(state["spread"])
-        return found
+        """Regression from the state that `to_json` returned."""
+        fitted = cls()
+        fitted._center, fitted._scale, fitted._location = (np.array(state[k]) for k in ("center", "scale", "location"))
+        fitted._spread = float(state["spread"])
+        return fitted
 
     def _terms(self, nuisances: np.ndarray) -> np.ndarray:
+        # A linear fit must not be extrapolated to a galaxy far outside the calibration sample.
         x = np.clip((nuisances - self._center) / self._scale, -3, 3)
         return np.column_stack([np.ones(len(x)), x])
 
 
 def _ridge_fit(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, ridge: float) -> np.ndarray:
-    """Weighted least squares with a penalty on all coefficients but the constant's."""
+    """Coefficients [term] of weighted least squares with a ridge penalty on all but the constant."""
     penalty = ridge * np.eye(terms.shape[1])
-    penalty[0, 0] = 0.0
+    penalty[0, 0] = 0.0  # shrinking the mean score towards zero would bias every excess
     weighted = terms * weights[:, None]
     return np.linalg.solve(weighted.T @ terms + penalty, weighted.T @ values)
 
@@ -96,7 +108,7 @@ def conformal_p_values(
     kind: ArrayLike | None = None,
     calibration_kind: ArrayLike | None = None,
 ) -> np.ndarray:
-    """How rare each score is among calibration galaxies of its kind.
+    """Conformal p-value of each score among calibration galaxies of its kind.
 
     For a galaxy that is exchangeable with them, P(p <= a) <= a for any a, whatever the score (Vovk et al. 2005; with
     kinds: Mondrian conformal prediction). The smallest value that n galaxies can give is 1 / (n + 1).
@@ -108,7 +120,7 @@ def conformal_p_values(
         calibration_kind: [calibration galaxy].
 
     Returns:
-        [galaxy] p-values; 1 where no calibration galaxy is of its kind.
+        p-values [galaxy]; 1 where no calibration galaxy is of its kind.
     """
     score, calibration_score = np.asarray(score, np.float64), np.asarray(calibration_score, np.float64)
     kind = np.zeros(len(score), int) if kind is None else np.asarray(kind)
@@ -120,26 +132,26 @@ def conformal_p_values(
     for value in np.unique(kind):
         chosen = kind == value
         reference = np.sort(calibration_score[known & (calibration_kind == value)])
+        # From the left: a tie counts as at least as high, which keeps the p-value conservative.
         at_least = len(reference) - np.searchsorted(reference, score[chosen], side="left")
+        # The galaxy itself is one of the n + 1 exchangeable ones, hence the 1 in both.
         p_values[chosen] = (1 + at_least) / (len(reference) + 1)
     return np.where(np.isnan(score), np.nan, p_values)
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
-    """The q-value of each galaxy: the least false discovery rate at which it is still among the finds.
+    """q-value of each galaxy: the lowest false discovery rate at which it is still a detection.
 
     Benjamini & Hochberg (1995). NaN p-values stay NaN and do not count.
     """
     p_values = np.asarray(p_values, np.float64)
     q_values = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    order = known[np.argsort(p_values[known], kind="stable")]
-    scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    q_values[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    known = np.isfinite(p_values)
+    q_values[known] = false_discovery_control(p_values[known])
     return q_values
 
 
 def quantile_bins(values: ArrayLike, edges: ArrayLike) -> np.ndarray:
-    """[galaxy] the bin of each value between inner edges, such as quantiles of the calibration galaxies; -1 for NaN."""
+    """Bin number [galaxy] of each value between inner edges, such as calibration quantiles; -1 for NaN."""
     values = np.asarray(values, np.float64)
     return np.where(np.isnan(values), -1, np.searchsorted(np.asarray(edges), values, side="right"))

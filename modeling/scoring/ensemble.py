@@ -1,4 +1,4 @@
-"""One combine from several scorers: each galaxy by the models that never saw it, calibrated and thresholded.
+"""Combines the scores of several models: each galaxy by the models that never saw it, calibrated to p-values.
 
 Shapes: N galaxies, L lines.
 """
@@ -14,9 +14,9 @@ from modeling.scoring.calibration import NuisanceRegression, benjamini_hochberg,
 from modeling.scoring.galaxy_scorer import MAPS, SIGNIFICANCES, GalaxyScorer, GalaxyScores
 from modeling.scoring.residual_sums import LineSums
 
-# Below, a bin of S/N and size has too few calibration galaxies for a p-value worth the name.
+# A bin of S/N and size with fewer calibration galaxies gives no p-value below about 0.02: it is compared with all.
 MIN_PER_KIND = 50
-MIN_REDSHIFTS = 3
+MIN_REDSHIFTS = 3  # fewer do not determine a regression
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class SurveyScores:
     """Scores of a survey, each [N].
 
     Attributes:
-        combined: mean over models of `GalaxyScorer.combined`, what redshift explains of it taken off.
-        spread: standard deviation over models; NaN where one scores.
+        combined: mean over models of `GalaxyScorer.combined`, after a final regression on redshift.
+        spread: standard deviation over models; NaN where one model scores the galaxy.
         nll: mean over models of `GalaxyScores.nll`.
-        region: the same of the significance of the most unusual region, back on the scale of residual_sigma.
+        region: mean over models (of logarithms) of the significance of the most unusual region, in standard deviations.
         peak: the same of the most unusual line of a region.
-        latent_region, latent_peak: the same, of what the latent alone leaves over.
+        latent_region, latent_peak: the same of the residuals of the latent reconstruction.
         density: mean distance to the nearest galaxies that are other objects, in standardised latents.
-        num_models: models that scores.
+        num_models: models that score the galaxy.
         p_value: conformal; NaN where there is no calibration galaxy.
-        q_value: false discovery rate at which the galaxy is still a find.
-        by_redshift: what redshift explains of the mean; None where too few redshifts are known.
+        q_value: lowest false discovery rate at which the galaxy is still a detection.
+        by_redshift: regression of the mean on redshift; None where too few redshifts are known.
     """
 
     combined: np.ndarray
@@ -53,10 +53,10 @@ class SurveyScores:
 
 @dataclass(frozen=True)
 class EnsembleMean:
-    """What several models make of the same galaxies.
+    """Mean scores of several models for the same galaxies.
 
     Attributes:
-        scores: means over the models that count for each galaxy; the latent of the first model.
+        scores: means over the models that count for each galaxy; latent, reason code and S/N of the first model.
         combined: [N] mean.
         spread: [N] sample standard deviation; NaN where one model counts.
         num_models: [N].
@@ -69,19 +69,19 @@ class EnsembleMean:
 
     @classmethod
     def concatenate(cls, parts: Sequence["EnsembleMean"]) -> "EnsembleMean":
-        """The galaxies of several parts, in order."""
+        """Galaxies of several parts in one, in order."""
         names = ("combined", "spread", "num_models")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(scores=GalaxyScores.concatenate([part.scores for part in parts]), **arrays)
 
     def without_maps(self) -> "EnsembleMean":
-        """The same without what is large."""
+        """Same scores without the maps, which are large."""
         empty: dict[str, Any] = {name: np.empty((len(self.combined), 0), np.float32) for name in MAPS}
         return replace(self, scores=replace(self.scores, **empty))
 
 
 def average(scorers: Sequence[GalaxyScorer], scores: Sequence[GalaxyScores], counts: np.ndarray) -> EnsembleMean:
-    """The means over models.
+    """Mean scores over the models that count for each galaxy.
 
     Args:
         scorers: the first is the main model, whose latents and reason codes are kept.
@@ -89,7 +89,7 @@ def average(scorers: Sequence[GalaxyScorer], scores: Sequence[GalaxyScores], cou
         counts: [scorer, N] bool, which scorers count for a galaxy; at least one for each.
     """
     weight = counts / counts.sum(0)
-    values = np.stack([scorer.combined(found) for scorer, found in zip(scorers, scores, strict=True)])
+    values = np.stack([scorer.combined(scored) for scorer, scored in zip(scorers, scores, strict=True)])
     combined = (weight * values).sum(0)
     num = counts.sum(0)
     squares = (counts * (values - combined) ** 2).sum(0)
@@ -99,24 +99,25 @@ def average(scorers: Sequence[GalaxyScorer], scores: Sequence[GalaxyScores], cou
         shaped = weight.reshape(*weight.shape, *(1,) * (values[0].ndim - 1))
         return np.asarray(sum(w * v for w, v in zip(shaped, values, strict=True)))
 
+    # Latents of different models span different spaces, and a reason code has no mean: those of the main model stand.
     kept = {"latent": scores[0].latent, "code": scores[0].code, "snr": scores[0].snr}
-    sums = LineSums(*(mean([getattr(found.sums, field.name) for found in scores]) for field in fields(LineSums)))
+    sums = LineSums(*(mean([getattr(scored.sums, field.name) for scored in scores]) for field in fields(LineSums)))
     others = [field.name for field in fields(GalaxyScores) if field.name not in (*kept, "sums")]
-    means = {name: mean([getattr(found, name) for found in scores]) for name in others}
+    means = {name: mean([getattr(scored, name) for scored in scores]) for name in others}
     return EnsembleMean(GalaxyScores(sums=sums, **kept, **means), combined, spread, num)
 
 
 def combine(
     means: EnsembleMean, neighbours: Neighbours, z: np.ndarray, calibrating: np.ndarray, num_bins: int = 3
 ) -> SurveyScores:
-    """Calibrates the scores of a survey.
+    """Calibrated scores of a survey.
 
     Args:
         means: of `average`.
         neighbours: of the galaxies, for the density.
-        z: [N] redshift.
+        z: [N] redshift; NaN where unknown.
         calibrating: [N] bool, galaxies that no model was fitted to, which calibrate the others and each other.
-        num_bins: of S/N, and of size, within which p-values are made where there are enough calibration galaxies.
+        num_bins: bins of S/N, and of size, within which p-values are computed where calibration galaxies suffice.
     """
     by_redshift = None
     if np.isfinite(z).sum() >= MIN_REDSHIFTS:
@@ -124,12 +125,14 @@ def combine(
     combined = without_redshift(means.combined, z, by_redshift)
     kind = kinds(means.scores.nuisances, calibrating, num_bins)
     p_value = p_values(combined, kind, calibrating)
+    # A repeat observation lies next to its galaxy however rare the galaxy is, so it does not count as a neighbour.
     other = ~neighbours.same_object
     distance = np.where(other, neighbours.distance, 0).sum(1)
     return SurveyScores(
         combined=combined,
         spread=means.spread,
         nll=means.scores.nll,
+        # Undoes the logarithm of `Significance.table`; over models the mean stays one of logarithms.
         **dict(zip(SIGNIFICANCES, np.expm1(means.scores.significance).T, strict=True)),
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
@@ -140,7 +143,7 @@ def combine(
 
 
 def without_redshift(combined: np.ndarray, z: np.ndarray, by_redshift: NuisanceRegression | None) -> np.ndarray:
-    """[N] `SurveyScores.combined` from the mean over models."""
+    """`SurveyScores.combined` [N] from the mean over models [N] and the redshift z [N]."""
     return combined if by_redshift is None else by_redshift.transform(combined, _log_redshift(z))
 
 
@@ -149,7 +152,15 @@ def _log_redshift(z: np.ndarray) -> np.ndarray:
 
 
 def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.ndarray:
-    """[N] bin of S/N and size; all one where the calibration galaxies are too few for bins."""
+    """Bin [N] of S/N and size; 0 for all where calibration galaxies are too few for bins, -1 for a bin of too few.
+
+    Within a bin scores are closer to exchangeable, which conformal p-values assume.
+
+    Args:
+        nuisances: [N, 3] of `galaxy_scorer.nuisances`.
+        calibrating: [N] bool.
+        num_bins: of S/N, and of size.
+    """
     if calibrating.sum() < MIN_PER_KIND * num_bins**2:
         return np.zeros(len(nuisances), dtype=int)
     inner = np.arange(1, num_bins) / num_bins
@@ -160,16 +171,22 @@ def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.n
 
 
 def p_values(score: np.ndarray, kind: np.ndarray, calibrating: np.ndarray) -> np.ndarray:
-    """[N] conformal p-values; those of calibration galaxies from the other ones."""
-    found = np.full(len(score), np.nan)
+    """Conformal p-values [N]; a calibration galaxy is compared with the other ones.
+
+    Args:
+        score: [N], high is unusual; NaN gives NaN.
+        kind: [N] of `kinds`.
+        calibrating: [N] bool.
+    """
+    p_value = np.full(len(score), np.nan)
     if not calibrating.any():
-        return found
-    # A bin without calibration galaxies of its own is compared with all.
+        return p_value
+    # A bin with too few calibration galaxies of its own is compared with all of them.
     for value in np.unique(kind):
         reference = calibrating & (kind == value if value >= 0 else True)
         tested = (kind == value) & ~calibrating
-        found[tested] = conformal_p_values(score[tested], score[reference])
+        p_value[tested] = conformal_p_values(score[tested], score[reference])
         own = (kind == value) & calibrating
         above = conformal_p_values(score[own], score[reference]) * (reference.sum() + 1) - 1
-        found[own] = above / max(int(reference.sum()), 1)  # each of them counts itself once
-    return np.where(np.isfinite(score), found, np.nan)
+        p_value[own] = above / max(int(reference.sum()), 1)  # each is among its own references once
+    return np.where(np.isfinite(score), p_value, np.nan)

@@ -1,4 +1,4 @@
-"""Why a galaxy is unusual, in words: the most significant residuals by line, place and velocity.
+"""Explains in words why a galaxy is unusual: its most significant residuals by line, place and velocity.
 
 Shapes: L lines, S samples, Y and X spaxels, of one galaxy.
 """
@@ -9,8 +9,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 NUM_REASONS = 3
-MIN_SIGMA = 4.0
-# North is up and east to the left, as survey cubes are made.
+MIN_SIGMA = 4.0  # of the sum over 3 x 3 spaxels
+# North is up and east to the left, as in survey cubes.
 COMPASS = ("W", "NW", "N", "NE", "E", "SE", "S", "SW")
 CENTRAL_ARCSEC = 1.0
 CENTRAL_SPAXELS = 2.0
@@ -32,24 +32,32 @@ def reasons(
         velocity_kms: [S] of the samples.
         spaxel_arcsec: side of a spaxel; without it places are in spaxels.
     """
+    # 3 x the mean of nine values is their sum over the root of nine: again in sigma for independent noise.
     smooth = 3 * uniform_filter(by_place.astype(np.float64), size=(1, 3, 3), mode="constant")
     size = np.abs(smooth).max((1, 2))
-    found = []
+    phrases = []
     for line in np.argsort(-size, kind="stable")[:NUM_REASONS]:
         if size[line] < MIN_SIGMA:
             break
-        # A single spaxel gives nine neighbourhoods alike: its own value then decides.
+        # The nine neighbourhoods of a single unusual spaxel are equal: its own value breaks the tie.
         height = np.abs(smooth[line]) + 1e-3 * np.abs(by_place[line])
         y, x = np.unravel_index(height.argmax(), height.shape)
         sign = "excess" if smooth[line, y, x] > 0 else "deficit"
         where = place(int(y), int(x), by_place.shape[1:], spaxel_arcsec)
         when = velocity(by_sample[line], velocity_kms)
-        found.append(", ".join(part for part in (f"{line_names[line]} {sign}", where, when) if part))
-    return found
+        phrases.append(", ".join(part for part in (f"{line_names[line]} {sign}", where, when) if part))
+    return phrases
 
 
 def place(y: int, x: int, shape: tuple[int, ...], spaxel_arcsec: float | None) -> str:
-    """Where a spaxel lies from the centre of the cube."""
+    """Position of a spaxel relative to the centre of the cube, such as "4.0 arcsec NE of the centre".
+
+    Args:
+        y: row of the spaxel.
+        x: column of the spaxel.
+        shape: rows and columns of the cube.
+        spaxel_arcsec: side of a spaxel; without it the distance is in spaxels.
+    """
     dy, dx = y - (shape[0] - 1) / 2, x - (shape[1] - 1) / 2
     scale, unit, central = (
         (spaxel_arcsec, "arcsec", CENTRAL_ARCSEC) if spaxel_arcsec else (1.0, "spaxels", CENTRAL_SPAXELS)
@@ -58,12 +66,17 @@ def place(y: int, x: int, shape: tuple[int, ...], spaxel_arcsec: float | None) -
     if distance <= central:
         return "at the centre"
     octant = round(np.arctan2(dy, dx) / (np.pi / 4))
-    # The angle is counted from the positive x axis, which is west.
+    # The angle runs from the positive x axis, which is west, hence the order of `COMPASS`.
     return f"{distance:.1f} {unit} {COMPASS[octant % 8]} of the centre"
 
 
 def velocity(by_sample: np.ndarray, velocity_kms: np.ndarray) -> str:
-    """The velocity of the most significant sample; empty where there is one sample alone."""
+    """Velocity of the most significant sample, such as "+250 km/s"; empty for a line of one sample.
+
+    Args:
+        by_sample: [S] residual of each sample in sigma.
+        velocity_kms: [S].
+    """
     if len(velocity_kms) < 2:
         return ""
     return f"{velocity_kms[int(np.abs(by_sample).argmax())]:+.0f} km/s"

@@ -1,11 +1,11 @@
-"""Judges galaxies by a model: residuals, triage, significance, and one score that brightness and S/N do not move.
+"""Scores galaxies with one model: residuals, artefacts, significance, and a score independent of brightness and S/N.
 
-A galaxy is unusual where its spectra are, which a code for each spaxel cannot say, or where they are in a galaxy like
-this, which its latent cannot say: residuals of both reconstructions are significance.
+A galaxy can be unusual in two ways: its spectra cannot be represented by a spaxel code, or they are atypical for a
+galaxy with its latent. Residuals of both reconstructions are therefore used.
 
-A `GalaxyScorer` is a model with what calibration galaxies taught about it: its usual error, what light and velocities are
-like, and which significance is usual for a galaxy of given brightness, S/N and size. `calibrate` makes one, `scorer` applies
-it. Nothing here knows of files or engines.
+A `GalaxyScorer` is a model with its calibration: its typical error, the displacement of lines in calibration galaxies,
+and the significance that is typical of a galaxy with given brightness, S/N and size. `calibrate` makes one,
+`GalaxyScorer.score` applies it. Nothing here knows of files or engines.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 """
@@ -26,7 +26,7 @@ from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
 from modeling.scoring.significance import ErrorSums, Residuals, Significance
 
 MIN_CALIBRATION = 3
-NUM_PASSES = 2
+NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
 # The columns of `GalaxyScores.significance`.
 SIGNIFICANCES = ("region", "peak", "latent_region", "latent_peak")
 # The fields of `GalaxyScores` that are maps.
@@ -36,23 +36,24 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class GalaxyScores:
-    """What a scorer makes of N galaxies.
+    """Scores of N galaxies by one scorer, before nuisances are taken out, with the maps that explain them.
 
     Attributes:
-        sums: of the paper's and the other plain scores, before triage, [N, L].
+        sums: of the paper's and the other plain scores, before artefacts are masked, [N, L].
         snr: [N] median S/N of a sample.
         latent: [N, D].
-        significance: [N, 4], columns `SIGNIFICANCES`: `Significance.table` of the reconstruction, then of that from the latent
-            alone; after triage.
-        nll: [N] of `Significance`, after triage.
+        significance: [N, 4], columns `SIGNIFICANCES`: `Significance.table` of the reconstruction, then of that from
+            the latent alone; artefacts masked.
+        nll: [N] of `Significance`, artefacts masked.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `artefacts.CODES`.
         velocity_kms: [N] displacement of the lines.
-        by_sample: [N, L, S] sum of z over spaxels over the root of their number: which velocities are unusual.
-        by_line: [N, L] excess of chi2 of each line, in sigma.
-        by_spaxel: [N, Y, X] excess of chi2 of the 3 x 3 spaxels about each, in sigma; of all lines, or of the line
-            that has most.
-        by_place: [N, L, Y, X] signed: sum of z over samples over the root of their number.
+        by_sample: [N, L, S] sum of residual_sigma over spaxels over the root of their number: which velocities are
+            unusual.
+        by_line: [N, L] excess chi2 of each line, in units of its standard deviation.
+        by_spaxel: [N, Y, X] excess chi2 of the 3 x 3 spaxels around each, in units of its standard deviation; of all
+            lines together or of the most significant line, whichever is higher.
+        by_place: [N, L, Y, X] signed: sum of residual_sigma over samples over the root of their number.
     """
 
     sums: LineSums
@@ -70,7 +71,7 @@ class GalaxyScores:
 
     @classmethod
     def concatenate(cls, parts: Sequence["GalaxyScores"]) -> "GalaxyScores":
-        """The galaxies of several parts, in order."""
+        """Galaxies of several parts in one, in order."""
         names = [field.name for field in fields(cls) if field.name != "sums"]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(sums=LineSums.concatenate([part.sums for part in parts]), **arrays)
@@ -78,14 +79,14 @@ class GalaxyScores:
 
 @dataclass(frozen=True)
 class GalaxyScorer:
-    """A model and what is usual for it.
+    """A model and its calibration.
 
     Attributes:
         model: in evaluation mode.
         velocity_kms: [S] of the samples.
-        error: [L, S] usual error of the reconstruction, a share of the local amplitude.
+        error: [L, S] typical error of the reconstruction, a share of the local amplitude.
         latent_error: the same of the reconstruction from the latent alone.
-        line_offsets: of light and velocities.
+        line_offsets: typical displacement of the lines.
         fall: of `artefacts.point_fall`.
         regressions: one for each column of `GalaxyScores.significance`.
         device: such as `cpu`.
@@ -101,7 +102,8 @@ class GalaxyScorer:
     device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
-        """All but the model and the device."""
+        """Calibration as JSON values: all but the model and the device."""
+        # "habits" and "standardisers" are keys of a stored format: provenance of catalogs of earlier versions has them.
         return {
             "velocity_kms": self.velocity_kms.tolist(),
             "error": self.error.tolist(),
@@ -113,7 +115,7 @@ class GalaxyScorer:
 
     @classmethod
     def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "GalaxyScorer":
-        """The inverse of `to_json`."""
+        """Scorer from a model and the state that `to_json` returned."""
         return cls(
             model,
             np.array(state["velocity_kms"]),
@@ -127,34 +129,38 @@ class GalaxyScorer:
 
     @property
     def step_kms(self) -> float:
-        """From one sample to the next; infinite where there is one."""
+        """Velocity step between samples in km/s; infinite where a line has one sample."""
         return float(np.median(np.diff(self.velocity_kms))) if len(self.velocity_kms) > 1 else np.inf
 
     def score(
         self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, known_offset_kms: np.ndarray | None = None
     ) -> GalaxyScores:
-        """Judges windows [N, L, S, Y, X].
+        """Scores of the galaxies of windows [N, L, S, Y, X].
 
         Args:
-            flux, ivar, mask: as a store holds them.
-            known_offset_kms: [N] displacement of the lines where it is known to be wrong, such as from wider windows; else NaN,
-                and found in the windows themselves.
+            flux: [N, L, S, Y, X], flux units, as a store holds it: any value where masked.
+            ivar: the same shape, inverse variance of `flux`.
+            mask: the same shape; 0 is good.
+            known_offset_kms: [N] displacement of the lines where the redshift is known to be wrong, such as measured
+                in wider windows; where NaN, it is measured in the windows themselves.
         """
-        found = infer(self.model, flux, ivar, mask, device=self.device)
-        sums, snr = line_sums(flux, ivar, mask, found.reconstruction), median_snr(flux, ivar, mask)
-        residuals = Residuals.of(flux, ivar, mask, found.reconstruction)
+        inference = infer(self.model, flux, ivar, mask, device=self.device)
+        # The plain scores compare with the paper's, so they see the galaxy before artefacts are masked.
+        sums, snr = line_sums(flux, ivar, mask, inference.reconstruction), median_snr(flux, ivar, mask)
+        residuals = Residuals.of(flux, ivar, mask, inference.reconstruction)
         known_offset_kms = np.full(len(flux), np.nan) if known_offset_kms is None else known_offset_kms
         windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), known_offset_kms)
         residuals, code = self._mask_artefacts(residuals, windows, moved)
         residual_sigma = residuals.residual_sigma(self.error)
         significance = Significance.of(residual_sigma, residuals.good)
         from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
+        # Artefacts are flagged once, with the reconstruction, and masked for both.
         of_latent = Significance.of(residuals.against(from_latent).residual_sigma(self.latent_error), residuals.good)
         places = _root_mean(residual_sigma, residuals.good, axis=2)
         return GalaxyScores(
             sums=sums,
             snr=snr,
-            latent=found.latent,
+            latent=inference.latent,
             significance=np.hstack([significance.table(), of_latent.table()]),
             nll=significance.nll,
             nuisances=nuisances(sums, snr, residuals.good),
@@ -167,7 +173,7 @@ class GalaxyScorer:
         )
 
     def combined(self, scores: GalaxyScores) -> np.ndarray:
-        """[N] the mean of the standardised significance: about 0 with a spread of about 1 for usual galaxies."""
+        """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies."""
         columns = [
             regression.transform(scores.significance[:, i], scores.nuisances)
             for i, regression in enumerate(self.regressions)
@@ -177,7 +183,9 @@ class GalaxyScorer:
     def _recentred(
         self, residuals: Residuals, given: Arrays, known_offset_kms: np.ndarray
     ) -> tuple[Arrays, np.ndarray, np.ndarray]:
-        """A copy of the windows, of which those are moved to their lines whose lines are displaced; so are `residuals`.
+        """Centres displaced galaxies on their lines: a copy of the windows, and `residuals` in place.
+
+        A wrong redshift alone would make every line of a galaxy unusual.
 
         Returns:
             The windows, the displacement [N] in km/s, and whether windows were moved, [N] bool.
@@ -186,6 +194,7 @@ class GalaxyScorer:
         velocity = artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
         known = np.isfinite(known_offset_kms)
         velocity = np.where(known, known_offset_kms, velocity)
+        # Displacements below half a sample are ignored, unless they are known from wider windows.
         moved = known | artefacts.displaced(velocity, self.line_offsets, 0.5 * self.step_kms)
         for i in np.flatnonzero(moved):
             flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
@@ -193,10 +202,10 @@ class GalaxyScorer:
         return (flux, ivar, mask), velocity, moved
 
     def _mask_artefacts(self, residuals: Residuals, windows: Arrays, moved: np.ndarray) -> tuple[Residuals, np.ndarray]:
-        """The residuals without what the instrument made, and the reason code of each galaxy; `windows` is changed.
+        """Masks artefacts: the remaining residuals and the reason code of each galaxy; `windows` is changed in place.
 
-        A spoiled sample also spoils what the model makes of its spaxel, so that the model looks again without it; what
-        is left of a spike's wings is found then.
+        A bad sample also biases the reconstruction of its spaxel, so the reconstruction is repeated without it; the
+        wings of a spike are then found in the second pass.
         """
         code = np.where(moved, "redshift", np.where(artefacts.poorly_covered(residuals.good), "mask", ""))
         for _ in range(NUM_PASSES):
@@ -204,6 +213,7 @@ class GalaxyScorer:
             sky = artefacts.sky_samples(residual_sigma, residuals.good, residuals.amplitude)
             spikes = artefacts.spikes(residual_sigma, residuals.flux, residuals.variance, residuals.good, self.fall)
             windows[2][spikes | sky[..., None, None]] = 1
+            # One code a galaxy: the first that applies, `redshift` and `mask` before those of samples.
             hits = (("sky_line", sky.any((1, 2))), ("spike", spikes.any((1, 2, 3, 4))))
             for name, hit in hits:
                 code = np.where((code == "") & hit, name, code)
@@ -213,12 +223,12 @@ class GalaxyScorer:
         return residuals.without(rim[:, None, None]), code
 
     def _recompute(self, residuals: Residuals, windows: Arrays, chosen: np.ndarray) -> None:
-        """Takes the residuals of chosen galaxies [N] bool from the windows as they are now."""
+        """Updates the residuals of chosen galaxies [N] bool in place, from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
-            found = Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
+            updated = Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
             for field in fields(residuals):
-                getattr(residuals, field.name)[chosen] = getattr(found, field.name)
+                getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
 
 
 def calibrate(
@@ -229,17 +239,19 @@ def calibrate(
     psf_fwhm_spaxels: float,
     device: str = "cpu",
 ) -> GalaxyScorer:
-    """A scorer from calibration galaxies, which may hold a few anomalies.
+    """Scorer calibrated on galaxies that may hold a few anomalies.
+
+    From fewer than `MIN_CALIBRATION` of them only the typical error is learned.
 
     Args:
-        model: that has not seen them, or is too small to know them by heart.
+        model: one that was not trained on these galaxies, or is too small to have memorised them.
         batches: gives their flux, ivar and mask [N, L, S, Y, X]; it is called twice.
         velocity_kms: [S] of the samples.
-        psf_fwhm_spaxels: of the survey.
+        psf_fwhm_spaxels: full width at half maximum of the survey's point-spread function.
         device: such as `cpu`.
 
     Raises:
-        ValueError: there is none. From fewer than three, nothing is learned but their usual error.
+        ValueError: there is no galaxy to calibrate on.
     """
     sums, latent_sums, velocities = [], [], []
     for flux, ivar, mask in batches():
@@ -252,6 +264,7 @@ def calibrate(
         raise ValueError("no galaxy to calibrate on")
     error, latent_error = (ErrorSums.total(parts).typical_error() for parts in (sums, latent_sums))
     line_offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
+    # The significances that the regressions are fitted to need the typical error: hence two passes over the galaxies.
     first = GalaxyScorer(model, velocity_kms, error, latent_error, line_offsets, fall, device=device)
     scores = GalaxyScores.concatenate([first.score(*arrays) for arrays in batches()])
     return replace(first, regressions=tuple(_regression(column, scores) for column in scores.significance.T))
@@ -265,24 +278,34 @@ def _regression(significance: np.ndarray, scores: GalaxyScores) -> NuisanceRegre
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """[N, 3] what a score should not depend on: brightness, S/N and covered spaxels, on scales of even spread."""
+    """Nuisances [N, 3] that a score should not depend on: brightness, S/N and covered spaxels, on logarithmic scales.
+
+    Args:
+        sums: [N, L].
+        snr: [N] median S/N; NaN counts as 0.
+        good: [N, L, S, Y, X] bool.
+    """
+    # Logarithms, or a few bright and large galaxies would decide the regression; the median S/N may be negative, which
+    # arcsinh takes.
     flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
     size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
 
 
 def _root_mean(residual_sigma: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Sums of z over the root of how many there are: again in sigma."""
+    """Sums of residual_sigma over the root of their number: again in sigma for independent normal noise."""
     count = good.sum(axis)
     return np.asarray(residual_sigma.sum(axis) / np.sqrt(np.maximum(count, 1)), dtype=np.float32)
 
 
 def _moved(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, samples: float) -> Arrays:
-    """Windows [L, S, Y, X] interpolated at `samples` further on; masked where they do not reach."""
+    """Windows [L, S, Y, X] interpolated linearly at `samples` further on; masked where they do not reach."""
     good = good_samples(flux, ivar, mask)
     by = (0, -samples, 0, 0)
+    # A sample is good where both samples that it is interpolated from are; below 1 for rounding.
     whole = interpolate(good.astype(np.float32), by, order=1, mode="constant") > 0.999
     flux = interpolate(np.where(good, flux, 0), by, order=1, mode="constant")
+    # Variances are interpolated like the flux: an upper limit, whatever the correlation of neighbouring samples.
     variance = interpolate(np.divide(1, ivar, out=np.zeros_like(ivar), where=good), by, order=1, mode="constant")
     whole &= variance > 0
     return flux, np.divide(1, variance, out=np.zeros_like(variance), where=whole), (~whole).astype(mask.dtype)

@@ -1,4 +1,4 @@
-"""Judges the shards of a store on a Ray cluster: one task a shard, the models sent once."""
+"""Scores the shards of a store on a Ray cluster: one task per shard, the models sent once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from modeling.ray_session import ray_session
 from modeling.scoring.survey_scorer import ModelEnsemble, ShardScores, Task
 
-# Tasks that wait beyond those that run: results are taken as they come, so that the driver holds few of them.
+# Tasks submitted per worker, running and queued: results are taken as they come, so the driver holds few of them.
 WAITING_PER_WORKER = 2
 MAX_RETRIES = 3
 
@@ -16,11 +16,11 @@ def run_with_ray(
 ) -> Callable[
     [Callable[[ModelEnsemble, Task], ShardScores], ModelEnsemble, Sequence[Task]], Iterator[tuple[Task, ShardScores]]
 ]:
-    """A `scoring.RunTasks` that keeps `num_workers` tasks running; a task whose worker dies is run again.
+    """A `survey_scorer.RunTasks` that keeps `num_workers` tasks running; a task whose worker dies is run again.
 
     Args:
         num_workers: tasks at once.
-        gpus: of each task.
+        gpus: GPUs of each task, such as 0.5.
     """
 
     def run(
@@ -29,7 +29,7 @@ def run_with_ray(
         if not tasks:
             return
         with ray_session():
-            import ray  # only now: it reads the session's settings as it is imported
+            import ray  # only here: it reads the session's settings when it is imported
 
             shared = ray.put(ensemble)
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_one_thread)
@@ -50,5 +50,5 @@ def _one_thread(
 ) -> ShardScores:
     import torch
 
-    torch.set_num_threads(1)  # one CPU is what the task has asked for
+    torch.set_num_threads(1)  # the task reserves one CPU
     return function(ensemble, task)

@@ -1,7 +1,7 @@
-"""How unusual a galaxy is: what the autoencoder leaves over, summed per line, exact under masks.
+"""Plain scores of a galaxy: residuals of the autoencoder summed per line over good samples.
 
-Everything is made from sums over good samples (`LineSums`), so that masked values, whatever they hold, change nothing.
-Good is a sample with mask 0, positive inverse variance and finite flux.
+All scores come from sums over good samples (`LineSums`), so masked values, whatever they hold, change nothing. A sample
+is good if its mask is 0, its inverse variance positive and its flux finite.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from cubeprep.masks import good_samples
 from modeling.scoring.config import RankBy
 
-# Sums over a galaxy's residuals; `combined` is that of `ensemble.SurveyScores`.
+# Scores of sums over a galaxy's residuals; `combined` comes from `ensemble.SurveyScores`.
 PlainScore = Literal["unexplained", "chi2", "relative", "mae"]
 
 
@@ -29,6 +29,7 @@ class LineSums:
         snr2: sum of flux^2 * ivar, no unit.
         abs_flux: sum of |flux|, flux units.
         flux: sum of flux, flux units.
+        variance: sum of 1 / ivar, flux units squared.
     """
 
     num_good: np.ndarray
@@ -37,10 +38,19 @@ class LineSums:
     snr2: np.ndarray
     abs_flux: np.ndarray
     flux: np.ndarray
+    variance: np.ndarray
+
+    @property
+    def snr(self) -> np.ndarray:
+        """[galaxy, line] S/N of the flux summed over the window and all spaxels; NaN where no sample is good.
+
+        Covariance between spaxels is left out, so that it is an upper limit where the cube was resampled.
+        """
+        return _ratio(self.flux, np.sqrt(self.variance))
 
     @classmethod
     def concatenate(cls, parts: Sequence["LineSums"]) -> "LineSums":
-        """The galaxies of several shards, in order."""
+        """Galaxies of several shards in one, in order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
@@ -50,21 +60,23 @@ class Scores:
 
     Attributes:
         mae: mean absolute residual per good sample, flux units: the paper's score. Ranks by brightness.
-        chi2: mean of residual^2 * ivar per good sample. 1 is a residual of pure noise; not less the degrees of freedom,
-            since the encoder is not fitted to the galaxy. Ranks what is well observed first, as long as the model is
-            not perfect.
+        chi2: mean of residual^2 * ivar per good sample. 1 is a residual of pure noise; degrees of freedom are not
+            subtracted, since the encoder is not fitted to the galaxy. Ranks well-observed galaxies first, as long as
+            the model is not perfect.
         unexplained: (`chi2` - 1) over the mean of flux^2 * ivar per good sample: the share of the signal, in units of
-            noise, that the model leaves over and noise does not explain. About 0 for pure noise or a perfect model, 1
-            for a model that gives nothing: an anomaly that outshines its galaxy cannot move it far above 1. Of these
-            four it follows brightness and S/N least.
+            noise, that neither the model nor noise explains. About 0 for pure noise or a perfect model, 1 for a model
+            that predicts zero: an anomaly that outshines its galaxy cannot move it far above 1. Of these four it
+            depends least on brightness and S/N.
         relative: `mae` over the mean |flux| per good sample. Ranks faint, noisy galaxies first.
-        combined: of `ensemble.SurveyScores`; NaN where it was not made.
+        combined: of `ensemble.SurveyScores`; NaN where it was not computed.
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
             else of chi2); a row sums to 1, or is NaN where there is no residual.
         top_line: [galaxy] index of the line with the largest share; -1 where there is none.
-        total_flux: sum of flux over good samples, flux units.
+        total_flux: sum of flux over good samples and spaxels, in the unit of a sum over spaxels.
+        strongest_line: [galaxy] index of the line with the highest `LineSums.snr`; -1 where there is none.
+        strongest_line_snr: that S/N; NaN where there is none.
         median_snr: median of flux * sqrt(ivar) over good samples.
         num_good: good samples.
     """
@@ -79,12 +91,14 @@ class Scores:
     line_shares: np.ndarray
     top_line: np.ndarray
     total_flux: np.ndarray
+    strongest_line: np.ndarray
+    strongest_line_snr: np.ndarray
     median_snr: np.ndarray
     num_good: np.ndarray
 
 
 def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> LineSums:
-    """Sums the residual of each galaxy over each line's window.
+    """Sums of each galaxy's residuals over each line's window.
 
     Args:
         flux: [galaxy, line, sample, y, x], flux units; any value where masked.
@@ -99,6 +113,7 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
     if flux.ndim != 5 or len(set(shapes.values())) > 1:
         raise ValueError(f"expected four arrays [galaxy, line, sample, y, x] of one shape, found {shapes}")
     good = good_samples(flux, ivar, mask)
+    # Masked before any arithmetic, since 0 x NaN is NaN. float64: `unexplained` is the difference of two large sums.
     flux = np.where(good, flux, 0).astype(np.float64)
     residual = flux - np.where(good, reconstruction, 0)
     broken = np.flatnonzero(~np.isfinite(residual).all(axis=(1, 2, 3, 4)))
@@ -113,11 +128,12 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
         snr2=(flux**2 * weight).sum(window),
         abs_flux=np.abs(flux).sum(window),
         flux=flux.sum(window),
+        variance=np.divide(1, ivar, out=np.zeros(flux.shape), where=good).sum(window),
     )
 
 
 def median_snr(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[galaxy] median of flux * sqrt(ivar) over the good samples of each galaxy; NaN where there is none.
+    """Median S/N [galaxy], of flux * sqrt(ivar) over the good samples of each galaxy; NaN where there is none.
 
     Args:
         flux: [galaxy, line, sample, y, x], flux units.
@@ -141,10 +157,10 @@ def scores_from_sums(
         sums: [galaxy, line].
         snr: [galaxy] of `median_snr`.
         rank_by: which score ranks.
-        combined: [galaxy] of `ensemble.SurveyScores`, if it was made.
+        combined: [galaxy] of `ensemble.SurveyScores`, if it was computed.
 
     Raises:
-        ValueError: no such score, or `combined` is to rank and was not made.
+        ValueError: there is no such score, or `combined` is to rank and was not given.
     """
     if rank_by not in get_args(RankBy):
         raise ValueError(f"rank_by: {rank_by!r} is none of {', '.join(get_args(RankBy))}")
@@ -161,33 +177,34 @@ def scores_from_sums(
         "relative": _ratio(sums.abs_residual.sum(1), sums.abs_flux.sum(1)),
         "combined": combined,
     }
+    # The shares explain the score that ranks, so they are of the residual that it sums.
     per_line = sums.abs_residual if rank_by in ("mae", "relative") else sums.chi2
     shares = _ratio(per_line, per_line.sum(1, keepdims=True))
-    known = np.isfinite(shares).all(1)
+    strongest, highest_snr = _highest(sums.snr)
     return Scores(
         **by_name,
         score=by_name[rank_by],
         rank=ranks(by_name[rank_by]),
         line_shares=shares,
-        top_line=np.where(known, np.where(np.isfinite(shares), shares, -1).argmax(1), -1),
+        top_line=_highest(shares)[0],
         total_flux=sums.flux.sum(1),
+        strongest_line=strongest,
+        strongest_line_snr=highest_snr,
         median_snr=np.asarray(snr, dtype=np.float64),
         num_good=num_good.astype(np.int64),
     )
 
 
 def ranks(score: np.ndarray) -> np.ndarray:
-    """[galaxy] int64: 1 for the highest score, ties in order, NaN last."""
-    order = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")
-    rank = np.empty(len(score), dtype=np.int64)
-    rank[order] = np.arange(1, len(score) + 1)
-    return rank
+    """Ranks [galaxy] int64: 1 for the highest score, ties in order, NaN last."""
+    # Ordinal, so that the same scores give the same ranks on every machine.
+    return rankdata(np.where(np.isnan(score), np.inf, -score), method="ordinal").astype(np.int64)
 
 
 def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
     """Spearman's rank correlation of each score with total flux and median S/N.
 
-    Near 1 or -1 a score only sorts galaxies by how bright or well observed they are.
+    Near 1 or -1 the score only sorts galaxies by brightness or depth of observation.
 
     Returns:
         For `score` and each of the scores: `flux` and `snr`, in -1..1; None for fewer than three galaxies or
@@ -203,7 +220,7 @@ def nuisance_correlations(scores: Scores) -> dict[str, dict[str, float | None]]:
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's rank correlation over the finite pairs; None where it is not defined."""
+    """Spearman's rank correlation over the finite pairs; None for fewer than three or where one does not vary."""
     finite = np.isfinite(first) & np.isfinite(second)
     first, second = first[finite], second[finite]
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -211,7 +228,14 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(spearmanr(first, second).statistic)
 
 
+def _highest(per_line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and value [galaxy] of the highest value of each row [galaxy, line]; -1 and NaN for a row of NaN."""
+    known = np.isfinite(per_line)
+    index = np.where(known, per_line, -np.inf).argmax(1)
+    return np.where(known.any(1), index, -1), np.take_along_axis(per_line, index[:, None], 1)[:, 0]
+
+
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where the denominator is 0."""
+    """Quotient; NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)

@@ -1,8 +1,8 @@
-"""How much of a galaxy the model leaves over beyond noise and its own usual error: in all, by region, by line.
+"""Significance of residuals beyond noise and the model's typical error: of a galaxy, its regions and its lines.
 
-A residual is scores in units of sigma: the noise that `ivar` tells, and in quadrature the error that the model usually
-makes at this sample of this line, a share of the local amplitude that is learned from calibration galaxies. Without the
-latter each bright galaxy would be unusual.
+A residual is expressed in units of sigma: the noise given by `ivar` and, added in quadrature, the typical error of the
+model at that sample of that line, a share of the local amplitude that is learned from calibration galaxies. Without
+the latter every bright galaxy would be unusual.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
@@ -17,20 +17,24 @@ from scipy.ndimage import uniform_filter
 from cubeprep.masks import good_samples
 from modeling.network.spaxel_code import local_amplitude
 
-# Shares of the local amplitude among which the usual error of the model is sought.
+# Shares of the local amplitude that bracket the typical error. The sums of each candidate add over galaxies, so that
+# one pass over the data finds the maximum of the likelihood.
 ERROR_GRID = np.geomspace(1e-3, 1.0, 25)
-# A squared residual counts as this at most, so that anomalies among the calibration galaxies do not count as usual.
+# Squared residuals are clipped at this value so that anomalies among the calibration galaxies do not inflate the
+# typical error.
 CLIPPED_CHI2 = 25.0
+# Samples that a region or line is taken to have at least: chi2 of fewer has a long tail, and a single outlier among
+# them would count as many standard deviations.
 MIN_REGION_SAMPLES = 50
 MIN_LINE_SAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a model leaves over.
+    """Residuals of a reconstruction, with all that their significance needs.
 
     Attributes:
-        flux: [N, L, S, Y, X] as observed, flux units; 0 where not good.
+        flux: [N, L, S, Y, X] observed, flux units; 0 where not good.
         residual: the same shape, flux less reconstruction; 0 where not good.
         variance: the same shape, of the flux; 1 where not good.
         amplitude: [N, Y, X] of `local_amplitude`, flux units.
@@ -45,17 +49,18 @@ class Residuals:
 
     @classmethod
     def of(cls, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> "Residuals":
-        """The residuals of windows [N, L, S, Y, X]; masked values are never read."""
+        """Residuals of windows [N, L, S, Y, X] to a reconstruction of that shape; masked values are never read."""
         good = good_samples(flux, ivar, mask)
+        # Masked before any arithmetic: a masked sample may hold NaN, which 0 x NaN does not remove.
         flux = np.where(good, flux, 0).astype(np.float32)
         amplitude = local_amplitude(torch.from_numpy(flux), torch.from_numpy(good)).numpy()
         variance = np.divide(1, ivar, out=np.ones(flux.shape, np.float32), where=good)
         residual = np.where(good, flux - reconstruction, 0).astype(np.float32)
         return cls(flux, residual, variance, amplitude, good)
 
-    def without(self, spoiled: np.ndarray) -> "Residuals":
-        """The same with samples [N, L, S, Y, X] bool left out."""
-        good = self.good & ~spoiled
+    def without(self, bad: np.ndarray) -> "Residuals":
+        """Residuals with further samples masked; `bad` broadcasts to [N, L, S, Y, X] bool."""
+        good = self.good & ~bad
         return replace(
             self,
             flux=np.where(good, self.flux, 0),
@@ -65,55 +70,65 @@ class Residuals:
         )
 
     def against(self, reconstruction: np.ndarray) -> "Residuals":
-        """The same of another reconstruction [N, L, S, Y, X], scores by the light that it expects.
+        """Residuals to another reconstruction [N, L, S, Y, X], scaled by its own amplitude.
 
-        A spread that grew with the light that is there would let no galaxy be too bright.
+        With the observed amplitude a region could never be flagged as too bright: its sigma would grow with its flux.
         """
-        expected = np.where(self.good, reconstruction, 0).astype(np.float32)
-        amplitude = local_amplitude(torch.from_numpy(expected), torch.from_numpy(self.good)).numpy()
-        return replace(self, residual=self.flux - expected, amplitude=amplitude)
+        reconstruction = np.where(self.good, reconstruction, 0).astype(np.float32)
+        amplitude = local_amplitude(torch.from_numpy(reconstruction), torch.from_numpy(self.good)).numpy()
+        return replace(self, residual=self.flux - reconstruction, amplitude=amplitude)
 
     def residual_sigma(self, error: np.ndarray) -> np.ndarray:
-        """[N, L, S, Y, X] the residual in sigma; 0 where not good. `error` is that of `ErrorSums.typical_error`."""
+        """Residuals [N, L, S, Y, X] over their sigma, 0 where not good; `error` [L, S] as of `ErrorSums`."""
         floor = error[None, :, :, None, None] * self.amplitude[:, None, None]
         return (self.residual / np.sqrt(self.variance + floor**2)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ErrorSums:
-    """What the usual error is found from; sums over galaxies, so that parts may be made anywhere.
+    """Sums over calibration galaxies that determine the typical error; they add, so parts may be computed anywhere.
+
+    With r a residual, v its noise variance, a the local amplitude and e the error as a share of it, the log-likelihood
+    is -1/2 sum(ln(v + e^2 a^2) + r^2 / (v + e^2 a^2)). Its derivative by e^2, times 2, is
+
+        sum(a^2 w (r^2 w - 1)),   w = 1 / (v + e^2 a^2)
 
     Attributes:
-        score: [candidate, L, S] derivative of the Gaussian log-likelihood by the error's variance, times 2.
+        score: [candidate, L, S] that derivative at each error of `ERROR_GRID`.
     """
 
     score: np.ndarray
 
     @classmethod
     def of(cls, residuals: Residuals) -> "ErrorSums":
-        """The sums of some galaxies."""
+        """Sums over the galaxies of some residuals."""
         square, power = residuals.residual**2, residuals.amplitude[:, None, None] ** 2
         scores = []
         for error in ERROR_GRID:
             weight = residuals.good / (residuals.variance + np.float32(error**2) * power)
             excess = np.minimum(square * weight, CLIPPED_CHI2) - 1
+            # float64: terms of either sign, which nearly cancel at the maximum of the likelihood.
             scores.append((power * weight * excess).sum((0, 3, 4), dtype=np.float64))
         return cls(np.stack(scores))
 
     @classmethod
     def total(cls, parts: Sequence["ErrorSums"]) -> "ErrorSums":
-        """The sums of all."""
+        """Sums over the galaxies of all parts."""
         return cls(np.sum([part.score for part in parts], axis=0))
 
     def typical_error(self) -> np.ndarray:
-        """[L, S] the error of highest likelihood, a share of the local amplitude; the least where there are no data."""
+        """Typical reconstruction error [L, S], a share of the local amplitude: the one of highest likelihood.
+
+        The smallest of `ERROR_GRID` where there are no data, or where noise alone explains the residuals.
+        """
         above = self.score > 0
-        # The score falls with the error: its last positive candidate and the next bracket the zero.
+        # The derivative falls with the error: its last positive candidate and the next bracket the zero.
         last = np.where(above.any(0), len(ERROR_GRID) - 1 - above[::-1].argmax(0), -1)
         low, high = np.clip(last, 0, None), np.clip(last + 1, 0, len(ERROR_GRID) - 1)
         at_low, at_high = (np.take_along_axis(self.score, index[None], 0)[0] for index in (low, high))
         fall = at_low - at_high
         share = np.clip(np.divide(at_low, fall, out=np.zeros_like(fall), where=fall > 0), 0, 1)
+        # Linear in the logarithm of the error, in which the grid is even.
         log_grid = np.log(ERROR_GRID)
         error: np.ndarray = np.exp(log_grid[low] + share * (log_grid[high] - log_grid[low]))
         return error.astype(np.float32)
@@ -121,14 +136,15 @@ class ErrorSums:
 
 @dataclass(frozen=True)
 class Significance:
-    """How significant the residuals of each galaxy are; [N] where not said, about 0 for noise and the usual error.
+    """Significance of the residuals of N galaxies; about 0 for pure noise and the typical error.
 
     Attributes:
-        nll: mean of (z^2 - 1) / 2 over good samples: negative log-likelihood in nats above that of the usual.
-        region: excess of chi2 of the most unusual 3 x 3 spaxels, all lines together, over its standard deviation.
-        peak: the same of the most unusual line of the most unusual 3 x 3 spaxels.
-        by_line: [N, L] the same of each line.
-        by_spaxel: [N, Y, X] the higher of region and peak about each spaxel.
+        nll: [N] mean of (residual_sigma^2 - 1) / 2 over good samples: negative log-likelihood in nats above its
+            expectation for a typical galaxy.
+        region: [N] excess chi2 of the most unusual 3 x 3 spaxels, all lines together, over its standard deviation.
+        peak: [N] the same of the most unusual line of the most unusual 3 x 3 spaxels.
+        by_line: [N, L] the same of each line over all spaxels.
+        by_spaxel: [N, Y, X] the higher of region and peak around each spaxel.
     """
 
     nll: np.ndarray
@@ -139,7 +155,13 @@ class Significance:
 
     @classmethod
     def of(cls, residual_sigma: np.ndarray, good: np.ndarray) -> "Significance":
-        """The significance of residuals in sigma [N, L, S, Y, X], of which those count that are good."""
+        """Significance of residuals in sigma, [N, L, S, Y, X], over good samples alone.
+
+        Args:
+            residual_sigma: of `Residuals.residual_sigma`.
+            good: the same shape, bool.
+        """
+        # A squared normal residual is 1 on average, so noise adds up to an excess of about zero.
         excess = np.where(good, residual_sigma**2 - 1, 0).sum(2)
         count = good.sum(2, dtype=np.float32)
         total, samples = excess.sum((1, 2, 3)), count.sum((1, 2, 3))
@@ -154,20 +176,22 @@ class Significance:
         )
 
     def table(self) -> np.ndarray:
-        """[N, 2] logarithms of region and peak.
+        """Logarithms [N, 2] of region and peak, ln(1 + x).
 
-        The chi2 of the whole galaxy is no part of it: every model errs a little everywhere, and in a large or bright
-        galaxy that adds up.
+        The whole-galaxy chi2 is excluded: every model has small errors everywhere, and in a large or bright galaxy they
+        add up.
         """
+        # Negative excesses are noise: none is less unusual than another.
         return np.log1p(np.maximum(np.column_stack([self.region, self.peak]), 0))
 
 
 def _significance(excess: np.ndarray, count: np.ndarray, at_least: int) -> np.ndarray:
-    """Excess of chi2 in units of its standard deviation for normal noise."""
+    """Excess of chi2 in units of sqrt(2 n), its standard deviation for normal noise in n samples."""
     return np.asarray(excess / np.sqrt(2 * np.maximum(count, at_least)))
 
 
 def _of_regions(values: np.ndarray) -> np.ndarray:
-    """Sums over 3 x 3 spaxels about each, [..., Y, X]."""
+    """Sums over the 3 x 3 spaxels around each, [..., Y, X]; spaxels beyond the edge count as 0."""
     size = (1,) * (values.ndim - 2) + (3, 3)
+    # uniform_filter returns means of nine.
     return 9 * uniform_filter(values.astype(np.float64), size=size, mode="constant")

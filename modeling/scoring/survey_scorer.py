@@ -1,8 +1,7 @@
-"""Scores a whole store, shard by shard: each galaxy is scores by models that never saw it, where there are any.
+"""Scores a whole store, shard by shard: each galaxy by the models that never saw it, where there are any.
 
-Every shard is a task of its own, whose result is kept in a file until the catalog is written: a run that was
-interrupted goes on with the shards that have none. A `RunTasks` decides where tasks run; `ray_score` has one for a
-cluster.
+Every shard is a task of its own, whose result is kept in a file until the catalog is written: an interrupted run
+resumes with the shards that have none. A `RunTasks` decides where tasks run; `ray_score` has one for a cluster.
 """
 
 import json
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cubeprep.files import replacing
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder
@@ -24,13 +24,14 @@ from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer
 from modeling.scoring.residual_sums import LineSums
 from modeling.training.folds import fold_of, left_out
 
+# With fewer rows in validation and test, the main model is calibrated on its training galaxies too.
 MIN_HELD_OUT = 30
-# Windows that were cut at the corrected redshift are off by rounding alone.
+# Windows that were extracted at the corrected redshift are displaced by rounding alone.
 NO_DISPLACEMENT_KMS = 1.0
 
 
 class Task(NamedTuple):
-    """One shard to scorer."""
+    """One shard to score."""
 
     split: str
     shard: int
@@ -38,13 +39,13 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelEnsemble:
-    """The models that scorer a store.
+    """Models that score a store, with their calibration.
 
     Attributes:
-        store: its path.
+        store: path of the store.
         networks: the main model, then those of the folds if there are any.
-        num_left_out: folds that each of the latter has not seen.
-        scorers: JSON of each network's scorer, once they are calibrated.
+        num_left_out: folds that each model of a fold has not seen.
+        scorers: `GalaxyScorer.to_json` of each network, once they are calibrated.
         device: such as `cpu`.
     """
 
@@ -55,31 +56,37 @@ class ModelEnsemble:
     device: str = "cpu"
 
     def counts(self, mangaid: Sequence[str]) -> np.ndarray:
-        """[network, galaxy] bool, which models scorer a galaxy: those that left its fold out, or the main one."""
-        found = np.zeros((len(self.networks), len(mangaid)), dtype=bool)
+        """Which models score a galaxy, [network, galaxy] bool: those that left its fold out, or the main model."""
+        counting = np.zeros((len(self.networks), len(mangaid)), dtype=bool)
         num_folds = len(self.networks) - 1
         if not num_folds:
-            found[0] = True
-            return found
+            counting[0] = True
+            return counting
         for i, name in enumerate(mangaid):
             fold = fold_of(name, num_folds)
             for model in range(num_folds):
-                found[1 + model, i] = fold in left_out(model, num_folds, self.num_left_out)
-        return found
+                counting[1 + model, i] = fold in left_out(model, num_folds, self.num_left_out)
+        return counting
 
     def score(self, arrays: Arrays, mangaid: Sequence[str], known_offset_kms: np.ndarray) -> EnsembleMean:
-        """What the models that count for galaxies make of their flux, ivar and mask; `known_offset_kms` as in `GalaxyScorer.scorer`."""
+        """Mean scores of galaxies over the models that count for each.
+
+        Args:
+            arrays: flux, ivar and mask, [N, L, S, Y, X].
+            mangaid: [N] object of each galaxy, which decides its fold.
+            known_offset_kms: [N], see `GalaxyScorer.score`.
+        """
         scorers = [GalaxyScorer.from_json(*pair, self.device) for pair in zip(self.networks, self.scorers, strict=True)]
         return average(scorers, [scorer.score(*arrays, known_offset_kms) for scorer in scorers], self.counts(mangaid))
 
 
 @dataclass(frozen=True)
 class ShardScores:
-    """What is kept of one shard's N galaxies.
+    """Scores of one shard's N galaxies, kept in a file until the catalog is written.
 
     Attributes:
         plateifu: [N].
-        means: of the models.
+        means: over the models that count for each galaxy.
     """
 
     plateifu: np.ndarray
@@ -93,14 +100,12 @@ class ShardScores:
             f"scores.{name}": getattr(self.means.scores, name) for name in _names(GalaxyScores) if name != "sums"
         }
         arrays |= {name: getattr(self.means, name) for name in _names(EnsembleMean) if name != "scores"}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **arrays)
-        partial.replace(path)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "ShardScores":
-        """The inverse of `save`."""
+        """Scores from a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             sums = LineSums(**{name: file[f"sums.{name}"] for name in _names(LineSums)})
             scores = GalaxyScores(sums=sums, **{n: file[f"scores.{n}"] for n in _names(GalaxyScores) if n != "sums"})
@@ -110,7 +115,7 @@ class ShardScores:
             return cls(file["plateifu"], means)
 
 
-# Runs a function of (ensemble, task) on tasks, anywhere and in any order: pairs of task and result as they get ready.
+# Runs a function of (ensemble, task) on tasks, anywhere and in any order; yields task and result as they are ready.
 RunTasks = Callable[
     [Callable[[ModelEnsemble, Task], ShardScores], ModelEnsemble, Sequence[Task]], Iterable[tuple[Task, ShardScores]]
 ]
@@ -119,7 +124,7 @@ RunTasks = Callable[
 def run_here(
     function: Callable[[ModelEnsemble, Task], ShardScores], ensemble: ModelEnsemble, tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, ShardScores]]:
-    """Runs tasks in this process, one after the other."""
+    """Results of tasks run in this process, one after the other."""
     for task in tasks:
         yield task, function(ensemble, task)
 
@@ -131,16 +136,16 @@ def score_store(
     run_tasks: RunTasks = run_here,
     tell: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> list[Path]:
-    """Judges every galaxy of a store.
+    """Scores every galaxy of a store; shards that have a file are not scored again.
 
     Args:
         ensemble: with scorers.
-        folder: of the shards' files; those that are there are not made again.
-        run_tasks: where tasks run.
-        tell: hears of shards done, shards in all and what was done.
+        folder: of the shards' files.
+        run_tasks: runs the tasks, here or on a cluster.
+        tell: called after each shard with the number of shards done, of all shards, and the shard's name.
 
     Returns:
-        The shards' files, in the order of the store; shards without galaxies have none.
+        The shards' files, in the order of the store.
     """
     store = WindowStore.open(ensemble.store)
     tasks = [Task(split, shard) for split in store.splits for shard in range(store.num_shards(split))]
@@ -155,9 +160,9 @@ def score_store(
 
 
 def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
-    """Judges one shard's galaxies, as observed, by the models that count for them."""
+    """Scores of one shard's galaxies, as observed, by the models that count for them."""
     store = _open(ensemble.store)
-    windows = observed(store, task)
+    windows = store.read_shard(task.split, task.shard).observed
     names = windows.plateifu.astype(str)
     mangaid = [_mangaids(ensemble.store)[name] for name in names]
     known_offset_kms = _known_offsets(ensemble.store)[names].to_numpy()
@@ -165,16 +170,17 @@ def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
 
 
 def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
-    """How far the lines of accepted galaxies lie from their windows, km/s, by plateifu; NaN but for flagged redshifts.
+    """Displacement of the lines of accepted galaxies in km/s, by plateifu; NaN unless `prepare` flagged the redshift.
 
     Args:
-        galaxies: rows of `WindowStore.galaxies`, where `prepare` left what it measured in wider windows.
+        galaxies: rows of `WindowStore.galaxies`, with the offsets that `prepare` measured in wider windows.
     """
     rows = galaxies[galaxies["status"] == "accepted"].set_index("plateifu")
     if "z_flag" not in rows:
         return pd.Series(np.nan, index=rows.index)
-    # Where no galaxy has an offset, the column is one of nothing.
+    # Where no galaxy has an offset, the column has no values and no numeric type.
     z, offset_kms, z_used = (rows[name].astype(float) for name in ("z", "z_offset_kms", "z_used"))
+    # Redshifts multiply: (1 + z_true) = (1 + z)(1 + offset / c), seen from windows at z_used.
     velocity = ((1 + z) * (1 + offset_kms / SPEED_OF_LIGHT_KMS) / (1 + z_used) - 1) * SPEED_OF_LIGHT_KMS
     wrong = rows["z_flag"].eq(True) & (np.abs(velocity) > NO_DISPLACEMENT_KMS)
     return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
@@ -183,16 +189,17 @@ def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
 def calibrate_ensemble(
     ensemble: ModelEnsemble, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float
 ) -> ModelEnsemble:
-    """The ensemble with its scorers, each calibrated on galaxies that its model has not seen; from a file if it is there.
+    """Ensemble with its scorers, each calibrated on galaxies that its model has not seen.
 
-    The main model has seen all training galaxies: where validation and test hold too few, it is calibrated on those. So
-    is a model of a fold on all, where a small store, such as one of another survey, holds too few of its fold.
+    The scorers are read from `path` if it exists. The main model has seen all training galaxies; where validation and
+    test hold too few, it is calibrated on all splits. So is the model of a fold, where a small store, such as one of
+    another survey, holds too few of its fold.
 
     Args:
         ensemble: without scorers.
         path: JSON file of the scorers.
-        num_galaxies: to calibrate on, at most, but for the rest of a shard.
-        psf_fwhm_spaxels: see `triage`.
+        num_galaxies: most galaxies to calibrate on; the last shard is used whole.
+        psf_fwhm_spaxels: see `artefacts.point_fall`.
     """
     if not path.exists():
         store = WindowStore.open(ensemble.store)
@@ -204,12 +211,11 @@ def calibrate_ensemble(
                 network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=ensemble.device
             )
             scorers.append(scorer.to_json())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(scorers))
-        partial.replace(path)
-    found = tuple(json.loads(path.read_text()))
-    return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, found, ensemble.device)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(scorers))
+    # Read back in any case, so that a rerun scores with exactly the numbers of the run that it resumes.
+    calibrated = tuple(json.loads(path.read_text()))
+    return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, calibrated, ensemble.device)
 
 
 def clear(folder: Path) -> None:
@@ -218,7 +224,7 @@ def clear(folder: Path) -> None:
 
 
 class _Calibration:
-    """The galaxies that one network of a ensemble is calibrated on, a shard at a time."""
+    """Galaxies that one network of an ensemble is calibrated on, a shard at a time."""
 
     def __init__(self, ensemble: ModelEnsemble, network: int, num_galaxies: int) -> None:
         self._ensemble, self._network, self._limit = ensemble, network, num_galaxies
@@ -233,7 +239,7 @@ class _Calibration:
         left = self._limit
         for split in self._splits:
             for shard in range(self._store.num_shards(split)):
-                windows = observed(self._store, Task(split, shard))
+                windows = self._store.read_shard(split, shard).observed
                 chosen = self._chosen(windows)
                 if left > 0 and chosen.any():
                     left -= int(chosen.sum())
@@ -247,12 +253,7 @@ class _Calibration:
         return self._ensemble.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
 
 
-def observed(store: WindowStore, task: Task) -> Windows:
-    """A shard's galaxies, view 0."""
-    windows = store.read_shard(task.split, task.shard)
-    return windows.select(windows.view == 0)
-
-
+# Cached for each worker process, which scores many shards of one store.
 @lru_cache(maxsize=2)
 def _open(path: str) -> WindowStore:
     return WindowStore.open(path)

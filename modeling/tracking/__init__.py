@@ -1,1 +1,1 @@
-"""MLflow: runs, registered models and catalogs, and how they are linked."""
+"""MLflow: runs, registered models and catalogs, and the links between them."""

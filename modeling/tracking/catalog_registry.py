@@ -1,4 +1,4 @@
-"""Catalogs in MLflow's registry, beside the models that made them."""
+"""Catalogs in MLflow's registry, beside the models that scored them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from modeling.tracking.lineage import log_environment, log_store
 from modeling.tracking.models import RegisteredVersion, ensure_registered, find_version
 from modeling.tracking.runs import TrackingError, make_client, start_run, without_credentials
 
-# MLflow keeps the alias `latest` for itself: `models:/NAME/latest` is the newest version of anything.
+# The alias `latest` is reserved by MLflow: `models:/NAME/latest` is the newest version.
 CURRENT = "current"
 PAGE_ARTIFACT = "page"
 CATALOG_ARTIFACT = "catalog"
@@ -34,10 +34,10 @@ def register_catalog(
         experiment: of the run.
         catalog: the Parquet file.
         catalog_name: in the registry.
-        extra_artifacts: files to keep beside it.
+        extra_artifacts: files to log beside it.
         provenance: tags such as store identity and model version.
         store: that was scored.
-        model: that scored it; the run that registered it becomes the parent.
+        model: that scored it; the run that made the model becomes the parent.
 
     Raises:
         TrackingError: one of the files does not exist.
@@ -64,17 +64,17 @@ def register_catalog(
 
 
 def _run_of_model(uri: str, model: str) -> str | None:
-    """The run that made `models:/NAME/VERSION`; None for a plain folder."""
+    """Id of the run that made `models:/NAME/VERSION`; None for a plain folder."""
     return str(find_version(make_client(uri), model).run_id) if model.startswith("models:/") else None
 
 
 def keep_beside_catalog(uri: str, catalog_name: str, created_utc: str, path: Path) -> str:
-    """Logs a file to the run of the registered catalog; returns the run's id, empty if that is not this catalog.
+    """Logs a file to the run of the registered catalog; returns the run's id, empty if it is another catalog's.
 
     Args:
         uri: MLflow's backend.
         catalog_name: in the registry.
-        created_utc: of the catalog's provenance.
+        created_utc: of the catalog's provenance, which identifies it.
         path: the file.
     """
     from mlflow.exceptions import MlflowException

@@ -1,6 +1,6 @@
-"""Windows of a made-up galaxy, kept with each registered model: what it takes, and what it made of them.
+"""Example kept with each registered model: windows of a synthetic galaxy, and the model's output for them.
 
-MLflow's own input examples are JSON, 5 MB for one galaxy; this is a compressed file beside them, of 0.1 MB.
+MLflow's own input examples are JSON, 5 MB for one galaxy; this is a compressed file of 0.1 MB.
 """
 
 from pathlib import Path
@@ -11,13 +11,12 @@ from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.inference import infer
 
 FILE = "example.npz"
-INPUTS, OUTPUTS = ("flux", "ivar", "mask"), ("score", "latent")
-# Values are rounded to this, so that they compress.
+# Values are rounded to multiples of this, so that they compress; a power of two, which float32 holds exactly.
 STEP = 1 / 64
 
 
 def example_windows(num_lines: int, num_samples: int, size: int) -> dict[str, np.ndarray]:
-    """A round galaxy in noise, `flux`, `ivar` and `mask` [1, line, sample, y, x], with some samples masked."""
+    """Windows of a round galaxy in noise: `flux`, `ivar` and `mask` [1, line, sample, y, x], some samples masked."""
     rng = np.random.default_rng(0)
     sample, y, x = (np.arange(n) - (n - 1) / 2 for n in (num_samples, size, size))
     profile = np.exp(-0.5 * (sample / max(num_samples / 5, 1)) ** 2)[:, None, None]
@@ -32,14 +31,8 @@ def example_windows(num_lines: int, num_samples: int, size: int) -> dict[str, np
 
 
 def write_example(model: ConvLSTMAutoencoder, directory: Path) -> Path:
-    """Writes the example and what the model makes of it; returns the file's path."""
+    """Writes the example with the model's output for it; returns the file's path."""
     windows = example_windows(model.num_lines, model.num_samples, model.size)
-    found = infer(model, windows["flux"], windows["ivar"], windows["mask"])
-    np.savez_compressed(directory / FILE, allow_pickle=False, **windows, score=found.mae, latent=found.latent)
+    inference = infer(model, windows["flux"], windows["ivar"], windows["mask"])
+    np.savez_compressed(directory / FILE, allow_pickle=False, **windows, score=inference.mae, latent=inference.latent)
     return directory / FILE
-
-
-def read_example(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The example's windows, as the registered model takes them, and what it made of them."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in INPUTS}, {name: file[name] for name in OUTPUTS}

@@ -1,7 +1,7 @@
-"""What ties MLflow's runs together: the run that made the store, the store itself, and where a run ran.
+"""Links between MLflow's runs: the run that made the store, the store as a dataset, and the environment of a run.
 
-The run of a training has that of its store's `prepare` for a parent, the run of a catalog that of its model: MLflow's
-page shows them as one tree.
+The parent of a training's run is that of its store's `prepare`; the parent of a catalog's run is that of its model.
+MLflow's page shows them as one tree.
 """
 
 import json
@@ -20,17 +20,17 @@ SAMPLING_SECONDS = 10
 
 
 def prepare_run(uri: str, experiment: str, store_identity: str) -> str | None:
-    """The id of the run that made a store, if it is tracked here."""
+    """Id of the run that made a store; None if it is not tracked here."""
     return find_run(uri, experiment, {"job": "prepare", "store_identity": store_identity})
 
 
 def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:
-    """Notes a store as a dataset of MLflow's, and in the tags `store` and `store_identity`.
+    """Logs a store as a dataset of MLflow, and in the tags `store` and `store_identity`.
 
     Args:
-        run: that makes or uses it.
+        run: that makes or uses the store.
         store: the store.
-        context: what for, such as `training`.
+        context: of its use, such as `training`.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -38,7 +38,7 @@ def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:
     rows = {split: store.num_rows(split) for split in store.splits}
     dataset = Dataset(
         name=without_credentials(store.path).rstrip("/").rsplit("/", 1)[-1],
-        digest=store.identity[:36],  # as many as MLflow keeps
+        digest=store.identity[:36],  # as many characters as MLflow keeps
         source_type="zarr",
         source=json.dumps({"uri": without_credentials(store.path)}),
         schema=json.dumps({"lines": store.line_names, "shape": store.shape}),
@@ -48,7 +48,7 @@ def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:
 
 
 def git_commit() -> str:
-    """The commit of the checkout that this runs from, with a `+` where files differ; empty for an installed package."""
+    """Commit of the checkout that this runs from, with a `+` if files differ; empty for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
@@ -61,14 +61,14 @@ def git_commit() -> str:
 
 
 def log_inputs(run: TrackedRun, config_yaml: str, values: Mapping[str, Any], store: WindowStore, context: str) -> None:
-    """Notes configuration, environment and store with a run; see `TrackedRun.log_config` and `log_store`."""
+    """Logs configuration, environment and store of a run; see `TrackedRun.log_config` and `log_store`."""
     run.log_config(config_yaml, values)
     log_environment(run)
     log_store(run, store, context)
 
 
 def log_environment(run: TrackedRun) -> None:
-    """Notes Python, machine and the versions of all packages as `environment.txt`."""
+    """Logs Python version, machine and the versions of all packages as `environment.txt`."""
     packages = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
     lines = [f"# Python {platform.python_version()}, {platform.platform()}", *packages]
     run.client.log_text(run.run_id, "\n".join(lines) + "\n", "environment.txt")
@@ -76,7 +76,7 @@ def log_environment(run: TrackedRun) -> None:
 
 @contextmanager
 def system_metrics(run: TrackedRun) -> Iterator[None]:
-    """Notes processor, memory, disk, network and GPUs of this machine every ten seconds, as `system/...`."""
+    """Logs use of processor, memory, disk, network and GPUs of this machine every ten seconds, as `system/...`."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(

@@ -1,4 +1,4 @@
-"""Registered models in MLflow: logging, registering and finding them."""
+"""Registered models in MLflow: logging, registration and lookup."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered model or catalog.
+    """Registered version of a model or catalog.
 
     Attributes:
         name: in the registry.
@@ -38,7 +38,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model on this machine.
+    """Model on this machine.
 
     Attributes:
         directory: a checkpoint for `checkpoint.load_model`.
@@ -65,7 +65,7 @@ def register_model(
     """Logs a checkpoint as a pyfunc model and registers it as `candidate`.
 
     It also becomes `champion` if there is none, or if its loss is lower than the champion's on the same store with the
-    same measure. Weights that were registered before for the same store keep their version.
+    same measure. Weights that are already registered for the same store keep their version.
 
     Args:
         run: the run that made the model.
@@ -73,9 +73,9 @@ def register_model(
         model_name: in the registry.
         store_identity: of the store that the loss was measured on.
         loss: on the validation split, lower is better.
-        comparable: names the measure, such as `mae/asinh`: losses of other measures are not compared.
-        card: Markdown that describes the model: of `summary.model_card`.
-        tags: more tags of the version.
+        comparable: name of the measure, such as `mae/asinh`: losses of other measures are not compared.
+        card: Markdown that describes the model, of `model_card.model_card`.
+        tags: further tags of the version.
 
     Raises:
         CheckpointError: the directory holds no model.
@@ -85,7 +85,7 @@ def register_model(
         "validation_loss": repr(float(loss)),
         "loss_measure": comparable,
         "code_version": code_version(),
-        "weights_sha256": _weights_digest(checkpoint),
+        "weights_sha256": checkpoint_digest(checkpoint),
         **(tags or {}),
     }
     client = run.client
@@ -106,7 +106,7 @@ def register_model(
 
 
 def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
-    """Finds a model: `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, or a directory.
+    """Model of `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, or of a directory.
 
     Raises:
         TrackingError: there is no such model.
@@ -122,17 +122,17 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
     client = make_client(uri)
     version = find_version(client, name_or_path)
     directory = _download(client, version)
-    found = sorted(directory.glob("artifacts/*/model.json"))
-    if len(found) != 1:
+    checkpoints = sorted(directory.glob("artifacts/*/model.json"))
+    if len(checkpoints) != 1:
         raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
-    return ResolvedModel(found[0].parent, str(version.version), dict(version.tags))
+    return ResolvedModel(checkpoints[0].parent, str(version.version), dict(version.tags))
 
 
 def find_version(client: Any, reference: str) -> Any:
-    """The registry's entry of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """Registry entry of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        TrackingError: there is none.
+        TrackingError: the reference has another form, or the registry no such entry.
     """
     from mlflow.exceptions import MlflowException
 
@@ -168,7 +168,7 @@ def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
         if (checkpoint / FOLDER).is_dir():
             shutil.copytree(checkpoint / FOLDER, source / FOLDER)
         with warnings.catch_warnings():
-            # It would rather infer a signature from an example of its own.
+            # MLflow warns that it has no input example to infer a signature from; the signature is given.
             warnings.simplefilter("ignore", UserWarning)
             mlflow.pyfunc.save_model(
                 target,
@@ -206,7 +206,7 @@ def _signature(arguments: Mapping[str, Any]) -> Any:
 
 
 def ensure_registered(client: Any, name: str) -> None:
-    """Makes a registered model's or catalog's name, if it is new."""
+    """Creates the name of a registered model or catalog, if it is new."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -215,22 +215,21 @@ def ensure_registered(client: Any, name: str) -> None:
         client.get_registered_model(name)
 
 
-def _weights_digest(checkpoint: Path) -> str:
-    """Of the main model and, where there are any, those of its folds."""
-    from modeling.network.checkpoint import CheckpointError
-    from modeling.training.folds import FOLDER
+def checkpoint_digest(checkpoint: Path) -> str:
+    """sha256 of the weights of a checkpoint's model and, where there are any, of those of its folds.
 
-    try:
-        found = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
-        for path in sorted((checkpoint / FOLDER).glob("*/model.safetensors")):
-            found.update(f"{path.parent.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
-        return found.hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint}: no Cubescout model here ({error})") from error
+    Raises:
+        CheckpointError: the directory holds no model.
+    """
+    from modeling.network.checkpoint import load_model, weights_digest
+    from modeling.training.folds import load_folds
+
+    models = [load_model(checkpoint)[0], *load_folds(checkpoint).models]
+    return hashlib.sha256(" ".join(map(weights_digest, models)).encode()).hexdigest()
 
 
 def _same_weights(client: Any, name: str, tags: Mapping[str, str]) -> str | None:
-    """The version that holds these weights already, as when a finished training is run again."""
+    """Version that already holds these weights, as when a finished training is run again; None for new weights."""
     for version in client.search_model_versions(f"name = '{name}'"):
         if all(version.tags.get(key) == tags[key] for key in ("weights_sha256", "store_identity")):
             return str(version.version)
@@ -250,7 +249,7 @@ def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
 
 
 def _download(client: Any, version: Any) -> Path:
-    """The files of a version on this machine; local artifacts are used where they lie."""
+    """Directory on this machine with the files of a version; local artifacts are used in place."""
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""The registered model: MLflow runs this file to make it, so that nothing of ours is pickled."""
+"""Registered model: MLflow runs this file to build it, so that none of our classes is pickled."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ from mlflow.pyfunc import PythonModel
 
 
 class Scorer:
-    """Windows in, anomaly score and latent out; needs the package `cubescout` where it is loaded."""
+    """Model from windows to anomaly score and latent; needs the package `cubescout` where it is loaded."""
 
     def load_context(self, context: Any) -> None:
-        """Reads the checkpoint that was registered."""
+        """Loads the registered checkpoint."""
         from modeling.network.checkpoint import load_model
 
         self._model, self.metadata = load_model(Path(context.artifacts["checkpoint"]))
 
     # No hint on the input: MLflow would try to make a schema of it, and warn that it cannot.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Scores windows.
+        """Anomaly scores and latents of windows.
 
         Args:
             context: MLflow's; not used.
@@ -37,7 +37,7 @@ class Scorer:
 
 
 class CubescoutModel(Scorer, PythonModel):
-    """MLflow's part. It warns of a `predict` here whose hints give no schema, so that is inherited."""
+    """`Scorer` as MLflow expects it; `predict` is inherited, since MLflow warns of one here without type hints."""
 
 
 set_model(CubescoutModel())

@@ -1,7 +1,7 @@
-"""MLflow: runs and registered models. With `catalog_registry` and `pyfunc`, all that knows of it.
+"""MLflow runs. Only the modules of this room know MLflow.
 
-Everything goes through clients that are made for a given URI, and no global tracking state is left changed, so that
-a driver can log several runs side by side.
+Everything goes through clients made for a given URI, and no global tracking state is changed, so that a driver can log
+several runs side by side.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from cubeprep.version import code_version
 
 
 class TrackingError(ValueError):
-    """A model, version or tracking database that is not there."""
+    """Missing model, version or tracking database, or one that cannot be used."""
 
 
 class TrackedRun:
@@ -30,7 +30,7 @@ class TrackedRun:
         self.run_id = run_id
 
     def log_config(self, resolved_yaml: str, values: Mapping[str, Any]) -> None:
-        """Keeps the resolved configuration as `config.yaml`, and its values as parameters with dotted names."""
+        """Logs the resolved configuration as `config.yaml`, and its values as parameters with dotted names."""
         from mlflow.entities import Param
 
         self.client.log_text(self.run_id, without_credentials(resolved_yaml), "config.yaml")
@@ -39,7 +39,7 @@ class TrackedRun:
             self.client.log_batch(self.run_id, params=params[start : start + 100])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keeps the metrics of one epoch."""
+        """Logs the metrics of one epoch; values that are not finite are left out."""
         from mlflow.entities import Metric
         from mlflow.utils.time import get_current_time_millis
 
@@ -57,7 +57,7 @@ class TrackedRun:
         self.client.log_artifact(self.run_id, str(path), folder)
 
     def logged_steps(self, metric: str) -> set[int]:
-        """The steps at which a metric was noted."""
+        """Steps at which a metric was logged."""
         return {int(entry.step) for entry in self.client.get_metric_history(self.run_id, metric)}
 
     def finish(self, status: str = "FINISHED") -> None:
@@ -94,15 +94,15 @@ def open_run(
     parent: str | None = None,
     resume: str | None = None,
 ) -> TrackedRun:
-    """Opens a run that the caller is to end.
+    """Opens a run, which the caller must end.
 
     Args:
         uri: MLflow's backend, such as `sqlite:////path/mlflow.db` or a server's address.
-        experiment: made if it does not exist.
+        experiment: created if it does not exist.
         name: of the run.
-        tags: beside the code version, which is always there.
-        parent: id of the run of which it is a child.
-        resume: the id of a run to go on with instead.
+        tags: in addition to the code version, which is always set.
+        parent: id of the parent run.
+        resume: id of an existing run to resume instead of a new one.
     """
     client = make_client(uri)
     all_tags = {"code_version": code_version(), **(tags or {})}
@@ -117,7 +117,7 @@ def open_run(
 
 
 def find_run(uri: str, experiment: str, tags: Mapping[str, str], run_id: str | None = None) -> str | None:
-    """The newest run with these tags, and with this id where one is given; None where there is none."""
+    """Id of the newest run with these tags, and with this id if one is given; None where there is none."""
     client = make_client(uri)
     found = client.get_experiment_by_name(experiment)
     wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
@@ -127,10 +127,10 @@ def find_run(uri: str, experiment: str, tags: Mapping[str, str], run_id: str | N
 
 
 def make_client(uri: str) -> Any:
-    """A client for a backend; a SQLite database is made, or brought up to date, first.
+    """Client for a backend; a SQLite database is first created, or its schema upgraded.
 
     Raises:
-        TrackingError: this is no URI, its SQLite file is no database of MLflow's, or its server does not let us in.
+        TrackingError: this is no URI, its SQLite file is no MLflow database, or its server refuses access.
     """
     mlflow = quiet_mlflow()
     if "://" not in uri and not uri.startswith("databricks"):
@@ -145,7 +145,7 @@ def make_client(uri: str) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys."""
+    """Nested mappings as one flat mapping with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -156,17 +156,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite URI; None for any other backend."""
+    """File of a SQLite URI; None for any other backend."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def without_credentials(text: str) -> str:
-    """Text in which URLs have lost their `user:password@`."""
+    """Text with `user:password@` removed from all URLs."""
     return re.sub(r"([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", r"\1", text, flags=re.IGNORECASE)
 
 
 def quiet_mlflow() -> Any:
-    """MLflow without telemetry, progress bars and chatter; it reads some of these settings as it is imported."""
+    """MLflow without telemetry, progress bars and log messages; it reads some of these settings at import."""
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -176,7 +176,7 @@ def quiet_mlflow() -> Any:
         os.environ.setdefault(name, value)
     import mlflow
 
-    # After the import, which sets levels of its own.
+    # After the import, which sets log levels of its own.
     for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     return mlflow
@@ -199,7 +199,7 @@ def _ask_to_be_let_in(client: Any, uri: str) -> None:
 
 
 def _prepare_sqlite(uri: str, path: Path) -> None:
-    """Makes the database or brings its tables up to date, one process at a time: several at once would fail."""
+    """Creates the database or upgrades its tables, one process at a time: several at once would fail."""
     import sqlalchemy
     from mlflow.store.db import utils
 
@@ -219,7 +219,7 @@ def _prepare_sqlite(uri: str, path: Path) -> None:
 
 
 def _experiment_id(client: Any, uri: str, name: str) -> str:
-    """The experiment's id; with SQLite its artifacts lie beside the database, not where the job happens to run."""
+    """Id of an experiment; with SQLite its artifacts are kept beside the database, not in the working directory."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -230,5 +230,5 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
-        # Another process was faster.
+        # Another process has created it meanwhile.
         return str(client.get_experiment_by_name(name).experiment_id)

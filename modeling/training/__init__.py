@@ -1,1 +1,1 @@
-"""From batches to weights: losses, the training loop, Ray Train, Ray Tune, cross-fitting."""
+"""Training: batches, losses, the training loop, Ray Train, Ray Tune, cross-fitting."""

@@ -1,4 +1,4 @@
-"""What a training loop needs to know of where it runs: its rank and device, and whom to report to.
+"""Context of a training loop: rank, device, reports and checkpoints.
 
 The loop in `fit.py` takes any `Context`. `LocalContext` is one process; `ray_train.RayContext` is one of many.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 Metrics = dict[str, float]
-# Hears of a training as it goes: ("step", {epoch, step, num_steps, loss}) and ("epoch", the epoch's metrics).
+# Called during a training with ("step", {epoch, step, num_steps, loss}) and ("epoch", the epoch's metrics).
 Listener = Callable[[str, Metrics], None]
 
 
@@ -24,21 +24,21 @@ class Context(Protocol):
 
     @property
     def rank(self) -> int:
-        """This process among all, from 0; rank 0 writes checkpoints."""
+        """Number of this process, from 0; rank 0 writes checkpoints."""
 
     @property
     def world_size(self) -> int:
-        """How many processes share each global batch."""
+        """Number of processes that share each global batch."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model goes."""
+        """Device of the model."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as it is to be called in training, such as in `DistributedDataParallel`."""
+        """Model to call in training, such as one in `DistributedDataParallel`."""
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums over all processes."""
+        """Sums of the values over all processes."""
 
     def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
         """Takes an epoch's metrics, and on rank 0 a checkpoint directory, which is copied before this returns.
@@ -47,11 +47,11 @@ class Context(Protocol):
         """
 
     def resume(self) -> Any:
-        """A context manager that gives the directory of the last checkpoint, or None at the start of a run."""
+        """Context manager that yields the directory of the last checkpoint, or None at the start of a run."""
 
 
 class LocalContext:
-    """One process. With a `directory` it keeps the last checkpoint there, as `last/`, and all metrics."""
+    """Context of a single process; with a `directory` it keeps the last checkpoint, as `last/`, and all metrics."""
 
     rank = 0
     world_size = 1
@@ -70,7 +70,7 @@ class LocalContext:
         return values
 
     def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
-        """Keeps the metrics and the checkpoint; a crash in between leaves the checkpoint before."""
+        """Keeps the metrics and the checkpoint; a crash in between leaves the previous checkpoint."""
         if metrics is not None:
             self.history.append(metrics)
         if self.directory is None or checkpoint is None:
@@ -79,6 +79,7 @@ class LocalContext:
         last, new, old = (self.directory / name for name in ("last", "last.new", "last.old"))
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        # Two renames, since one cannot replace a directory: after a crash in between, `resume` takes `last.old`.
         shutil.copytree(checkpoint, new)
         if last.exists():
             last.rename(old)
@@ -90,14 +91,14 @@ class LocalContext:
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        """The last checkpoint, if there is one; `last.old` where a crash fell between the two renames."""
+        """The last checkpoint, if there is one; `last.old` after a crash between the two renames."""
         names = ("last", "last.old") if self.directory else ()
-        found = [self.directory / name for name in names if self.directory and (self.directory / name).is_dir()]
-        yield found[0] if found else None
+        present = [self.directory / name for name in names if self.directory and (self.directory / name).is_dir()]
+        yield present[0] if present else None
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory to write a checkpoint into before it is reported."""
+    """Temporary directory for a checkpoint until it is reported."""
     with tempfile.TemporaryDirectory(prefix="cubescout-checkpoint-") as name:
         yield Path(name)

@@ -1,4 +1,4 @@
-"""Trains the models of folds beside a main model, one after the other, as it was trained itself."""
+"""Trains the models of folds beside a main model, one after the other, with the main model's configuration."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from modeling.training.ray_train import Trained, check_job, train
 
 
 def fold_jobs(job: TrainingJob) -> list[TrainingJob]:
-    """A job for each fold. Each begins with weights of its own: the models' spread then tells of the training too."""
+    """Jobs of the folds, one each."""
+    # Each with a seed of its own: the spread of the models then includes that of training.
     values = job.model_dump(mode="json")
     return [
         TrainingJob.model_validate(values | {"fold": fold, "seed": job.seed + 1 + fold})
@@ -24,10 +25,10 @@ def fold_jobs(job: TrainingJob) -> list[TrainingJob]:
 
 
 def check_folds(job: TrainingJob) -> None:
-    """Fails before the first training where a later one would.
+    """Checks all folds before the first is trained, so that a late one cannot fail for want of galaxies.
 
     Raises:
-        ValueError: a fold has no galaxies, or a model of one nothing to train on; or as `check_job`.
+        ValueError: a fold has no galaxies, or its model nothing to train on; or as `check_job`.
     """
     if not job.train.folds:
         return
@@ -46,11 +47,11 @@ def check_folds(job: TrainingJob) -> None:
 
 @contextmanager
 def folds_of(job: TrainingJob, target: Path) -> Iterator[list[TrainingJob]]:
-    """The jobs of all folds, for `train_fold`; with one Ray for all of them, if they train with Ray.
+    """Jobs of all folds, for `train_fold`, within one Ray session for all of them if they train with Ray.
 
     Args:
         job: of the main model.
-        target: the main model's directory, where the number of folds is noted.
+        target: directory of the main model, where the number of folds is recorded.
     """
     if not job.train.folds:
         yield []
@@ -61,12 +62,12 @@ def folds_of(job: TrainingJob, target: Path) -> Iterator[list[TrainingJob]]:
 
 
 def train_fold(job: TrainingJob, *, storage: str, target: Path, listener: Listener | None = None) -> Trained:
-    """Trains the model of one fold, or goes on with it; one that was finished is not trained again.
+    """Trains the model of one fold, or resumes its training; a finished one is not trained again.
 
     Args:
         job: of `fold_jobs`.
         storage: of checkpoints, as for `train`.
-        target: the main model's directory; gets the model as `folds/K`.
+        target: directory of the main model, to which the model is copied as `folds/K`.
         listener: as for `train`.
 
     Raises:

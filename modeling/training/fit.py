@@ -1,7 +1,7 @@
-"""The training loop: one for a single process and for many, told apart by the context alone.
+"""Training loop: one for a single process and for many, which differ in the context alone.
 
-A training is a function of its config and seed: a run that is interrupted and goes on from its last checkpoint, at the
-end of an epoch or within one, has the weights of an undisturbed one.
+A training is a function of its configuration and seed: a run that was interrupted and resumed from its last checkpoint,
+at the end of an epoch or within one, ends with the weights of an uninterrupted one.
 """
 
 import json
@@ -27,7 +27,7 @@ ACTIVE_NATS = 0.01
 
 
 class FitConfig(ObjectiveConfig, Protocol):
-    """What the loop reads of `config.TrainConfig`."""
+    """Keys of `config.TrainConfig` that the loop reads."""
 
     @property
     def epochs(self) -> int:
@@ -39,7 +39,7 @@ class FitConfig(ObjectiveConfig, Protocol):
 
     @property
     def lr(self) -> float:
-        """The learning rate at the start."""
+        """Learning rate at the start."""
 
     @property
     def schedule(self) -> str:
@@ -47,19 +47,19 @@ class FitConfig(ObjectiveConfig, Protocol):
 
     @property
     def weight_decay(self) -> float:
-        """As the optimizer takes it."""
+        """Weight decay, as the optimizer takes it."""
 
     @property
     def grad_clip(self) -> float | None:
-        """The greatest norm of a gradient, or None."""
+        """Largest norm of a gradient; None for no clipping."""
 
     @property
     def kl_warmup_epochs(self) -> float:
-        """Over which that weight grows from 0."""
+        """Epochs over which `kl_weight` grows from 0."""
 
     @property
     def checkpoint_steps(self) -> int | None:
-        """Steps from one checkpoint to the next within an epoch; None for none but at its end."""
+        """Steps from one checkpoint to the next within an epoch; None for checkpoints at its end alone."""
 
     @property
     def bf16(self) -> bool:
@@ -67,20 +67,20 @@ class FitConfig(ObjectiveConfig, Protocol):
 
 
 class DivergedError(ValueError):
-    """A training whose loss is no longer a number."""
+    """Training that diverged: its loss is no longer finite."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Where the loop's data come from.
+    """Sources of the loop's data.
 
     Attributes:
-        training: gives the batches of (epoch, first step, streams), as `data.Loader.training` does: dicts with `flux`,
+        training: batches of (epoch, first step, streams), as `loader.Loader.training` gives them: dicts with `flux`,
             `ivar` and `good` [B, L, S, Y, X], and `weight`, where the mean loss of a batch is not to count as 1.
-        num_training: how many those are, the same on all ranks.
-        validation: gives the validation batches of this rank; None where there is no such split.
-        streams: that a new training begins with, of `data.epoch_order`; by default as many as there are ranks.
-        first: gives some training galaxies, the same on all ranks, that suggest initial weights; None for none.
+        num_training: number of batches of an epoch, the same on all ranks.
+        validation: validation batches of this rank; None where there is no such split.
+        streams: number of streams of a new training, see `loader.epoch_order`; as many as ranks by default.
+        first: some training galaxies, the same on all ranks, to initialise weights from; None for none.
     """
 
     training: Callable[[int, int, int], Iterable[Batch]]
@@ -107,9 +107,9 @@ def fit(
     `checkpoint_steps` there are checkpoints within epochs too.
 
     Args:
-        model: with the initial weights; it is trained in place and holds the last weights in the end.
+        model: with the initial weights; it is trained in place and ends with the last weights.
         batches: training and validation data.
-        config: epochs, optimizer and the like.
+        config: epochs, optimizer and other settings.
         context: this process among others, device, reports, checkpoints.
         seed: of the draws of a variational model.
         metadata: JSON that goes into each saved model.
@@ -119,11 +119,11 @@ def fit(
         The metrics of the last epoch: `train_loss`, `validation_loss`, `best_loss`, `best_epoch`, parts of the loss;
         of the validation data also `validation_nll` (`Objective.evaluate`) with the best model's `best_nll`,
         `validation_chi2` (mean squared residual per good sample in units of its variance),
-        `validation_mae/LINE` (mean absolute error, normalised units) and, of a variational model,
-        `validation_active_latents` (those that say more than `ACTIVE_NATS`).
+        `validation_mae/LINE` (mean absolute error, normalised units) and, for a variational model,
+        `validation_active_latents` (those that carry more than `ACTIVE_NATS`).
 
     Raises:
-        DivergedError: a loss is not finite; the checkpoint of the epoch before stays.
+        DivergedError: a loss is not finite; the last checkpoint remains.
     """
     metadata = metadata or {}
     trainer = _Trainer(model, config, context, batches.num_training, seed=seed, metadata=metadata)
@@ -141,7 +141,7 @@ def fit(
 
 
 class _Trainer:
-    """The state of one training on one rank; `step` counts within the epoch."""
+    """State of one training on one rank; `step` counts within the epoch."""
 
     def __init__(
         self,
@@ -161,17 +161,17 @@ class _Trainer:
         self.metadata = metadata
         self.optimizer = make_optimizer(self.model, config)
         self.epoch, self.step = 0, 0
-        self.streams = 1  # of a new training; one that goes on keeps those that it began with
+        self.streams = 1  # of a new training; a resumed one keeps the number that it started with
         self.means = RunningMeans()
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Metrics] = []
         self.objective = Objective(self.model, config)
-        # Wrapped once the weights are those to start from: a wrapper may copy them to the other ranks.
+        # Wrapped after the initial weights are loaded: a wrapper may copy them to the other ranks.
         self.wrapped: nn.Module | None = None
 
     def restore(self, first: Callable[[], Batch] | None) -> Metrics:
-        """Takes up the context's last checkpoint; returns the metrics of the last whole epoch."""
+        """Restores the context's last checkpoint; returns the metrics of the last complete epoch."""
         with self.context.resume() as directory:
             if directory is not None:
                 self._load(directory)
@@ -186,7 +186,7 @@ class _Trainer:
         self.history, self.best, self.step = state["history"], state["best"], state["step"]
         self.streams = state.get("streams", self.streams)
         self.epoch = len(self.history)
-        if self.context.rank == 0:  # which speaks for all: the sums are those of all ranks
+        if self.context.rank == 0:  # the saved sums are those of all ranks, so only one may hold them
             self.means = RunningMeans.from_json(state["means"])
         if self.history:
             load_weights(self.model, directory / "best")
@@ -195,13 +195,13 @@ class _Trainer:
         load_optimizer(directory / "optimizer.safetensors", self.optimizer)
 
     def lr(self, step: int) -> float:
-        """The learning rate of a step, counted over all epochs."""
+        """Learning rate of a step, counted over all epochs; the cosine schedule ends at 0."""
         if self.config.schedule == "constant":
             return self.config.lr
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * step / (self.steps_per_epoch * self.config.epochs)))
 
     def train_epoch(self, batches: Iterable[Batch], tell: Listener) -> Metrics:
-        """The rest of one pass over the training data."""
+        """Trains on the remaining batches of an epoch; returns the means over the whole epoch."""
         for batch in batches:
             loss = self._train_step(batch)
             self.step += 1
@@ -216,7 +216,7 @@ class _Trainer:
         assert self.wrapped is not None
         self.wrapped.train()
         total_step = self.epoch * self.steps_per_epoch + self.step
-        # The draws of a step depend on nothing that came before, so that a training may go on from any.
+        # The draws of a step do not depend on earlier ones, so that a training may resume from any step.
         torch.manual_seed(hash((self.seed, total_step, self.context.rank)) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(total_step)
@@ -233,24 +233,25 @@ class _Trainer:
         if self.config.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
+        # A row without weight is there to keep the rank in step; NaN keeps it out of the means.
         self.means.add(losses_B if weight else {name: torch.full_like(x_B, math.nan) for name, x_B in losses_B.items()})
         return losses_B["loss"].mean().item()
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Metrics:
-        """What the model makes of the validation data, each galaxy once over all ranks."""
+        """Metrics of the validation data, each galaxy counted once over all ranks."""
         self.model.eval()
         names = self.metadata.get("line_names") or [str(line) for line in range(self.model.num_lines)]
-        # Empty columns first: a rank may hold no galaxy, and must still send sums of the same shape.
+        # Columns of zeros first: a rank may hold no galaxy, and must still send sums of the same shape.
         means = RunningMeans.empty(self.objective.metric_sizes())
         for batch in batches:
-            # Unwrapped: ranks may hold different numbers of batches, and nothing is to be synchronised.
+            # Not the wrapped model: ranks may hold different numbers of batches, and nothing needs synchronising.
             means.add(self._run(self.objective.evaluate, batch))
         means = means.reduce(self.context)
         metrics = means.by_name("validation", columns={"mae": names})
         if "kl_of_latent" in means.totals:
-            told = means.values("kl_of_latent")
-            metrics["validation_active_latents"] = float((told > ACTIVE_NATS).sum())
+            nats = means.values("kl_of_latent")
+            metrics["validation_active_latents"] = float((nats > ACTIVE_NATS).sum())
         return metrics
 
     def _run(self, function: Callable[..., dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
@@ -259,7 +260,7 @@ class _Trainer:
             return function(*tensors)
 
     def finish_epoch(self, metrics: Metrics) -> None:
-        """Compares with the best epoch, writes a checkpoint and reports."""
+        """Compares an epoch with the best one, writes a checkpoint and reports its metrics."""
         loss = metrics.get("validation_loss", metrics["train_loss"])
         if loss < self.best["best_loss"] or not self.best_weights:
             self.best = metrics | {"best_loss": loss}
@@ -273,6 +274,7 @@ class _Trainer:
 
     def _checkpoint_within_epoch(self) -> None:
         reduced = self.means.reduce(self.context)
+        # The sums over ranks move to rank 0: kept on each, the end of the epoch would count them several times.
         self.means = reduced if self.context.rank == 0 else RunningMeans()
         self._report(None)
 
@@ -303,10 +305,10 @@ class _Trainer:
 
 
 def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """The optimizer that the config names.
+    """Optimizer of the configuration, for all weights of a model.
 
     Raises:
-        ValueError: it names none.
+        ValueError: there is no optimizer of that name.
     """
     if config.optimizer == "adagrad":
         # Keras starts the accumulator at 0.1, and the paper's learning rate belongs to that.

@@ -1,7 +1,7 @@
-"""Cross-fitting: models that each left some galaxies out, so that every galaxy can be judged by one that never saw it.
+"""Cross-fitting: models that each left some galaxies out, so that every galaxy is scored by one that never saw it.
 
-A galaxy's fold is decided by its object: repeat observations and views stay together. The models lie in the folder
-`folds` of the main model, by their numbers.
+The object decides the fold of a galaxy: repeat observations and views stay together. The models are in the folder
+`folds` of the main model, by number.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ class Folds:
 
     Attributes:
         models: model `k` has not seen the folds `left_out(k, num, left_out)`; empty where there are none.
-        num: how many.
-        left_out: folds that each has not seen.
+        num: number of folds.
+        left_out: number of folds that each model has not seen.
     """
 
     models: tuple[ConvLSTMAutoencoder, ...] = ()
@@ -33,29 +33,19 @@ class Folds:
 
 
 def fold_of(mangaid: str, num_folds: int) -> int:
-    """The fold of an object, whatever else a survey holds."""
+    """Fold of an object, 0 to `num_folds` - 1."""
+    # From a digest of the name alone: it does not change when other galaxies join or leave a survey.
     number = hashlib.sha256(f"fold/{mangaid}".encode()).digest()[:8]
     return int.from_bytes(number, "big") % num_folds
 
 
 def left_out(fold: int, num_folds: int, num_left_out: int) -> frozenset[int]:
-    """The folds that a model has not seen: with two, each galaxy has two models, whose spread is an uncertainty."""
+    """Folds that a model has not seen; with two, each galaxy has two models, whose spread is an uncertainty."""
     return frozenset((fold + i) % num_folds for i in range(num_left_out))
 
 
-def unseen_by(mangaid: str, split: str, num_folds: int, num_left_out: int) -> list[int]:
-    """The models of folds that never trained on a galaxy.
-
-    Of the splits validation and test that is all of them; validation chooses the epoch of each, and nothing else.
-    """
-    if split != "train":
-        return list(range(num_folds))
-    fold = fold_of(mangaid, num_folds)
-    return [model for model in range(num_folds) if fold in left_out(model, num_folds, num_left_out)]
-
-
 def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
-    """Tells by mangaid which galaxies a training does not see; None for one that sees them all."""
+    """Predicate of mangaid for galaxies that a training leaves out; None for one that leaves none out."""
     if job.fold is None:
         return None
     num, unseen = job.train.folds, left_out(job.fold, job.train.folds, job.train.left_out)
@@ -63,9 +53,9 @@ def left_out_of(job: TrainingJob) -> Callable[[str], bool] | None:
 
 
 def mark_folds(directory: Path, num: int, num_left_out: int) -> None:
-    """Notes with a main model how many folds belong to it.
+    """Records in a main model how many folds belong to it.
 
-    Before they are trained: one that is missing is then an error, and not a model without folds.
+    This is done before they are trained: a missing one is then an error, and not a model without folds.
     """
     path = directory / "model.json"
     description = json.loads(path.read_text())
@@ -74,20 +64,20 @@ def mark_folds(directory: Path, num: int, num_left_out: int) -> None:
 
 
 def load_folds(directory: Path) -> Folds:
-    """The models of folds beside a main model.
+    """Models of folds beside a main model.
 
     Raises:
-        CheckpointError: the directory holds no model, or its folds are not all there, or not as its model is.
+        CheckpointError: the directory holds no model, a fold is missing, or one is built otherwise than the main model.
     """
     main, metadata = load_model(directory)
     folder = directory / FOLDER
-    told = metadata.get("folds")
-    if told is None:
+    recorded = metadata.get("folds")
+    if recorded is None:
         return Folds()
     try:
-        num, num_left_out = int(told["num"]), int(told["left_out"])
+        num, num_left_out = int(recorded["num"]), int(recorded["left_out"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory}/model.json: folds is {told!r}, not num and left_out") from error
+        raise CheckpointError(f"{directory}/model.json: folds is {recorded!r}, not num and left_out") from error
     missing = [str(fold) for fold in range(num) if not (folder / str(fold) / "model.json").is_file()]
     if missing:
         raise CheckpointError(

@@ -1,8 +1,8 @@
 """Batches from a window store: whole shards in a seeded random order, through a shuffle buffer, disjoint over ranks.
 
-The order of rows is a pure function of (seed, epoch, streams), made before anything is read: see `epoch_order`. The
-streams are as many as the workers that a training first asked for. So it goes on with the batches that it would have
-had, on however many ranks.
+The order of rows is a pure function of (seed, epoch, streams), made before anything is read: see `epoch_order`. There
+are as many streams as workers in the training's configuration. So a training that is resumed on more or fewer ranks
+sees the same batches.
 """
 
 from collections import Counter, deque
@@ -28,19 +28,19 @@ BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class RankShare:
-    """The part of a split that one of several ranks reads."""
+    """Part of a split that one of several ranks reads."""
 
     rank: int = 0
     world_size: int = 1
 
     def bounds(self, num_rows: int) -> tuple[int, int]:
-        """The rows of this rank in the common order, from start to stop; sizes differ by one at most."""
+        """First row of this rank in the common order, and the one after its last; sizes differ by one at most."""
         return self.rank * num_rows // self.world_size, (self.rank + 1) * num_rows // self.world_size
 
 
 @dataclass(frozen=True)
 class Step:
-    """One rank's rows of a batch.
+    """Rows of a batch that belong to one rank.
 
     Attributes:
         rows: at least one.
@@ -56,8 +56,15 @@ def epoch_order(
 ) -> list[RowRef]:
     """All rows in the order of one epoch: one row of each stream in turn.
 
-    The streams agree on an order of shards and take runs of it, so that only shards at the seams belong to two. Within
-    its run a stream draws rows from a buffer that is filled shard by shard.
+    All streams share one order of shards, and each takes a contiguous part of it, so that only shards at the borders
+    belong to two. Within its part a stream draws rows from a buffer that is filled shard by shard.
+
+    Args:
+        rows_per_shard: [shard] number of rows.
+        seed: of the training.
+        epoch: from 0.
+        streams: number of streams.
+        buffer_rows: rows that the shuffle buffer holds.
     """
     shards = np.random.default_rng([seed, epoch]).permutation(len(rows_per_shard))
     rows = [(int(shard), row) for shard in shards for row in range(rows_per_shard[shard])]
@@ -69,7 +76,7 @@ def epoch_order(
 
 
 def split_steps(order: Sequence[RowRef], batch_size: int, share: RankShare) -> list[Step]:
-    """One rank's part of each global batch, which is `batch_size` rows of the order, or what is left of it.
+    """One rank's part of each global batch, which is `batch_size` rows of the order, or fewer at its end.
 
     With as many ranks as streams, each rank reads one stream and so shards of its own.
     """
@@ -77,13 +84,14 @@ def split_steps(order: Sequence[RowRef], batch_size: int, share: RankShare) -> l
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         mine = list(batch[(share.rank - start) % share.world_size :: share.world_size])
-        # A rank without a row must still take part: with a row that has no weight.
+        # A rank without a row must still take part in the all-reduce: with a row that has no weight.
         steps.append(Step(mine or [batch[0]], len(mine) * share.world_size / len(batch)))
     return steps
 
 
 def _draw(stream: list[RowRef], rng: np.random.Generator, buffer_rows: int) -> list[RowRef]:
-    """Shuffles a stream through a buffer."""
+    """Rows of a stream, shuffled through a buffer."""
+    # A buffer, since a full shuffle would read a shard for nearly every row.
     order, buffer = [], []
     for row in stream:
         buffer.append(row)
@@ -99,8 +107,8 @@ class Loader:
 
     Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
     bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, threads read
-    the shards that come next, and one makes the next batches of them, views included. Shards are kept in memory over
-    epochs as far as `cache_mib` goes; results do not depend on it.
+    the next shards, and one assembles the next batches from them, views included. Shards are kept in memory over
+    epochs up to `cache_mib`; results do not depend on it.
     """
 
     def __init__(
@@ -125,9 +133,9 @@ class Loader:
             share: this rank's part; all of it by default.
             seed: of the order.
             buffer_rows: rows that the shuffle buffer holds.
-            cache_mib: memory for shards that are kept.
-            pin_memory: whether batches lie where a GPU can fetch them while the CPU goes on.
-            without: tells by mangaid which galaxies are left out, as if the split did not hold them.
+            cache_mib: memory in MiB for shards that are kept.
+            pin_memory: whether batches are in page-locked memory, from which a GPU copies asynchronously.
+            without: whether to leave out the galaxies of a mangaid, as if the split did not hold them.
 
         Raises:
             ValueError: the split has no rows, or the batch fewer than there are ranks.
@@ -151,16 +159,16 @@ class Loader:
         self._pin_memory = pin_memory
 
     def num_batches(self) -> int:
-        """Batches of a training epoch, on any rank."""
+        """Number of batches of a training epoch, the same on all ranks."""
         return -(-sum(self.rows_per_shard) // self.batch_size)
 
     def training(self, epoch: int, first_step: int = 0, streams: int | None = None) -> Iterator[Batch]:
-        """This rank's part of the batches of one epoch, from any of them on; the last may be smaller.
+        """This rank's part of the batches of one epoch, from `first_step` on; the last may be smaller.
 
         Args:
             epoch: from 0.
             first_step: from 0.
-            streams: of `epoch_order`; by default as many as ranks.
+            streams: of `epoch_order`; as many as ranks by default.
         """
         order = epoch_order(
             self.rows_per_shard,
@@ -172,7 +180,7 @@ class Loader:
         return self._batches(split_steps(order, self.batch_size, self.share)[first_step:])
 
     def evaluation(self) -> Iterator[Batch]:
-        """Each row once, in the order of the store."""
+        """Batches of this rank with each row once, in the order of the store."""
         rows = [(shard, row) for shard, count in enumerate(self.rows_per_shard) for row in range(count)]
         start, stop = self.share.bounds(len(rows))
         size = -(-self.batch_size // self.share.world_size)
@@ -180,6 +188,7 @@ class Loader:
 
     def first(self, num_rows: int = 64, num_shards: int = 4) -> Batch:
         """Some galaxies of a few shards as observed, the same on all ranks."""
+        # From shards spread over the split, not from its first rows alone.
         held = [shard for shard, count in enumerate(self.rows_per_shard) if count]
         parts = [self.read_shard(shard) for shard in held[:: -(-len(held) // num_shards)]]
         kept = -(-num_rows // len(parts))
@@ -187,7 +196,7 @@ class Loader:
         return {name: torch.cat([part[name][::stored_views][:kept] for part in parts]) for name in parts[0]}
 
     def _batches(self, steps: list[Step]) -> Iterator[Batch]:
-        """The batches in order, from a thread of their own that is a little ahead."""
+        """Batches of some steps in order, made by a thread that is a little ahead."""
         with (
             ThreadPoolExecutor(SHARDS_AHEAD, thread_name_prefix="shards") as readers,
             ThreadPoolExecutor(1, thread_name_prefix="batches") as maker,
@@ -202,19 +211,19 @@ class Loader:
                 while ahead:
                     yield ahead.popleft().result()
             finally:
-                for future in ahead:  # nobody takes them any more
+                for future in ahead:  # the consumer has stopped
                     future.cancel()
 
     def _batch(self, rows: "_Rows", step: Step) -> Batch:
         items = [rows.take(ref) for ref in step.rows]
-        # numpy's copy: in this thread torch would start further threads for its own, beside those of the model.
+        # Copied by NumPy: in this thread torch would start threads of its own, beside those of the model.
         batch = {name: torch.from_numpy(np.stack([item[name].numpy() for item in items])) for name in items[0]}
         if step.weight != 1:
             batch["weight"] = torch.tensor(step.weight)
         return {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
 
     def read_shard(self, shard: int) -> Batch:
-        """All valid rows of a shard that are not left out, as tensors, from memory if they are kept there."""
+        """All valid rows of a shard that are not left out, as tensors; from memory if the shard is kept there."""
         if shard in self._cache:
             return self._cache[shard]
         windows = self.store.read_shard(self.split, shard)
@@ -229,7 +238,7 @@ class Loader:
         return tensors
 
     def row(self, tensors: Batch, ref: RowRef) -> Batch:
-        """One row, from the tensors of its shard; views that the store does not hold are made here."""
+        """One row from the tensors of its shard; views that the store does not hold are made here."""
         shard, (position, view) = ref[0], divmod(ref[1], self.views.count)
         observed = {name: tensor[position] for name, tensor in tensors.items()}
         if not view:
@@ -239,7 +248,7 @@ class Loader:
 
 
 class _Rows:
-    """Reads shards as an order of rows asks for them, the next ones ahead, and lets each go with its last row."""
+    """Reads shards in the order of their first rows, some ahead, and releases each after its last row."""
 
     def __init__(self, loader: Loader, order: list[RowRef], readers: ThreadPoolExecutor) -> None:
         self._loader = loader
@@ -252,7 +261,7 @@ class _Rows:
             self._read_ahead()
 
     def _read_ahead(self) -> None:
-        """Starts on the next shard. Shards come up in the order of their first rows."""
+        """Starts to read the next shard, in the order of first rows."""
         shard = next(self._to_come, None)
         if shard is not None:
             self._open[shard] = self._readers.submit(self._loader.read_shard, shard)
@@ -271,7 +280,8 @@ class _Rows:
 
 
 def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
-    """The arrays as tensors, in their own memory, with 0 where not good."""
+    """Flux, ivar and good samples as tensors that share the arrays' memory, 0 where not good."""
+    # Written in place, not by np.where: a shard is large, and the arrays are ours.
     good = good_samples(flux, ivar, mask)
     for values in (flux, ivar):
         np.copyto(values, 0, where=~good)
@@ -280,13 +290,13 @@ def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
 
 
 def rows_kept(store: WindowStore, split: str, without: Callable[[str], bool] | None) -> list[list[bool]]:
-    """Whether each valid row counts, shard by shard. Views and repeat observations go with their mangaid."""
+    """Whether each valid row is kept, shard by shard; views and repeat observations go with their mangaid."""
     objects = names_per_shard(store, split, "mangaid")
     return [[without is None or not without(mangaid) for mangaid in shard] for shard in objects]
 
 
 def names_per_shard(store: WindowStore, split: str, name: str = "plateifu") -> list[list[str]]:
-    """The galaxy of each valid row that the store holds, shard by shard; `name` may be `mangaid`."""
+    """Galaxy of each valid row that the store holds, shard by shard; `name` is `plateifu` or `mangaid`."""
     attrs = store.attrs["splits"][split]
     step = attrs["num_views"] * attrs["galaxies_per_shard"]
     valid, names = store.coordinate(split, "valid"), store.coordinate(split, name)

@@ -1,7 +1,7 @@
-"""Losses that masked samples cannot reach: neither their values nor NaN in them change the loss or any gradient.
+"""Losses over good samples alone: masked values, NaN included, change neither the loss nor any gradient.
 
-Shapes: B batch, L lines, S samples, Y and X spaxels, D latent. Each galaxy counts the same, however many of its samples
-are good: the mean over a batch is then the mean over its parts, on one process or on many.
+Shapes: B batch, L lines, S samples, Y and X spaxels, D latent. Each galaxy has the same weight, however many of its
+samples are good, so the mean over a batch is the mean over its parts, in one process or in many.
 
 The likelihoods also take the variance of the target, in the target's unit squared.
 """
@@ -18,13 +18,15 @@ from modeling.network.masked import masked_mae, masked_mean, masked_residual
 ErrorLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Likelihood = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-# Heavy enough for the residuals of an imperfect model, light enough for the mean to exist (Lange et al. 1989).
+# Tails heavy enough for the residuals of an imperfect model, light enough for the mean to exist (Lange, Little & Taylor
+# 1989, JASA 84, 881).
 STUDENT_DOF = 4.0
+# Beyond this a residual is the model's failure, not noise, and its gradient no longer grows.
 HUBER_SIGMA = 5.0
 
 
 def masked_mse(reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-    """Mean squared error of each galaxy, [B], over good samples only."""
+    """Mean squared error of each galaxy, [B], over good samples only; the arguments are those of `gaussian_nll`."""
     residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
     return masked_mean(residual_BLSYX.square(), good_BLSYX)
 
@@ -35,12 +37,13 @@ def gaussian_nll(
     """Mean negative log-likelihood of a good sample under normal noise, [B] in nats, without the constant ln(2 pi)/2.
 
     Args:
-        reconstruction_BLSYX: the model's.
+        reconstruction_BLSYX: in the unit of the target.
         target_BLSYX: any value where not good.
         good_BLSYX: bool.
         variance_BLSYX: of the target, above 0 where good; any value elsewhere.
     """
     residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
+    # 1 before the division and the logarithm, whose gradients at 0 are infinite: 0 x inf in the backward pass is NaN.
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
     return masked_mean(0.5 * (residual_BLSYX.square() / variance_BLSYX + variance_BLSYX.log()), good_BLSYX)
 
@@ -48,10 +51,10 @@ def gaussian_nll(
 def student_t_nll(
     reconstruction_BLSYX: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor, variance_BLSYX: Tensor
 ) -> Tensor:
-    """As `gaussian_nll`, under Student's t with `STUDENT_DOF` degrees of freedom and squared scale `variance_BLSYX`.
+    """Mean negative log-likelihood of a good sample under Student's t, [B] in nats, without the normalising constants.
 
-    A residual of many sigma, where the model is at fault and not the noise, weighs with its logarithm. The constants
-    are left out that make the density integrate to one.
+    The distribution has `STUDENT_DOF` degrees of freedom and the squared scale `variance_BLSYX`. A residual of many
+    sigma, which the model causes and not the noise, counts with its logarithm. Arguments as of `gaussian_nll`.
     """
     residual_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX)
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
@@ -64,9 +67,10 @@ def huber_chi2(
 ) -> Tensor:
     """Half the mean squared residual of a good sample in units of its variance, [B]; linear beyond `HUBER_SIGMA`.
 
-    A Gaussian likelihood whose weights are given, with tails that a spectrum which no code can say does not rule
-    (Huber 1964, doi:10.1214/aoms/1177703732).
+    A Gaussian likelihood with given variances, whose linear tails keep a spectrum that no code can represent from
+    dominating the loss (Huber 1964, doi:10.1214/aoms/1177703732). Arguments as of `gaussian_nll`.
     """
+    # 1 before the root, whose gradient at 0 is infinite.
     sigma_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0).sqrt()
     residual_sigma_BLSYX = masked_residual(reconstruction_BLSYX, target_BLSYX, good_BLSYX) / sigma_BLSYX
     return masked_mean(
@@ -78,16 +82,23 @@ def huber_chi2(
 
 
 def kl_to_standard_normal(mean_BD: Tensor, log_variance_BD: Tensor) -> Tensor:
-    """KL divergence of each latent's posterior to N(0, 1), [B, D] in nats (Kingma & Welling 2014, eq. 10)."""
+    """KL divergence of each latent's posterior from N(0, 1), [B, D] in nats.
+
+    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 10.
+    """
     return 0.5 * (mean_BD.square() + log_variance_BD.exp() - 1 - log_variance_BD)
 
 
 def free_bits_kl(kl_BD: Tensor, free_bits: float) -> Tensor:
-    """The KL term of the loss, [B] in nats: what each latent costs above `free_bits` bits of its own.
+    """KL term of the loss, [B] in nats: the sum over latents of their divergence, at least `free_bits` bits each.
 
-    A latent that says less has no gradient, so that it is not pressed out before it has learnt anything (Kingma et al.
-    2016, arXiv:1606.04934, eq. 15; taken per galaxy and not per batch, so that it does not depend on how galaxies are
-    batched or shared by workers).
+    A latent that carries less has no gradient, so it is not driven to the prior before it has learned anything (Kingma
+    et al. 2016, arXiv:1606.04934, eq. 15; here per galaxy and not per batch, so that the loss does not depend on how
+    galaxies are batched or distributed over workers).
+
+    Args:
+        kl_BD: of `kl_to_standard_normal`.
+        free_bits: bits of each latent that cost nothing more.
     """
     return kl_BD.clamp(min=free_bits * math.log(2)).sum(dim=1)
 

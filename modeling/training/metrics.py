@@ -1,4 +1,7 @@
-"""RunningMeans over galaxies of whatever a training measures: a monoid, so that batches, ranks and interruptions add up."""
+"""Running means of a training's metrics over galaxies.
+
+They form a monoid: the means of batches, of ranks and of the parts of an interrupted epoch add up in any order.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -8,10 +11,10 @@ from torch import Tensor
 
 
 class Summing(Protocol):
-    """What adds over ranks; every `context.Context` does."""
+    """Anything that sums values over ranks; every `context.Context` does."""
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums over all processes."""
+        """Sums of the values over all processes."""
 
 
 class RunningMeans:
@@ -28,22 +31,24 @@ class RunningMeans:
 
     @classmethod
     def empty(cls, sizes: Mapping[str, int]) -> "RunningMeans":
-        """Of metrics that are known before the first galaxy is."""
+        """Means of no galaxies yet, for metrics whose names and columns are known beforehand."""
         means = cls()
         means.totals = {name: np.zeros(size) for name, size in sizes.items()}
         means.counts = {name: np.zeros(size) for name, size in sizes.items()}
         return means
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Adds galaxies: each metric [B] or [B, column]."""
+        """Adds galaxies; each metric is [B] or [B, column], NaN where a galaxy does not count."""
         for name, tensor in metrics.items():
+            # float64 on the CPU: an epoch sums many small float32 (or bfloat16) values.
             values = tensor.detach().double().cpu().numpy().reshape(len(tensor), -1)
             known = ~np.isnan(values)
             self.totals[name] = self.totals.get(name, 0.0) + np.where(known, values, 0).sum(axis=0)
             self.counts[name] = self.counts.get(name, 0.0) + known.sum(axis=0)
 
     def reduce(self, ranks: Summing) -> "RunningMeans":
-        """Those of all ranks together, which must hold the same metrics."""
+        """Means over all ranks, which must hold the same metrics in the same order."""
+        # One vector, so one all-reduce for all metrics.
         flat = np.concatenate([*self.totals.values(), *self.counts.values()])
         summed = np.array(ranks.sum(flat.tolist()))
         sizes = [len(column) for column in self.totals.values()]
@@ -54,14 +59,14 @@ class RunningMeans:
         return means
 
     def values(self, name: str) -> np.ndarray:
-        """[column] means of one metric; NaN where no galaxy counts."""
+        """Means [column] of one metric; NaN where no galaxy counts."""
         total, count = self.totals[name], self.counts[name]
         return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
     def by_name(self, prefix: str, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
-        """The means as `PREFIX_NAME`, and `PREFIX_NAME/COLUMN` where columns are named.
+        """Means as `PREFIX_NAME`, and as `PREFIX_NAME/COLUMN` where columns are named.
 
-        Those of no galaxy are left out, and metrics of several columns without names.
+        Means of no galaxy are left out, and so are metrics of several unnamed columns.
         """
         shown: dict[str, float] = {}
         for name in self.totals:
@@ -71,12 +76,12 @@ class RunningMeans:
         return {name: value for name, value in shown.items() if not np.isnan(value)}
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
+        """Totals and counts as JSON values, for `from_json`."""
         return {name: [self.totals[name].tolist(), self.counts[name].tolist()] for name in self.totals}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> "RunningMeans":
-        """What `to_json` gave."""
+        """Running means from the state that `to_json` returned."""
         means = cls()
         for name, (totals, counts) in state.items():
             means.totals[name], means.counts[name] = np.array(totals), np.array(counts)

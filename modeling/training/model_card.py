@@ -1,4 +1,4 @@
-"""What a model costs, and the card that goes with it wherever it is registered."""
+"""Cost of a model, and the model card that is registered with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ split are scored by a model that has seen them. Noise, masks and brightness are 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one galaxy costs.
+    """Computational cost of one galaxy.
 
     Attributes:
         num_parameters: weights that are trained.
-        forward_gflop: 1e9 floating-point operations of the convolutions and products of a forward pass, a
+        forward_gflop: 1e9 floating-point operations of the convolutions and matrix products of a forward pass, a
             multiplication and an addition counted as two. A training step takes about three times as many.
-        saved_mib: memory that a forward pass in training keeps for its backward pass.
+        saved_mib: memory in MiB that a forward pass in training keeps for its backward pass.
     """
 
     num_parameters: int
@@ -46,11 +46,13 @@ class Cost:
 
 
 def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
-    """Runs the model over an empty galaxy, and counts."""
+    """Cost of a model, counted while it runs on an empty galaxy."""
     shape = (1, model.num_lines, model.num_samples, model.size, model.size)
     flux_BLSYX = torch.zeros(shape, device=next(model.parameters()).device)
     good_BLSYX = torch.ones_like(flux_BLSYX, dtype=torch.bool)
+    # A variational model draws random numbers: the caller's random state is left as it was.
     with torch.random.fork_rng():
+        # Without the kernel in C, whose operations PyTorch does not see.
         with FlopCounterMode(display=False) as counter, torch.no_grad(), pytorch_only():
             model(flux_BLSYX, good_BLSYX)
         saved_bytes = _saved_bytes(model, flux_BLSYX, good_BLSYX)
@@ -59,7 +61,7 @@ def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
 
 
 def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
-    """The memory that a forward pass keeps for its backward pass, weights aside."""
+    """Bytes that a forward pass keeps for its backward pass, without the weights."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -70,7 +72,7 @@ def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model(*inputs)  # held, so that no address is used twice
+        output = model(*inputs)  # kept alive, so that no address is reused and counted once
     del output
     return sum(kept.values())
 
@@ -78,14 +80,14 @@ def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
 def model_card(
     model: ConvLSTMAutoencoder, cost: Cost, *, metrics: Mapping[str, float], training: Mapping[str, Any], store: str
 ) -> str:
-    """Markdown that tells somebody who finds the model what it is, what it was made from and what it cannot do.
+    """Markdown that describes a model: architecture, training data and configuration, metrics and limits of use.
 
     Args:
         model: the model.
         cost: of `measure_cost`.
-        metrics: of the epoch that the weights are from.
+        metrics: of the epoch that the weights come from.
         training: keys and values of the training's configuration.
-        store: identity of the window store it was trained on.
+        store: identity of the window store that it was trained on.
     """
     kind = "variational autoencoder" if model.variational else "autoencoder"
     text = CARD.format(

@@ -1,11 +1,10 @@
-"""Models against each other, on the same galaxies and by measures that no loss or normalisation is part of."""
+"""Comparison of two models on the same galaxies, by measures that do not depend on their losses or normalisations."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.resampling import bootstrap_weights
@@ -21,13 +20,14 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models by one measure, of which lower is better unless it says otherwise.
+    """Two models by one measure, of which lower is better unless `higher_is_better`.
 
     Attributes:
-        measure: what it is.
-        candidate, champion: the values.
+        measure: description of the measure.
+        candidate: its value for the candidate.
+        champion: its value for the champion.
         decides: whether the promotion depends on it.
-        higher_is_better: such as recall.
+        higher_is_better: for measures such as recall.
         interval: middle 95% of the candidate's mean less the champion's over resampled galaxies; NaN if not known.
     """
 
@@ -40,17 +40,18 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether the candidate is worse, or cannot be said not to be."""
+        """Whether the candidate is worse, or one of the values is NaN."""
+        # Negated comparisons, since those with NaN are false: an unknown value must not promote a model.
         if self.higher_is_better:
             return not self.candidate >= self.champion
         return not self.candidate <= self.champion
 
 
 def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) -> dict[str, np.ndarray]:
-    """[galaxy] measures of the galaxies of a split as observed, by the names of `MEASURES`; a shard at a time.
+    """Measures [galaxy] of a split's galaxies as observed, by the names of `MEASURES`; a shard at a time.
 
     Raises:
-        ValueError: the split has no galaxy with a good sample.
+        ValueError: the store has no such split, or the split no galaxy with a finite likelihood.
     """
     if split not in store.splits:
         raise ValueError(f"{store.path} has no split {split}: models cannot be compared on it")
@@ -58,27 +59,27 @@ def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) ->
     objective = Objective(model, TrainConfig())
     parts: list[dict[str, np.ndarray]] = []
     for shard in range(store.num_shards(split)):
-        windows = store.read_shard(split, shard)
-        windows = windows.select(windows.view == 0)
+        windows = store.read_shard(split, shard).observed
         if not len(windows):
             continue
-        arrays = windows.flux, windows.ivar, good_samples(windows.flux, windows.ivar, windows.mask)
+        arrays = windows.flux, windows.ivar, windows.good
         measured = objective.evaluate(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
         parts.append({name: measured[name].numpy() for name in MEASURES})
-    found = {name: np.concatenate([part[name] for part in parts] or [np.zeros(0)]) for name in MEASURES}
-    if not np.isfinite(_mean(found["nll"])):
+    measures = {name: np.concatenate([part[name] for part in parts] or [np.zeros(0)]) for name in MEASURES}
+    if not np.isfinite(_mean(measures["nll"])):
         raise ValueError(f"{store.path}: no galaxy of the split {split} has a finite likelihood")
-    return found
+    return measures
 
 
 def compare(candidate: dict[str, np.ndarray], champion: dict[str, np.ndarray]) -> list[Comparison]:
-    """By likelihood, which decides, and what is shown beside it; both of the same galaxies."""
+    """Comparisons by likelihood, which decides, and by chi2; both models on the same galaxies."""
     return [
         Comparison(
             text,
             _mean(candidate[name]),
             _mean(champion[name]),
             decides=name == "nll",
+            # Of paired values: galaxies differ more from each other than models do on one galaxy.
             interval=_interval(candidate[name] - champion[name]),
         )
         for name, text in MEASURES.items()
@@ -91,7 +92,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _interval(differences: np.ndarray) -> tuple[float, float]:
-    """The middle 95% of means over galaxies drawn with replacement."""
+    """Middle 95% of the means over galaxies drawn with replacement."""
     finite = differences[np.isfinite(differences)].astype(np.float64)
     if finite.size < 2:
         return float("nan"), float("nan")

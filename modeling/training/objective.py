@@ -1,4 +1,4 @@
-"""What a training minimises, and what it measures beside: model and loss as one module.
+"""Training objective: model and loss as one module, with the metrics of an evaluation.
 
 Shapes: B batch, L lines, S samples, Y and X spaxels, D latent.
 """
@@ -23,29 +23,32 @@ from modeling.training.losses import (
 
 
 class ObjectiveConfig(Protocol):
-    """What the objective reads of `config.TrainConfig`."""
+    """Keys of `config.TrainConfig` that the objective reads."""
 
     @property
     def loss(self) -> str:
-        """A key of `losses.ERROR_LOSSES` or `losses.LIKELIHOODS`."""
+        """Key of `losses.ERROR_LOSSES` or `losses.LIKELIHOODS`."""
 
     @property
     def error_floor(self) -> float:
-        """Added in quadrature to the error of each sample in a likelihood, in normalised units."""
+        """Model error that is added in quadrature to the error of each sample in a likelihood, normalised units."""
 
     @property
     def kl_weight(self) -> float:
-        """Of the KL divergence of a variational model, per nat."""
+        """Weight of the KL divergence of a variational model, per nat."""
 
     @property
     def free_bits(self) -> float:
-        """Of each latent, which cost nothing."""
+        """Bits of each latent that cost nothing."""
 
 
 class Objective(nn.Module):
-    """The loss as a function of windows. One module, so that a wrapper such as DDP sees one forward pass.
+    """Loss as a function of windows. One module, so that a wrapper such as DDP sees one forward pass.
 
-    `kl_scale`, from 0 to 1, is the share of the KL weight that the warm-up has reached.
+    Attributes:
+        model: the autoencoder.
+        config: loss and weights.
+        kl_scale: share of the KL weight that the warm-up has reached, 0 to 1.
     """
 
     def __init__(self, model: ConvLSTMAutoencoder, config: ObjectiveConfig) -> None:
@@ -55,7 +58,13 @@ class Objective(nn.Module):
         self.kl_scale = 1.0
 
     def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
-        """The loss of each galaxy and its parts, each [B]; the KL term as warm-up and free bits leave it."""
+        """Loss of each galaxy and its parts, each [B]; the KL term after warm-up and free bits.
+
+        Args:
+            flux_BLSYX: in the unit of the store; any value where not good.
+            ivar_BLSYX: inverse variance of the flux; 0 where not good.
+            good_BLSYX: bool.
+        """
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
         output = self.model.autoencode(target_BLSYX, good_BLSYX)
         loss_B = self._reconstruction_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
@@ -63,30 +72,39 @@ class Objective(nn.Module):
             return {"loss": loss_B}
         kl_BD = kl_to_standard_normal(output.mean.float(), output.log_variance.float())
         kl_loss_B = self.kl_scale * self.config.kl_weight * free_bits_kl(kl_BD, self.config.free_bits)
+        # `kl` is reported without warm-up and free bits, so that epochs compare.
         return {"loss": loss_B + kl_loss_B, "reconstruction": loss_B, "kl": kl_BD.sum(dim=1)}
 
     @torch.no_grad()
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
-        """The loss with the whole KL divergence, and what `metric_sizes` names; NaN where a galaxy has no good sample.
+        """Loss with the whole KL divergence, and the metrics of `metric_sizes`; NaN where a galaxy has no good sample.
 
         `chi2` [B] is the mean squared residual of a good sample in units of its variance, `mae` [B, L] the mean
-        absolute residual of each line in normalised units, `kl_of_latent` [B, D] in nats. `nll` [B] is of a good sample
-        in nats, under Student's t with the error of its flux, less what depends on the data alone: models of any loss
-        and any normalisation compare by it.
+        absolute residual of each line in normalised units, `kl_of_latent` [B, D] in nats. `nll` [B] is the mean
+        negative log-likelihood of a good sample in nats, under Student's t with the error of its flux and without terms
+        of the data alone: models of any loss and any normalisation compare by it.
+
+        Args:
+            flux_BLSYX: in the unit of the store; any value where not good.
+            ivar_BLSYX: inverse variance of the flux; 0 where not good.
+            good_BLSYX: bool.
         """
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
         output = self.model.autoencode(target_BLSYX, good_BLSYX)
         loss_B = self._reconstruction_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
+        # float32, whatever precision autocast gave the output: squares of residuals in sigma lose too much in bfloat16.
         reconstruction_BLSYX = output.reconstruction.float()
         variance_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
         chi2_B = masked_mean((reconstruction_BLSYX - target_BLSYX).square() / variance_BLSYX, good_BLSYX)
         by_line = [values.flatten(0, 1) for values in (reconstruction_BLSYX, target_BLSYX, good_BLSYX)]
         has_good_BL = good_BLSYX.flatten(2).any(dim=2)
+        # Flux in units of its own error, with unit variance: no normalisation, and ln(variance) of the data drops out.
         error_BLSYX = ivar_BLSYX.clamp(min=1e-30).rsqrt()
-        expected_BLSYX = self.model.denormalise(reconstruction_BLSYX, scale_B)
+        reconstructed_flux_BLSYX = self.model.denormalise(reconstruction_BLSYX, scale_B)
         nll_B = student_t_nll(
-            expected_BLSYX / error_BLSYX, flux_BLSYX / error_BLSYX, good_BLSYX, torch.ones_like(error_BLSYX)
+            reconstructed_flux_BLSYX / error_BLSYX, flux_BLSYX / error_BLSYX, good_BLSYX, torch.ones_like(error_BLSYX)
         )
+        # A galaxy or line without good samples has a mean of 0: NaN keeps it out of the means over galaxies.
         measured = {
             "loss": loss_B,
             "nll": nll_B.masked_fill(~has_good_BL.any(dim=1), math.nan),
@@ -101,7 +119,7 @@ class Objective(nn.Module):
         return measured | {"loss": loss_B, "reconstruction": measured["loss"], "kl": kl_B, "kl_of_latent": kl_BD}
 
     def metric_sizes(self) -> dict[str, int]:
-        """The columns of each of `evaluate`'s metrics."""
+        """Number of columns of each metric of `evaluate`."""
         sizes = {"loss": 1, "nll": 1, "chi2": 1, "mae": self.model.num_lines}
         if self.model.variational:
             sizes |= {"reconstruction": 1, "kl": 1, "kl_of_latent": int(self.model.arguments["latent_dim"])}
@@ -110,6 +128,7 @@ class Objective(nn.Module):
     def _reconstruction_loss(
         self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
     ) -> Tensor:
+        # The configured loss trains the latent; the spaxel codes have a loss of their own.
         reconstruction_BLSYX, name = output.from_latent.float(), self.config.loss
         of_spaxels_B = self._spaxel_loss(output, target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
         if name in ERROR_LOSSES:
@@ -120,7 +139,11 @@ class Objective(nn.Module):
     def _spaxel_loss(
         self, output: Output, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
     ) -> Tensor:
-        """chi2 of spaxels' spectra, its floor a share of the local amplitude; 0 for a model without codes."""
+        """Huber's chi2 of the spectra of spaxels, [B]; 0 for a model without codes.
+
+        The spectra are in units of the local amplitude, and so is `error_floor`: bright and faint spaxels count alike
+        once the noise is below it.
+        """
         if self.model.spaxels is None:
             return torch.zeros_like(scale_B)
         spectra_BLSYX, variance_BLSYX, amplitude_BLSYX = self._spectra(target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
@@ -128,7 +151,7 @@ class Objective(nn.Module):
         return huber_chi2(reconstruction_BLSYX, spectra_BLSYX, good_BLSYX, variance_BLSYX + self.config.error_floor**2)
 
     def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
-        """Gives a model with codes of spaxels initial weights that some galaxies suggest."""
+        """Starts spaxel codes from the principal components of some galaxies; arguments as of `forward`."""
         if self.model.spaxels is not None:
             target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX)
             spectra_BLSYX, variance_BLSYX, _ = self._spectra(target_BLSYX, ivar_BLSYX, good_BLSYX, scale_B)
@@ -138,6 +161,7 @@ class Objective(nn.Module):
         self, target_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, scale_B: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Flux over the local amplitude, its variance, and that amplitude in units of the galaxy's scale."""
+        # Linear, not asinh: a code represents the shape of a spectrum, which does not depend on brightness.
         linear_BLSYX = self.model.to_linear(target_BLSYX)
         amplitude_BLSYX = local_amplitude(linear_BLSYX, good_BLSYX)[:, None, None]
         weight_BLSYX = ivar_BLSYX * (scale_B[:, None, None, None, None] * amplitude_BLSYX).square()

@@ -1,7 +1,7 @@
 """Training on one worker or many with Ray Train (V2), and in this process without Ray: the same loop for all.
 
-Workers get the job as JSON, open the store by its path, and share each global batch: the number of workers changes
-neither the batch nor, up to rounding, the gradient. The same name and storage resume a run that was interrupted.
+Workers receive the job as JSON, open the store by its path, and share each global batch: the number of workers changes
+neither the batch nor, up to rounding, the gradient. The same name and storage resume an interrupted run.
 """
 
 import json
@@ -36,9 +36,9 @@ class Trained:
     """A finished training.
 
     Attributes:
-        directory: the best model, for `checkpoint.load_model`.
-        best: metrics of the epoch that it is from, with `best_loss`.
-        history: metrics of every epoch, also of those before an interruption.
+        directory: of the best model, for `checkpoint.load_model`.
+        best: metrics of the best epoch, with `best_loss`.
+        history: metrics of every epoch, those before an interruption included.
     """
 
     directory: Path
@@ -46,24 +46,24 @@ class Trained:
     history: list[Metrics]
 
     def selection_loss(self, job: TrainingJob) -> tuple[float, str]:
-        """The reconstruction loss of the best epoch and the name of its measure; only like measures compare."""
+        """Reconstruction loss of the best epoch and the name of its measure; only equal measures are comparable."""
         split = "validation" if "validation_loss" in self.best else "train"
         loss = self.best.get(f"{split}_reconstruction", self.best[f"{split}_loss"])
         return loss, f"{split} {job.train.loss} of {job.model.normalise} flux"
 
 
 def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
-    """Trains a model, or goes on with a run of the same name in the same storage.
+    """Trains a model, or resumes a run of the same name in the same storage.
 
     Args:
-        job: what to train, on which store, with how many workers.
+        job: model, store, training settings and number of workers.
         name: of the run, unique in the storage.
-        storage: where checkpoints go, a directory or an `s3://` URL that workers reach.
-        target: where the best model is put on this machine; anything there is replaced.
+        storage: of checkpoints, a directory or an `s3://` URL that workers reach.
+        target: folder on this machine for the best model; an existing one is replaced.
         listener: called in this process with steps and epochs as they happen.
 
     Raises:
-        ValueError: the store, the job or both do not do; or the training diverged.
+        ValueError: the store or the job cannot be used, or the training diverged.
         RuntimeError: workers failed for another reason.
     """
     check_job(job)
@@ -76,10 +76,10 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
 
 
 def check_job(job: TrainingJob) -> None:
-    """Fails early, and with a plain message, where a worker would fail late.
+    """Checks a job here, so that it fails early and with a plain message, not late in a worker.
 
     Raises:
-        ValueError: the store cannot be used, or the batch not be shared by the workers.
+        ValueError: the store cannot be used, or the batch is too small for the workers.
     """
     store = WindowStore.open(job.store)
     make_model(job.model.arguments(store.shape), job.seed)
@@ -89,7 +89,7 @@ def check_job(job: TrainingJob) -> None:
 
 
 def train_rank(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
-    """One rank's part of a training: builds model and loaders, then runs the loop."""
+    """Runs one rank's part of a training: builds model and loaders, then runs the loop; returns the last metrics."""
     if context.device.type == "cpu":
         torch.set_num_threads(threads_per_worker(job))
     store = WindowStore.open(job.store)
@@ -118,7 +118,7 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
             training.training,
             training.num_batches(),
             validation,
-            # As asked for, and not as many as there happened to be at the start.
+            # As many as configured, not as many workers as there happened to be at the start.
             streams=max(1, job.train.num_workers),
             first=training.first,
         ),
@@ -135,15 +135,15 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
 
 
 def threads_per_worker(job: TrainingJob) -> int:
-    """As the job says, or this machine's cores divided by its workers."""
+    """Threads of each worker: as configured, or this machine's cores divided by its workers."""
     return job.train.threads or max(1, (os.cpu_count() or 1) // max(1, job.train.num_workers))
 
 
 def choose_device(job: TrainingJob) -> str:
-    """`cuda` where the job asks for it, or leaves it open and there is one.
+    """Device of a training: `cuda` if the job requires it, or permits it and there is one; else `cpu`.
 
     Raises:
-        ValueError: it asks for a GPU that PyTorch does not see.
+        ValueError: the job requires a GPU and PyTorch sees none.
     """
     available = torch.cuda.is_available()
     if job.train.use_gpu is True and not available:
@@ -152,7 +152,7 @@ def choose_device(job: TrainingJob) -> str:
 
 
 class RayContext:
-    """One worker of a Ray Train run."""
+    """Context of one worker of a Ray Train run."""
 
     def __init__(self) -> None:
         import ray.train
@@ -164,25 +164,26 @@ class RayContext:
         self.device = ray.train.torch.get_device()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DDP, where there is more than one worker."""
+        """Model in DistributedDataParallel where there is more than one worker, else the model itself."""
         if self.world_size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums over all workers."""
+        """Sums of the values over all workers."""
         if self.world_size == 1:
             return values
+        # float64, as the running means that are summed.
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(total)
         return [float(value) for value in total]
 
     def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
-        """Hands metrics and rank 0's checkpoint to Ray, which copies it to the storage.
+        """Passes metrics and rank 0's checkpoint to Ray, which copies it to the storage.
 
-        Waits until the driver has taken note of it (up to RAY_TRAIN_HEALTH_CHECK_INTERVAL_S): a worker that dies later
-        then repeats no step from before.
+        Waits until the driver has recorded the checkpoint (up to RAY_TRAIN_HEALTH_CHECK_INTERVAL_S): if a worker dies
+        later, no step before it is repeated.
         """
         import ray.train
 
@@ -192,7 +193,7 @@ class RayContext:
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        """The last checkpoint of this run, brought to this machine."""
+        """Directory of the last checkpoint of this run, copied to this machine; None at its start."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -204,7 +205,7 @@ class RayContext:
 
 
 def train_worker(payload: dict[str, Any]) -> None:
-    """What each Ray worker runs; `payload` holds the job as JSON and the driver's queue."""
+    """Entry point of each Ray worker; `payload` holds the job as JSON and the driver's queue."""
     job = TrainingJob.model_validate(payload["job"])
     context = RayContext()
     queue = payload["queue"]
@@ -213,14 +214,22 @@ def train_worker(payload: dict[str, Any]) -> None:
         import ray
 
         sent = queue.actor.put_nowait_batch.remote([(event, metrics)])
-        if event != "step":  # a step does not wait; what it tells comes before this all the same
+        if event != "step":  # steps do not wait; their messages arrive before those of the epoch all the same
             ray.get(sent)
 
     train_rank(job, context, tell if queue is not None and context.rank == 0 else None)
 
 
 def make_trainer(job: TrainingJob, *, name: str, storage: str, queue: Any = None, callbacks: Sequence[Any] = ()) -> Any:
-    """Ray's trainer of a job; `queue` takes what workers tell, `callbacks` are Ray's own."""
+    """Ray's trainer for a job.
+
+    Args:
+        job: model, store and training settings.
+        name: of the run.
+        storage: of checkpoints.
+        queue: receives the events of workers, or None.
+        callbacks: of Ray Train.
+    """
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -255,10 +264,10 @@ def _use_gpu(job: TrainingJob) -> bool:
 
 
 def _check_room(job: TrainingJob) -> None:
-    """Fails where a Ray of this machine alone is too small for the workers; says so where nodes may still come.
+    """Checks that Ray has room for the workers; on a cluster, where nodes may still join, it only logs a warning.
 
     Raises:
-        ValueError: it is too small.
+        ValueError: a Ray of this machine alone is too small.
     """
     import ray
 
@@ -285,13 +294,13 @@ def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, 
             except ray.train.TrainingFailedError as error:
                 raise _plain_error(error) from error
             except SystemExit as error:
-                raise KeyboardInterrupt from error  # what Ray makes of Ctrl-C
+                raise KeyboardInterrupt from error  # Ray converts Ctrl-C to SystemExit
         with result.checkpoint.as_directory() as directory:
             return take_best(Path(directory), target)
 
 
 def _queue_beside_driver() -> Any:
-    """What workers tell the driver through; on the driver's own node, so that it outlives all others."""
+    """Queue from workers to the driver, on the driver's own node, so that it survives the loss of any other."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -301,7 +310,7 @@ def _queue_beside_driver() -> Any:
 
 
 def _plain_error(error: Exception) -> Exception:
-    """A worker's own ValueError with its message, or one error that says which workers failed and why."""
+    """Error of the first worker that failed: a ValueError with its own message, or a RuntimeError that quotes it."""
     failures = getattr(error, "worker_failures", {}) or {}
     causes = [getattr(failure, "cause", None) or failure for failure in failures.values()] or [error]
     first = causes[0]
@@ -312,7 +321,7 @@ def _plain_error(error: Exception) -> Exception:
 
 @contextmanager
 def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
-    """Passes on what workers put into the queue, from a thread, while the driver waits."""
+    """Forwards events from the queue to the listener, from a thread, while the driver waits."""
     if queue is None or listener is None:
         yield
         return
@@ -338,7 +347,7 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
 
 
 def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
-    """Whether a run has left something to go on with.
+    """Whether a run has left a checkpoint to resume from.
 
     Raises:
         OSError: the storage does not answer.
@@ -353,7 +362,7 @@ def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
 
 
 def take_best(checkpoint: Path, target: Path) -> Trained:
-    """Copies the best model of a training checkpoint to `target`."""
+    """Finished training with its best model, copied from a training checkpoint to `target`."""
     state = json.loads((checkpoint / "training.json").read_text())
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Search of hyperparameters: Ray Tune runs the trials, Optuna's TPE proposes them, ASHA stops the worse ones early.
+"""Hyperparameter search: Ray Tune runs the trials, Optuna's TPE proposes them, ASHA stops the worse ones early.
 
 Each trial runs the same loop as `ray_train`, in one process or with workers of its own. The objective is `best_nll`:
 the validation likelihood of the model that a trial would keep, whatever loss it is trained on. Trials report to the
-driver alone, so that nothing else writes to the tracking database. The same name and storage go on with a search that
-was interrupted: Ray keeps its state there as a pickle, so nobody else may write to that storage.
+driver alone, so that only the driver writes to the tracking database. The same name and storage resume an interrupted
+search: Ray keeps its state there as a pickle, so nobody else may have write access to that storage.
 """
 
 import math
@@ -25,7 +25,7 @@ from modeling.training.context import Metrics
 from modeling.training.ray_train import Trained, check_job, choose_device, make_trainer, take_best, train_rank
 from modeling.training.ray_tune_hooks import DRIVER, OBJECTIVE, TrialListener, asha, deadline, epoch_metrics, tell
 
-# What a trial reserves that drives workers: were it a CPU, trials could take those of their own workers.
+# Reserved by a trial that drives workers: if it were a CPU, trials could take those of their own workers.
 DRIVER_RESOURCE = "tune_driver"
 
 
@@ -36,9 +36,9 @@ class Trial:
     Attributes:
         name: of the trial.
         parameters: dotted keys and the values that were tried.
-        history: metrics of each epoch that it got to run.
-        loss: the objective; infinite for a trial that failed or got to no epoch.
-        error: why it failed, or None.
+        history: metrics of each epoch that it completed.
+        loss: the objective; infinite for a trial that failed or completed no epoch.
+        error: reason of a failure, or None.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A finished search: the job and model of the best trial, and all trials, the best first."""
+    """Finished search: the job and model of the best trial, and all trials, the best first."""
 
     job: TrainingJob
     trained: Trained
@@ -66,19 +66,19 @@ def tune(
     target: Path,
     listener: TrialListener | None = None,
 ) -> Tuned:
-    """Searches for the hyperparameters of the greatest validation likelihood, or goes on with a search.
+    """Searches for the hyperparameters of the highest validation likelihood, or resumes a search.
 
     Args:
-        job: what all trials share; the search space overrides parts of it.
+        job: settings that all trials share; the search space overrides parts of it.
         config: trials, epochs, space.
         name: of the search, unique in the storage.
-        storage: where the trials' checkpoints and the search's state go.
-        target: where the best model is put on this machine; anything there is replaced.
+        storage: of the trials' checkpoints and the state of the search.
+        target: folder on this machine for the best model; an existing one is replaced.
         listener: called in this process with each epoch of each trial.
 
     Raises:
-        ValueError: the store, the job or the cluster do not do.
-        RuntimeError: no trial got anywhere.
+        ValueError: the store, the job or the cluster cannot be used.
+        RuntimeError: no trial completed an epoch.
     """
     nested = config.workers_per_trial > 1
     job = trial_job(job, {}, config)
@@ -95,19 +95,19 @@ def tune(
             results = list(_make_tuner(job, config, name=name, storage=storage).fit())
         finally:
             DRIVER.listener = None
-        found = sorted(((_trial(result), result) for result in results), key=lambda pair: (pair[0].loss, pair[0].name))
-        if not found or not math.isfinite(found[0][0].loss):
-            raise RuntimeError(_why_nothing([trial for trial, _ in found], config))
-        best, result = found[0]
+        ranked = sorted(((_trial(result), result) for result in results), key=lambda pair: (pair[0].loss, pair[0].name))
+        if not ranked or not math.isfinite(ranked[0][0].loss):
+            raise RuntimeError(_why_nothing([trial for trial, _ in ranked], config))
+        best, result = ranked[0]
         with _checkpoint(result, storage).as_directory() as directory:
             trained = take_best(Path(directory), target)
-    return Tuned(trial_job(job, best.parameters, config), trained, [trial for trial, _ in found])
+    return Tuned(trial_job(job, best.parameters, config), trained, [trial for trial, _ in ranked])
 
 
 def trial_job(job: TrainingJob, parameters: Mapping[str, Any], config: TuneConfig) -> TrainingJob:
-    """The job of one trial: dotted keys overridden, and what a search decides itself; validated again."""
+    """Job of one trial: with its parameters, and the settings that a search decides itself; validated again."""
     workers = config.workers_per_trial
-    # Threads as the job says, or this machine's cores divided by what works at a time.
+    # Threads as configured, or this machine's cores divided by the workers that run at a time.
     threads = job.train.threads or max(1, (os.cpu_count() or 1) // (config.concurrency * workers))
     values = job.model_dump(mode="json")
     values["train"] |= {
@@ -116,7 +116,7 @@ def trial_job(job: TrainingJob, parameters: Mapping[str, Any], config: TuneConfi
         "num_workers": workers if workers > 1 else 0,
         "min_workers": None,
         "checkpoint_steps": None,
-        "max_failures": 0,  # the search itself tries again
+        "max_failures": 0,  # the search retries trials itself
     }
     for key, value in parameters.items():
         section, _, name = key.partition(".")
@@ -125,7 +125,7 @@ def trial_job(job: TrainingJob, parameters: Mapping[str, Any], config: TuneConfi
 
 
 def run_trial(parameters: dict[str, Any], *, job: dict[str, Any], config: dict[str, Any], storage: str) -> None:
-    """What each trial runs, in a process of its own; `storage` holds the trainings of those that have workers."""
+    """Entry point of each trial, in a process of its own; `storage` holds the trainings of trials with workers."""
     trial = trial_job(TrainingJob.model_validate(job), parameters, TuneConfig.model_validate(config))
     if trial.train.num_workers == 0:
         train_rank(trial, TuneContext(choose_device(trial)))
@@ -138,7 +138,7 @@ def run_trial(parameters: dict[str, Any], *, job: dict[str, Any], config: dict[s
 
 
 class TuneContext:
-    """One process that reports to Ray Tune."""
+    """Context of one process that reports to Ray Tune."""
 
     rank = 0
     world_size = 1
@@ -155,7 +155,7 @@ class TuneContext:
         return values
 
     def report(self, metrics: Metrics | None, checkpoint: Path | None) -> None:
-        """Hands an epoch to Ray Tune, which may end the trial here."""
+        """Reports an epoch to Ray Tune, which may end the trial here."""
         import ray.tune
 
         assert metrics is not None, "trials have no checkpoints within epochs"
@@ -163,7 +163,7 @@ class TuneContext:
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        """The last checkpoint of this trial."""
+        """Directory of the last checkpoint of this trial; None at its start."""
         import ray.tune
 
         checkpoint = ray.tune.get_checkpoint()
@@ -185,10 +185,10 @@ def _check_cluster(nested: bool) -> None:
 
 
 def _make_tuner(job: TrainingJob, config: TuneConfig, *, name: str, storage: str) -> Any:
-    """A tuner of a new search, or of the one that the storage holds."""
+    """Tuner of a new search, or of the one that the storage holds."""
     from functools import partial
 
-    # Often enough that little is tried twice after a crash; Ctrl-C is to end the command, not the search alone.
+    # Often enough that little is repeated after a crash; Ctrl-C should end the command, not the search alone.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     import ray.tune
@@ -224,7 +224,7 @@ def _make_tuner(job: TrainingJob, config: TuneConfig, *, name: str, storage: str
 
 
 def _tune_config(job: TrainingJob, config: TuneConfig) -> Any:
-    """How Ray Tune proposes trials, and compares them."""
+    """Ray Tune's configuration: how trials are proposed and compared."""
     import optuna
     import ray.tune
     from ray.tune.search.optuna import OptunaSearch
@@ -259,7 +259,7 @@ def _domain(domain: Mapping[str, list[Any]]) -> Any:
 def _trial(result: Any) -> Trial:
     frame = result.metrics_dataframe
     reported = [] if frame is None else [epoch_metrics(row) for row in frame.to_dict("records")]
-    # A trial that was interrupted may have reported an epoch twice.
+    # A trial that was resumed may have reported an epoch twice: the later report counts.
     history = list({metrics["epoch"]: metrics for metrics in reported}.values())
     error = None if result.error is None else (str(result.error).strip().splitlines() or ["unknown"])[-1]
     loss = history[-1].get(OBJECTIVE, math.nan) if history and error is None else math.nan
@@ -268,7 +268,7 @@ def _trial(result: Any) -> Trial:
 
 
 def _checkpoint(result: Any, storage: str) -> Any:
-    """The last checkpoint of a trial, its own or that of its workers."""
+    """Last checkpoint of a trial, its own or that of its workers."""
     if result.checkpoint is not None:
         return result.checkpoint
     import pyarrow.fs

@@ -1,7 +1,7 @@
-"""What a search hangs into Ray Tune: its scheduler, a callback and a stopper.
+"""Hooks of a search into Ray Tune: its scheduler, a callback and a stopper.
 
-Ray pickles these three, with their classes, as part of the search's state; so they look up `DRIVER` in the process that
-they come to be in.
+Ray pickles these three, with their classes, as part of the state of the search, so they look up `DRIVER` in the process
+that they run in.
 """
 
 import math
@@ -13,18 +13,18 @@ from modeling.training.context import Metrics
 
 OBJECTIVE = "best_nll"
 
-# Hears of (trial name, its parameters, an epoch's metrics) in the driver.
+# Called in the driver with (trial name, its parameters, an epoch's metrics).
 TrialListener = Callable[[str, dict[str, Any], Metrics], None]
 
 
 @dataclass
 class _Driver:
-    """What belongs to the process that drives a search, and not to the search's state, which Ray pickles.
+    """State of the process that drives a search; not part of the state of the search, which Ray pickles.
 
     Attributes:
-        listener: hears of epochs.
-        deadline: when to stop all trials, of `time.monotonic`.
-        past: what trials reported before an interruption, for ASHA to compare with.
+        listener: called with each epoch.
+        deadline: time of `time.monotonic` at which all trials stop.
+        past: reports of trials before an interruption, for ASHA to compare with.
         parameters: of each trial, which Ray's results lack for a trial that reported nothing.
     """
 
@@ -38,11 +38,11 @@ DRIVER = _Driver()
 
 
 def asha(epochs: int, grace_epochs: int) -> Any:
-    """The scheduler that stops the worse trials."""
+    """Scheduler that stops the worse trials early."""
     from ray.tune.schedulers import ASHAScheduler
 
     class Asha(ASHAScheduler):
-        """Counts epochs from a trial's start; after an interruption it first hears again what was reported before."""
+        """ASHA that counts epochs from a trial's start; after an interruption it replays earlier reports first."""
 
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             from modeling.training.ray_tune_hooks import DRIVER
@@ -60,11 +60,11 @@ def asha(epochs: int, grace_epochs: int) -> Any:
 
 
 def tell() -> Any:
-    """The callback that lets the driver's listener hear of epochs."""
+    """Callback that passes epochs to the driver's listener."""
     from ray.tune import Callback
 
     class Tell(Callback):
-        """Passes results on."""
+        """Passes results to the driver's listener."""
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -78,11 +78,11 @@ def tell() -> Any:
 
 
 def deadline() -> Any:
-    """What stops a search whose budget of time is spent."""
+    """Stopper of a search whose time budget is spent."""
     from ray.tune import Stopper
 
     class Deadline(Stopper):
-        """Stops all trials when the budget is spent."""
+        """Stops all trials when the time budget is spent."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
@@ -98,7 +98,7 @@ def deadline() -> Any:
 
 
 def epoch_metrics(result: Mapping[str, Any]) -> Metrics:
-    """Our own metrics among the many that Ray adds."""
+    """Metrics of the training loop, without the many that Ray adds."""
     ours = ("epoch", "lr", "best_loss", "best_epoch", OBJECTIVE)
     return {
         key: float(value)

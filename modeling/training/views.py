@@ -1,4 +1,4 @@
-"""Augmented views that a loader makes: the numbers that `prepare` would have written to the store."""
+"""Augmented views made by the loader, with the same values that `prepare` would have written to the store."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from cubeprep.store import WindowStore
 
 @dataclass(frozen=True)
 class Views:
-    """The views of each galaxy that a store leaves to whoever reads it.
+    """Views of each galaxy that a store leaves to its reader.
 
     Attributes:
-        count: views of a galaxy, the one as observed included; 1 where the store holds all rows itself.
-        seed: the store's.
-        config: how views are made.
+        count: views of a galaxy, the observed one included; 1 where the store holds all rows itself.
+        seed: of the store.
+        config: of the augmentation.
     """
 
     count: int
@@ -24,7 +24,7 @@ class Views:
 
     @classmethod
     def of(cls, store: WindowStore, split: str) -> "Views":
-        """As the configuration of the store's `prepare` has it, for training alone."""
+        """Views by the configuration that the store was prepared with; none but the observed one outside training."""
         resolved = store.attrs["config"]
         config = AugmentConfig.model_validate(resolved.get("prepare", {}).get("augment", {}))
         left = config.num_views // config.stored_views if split == "train" else 1
@@ -37,13 +37,14 @@ class Views:
 
         Args:
             plateifu: the galaxy.
-            view: which, from 1 on.
-            flux: [line, sample, y, x] as observed; any value where not good.
-            ivar: the same shape.
+            view: number of the view, from 1.
+            flux: [line, sample, y, x] as observed, flux units; any value where not good.
+            ivar: the same shape, inverse variance of `flux`.
             good: the same shape, bool.
 
         Returns:
             flux, ivar and mask of the view; 0 is good in the mask.
         """
+        # The draws depend on seed, galaxy and view alone: any worker makes the same view, in any order.
         rng = view_rng(self.seed, plateifu, view)
         return augment(flux, ivar, (~good).astype(np.uint8), self.config, rng)

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
+from jobs.console import command
 from tests.logcube import write_survey
 
 SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
@@ -20,11 +21,11 @@ def invoke(*arguments: str) -> tuple[int, str]:
 def test_help_lists_the_jobs_and_exit_codes() -> None:
     code, text = invoke("--help")
     assert code == 0
-    assert all(name in text for name in cli.JOBS)
+    assert all(name in text for name in command.JOBS)
     assert "Exit codes" in text
 
 
-@pytest.mark.parametrize("name", cli.JOBS)
+@pytest.mark.parametrize("name", command.JOBS)
 def test_each_job_has_help_worth_reading(name: str) -> None:
     code, text = invoke(name, "--help")
     assert code == 0
@@ -65,7 +66,7 @@ def test_an_unknown_configuration_names_the_shipped_ones() -> None:
     assert "paper" in text
 
 
-@pytest.mark.parametrize("name", [name for name in cli.JOBS if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in command.JOBS if name != "demo"])
 def test_a_job_without_configuration_is_a_usage_error(name: str) -> None:
     code, text = invoke(name)
     assert code == 2

@@ -17,6 +17,7 @@ from PIL import Image
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
+from jobs.models import opening
 from jobs.page.cards import top_shares
 from jobs.page.figures import (
     SPECTRUM_HEIGHT,
@@ -93,16 +94,16 @@ def test_cards_say_why_in_words_and_where(project: ProjectConfig, page: str) -> 
 def test_galaxies_are_shown_as_the_models_that_never_saw_them_reconstruct_them(project: ProjectConfig) -> None:
     store, catalog = WindowStore.open(project.store_path), read_catalog(project.catalog_path)
     networks = [make_model(ModelConfig(latent_dim=4).arguments(store.shape), seed) for seed in range(4)]
-    model = replace(explore.reopen_model(project, catalog, store), network=networks[0], folds=tuple(networks[1:]))
+    model = replace(opening.reopen_model(project, catalog, store), network=networks[0], folds=tuple(networks[1:]))
     row = catalog.table.iloc[0]
     windows = store.read_galaxy(row["plateifu"])
     arrays = windows.flux, windows.ivar, windows.mask
     fold = fold_of(row["mangaid"], 3)
     for num_left_out, unseen in ((1, [fold]), (2, [fold, (fold - 1) % 3])):
-        shown = explore.as_scored(catalog, replace(model, num_left_out=num_left_out), "cpu")(windows)
+        shown = opening.as_scored(catalog, replace(model, num_left_out=num_left_out), "cpu")(windows)
         expected = np.mean([reconstruct(networks[1 + i], *arrays) for i in unseen], axis=0)
         np.testing.assert_allclose(shown, expected, rtol=1e-5)
-    alone = explore.as_scored(catalog, replace(model, folds=()), "cpu")(windows)
+    alone = opening.as_scored(catalog, replace(model, folds=()), "cpu")(windows)
     np.testing.assert_allclose(alone, reconstruct(networks[0], *arrays), rtol=1e-5)
 
 
@@ -161,7 +162,7 @@ def test_hostile_names_and_reasons_stay_text(project: ProjectConfig, tmp_path: P
     path = tmp_path / "catalog.parquet"
     write_catalog(path, table, catalog.columns, provenance)
     catalog = read_catalog(path)
-    cards = explore.make_cards(project, catalog, store, explore.reopen_model(project, catalog, store))
+    cards = explore.make_cards(project, catalog, store, opening.reopen_model(project, catalog, store))
     named = [card.row | {"plateifu": HOSTILE} for card in cards]
     cards = [type(card)(**(vars(card) | {"row": row})) for card, row in zip(cards, named, strict=True)]
     found = explore.render_page(

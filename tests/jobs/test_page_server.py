@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
+from jobs.models import opening
 from jobs.page.columns import column_arrays, selection_csv
 from jobs.page.pack import pack, unpack
 from jobs.page.server import TOKEN_HEADER, make_app
@@ -37,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
 
 def open_source(config: ProjectConfig) -> Source:
     catalog, store = read_catalog(config.catalog_path), WindowStore.open(config.store_path)
-    return explore.open_source(config, catalog, store, explore.reopen_model(config, catalog, store))
+    return explore.open_source(config, catalog, store, opening.reopen_model(config, catalog, store))
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_a_galaxy_has_the_store_s_windows_and_the_model_s_reconstruction(
     meta, arrays = unpack(client.get(f"/api/galaxies/{name}").content)
     store = WindowStore.open(project.store_path)
     windows = store.read_galaxy(name)
-    model = explore.reopen_model(project, read_catalog(project.catalog_path), store)
+    model = opening.reopen_model(project, read_catalog(project.catalog_path), store)
     found = infer(model.network, windows.flux, windows.ivar, windows.mask)
     good = windows.mask[0] == 0
     np.testing.assert_array_equal(arrays["flux"], windows.flux[0])

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from jobs import cli
-from jobs.reproduce import ReproduceError, load_panel
+from jobs.console import command
+from jobs.reproduce import ReproduceError, load_ensemble
 from modeling.catalog import read_catalog
 from modeling.network.checkpoint import load_model, save_model
 from modeling.network.inference import infer
@@ -85,7 +86,7 @@ def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: P
     changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * (1 + 1e-4)])
     pq.write_table(changed, copy / "catalog.parquet")
     result = invoke("reproduce", copy / "catalog.parquet", "1-1", "--tracking-uri", uri(workspace))
-    assert result.exit_code == cli.EXIT_FAILED
+    assert result.exit_code == command.EXIT_FAILED
     assert "Not reproduced to 1e-06: score_mae" in result.output
 
 
@@ -105,11 +106,11 @@ def test_a_changed_file_is_told_by_its_checksum(workspace: Path, copy: Path) -> 
     try:
         Path(path).write_bytes(before + b"\0")
         result = invoke("reproduce", workspace / "catalog.parquet", "1-2")
-        assert result.exit_code == cli.EXIT_FAILED
+        assert result.exit_code == command.EXIT_FAILED
         assert "has changed since the store was made" in result.output
         Path(path).unlink()
         result = invoke("reproduce", workspace / "catalog.parquet", "1-2")
-        assert result.exit_code == cli.EXIT_FAILED
+        assert result.exit_code == command.EXIT_FAILED
         assert Path(path).name in result.output
     finally:
         Path(path).write_bytes(before)
@@ -135,7 +136,7 @@ def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: P
     version = register_spoiled(workspace, tmp_path / "model", 0.3)
     arguments = ("promote", "cubescout@candidate", "demo", *settings(workspace))
     result = invoke(*arguments)
-    assert result.exit_code == cli.EXIT_REFUSED, result.output
+    assert result.exit_code == command.EXIT_REFUSED, result.output
     assert "Not promoted: worse by negative log-likelihood" in result.output
     assert find_version(make_client(uri(workspace)), "models:/cubescout@champion").version == champion
     result = invoke(*arguments, "--force")
@@ -158,7 +159,7 @@ def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     version = register_spoiled(workspace, tmp_path / "model", 1e-7)
     arguments = ("promote", f"cubescout/{version}", "demo", *settings(workspace))
     refused = invoke(*arguments, "--benchmark", *paths)
-    assert refused.exit_code == cli.EXIT_REFUSED, refused.output
+    assert refused.exit_code == command.EXIT_REFUSED, refused.output
     assert "pAUROC" in refused.output.rpartition("Not promoted")[2]
     wrong = invoke(*arguments, "--benchmark", workspace / "catalog.parquet", paths[0])
     assert (wrong.exit_code, "no results.parquet" in wrong.output) == (1, True)
@@ -201,10 +202,10 @@ def test_other_weights_and_judges_that_are_not_kept_are_told(workspace: Path) ->
     catalog = read_catalog(workspace / "catalog.parquet")
     catalog.provenance["model"]["fold_digests"] = ["a", "b"]
     with pytest.raises(ReproduceError, match="other weights"):
-        load_panel(catalog, uri(workspace))
+        load_ensemble(catalog, uri(workspace))
     del catalog.provenance["judges"]
     with pytest.raises(ReproduceError, match="calibrated"):
-        load_panel(catalog, uri(workspace))
+        load_ensemble(catalog, uri(workspace))
 
 
 def test_rows_that_models_of_folds_made_are_reproduced(workspace: Path, tmp_path: Path) -> None:

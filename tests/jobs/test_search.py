@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cubeprep.store import WindowStore
 from jobs import cli, score, search
 from jobs.config import ProjectConfig
-from jobs.models import region_latents
+from jobs.models import opening, region_latents
 from modeling.catalog import latents_path, read_catalog, read_latents
 from modeling.latents.neighbours import standardise
 from tests.jobs.catalogs import write_synthetic_catalog
@@ -85,7 +85,7 @@ def test_region_latents_are_kept_for_the_same_store_and_model(
     project: ProjectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = WindowStore.open(project.store_path)
-    model = score.open_model(project, store)
+    model = opening.open_model(project, store)
     first = region_latents.read_or_make(project, store, model, (5, 5))
     assert len(set(first.plateifu)) == 15
     monkeypatch.setattr(region_latents, "_make", lambda *_: pytest.fail("made again"))

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.console import command
 from jobs.submit import SubmitError, connect, entrypoint, staged
 from modeling.network.checkpoint import load_model
 from tests.logcube import write_survey
@@ -42,12 +43,12 @@ def write_config(folder: Path, survey: Path, **more: str) -> Path:
     return path
 
 
-def command(*arguments: object) -> list[str]:
+def submit_command(*arguments: object) -> list[str]:
     return [sys.executable, "-c", "from jobs.cli import main; main()", "submit", *map(str, arguments)]
 
 
 def submit(*arguments: object, code: int) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(submit_command(*arguments), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -56,7 +57,7 @@ def submit(*arguments: object, code: int) -> str:
 @pytest.mark.slow
 def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, survey)
-    text = submit("prepare", config, "--address", address, code=cli.EXIT_SET_ASIDE)
+    text = submit("prepare", config, "--address", address, code=command.EXIT_SET_ASIDE)
     assert "1 of 2 galaxies" in text
     assert "rejected.csv" in text
     assert (tmp_path / "run" / "windows.zarr" / "summary.json").exists()
@@ -69,7 +70,7 @@ def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path
 @pytest.mark.slow
 def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_path: Path) -> None:
     big = ("--set", f"workspace={tmp_path}", "--set", "simulate.num_galaxies=2000", "--set", "simulate.num_workers=1")
-    arguments = command("simulate", "demo", "--address", address, *big)
+    arguments = submit_command("simulate", "demo", "--address", address, *big)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # A suite that a shell runs in the background ignores SIGINT, and so would this.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -84,7 +85,7 @@ def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_p
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate("\n", timeout=60)
-    assert process.returncode == cli.EXIT_INTERRUPTED
+    assert process.returncode == command.EXIT_INTERRUPTED
     assert f"Stop {job}" in errors
     assert f"ray job logs --follow --address {address} {job}" in errors
     assert client.get_job_status(job) == "RUNNING"
@@ -96,9 +97,9 @@ def test_ctrl_c_leaves_the_job_running_unless_told_otherwise(address: str, tmp_p
 def test_without_the_token_nothing_is_taken(address: str, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN"}
     environment["RAY_AUTH_MODE"] = "disabled"
-    arguments = command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
+    arguments = submit_command("prepare", "demo", "--address", address, "--set", f"workspace={tmp_path}")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == cli.EXIT_FAILED
+    assert done.returncode == command.EXIT_FAILED
     assert "no access to a Ray cluster" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -134,7 +135,7 @@ def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(settings))
     with ray_cluster(num_nodes=2) as address:
         for job in ("simulate", "prepare", "train", "score"):
-            submit(job, config, "--address", address, code=cli.EXIT_OK)
+            submit(job, config, "--address", address, code=command.EXIT_OK)
     catalog = pd.read_parquet(run / "catalog.parquet")
     assert len(catalog) == 16
     assert catalog["score_combined"].notna().all()
@@ -149,7 +150,7 @@ def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
         found = [path for path in folder.rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in found) < 5 << 20
         names = {str(path.relative_to(folder)) for path in found}
-        code = "import jobs.cli, cubeprep.store as s; print(s.code_version(), jobs.cli.__file__)"
+        code = "import jobs.cli, cubeprep.version as v; print(v.code_version(), jobs.cli.__file__)"
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
@@ -167,7 +168,7 @@ def test_the_entry_point_is_quoted() -> None:
 
 def test_a_relative_workspace_would_be_lost() -> None:
     result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", "--set", "workspace=runs/x"])
-    assert result.exit_code == cli.EXIT_USAGE
+    assert result.exit_code == command.EXIT_USAGE
     assert "must be absolute" in result.output
 
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.config import load_project
+from jobs.console import command
 from modeling.tracking.models import resolve_model
 from modeling.tracking.runs import find_run, make_client
 from modeling.training.context import LocalContext
@@ -51,7 +52,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalContext, "report", interrupt)
-        assert invoke(tmp_path)[0] == cli.EXIT_INTERRUPTED
+        assert invoke(tmp_path)[0] == command.EXIT_INTERRUPTED
     return tmp_path
 
 
@@ -74,14 +75,14 @@ def test_what_cannot_go_on_is_refused_with_its_reason(interrupted: Path) -> None
     name = run.info.run_name
     for unknown in ("train-0", "it's"):
         code, text = invoke(interrupted, "--resume", unknown)
-        assert code == cli.EXIT_USAGE
+        assert code == command.EXIT_USAGE
         assert f"{unknown} is neither a training's name nor the id" in text
     code, text = invoke(interrupted, "--resume", name, **{"train.epochs": 3, "train.threads": 2})
-    assert code == cli.EXIT_USAGE
+    assert code == command.EXIT_USAGE
     assert f"{name} is another training: train.epochs was 2, here it is 3" in text
     assert "threads" not in text
     code, text = invoke(interrupted, "--resume", name, **{"train.storage": interrupted / "elsewhere"})
-    assert code == cli.EXIT_USAGE
+    assert code == command.EXIT_USAGE
     assert f"{name} has left no checkpoint in {interrupted}/elsewhere" in text
     config = load_project("line", (f"workspace={interrupted}",))
     assert find_run(config.tracking_uri, "no such experiment", {"job": "train"}) is None

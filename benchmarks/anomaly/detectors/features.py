@@ -5,7 +5,6 @@ from typing import get_args
 import numpy as np
 
 from benchmarks.anomaly.detectors.detector import Scored
-from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from modeling.scoring.residual_sums import PlainScore, line_sums, median_snr, scores_from_sums
 
@@ -14,7 +13,7 @@ SCALE_QUANTILE = 0.9
 
 def good_flux(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flux and ivar [row, line, sample, y, x], 0 where not good, and which samples are good."""
-    good = good_samples(windows.flux, windows.ivar, windows.mask)
+    good = windows.good
     return np.where(good, windows.flux, 0), np.where(good, windows.ivar, 0), good
 
 

@@ -14,7 +14,7 @@ from modeling.scoring.residual_sums import LineSums
 
 
 def galaxy_scores(num: int, rng: np.random.Generator) -> GalaxyScores:
-    sums = LineSums(*(rng.uniform(1, 2, (num, 3)) for _ in range(6)))
+    sums = LineSums(*(rng.uniform(1, 2, (num, 3)) for _ in range(7)))
     return GalaxyScores(
         sums=sums,
         snr=rng.uniform(1, 9, num),

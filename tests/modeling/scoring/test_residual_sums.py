@@ -42,6 +42,7 @@ def test_constant_residual_has_the_analytic_scores() -> None:
     np.testing.assert_allclose(scores.line_shares, 1 / SHAPE[1])
     np.testing.assert_allclose(scores.total_flux, 4 * np.prod(SHAPE[1:]))
     np.testing.assert_allclose(scores.median_snr, 4 * 0.5)
+    np.testing.assert_allclose(scores.strongest_line_snr, 4 * 0.5 * np.sqrt(np.prod(SHAPE[2:])))
     assert (scores.num_good == np.prod(SHAPE[1:])).all()
 
 
@@ -106,7 +107,8 @@ def test_a_galaxy_without_good_samples_ranks_last_with_nan() -> None:
         [getattr(scores, name)[0] for name in ("mae", "chi2", "unexplained", "relative", "median_snr")]
     ).all()
     assert scores.rank[0] == len(flux)
-    assert scores.top_line[0] == -1
+    assert scores.top_line[0] == scores.strongest_line[0] == -1
+    assert np.isnan(scores.strongest_line_snr[0])
     assert sorted(scores.rank) == [1, 2, 3]
 
 
@@ -116,6 +118,19 @@ def test_a_line_without_coverage_has_a_share_of_zero() -> None:
     shares = scored(flux, ivar, mask, model).line_shares
     assert (shares[:, 2] == 0).all()
     np.testing.assert_allclose(shares.sum(1), 1)
+
+
+def test_the_strongest_line_is_that_of_the_highest_snr_of_good_samples() -> None:
+    flux, ivar, mask, model = windows()
+    flux[:, 2] += 3  # strong
+    flux[:, 1], ivar[:, 1] = flux[:, 1] + 9, ivar[:, 1] / 400  # brighter, but noisier still
+    flux[1, 2] *= -1  # absorption is not emission
+    scores = scored(flux, ivar, mask, model)
+    assert scores.strongest_line.tolist() == [2, scores.strongest_line[1], 2]
+    assert scores.strongest_line[1] != 2
+    good = mask[0, 2] == 0
+    expected = flux[0, 2][good].sum(dtype=np.float64) / np.sqrt((1 / ivar[0, 2][good].astype(np.float64)).sum())
+    assert scores.strongest_line_snr[0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("rank_by", ["unexplained", "chi2", "mae", "relative"])

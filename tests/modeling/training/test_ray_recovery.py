@@ -29,7 +29,7 @@ from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
 
 logger = logging.getLogger(__name__)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 
