@@ -1,1 +1,1 @@
-"""What Cubescout claims, measured: each module prints a table and ends with `name=value` lines."""
+"""Benchmarks of Cubescout: each module prints a table and ends with `name=value` lines."""

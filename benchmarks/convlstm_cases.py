@@ -1,4 +1,4 @@
-"""What the contenders of `benchmarks.convlstm` work on, and how they are asked to; numpy alone, for all have that."""
+"""Cases of `benchmarks.convlstm` and the protocol of its contenders; needs numpy alone."""
 
 import json
 import sys
@@ -11,15 +11,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Case:
-    """A sequence and the layers that it goes through.
+    """A sequence and the layers applied to it.
 
     Attributes:
-        name: of the case.
-        steps: of the sequence.
-        batch: sequences.
-        size: pixels a side of the first layer's input.
+        name: name of the case.
+        steps: steps of the sequence.
+        batch: number of sequences.
+        size: side of the first layer's input, pixels.
         widths: channels of the input and of each layer's state.
-        stride: of every layer.
+        stride: stride of every layer.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Case:
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each layer [4 H, C + H, 3, 3], rows in the order of the gates i, f, o, g, and the biases."""
+        """Weights [4 H, C + H, 3, 3] of each layer, rows in the order of the gates i, f, o, g, and biases."""
         rng = np.random.default_rng(1)
         layers = []
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
@@ -46,7 +46,7 @@ class Case:
         return layers
 
     def products(self) -> float:
-        """Multiplications and additions of a training step's convolutions, done one by one: forward, and twice back."""
+        """Multiplications and additions of a training step with direct convolutions: forward, and twice backward."""
         total, size = 0.0, self.size
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
             size //= self.stride
@@ -54,12 +54,12 @@ class Case:
         return total
 
     def to_json(self) -> str:
-        """For the command line of a contender."""
+        """The case as JSON, for the command line of a contender."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
-        """The inverse."""
+        """The inverse of `to_json`."""
         values = json.loads(text)
         return cls(**values | {"widths": tuple(values["widths"])})
 
@@ -73,16 +73,15 @@ CASES = (
 )
 
 
-# Processor time is a fair measure on a machine that is busy with something else, if there is one thread only: threads
-# that wait for one another do so actively.
+# On a busy machine processor time is a fair measure, but only with one thread: threads that wait for each other spin.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def serve(check: dict[str, float], step: Callable[[], float]) -> None:
-    """Says that a contender is ready, with the figures of its first step, then does one for each line that it is sent.
+    """Reports the results of the first step, then performs one step for each line received.
 
     Args:
-        check: what the step computed, for comparison among contenders.
+        check: results of the step, for comparison between contenders.
         step: a training step; returns its seconds.
     """
     print(json.dumps(check), flush=True)

@@ -1,9 +1,9 @@
-"""A contender of `benchmarks.convlstm`: Keras 3's ConvLSTM2D on TensorFlow, in a process and an environment of its own.
+"""Contender of `benchmarks.convlstm`: Keras 3's ConvLSTM2D on TensorFlow, in its own process and environment.
 
     python -m benchmarks.convlstm_keras {wall,cpu} THREADS CASE_AS_JSON
 
-Compiled as a graph; with XLA it was thirty times slower here. It has the same weights as the others. With a stride,
-TensorFlow's "same" padding lies half a pixel elsewhere.
+Compiled as a graph; XLA was about thirty times slower here. It has the same weights as the others. With a stride,
+TensorFlow's "same" padding is offset by half a pixel.
 """
 
 import os
@@ -34,7 +34,7 @@ def make(case: Case) -> keras.Model:
 
 
 def main() -> None:
-    """Serves."""
+    """Runs the contender."""
     clock, case = CLOCKS[sys.argv[1]], Case.from_json(sys.argv[3])
     tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
     model = make(case)

@@ -1,4 +1,4 @@
-"""The ConvLSTM as it is usually written: the reference that ours is tested against, and timed against."""
+"""The ConvLSTM as it is usually written: reference for tests and timings of ours."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A contender of `benchmarks.convlstm` on PyTorch, in a process of its own.
+"""Contender of `benchmarks.convlstm` on PyTorch, in its own process.
 
 python -m benchmarks.convlstm_torch KIND DEVICE {wall,cpu} THREADS CASE_AS_JSON
 """
@@ -46,13 +46,13 @@ def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Par
 
 
 def precision_of(kind: str, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to bf16 where the contender is to run in it."""
+    """Autocast to bf16 for the contenders that use it."""
     wanted = default_precision(device) == torch.bfloat16 if kind in ("ours", "ours-graphs") else kind.endswith("-bf16")
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 def main() -> None:
-    """Serves one contender: naive, naive-memory, naive-bf16, ours, ours-fp32, ours-operations, ours-graphs."""
+    """Runs one contender: naive, naive-memory, naive-bf16, ours, ours-fp32, ours-operations, ours-graphs."""
     kind, device, case = sys.argv[1], torch.device(sys.argv[2]), Case.from_json(sys.argv[5])
     clock = CLOCKS[sys.argv[3]]
     torch.set_num_threads(int(sys.argv[4]))

@@ -1,10 +1,10 @@
-"""Batches from a store while a real training step consumes them, against the same batches from memory.
+"""Training on batches from a store against training on the same batches from memory.
 
-The step is forward, backward and update of the default model; the store lies on local disk, and on S3 (JuiceFS' gateway
-on this machine, whose own work takes time from the same cores). Nothing is kept in memory from epoch to epoch.
+The step is forward, backward and update of the default model. The store is on local disk, and on S3 (JuiceFS' gateway
+on this machine, which competes for the same cores). Nothing is kept in memory between epochs.
 
-Two settings: the step leaves one core to the loader, and the step takes all cores. In the second whatever the loader
-does takes time from the step; `loader_processor_share` says how much there is to take.
+There are two settings: the step leaves one core to the loader, or the step uses all cores. In the second the loader
+competes with the step; `loader_processor_share` gives the loader's processor time relative to that of the steps.
 
     python -m benchmarks.loader [--rows 64] [--repeats 3]
 """
@@ -34,7 +34,7 @@ BATCH_SIZE = 8
 
 
 def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
-    """A function that trains on batches and says how many seconds that took."""
+    """Function that trains on batches and returns the seconds it took."""
     config = TrainConfig()
     model = make_model(ModelConfig().arguments(store.shape), seed=0)
     objective, optimizer = Objective(model, config), make_optimizer(model, config)
@@ -71,7 +71,7 @@ def make_loaders(local: WindowStore, remote: WindowStore) -> dict[str, Loader]:
 
 
 def processor_shares(local: WindowStore, remote: WindowStore) -> dict[str, float]:
-    """Processor time that this process needs for an epoch's batches alone, in units of that of its steps."""
+    """Processor time of an epoch's batches alone, relative to that of its steps."""
     loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
@@ -99,10 +99,10 @@ def main() -> None:
     num_cores = torch.get_num_threads()
     settings = {"": max(1, num_cores - 1), "_all_cores": num_cores}
     figures = {}
-    table = Table("batches from", "threads of the step", "seconds an epoch", "galaxies/s")
+    table = Table("batches from", "threads of the step", "seconds per epoch", "galaxies/s")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "store.zarr"
-        # One more, since the last galaxy of a synthetic store is set aside.
+        # One more, since the last galaxy of a synthetic store is rejected.
         store = synthetic_store(path, num_train=options.rows + 1, num_views=4, num_validation=0, galaxies_per_shard=8)
         with uploaded(path, Path(name) / "juicefs") as url:
             remote = WindowStore.open(url)

@@ -1,8 +1,8 @@
-"""How fast the served page is with 10,000 galaxies, in headless Chromium.
+"""Speed of the served page with 10,000 galaxies, in headless Chromium.
 
-Each galaxy has windows of the paper's size (19 lines x 10 samples x 32 x 32); those of a few are shown under all names,
-so that thumbnails and inference cost what they do for a survey. Every view starts with an empty browser cache and an
-empty server. Chromium without a GPU draws WebGL on the processor, which a desktop does not.
+Each galaxy has windows of the paper's size (19 lines x 10 samples x 32 x 32). A few galaxies are stored and shown under
+all names, so that thumbnails and inference cost as much as for a survey. Every visit starts with an empty browser cache
+and a fresh server. Without a GPU, Chromium draws WebGL on the CPU, unlike a desktop.
 
     python -m benchmarks.page
 """

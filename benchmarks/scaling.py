@@ -1,9 +1,9 @@
-"""How training scales to two workers, and what the start of a job costs, by phase.
+"""Scaling of the training to two workers, and the cost of starting a job, by phase.
 
 Two workers of Ray Train, one thread each, train the default model on batches of one size in three ways that take turns:
-one worker on the whole batch, both with DDP on half of it, and both on half of it each for itself. The first two give
-`ddp_efficiency_2`: samples a second of both over twice those of one. The third shows what two busy cores leave of that
-without any exchange. Step times are taken inside the workers, after a warm-up; figures are medians over the turns.
+one worker on the whole batch, both with DDP on half of it each, and both independently on half of it each. The first
+two give `ddp_efficiency_2`: samples per second of both divided by twice those of one. The third shows the same without
+any communication. Step times are taken inside the workers, after a warm-up; figures are medians over the turns.
 
     python -m benchmarks.scaling [--batch-size 16] [--steps 3] [--rounds 5]
 """
@@ -23,7 +23,7 @@ from rich.table import Table
 
 
 def train_worker(options: dict[str, Any]) -> None:
-    """One of two workers; rank 0 writes phases and step times as JSON."""
+    """Runs one of two workers; rank 0 writes phases and step times as JSON."""
     marks = {"entered": time.time()}
     import torch
     import torch.distributed as dist
@@ -78,7 +78,7 @@ def train_worker(options: dict[str, Any]) -> None:
 
 
 def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of each phase of the start, and of a step in each way and turn."""
+    """Seconds of each phase of the start, and of each step by way and turn."""
     began = time.time()
     from modeling.ray_session import ray_session
 
@@ -117,7 +117,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=3, help="of a turn")
+    parser.add_argument("--steps", type=int, default=3, help="steps per turn")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -128,7 +128,7 @@ def main() -> None:
         start.add_row(phase, f"{took:.2f}")
     steps = Table("step of the whole batch", "seconds")
     medians = {way: statistics.median(times) for way, times in seconds.items()}
-    for way, label in {"one": "one worker", "ddp": "two with DDP", "apart": "two, each for itself"}.items():
+    for way, label in {"one": "one worker", "ddp": "two workers with DDP", "apart": "two workers, independent"}.items():
         steps.add_row(label, f"{medians[way]:.3f}")
     console = Console()
     console.print(start)
@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def efficiency(seconds: dict[str, list[float]], way: str) -> float:
-    """The median over turns of one worker's time over twice that of two."""
+    """Median over turns of one worker's time divided by twice that of two."""
     return statistics.median(one / (2 * two) for one, two in zip(seconds["one"], seconds[way], strict=True))
 
 

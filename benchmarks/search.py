@@ -1,8 +1,8 @@
-"""How fast the neighbours of a galaxy are found, and how many of the true ones.
+"""Time to find the neighbours of a galaxy, and recall of the true ones.
 
-Latents of 64 numbers with the structure of ours: clusters of unequal size and spread, and variances that fall from one
-direction to the next. Up to 100,000 of them the search is exact, beyond it goes through a graph, which is written and
-read again before it is timed. Recall is against the true neighbours, by comparison with all.
+The synthetic latents have 64 dimensions and a structure like ours: clusters of unequal size and spread, and variances
+that decrease from one direction to the next. Up to 100,000 latents the search is exact; beyond that it uses a graph,
+which is written and read again before it is timed. Recall is measured against an exhaustive search.
 
     python -m benchmarks.search [--sizes 10000 1000000] [--queries 1000]
 """
@@ -40,7 +40,7 @@ def make_latents(num: int, seed: int = 0) -> np.ndarray:
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """What an action gives, and its seconds."""
+    """Result of an action, and its seconds."""
     began = time.perf_counter()
     return action(), time.perf_counter() - began
 

@@ -1,4 +1,4 @@
-"""Figures of simulated and of real data, for the tests and the plots that compare them."""
+"""Statistics of simulated and real data, for the tests and plots that compare them."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -77,12 +77,12 @@ class FluxStatistics:
 
     @cached_property
     def good(self) -> np.ndarray:
-        """[line, y, x] where fluxes may be used."""
+        """[line, y, x] usable fluxes."""
         return self.mask & _DONOTUSE == 0
 
     @property
     def unused(self) -> float:
-        """Share of all values that may not be used."""
+        """Fraction of all values that are masked."""
         return float(1 - self.good.mean())
 
     @property
@@ -92,23 +92,23 @@ class FluxStatistics:
 
     @property
     def unused_in_coverage(self) -> float:
-        """Share of Halpha inside the bundle that may not be used."""
+        """Fraction of Halpha that is masked inside the bundle."""
         inside = self.mask[0] & 1 == 0
         return float(1 - self.good[self.names.index("Ha-6564")][inside].mean())
 
     @property
     def share_of_zeros(self) -> float:
-        """Of usable Gaussian fluxes."""
+        """Fraction of usable Gaussian fluxes that are 0."""
         return float((self.flux[self.good] == 0).mean())
 
     @property
     def share_of_negative_sums(self) -> float:
-        """Of usable summed fluxes."""
+        """Fraction of usable summed fluxes below 0."""
         return float((self.sums[self.sums_mask & _DONOTUSE == 0] < 0).mean())
 
     @property
     def reach(self) -> float:
-        """Half-light radii that usable spaxels reach."""
+        """Largest radius of a usable spaxel, half-light radii."""
         return float(self.radius[self.good[self.names.index("Ha-6564")]].max())
 
     def values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -123,16 +123,16 @@ class FluxStatistics:
         return float((self.flux[index][self.good[index]] == 0).mean())
 
     def percentiles(self, name: str, percents: tuple[float, ...]) -> np.ndarray:
-        """Of usable fluxes of a line."""
+        """Percentiles of the usable fluxes of a line."""
         return np.percentile(self.values(name)[0], percents)
 
     def median_snr(self, name: str) -> float:
-        """Of a line."""
+        """Median S/N of a line."""
         flux, noise = self.values(name)
         return float(np.median(flux / noise))
 
     def median_sigma(self, name: str) -> float:
-        """Of usable widths, km/s."""
+        """Median of the usable widths of a line, km/s."""
         index = self.names.index(name)
         return float(np.median(self.sigma[index][self.sigma_mask[index] & _DONOTUSE == 0]))
 
@@ -142,7 +142,7 @@ class FluxStatistics:
         return float(np.median(noise[np.abs(np.log10(np.maximum(values, 1e-6) / flux)) < 0.2]))
 
     def noise_flux_correlation(self, name: str) -> float:
-        """Of the logarithms of noise and flux."""
+        """Correlation of the logarithms of noise and flux of a line."""
         flux, noise = self.values(name)
         return float(np.corrcoef(np.log10(flux[flux > 0]), np.log10(noise[flux > 0]))[0, 1])
 
@@ -160,7 +160,7 @@ class FluxStatistics:
         return float(np.log10(total[0] / total[1]))
 
     def gradient(self, name: str) -> float:
-        """Of a ratio, in dex, from within 0.5 to 1.5-2 half-light radii."""
+        """Change of a line ratio from within 0.5 to 1.5-2 half-light radii, dex."""
         return self.ratio(name, 1.5, 2.0) - self.ratio(name, 0.0, 0.5)
 
 
@@ -221,7 +221,7 @@ def _log_ratios(flux: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def in_grids(ratios: dict[str, np.ndarray], grids: dict[str, np.ndarray], x: str, y: str, reach: float = 0.15) -> float:
-    """Share of points in a plane of ratios with a model less than `reach` dex away."""
+    """Fraction of points in a plane of line ratios with a model within `reach` dex."""
     tree = cKDTree(np.stack([grids[x], grids[y]], axis=1))
     distance, _ = tree.query(np.stack([ratios[x], ratios[y]], axis=1))
     return float(np.mean(distance < reach))

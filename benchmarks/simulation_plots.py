@@ -1,4 +1,4 @@
-"""The plots of docs/simulation.md: the simulated survey beside real data.
+"""Draws the plots of docs/simulation.md: the simulated survey beside real data.
 
 python -m benchmarks.simulation_plots ../shared/data docs/simulation
 """

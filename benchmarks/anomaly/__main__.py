@@ -18,7 +18,7 @@ EXPERIMENT = "cubescout-benchmark"
 
 
 def main(arguments: list[str] | None = None) -> Report:
-    """Runs a tier and leaves its results in the work folder and in MLflow; goes on where an earlier run stopped."""
+    """Runs a tier and writes its results to the work folder and MLflow; resumes an interrupted run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", choices=TIERS, default="small")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder of data and results")
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> Report:
 
 
 def track(uri: str, tier: str, data: Data, report: Report, paths: list[Path]) -> None:
-    """Registers a run in MLflow: configuration, figures, tables and plots."""
+    """Logs a run in MLflow: configuration, figures, tables and plots."""
     from cubeprep.config import to_yaml
     from modeling.tracking.runs import start_run
 

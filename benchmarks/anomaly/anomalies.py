@@ -1,4 +1,4 @@
-"""Families A: what a search for unusual galaxies is there to find."""
+"""Families A: anomalies that a search for unusual galaxies should find."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 
 @register
 class BroadHalpha:
-    """A broad-line region in the nucleus: Balmer lines of 2,000 to 5,000 km/s FWHM, which the windows cut off."""
+    """Broad-line region in the nucleus: Balmer lines of 2,000 to 5,000 km/s FWHM, truncated by the windows."""
 
     name = "broad_halpha"
     kind: Kind = "A"
@@ -24,7 +24,7 @@ class BroadHalpha:
 
 @register
 class OffNuclearAgn:
-    """A Seyfert nucleus away from the middle, as after a merger."""
+    """Seyfert nucleus away from the centre, as after a merger."""
 
     name = "offnuclear_agn"
     kind: Kind = "A"
@@ -90,7 +90,7 @@ class OutflowWing:
 
 @register
 class BackgroundEmitter:
-    """One line of a galaxy far behind, at a wavelength that is none of the galaxy's lines but lies in a window."""
+    """One line of a background galaxy that happens to fall into a window."""
 
     name = "background_emitter"
     kind: Kind = "A"

@@ -1,4 +1,4 @@
-"""Families C: what the instrument or the pipeline did, and what fills the top of a naive ranking."""
+"""Families C: artefacts of the instrument and the pipeline, which fill the top of a naive ranking."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def stripe(centre: float, pixels: float, image: np.ndarray) -> Callable[[np.ndar
 
 @register
 class CosmicRay:
-    """A hit that the pipeline did not mask: a spaxel or two, a pixel or two in wavelength."""
+    """Cosmic-ray hit that the pipeline did not mask: one or two spaxels and wavelength pixels."""
 
     name = "cosmic_ray"
     kind: Kind = "C"
@@ -53,7 +53,7 @@ class CosmicRay:
 
 @register
 class SkyLineStripe:
-    """The residual of a badly subtracted sky line: all spaxels at one wavelength, uneven over the bundle."""
+    """Residual of a poorly subtracted sky line: all spaxels at one wavelength, uneven over the bundle."""
 
     name = "sky_line_stripe"
     kind: Kind = "C"
@@ -66,7 +66,7 @@ class SkyLineStripe:
 
     @staticmethod
     def _wave(host: Host, rng: np.random.Generator) -> float:
-        """A true sky line if one falls into a window, else any wavelength of a window."""
+        """Wavelength of a real sky line if one falls into a window, else any wavelength of a window."""
         low, high = (10 ** host.config.offsets_dex[i] * (1 + host.source.z) for i in (0, -1))
         waves = np.array([line.rest_wave for line in host.config.line_list])
         hit = [sky for sky in SKY_LINES if ((waves * low < sky) & (sky < waves * high)).any()]
@@ -75,7 +75,7 @@ class SkyLineStripe:
 
 @register
 class DeadFibre:
-    """A fibre that lost light and was not masked; at strength 1 all of it."""
+    """Unmasked fibre that lost light; all of it at strength 1."""
 
     name = "dead_fibre"
     kind: Kind = "C"
@@ -91,7 +91,7 @@ class DeadFibre:
 
 @register
 class WrongRedshift:
-    """The windows cut 5 to 1,000 km/s away from the lines."""
+    """Windows cut 5 to 1,000 km/s off the lines."""
 
     name = "wrong_redshift"
     kind: Kind = "C"
@@ -104,7 +104,7 @@ class WrongRedshift:
 
 @register
 class HalfSpaxelShift:
-    """The blue half of the spectrum up to half a spaxel from the red one: bilinear, so linear in the shift."""
+    """Blue half of the spectrum shifted by up to half a spaxel; bilinear, and therefore linear in the shift."""
 
     name = "half_spaxel_shift"
     kind: Kind = "C"

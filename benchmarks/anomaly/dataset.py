@@ -1,10 +1,10 @@
 """The benchmark's data: window stores of clean galaxies and injected copies, the truth, and training samples.
 
-Below a folder whose name says what decides its bytes:
+In a folder whose name is a digest of everything that decides its bytes:
 
     fold-K.zarr            a `WindowStore`; split `test` holds the galaxies of fold K and their injected copies
     truth/fold-K-N.npz     of each row of shard N: the exact mask, (S/N)^2 per line and per spaxel, covered spaxels
-    train-K-C-S.zarr       what models for fold K learn from: splits `train` and `validation`, contaminated by C, seed S
+    train-K-C-S.zarr       training data of the models for fold K: `train` (contamination C) and `validation`, seed S
     real.npz, real.parquet real cubes and their injected copies, where there are such cubes: windows and rows
 
 A rerun makes only what is missing.
@@ -43,8 +43,8 @@ class Data:
 
     Attributes:
         folder: see the module.
-        tier: what it was made for.
-        rows: one a row of all stores, in order, with `fold`: name, twin, mangaid, family (empty: clean), kind, level,
+        tier: the tier.
+        rows: one per row of all stores, in order, with `fold`: name, twin, mangaid, family (empty: clean), kind, level,
             wanted and measured `snr`, `reached`, `oracle`, `oracle_clean`, and the nuisances flux, median_snr, size.
     """
 
@@ -77,7 +77,7 @@ class Data:
 
 
 class ShardTask(NamedTuple):
-    """All that one worker needs for one shard of a fold."""
+    """Input of a worker that makes one shard of a fold."""
 
     folder: str
     data: dict[str, Any]
@@ -87,13 +87,13 @@ class ShardTask(NamedTuple):
 
 
 def prepare_data(tier: Tier, work: Path, num_workers: int, real_root: Path | None = None) -> Data:
-    """Makes the stores of all folds, or goes on where an earlier run stopped.
+    """Makes the stores of all folds; resumes an interrupted run.
 
     Args:
-        tier: sizes.
-        work: below which the data go.
+        tier: the tier.
+        work: parent folder of the data.
         num_workers: processes.
-        real_root: the folder of real survey files; without it, there are none.
+        real_root: folder of real survey files; None for no real cubes.
     """
     folder = work / f"data-{identity(tier)[:12]}"
     (folder / "truth").mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _make_real(data: DataConfig, folder: Path, root: Path) -> None:
 
 
 def identity(tier: Tier) -> str:
-    """Digest of configuration and code, so that no data of other code are taken up."""
+    """Digest of configuration and code, so that data made by other code are never reused."""
     return digest_of([tier.data.model_dump(mode="json"), tier.num_folds, code_digest(DATA_CODE)])
 
 
@@ -199,7 +199,7 @@ def make_plan(windows: WindowConfig, splits: dict[str, SplitPlan], name: str, ti
 
 
 def _finish(folder: Path, tier: Tier, rows: pd.DataFrame) -> pd.DataFrame:
-    """The measured rows of all folds; stores that are whole get their tables."""
+    """Measured rows of all folds; completed stores get their tables."""
     tables = []
     for fold in range(tier.num_folds):
         store = WindowStore.open_unfinished(str(folder / f"fold-{fold}.zarr"))

@@ -1,7 +1,7 @@
-"""From scores to figures: everything of the protocol for each detector, averaged over seeds, with intervals.
+"""Measures of each detector from its scores, averaged over seeds, with intervals.
 
-Models of different folds have scores of their own, so each fold's are shifted and scaled by median and spread of clean
-galaxies. Galaxies never calibrate themselves: the two halves of a fold's objects calibrate each other.
+Scores of models of different folds are not on one scale, so those of each fold are shifted and scaled by the median and
+spread of clean galaxies. Galaxies never calibrate themselves: the two halves of a fold's objects calibrate each other.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ NOMINAL_FDR = 0.10
 NUM_SPLITS = 100
 NUM_POOLS = 50
 POOL_POSITIVES = 50
-# Whether spaxels and lines are named is asked of injections at these amplitudes and above.
+# Spaxel maps and lines are evaluated for injections at these amplitudes and above.
 LOCATED_FROM_LEVEL = 2
 ORACLE = "oracle matched filter"
 CURVES = {"auroc": auroc, "pauroc": partial_auroc, "auprc": average_precision}
@@ -52,12 +52,12 @@ class Entry:
     """One score of one detector.
 
     Attributes:
-        detector, variant: its name; the detector's own score has no variant.
-        group: of the detector.
+        detector, variant: its name; the detector's main score has no variant.
+        group: group of the detector.
         scores: [row of the data] of each run, standardised.
         located: mean AUPRO, pointing game and line hits of each run.
-        real: share of the injections into real cubes that beat their clean twin, by amplitude, of each run.
-        seconds: of CPU, training and scoring all folds, mean over runs.
+        real: fraction of injections into real cubes that score above their clean twin, by amplitude, of each run.
+        seconds: CPU seconds of training and scoring all folds, mean over runs.
     """
 
     detector: str
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As the table shows it."""
+        """Name in the table."""
         return f"{self.detector}: {self.variant}" if self.variant else self.detector
 
     def at(self, contamination: float) -> dict[Run, np.ndarray]:
@@ -104,7 +104,7 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
 
 
 def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
-    """Scores [row] of all folds on one scale; NaN, no score at all, becomes the least unusual."""
+    """Scores [row] of all folds on one scale; a missing score (NaN) becomes the lowest."""
     score = np.where(np.isfinite(score), score, np.nanmin(score[np.isfinite(score)], initial=0.0))
     found = np.empty(len(score))
     clean = (rows["family"] == "").to_numpy()
@@ -120,7 +120,7 @@ def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
 
 
 def oracle_entry(data: Data) -> Entry:
-    """The upper bound: a filter that knows what was injected and the noise-free galaxy."""
+    """The upper bound: a matched filter that knows the injection and the noise-free galaxy."""
     rows = data.rows
     score = rows["oracle"].to_numpy(dtype=float).copy()
     copies = rows[rows["kind"] == "A"].drop_duplicates("twin").set_index("twin")["oracle_clean"]
@@ -131,7 +131,7 @@ def oracle_entry(data: Data) -> Entry:
 
 
 def located(data: Data, results: Sequence[Mapping[str, np.ndarray]], truths: Sequence[Any]) -> dict[str, float]:
-    """Whether a detector names the right spaxels and lines of families A."""
+    """How well a detector locates the spaxels and lines of families A."""
     families = [line_family(name) for name in data.tier.data.windows.line_names]
     level = min(LOCATED_FROM_LEVEL, len(data.tier.data.amplitudes) - 1)
     found: dict[str, list[float]] = defaultdict(list)
@@ -148,7 +148,7 @@ def located(data: Data, results: Sequence[Mapping[str, np.ndarray]], truths: Seq
 
 
 def measure(score: np.ndarray, data: Data) -> dict[str, float]:
-    """Every measure of one run that needs scores alone."""
+    """All measures of one run that need only scores."""
     rows, amplitudes = data.rows, data.tier.data.amplitudes
     clean, is_a, is_c, is_n = ((rows["kind"] == kind).to_numpy() for kind in ("", "A", "C", "N"))
     judged = clean | is_a
@@ -168,14 +168,14 @@ def measure(score: np.ndarray, data: Data) -> dict[str, float]:
 
 
 def thresholds(score: np.ndarray, rows: pd.DataFrame, rate: float = FALSE_POSITIVE_RATE) -> np.ndarray:
-    """[row] the threshold of each row: what `rate` of the clean galaxies of the other half exceed."""
+    """[row] threshold of each row, exceeded by `rate` of the clean galaxies of the other half."""
     clean, half = (rows["family"] == "").to_numpy(), rows["half"].to_numpy()
     limits = np.array([threshold_at(score[clean & (half != h)], rate) for h in (0, 1)])
     return limits[half]
 
 
 def recall_by_amplitude(fires: np.ndarray, data: Data, family: str | None = None) -> list[float]:
-    """Share of the injections of families A, or of one family, that fire, at each amplitude."""
+    """Fraction of the injections of families A, or of one family, that are flagged, at each amplitude."""
     rows = data.rows
     chosen = (rows["kind"] == "A") if family is None else (rows["family"] == family)
     levels = range(len(data.tier.data.amplitudes))
@@ -226,14 +226,14 @@ def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def averaged(entry: Entry, data: Data, contamination: float) -> dict[str, float]:
-    """The measures of an entry at one contamination, means over seeds."""
+    """Measures of an entry at one contamination, averaged over seeds."""
     runs = entry.at(contamination)
     parts = [measure(score, data) | entry.located.get(run, {}) for run, score in runs.items()]
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
 
 
 class Bootstrap:
-    """Resamplings of the objects, the same for every detector: differences are paired."""
+    """Resamplings of the objects, the same for every detector, so that differences are paired."""
 
     def __init__(self, data: Data, tier: Tier, seed: int = 0) -> None:
         judged = data.rows["kind"].isin(["", "A"]).to_numpy()

@@ -1,4 +1,4 @@
-"""Trains and scores: each detector, run and fold is a task of its own, whose result is kept."""
+"""Trains and scores detectors: each detector, run and fold is a task whose result is kept."""
 
 import time
 from functools import lru_cache
@@ -38,11 +38,11 @@ class Sampling(NamedTuple):
 
 
 def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
-    """Runs what has no result yet; all tasks, in a fixed order.
+    """Runs the tasks that have no result yet; returns all tasks in a fixed order.
 
     Args:
-        data: of `prepare_data`.
-        names: of the detectors.
+        data: result of `prepare_data`.
+        names: names of the detectors.
         num_workers: processes.
     """
     detectors = load_detectors()
@@ -56,7 +56,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
     samples = {(task.run, task.fold): Sampling(data, task.run, task.fold) for task in missing}
     for _ in run_all(make_sample, list(samples.values()), num_workers):
         pass
-    # First runs first, so that what is interrupted can be judged; networks first, so that short tasks fill the end.
+    # First runs first, so that an interrupted benchmark has results; networks first, so that short tasks fill the end.
     costs = ("slow_runs", "network_runs", "runs")
 
     def priority(task: Task) -> tuple[int, int, int]:
@@ -76,7 +76,7 @@ def make_sample(sampling: Sampling) -> None:
 
 
 def run_task(task: Task) -> float:
-    """Trains a detector and scores the fold; returns the seconds of CPU that took."""
+    """Trains a detector and scores the fold; returns the CPU seconds."""
     detector = load_detectors()[task.detector](task.data.tier, task.run)
     sample = _training(training_store(task.data, task.fold, task.run).path)
     began = time.process_time()
@@ -92,7 +92,7 @@ def run_task(task: Task) -> float:
 
 
 def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
-    """Where a result lies: its name says what decides it."""
+    """Path of a result, named by a digest of everything that decides it."""
     tier = data.tier.model_dump(mode="json", exclude={"num_bootstrap", "runs", "network_runs", "slow_runs", "headline"})
     digest = digest_of([identity(data.tier), tier, code_digest(SCORE_CODE), name, run.model_dump(), fold])
     return data.folder / "scores" / f"{digest[:16]}.npz"

@@ -1,11 +1,11 @@
-"""What is injected: the interface of families and their registry.
+"""Interface of the families of injections, and their registry.
 
-A family is one small class with a `name`, a `kind` and `draw`, decorated with `@register`: `draw` takes its parameters
-from random numbers and returns what is to be done with a galaxy. `docs/benchmark.md` shows one in full.
+A family is one small class with a `name`, a `kind` and `draw`, decorated with `@register`. `draw` draws random
+parameters and returns the change to make to a galaxy. `docs/benchmark.md` shows a complete example.
 
-- `Added` light: anything that adds light to the scene, or takes some away or moves it, in proportion to a strength.
+- `Added` light: adds, removes or moves light of the scene in proportion to a strength.
 - `Moved`: the same cube, cut at another redshift.
-- `Changed` planes: what no detector may fire on.
+- `Changed` planes: nuisances that no detector may flag.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,18 +16,18 @@ import numpy as np
 
 from benchmarks.anomaly.scene import Change, Host
 
-# A: a real anomaly. C: an artefact of the instrument or the pipeline. N: an ordinary difference, to be ignored.
+# A: a real anomaly. C: an artefact of the instrument or the pipeline. N: a nuisance, to be ignored.
 Kind = Literal["A", "C", "N"]
 
 
 @dataclass(frozen=True)
 class Added:
-    """Light of strength 1; the benchmark finds the strength that gives the wanted signal-to-noise.
+    """Light of strength 1; the benchmark scales it to the intended signal-to-noise.
 
     Attributes:
         light: from observed wavelengths [plane] and the noise-free flux [plane, y, x] to light [plane, y, x], linear in
             the strength and without noise.
-        max_strength: where nature ends, such as a fibre that has lost all of its light.
+        max_strength: physical limit, such as 1 for a fibre that has lost all of its light.
     """
 
     light: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -36,7 +36,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Moved:
-    """The windows cut at one of these redshifts, whichever comes nearest to the wanted signal-to-noise."""
+    """Windows cut at one of these redshifts, the one closest to the intended signal-to-noise."""
 
     redshifts: Sequence[float]
 
@@ -63,12 +63,12 @@ class Family(Protocol):
     kind: Kind
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Drawn:
-        """What to do with one galaxy.
+        """Draws the change to make to one galaxy.
 
         Args:
             host: the galaxy and its windows.
-            level: from 0, of the tier's amplitudes; N sets its change by it, A and C leave it to the benchmark.
-            rng: the only source of chance.
+            level: index of the tier's amplitudes; sets the change of N, while the benchmark scales A and C.
+            rng: the only source of randomness.
         """
 
 
@@ -77,16 +77,13 @@ FamilyClass = TypeVar("FamilyClass", bound=Callable[[], Family])
 
 
 def register(family: FamilyClass) -> FamilyClass:
-    """Class decorator: makes a family known.
+    """Class decorator that registers a family.
 
     Raises:
-        ValueError: another has its name.
+        ValueError: the name is taken.
     """
     made = family()
     if made.name in FAMILIES:
         raise ValueError(f"two families are called {made.name}")
     FAMILIES[made.name] = made
     return family
-
-
-# Building blocks.

@@ -1,4 +1,4 @@
-"""Injects one family into one galaxy and keeps the truth: what changed, where, and at which signal-to-noise."""
+"""Injects one family into one galaxy and keeps the truth: the difference, its place and its signal-to-noise."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from cubeprep.windows import LineWindows
 
 # The truth mask is the smallest set of samples that holds this share of the injected (S/N)^2.
 MASK_SHARE = 0.9
-# An injection counts as of its amplitude if it comes within this factor of it.
+# An injection has reached its amplitude if it is within this factor of it.
 REACH_FACTOR = 1.2
 
 
@@ -19,12 +19,12 @@ class Injection:
     """Changed windows and the truth about them.
 
     Attributes:
-        windows: what a detector sees.
-        delta: [line, sample, y, x] what was added, free of noise, flux units; zero for families N.
+        windows: the input of a detector.
+        delta: [line, sample, y, x] noise-free injected difference, flux units; zero for families N.
         snr: sqrt(sum(delta^2 ivar)) over the windows; NaN for families N.
-        reached: whether that is the amplitude that was wanted.
-        oracle: signal-to-noise at which a filter that knows delta and the noise-free galaxy finds it here.
-        oracle_clean: what the same filter finds in the clean twin; N(0, 1).
+        reached: whether this is the intended amplitude.
+        oracle: signal-to-noise from a matched filter that knows delta and the noise-free galaxy.
+        oracle_clean: the same filter applied to the clean twin; N(0, 1).
     """
 
     windows: LineWindows
@@ -45,8 +45,8 @@ def inject(host: Host, drawn: Drawn, snr: float) -> Injection:
 
     Args:
         host: the galaxy.
-        drawn: of a family.
-        snr: wanted signal-to-noise of the difference; families N take no notice of it.
+        drawn: result of `Family.draw`.
+        snr: intended signal-to-noise of the difference; ignored by families N.
     """
     match drawn:
         case Added():

@@ -1,4 +1,4 @@
-"""Building blocks of injected light: gas with one velocity and width, line ratios, places in a galaxy."""
+"""Building blocks of injected light: gas components, line ratios, positions in a galaxy."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Component:
 
     Attributes:
         fluxes: relative flux of each line, by name.
-        velocity_kms: against the galaxy's redshift.
-        sigma_kms: without the instrument.
-        image: [y, x] share of the light in each spaxel.
+        velocity_kms: relative to the galaxy's redshift.
+        sigma_kms: intrinsic, without the instrument.
+        image: [y, x] fraction of the light in each spaxel.
     """
 
     fluxes: dict[str, float]
@@ -38,7 +38,7 @@ class Component:
 
 
 def added(host: Host, *components: Component) -> Added:
-    """Light of gas."""
+    """Light of gas components."""
     z = host.source.z
     return Added(lambda wave, scene: sum((part.light(z, wave) for part in components), np.zeros(scene.shape)))
 
@@ -65,12 +65,12 @@ def somewhere(host: Host, rng: np.random.Generator, inner: float = 0.0, outer: f
     return float(dy[y, x]), float(dx[y, x])
 
 
-# Line ratios against Hbeta: case B with little dust, [N II] and [O III] doublets in their fixed ratios.
+# Fluxes relative to Hbeta: case B with little dust.
 BALMER = {"Hb-4862": 1.0, "Ha-6564": 3.0, "Hgam-4341": 0.47, "Hdel-4102": 0.26}
 
 
 def gas(oiii: float, nii: float, sii: float, oi: float, **others: float) -> dict[str, float]:
-    """Fluxes of a gas by its ratios: [O III] 5008 / Hb, [N II] 6585 / Ha, [S II] (both) / Ha, [O I] 6302 / Ha."""
+    """Line fluxes of gas by its ratios: [O III] 5008 / Hb, [N II] 6585 / Ha, [S II] (both) / Ha, [O I] 6302 / Ha."""
     halpha = BALMER["Ha-6564"]
     forbidden = {
         "OIII-5008": oiii,
@@ -86,7 +86,7 @@ def gas(oiii: float, nii: float, sii: float, oi: float, **others: float) -> dict
 
 
 def own_gas(host: Host) -> dict[str, float]:
-    """The fluxes of the lines in the galaxy's own middle, without noise; a composite's where it has no lines."""
+    """Noise-free line fluxes at the galaxy's centre; those of a composite if it has no lines."""
     size = host.scene.flux.shape[-1]
     middle = slice(size // 2 - max(size // 8, 1), size // 2 + max(size // 8, 1))
     sums = np.nansum(host.scene.flux[:, :, middle, middle], axis=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Every measure of the benchmark, as pure functions of scores and truth. Higher scores are more unusual.
+"""Measures of the benchmark, as pure functions of scores and truth. Higher scores are more unusual.
 
 Where galaxies may carry weights, `weight` is [..., n]: leading axes are resamplings, and so is what is returned.
 """
@@ -26,7 +26,7 @@ def partial_auroc(score: np.ndarray, positive: np.ndarray, max_fpr: float = 0.01
 
 
 def auroc(score: np.ndarray, positive: np.ndarray, weight: Weights = None) -> np.ndarray:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counted half."""
+    """Area under the ROC curve: the probability that a positive scores higher than a negative, ties counted half."""
     return partial_auroc(score, positive, 1.0, weight)
 
 
@@ -72,12 +72,12 @@ def _cumulated(score: np.ndarray, positive: np.ndarray, weight: Weights) -> tupl
 
 
 def recall_at(score: np.ndarray, positive: np.ndarray, k: int) -> float:
-    """Share of the positives among the `k` highest scores."""
+    """Fraction of the positives that are among the `k` highest scores."""
     return float(positive[np.argsort(-score, kind="stable")[:k]].sum() / positive.sum())
 
 
 def share_at(score: np.ndarray, chosen: np.ndarray, k: int) -> float:
-    """Share of the `k` highest scores that are chosen."""
+    """Fraction of the `k` highest scores that are chosen."""
     return float(chosen[np.argsort(-score, kind="stable")[:k]].mean())
 
 
@@ -93,7 +93,7 @@ def threshold_at(calibration: np.ndarray, rate: float) -> float:
 def amplitude_at_recall(amplitudes: Sequence[float], recalls: Sequence[float], wanted: float = 0.5) -> float:
     """The amplitude, interpolated in its logarithm, at which recall first reaches `wanted`; NaN where it never does.
 
-    Where the lowest amplitude is found that often, it is the answer.
+    Returns the lowest amplitude if recall reaches `wanted` there.
     """
     for i, recall in enumerate(recalls):
         if recall >= wanted:
@@ -106,7 +106,7 @@ def amplitude_at_recall(amplitudes: Sequence[float], recalls: Sequence[float], w
 
 
 def conformal_p(score: np.ndarray, calibration: np.ndarray) -> np.ndarray:
-    """The chance that a galaxy like the calibration's scores as high (Bates et al. 2023, doi:10.1214/22-AOS2244)."""
+    """Conformal p-values, from calibration galaxies that score as high (Bates et al. 2023, doi:10.1214/22-AOS2244)."""
     above = len(calibration) - np.searchsorted(np.sort(calibration), score, side="left")
     return (1 + above) / (len(calibration) + 1)
 
@@ -117,7 +117,7 @@ def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
 
 
 def false_discovery_proportion(discovered: np.ndarray, positive: np.ndarray) -> float:
-    """Share of the discoveries that are none; 0 where there are no discoveries."""
+    """Fraction of false discoveries; 0 if there are no discoveries."""
     return float((discovered & ~positive).sum() / max(discovered.sum(), 1))
 
 
@@ -158,7 +158,7 @@ def line_family(name: str) -> str:
 
 
 def names_line(lines: np.ndarray, line_snr2: np.ndarray, families: Sequence[str]) -> bool:
-    """Whether the line to which a detector gives most is of a family that was changed most.
+    """Whether the detector's top line belongs to a species that changed most.
 
     Args:
         lines: [line] of the detector.

@@ -1,4 +1,4 @@
-"""Families N: the same galaxy, brighter, noisier, turned, fainter or in another bundle. No detector may fire."""
+"""Families N: the same galaxy brighter, noisier, rotated, fainter or in another bundle. No detector may flag it."""
 
 from dataclasses import replace
 
@@ -18,14 +18,14 @@ def inverse(variance: np.ndarray) -> np.ndarray:
 
 
 def noisier(planes: Planes, share: float, rng: np.random.Generator) -> Planes:
-    """Planes with `share` times their variance added as noise, which ivar knows of."""
+    """Planes with noise of `share` times their variance added, and ivar adjusted."""
     noise = rng.standard_normal(planes.flux.shape, dtype=np.float32) * np.sqrt(share * inverse(planes.ivar))
     return replace(planes, flux=planes.flux + noise.astype(np.float32), ivar=planes.ivar / np.float32(1 + share))
 
 
 @register
 class FluxScale:
-    """Flux and noise times 0.3 to 3: another distance, another calibration."""
+    """Flux and noise scaled by 0.3 to 3: another distance or calibration."""
 
     name = "flux_scale"
     kind: Kind = "N"
@@ -38,7 +38,7 @@ class FluxScale:
 
 @register
 class KnownNoise:
-    """More noise, of which ivar tells: a worse night."""
+    """More noise, accounted for in ivar: a worse night."""
 
     name = "known_noise"
     kind: Kind = "N"
@@ -51,7 +51,7 @@ class KnownNoise:
 
 @register
 class Dimming:
-    """A fainter galaxy under the noise that there was."""
+    """Fainter galaxy with the original noise."""
 
     name = "dimming"
     kind: Kind = "N"
@@ -112,5 +112,5 @@ class SmallerBundle:
 
 
 def plane_rng(seed: int, wave: np.ndarray) -> np.random.Generator:
-    """Random numbers of the planes read, the same whenever they are read."""
+    """Random numbers that depend only on the planes read."""
     return np.random.default_rng([seed, round(float(wave[0]) * 1e3)])

@@ -1,4 +1,4 @@
-"""ROC curves, and recall over amplitude."""
+"""Plots of ROC curves and of recall by amplitude."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from benchmarks.anomaly.evaluate import FALSE_POSITIVE_RATE, Entry
 from benchmarks.anomaly.metrics import roc_curve
 from benchmarks.anomaly.report import OURS, Report, highlighted
 
-# Okabe & Ito's colours, which all eyes tell apart; dashes for those who print.
+# Colours of Okabe & Ito, safe for most colour-blind readers; dashes for prints.
 STYLES = (("#000000", ":"), ("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", "-."), ("#999999", ":"))
 FAMILY_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 OTHERS: dict[str, Any] = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
@@ -27,7 +27,7 @@ def write_plots(report: Report, data: Data, entries: Sequence[Entry], folder: Pa
 
 
 def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -> None:
-    """Recall over the false-positive rate, on a logarithmic axis: what counts is on the left."""
+    """Draws recall by false-positive rate, on a logarithmic axis, since low rates matter."""
     figure, axes = _figure(1)
     chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))
     judged = data.rows["kind"].isin(["", "A"]).to_numpy()
@@ -47,7 +47,7 @@ def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -
 
 
 def plot_recall(report: Report, data: Data, path: Path) -> None:
-    """Recall at 1% false positives over the signal-to-noise of what was injected."""
+    """Draws recall at 1% false positives by the signal-to-noise of the injection."""
     figure, axes = _figure(2)
     families = report.families[report.families["kind"] == "A"]
     chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))

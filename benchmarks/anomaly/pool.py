@@ -1,4 +1,4 @@
-"""Runs tasks on processes of one thread each: small tensors gain nothing from more."""
+"""Runs tasks in single-threaded processes: small tensors gain nothing from more threads."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 def run_all(
     function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
 ) -> Iterator[tuple[Task, Result]]:
-    """The tasks with their results, as they get ready; one worker is this process.
+    """Yields tasks with their results as they finish; a single worker is this process.
 
     Args:
         function: importable by name.

@@ -1,7 +1,7 @@
-"""Injections into real cubes: whether models of the simulated survey find in them what was put there.
+"""Injections into real cubes, to test models trained on the simulated survey.
 
-There are too few real cubes for false-positive rates. What is measured is paired: how often the injected copy scores
-higher than its own clean twin, whose noise, mask and galaxy are the same.
+There are too few real cubes for false-positive rates. The measure is therefore paired: how often an injected copy
+scores higher than its own clean twin, which has the same noise, mask and galaxy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def _source(target: Target, arms: Sequence[Arm], seeing_arcsec: float, size: int
 
 
 def smoothed(arm: CubeArm) -> CubeArm:
-    """An estimate of the scene: flux weighted by ivar, smoothed over a plane and a spaxel."""
+    """Estimate of the scene: flux weighted by ivar, smoothed with a sigma of one plane and one spaxel."""
     weight = np.where(arm.bad, 0, arm.ivar).astype(np.float32)
     sums = [gaussian_filter(values, 1.0) for values in (arm.flux * weight, weight)]
     flux = np.divide(sums[0], sums[1], out=np.zeros_like(sums[0]), where=sums[1] > 0)
@@ -97,7 +97,7 @@ def _plan(source: Source, data: DataConfig) -> list[dict[str, Any]]:
 
 
 def wins(score: np.ndarray, rows: pd.DataFrame) -> pd.Series:
-    """Share of the copies that score higher than their clean twin, by wanted amplitude."""
+    """Fraction of copies that score higher than their clean twin, by intended amplitude."""
     by_name = pd.Series(score, index=rows["name"])
     copies = rows[rows["kind"] == "A"]
     higher = by_name[copies["name"]].to_numpy() > by_name[copies["twin"]].to_numpy()

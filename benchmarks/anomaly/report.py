@@ -1,4 +1,4 @@
-"""Writes what a run of the benchmark found: tables, plots and `name=value` lines."""
+"""Writes the results of the benchmark: tables and `name=value` lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ SHOWN = {
     "recall_at_50": "recall at 50",
     "recall_at_100": "recall at 100",
     "amplitude_50": "S/N at 50% recall",
-    "fires_n": "fires on N",
+    "fires_n": "N flagged",
     "artefact_share_top100": "artefacts in top 100",
     "fdr_at_10": "FDR at 10%",
     "aupro": "AUPRO",
@@ -61,11 +61,11 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """Results of the benchmark.
 
     Attributes:
-        table: one row a detector's score and contamination.
-        families: share of each family that exceeds the threshold of 1% false positives, by detector and amplitude.
+        table: one row per score of a detector and contamination.
+        families: fraction of each family above the threshold of 1% false positives, by detector and amplitude.
         figures: the `name=value` lines.
     """
 
@@ -111,7 +111,7 @@ def headline_figures(
 
 
 def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
-    """Share of the rows of each family and amplitude that fire, for each detector at the headline's contamination."""
+    """Fraction of flagged rows of each family and amplitude, for each detector at the headline contamination."""
     rows = []
     for entry in entries:
         fires = [scores > thresholds(scores, data.rows) for scores in entry.at(data.tier.headline).values()]
@@ -141,7 +141,7 @@ def real_tables(entries: Sequence[Entry], headline: float) -> list[str]:
         return []
     table.columns = [f"{amplitude:g}" for amplitude in table.columns]
     shown = table.sort_values(table.columns[-2], ascending=False)
-    return ["## Real cubes: share of injections that score higher than their clean twin, by amplitude", markdown(shown)]
+    return ["## Real cubes: fraction of injections that score above their clean twin, by amplitude", markdown(shown)]
 
 
 def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str) -> str:
@@ -163,17 +163,17 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
         markdown(main.set_index("name")[list(SHOWN)].rename(columns=SHOWN)),
         "## pAUROC by contamination",
         markdown(contaminated),
-        f"## {OURS}: share above the threshold of 1% false positives, by amplitude (N: by strength)",
+        f"## {OURS}: fraction above the threshold of 1% false positives, by amplitude (N: by strength)",
         markdown(by_family.reset_index().set_index("family")),
         *real_tables(entries, headline),
-        "## Lines",
+        "## Figures",
         "\n".join(["```", *(f"{name}={value:.4f}" for name, value in report.figures.items()), "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers to three digits, nothing where there is none."""
+    """A table in Markdown; numbers to three digits, empty cells for NaN."""
     header = ["", *map(str, table.columns)]
     lines = [header, ["---"] + ["---:"] * len(table.columns)]
     lines += [[str(name), *map(_cell, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
@@ -190,7 +190,7 @@ def _cell(value: object) -> str:
 
 
 def highlighted(report: Report, headline: float) -> list[str]:
-    """The detectors that plots show in colour: the bound, ours, the paper's, the best classical one and chance."""
+    """Detectors drawn in colour: the bound, ours, the paper's, the best classical one and chance."""
     main = report.table[report.table["contamination"] == headline].set_index("name")
     best = main.loc[main["group"] == "classical", "pauroc"].idxmax()
     paper = main.loc[["paper AE", "paper VAE"], "pauroc"].idxmax()

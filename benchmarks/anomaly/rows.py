@@ -1,4 +1,4 @@
-"""The rows of the data: which galaxy gets which injection, and what is kept of each."""
+"""Rows of the data: assignment of injections to galaxies, and the values kept for each."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cubeprep.augment import view_rng
 
 
 def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
-    """Which galaxy gets which injection at which amplitude: families in turn, then amplitudes; folds by object."""
+    """Assigns families and amplitudes to galaxies, each in turn, and folds to objects."""
     families, num_levels = load_families(), len(data.amplitudes)
     observations = plan(data.simulate, data.seed)
     fold_of = assign_folds([item.target.mangaid for item in observations], num_folds, data.seed)
@@ -47,7 +47,7 @@ def assign_folds(mangaids: Sequence[str], num_folds: int, seed: int) -> dict[str
 
 
 def injected(host: Host, row: dict[str, Any], families: dict[str, Family], seed: int) -> Injection:
-    """What a row of the plan asks for; rows of one family and level draw anew if they have a `draw` of their own."""
+    """The injection of a planned row; rows of one family and level with different `draw` draw anew."""
     if not row["family"]:
         nothing = np.zeros_like(host.clean.flux)
         return Injection(host.clean, nothing, np.nan, reached=True, oracle=np.nan, oracle_clean=np.nan)
@@ -56,7 +56,7 @@ def injected(host: Host, row: dict[str, Any], families: dict[str, Family], seed:
 
 
 def truth(found: Injection) -> dict[str, np.ndarray]:
-    """What is kept of the truth: see `dataset.Data.truth`."""
+    """The truth as stored: see `dataset.Data.truth`."""
     snr2 = found.snr2
     return {
         "line_snr2": snr2.sum(axis=(1, 2, 3)).astype(np.float32),
@@ -67,7 +67,7 @@ def truth(found: Injection) -> dict[str, np.ndarray]:
 
 
 def measured(host: Host, found: Injection) -> dict[str, Any]:
-    """What is measured on a row: see `dataset.Data`."""
+    """Values measured on a row: see `dataset.Data`."""
     good = found.windows.mask == 0
     flux, ivar = found.windows.flux[good], found.windows.ivar[good]
     return {

@@ -1,4 +1,4 @@
-"""Training samples: galaxies of the other folds, some of them contaminated, as window stores."""
+"""Training samples: galaxies of the other folds, some of them with an anomaly, as window stores."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CACHE_BYTES = 2 * 2**30
 
 
 def training_store(data: Data, fold: int, run: Run) -> WindowStore:
-    """What models that score `fold` learn from: splits `train`, contaminated and augmented, and `validation`, clean."""
+    """Training data of the models that score `fold`: `train`, contaminated and augmented, and clean `validation`."""
     path = data.folder / f"train-{fold}-{run.contamination:g}-{run.seed}.zarr"
     chosen = choose(data, fold, run)
     views = data.tier.augment.num_views
@@ -91,14 +91,14 @@ def _views(galaxies: list[Windows], num_views: int, data: Data, run: Run) -> Win
 
 
 def cached(path: str | Path) -> "CachedStore":
-    """A finished store whose shards stay in memory while there is room."""
+    """A finished store that caches its shards in memory."""
     opened = CachedStore.open(str(path))
     assert isinstance(opened, CachedStore)
     return opened
 
 
 class CachedStore(WindowStore):
-    """A store that keeps shards in memory, as far as `CACHE_BYTES` go: many detectors score the same galaxies."""
+    """Store that keeps up to `CACHE_BYTES` of shards in memory, since many detectors score the same galaxies."""
 
     def read_shard(self, split: str, shard: int) -> Windows:
         """See `WindowStore`."""

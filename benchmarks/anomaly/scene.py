@@ -1,4 +1,4 @@
-"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, the same without noise, and arms that change what they read."""
+"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, with and without noise, and arms that modify planes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class CubeArm:
 
 @dataclass(frozen=True)
 class Injected:
-    """Any reader's arm, with a change to the planes that it reads."""
+    """Arm of any reader that applies a change to the planes it reads."""
 
     arm: Arm
     change: Change
@@ -61,7 +61,7 @@ class Injected:
 
 @dataclass(frozen=True)
 class Source:
-    """A galaxy that things can be injected into.
+    """A galaxy to inject into.
 
     Attributes:
         plateifu: the observation.
@@ -84,7 +84,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Host:
-    """A source with its windows: all that an injection may look at."""
+    """A source with its windows: everything that an injection may use."""
 
     source: Source
     config: WindowConfig
@@ -100,7 +100,7 @@ class Host:
         return self.windows(tuple(Injected(arm, change) for arm in self.source.arms))
 
     def cut_light(self, light: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """[line, sample, y, x] what added light gives in the windows: the same extraction, of the light alone.
+        """[line, sample, y, x] contribution of added light to the windows, by the same extraction of the light alone.
 
         Args:
             light: from wavelengths [plane] and the scene's flux [plane, y, x] to the light [plane, y, x].

@@ -1,4 +1,4 @@
-"""The one place that knows `cubeprep.simulate`: simulated galaxies in memory, without files."""
+"""Simulated galaxies in memory, without files; the only module here that uses `cubeprep.simulate`."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ FWHM_PER_SIGMA = 2.3548
 
 
 def plan(config: SimulateConfig, seed: int) -> Sequence[Observation]:
-    """The observations of a survey; nothing is built into galaxies or spectrographs, for a clean twin must be clean."""
+    """Observations of a survey without unusual features or critical defects, so that clean twins are clean."""
     return plan_survey(config.model_copy(update={"unusual_fraction": 0.0, "critical_fraction": 0.0}), seed)
 
 

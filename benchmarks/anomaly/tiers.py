@@ -1,4 +1,4 @@
-"""Every size and every training budget of the benchmark, in one place."""
+"""All sizes and training budgets of the benchmark."""
 
 from typing import Literal
 
@@ -13,15 +13,15 @@ from modeling.training.config import TrainConfig
 
 
 class DataConfig(Config):
-    """What is simulated and injected. It decides every byte of the data."""
+    """Simulation and injections; decides every byte of the data."""
 
     seed: int = Field(20261123, ge=0)
     simulate: SimulateConfig
     windows: WindowConfig
-    bin_factor: int = Field(1, ge=1, description="Spaxels a side of the cubes that are summed into one")
+    bin_factor: int = Field(1, ge=1, description="Side of the blocks of spaxels that are summed into one")
     amplitudes: tuple[float, ...] = Field((30, 100, 300, 1000, 3000), description="S/N of the injected difference")
     copies: dict[Literal["A", "C", "N"], int] = Field(
-        {"A": 2, "C": 1, "N": 1}, description="Injected copies of each galaxy, families and amplitudes in turn"
+        {"A": 2, "C": 1, "N": 1}, description="Injected copies per galaxy; families and amplitudes in turn"
     )
     galaxies_per_shard: int = Field(8, ge=1)
 
@@ -37,21 +37,21 @@ class Run(Config):
     """One training of each detector on each fold."""
 
     seed: int
-    contamination: float = Field(ge=0, lt=0.5, description="Share of the training galaxies that hold an anomaly")
+    contamination: float = Field(ge=0, lt=0.5, description="Fraction of the training galaxies that hold an anomaly")
 
 
 class Tier(Config):
     """One size of the benchmark.
 
     Attributes:
-        data: what is simulated and injected.
+        data: simulation and injections.
         num_folds: each galaxy is scored by models of the other folds.
         validation: share of the training galaxies that choose the epoch.
         augment: views of each training galaxy.
         headline: contamination at which detectors are compared.
-        runs: of detectors that train in seconds.
-        network_runs: of our model.
-        slow_runs: of the paper's models, by far the slowest, and of variants of ours.
+        runs: runs of detectors that train in seconds.
+        network_runs: runs of our model.
+        slow_runs: runs of the paper's models, by far the slowest, and of variants of ours.
         default, paper_ae, paper_vae: budgets of the networks.
         conv_epochs: of the per-line convolutional autoencoder.
         num_bootstrap: resamplings of the galaxies.
@@ -72,7 +72,7 @@ class Tier(Config):
     num_bootstrap: int = 400
 
 
-# The paper does not give channel counts; the fewer, the more of its 190 steps fit into a budget.
+# The paper does not give channel counts; with few channels its 190 steps fit into the budget.
 PAPER_MODEL = ModelConfig(
     latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,

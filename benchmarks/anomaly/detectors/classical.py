@@ -51,7 +51,7 @@ class TotalFlux(Detector):
 
 @register
 class MedianSnr(Detector):
-    """How well a galaxy was observed."""
+    """Depth of the observation."""
 
     name = "median S/N"
     group = "floor"
@@ -88,7 +88,7 @@ class LineRatios(Detector):
 
     name = "line ratios (Mahalanobis)"
     group = "classical"
-    softening = 0.01  # of the total: below, a ratio is noise
+    softening = 0.01  # fraction of the total below which a ratio is noise
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Estimates mean and shrunk covariance (Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4)."""
@@ -110,19 +110,19 @@ class LineRatios(Detector):
 
 
 class Pca(Detector):
-    """What the first principal components of the training galaxies cannot reconstruct."""
+    """Residual of the reconstruction from the first principal components of the training galaxies."""
 
     group = "classical"
     num_components: int
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Finds the components from the rows' inner products: there are far fewer rows than samples."""
+        """Computes the components from inner products of rows, which are far fewer than samples."""
         self.mean, self.components = principal_components(
             mapped(store, split, lambda windows: normalised(windows)[0]), self.num_components
         )
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The share of the signal that is left over; the other scores are variants."""
+        """The unexplained fraction of the signal; the other scores are variants."""
         features, scale = normalised(windows)
         latent = (features - self.mean) @ self.components.T
         expected = denormalised(latent @ self.components + self.mean, scale, windows.flux.shape)

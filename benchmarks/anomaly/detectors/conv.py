@@ -1,4 +1,4 @@
-"""A convolutional autoencoder that sees one line at a time: what is lost without the other lines."""
+"""A convolutional autoencoder of single lines, to show the value of seeing all lines together."""
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class PerLineConv(Detector):
             _train(self.model, x_NSYX, self.tier.conv_epochs)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The share of the signal that is left over; the other scores are variants."""
+        """The unexplained fraction of the signal; the other scores are variants."""
         features, scale = normalised(windows)
         num_samples, size = windows.flux.shape[2:4]
         with torch.no_grad():

@@ -1,7 +1,7 @@
-"""The interface of detectors and their registry.
+"""Interface of the detectors, and their registry.
 
 A detector is one small class with `fit(store, split)` and `score(store)`, decorated with `@register`.
-`docs/benchmark.md` shows one in full.
+`docs/benchmark.md` shows a complete example.
 """
 
 from abc import ABC, abstractmethod
@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.anomaly.tiers import Run, Tier
 from cubeprep.store import Windows, WindowStore
 
-# floor: knows nothing of the galaxy's physics. classical: no network. paper: the paper's. network: other networks.
-# ours: what `cubescout score` does.
+# floor: ignores the physics of the galaxy. classical: no network. paper: the paper's networks. network: other networks.
+# ours: the score of `cubescout score`.
 Group = Literal["floor", "classical", "network", "paper", "ours"]
 SCORED_SPLIT = "test"
 
@@ -26,9 +26,9 @@ class Scored:
 
     Attributes:
         score: [row] higher is more unusual.
-        spaxels: [row, y, x] how much each spaxel adds to that, or None.
-        lines: [row, line] the same of each line, or None.
-        variants: other scores that the same detector offers, by name; each becomes a row of the table.
+        spaxels: [row, y, x] contribution of each spaxel, or None.
+        lines: [row, line] contribution of each line, or None.
+        variants: other scores of the same detector by name; each becomes a row of the table.
     """
 
     score: np.ndarray
@@ -38,12 +38,12 @@ class Scored:
 
 
 class Detector(ABC):
-    """Something that learns what is usual and scores galaxies.
+    """A method that learns from typical galaxies and scores others.
 
     Attributes:
-        name: as the table shows it.
+        name: name in the table.
         group: see `Group`.
-        cost: which of the tier's runs it takes part in.
+        cost: the tier's runs that it takes part in.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Detector(ABC):
 
     @abstractmethod
     def fit(self, store: WindowStore, split: str) -> None:
-        """Learns from one split of a store; `validation` of the same store, which is clean, may choose an epoch."""
+        """Learns from one split of a store; its clean split `validation` may select the epoch."""
 
     def score(self, store: WindowStore) -> Scored:
         """Scores the split `test` of another store, shard by shard."""
@@ -77,10 +77,10 @@ DetectorClass = TypeVar("DetectorClass", bound=type[Detector])
 
 
 def register(detector: DetectorClass) -> DetectorClass:
-    """Class decorator: makes a detector known.
+    """Class decorator that registers a detector.
 
     Raises:
-        ValueError: another has its name.
+        ValueError: the name is taken.
     """
     if detector.name in DETECTORS:
         raise ValueError(f"two detectors are called {detector.name}")

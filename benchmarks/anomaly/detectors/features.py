@@ -1,4 +1,4 @@
-"""What classical detectors see of windows, and scores of residuals."""
+"""Features of windows for classical detectors, and scores of residuals."""
 
 from typing import get_args
 
@@ -18,7 +18,7 @@ def good_flux(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def brightness(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """[row] 90th percentile over spaxels of the mean |flux| of a spaxel: what flux is divided by."""
+    """[row] 90th percentile over spaxels of the mean |flux| of a spaxel: the scale that flux is divided by."""
     count = good.sum(axis=(1, 2))
     mean = np.divide(np.abs(flux).sum(axis=(1, 2)), count, out=np.full(count.shape, np.nan), where=count > 0)
     scale = np.nanquantile(mean.reshape(len(flux), -1), SCALE_QUANTILE, axis=1)
@@ -38,11 +38,11 @@ def denormalised(features: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]
 
 
 def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: PlainScore) -> Scored:
-    """All of Cubescout's scores of what a detector leaves over, and where the residual lies.
+    """Cubescout's plain scores of a detector's residual, and the contributions of spaxels and lines.
 
     Args:
         windows: as observed.
-        expected: [row, line, sample, y, x] flux that the detector finds usual.
+        expected: [row, line, sample, y, x] the detector's reconstruction, flux units.
         rank_by: the score of the detector; the others are variants.
     """
     arrays = windows.flux, windows.ivar, windows.mask

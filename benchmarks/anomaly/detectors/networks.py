@@ -1,4 +1,4 @@
-"""Our networks, as `cubescout train` and `cubescout score` have them, and the paper's with its own training."""
+"""Our networks, as in `cubescout train` and `cubescout score`, and the paper's with its own training."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,15 +22,12 @@ from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
 from modeling.training.loader import Batch, Loader
 
-# What a survey says of itself, and `score.psf_fwhm_arcsec` says to ours.
+# Known for a survey; scoring gets it in spaxels as `score.psf_fwhm_spaxels`.
 PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
-    """Detector by a network, which keeps the epoch of the lowest validation loss.
-
-    Trains with `modeling.training.fit`, scores with `modeling.scoring.residual_sums`.
-    """
+    """Network of the epoch with the lowest validation loss, scored with `modeling.scoring.residual_sums`."""
 
     rank_by: PlainScore
 
@@ -60,7 +57,7 @@ class Network(Detector):
             self.model, _ = load_model(Path(folder) / "last" / "best")
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The score that ranks catalogs; the others of `modeling.scoring.residual_sums` are variants."""
+        """The plain score `rank_by`; the other plain scores are variants."""
         arrays = self._arrays(windows)
         expected = np.empty_like(windows.flux)
         expected[:, self.lines] = infer(self.model, *arrays).reconstruction
@@ -77,19 +74,19 @@ class Network(Detector):
 
 @register
 class Cubescout(Network):
-    """Our model with the score that ranks catalogs; the plain scores of its residuals are variants."""
+    """Our model with the score that ranks catalogs; its parts and the plain scores are variants."""
 
     name = "Cubescout"
     group = "ours"
     cost = "network_runs"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains, then calibrates on the galaxies that it was trained on, as they were observed."""
+        """Trains, then calibrates on its training galaxies as observed."""
         super().fit(store, split)
 
         def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             for windows in shards(store, split):
-                first = windows.observed
+                first = windows.select(windows.view == 0)
                 yield self._arrays(first)
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
@@ -114,7 +111,7 @@ class Cubescout(Network):
 
 @register
 class PermutedLines(Cubescout):
-    """The same with the lines in a random order: does the recurrence use the order of wavelengths?"""
+    """The same with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
 
     name = "Cubescout, lines permuted"
     group = "network"

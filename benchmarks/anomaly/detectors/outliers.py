@@ -1,7 +1,7 @@
 """Classical outlier detectors on principal components.
 
-scikit-learn has all but ECOD. PyOD's ECOD takes the galaxies that it scores into its distribution, so that a score
-would depend on the others in the batch: here the training galaxies alone make it.
+All but ECOD are from scikit-learn. PyOD's ECOD includes the scored galaxies in its distribution, so that a score
+depends on the rest of the batch; here the distribution is that of the training galaxies alone.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ NUM_COMPONENTS = 32
 
 
 class Outliers(Detector):
-    """An outlier detector on 32 whitened components."""
+    """Outlier detector on 32 whitened principal components."""
 
     group = "classical"
 
@@ -31,7 +31,7 @@ class Outliers(Detector):
         raise NotImplementedError
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Finds the components, then fits the detector."""
+        """Computes the components, then fits the detector."""
         features = mapped(store, split, lambda windows: normalised(windows)[0])
         self.mean, self.components = principal_components(features, NUM_COMPONENTS)
         latent = (features - self.mean) @ self.components.T
