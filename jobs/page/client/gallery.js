@@ -1,6 +1,5 @@
 // The ranked gallery: only the cards in sight are elements, whatever the number of galaxies.
-import { thumbnailUrl } from "./api.js";
-import { byId, element, number } from "./dom.js";
+import { byId, element, number, strongest } from "./dom.js";
 
 const GAP = 10;
 const LEAST_WIDTH = 218;
@@ -77,12 +76,14 @@ export class Gallery {
     const of = (column) => survey.value(column, row);
     const why = of("reason_1") ?? of("top_line") ?? "";
     const label = of("label");
-    const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], ["S/N", of("median_snr")]];
-    if (survey.orderBy !== "rank" && !["score", "q_value", "z", "median_snr"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
-    const image = element("img", { src: thumbnailUrl(name, survey.meta.version), alt: "", width: 76, height: 76, loading: "lazy", decoding: "async" });
+    const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], strongest(of) ?? ["median S/N", of("median_snr")]];
+    if (survey.orderBy !== "rank" && !["score", "q_value", "z"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
+    const url = survey.thumbnail(name);
+    const image = url ? element("img", { src: url, alt: "", width: 96, height: 96, loading: "lazy", decoding: "async" })
+      : element("span", { class: "no-thumbnail", title: "This file does not hold its thumbnail" });
     const tags = [
       of("triage") && element("span", { class: "tag warn" }, of("triage")),
-      ["yes", 1].includes(of("is_find")) && element("span", { class: "tag find" }, "find"),
+      ["yes", 1].includes(of("is_find")) && element("span", { class: "tag detection" }, "detection"),
       label && element("span", { class: "tag label" }, label),
     ];
     return element("div", { role: "listitem", class: "cell" },
