@@ -98,7 +98,8 @@ def _variable(module: str) -> str:
 
 def _held(messages: Sequence[tuple[str, str]]) -> str:
     return "\n".join(
-        f'<script type="application/octet-stream" id="{escape(name)}">{content}</script>' for name, content in messages
+        f'<script type="application/octet-stream" id="message-{escape(name)}">{content}</script>'
+        for name, content in messages
     )
 
 

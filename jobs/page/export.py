@@ -1,8 +1,8 @@
 """The page as one file: the served client with the messages that it would ask a server for.
 
-The file holds the columns of all galaxies, the first `MAX_THUMBNAILS` thumbnails by rank, and the maps and spectra of the
-most unusual galaxies in full, rounded as `compact` describes. Their neighbours are added, nearest first, while all
-galaxies together stay under `MAX_GALAXY_BYTES`.
+The file holds the columns of all galaxies, the first `MAX_THUMBNAILS` thumbnails by rank, and the maps and spectra of
+the most unusual galaxies, rounded as `compact` describes. Their neighbours are added, nearest first, while all galaxies
+together stay under `MAX_GALAXY_BYTES`.
 """
 
 import base64

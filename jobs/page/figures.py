@@ -15,7 +15,9 @@ FLUX_COLOURS = "viridis"
 SIGMA_COLOURS = "RdBu_r"
 CHI2_COLOURS = "magma"
 SOFTENING = 0.1  # of the asinh stretch: linear below this share of the upper end, logarithmic above
-NUM_COLOURS = 255  # of a palette of 256; the last stands for no data and is transparent, so that the page shows its grey
+NUM_COLOURS = (
+    255  # of a palette of 256; the last stands for no data and is transparent, so that the page shows its grey
+)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def galaxy_message(
     arrays |= {"error": error}
     arrays |= {f"map_{name}": values for name, values in vars(maps).items()}
     arrays |= {f"sum_{name}": values for name, values in vars(sums).items()}
-    arrays |= {"misfit": misfit(flux, reconstruction[0], ivar, good), **attribution}
+    arrays |= {"misfit": misfit(flux, reconstruction[0], ivar, good)}
+    attribution = {name: _where_good(values, good) for name, values in attribution.items()}
+    arrays |= attribution
     meta = {
         "row": json_row(row),
         "lines": [
@@ -75,6 +77,11 @@ def misfit(flux: np.ndarray, reconstruction: np.ndarray, ivar: np.ndarray, good:
     count = good.sum((0, 1))
     total = (residual**2 * np.where(good, ivar, 0)).sum((0, 1))
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _where_good(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Attribution, [line, y, x] or [y, x], with NaN where no sample of a line, or of any, is good."""
+    return np.where(good.any(1) if values.ndim == good.ndim - 1 else good.any((0, 1)), values, np.nan)
 
 
 def neighbours_of(row: Mapping[Any, Any]) -> list[dict[str, Any]]:

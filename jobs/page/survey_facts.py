@@ -66,7 +66,7 @@ def score_label(catalog: Catalog) -> str:
 
 
 def short_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Provenance without its tables of numbers (calibration), which nobody reads on a page; they stay in the catalog."""
+    """Provenance without the tables of numbers of the calibration, which only the catalog keeps."""
     kept: dict[str, Any] = {}
     for name, value in provenance.items():
         if isinstance(value, dict):

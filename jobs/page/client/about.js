@@ -24,8 +24,8 @@ function facts({ meta, count, source }) {
   const model = provenance.model ?? {};
   const { score, mae } = summary.spearman;
   return [
-    `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by ${meta.score_label} of ${summary.num_lines} line windows that an autoencoder reconstructs. ${summary.num_rejected} galaxies were rejected${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
-    source.exported && `This file holds the catalog's row of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual and neighbours of theirs. Labels given here stay in this browser; “Labels” saves them as a table for cubescout label CONFIG --table FILE.`,
+    `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${summary.num_lines} windows around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
+    source.exported && `This file holds the catalog's row of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual and neighbours of theirs. Labels given here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
     `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
     `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the nearer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error they are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
   ].filter(Boolean).map((text) => element("p", {}, text));

@@ -72,7 +72,7 @@ function stored(key) {
 }
 
 async function message(id) {
-  const holder = document.getElementById(id);
+  const holder = document.getElementById(`message-${id}`);
   if (!holder) throw new Error(`This file does not hold ${id.replace("-", " ")}.`);
   const text = atob(holder.textContent);
   const bytes = new Uint8Array(text.length);

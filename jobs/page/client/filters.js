@@ -32,7 +32,7 @@ export class Filters {
     const [low, high] = this.survey.range(column.name);
     const filter = this.survey.filters.get(column.name);
     const input = (end, limit, label) => element("input", {
-      type: "number", step: "any", placeholder: number(limit, 4), "aria-label": `${column.name}, ${label}`,
+      type: "number", step: "any", placeholder: number(limit, 3), "aria-label": `${column.name}, ${label}`,
       "data-column": column.name, "data-end": end,
       value: filter && Number.isFinite(filter[end]) ? filter[end] : undefined,
       onchange: () => this.readRange(column.name),

@@ -9,7 +9,7 @@ import { LatentMap } from "./map.js";
 import { Served } from "./served.js";
 import { Survey } from "./survey.js";
 
-const source = byId("contents") ? await new Embedded().open() : new Served();
+const source = byId("message-contents") ? await new Embedded().open() : new Served();
 const message = await source.survey(); // first, as it names the catalog that labels belong to
 const survey = new Survey(source, message, await source.labels());
 const open = (row) => { location.hash = `galaxy/${encodeURIComponent(survey.names[row])}`; };
@@ -47,7 +47,7 @@ function drawHead() {
 function count() {
   const all = survey.shown.length === survey.count;
   byId("count").textContent = all ? survey.count.toLocaleString("en") : `${survey.shown.length.toLocaleString("en")} of ${survey.count.toLocaleString("en")}`;
-  byId("count-note").textContent = `galaxies, by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}`;
+  byId("count-note").textContent = `galaxies by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}${source.exported ? `; this file holds maps and spectra of ${source.galaxies.size}` : ""}`;
   byId("lasso-clear").hidden = !survey.lasso;
 }
 

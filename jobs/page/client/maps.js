@@ -8,7 +8,7 @@ const SOFTENING = { sigma: 3, chi2: 2 };
 
 const KINDS = [
   { key: "map_flux", name: "Observed", note: "flux", palette: "flux" },
-  { key: "map_reconstruction", name: "Reconstruction", note: "same scale", palette: "flux" },
+  { key: "map_reconstruction", name: "Reconstruction", note: "flux", palette: "flux" },
   { key: "map_residual_sigma", name: "Residual", note: "σ", palette: "sigma" },
   { key: "map_chi2", name: "Misfit", note: "χ² per sample", palette: "chi2" },
 ];

@@ -1,5 +1,4 @@
 // What the map draws on its canvas: discs, and the frame around them.
-import { number } from "./dom.js";
 import { Plane, ticks } from "./projection.js";
 
 // A disc on a canvas of its own: ten thousand copies of a picture are faster than as many paths.
@@ -40,18 +39,18 @@ function drawAxes(draw, view, { width, height, kind }) {
   for (const tick of ticks([x0, x1], Math.max(2, across / 90))) {
     const x = left + ((tick - x0) / (x1 - x0)) * across;
     line(draw, x, top, x, bottom);
-    draw.fillText(number(tick, 3), x, bottom + 14);
+    draw.fillText(text(tick), x, bottom + 14);
   }
   draw.textAlign = "right";
   for (const tick of ticks([y0, y1], Math.max(2, up / 60))) {
     const y = bottom - ((tick - y0) / (y1 - y0)) * up;
     line(draw, left, y, left + across, y);
-    draw.fillText(number(tick, 3), left - 5, y + 4);
+    draw.fillText(text(tick), left - 5, y + 4);
   }
   draw.textAlign = "center";
   draw.fillText(`${kind} 1`, left + across / 2, height - 4);
   draw.save();
-  draw.translate(10, top + up / 2);
+  draw.translate(9, top + up / 2);
   draw.rotate(-Math.PI / 2);
   draw.fillText(`${kind} 2`, 0, 0);
   draw.restore();
@@ -67,9 +66,12 @@ function drawCube(draw, view, { width, height, kind }) {
   }
   draw.textAlign = "center";
   for (const axis of [0, 1, 2]) {
-    const corner = [-1.16, -1.16, -1.16];
-    corner[axis] = 0;
-    const [x, y] = at(corner);
-    draw.fillText(`${kind} ${axis + 1}`, x, y);
+    // beside the edge that is farthest out on the screen, where no points are
+    const places = [[-1, -1], [-1, 1], [1, -1], [1, 1]].map((corner) => { corner.splice(axis, 0, 0); return at(corner).slice(0, 2); });
+    const out = ([x, y]) => Math.hypot(x - width / 2, y - height / 2);
+    const [x, y] = places.reduce((best, place) => (out(place) > out(best) ? place : best));
+    draw.fillText(`${kind} ${axis + 1}`, x + (22 * (x - width / 2)) / out([x, y]), y + 4 + (14 * (y - height / 2)) / out([x, y]));
   }
 }
+
+const text = (tick) => String(tick).replace("-", "−");

@@ -1,5 +1,5 @@
 // From coordinates of the map to pixels: a plane that pans and zooms, and a space that turns.
-const MARGIN = { left: 40, right: 12, top: 10, bottom: 34 };
+const MARGIN = { left: 44, right: 12, top: 10, bottom: 34 };
 const SPACE = 1.08; // around the points
 
 export function bounds(values) {
