@@ -74,7 +74,7 @@ def _contents(source: Source, held: list[str]) -> bytes:
         if row.plateifu in held:
             wanted |= dict.fromkeys(str(name) for name in getattr(row, "neighbours", ()))
     images = [source.thumbnail(name) for name in wanted]
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "thumbnails": np.frombuffer(b"".join(images), np.uint8),
         "thumbnail_ends": np.cumsum([len(image) for image in images], dtype=np.int32),
     }
