@@ -53,17 +53,17 @@ def restored(values: np.ndarray, decoding: dict[str, Any], error: np.ndarray | N
 def _log_steps(error: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     good = np.isfinite(error)
     steps = np.rint(np.log(np.where(good, error, 1)) / LOG_STEP)
-    return np.where(good, steps, MISSING).astype(np.int16), {"log_step": LOG_STEP}
+    return np.where(good, steps, MISSING).astype(np.int16), {"log_step": LOG_STEP, "planes": True}
 
 
 def _sigma_steps(values: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Multiples of a step in sigma; 0 where `error` is NaN, which makes the product NaN again."""
     ratio = np.divide(values, error, out=np.zeros(values.shape), where=np.isfinite(error), dtype=np.float64)
     step = max(STEP_SIGMA, float(np.abs(ratio).max(initial=0)) / LARGEST)
-    return np.rint(ratio / step).astype(np.int16), {"step": step, "of": "error"}
+    return np.rint(ratio / step).astype(np.int16), {"step": step, "of": "error", "planes": True}
 
 
 def _half(values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
     scale = largest / HALF_RANGE or 1.0
-    return (values / np.float32(scale)).astype(np.float16), {"scale": scale}
+    return (values / np.float32(scale)).astype(np.float16), {"scale": scale, "planes": True}

@@ -3,7 +3,7 @@ import { byId, element, number, strongest } from "./dom.js";
 
 const GAP = 10;
 const LEAST_WIDTH = 218;
-const HEIGHT = 102;
+const HEIGHT = 107;
 const MARGIN_ROWS = 2;
 
 export class Gallery {
@@ -80,7 +80,7 @@ export class Gallery {
     const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], lineSnr ?? ["med. S/N", of("median_snr")]];
     if (survey.orderBy !== "rank" && !["score", "q_value", "z"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
     const url = survey.thumbnail(name);
-    const image = url ? element("img", { src: url, alt: "", width: 96, height: 96, loading: "lazy", decoding: "async" })
+    const image = url ? element("img", { src: url, alt: "", width: 105, height: 105, loading: "lazy", decoding: "async" })
       : element("span", { class: "no-thumbnail", title: "This file does not hold its thumbnail" });
     const tags = [
       of("triage") && element("span", { class: "tag warn" }, of("triage")),

@@ -8,10 +8,17 @@ export function unpack(buffer) {
   const arrays = {};
   for (const item of head.arrays) {
     const count = item.shape.reduce((product, size) => product * size, 1);
-    arrays[item.name] = restored(new TYPES[item.dtype](buffer, 4 + length + item.offset, count), item, arrays);
+    const values = new TYPES[item.dtype](buffer, 4 + length + item.offset, count);
+    arrays[item.name] = restored(item.planes ? joined(values) : values, item, arrays);
     arrays[item.name].shape = item.shape;
   }
   return { meta: head.meta, arrays };
+}
+
+// All low bytes stand before all high ones, which compresses better.
+function joined(values) {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return values.map((_, i) => bytes[i] | (bytes[i + values.length] << 8));
 }
 
 // The array in units of which another is packed stands before it.
