@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cubeprep.store import WindowStore
 from jobs import explore, label, score
 from jobs.config import ProjectConfig
 from jobs.page import export
@@ -428,3 +430,20 @@ def test_all_is_reached_by_touch_on_a_phone(browser: Any, server: str, project: 
         assert tab.evaluate("document.getElementById('galaxy').scrollWidth") <= 390
         tab.tap(".galaxy-head .back")
         tab.wait_for_selector("#survey:not([hidden])")
+
+
+def test_the_strongest_line_is_named_where_the_catalog_has_it(
+    browser: Any, project: ProjectConfig, tmp_path: Path
+) -> None:
+    catalog, store = read_catalog(project.catalog_path), WindowStore.open(project.store_path)
+    with_line = catalog.table.assign(strongest_line="Hzet-3890", strongest_line_snr=41.5)
+    model = explore.reopen_model(project, catalog, store)
+    source = explore.open_source(project, replace(catalog, table=with_line), store, model)
+    path = tmp_path / "explore.html"
+    path.write_text(export.export_page(source, 1, lambda *_: None)[0])
+    with opened(browser, path.as_uri()) as tab:
+        assert "S/N Hzet 41.5" in tab.locator(".card").first.inner_text()
+        assert "med. S/N" not in tab.locator(".card").first.inner_text()
+        tab.locator(".card").first.click()
+        facts = " ".join(tab.locator(".galaxy-head .facts").inner_text().split())
+        assert "S/N Hzet-3890 41.5 median S/N" in facts
