@@ -31,7 +31,9 @@ class DaskConfig(Config):
     num_workers: int | None = Field(
         None, ge=0, description="Processes on this machine; default all cores, 0: in process"
     )
-    dashboard_port: int = Field(0, ge=0, description="Port of Dask's dashboard on loopback; 0: any that is free")
+    dashboard_port: int = Field(
+        0, ge=0, description="Port of Dask's dashboard on loopback, whose plots need `bokeh`; 0: any free one"
+    )
 
 
 def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], config: DaskConfig) -> Iterator[ResultT]:

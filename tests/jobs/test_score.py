@@ -14,6 +14,7 @@ from jobs.config import ProjectConfig
 from jobs.page.config import ExploreConfig
 from modeling.catalog import latents_path, read_catalog, read_latents
 from modeling.scoring.config import ScoreConfig
+from tests.jobs.pages import provenance_of
 from tests.synthetic import synthetic_store
 
 SHAPE = (5, 4, 16)
@@ -203,7 +204,7 @@ def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -
     model = read_catalog(config.catalog_path).provenance["model"]
     assert (model["reference"], model["version"]) == ("models:/cubescout/1", "1")
     assert explore.run(config) == 0
-    assert "models:/cubescout/1" in config.page_path.read_text()
+    assert provenance_of(config.page_path)["model"]["reference"] == "models:/cubescout/1"
 
 
 def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:
