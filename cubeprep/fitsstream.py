@@ -2,26 +2,21 @@
 
 import math
 import weakref
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from gzip import BadGzipFile
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
-from isal import isal_zlib
 
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
-from cubeprep.gunzip import GunzipStream
+from cubeprep.gunzip import DAMAGE, GunzipStream
 from cubeprep.storage import StorageError, open_file, storage_errors
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 1000
-# What reading a damaged or cut gzip file raises.
-DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 

@@ -22,7 +22,7 @@ from cubeprep.cube import Target
 from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
-from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def prepare(
     _check_reader(reader, config, survey)
     targets = select_targets(survey, reader)
     usable = [target for target in targets if not target.rejected]
-    plan = plan_store(usable, config, survey, reader.flux_unit, seed=seed)
+    plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
     store = WindowStore.create_or_resume(store_path, plan)
     if config.retry_rejected:
         forget_rejected(store)
@@ -106,7 +106,7 @@ def _run(tasks: list[ShardTask], config: DaskConfig, *, num_done: int, on_shard:
 
 
 def plan_store(
-    targets: Sequence[Target], config: PrepareConfig, survey: SurveyConfig, flux_unit: str, *, seed: int
+    targets: Sequence[Target], config: PrepareConfig, survey: SurveyConfig, facts: SurveyFacts, *, seed: int
 ) -> StorePlan:
     """The rows of a store and its identity: a digest of configuration, galaxies and format version.
 
@@ -140,10 +140,11 @@ def plan_store(
         [line.rest_wave for line in lines],
         config.windows.velocity_kms,
         config.windows.size,
-        flux_unit,
+        facts.flux_unit,
         splits,
         identity,
         resolved,
+        facts.to_json(),
     )
 
 

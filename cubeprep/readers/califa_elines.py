@@ -11,10 +11,11 @@ import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.readers.files import find_files, open_maps, spaxel_arcsec, targets_from_table
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import SIMBAD, find_files, open_maps, spaxel_arcsec, targets_from_table
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
 
@@ -35,7 +36,7 @@ class Reader:
     """Reads ELINES cubes below a root."""
 
     grid = "maps"
-    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+    facts = SurveyFacts("1e-17 erg / (s cm2 spaxel)", 1.0, "north up, east left", 2.5, SIMBAD)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:

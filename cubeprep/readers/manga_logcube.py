@@ -5,23 +5,20 @@ from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the dat
 """
 
 import re
-import warnings
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.io.fits import Header
-from astropy.table import Table
-from astropy.units import UnitsWarning
 
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
-from cubeprep.readers.files import depth, find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
-from cubeprep.storage import StorageError
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import depth, find_files, flux_scale, set_bits, spaxel_arcsec, survey_rows
+from cubeprep.tables import name_of, number
 from cubeprep.velocity import VelocityConfig
 
 FILE_NAME = re.compile(r"manga-(\d+)-(\d+)-LOGCUBE\.fits(?:\.gz)?")
@@ -33,7 +30,7 @@ class Reader:
     """Reads LOGCUBEs below a root, in any folder structure."""
 
     grid = "log"
-    flux_unit = FLUX_UNIT
+    facts = manga_maps.facts_in(FLUX_UNIT)
 
     def __init__(self, config: SurveyConfig) -> None:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
@@ -136,37 +133,27 @@ def _find_table(root: str) -> str:
     return next(iter(tables.values()))
 
 
-def _read_drpall(path: str) -> dict[str, dict[str, object]]:
+def _read_drpall(path: str) -> dict[str, dict[Any, Any]]:
     """Rows of drpall by plateifu."""
-    needed = ("plateifu", "mangaid", "objra", "objdec", "nsa_z", "drp3qual")
-    try:
-        with warnings.catch_warnings(), fits.open(fits_bytes(path)) as hdus:
-            warnings.simplefilter("ignore", UnitsWarning)  # drpall's units are not all of the FITS standard
-            number = next((i for i, hdu in enumerate(hdus) if hdu.name == "MANGA"), 1)
-            table = Table.read(hdus[number])
-    except StorageError:
-        raise
-    except (OSError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: cannot be read as drpall: {error}") from error
-    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
-    missing = [name for name in needed if name not in table.colnames]
-    if missing:
-        raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
-    optional = ("nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
-    kept = [*needed, *(name for name in optional if name in table.colnames)]
-    return {str(row["plateifu"]).strip(): {name: row[name] for name in kept} for row in table}
+    needed = ("mangaid", "objra", "objdec", "nsa_z", "drp3qual")
+    optional = ("z", "nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
+    return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")[0]
 
 
-def _target(plateifu: str, path: str, row: dict[str, object], maps: str | None) -> Target:
+def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None) -> Target:
+    """A target; a galaxy outside the NASA-Sloan Atlas has its redshift in the column `z`."""
+    z, quality = number(row["nsa_z"]), number(row["drp3qual"])
+    unknown = ("quality", f"{path}: the survey's table has no drp3qual for {plateifu}, its quality is unknown")
     return Target(
         plateifu,
-        str(row["mangaid"]).strip(),
-        plain_float(row["nsa_z"]),
-        plain_float(row["objra"]),
-        plain_float(row["objdec"]),
+        name_of(row["mangaid"]) or plateifu,
+        number(row.get("z")) if np.isnan(z) else z,
+        number(row["objra"]),
+        number(row["objdec"]),
         (path,),
-        plain_float(row.get("nsa_elpetro_th50_r", "nan")),
-        set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
+        number(row.get("nsa_elpetro_th50_r")),
+        () if np.isnan(quality) else set_bits(int(quality), DRP3QUAL),
+        rejected=unknown if np.isnan(quality) else None,
         maps=maps,
         depth=depth(row),
     )

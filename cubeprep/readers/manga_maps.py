@@ -11,23 +11,31 @@ import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
-from cubeprep.readers.files import depth, find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import depth, find_files, flux_scale, open_maps, set_bits, spaxel_arcsec
+from cubeprep.tables import name_of, number
 from cubeprep.velocity import STARS
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
+MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
 DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "FITFAILED", "DONOTUSE")
+
+
+def facts_in(flux_unit: str) -> SurveyFacts:
+    """MaNGA's facts: cubes are north up (Law et al. 2016, doi:10.3847/0004-6256/152/4/83), with a PSF of 2.5 arcsec."""
+    return SurveyFacts(flux_unit, 0.5, "north up, east left", 2.5, MARVIN)
 
 
 class Reader:
     """Reads MAPS below a root."""
 
     grid = "maps"
-    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+    facts = facts_in("1e-17 erg / (s cm2 spaxel)")
 
     def __init__(self, config: SurveyConfig) -> None:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
@@ -119,7 +127,7 @@ def _velocity_redshift(stream: FitsStream) -> float:
     stream.skip_data()
     if "CRITICAL" in set_bits(int(header.get("DAPQUAL", 0)), DAPQUAL):
         raise Rejected("quality", f"{stream.path}: the DAP's quality flag has CRITICAL")
-    z = plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS
+    z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
     if not np.isfinite(z):
         raise Rejected("no_redshift", f"{stream.path}: no SCINPVEL, the redshift that its velocities are against")
     return z
@@ -132,13 +140,13 @@ def _target(plateifu: str, path: str) -> Target:
     except Rejected as rejected:
         return Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=(rejected.code, rejected.reason))
     return Target(
-        str(header.get("PLATEIFU", plateifu)).strip(),
-        str(header.get("MANGAID", plateifu)).strip(),
-        plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS,
-        float(header.get("OBJRA", "nan")),
-        float(header.get("OBJDEC", "nan")),
+        name_of(header.get("PLATEIFU")) or plateifu,
+        name_of(header.get("MANGAID")) or plateifu,
+        number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS,
+        number(header.get("OBJRA")),
+        number(header.get("OBJDEC")),
         (path,),
-        plain_float(header.get("REFF", "nan")),
+        number(header.get("REFF")),
         set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
         depth=depth({key.lower(): value for key, value in header.items()}),
     )

@@ -10,12 +10,14 @@ import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec, targets_from_table
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec, targets_from_table
 
+ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
 FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz)?")
 
 
@@ -23,7 +25,7 @@ class Reader:
     """Reads MUSE cubes below a root."""
 
     grid = "linear"
-    flux_unit = FLUX_UNIT
+    facts = SurveyFacts(FLUX_UNIT, 0.2, "", 1.0, ESO)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:

@@ -9,11 +9,13 @@ import re
 import numpy as np
 
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
 from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import SIMBAD, find_files, flux_scale, inverse, linear_wave, spaxel_arcsec
+from cubeprep.tables import number
 
 FILE_NAME = re.compile(r"(\d+)_([A-Z])(?:_(.*))?_(blue|red)\.fits(?:\.gz)?")
 
@@ -22,7 +24,7 @@ class Reader:
     """Reads pairs of blue and red cubes below a root."""
 
     grid = "linear"
-    flux_unit = FLUX_UNIT
+    facts = SurveyFacts(FLUX_UNIT, 0.5, "orientation as in the survey's cubes", 2.0, SIMBAD)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:
@@ -56,7 +58,7 @@ class Reader:
                 header = find_hdu(stream, "PRIMARY", [])
         except Rejected as rejected:
             return Target(name, catid, np.nan, np.nan, np.nan, paths, rejected=(rejected.code, rejected.reason))
-        z, ra_deg, dec_deg = (float(header.get(key, "nan")) for key in ("Z_SPEC", "CATARA", "CATADEC"))
+        z, ra_deg, dec_deg = (number(header.get(key)) for key in ("Z_SPEC", "CATARA", "CATADEC"))
         return Target(name, catid, z, ra_deg, dec_deg, paths)
 
 

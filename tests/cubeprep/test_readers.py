@@ -11,10 +11,10 @@ from cubeprep.cube import Rejected, screened
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
 from cubeprep.prepare import PrepareConfig, prepare
-from cubeprep.readers.files import flux_scale
 from cubeprep.readers.manga_logcube import log_wave
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.survey_files import flux_scale
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.cubeprep.test_windows import ArrayArm, extract_windows
 from tests.logcube import WAVE, cube_hdus, write_drpall, write_survey
@@ -380,7 +380,7 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
         select_targets(config, make_reader(config))
     (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
-    with pytest.raises(ValueError, match=r"t\.csv: no column name; it has galaxy, z"):
+    with pytest.raises(ValueError, match=r"t\.csv: no column name in what should be a table; it has galaxy, z"):
         select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))
 
 

@@ -1,21 +1,30 @@
-"""What the readers share: finding files by name, units, redshift columns."""
+"""Finding a survey's files by name, reading its table, and units: shared by the readers."""
 
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
-from astropy.table import Table
-from isal import igzip
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fitsstream import DAMAGE, image_shape
+from cubeprep.fitsstream import image_shape
+from cubeprep.gunzip import unzipped
 from cubeprep.lines import air_to_vacuum
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
+from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
+
+# Shows what is known at a position; for surveys whose own pages go by numbers that their files do not hold.
+SIMBAD = (
+    "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
+)
+
+# What `survey.table` may hold beside name and z.
+TABLE_COLUMNS = ("object", "ra", "dec", "re_arcsec", "depth")
 
 
 def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
@@ -73,13 +82,7 @@ def fits_bytes(path: str) -> io.BytesIO:
         FileNotFoundError, OSError: it is not there, or cannot be unzipped.
         StorageError: the storage service fails.
     """
-    content = read_file(path)
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = igzip.decompress(content)
-        except DAMAGE as error:
-            raise OSError(f"damaged gzip: {error}") from error
-    return io.BytesIO(content)
+    return io.BytesIO(unzipped(read_file(path)))
 
 
 @contextmanager
@@ -127,21 +130,13 @@ def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(name for name, bit in table.items() if value >> bit & 1)
 
 
-def plain_float(value: object) -> float:
-    """A number of a table as a float; masked values and NSA's -9999 become NaN."""
-    if np.ma.is_masked(value):
-        return float("nan")
-    number = float(value)  # type: ignore[arg-type]
-    return float("nan") if number <= -9000 else number
-
-
 def depth(row: Mapping[str, object]) -> float:
     """How deep a MaNGA observation is, from a row of drpall or a header of the DRP, with keys in lower case.
 
     The summed (S/N)^2 of its exposures in both arms; else their time, else their number; NaN where none is known.
     """
     for columns in (("bluesn2", "redsn2"), ("exptime",), ("nexp",)):
-        total = sum(plain_float(row.get(column, "nan")) for column in columns)
+        total = sum(number(row.get(column)) for column in columns)
         if total > 0:
             return total
     return float("nan")
@@ -176,53 +171,94 @@ def linear_wave(header: Header, path: str, *, air_names: Sequence[str]) -> np.nd
     return air_to_vacuum(wave) if kind in air_names else wave
 
 
-def read_table(path: str) -> Table:
-    """A survey's or a user's table (FITS, ECSV, CSV, VOTable), column names in lower case.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    kind = "ascii.csv" if path.endswith(".csv") else None
-    try:
-        table = Table.read(io.BytesIO(read_file(path)), format=kind)
-    except StorageError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
-    return table
-
-
 def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
     """The galaxies of the user's table; those without a file are rejected. `files` is keyed by the table's `name`.
 
     Raises:
-        ValueError: no table is named, or it lacks a column.
+        ValueError: no table is named, it lacks a column, or has rows of one name that differ.
     """
     if not config.table:
         raise ValueError(f"survey.table: {config.reader} needs a table with the columns name and z")
-    table = read_table(config.table)
-    missing = [name for name in ("name", "z") if name not in table.colnames]
+    rows, broken = survey_rows(config.table, "name", needed=("z",), optional=TABLE_COLUMNS)
+    found = [_target_of_row(name, row, files, config) for name, row in rows.items()]
+    return found + [_target_of_row(name, {}, files, config, why) for name, why in broken.items() if name not in rows]
+
+
+def _target_of_row(
+    name: str, row: Mapping[str, Any], files: Mapping[tuple[str, ...], str], config: SurveyConfig, broken: str = ""
+) -> Target:
+    paths = (files[(name,)],) if (name,) in files else ()
+    rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}")
+    return Target(
+        name,
+        name_of(row.get("object")) or name,
+        number(row.get("z")),
+        number(row.get("ra")),
+        number(row.get("dec")),
+        paths,
+        number(row.get("re_arcsec")),
+        rejected=("bad_row", broken) if broken else rejected,
+        depth=number(row.get("depth")),
+    )
+
+
+def survey_rows(
+    path: str, key: str, *, needed: Sequence[str], optional: Sequence[str] = (), hdu: str = "", kind: str = "a table"
+) -> tuple[dict[str, dict[Any, Any]], dict[str, str]]:
+    """The rows of a survey's table by the name of their galaxy, and what is wrong with lines that are no rows.
+
+    Args:
+        path: of the table.
+        key: its column of names; rows without one are left out.
+        needed: other columns that it must have, in lower case.
+        optional: columns that are taken where it has them.
+        hdu: see `tables.read_table`.
+        kind: what the table should be, for errors.
+
+    Raises:
+        ValueError: it cannot be read, lacks a column, or has rows of one name that differ.
+    """
+    wanted = [key, *needed, *optional]
+    try:
+        table = read_table(path, text=(key, "object", "mangaid"), columns=wanted, hdu=hdu)
+    except TableError as error:
+        raise ValueError(f"{path}: cannot be read as {kind}: {str(error).removeprefix(f'{path}: ')}") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; survey.table names {kind}") from error
+    table.columns = [str(name).lower() for name in table.columns]
+    table = table.loc[:, ~table.columns.duplicated()]
+    missing = [name for name in (key, *needed) if name not in table]
     if missing:
-        raise ValueError(f"{config.table}: no column {', '.join(missing)}; it has {', '.join(table.colnames)}")
+        held = ", ".join(map(str, table.attrs[COLUMNS]))
+        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {held}")
+    kept = [name for name in wanted[1:] if name in table]
+    rows: dict[str, dict[Any, Any]] = {}
+    numbers: dict[str, int] = {}
+    for i, (cell, values) in enumerate(zip(table[key], table[kept].to_dict("records"), strict=True), 1):
+        name = name_of(cell)
+        if name and name in rows:
+            _check_equal(path, name, (numbers[name], rows[name]), (i, values))
+        elif name:
+            rows[name], numbers[name] = values, i
+    ragged = {name_of(cells.get(key)): (line, cells) for line, cells in table.attrs[RAGGED].items()}
+    return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
 
-    def cell(row: Table.Row, column: str, default: object) -> object:
-        return row[column] if column in table.colnames else default
 
-    def target(row: Table.Row) -> Target:
-        name = str(row["name"]).strip()
-        paths = (files[(name,)],) if (name,) in files else ()
-        missing = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}")
-        return Target(
-            name,
-            str(cell(row, "object", row["name"])).strip(),
-            plain_float(row["z"]),
-            plain_float(cell(row, "ra", "nan")),
-            plain_float(cell(row, "dec", "nan")),
-            paths,
-            plain_float(cell(row, "re_arcsec", "nan")),
-            rejected=missing,
-            depth=plain_float(cell(row, "depth", "nan")),
+def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second: tuple[int, dict[Any, Any]]) -> None:
+    """Checks that two rows of one galaxy say the same.
+
+    Raises:
+        ValueError: naming both.
+    """
+    differing = [key for key, value in first[1].items() if str(value) != str(second[1][key])]
+    if differing:
+        (number_1, row_1), (number_2, row_2) = first, second
+        said = "; ".join(
+            f"row {number} has " + ", ".join(f"{key} = {row[key]}" for key in differing[:3])
+            for number, row in ((number_1, row_1), (number_2, row_2))
         )
+        raise ValueError(f"{path}: two rows of {name} differ: {said}. Remove one.")
 
-    return [target(row) for row in table]
+
+def _why_ragged(path: str, line: int, cells: Mapping[str, str]) -> str:
+    return f"{path}: line {line} has another number of cells than the header: {', '.join(cells.values())} ..."
