@@ -1,22 +1,25 @@
-"""Finding a survey's files by name, reading its table, and units: shared by the readers."""
+"""Finding a survey's files by name, reading its tables and small files: shared by the readers."""
 
 import io
+import logging
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fitsstream import image_shape
+from cubeprep.fitsstream import FitsStream, find_hdu
 from cubeprep.gunzip import unzipped
-from cubeprep.lines import air_to_vacuum
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
+
+logger = logging.getLogger(__name__)
 
 # Shows what is known at a position; for surveys whose own pages go by numbers that their files do not hold.
 SIMBAD = (
@@ -42,6 +45,9 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
         match = pattern.fullmatch(path.rsplit("/", 1)[-1])
         if not match:
             continue
+        if _is_special(path):
+            logger.warning("%s is no regular file and is left out", path)
+            continue
         if match.groups() in found:
             raise ValueError(f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}")
         found[match.groups()] = path
@@ -56,8 +62,36 @@ def _files_below(root: str) -> list[str]:
             raise ValueError(
                 f"{root}: {kind}; survey.root is a folder of the survey's files, or a list of files NAME.txt"
             )
-        files = sorted(fs.find(folder))
-    return [fs.unstrip_protocol(file) for file in files] if is_remote(root) else files
+        if not is_remote(root):
+            return _local_files(folder)
+        return [fs.unstrip_protocol(file) for file in sorted(fs.find(folder))]
+
+
+def _local_files(folder: str) -> list[str]:
+    """All files below a folder; links to folders are followed, each folder once.
+
+    Raises:
+        ValueError: a folder cannot be read, whose galaxies would be missing without a word.
+    """
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: this folder cannot be read ({error.strerror}); galaxies may be below it")
+
+    seen: set[str] = set()
+    files: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [os.path.join(place, name) for name in names]  # noqa: PTH118 - many, and Path is slow
+    return sorted(files)
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is a pipe, socket or device, which may be read for ever."""
+    return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
 
 
 def _listed(path: str) -> list[str]:
@@ -106,25 +140,6 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
         raise Rejected("truncated", f"{path}: {error}") from error
 
 
-def flux_scale(header: Header, path: str) -> float:
-    """The factor from a file's unit to 1e-17, from cards such as `1E-17 erg/s/...` or `10**(-16) erg /s ...`.
-
-    Raises:
-        Rejected: the unit is not one of flux.
-    """
-    unit = str(header.get("BUNIT", ""))
-    match = re.match(r"\s*(?:1(?:\.0*)?[eE]|10\*\*)\(?([+-]?\d+)\)?", unit)
-    if not match or "erg" not in unit:
-        raise Rejected("bad_unit", f"{path}: BUNIT {unit!r} is no flux unit that is known here")
-    return 10.0 ** (int(match[1]) + 17)
-
-
-def inverse(variance: np.ndarray) -> np.ndarray:
-    """Inverse variance; 0 where the variance is not above 0, NaN where it is NaN."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(variance > 0, 1 / variance, np.where(np.isnan(variance), np.nan, 0))
-
-
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
     """The names of the bits that are set."""
     return tuple(name for name, bit in table.items() if value >> bit & 1)
@@ -142,33 +157,31 @@ def depth(row: Mapping[str, object]) -> float:
     return float("nan")
 
 
-def spaxel_arcsec(header: Header) -> float:
-    """Side of a spaxel, arcsec, from CD2_2, PC2_2 or CDELT2; NaN where the header has none."""
-    step = header.get("CD2_2", header.get("PC2_2", 1.0) * header.get("CDELT2", float("nan")))
-    return abs(float(step)) * 3600
-
-
-def linear_wave(header: Header, path: str, *, air_names: Sequence[str]) -> np.ndarray:
-    """[plane] vacuum wavelengths of a linear axis, Angstrom.
-
-    Args:
-        header: of a cube whose third axis is wavelength.
-        path: named in errors.
-        air_names: values of CTYPE3 that mean wavelengths in air; `WAVE` means vacuum.
+def first_header(path: str) -> Header:
+    """The header that a file begins with; nothing after it is read.
 
     Raises:
-        Rejected: the axis is of another kind.
+        Rejected: there is no such file, or it does not begin so.
     """
-    kind, unit = (str(header.get(key, "")).strip() for key in ("CTYPE3", "CUNIT3"))
-    if kind not in (*air_names, "WAVE") or unit.lower() not in ("angstrom", "angstroms"):
-        expected = " or ".join((*air_names, "WAVE"))
-        raise Rejected("bad_wave", f"{path}: CTYPE3 = {kind!r} in {unit!r}, expected {expected} in Angstrom")
-    step = float(header.get("CD3_3", header.get("CDELT3", 0)))
-    if step <= 0:
-        raise Rejected("bad_wave", f"{path}: wavelength step of {step}")
-    num_planes, _, _ = image_shape(header, path)
-    wave = float(header["CRVAL3"]) + step * (np.arange(num_planes) + 1 - float(header["CRPIX3"]))
-    return air_to_vacuum(wave) if kind in air_names else wave
+    with FitsStream(path) as stream:
+        return find_hdu(stream, "PRIMARY")
+
+
+def guarded_target(unread: Target, read: Callable[[], Target]) -> Target:
+    """A target as its file describes it, or, whatever is wrong with the file, `unread` with the reason.
+
+    Raises:
+        StorageError: the service fails, which says nothing about the file.
+    """
+    try:
+        return read()
+    except Rejected as rejected:
+        return replace(unread, rejected=(rejected.code, rejected.reason))
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one file must not stop a survey
+        where = unread.paths[-1] if unread.paths else unread.plateifu
+        return replace(unread, rejected=("unreadable", f"{where}: {type(error).__name__}: {error}"))
 
 
 def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
