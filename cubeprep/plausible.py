@@ -22,8 +22,9 @@ LINE_SNR = 5.0
 LEVEL_PERCENTILE = 90
 # A spaxel that is a third as bright as Vega (3.6e-9 erg/s/cm2/Angstrom) holds no galaxy.
 BRIGHTEST = 1e8
-# Beyond both, a galaxy's brightness is not of its survey: a factor of 30, and so many robust standard deviations.
-LEVEL_DEX, LEVEL_SIGMAS = 1.5, 4.5
+# A galaxy's brightness is not of its survey beyond so many robust standard deviations, but no less than a factor of 30
+# and no more than one of 300.
+LEVEL_SIGMAS, LEVEL_DEX = 4.5, (1.5, 2.5)
 MIN_GALAXIES = 8
 SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 
@@ -98,7 +99,7 @@ def survey_doubts(levels: Mapping[str, float]) -> dict[str, str]:
         return {}
     values = np.array(list(known.values()))
     middle = float(np.median(values))
-    limit = max(LEVEL_DEX, LEVEL_SIGMAS * SCATTER * float(np.median(np.abs(values - middle))))
+    limit = np.clip(LEVEL_SIGMAS * SCATTER * np.median(np.abs(values - middle)), *LEVEL_DEX)
     found = {}
     for name, value in known.items():
         if abs(value - middle) > limit:
