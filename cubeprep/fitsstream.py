@@ -128,12 +128,12 @@ class FitsStream:
         self._check_size(start + shape[0] * plane_bytes)
         buffer = bytearray(plane_bytes)
         image = np.frombuffer(buffer, dtype=dtype).reshape(shape[1:])
-        for plane in planes.tolist():
-            with self._damage():
+        with self._damage():
+            for plane in planes.tolist():
                 self._skip_to(start + plane * plane_bytes)
                 if self._fill(memoryview(buffer)) < plane_bytes:
                     self._truncated(start + (plane + 1) * plane_bytes)
-            yield image
+                yield image
 
     def _decompressed(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray

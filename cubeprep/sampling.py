@@ -144,8 +144,10 @@ def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: P
     share = ((wave - centre_blue) / (centre_red - centre_blue))[:, None, None]
     continuum = (1 - share) * blue_mean + share * red_mean
     variance = (1 - share) ** 2 * blue_var + share**2 * red_var
-    lost = np.where(np.isfinite(continuum), 0, _why_empty(blue) | _why_empty(red))
-    mask = np.where(window.mask != 0, window.mask, lost).astype(np.uint8)
+    mask, known = window.mask, np.isfinite(continuum[0])
+    if not known.all():
+        reasons = np.where(known, 0, _why_empty(blue) | _why_empty(red)).astype(np.uint8)
+        mask = np.where(mask != 0, mask, reasons)
     good = mask == 0
     noise = 1 / np.where(good, window.ivar, 1) + np.where(good, variance, 0)
     flux = np.where(good, window.flux - np.where(good, continuum, 0), 0)
