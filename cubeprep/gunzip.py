@@ -19,15 +19,15 @@ LARGEST_WHOLE = 512 << 20
 PART_BYTES = 4 << 20
 
 
-def unzipped(content: bytes, largest: int = LARGEST_WHOLE) -> bytes:
+def unzipped(content: bytes, largest: int | None = None) -> bytes:
     """The content of a small file, unzipped if it is gzip.
 
     Raises:
-        OSError: it is damaged, or holds more than `largest` bytes.
+        OSError: it is damaged, or holds more than `largest` bytes, `LARGEST_WHOLE` if not given.
     """
     if not content.startswith(b"\x1f\x8b"):
         return content
-    held = io.BytesIO()
+    held, largest = io.BytesIO(), LARGEST_WHOLE if largest is None else largest
     try:
         with igzip.IGzipFile(fileobj=io.BytesIO(content)) as file:
             while part := file.read(PART_BYTES):

@@ -1,8 +1,11 @@
 """Listing a survey: one bad file, row or card costs one galaxy, and nothing is left out without a word."""
 
+import gzip
+import io
 import logging
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeprep import gunzip
+from cubeprep.cube import Rejected
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.survey_files import find_files
 from tests.logcube import write_drpall
@@ -222,3 +227,31 @@ def test_suffixes_in_capitals_are_files_of_the_survey(tmp_path: Path) -> None:
     for name, module in names.items():
         (tmp_path / name).write_bytes(b"")
         assert [Path(path).name for path in find_files(str(tmp_path), module.FILE_NAME).values()].count(name) == 1
+
+
+@pytest.mark.parametrize("kind", ["inflated", "claimed"])
+def test_maps_that_are_too_large_cost_one_galaxy_and_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
+    content = io.BytesIO()
+    hdus.writeto(content)
+    whole = content.getvalue()
+    if kind == "claimed":
+        start = whole.index(b"'EMLINE_GFLUX'") - 2000
+        card = b"NAXIS3  =                   35"
+        at = whole.index(card, start)
+        whole = whole[:at] + b"NAXIS3  =            250000000" + whole[at + len(card) :]
+    else:
+        monkeypatch.setattr(gunzip, "LARGEST_WHOLE", 1 << 20)
+        whole += bytes(8 << 20)
+    (tmp_path / "manga-8000-1-MAPS-HYB10.fits.gz").write_bytes(gzip.compress(whole))
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    tracemalloc.start()
+    with pytest.raises(Rejected, match=r"MAPS-HYB10\.fits\.gz") as caught:
+        reader.read_maps(target, ["Ha-6564"], 8)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+    assert caught.value.code == "truncated"
