@@ -1,1 +1,1 @@
-"""What Cubescout claims, measured: each module prints a table and ends with `name=value` lines."""
+"""Measurements behind the figures in the documentation: each module prints a table and then `name=value` lines."""

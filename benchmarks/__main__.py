@@ -1,4 +1,4 @@
-"""Runs every benchmark that needs no GPU, one after the other."""
+"""Runs the benchmarks that need no GPU, one after the other."""
 
 import runpy
 

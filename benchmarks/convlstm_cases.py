@@ -1,4 +1,4 @@
-"""What the contenders of `benchmarks.convlstm` work on, and how they are asked to; numpy alone, for all have that."""
+"""Inputs of the contenders of `benchmarks.convlstm` and the protocol between processes; needs only numpy."""
 
 import json
 import sys
@@ -11,15 +11,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Case:
-    """A sequence and the layers that it goes through.
+    """Sequence and the layers that process it.
 
     Attributes:
-        name: of the case.
-        steps: of the sequence.
-        batch: sequences.
-        size: pixels a side of the first layer's input.
+        name: name of the case.
+        steps: length of the sequence.
+        batch: number of sequences.
+        size: side of the first layer's input, pixels.
         widths: channels of the input and of each layer's state.
-        stride: of every layer.
+        stride: stride of every layer.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Case:
     stride: int
 
     def sequence(self) -> np.ndarray:
-        """[step, batch, channel, y, x]."""
+        """Random input [step, batch, channel, y, x], float32."""
         shape = (self.steps, self.batch, self.widths[0], self.size, self.size)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each layer [4 H, C + H, 3, 3], rows in the order of the gates i, f, o, g, and the biases."""
+        """Weights [4 H, C + H, 3, 3] and biases [4 H] of each layer; rows in the order of the gates i, f, o, g."""
         rng = np.random.default_rng(1)
         layers = []
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
@@ -46,7 +46,10 @@ class Case:
         return layers
 
     def products(self) -> float:
-        """Multiplications and additions of a training step's convolutions, done one by one: forward, and twice back."""
+        """Number of multiplications and additions of a training step's direct convolutions.
+
+        A backward pass needs twice those of a forward pass: gradients of the input and of the weights.
+        """
         total, size = 0.0, self.size
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
             size //= self.stride
@@ -54,17 +57,17 @@ class Case:
         return total
 
     def to_json(self) -> str:
-        """For the command line of a contender."""
+        """The case as JSON, for the command line of a contender."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
-        """The inverse."""
+        """Case from the JSON of `to_json`."""
         values = json.loads(text)
         return cls(**values | {"widths": tuple(values["widths"])})
 
 
-# The first two are one layer each; the others are the three layers of the models' encoders.
+# The first two have one layer each; the others have three, like the encoders of the models.
 CASES = (
     Case("line", 19, 8, 32, (10, 32), 1),
     Case("paper", 190, 8, 16, (16, 16), 1),
@@ -73,17 +76,16 @@ CASES = (
 )
 
 
-# Processor time is a fair measure on a machine that is busy with something else, if there is one thread only: threads
-# that wait for one another do so actively.
+# Processor time is a fair measure on a busy machine only with a single thread: waiting threads spin.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def serve(check: dict[str, float], step: Callable[[], float]) -> None:
-    """Says that a contender is ready, with the figures of its first step, then does one for each line that it is sent.
+    """Serves a contender: prints the results of its first step as JSON, then performs a step per line of input.
 
     Args:
-        check: what the step computed, for comparison among contenders.
-        step: a training step; returns its seconds.
+        check: results of the first step, to be compared between contenders.
+        step: performs a training step and returns its duration in seconds.
     """
     print(json.dumps(check), flush=True)
     for _ in sys.stdin:

@@ -1,4 +1,4 @@
-"""A contender of `benchmarks.convlstm` on PyTorch, in a process of its own.
+"""Contender of `benchmarks.convlstm` on PyTorch, in its own process.
 
 python -m benchmarks.convlstm_torch KIND DEVICE {wall,cpu} THREADS CASE_AS_JSON
 """
@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def naive_layers(case: Case, device: torch.device) -> tuple[Forward, list[nn.Parameter]]:
-    """The layers as plain loops."""
+    """Forward function of the layers as plain loops, and their parameters."""
     layers = [[nn.Parameter(torch.from_numpy(a).to(device)) for a in layer] for layer in case.weights()]
 
     def forward(x_TBCYX: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def naive_layers(case: Case, device: torch.device) -> tuple[Forward, list[nn.Par
 
 
 def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Parameter]]:
-    """The layers of `modeling.network.convlstm` with the same weights."""
+    """Layers of `modeling.network.convlstm` with the same weights, and their parameters."""
     layers = []
     for weight, bias in case.weights():
         channels = weight.shape[1] - len(bias) // 4
@@ -46,7 +46,7 @@ def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Par
 
 
 def precision_of(kind: str, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to bf16 where the contender is to run in it."""
+    """Context that enables autocast to bf16 if the contender uses it."""
     wanted = default_precision(device) == torch.bfloat16 if kind in ("ours", "ours-graphs") else kind.endswith("-bf16")
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 

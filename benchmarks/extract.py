@@ -1,12 +1,12 @@
-"""Extraction against its physical limit and its obvious peer, and what workers, S3 and a survey's size cost.
+"""Speed of the extraction relative to decompression alone and to astropy; cost of workers, S3 and large surveys.
 
-One large cube on one core: the limit is the time that igzip needs to decompress the bytes of FLUX, IVAR and MASK; the
-peer is astropy: open, slice the same planes of the three HDUs. The cube has 74 x 74 x 4563 samples (127 fibres), noise
-of MaNGA's precision.
+One large cube on one core: the lower limit is the time that igzip needs to decompress FLUX, IVAR and MASK; the
+alternative is astropy, opening the file and slicing the same planes of the three HDUs. The cube has 74 x 74 x 4563
+samples (127 fibres) and noise of MaNGA's precision.
 
-A survey of links to one cube: two Dask workers against one; cubes and store on S3 (JuiceFS' gateway on this machine)
-against a local folder, in turns, and the processor time of ours and of the gateway, which works on the same two cores;
-and with `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
+A survey of links to one cube: two Dask workers against one; cubes and store on S3 (a JuiceFS gateway on this machine)
+against a local folder, in turns, with the processor time of our processes and of the gateway, which shares their two
+cores; and with `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
 
     python -m benchmarks.extract [--size 74] [--repeats 3] [--many 100 10000]
 """
@@ -48,7 +48,7 @@ CONFIG = WindowConfig()
 
 
 def write_cube(root: Path, size: int) -> Path:
-    """A LOGCUBE of the true layout with a drpall row beside it."""
+    """Path of a new LOGCUBE with the layout of the real ones, with a drpall file of one row beside it."""
     rng = np.random.default_rng(0)
     wave = 3621.59598486 * 10 ** (1e-4 * np.arange(NUM_PLANES))
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
@@ -74,7 +74,7 @@ def write_cube(root: Path, size: int) -> Path:
 
 
 def write_table(root: Path, names: list[str]) -> None:
-    """drpall.fits with these galaxies."""
+    """Writes drpall.fits with these galaxies."""
     count, text = len(names), f"{max(map(len, names))}A"
     columns = [
         fits.Column("plateifu", text, array=names),
@@ -89,21 +89,25 @@ def write_table(root: Path, names: list[str]) -> None:
 
 
 def plan(root: Path) -> tuple[Any, Target]:
-    """What a survey does once: the table and the list of files."""
+    """Reader of a survey and its first target; reading the table and listing the files is done once per survey."""
     survey = SurveyConfig(root=str(root))
     reader = make_reader(survey)
     return reader, select_targets(survey, reader)[0]
 
 
 def ours(reader: Any, target: Target) -> None:
-    """Cuts the 19 windows of one galaxy."""
+    """Extracts the 19 windows of one galaxy.
+
+    Raises:
+        RuntimeError: the galaxy was rejected.
+    """
     outcome, _ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
     if outcome.code:
         raise RuntimeError(outcome.reason)
 
 
 def igzip_limit(path: Path, num_bytes: int) -> None:
-    """Decompresses the bytes that hold the three HDUs, and nothing else."""
+    """Decompresses the bytes of the three HDUs and does nothing else."""
     buffer = memoryview(bytearray(1 << 20))
     with igzip.open(path, "rb") as file:
         while num_bytes > 0:
@@ -111,7 +115,7 @@ def igzip_limit(path: Path, num_bytes: int) -> None:
 
 
 def astropy_slice(path: Path) -> None:
-    """What a script would do: open the file and slice the planes of each line."""
+    """Opens the file with astropy and slices the planes of each line, as a simple script would."""
     with fits.open(path) as hdus:
         wave = hdus["WAVE"].data
         for line in CONFIG.line_list:
@@ -121,13 +125,13 @@ def astropy_slice(path: Path) -> None:
 
 
 def peak_mib(root: Path) -> float:
-    """Peak memory of a process that extracts the cube, above what it holds when idle (Linux)."""
+    """Peak memory of a process while it extracts the cube, above that before it, MiB (Linux)."""
     code = (
         "import re, sys; from pathlib import Path; import benchmarks.extract as b\n"
         "from cubeprep.readers import manga_logcube\n"
         "def status(name):\n"
         "    return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
-        "Path('/proc/self/clear_refs').write_text('5')\n"  # the peak so far is forgotten
+        "Path('/proc/self/clear_refs').write_text('5')\n"  # resets the recorded peak
         "planned = b.plan(Path(sys.argv[1])); idle = status('VmRSS'); b.ours(*planned); print(status('VmHWM') - idle)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
@@ -135,7 +139,7 @@ def peak_mib(root: Path) -> float:
 
 
 def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
-    """A survey of `count` galaxies that are all the same file."""
+    """Survey of `count` galaxies that are hard links to the same file."""
     names = [f"{1 + i // 100}-{i % 100}" for i in range(count)]
     for name in names:
         (root / f"manga-{name}-LOGCUBE.fits.gz").hardlink_to(source)
@@ -145,7 +149,7 @@ def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
 
 @contextmanager
 def workers(number: int) -> Iterator[PrepareConfig]:
-    """The configuration of a `prepare` without augmentation on so many workers, which are there already."""
+    """Yields the configuration of a `prepare` without augmentation on `number` workers that are already running."""
     with local_cluster(DaskConfig(num_workers=number), number) as cluster:
         yield PrepareConfig(
             windows=CONFIG,
@@ -156,7 +160,11 @@ def workers(number: int) -> Iterator[PrepareConfig]:
 
 
 def survey_cost(config: PrepareConfig, survey: SurveyConfig, store: str) -> tuple[float, float, float]:
-    """Seconds of a `prepare`, and processor seconds of it and of the S3 gateway."""
+    """Seconds of a `prepare`, its processor seconds, and those of the S3 gateway.
+
+    Raises:
+        RuntimeError: a galaxy was rejected.
+    """
     before, began = processor_seconds(), time.perf_counter()
     summary = prepare(config, survey, store, seed=0)
     took, after = time.perf_counter() - began, processor_seconds()
@@ -166,7 +174,7 @@ def survey_cost(config: PrepareConfig, survey: SurveyConfig, store: str) -> tupl
 
 
 def processor_seconds() -> tuple[float, float]:
-    """What this process and its workers have used so far, and what S3 gateways among its children have."""
+    """Processor seconds used so far by this process and its workers, and by S3 gateways among its children."""
     used = {False: 0.0, True: 0.0}
     own = psutil.Process()
     for process in (own, *own.children(recursive=True)):
@@ -177,7 +185,7 @@ def processor_seconds() -> tuple[float, float]:
 
 
 def get_seconds(survey: SurveyConfig) -> float:
-    """Time in which two plain clients receive the cubes: no S3 client on two busy cores could add less."""
+    """Seconds that two plain clients need to download the cubes: the least that S3 can add on two busy cores."""
     client = Session().create_client("s3")
     bucket, _, prefix = str(survey.root).removeprefix("s3://").partition("/")
     keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
@@ -194,7 +202,7 @@ def get_seconds(survey: SurveyConfig) -> float:
 
 
 def driver_cost(source: Path, count: int) -> tuple[float, float]:
-    """CPU milliseconds a galaxy and peak MiB of a driver that prepares `count` tiny galaxies on two workers."""
+    """CPU milliseconds per galaxy and peak MiB of a driver that prepares `count` tiny galaxies on two workers."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "survey"
         root.mkdir()
@@ -219,7 +227,7 @@ def driver_cost(source: Path, count: int) -> tuple[float, float]:
 
 
 def seconds(actions: Sequence[Callable[[], None]], repeats: int) -> list[float]:
-    """The median of several runs of each, in turns."""
+    """Median seconds of several runs of each action, run in turns."""
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for action, taken in zip(actions, times, strict=True):
@@ -230,7 +238,7 @@ def seconds(actions: Sequence[Callable[[], None]], repeats: int) -> list[float]:
 
 
 def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
-    """One large cube on one core."""
+    """Figures for one large cube on one core; also prints the table."""
     path = write_cube(root, size)
     num_bytes = 3 * NUM_PLANES * size**2 * 4
     planned = plan(root)
@@ -245,7 +253,7 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
 
 
 def one_survey(folder: Path, repeats: int) -> dict[str, float]:
-    """48 galaxies of 54 x 54 spaxels: medians of runs in turns, each after a small survey that nobody times."""
+    """Figures for 48 galaxies of 54 x 54 spaxels: medians of runs in turns, each after an untimed small survey."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
     source = write_cube(folder / "cube", 54)
@@ -267,12 +275,12 @@ def one_survey(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str, float]:
-    """The table of a survey's costs, and what follows from it."""
+    """Ratios derived from the costs of a survey; also prints the table."""
     table = Table("48 galaxies, 54 x 54", "seconds", "processor seconds", "of the gateway")
     labels = {"one": "one worker", "two": "two workers", "s3": "two workers, cubes and store on S3"}
     for name, label in labels.items():
         table.add_row(label, *(f"{value:.2f}" for value in costs[name]))
-    table.add_row("the cubes from S3 and nothing else", f"{bare:.2f}")
+    table.add_row("download of the cubes from S3 alone", f"{bare:.2f}")
     Console().print(table)
     (one, *_), (two, local_cpu, _), (on_s3, own_cpu, gateway_cpu) = (costs[name] for name in labels)
     return {
@@ -285,10 +293,10 @@ def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str
 
 
 def many_galaxies(folder: Path, counts: list[int]) -> dict[str, float]:
-    """What the driver needs for surveys of different sizes."""
+    """Time and memory of the driver for surveys of different sizes; also prints the table."""
     (folder / "tiny").mkdir()
     source = write_cube(folder / "tiny", 2)
-    table = Table("tiny galaxies", "driver ms a galaxy", "driver peak MiB")
+    table = Table("tiny galaxies", "driver ms per galaxy", "driver peak MiB")
     figures = {}
     for count in counts:
         milliseconds, peak = driver_cost(source, count)

@@ -1,4 +1,4 @@
-"""S3 on this machine, for benchmarks: a JuiceFS gateway with its data on disk."""
+"""Local S3 service for benchmarks: a JuiceFS gateway with its data on disk."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def uploaded(source: Path, folder: Path) -> Iterator[str]:
-    """The URL of a copy of the folder `source` on a gateway that keeps its data in `folder`, made if need be."""
+    """Yields the URL of a copy of the folder `source` on a gateway that keeps its data in `folder`."""
     import s3fs
 
     from tests.s3 import PASSWORD, USER, JuiceFS

@@ -1,10 +1,10 @@
-"""Batches from a store while a real training step consumes them, against the same batches from memory.
+"""Speed of training with batches from a store, relative to the same batches held in memory.
 
-The step is forward, backward and update of the default model; the store lies on local disk, and on S3 (JuiceFS' gateway
-on this machine, whose own work takes time from the same cores). Nothing is kept in memory from epoch to epoch.
+A step is forward pass, backward pass and update of the default model; the store is on local disk or on S3 (a JuiceFS
+gateway on this machine, which uses the same cores). Nothing is cached between epochs.
 
-Two settings: the step leaves one core to the loader, and the step takes all cores. In the second whatever the loader
-does takes time from the step; `loader_processor_share` says how much there is to take.
+Two settings: the step leaves one core to the loader, or it uses all cores. In the second setting the loader takes time
+from the step; `loader_processor_share` is its processor time relative to that of the steps.
 
     python -m benchmarks.loader [--rows 64] [--repeats 3]
 """
@@ -34,7 +34,7 @@ BATCH_SIZE = 8
 
 
 def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
-    """A function that trains on batches and says how many seconds that took."""
+    """Function that trains on batches and returns the seconds it took."""
     config = TrainConfig()
     model = make_model(ModelConfig().arguments(store.shape), seed=0)
     objective, optimizer = Objective(model, config), make_optimizer(model, config)
@@ -51,7 +51,7 @@ def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
 
 
 def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, float]:
-    """Median seconds of an epoch from each source, taken in turns."""
+    """Median seconds of an epoch with batches from each source, measured in turns."""
     loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
@@ -65,13 +65,13 @@ def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, 
 
 
 def make_loaders(local: WindowStore, remote: WindowStore) -> dict[str, Loader]:
-    """A loader of each store."""
+    """Loader of each store, without a cache."""
     stores = {"local disk": local, "S3": remote}
     return {name: Loader(store, "train", batch_size=BATCH_SIZE, cache_mib=0) for name, store in stores.items()}
 
 
 def processor_shares(local: WindowStore, remote: WindowStore) -> dict[str, float]:
-    """Processor time that this process needs for an epoch's batches alone, in units of that of its steps."""
+    """Processor time of this process to load an epoch's batches, relative to that of the epoch's steps."""
     loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
@@ -93,16 +93,16 @@ def main() -> None:
     from tests.synthetic import synthetic_store
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=64, help="galaxies, each in four views")
+    parser.add_argument("--rows", type=int, default=64, help="number of galaxies, with four views each")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     num_cores = torch.get_num_threads()
     settings = {"": max(1, num_cores - 1), "_all_cores": num_cores}
     figures = {}
-    table = Table("batches from", "threads of the step", "seconds an epoch", "galaxies/s")
+    table = Table("batches from", "threads of the step", "seconds per epoch", "galaxies/s")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "store.zarr"
-        # One more, since the last galaxy of a synthetic store is set aside.
+        # One more, since the last galaxy of a synthetic store is rejected.
         store = synthetic_store(path, num_train=options.rows + 1, num_views=4, num_validation=0, galaxies_per_shard=8)
         with uploaded(path, Path(name) / "juicefs") as url:
             remote = WindowStore.open(url)

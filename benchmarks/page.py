@@ -1,8 +1,8 @@
-"""How fast the served page is with 10,000 galaxies, in headless Chromium.
+"""Response times of the served page with 10,000 galaxies, in headless Chromium.
 
-Each galaxy has windows of the paper's size (19 lines x 10 samples x 32 x 32); those of a few are shown under all names,
-so that thumbnails and inference cost what they do for a survey. Every view starts with an empty browser cache and an
-empty server. Chromium without a GPU draws WebGL on the processor, which a desktop does not.
+Windows have the paper's size (19 lines x 10 samples x 32 x 32); those of a few stored galaxies are served under all
+names, so thumbnails and inference cost as much as for a survey. Every visit starts with an empty browser cache and a
+fresh server. Without a GPU, Chromium renders WebGL on the processor, which a desktop does not.
 
     python -m benchmarks.page
 """
@@ -26,7 +26,7 @@ from modeling.catalog import Catalog, describe_columns
 CHROMIUM = Path("/usr/bin/chromium")
 TOKEN = "benchmark"
 NUM_STORED = 16
-# Runs in the page: the time from an event until the count of galaxies has changed and is on the screen.
+# Runs in the page: measures the time from an event until the updated number of galaxies is on the screen.
 WATCH = """(event) => {
   let began;
   window.took = null;
@@ -51,7 +51,7 @@ SEEN = """() => {
 
 
 def make_catalog(store: WindowStore, num_galaxies: int) -> Catalog:
-    """A catalog of random numbers with all columns, its points in a few clouds."""
+    """Catalog with all columns and random values; the UMAP coordinates form a few clusters."""
     rng = np.random.default_rng(0)
     columns = describe_columns(store.line_names, "flux", "unexplained")
     names = np.array([f"{8000 + i // 12}-{1901 + i % 12}" for i in range(num_galaxies)])
@@ -75,7 +75,7 @@ def make_catalog(store: WindowStore, num_galaxies: int) -> Catalog:
 
 @contextmanager
 def served(folder: Path, num_galaxies: int) -> Iterator[str]:
-    """The address of a fresh server."""
+    """Yields the address of a new server."""
     import uvicorn
 
     from jobs.page.server import make_app
@@ -112,13 +112,13 @@ def served(folder: Path, num_galaxies: int) -> Iterator[str]:
 
 
 def stored_names(store: WindowStore) -> list[str]:
-    """The galaxies of a store that have windows."""
+    """Names of the accepted galaxies of a store."""
     table = store.galaxies()
     return [str(name) for name in table.loc[table["status"] == "accepted", "plateifu"]]
 
 
 def measure(browser: Any, address: str) -> dict[str, float]:
-    """One visit: the times of what a person does first, in seconds or, by name, milliseconds."""
+    """Times of the first actions of one visit, in seconds or milliseconds as their names say."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     tab = context.new_page()
     tab.goto(address)
@@ -149,7 +149,7 @@ def measure(browser: Any, address: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a table of medians and ranges, and the two figures that have a goal."""
+    """Prints a table of medians and ranges, and the two figures with a target."""
     from playwright.sync_api import sync_playwright
 
     from tests.synthetic import synthetic_store
@@ -168,11 +168,11 @@ def main() -> None:
                 visits.append(measure(browser, address))
         browser.close()
     labels = {
-        "first_view_s": "first view: gallery and its thumbnails, s",
-        "map_s": "the map of all galaxies is there, s",
-        "brush_ms": "lasso let go to subset on screen, ms",
-        "filter_ms": "filter to subset on screen, ms",
-        "galaxy_s": "a galaxy opened, inference included, s",
+        "first_view_s": "first view: gallery with thumbnails, s",
+        "map_s": "map of all galaxies drawn, s",
+        "brush_ms": "lasso released to subset on screen, ms",
+        "filter_ms": "filter set to subset on screen, ms",
+        "galaxy_s": "galaxy opened, inference included, s",
     }
     print(f"{arguments.galaxies} galaxies, {arguments.visits} visits: median (range)")
     for name, label in labels.items():

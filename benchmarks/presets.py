@@ -1,8 +1,8 @@
-"""The paper's model and ours, trained on one simulated store: curves, what they leave over of each line, and pictures.
+"""The paper's model and ours, trained on the same simulated store: loss curves, residuals per line, and pictures.
 
-Both see the same windows in the same number of epochs; everything else is as in the presets `paper` and `line`. Their
-losses are not comparable, so both are scores by the share of the signal that they leave over of validation galaxies,
-of each line: (chi2 - 1) over the mean of flux^2 ivar, see `modeling.scoring.residual_sums`.
+Both are trained on the same windows for the same number of epochs; everything else is as in the presets `paper` and
+`line`. Their losses are not comparable, so they are compared by the unexplained fraction of the signal of validation
+galaxies, per line: (chi2 - 1) divided by the mean of flux^2 ivar (`modeling.scoring.residual_sums`).
 
     python -m benchmarks.presets [--galaxies 48] [--epochs 10] [--work runs/presets]
 """
@@ -34,14 +34,14 @@ SHOWN = ("Hb-4862", "OIII-5008", "OI-6302", "Ha-6564", "NII-6585", "SII-6718")
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one preset.
+    """Result of training one preset.
 
     Attributes:
-        loss: [epoch] of the validation split, in the preset's own measure.
-        seconds: of processor time for an epoch.
-        parameters: of the model.
-        unexplained: [line] share of the signal left over, all validation galaxies together.
-        reconstruction: [galaxy, line, sample, y, x].
+        loss: [epoch] loss of the validation split, as the preset defines it.
+        seconds: processor time per epoch.
+        parameters: number of parameters of the model.
+        unexplained: [line] unexplained fraction of the signal, over all validation galaxies.
+        reconstruction: [galaxy, line, sample, y, x] reconstructed flux.
     """
 
     loss: np.ndarray
@@ -52,7 +52,7 @@ class Trained:
 
 
 def make_store(work: Path, galaxies: int) -> WindowStore:
-    """A simulated survey's store, with the windows of `line` and two views; what is there is kept."""
+    """Store of a simulated survey with the windows of `line` and two views; existing files are kept."""
     demo, config = load_project("demo"), load_project("line").prepare
     root = work / "survey"
     simulate_survey(demo.simulate.model_copy(update={"num_galaxies": galaxies}), demo.seed, root, lambda *_: None)
@@ -63,7 +63,7 @@ def make_store(work: Path, galaxies: int) -> WindowStore:
 
 
 def run(preset: str, store: WindowStore, observed: Windows, epochs: int, work: Path) -> Trained:
-    """Trains a preset in this process and runs its best epoch over galaxies."""
+    """Trains a preset in this process and applies its best epoch to the galaxies."""
     config = load_project(preset)
     settings = config.train.model_copy(update={"epochs": epochs, "num_workers": 0, "folds": 0})
     job = TrainingJob(store=store.path, model=config.model, train=settings)
@@ -80,14 +80,14 @@ def run(preset: str, store: WindowStore, observed: Windows, epochs: int, work: P
 
 
 def draw_curves(trained: dict[str, Trained], line_names: list[str], path: Path) -> None:
-    """Losses over epochs, each over its first, and what is left over of each line."""
+    """Draws losses over epochs, relative to the first, and the unexplained fraction of each line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1, 2), layout="constrained")
     place = np.arange(len(line_names))
     for i, (name, found) in enumerate(trained.items()):
         left.plot(np.arange(1, len(found.loss) + 1), found.loss / found.loss[0], marker="o", ms=3, label=name)
         right.bar(place + 0.4 * i - 0.2, np.maximum(found.unexplained, 1e-3), 0.38, label=name)
     left.set(xlabel="epoch", ylabel="validation loss / that of epoch 1", title="Training")
-    right.set(yscale="log", ylabel="share of the signal left over", title="Validation galaxies")
+    right.set(yscale="log", ylabel="unexplained fraction of the signal", title="Validation galaxies")
     right.set_xticks(place, line_names, rotation=60, ha="right", fontsize=8)
     right.legend(frameon=False)
     figure.savefig(path, dpi=110)
@@ -95,7 +95,7 @@ def draw_curves(trained: dict[str, Trained], line_names: list[str], path: Path) 
 
 
 def draw_lines(trained: dict[str, Trained], observed: Windows, store: WindowStore, path: Path) -> None:
-    """Maps of lines of the brightest galaxy, observed and reconstructed, and the spectra of its brightest spaxel."""
+    """Draws line maps of the brightest galaxy, observed and reconstructed, and spectra of its brightest spaxel."""
     good = observed.mask == 0
     flux = np.where(good, observed.flux, 0)
     galaxy = int(np.argmax(np.abs(flux).sum((1, 2, 3, 4))))
@@ -134,7 +134,7 @@ def main() -> None:
     trained = {name: run(name, store, observed, options.epochs, options.work) for name in PRESETS}
     draw_curves(trained, store.line_names, options.work / "curves.png")
     draw_lines(trained, observed, store, options.work / "lines.png")
-    table = Table("preset", "parameters", "processor s an epoch", "loss of epoch 1", "of the last", "left over, median")
+    table = Table("preset", "parameters", "processor s per epoch", "first loss", "last loss", "median unexplained")
     for name, found in trained.items():
         left = f"{np.median(found.unexplained):.3f}"
         losses = (f"{found.loss[0]:.4f}", f"{found.loss[-1]:.4f}")

@@ -1,9 +1,10 @@
-"""How training scales to two workers, and what the start of a job costs, by phase.
+"""Scaling of training to two workers, and the start-up time of a job by phase.
 
-Two workers of Ray Train, one thread each, train the default model on batches of one size in three ways that take turns:
-one worker on the whole batch, both with DDP on half of it, and both on half of it each for itself. The first two give
-`ddp_efficiency_2`: samples a second of both over twice those of one. The third shows what two busy cores leave of that
-without any exchange. Step times are taken inside the workers, after a warm-up; figures are medians over the turns.
+Two workers of Ray Train with one thread each train the default model on batches of one size in three ways, in turns:
+one worker on the whole batch, both with DDP on half of it each, and both on half of it each without communication. The
+first two give `ddp_efficiency_2`, the samples per second of both workers over twice those of one. The third shows the
+same efficiency without communication, with two busy cores. Step times are measured inside the workers after a warm-up;
+figures are medians over the turns.
 
     python -m benchmarks.scaling [--batch-size 16] [--steps 3] [--rounds 5]
 """
@@ -23,7 +24,7 @@ from rich.table import Table
 
 
 def train_worker(options: dict[str, Any]) -> None:
-    """One of two workers; rank 0 writes phases and step times as JSON."""
+    """Function of each of the two workers; rank 0 writes the times of phases and steps as JSON."""
     marks = {"entered": time.time()}
     import torch
     import torch.distributed as dist
@@ -78,7 +79,7 @@ def train_worker(options: dict[str, Any]) -> None:
 
 
 def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of each phase of the start, and of a step in each way and turn."""
+    """Seconds of each phase of the start-up, and of a step in each way and turn."""
     began = time.time()
     from modeling.ray_session import ray_session
 
@@ -101,11 +102,11 @@ def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict
     result = json.loads(output.read_text())
     marks = result["marks"]
     phases = {
-        "imports of the driver": imported - began,
+        "imports in the driver": imported - began,
         "Ray": started - imported,
         "worker group, with PyTorch and gloo": marks["entered"] - started,
-        "imports of a worker": marks["imported"] - marks["entered"],
-        "store": marks["opened"] - marks["imported"],
+        "imports in a worker": marks["imported"] - marks["entered"],
+        "opening the store": marks["opened"] - marks["imported"],
         "first step, with its batch": marks["stepped"] - marks["opened"],
     }
     return phases, result["seconds"]
@@ -117,18 +118,18 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=3, help="of a turn")
+    parser.add_argument("--steps", type=int, default=3, help="steps per turn")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         store = synthetic_store(Path(name) / "w.zarr", num_train=options.batch_size + 1, num_validation=0, num_views=1)
         phases, seconds = measure(store.path, options, Path(name))
-    start = Table("phase of the start", "seconds")
+    start = Table("phase of the start-up", "seconds")
     for phase, took in phases.items():
         start.add_row(phase, f"{took:.2f}")
     steps = Table("step of the whole batch", "seconds")
     medians = {way: statistics.median(times) for way, times in seconds.items()}
-    for way, label in {"one": "one worker", "ddp": "two with DDP", "apart": "two, each for itself"}.items():
+    for way, label in {"one": "one worker", "ddp": "two with DDP", "apart": "two without communication"}.items():
         steps.add_row(label, f"{medians[way]:.3f}")
     console = Console()
     console.print(start)
@@ -140,7 +141,7 @@ def main() -> None:
 
 
 def efficiency(seconds: dict[str, list[float]], way: str) -> float:
-    """The median over turns of one worker's time over twice that of two."""
+    """Median over the turns of one worker's step time divided by twice that of two."""
     return statistics.median(one / (2 * two) for one, two in zip(seconds["one"], seconds[way], strict=True))
 
 

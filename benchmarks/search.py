@@ -1,8 +1,8 @@
-"""How fast the neighbours of a galaxy are found, and how many of the true ones.
+"""Query time and recall of the nearest-neighbour search among latents.
 
-Latents of 64 numbers with the structure of ours: clusters of unequal size and spread, and variances that fall from one
-direction to the next. Up to 100,000 of them the search is exact, beyond it goes through a graph, which is written and
-read again before it is timed. Recall is against the true neighbours, by comparison with all.
+The latents have 64 dimensions and the structure of real ones: clusters of unequal size and spread, and variances that
+decrease from one direction to the next. Up to 100,000 latents the search is exact; beyond, it uses a graph, which is
+written and reopened before it is timed. Recall is relative to an exhaustive search.
 
     python -m benchmarks.search [--sizes 10000 1000000] [--queries 1000]
 """
@@ -40,13 +40,13 @@ def make_latents(num: int, seed: int = 0) -> np.ndarray:
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """What an action gives, and its seconds."""
+    """Result of an action and its duration in seconds."""
     began = time.perf_counter()
     return action(), time.perf_counter() - began
 
 
 def measure(num: int, num_queries: int, folder: Path) -> dict[str, float]:
-    """Figures of one size."""
+    """Figures for one number of latents."""
     latent = make_latents(num)
     path = folder / f"{num}.index"
     _, build_s = timed(lambda: LatentIndex.load_or_build(path, latent))

@@ -1,8 +1,8 @@
-"""Speed and memory of the simulation: LOGCUBEs of one core, without compression, and MAPS.
+"""Speed and memory of the simulation: LOGCUBEs per second and core without compression, and MAPS.
 
-A LOGCUBE is drawn, observed, and written in full, its bytes to nowhere instead of to gzip; of 19 fibres (34 x 34
-spaxels) and of 127 (74 x 74). MAPS are measured and written the same way. Times are of the processor, summed over
-threads, so that they are those of one core, whatever else the machine does.
+A galaxy is drawn, observed, and its LOGCUBE written completely, but to the null device instead of gzip; for bundles of
+19 fibres (34 x 34 spaxels) and 127 fibres (74 x 74). MAPS are measured and written in the same way. Times are processor
+time summed over threads, so they hold for one core and do not depend on other load.
 
     python -m benchmarks.simulate [--repeats 7]
 """
@@ -32,13 +32,13 @@ from cubeprep.simulate.target import Target
 
 @contextmanager
 def to_nowhere(_: Path) -> Iterator[object]:
-    """In the place of a gzip file."""
+    """Yields the null device in place of a gzip file."""
     with open(os.devnull, "wb") as file:  # noqa: PTH123
         yield file
 
 
 def make(num_fibres: int, seed: int) -> tuple[Target, Galaxy, GalaxyMaps, Cube]:
-    """All that a LOGCUBE needs, from a random seed."""
+    """Target, galaxy, maps and cube of a LOGCUBE, from a random seed."""
     galaxy = draw_galaxy("star_forming", "", num_fibres, (0.015, 0.075), np.random.default_rng(seed))
     defects = draw_defects(num_fibres, critical=False, rng=np.random.default_rng(seed))
     target = Target(8001, f"{num_fibres}01", f"1-{seed}", 2.54, defects)
@@ -47,13 +47,13 @@ def make(num_fibres: int, seed: int) -> tuple[Target, Galaxy, GalaxyMaps, Cube]:
 
 
 def logcube(num_fibres: int, seed: int) -> None:
-    """One LOGCUBE."""
+    """Simulates and writes one LOGCUBE."""
     target, galaxy, _, cube = make(num_fibres, seed)
     write_logcube(Path("unused"), target, galaxy, cube)
 
 
 def seconds(action: Callable[[int], None], repeats: int) -> float:
-    """Median of some runs, after one that does not count."""
+    """Median processor seconds of several runs, after an untimed one."""
     action(0)
     times = []
     for seed in range(1, repeats + 1):
@@ -79,7 +79,7 @@ def main(repeats: int) -> None:
 
 
 def one_maps(made: tuple[Target, Galaxy, GalaxyMaps, Cube]) -> None:
-    """One MAPS file of 35 lines."""
+    """Measures and writes one MAPS file with 35 lines."""
     target, galaxy, maps, cube = made
     write_maps({"dr17": Path("unused")}, target, galaxy, maps, cube)
 

@@ -1,1 +1,1 @@
-"""The injection benchmark: how well detectors find what was put into galaxies. `docs/benchmark.md` is its one page."""
+"""The injection benchmark: how well detectors recover signals injected into galaxies. See `docs/benchmark.md`."""

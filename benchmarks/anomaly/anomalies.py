@@ -1,4 +1,4 @@
-"""Families A: what a search for unusual galaxies is there to find."""
+"""Families A: real anomalies, which a search for unusual galaxies should detect."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 
 @register
 class BroadHalpha:
-    """A broad-line region in the nucleus: Balmer lines of 2,000 to 5,000 km/s FWHM, which the windows cut off."""
+    """A broad-line region in the nucleus: Balmer lines of 2,000 to 5,000 km/s FWHM, broader than the windows."""
 
     name = "broad_halpha"
     kind: Kind = "A"
@@ -24,7 +24,7 @@ class BroadHalpha:
 
 @register
 class OffNuclearAgn:
-    """A Seyfert nucleus away from the middle, as after a merger."""
+    """A Seyfert nucleus away from the centre, as after a merger."""
 
     name = "offnuclear_agn"
     kind: Kind = "A"
@@ -41,7 +41,7 @@ class OffNuclearAgn:
 
 @register
 class Blueberry:
-    """A compact metal-poor starburst: extreme [O III], hardly any [N II]."""
+    """A compact metal-poor starburst: extreme [O III], very weak [N II]."""
 
     name = "blueberry"
     kind: Kind = "A"
@@ -75,7 +75,7 @@ class DoublePeaked:
 
 @register
 class OutflowWing:
-    """A blue wing of 400 to 1,000 km/s FWHM under the nucleus' lines, strongest in [O III]."""
+    """A blue wing of 400 to 1,000 km/s FWHM in the lines of the nucleus, strongest in [O III]."""
 
     name = "outflow_wing"
     kind: Kind = "A"
@@ -90,7 +90,7 @@ class OutflowWing:
 
 @register
 class BackgroundEmitter:
-    """One line of a galaxy far behind, at a wavelength that is none of the galaxy's lines but lies in a window."""
+    """One line of a distant background galaxy, at a random wavelength inside a window."""
 
     name = "background_emitter"
     kind: Kind = "A"

@@ -1,4 +1,4 @@
-"""Families C: what the instrument or the pipeline did, and what fills the top of a naive ranking."""
+"""Families C: artefacts of the instrument or the pipeline, which fill the top of a naive ranking."""
 
 from collections.abc import Callable
 
@@ -11,17 +11,17 @@ from benchmarks.anomaly.scene import Host
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 
 FIBRE_RADIUS_ARCSEC = 1.25
-# Strong night-sky lines in vacuum, Angstrom: [O I] and OH.
+# Vacuum wavelengths of strong night-sky lines ([O I] and OH), Angstrom.
 SKY_LINES = (5578.9, 6302.0, 6365.5, 6500.5, 6534.8, 6865.7, 6925.1, 6950.8, 6980.4, 7278.3, 7318.3, 7342.9)
 
 
 def pixel_width(wave: np.ndarray, centre: float) -> float:
-    """Step of a wavelength grid near a wavelength, Angstrom."""
+    """Pixel width of a wavelength grid near a wavelength, Angstrom."""
     return float(np.interp(centre, wave, np.gradient(wave)))
 
 
 def covered_wave(host: Host, rng: np.random.Generator) -> float:
-    """An observed wavelength that falls into a window with data."""
+    """Random observed wavelength inside a window with data, Angstrom."""
     good = (host.clean.mask == 0).any(axis=(2, 3))
     line, sample = rng.choice(np.argwhere(good))
     rest = host.config.line_list[line].rest_wave * 10 ** host.config.offsets_dex[sample]
@@ -29,7 +29,7 @@ def covered_wave(host: Host, rng: np.random.Generator) -> float:
 
 
 def stripe(centre: float, pixels: float, image: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Light at one wavelength, `pixels` wide (sigma)."""
+    """Light at one wavelength with a Gaussian profile of sigma `pixels`, distributed over spaxels as in `image`."""
 
     def light(wave: np.ndarray, scene: np.ndarray) -> np.ndarray:
         sigma = pixels * pixel_width(wave, centre)
@@ -40,7 +40,7 @@ def stripe(centre: float, pixels: float, image: np.ndarray) -> Callable[[np.ndar
 
 @register
 class CosmicRay:
-    """A hit that the pipeline did not mask: a spaxel or two, a pixel or two in wavelength."""
+    """A cosmic-ray hit that the pipeline did not mask: one or two spaxels, one or two wavelength pixels."""
 
     name = "cosmic_ray"
     kind: Kind = "C"
@@ -53,7 +53,7 @@ class CosmicRay:
 
 @register
 class SkyLineStripe:
-    """The residual of a badly subtracted sky line: all spaxels at one wavelength, uneven over the bundle."""
+    """The residual of a badly subtracted sky line: all spaxels at one wavelength, with variations over the bundle."""
 
     name = "sky_line_stripe"
     kind: Kind = "C"
@@ -66,7 +66,7 @@ class SkyLineStripe:
 
     @staticmethod
     def _wave(host: Host, rng: np.random.Generator) -> float:
-        """A true sky line if one falls into a window, else any wavelength of a window."""
+        """Wavelength of a real sky line if one falls into a window, otherwise a random wavelength in a window."""
         low, high = (10 ** host.config.offsets_dex[i] * (1 + host.source.z) for i in (0, -1))
         waves = np.array([line.rest_wave for line in host.config.line_list])
         hit = [sky for sky in SKY_LINES if ((waves * low < sky) & (sky < waves * high)).any()]
@@ -75,7 +75,7 @@ class SkyLineStripe:
 
 @register
 class DeadFibre:
-    """A fibre that lost light and was not masked; at strength 1 all of it."""
+    """An unmasked fibre that lost part of its light; all of it at strength 1."""
 
     name = "dead_fibre"
     kind: Kind = "C"
@@ -91,7 +91,7 @@ class DeadFibre:
 
 @register
 class WrongRedshift:
-    """The windows cut 5 to 1,000 km/s away from the lines."""
+    """Windows cut 5 to 1,000 km/s away from the lines."""
 
     name = "wrong_redshift"
     kind: Kind = "C"
@@ -104,7 +104,10 @@ class WrongRedshift:
 
 @register
 class HalfSpaxelShift:
-    """The blue half of the spectrum up to half a spaxel from the red one: bilinear, so linear in the shift."""
+    """The blue half of the spectrum shifted by up to half a spaxel against the red half.
+
+    The shift is interpolated bilinearly, so the added light is linear in its strength.
+    """
 
     name = "half_spaxel_shift"
     kind: Kind = "C"

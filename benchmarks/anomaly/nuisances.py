@@ -1,4 +1,4 @@
-"""Families N: the same galaxy, brighter, noisier, turned, fainter or in another bundle. No detector may fire."""
+"""Families N: the same galaxy brighter, noisier, turned, fainter or in a smaller bundle. No detector should flag it."""
 
 from dataclasses import replace
 
@@ -13,19 +13,19 @@ NUM_LEVELS = 5
 
 
 def inverse(variance: np.ndarray) -> np.ndarray:
-    """Inverse variance; 0 where the variance is 0, as it is of masked samples."""
+    """Inverse variance of a variance, or the reverse; 0 where the input is 0, as for masked samples."""
     return np.divide(1, variance, out=np.zeros_like(variance), where=variance > 0)
 
 
 def noisier(planes: Planes, share: float, rng: np.random.Generator) -> Planes:
-    """Planes with `share` times their variance added as noise, which ivar knows of."""
+    """Planes with noise of `share` times their variance added, and ivar lowered accordingly."""
     noise = rng.standard_normal(planes.flux.shape, dtype=np.float32) * np.sqrt(share * inverse(planes.ivar))
     return replace(planes, flux=planes.flux + noise.astype(np.float32), ivar=planes.ivar / np.float32(1 + share))
 
 
 @register
 class FluxScale:
-    """Flux and noise times 0.3 to 3: another distance, another calibration."""
+    """Flux and noise multiplied by 0.3 to 3, as by another calibration."""
 
     name = "flux_scale"
     kind: Kind = "N"
@@ -38,7 +38,7 @@ class FluxScale:
 
 @register
 class KnownNoise:
-    """More noise, of which ivar tells: a worse night."""
+    """More noise, with ivar lowered accordingly, as in a worse night."""
 
     name = "known_noise"
     kind: Kind = "N"
@@ -51,7 +51,7 @@ class KnownNoise:
 
 @register
 class Dimming:
-    """A fainter galaxy under the noise that there was."""
+    """A fainter galaxy with the original noise."""
 
     name = "dimming"
     kind: Kind = "N"
@@ -61,6 +61,7 @@ class Dimming:
         left, seed = np.float32(np.linspace(0.85, 0.3, NUM_LEVELS)[level]), int(rng.integers(2**31))
 
         def change(wave: np.ndarray, planes: Planes) -> Planes:
+            # Scaling the flux also scales its noise; the noise removed is added back.
             fainter = replace(planes, flux=planes.flux * left, ivar=planes.ivar / left**2)
             return noisier(fainter, float(1 / left**2 - 1), plane_rng(seed, wave))
 
@@ -76,7 +77,7 @@ class Turned:
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
         """See `Family`."""
-        number = int(rng.integers(1, 8))  # of the eight symmetries of a square, all but the identity
+        number = int(rng.integers(1, 8))  # one of the eight symmetries of a square, except the identity
 
         def turned(values: np.ndarray) -> np.ndarray:
             return np.rot90(values[..., ::-1] if number >= 4 else values, number % 4, axes=(-2, -1))
@@ -98,7 +99,7 @@ class SmallerBundle:
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
         """See `Family`."""
         dy, dx = host.offsets
-        # The size of the hexagon, by its vertex, on whose edge a spaxel lies.
+        # Centre-to-vertex distance of the hexagon on whose edge each spaxel lies.
         vertex = np.maximum(np.abs(dy) * 2 / np.sqrt(3), np.abs(dx) + np.abs(dy) / np.sqrt(3))
         reach = vertex[host.covered].max(initial=1.0) * np.linspace(0.9, 0.55, NUM_LEVELS)[level]
         beyond = vertex > reach
@@ -112,5 +113,5 @@ class SmallerBundle:
 
 
 def plane_rng(seed: int, wave: np.ndarray) -> np.random.Generator:
-    """Random numbers of the planes read, the same whenever they are read."""
+    """Random generator for the planes read; the same planes always get the same noise."""
     return np.random.default_rng([seed, round(float(wave[0]) * 1e3)])

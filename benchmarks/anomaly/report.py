@@ -1,4 +1,4 @@
-"""Writes what a run of the benchmark found: tables, plots and `name=value` lines."""
+"""Writes the results of the benchmark: tables and `name=value` lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,12 +61,12 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """Results of the benchmark.
 
     Attributes:
-        table: one row a detector's score and contamination.
-        families: share of each family that exceeds the threshold of 1% false positives, by detector and amplitude.
-        figures: the `name=value` lines.
+        table: one row per score of a detector and contamination.
+        families: fraction of each family above the threshold of 1% false positives, by detector and amplitude.
+        figures: values of the `name=value` lines.
     """
 
     table: pd.DataFrame
@@ -75,7 +75,7 @@ class Report:
 
 
 def make_report(data: Data, entries: Sequence[Entry]) -> Report:
-    """All tables and figures."""
+    """Report with all tables and figures."""
     tier = data.tier
     bootstrap = Bootstrap(data, tier)
     rows = []
@@ -93,7 +93,7 @@ def make_report(data: Data, entries: Sequence[Entry]) -> Report:
 def headline_figures(
     data: Data, entries: Sequence[Entry], table: pd.DataFrame, bootstrap: Bootstrap
 ) -> dict[str, float]:
-    """Our model's measures and its gains over the paper and over the best classical score."""
+    """Measures of our model and its gains over the paper's models and over the best classical score."""
     headline = data.tier.headline
     main = table[table["contamination"] == headline].set_index("name")
     figures = {name: float(main.loc[OURS, name]) for name in NAMED}
@@ -111,7 +111,7 @@ def headline_figures(
 
 
 def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
-    """Share of the rows of each family and amplitude that fire, for each detector at the headline's contamination."""
+    """Fraction of each family and amplitude above the threshold, by detector, at the headline contamination."""
     rows = []
     for entry in entries:
         fires = [scores > thresholds(scores, data.rows) for scores in entry.at(data.tier.headline).values()]
@@ -124,7 +124,7 @@ def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def write_report(report: Report, data: Data, entries: Sequence[Entry], folder: Path, title: str) -> list[Path]:
-    """Writes `results.md`, `results.parquet` and `families.parquet`; returns their paths."""
+    """Paths of `results.md`, `results.parquet` and `families.parquet`, which are written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("results.md", "results.parquet", "families.parquet")]
     report.table.to_parquet(paths[1])
@@ -134,18 +134,21 @@ def write_report(report: Report, data: Data, entries: Sequence[Entry], folder: P
 
 
 def real_tables(entries: Sequence[Entry], headline: float) -> list[str]:
-    """A table of the real cubes, if there are any."""
+    """Section of the page with the results for real cubes; empty if there are none."""
     rows = {entry.name: [entry.real[run] for run in entry.at(headline) if run in entry.real] for entry in entries}
     table = pd.DataFrame({name: pd.concat(found, axis=1).mean(axis=1) for name, found in rows.items() if found}).T
     if table.empty:
         return []
     table.columns = [f"{amplitude:g}" for amplitude in table.columns]
     shown = table.sort_values(table.columns[-2], ascending=False)
-    return ["## Real cubes: share of injections that score higher than their clean twin, by amplitude", markdown(shown)]
+    return [
+        "## Real cubes: fraction of injections that score higher than their clean twin, by amplitude",
+        markdown(shown),
+    ]
 
 
 def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str) -> str:
-    """The tables as one page."""
+    """All tables as one page of Markdown."""
     headline = data.tier.headline
     table = report.table.assign(
         pauroc_interval=[f"{low:.3f} to {high:.3f}" for low, high in report.table[["pauroc_low", "pauroc_high"]].values]
@@ -163,7 +166,7 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
         markdown(main.set_index("name")[list(SHOWN)].rename(columns=SHOWN)),
         "## pAUROC by contamination",
         markdown(contaminated),
-        f"## {OURS}: share above the threshold of 1% false positives, by amplitude (N: by strength)",
+        f"## {OURS}: fraction above the threshold of 1% false positives, by amplitude (N: by strength)",
         markdown(by_family.reset_index().set_index("family")),
         *real_tables(entries, headline),
         "## Lines",
@@ -173,7 +176,7 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers to three digits, nothing where there is none."""
+    """Table in Markdown; numbers to three decimals, empty cells where there is no number."""
     header = ["", *map(str, table.columns)]
     lines = [header, ["---"] + ["---:"] * len(table.columns)]
     lines += [[str(name), *map(_cell, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
@@ -190,7 +193,7 @@ def _cell(value: object) -> str:
 
 
 def highlighted(report: Report, headline: float) -> list[str]:
-    """The detectors that plots show in colour: the bound, ours, the paper's, the best classical one and chance."""
+    """Names of the detectors shown in colour: the bound, ours, the paper's best, the best classical one and chance."""
     main = report.table[report.table["contamination"] == headline].set_index("name")
     best = main.loc[main["group"] == "classical", "pauroc"].idxmax()
     paper = main.loc[["paper AE", "paper VAE"], "pauroc"].idxmax()
