@@ -1,11 +1,12 @@
-"""Makes cubeprep/simulate/stellar_populations.npz, the stellar spectra of the simulation, from public models.
+"""Creates cubeprep/simulate/stellar_populations.npz, the stellar spectra of the simulation, from public models.
 
-Single stellar populations of Maraston+2020 (doi:10.1093/mnras/staa1489), built from MaNGA's own stellar library at the
-survey's resolution and sampling, as the package sdss-mangadap ships them (BSD 3-Clause). They begin at 3622 Angstrom;
-bluer light, which redshift brings into the cubes, comes from the models of Bruzual & Charlot 2003
-(doi:10.1046/j.1365-8711.2003.06897.x) in the same package, and is constant below their limit of 3326 Angstrom.
+The models are the simple stellar populations of Maraston+2020 (doi:10.1093/mnras/staa1489), built from MaNGA's own
+stellar library at the survey's resolution and sampling, as distributed with the package sdss-mangadap (BSD 3-Clause).
+They begin at 3622 Angstrom. Bluer light, which is redshifted into the cubes, is taken from the models of Bruzual &
+Charlot 2003 (doi:10.1046/j.1365-8711.2003.06897.x) in the same package; it is constant below their limit of 3326
+Angstrom.
 
-    pip install sdss-mangadap     # in an environment of its own: it pins nothing that Cubescout needs
+    pip install sdss-mangadap     # in a separate environment: Cubescout does not need it
     python -m benchmarks.stellar_templates SITE-PACKAGES/mangadap/data/spectral_templates
 """
 
@@ -18,15 +19,15 @@ from astropy.io import fits
 OUTPUT = Path(__file__).parents[1] / "cubeprep" / "simulate" / "stellar_populations.npz"
 
 LOG_STEP = 1e-4
-FIRST_LOG_WAVE = 3.5589000018155 - 620 * LOG_STEP  # 3140 Angstrom: what a redshift of 0.15 needs
+FIRST_LOG_WAVE = 3.5589000018155 - 620 * LOG_STEP  # 3140 Angstrom, needed up to a redshift of 0.15
 NUM_WAVES = 4562 + 620
 SPLICE_WAVE = 3660.0
 
 LOG_METALS = (-0.70, -0.33, 0.00, 0.35)
-# Bruzual & Charlot's nearest metallicity to each of the above.
+# Nearest metallicity of Bruzual & Charlot's models to each of the above.
 BC03_METALS = ("0.004", "0.008", "0.020", "0.050")
-# Star-formation histories as masses (in any unit) formed at ages of the models, in Gyr: constant star formation over
-# 0.3 Gyr, a population of one to three Gyr, and one of nine.
+# Star-formation histories as relative masses formed at each age of the models (Gyr): constant star formation for
+# 0.3 Gyr, a population of 1 to 3 Gyr, and one of 9 Gyr.
 HISTORIES = {
     "young": {"00.003": 6.6, "00.010": 14.0, "00.032": 45.0, "00.100": 134.0, "00.300": 100.0},
     "middle": {"01.000": 1.0, "03.000": 2.0},
@@ -39,21 +40,24 @@ BC03_AGE = {
 
 
 def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.ndarray:
-    """One population on the grid of the output, in the models' unit."""
+    """Spectrum [wavelength] of one population on the grid of the output, in the unit of the models."""
     wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
     red = np.concatenate(
         [np.zeros(620), fits.getdata(folder / "mastar_ssp_v1.0" / f"MaStar-SSP-A{age}-Z{log_metals:+.2f}.fits.gz", 0)]
     )
     path = folder / "bc03_mpajhu" / f"BC03_z{bc03_metals}_a{BC03_AGE[age]}.fits"
     blue_flux, header = fits.getdata(path, header=True)
-    blue_wave = header["CRVAL1"] + header["CDELT1"] * np.arange(len(blue_flux))  # air to vacuum moves it by 1 Angstrom
+    blue_wave = header["CRVAL1"] + header["CDELT1"] * np.arange(
+        len(blue_flux)
+    )  # in air; vacuum wavelengths are 1 Angstrom longer
     blue = np.interp(wave, blue_wave + 1.0, blue_flux)
+    # The two sets are normalised differently: they are matched in the first 60 Angstrom after the splice.
     overlap = (wave > SPLICE_WAVE) & (wave < SPLICE_WAVE + 60)
     return np.where(wave < SPLICE_WAVE, blue * red[overlap].mean() / blue[overlap].mean(), red)
 
 
 def main(folder: Path) -> None:
-    """Writes the table: spectra [history, metallicity, wavelength], 1 at 5500 Angstrom, in half precision."""
+    """Writes the table: spectra [history, metallicity, wavelength], normalised at 5500 Angstrom, in half precision."""
     wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
     spectra = np.array(
         [

@@ -1,1 +1,1 @@
-"""From survey FITS cubes to windows around emission lines in a sharded Zarr store."""
+"""Cuts windows around emission lines out of survey FITS cubes and writes them to a sharded Zarr store."""

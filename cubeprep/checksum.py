@@ -12,11 +12,15 @@ BLOCK = 1 << 20
 
 
 def file_checksum(path: str, kind: ChecksumKind) -> str:
-    """The checksum of a file's bytes as `kind:hex`.
+    """Checksum of a file as `kind:hex`, empty for kind `none`.
 
-    `crc32` costs next to nothing beside decompression and finds damage, not malice. A file on object storage is not
-    read again for it: the service's own entity tag is taken, or its size
-    where the service has none.
+    `crc32` is cheap compared with decompression and detects damage, not tampering. For a file on object storage it is
+    replaced by the service's entity tag (`etag:`), or by the size (`size:`) where there is no tag, so that the file is
+    not downloaded a second time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the service fails.
     """
     if kind == "none":
         return ""

@@ -1,4 +1,4 @@
-"""Runs independent tasks on Dask: workers on this machine, an existing scheduler, or in this process."""
+"""Runs independent tasks on Dask: on local workers, on an existing scheduler, or in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,8 +8,8 @@ from pydantic import Field
 
 from cubeprep.config import Config
 
-# Dask has workers return every freed page to the system at once; to fetch them again costs a quarter of the time of a
-# galaxy. Its profiler and its 50 looks a second at each event loop take another 5%.
+# By default Dask makes workers return every freed page to the system at once; fetching the pages again takes a quarter
+# of the time per galaxy. Its profiler and its 50 checks of each event loop per second take another 5%.
 WORKER_SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
@@ -21,27 +21,37 @@ ResultT = TypeVar("ResultT")
 
 
 class ClusterError(OSError):
-    """The scheduler or the workers are lost; what they finished is kept, and a rerun goes on."""
+    """The scheduler or the workers are lost. Finished tasks are kept; a rerun resumes with the others."""
 
 
 class DaskConfig(Config):
-    """Where tasks run."""
+    """Where the tasks of `prepare` run."""
 
-    scheduler: str | None = Field(None, description="Address of a Dask scheduler, such as tcp://host:8786; or ray")
+    scheduler: str | None = Field(
+        None,
+        description="Address of a Dask scheduler, such as tcp://host:8786, or `ray`; default: workers on this machine",
+    )
     num_workers: int | None = Field(
-        None, ge=0, description="Processes on this machine; default all cores, 0: in process"
+        None, ge=0, description="Worker processes on this machine; default: one per core, 0: none, run in this process"
     )
     dashboard_port: int = Field(
-        0, ge=0, description="Port of Dask's dashboard on loopback, whose plots need `bokeh`; 0: any free one"
+        0,
+        ge=0,
+        description="Port of Dask's dashboard on the loopback interface, whose plots need `bokeh`; 0: any free port",
     )
 
 
 def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], config: DaskConfig) -> Iterator[ResultT]:
-    """The results in the order in which they come; a task whose worker dies is run again elsewhere.
+    """Yields the results in order of completion; a task whose worker dies is rerun on another.
+
+    Args:
+        function: run once per task; picklable unless the tasks run in this process.
+        tasks: its arguments.
+        config: where to run.
 
     Raises:
-        ClusterError: the scheduler cannot be reached any more, or one task killed several workers.
-        Exception: whatever a task raised.
+        ClusterError: the connection to the scheduler is lost, or one task killed several workers.
+        Exception: any exception that a task raised.
     """
     if not tasks:
         return
@@ -77,12 +87,12 @@ def _cluster_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (CommClosedError, FutureCancelledError, KilledWorker) as error:
-        raise ClusterError(f"Dask on {where}: {type(error).__name__}: {error}; a rerun goes on") from error
+        raise ClusterError(f"Dask on {where}: {type(error).__name__}: {error}; rerun to resume") from error
 
 
 @contextmanager
 def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
-    """Workers on this machine, one process for each core but no more than there are tasks."""
+    """Yields a cluster on this machine: one single-threaded process per core, but no more than there are tasks."""
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster

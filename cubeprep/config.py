@@ -1,4 +1,4 @@
-"""Strict configuration: YAML and `--set` in, frozen pydantic sections out, every mistake named at once."""
+"""Strict configuration: reads YAML and `--set` into frozen pydantic sections and reports all mistakes at once."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Config(BaseModel):
-    """Base of all configuration sections: unknown keys are errors and values do not change after loading."""
+    """Base class of all configuration sections: unknown keys are errors, and values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; `mistakes` lists all that is wrong with it."""
+    """Invalid configuration; `mistakes` lists everything wrong with it."""
 
     def __init__(self, source: str, mistakes: list[str]) -> None:
         self.source = source
@@ -31,10 +31,15 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ()) -> ConfigT:
-    """Reads a YAML file, applies `a.b=value` overrides (values are YAML) and validates all of it.
+    """Configuration from a YAML file with overrides applied.
+
+    Args:
+        model: class of the configuration.
+        path: the YAML file.
+        overrides: items `a.b=value`; values are YAML.
 
     Raises:
-        ConfigError: the file cannot be read, an override has no `=`, or any value is wrong.
+        ConfigError: the file cannot be read, an override is malformed, or a value is invalid.
     """
     try:
         tree = yaml.safe_load(path.read_text()) or {}
@@ -53,18 +58,18 @@ def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ())
 
 
 def digest(*configs: Config) -> str:
-    """The sha256 of the resolved values of one or more sections: their identity."""
+    """Identity of one or more sections: sha256 (hex) of their class names and resolved values."""
     resolved = [[type(config).__name__, config.model_dump(mode="json")] for config in configs]
     return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, to be saved with whatever it made."""
+    """Resolved configuration as YAML, to be saved with the product it was used for."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _override(tree: dict[str, Any], item: str) -> str | None:
-    """Sets one `a.b=value` in `tree`; returns what is wrong with it, if anything."""
+    """Sets one `a.b=value` in `tree`; returns a description of the mistake, or None."""
     key, equals, text = item.partition("=")
     if not equals or not key:
         return f"--set {item}: expected key.subkey=value"
@@ -94,7 +99,7 @@ def _describe(error: Any, model: type[Config]) -> str:
 
 
 def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
-    """The known key of the same section that is closest to an unknown one."""
+    """Hint with the known key of the section that is closest to an unknown one; empty if none is close."""
     section: Any = model
     for part in loc[:-1]:
         fields = getattr(section, "model_fields", {})

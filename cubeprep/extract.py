@@ -1,4 +1,4 @@
-"""The windows of one galaxy, from its arms: what to read, reading it once, and cutting it."""
+"""Extracts the windows of one galaxy: plans which planes are needed, reads them once, and cuts the windows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,14 @@ from cubeprep.windows import LineWindows, WindowConfig
 
 
 class Cut(NamedTuple):
-    """One line's window: the arm it comes from, how it is sampled, and the planes of its sidebands, if wanted."""
+    """Recipe for one line's window, the same in all spaxels.
+
+    Attributes:
+        line: the line.
+        arm: index of the arm that covers it.
+        sampling: weights of the planes in each sample.
+        bands: indices of the planes of the blue and the red sideband; None without continuum subtraction.
+    """
 
     line: Line
     arm: int
@@ -26,18 +33,24 @@ class Cut(NamedTuple):
 
     @property
     def planes(self) -> np.ndarray:
-        """The planes under the window itself."""
+        """Indices of the planes that the samples are made from."""
         return np.arange(*self.sampling.planes)
 
     @property
     def needed(self) -> np.ndarray:
-        """All planes, sidebands included; none where no sample is covered."""
+        """Indices of all planes, sidebands included; empty if no sample is covered."""
         if not self.sampling.covered.any():
             return np.arange(0)
         return np.concatenate([self.planes, *(self.bands or ())])
 
     def apply(self, planes: Planes, index: np.ndarray, config: WindowConfig) -> Planes:
-        """The window from the planes of a sorted `index`."""
+        """Window [sample, y, x] of the line.
+
+        Args:
+            planes: planes read from the arm.
+            index: [plane] their sorted indices in the arm.
+            config: window parameters.
+        """
         window = combine(_pick(planes, index, self.planes), self.sampling)
         if self.bands is None:
             return window
@@ -46,11 +59,11 @@ class Cut(NamedTuple):
 
 
 class Extraction(NamedTuple):
-    """The windows of a galaxy, and what was measured beside them.
+    """Windows of a galaxy and what was measured beside them.
 
     Attributes:
         windows: of all lines.
-        offset: of the strong lines from the galaxy's redshift, where asked for.
+        offset: velocity offset of the strong lines from the redshift; `NOT_MEASURED` unless requested.
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
     """
 
@@ -69,19 +82,24 @@ def extract_windows(
     check_redshift: bool = False,
     velocity: VelocityField | None = None,
 ) -> Extraction:
-    """The windows of all lines of one galaxy.
+    """Windows [line, sample, y, x] of all lines of one galaxy.
+
+    Each arm is read once, with the planes of all windows and of the redshift check together: gzipped cubes can only be
+    read from the start.
 
     Args:
-        arms: the spectra.
+        arms: spectra of the galaxy, one per arm of the spectrograph.
         z: redshift.
-        config: which windows.
-        source: the file, to be named where the galaxy is rejected.
-        re_arcsec: effective radius, for `space: scale-to-re`.
-        check_redshift: whether the offset of the strong lines is measured, at the redshift alone.
-        velocity: the motion of each spaxel that windows follow, on the grid of the planes.
+        config: window parameters.
+        source: name of the file, for error messages.
+        re_arcsec: effective radius, arcsec; needed for `space: scale-to-re`.
+        check_redshift: whether to measure the velocity offset of the strong lines, in windows that do not follow
+            `velocity`.
+        velocity: velocity field that the windows follow, on the spaxel grid of the planes.
 
     Raises:
-        Rejected: too few lines are in range (`no_coverage`), the size is not known, or a file cannot be read.
+        Rejected: too few lines are in range (`no_coverage`), the effective radius is unknown (`no_size`), or a file
+            cannot be read.
     """
     planned = _plan(arms, z, config)
     _check_coverage([bool(cut.sampling.covered.all()) for cut in planned], z, config, source)
@@ -99,7 +117,7 @@ def extract_windows(
         strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide if cut.needed.size]
         noise += [noise_deviations(planes, where) for where in _bands(search or planned, number, index)]
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
-        del planes  # the largest thing that a worker holds
+        del planes  # the largest arrays in a worker: free them before the next arm is read
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
     gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
@@ -109,10 +127,17 @@ def extract_windows(
 def to_grid(
     windows: LineWindows, spaxel_arcsec: float, re_arcsec: float, config: WindowConfig, source: str
 ) -> LineWindows:
-    """Brings windows of all spaxels to the grid asked for; cropped ones are there already.
+    """Windows on the spaxel grid that `config.space` requests; with `crop` they are already on it.
+
+    Args:
+        windows: [line, sample, y, x] on the square grid of the cube.
+        spaxel_arcsec: side of its spaxels, arcsec.
+        re_arcsec: effective radius, arcsec.
+        config: window parameters.
+        source: name of the file, for error messages.
 
     Raises:
-        Rejected: `scale-to-re` of a galaxy whose effective radius is not known.
+        Rejected: `scale-to-re` for a galaxy of unknown effective radius (`no_size`).
     """
     if config.space == "crop":
         return windows
@@ -126,7 +151,7 @@ def to_grid(
 
 
 def _plan(arms: Sequence[Arm], z: float, config: WindowConfig) -> list[Cut]:
-    """For each line the arm that covers most of its samples."""
+    """Recipe for each line, from the arm that covers most of its samples."""
     cuts = []
     for line in config.line_list:
         samplings = [sample_line(arm.wave, line, z, config) for arm in arms]
@@ -168,7 +193,7 @@ def _pick(planes: Planes, index: np.ndarray, wanted: np.ndarray) -> Planes:
 
 
 def _stack(windows: list[Planes | None], config: WindowConfig, source: str) -> LineWindows:
-    """One array of all lines; those without coverage are masked."""
+    """Windows of all lines as arrays [line, sample, y, x]; uncovered lines (None) are masked."""
     shapes = {window.flux.shape for window in windows if window is not None}
     if len(shapes) > 1:
         raise Rejected("bad_shape", f"{source}: its arms differ in shape, {sorted(shapes)}")

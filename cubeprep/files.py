@@ -1,4 +1,4 @@
-"""Files that are whole or not there; standard library alone, so that every package may use it."""
+"""Atomic writing of files; needs only the standard library, so every package can use it."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ PARTIAL = ".partial"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, to write to; it is renamed to `path` if the block ends without an exception.
+    """Yields a temporary path beside `path`, which is renamed to `path` if the block ends without an exception.
 
-    A reader thus never sees a part of a file, and a failed write leaves the earlier file as it was. The folder is made
-    if it does not exist. The temporary name ends in `PARTIAL`.
+    Readers therefore never see a partial file, and a failed write leaves an existing file unchanged. The folder is
+    created if needed. The temporary name ends in `PARTIAL`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
@@ -25,6 +25,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes the temporary files that killed writers left below a folder which nobody writes to now."""
+    """Removes temporary files left by killed writers below a folder; nothing may be writing there at the time."""
     for leftover in folder.rglob(f"*{PARTIAL}"):
         leftover.unlink(missing_ok=True)

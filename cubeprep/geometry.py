@@ -1,4 +1,4 @@
-"""Where the spaxels of a cube go on a square of fixed size."""
+"""Crops or pads the spaxel grid of a cube to a square of fixed size."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Placement:
-    """One axis of a cube, centred on an axis of `size`: the part that is kept, and where it goes.
+    """Mapping of one axis of a cube onto an axis of `size` with the same centre.
 
-    Where the difference is odd, the centre `(length - 1) / 2` goes to the pixel below `(size - 1) / 2`.
+    If the two lengths differ by an odd number, the centre `(length - 1) / 2` cannot coincide with `(size - 1) / 2`; it
+    is placed half a pixel below, for cropping and padding alike.
+
+    Attributes:
+        source: part of the cube's axis that is kept.
+        target: its place on the new axis.
     """
 
     source: slice
@@ -17,14 +22,17 @@ class Placement:
 
     @classmethod
     def centred(cls, length: int, size: int) -> "Placement":
-        """Crops what is longer than `size`, leaves a margin where it is shorter."""
+        """Mapping that crops an axis longer than `size` and pads a shorter one."""
         offset = (length - size) // 2 if length >= size else -((size - length) // 2)
         start, stop = max(offset, 0), min(offset + size, length)
         return cls(slice(start, stop), slice(start - offset, stop - offset))
 
 
 def place(planes: np.ndarray, size: int | None, fill: float = 0) -> np.ndarray:
-    """Crops or pads [..., y, x] to [..., size, size] about its centre; without `size`, pads it to a square."""
+    """Array [..., size, size]: `planes` [..., y, x] cropped or padded with `fill` about the centre.
+
+    Without `size`, the shorter axis is padded to the length of the longer one.
+    """
     size = size or max(planes.shape[-2:])
     y, x = (Placement.centred(length, size) for length in planes.shape[-2:])
     placed = np.full((*planes.shape[:-2], size, size), fill, dtype=planes.dtype)
@@ -33,5 +41,5 @@ def place(planes: np.ndarray, size: int | None, fill: float = 0) -> np.ndarray:
 
 
 def outside(shape: tuple[int, int], size: int | None) -> np.ndarray:
-    """[size, size] bool: True beyond the edge of a cube of `shape` (y, x)."""
+    """Mask [size, size], True beyond the edge of a cube of `shape` (y, x)."""
     return ~place(np.ones(shape, dtype=bool), size, fill=False)

@@ -1,7 +1,7 @@
-"""What a store is made of, object by object: metadata, coordinates and shards as bytes, made by Zarr in memory.
+"""Objects of a store (metadata, coordinates and shards) as bytes, which Zarr builds in memory.
 
-Each object is then written once, by one request; Zarr on its own would write a group again for every array in it, and
-read a shard before it writes it.
+Each object can then be written with a single request. Zarr itself would rewrite a group for every array created in it,
+and read a shard before writing it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,15 @@ WRITE_ALL: Any = {"write_empty_chunks": True}
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """The rows of one split, known before anything is read: `num_views` rows for each galaxy, in order."""
+    """Rows of one split, known before any cube is read: `num_views` consecutive rows per galaxy.
+
+    Attributes:
+        plateifu: [galaxy] identifier of each observation.
+        mangaid: [galaxy] identifier of each object.
+        z: [galaxy] redshifts.
+        num_views: rows per galaxy.
+        galaxies_per_shard: galaxies in each shard but the last, which may hold fewer.
+    """
 
     plateifu: Sequence[str]
     mangaid: Sequence[str]
@@ -34,31 +42,31 @@ class SplitPlan:
 
     @property
     def num_galaxies(self) -> int:
-        """The galaxies of the split."""
+        """Number of galaxies in the split."""
         return len(self.plateifu)
 
     @property
     def num_shards(self) -> int:
-        """The shards that hold them."""
+        """Number of shards in the split."""
         return -(-self.num_galaxies // self.galaxies_per_shard)
 
     def galaxies(self, shard: int) -> range:
-        """The galaxies of one shard, as positions in the split."""
+        """Galaxies of one shard, as positions in the split."""
         start = shard * self.galaxies_per_shard
         return range(start, min(start + self.galaxies_per_shard, self.num_galaxies))
 
 
 @dataclass(frozen=True)
 class StorePlan:
-    """All that a store's metadata is made from.
+    """Everything that determines a store's metadata.
 
     Attributes:
         line_names: [line] such as `Ha-6564`.
-        rest_wave: [line] vacuum Angstrom.
-        velocity_kms: [sample] of the centre of each sample against the line, km/s.
-        size: spaxels a side.
+        rest_wave: [line] vacuum rest wavelength, Angstrom.
+        velocity_kms: [sample] velocity of each sample's centre relative to the line, km/s.
+        size: side of the windows, spaxels.
         flux_unit: unit of `flux`.
-        splits: the plan of each split that has galaxies.
+        splits: plan of each split that has galaxies, by name.
         identity: digest of configuration, inputs and format.
         config: resolved configuration, as JSON values.
         survey_facts: of `facts.SurveyFacts`, as JSON values.
@@ -76,12 +84,12 @@ class StorePlan:
 
 
 def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -> dict[str, bytes]:
-    """All objects of a store but its shards, by their names in it.
+    """All objects of a store except its shards, by name relative to the store.
 
     Args:
         plan: the store.
-        code_version: of the program that makes it.
-        created: what the store says of itself; not so as long as objects are missing.
+        code_version: version of Cubescout that creates it.
+        created: value of the attribute `created`; False as long as any of the objects may be missing.
     """
     contents: dict[str, Buffer] = {}
     attrs: dict[str, Any] = {
@@ -107,12 +115,14 @@ def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -
 
 
 def encode_rows(stored: zarr.Array, rows: slice, values: np.ndarray) -> dict[str, bytes]:
-    """The objects of an array that hold some of its rows, by their names in it; other rows in them become empty.
+    """Objects of an array that hold the given rows, by name relative to the array.
+
+    Other rows in the same objects get the fill value, so `rows` must cover whole shards.
 
     Args:
         stored: the array.
-        rows: along the first axis.
-        values: [row, ...]
+        rows: range along the first axis.
+        values: [row, ...] values to encode.
     """
     contents = stored.metadata.to_buffer_dict(default_buffer_prototype())
     array = zarr.open_array(MemoryStore(contents), mode="r+", zarr_format=3).with_config(WRITE_ALL)

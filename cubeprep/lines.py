@@ -1,4 +1,4 @@
-"""Emission lines: vacuum rest wavelengths, sidebands, and air to vacuum."""
+"""Emission lines: vacuum rest wavelengths and sidebands; conversion of air to vacuum wavelengths."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class Line:
     """An emission line.
 
     Attributes:
-        name: the survey's channel name, such as `Ha-6564`.
-        rest_wave: vacuum wavelength at rest, Angstrom.
-        blueside: lower and upper edge of the continuum band on the blue side, Angstrom, vacuum, at rest.
+        name: name of the line's channel in the survey's maps, such as `Ha-6564`.
+        rest_wave: vacuum rest wavelength, Angstrom.
+        blueside: lower and upper edge of the continuum band on the blue side, vacuum rest wavelength, Angstrom.
         redside: the same on the red side.
     """
 
@@ -50,7 +50,8 @@ PAPER_LINES = (
     Line("SII-6732", 6732.674, (6673.0, 6703.0), (6748.0, 6778.0)),
 )
 
-# Source: the DAP's database of DR17 (ELPMPL11), with NIST's Ritz wavelengths; the names are those of its MAPS channels.
+# Source: the DAP's emission-line database of DR17 (ELPMPL11), with NIST's Ritz wavelengths; the names are those of the
+# channels in MAPS.
 DAP_DR17_LINES = (
     Line("OII-3727", 3727.092, (3706.3, 3716.3), (3738.6, 3748.6)),
     Line("OII-3729", 3729.875, (3706.3, 3716.3), (3738.6, 3748.6)),
@@ -90,14 +91,16 @@ DAP_DR17_LINES = (
 )
 
 PRESETS = {"paper": PAPER_LINES, "dap-dr17": DAP_DR17_LINES}
+# On the names that both lists share, PAPER_LINES takes precedence.
 LINES_BY_NAME = {line.name: line for line in DAP_DR17_LINES + PAPER_LINES}
 
 
 def air_to_vacuum(wave_air: np.ndarray) -> np.ndarray:
-    """Vacuum wavelengths of air wavelengths, both in Angstrom.
+    """Vacuum wavelengths that correspond to air wavelengths; both in Angstrom, any shape.
 
-    Source: Ciddor 1996 (doi:10.1364/AO.35.001566), the refractive index of standard air, with the wavenumber taken
-    from the air wavelength: off by less than 1e-5 Angstrom over the optical.
+    Source: refractive index of standard air by Ciddor 1996 (doi:10.1364/AO.35.001566). The formula needs the vacuum
+    wavenumber; using that of the air wavelength instead avoids an iteration and errs by less than 1e-5 Angstrom in the
+    optical.
     """
     wavenumber2 = (1e4 / np.asarray(wave_air, dtype=np.float64)) ** 2
     index = 1.0 + 5.792105e-2 / (238.0185 - wavenumber2) + 1.67917e-3 / (57.362 - wavenumber2)

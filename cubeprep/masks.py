@@ -1,4 +1,4 @@
-"""Bit masks by name: those of the surveys, and the one of our windows."""
+"""Names and values of mask bits: those of the surveys and those of the windows."""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,7 +23,7 @@ DAPPIXMASK = {
     "DONOTUSE": 30,
 }
 
-# MANGA_DRP3QUAL: the quality of a whole cube.
+# MANGA_DRP3QUAL of sdssMaskbits.par: quality of a whole cube.
 DRP3QUAL = {
     "BADDEPTH": 1,
     "SKYSUBBAD": 2,
@@ -41,7 +41,7 @@ DRP3QUAL = {
     "CRITICAL": 30,
 }
 
-# MANGA_DAPQUAL: the quality of a whole MAPS file.
+# MANGA_DAPQUAL of sdssMaskbits.par: quality of a whole MAPS file.
 DAPQUAL = {
     "FORESTAR": 0,
     "BADZ": 1,
@@ -54,19 +54,23 @@ DAPQUAL = {
     "CRITICAL": 30,
 }
 
-# Why a sample of a window cannot be used, as values of the store's `mask` array.
+# Reasons why a sample of a window cannot be used, as values of the store's `mask` array.
 WINDOW_MASK_BITS = {
-    "SURVEY": 1,  # the survey's own mask, or its variance, says so
-    "NOCOVERAGE": 2,  # the line, or this sample of it, lies outside the spectrograph's range
+    "SURVEY": 1,  # masked by the survey, or inverse variance not positive
+    "NOCOVERAGE": 2,  # the line or this sample lies outside the spectrograph's range, or a sideband is empty
     "OUTSIDE": 4,  # beyond the edge of the cube
     "NONFINITE": 8,  # NaN or infinite in the file
-    "REJECTED": 16,  # the galaxy was set aside
-    "NOVELOCITY": 32,  # the spaxel has no velocity to centre its lines by
+    "REJECTED": 16,  # the galaxy was rejected
+    "NOVELOCITY": 32,  # the spaxel has no measured velocity to centre its windows on
 }
 
 
 def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
-    """The integer with the named bits set.
+    """Integer with the named bits set.
+
+    Args:
+        names: names of bits; repetitions count once.
+        table: bit number of each known name.
 
     Raises:
         ValueError: a name is not in the table.
@@ -79,6 +83,6 @@ def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
 
 
 def good_samples(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[...] bool: the samples that count."""
+    """Mask [...] of the usable samples: no mask bit set, ivar positive and finite, flux finite."""
     with np.errstate(invalid="ignore"):
         return (mask == 0) & (ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)

@@ -1,4 +1,4 @@
-"""The redshift that the strong lines have, against the one in the survey's table."""
+"""Checks the redshift in the survey's table against the velocity of the strong emission lines."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,22 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.windows import WindowConfig
 
 STRONG_LINES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585", "SII-6718", "SII-6732")
-# Wide enough to see a line 1,000 km/s from where it should be, on MaNGA's step.
+# 44 samples of MaNGA's step reach 1,500 km/s on either side: enough for a line 1,000 km/s off and the local slope
+# beside it.
 SEARCH = WindowConfig(
     lines=STRONG_LINES, num_samples=44, step_dex=1e-4, sampling="conserve", continuum="sidebands", min_lines=1
 )
 PROFILE_SIGMA_KMS = 120.0
+# S/N above which a line's vote no longer grows: one very bright line, such as [N II] in a LINER, must not outvote all
+# others.
 MAX_VOTE = 20.0
 CENTROID_HALF_WIDTH_KMS = 250.0
-# A line stands on what is left of the stars: a slope within so many km/s of it, of which so many samples are good.
+# Sidebands remove the stellar continuum only roughly. The profile is therefore fitted together with a straight line
+# over this half width, which needs this number of good samples.
 SLOPE_HALF_WIDTH_KMS = 450.0
 MIN_SAMPLES = 6
-# A line agrees on an offset if it is significant near it, against the noise and against the bumps of its own window.
+# A line agrees on an offset if the fit within AGREEMENT_KMS of it is significant both against the noise and against
+# the scatter of the fits at all other offsets, which stellar absorption features raise.
 AGREEMENT_KMS = 150.0
 AGREEING_SNR = 5.0
 AGREEING_SCATTERS = 1.5
@@ -29,16 +34,20 @@ AGREEING_LINES = 3
 
 
 class RedshiftConfig(Config):
-    """What is done about a redshift that the lines contradict."""
+    """How redshifts that the strong lines contradict are handled."""
 
-    check: bool = Field(True, description="Measure the offset of the strong lines and record it")
-    limit_kms: float = Field(200.0, gt=0, description="Offsets beyond are flagged")
-    min_snr: float = Field(100.0, gt=0, description="Offsets of fainter lines are recorded and not acted upon")
-    correct: bool = Field(False, description="Cut the windows of flagged galaxies at the measured redshift")
+    check: bool = Field(True, description="Measure the velocity offset of the strong lines and record it")
+    limit_kms: float = Field(200.0, gt=0, description="Galaxies with a larger offset are flagged, km/s")
+    min_snr: float = Field(
+        100.0, gt=0, description="Joint S/N of the strong lines below which an offset is recorded but never flagged"
+    )
+    correct: bool = Field(
+        False, description="Cut the windows of flagged galaxies at the measured redshift; default: only flag them"
+    )
 
 
 class RedshiftOffset(NamedTuple):
-    """The velocity of the strong lines against the table's redshift, km/s, and their joint signal-to-noise."""
+    """Velocity of the strong lines relative to the table's redshift, km/s, and their joint signal-to-noise ratio."""
 
     offset_kms: float
     snr: float
@@ -48,22 +57,23 @@ NOT_MEASURED = RedshiftOffset(float("nan"), 0.0)
 
 
 def corrected(z: float, offset: RedshiftOffset) -> float:
-    """The redshift that the lines have."""
+    """Redshift of the lines, from the table's redshift `z` and the measured offset."""
     return (1 + z) * (1 + offset.offset_kms / SPEED_OF_LIGHT_KMS) - 1
 
 
 def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: np.ndarray) -> RedshiftOffset:
-    """The offset at which Gaussians at all strong lines fit best, refined by the centroid of their sum.
+    """Offset at which Gaussians at all strong lines fit best, refined by the centroid of the summed lines.
 
-    A line that is mistaken for another, such as [N II] for Halpha, fits at one line alone and loses to the offset
-    at which all fit. Stars without gas leave bumps that outvote their own faint lines; few of those agree.
+    If one line is mistaken for another, such as [N II] for Halpha, only that line fits, and the offset at which all
+    lines fit wins. In a galaxy without gas, residuals of the stellar continuum can outvote its faint lines, but few
+    lines agree on any one offset; such an offset is rejected.
 
     Args:
-        spectra: of each strong line, as `summed` gives it.
-        velocity_kms: [sample] of all of them.
+        spectra: flux and inverse variance [sample] of each strong line, from `summed`.
+        velocity_kms: [sample] velocities of the samples relative to each line.
 
     Returns:
-        The offset; NaN and 0 where fewer than three lines agree on it (two, where no more are covered).
+        The offset; `NOT_MEASURED` (NaN, S/N 0) if fewer than three lines agree on it (two if only two are covered).
     """
     usable = [(flux, ivar) for flux, ivar in spectra if (ivar > 0).sum() > len(velocity_kms) // 2]
     if len(usable) < 2:
@@ -71,13 +81,16 @@ def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: n
     signed = np.array([_fit(flux, ivar, velocity_kms) for flux, ivar in usable])
     fits = np.clip(signed, 0, None)
     snr = fits.max(axis=1)
-    # Each line votes with its own curve, scaled to its peak; brighter than MAX_VOTE, none counts for more.
+    # Each line votes with its curve of S/N over offset, normalised to 1 at its peak and weighted by the squared S/N of
+    # the peak, capped at MAX_VOTE.
     votes = np.minimum(snr, MAX_VOTE)[:, None] ** 2 * fits / np.where(snr > 0, snr, 1)[:, None]
     best = int(votes.sum(axis=0).argmax())
     here = fits[:, np.abs(velocity_kms - velocity_kms[best]) <= AGREEMENT_KMS].max(axis=1)
+    # 1.4826 scales the median absolute deviation to the standard deviation of a Gaussian.
     scatter = 1.4826 * np.median(np.abs(signed - np.median(signed, axis=1, keepdims=True)), axis=1)
     if (here > np.maximum(AGREEING_SCATTERS * scatter, AGREEING_SNR)).sum() < min(AGREEING_LINES, len(usable)):
         return NOT_MEASURED
+    # The winning offset lies on the sampling grid, 69 km/s apart; the flux-weighted centroid refines it.
     stacked = sum(np.where(ivar > 0, flux, 0) for flux, ivar in usable)
     near = np.abs(velocity_kms - velocity_kms[best]) <= CENTROID_HALF_WIDTH_KMS
     weight = np.clip(stacked, 0, None) * near
@@ -86,12 +99,13 @@ def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: n
 
 
 def _fit(flux: np.ndarray, ivar: np.ndarray, velocity_kms: np.ndarray) -> np.ndarray:
-    """[offset] signal-to-noise of a Gaussian on a local slope at each offset, by least squares; 0 where unknown."""
+    """S/N [offset] of a Gaussian on a local straight line, by weighted least squares; 0 where it cannot be fitted."""
     distance = velocity_kms - velocity_kms[:, None]
     weight = ivar * (np.abs(distance) <= SLOPE_HALF_WIDTH_KMS)
     profile = np.exp(-0.5 * (distance / PROFILE_SIGMA_KMS) ** 2)
     terms = np.stack([profile, np.ones_like(profile), distance / SLOPE_HALF_WIDTH_KMS], axis=1)
     weighted = terms * weight[:, None]
+    # Pseudo-inverse: at the edges of the window too few samples may remain, and the normal equations are singular.
     covariance = np.linalg.pinv(weighted @ terms.swapaxes(1, 2), hermitian=True)
     amplitude = np.einsum("oi,oi->o", covariance[:, 0], weighted @ flux)
     error = np.sqrt(np.clip(covariance[:, 0, 0], 0, None))
@@ -100,7 +114,9 @@ def _fit(flux: np.ndarray, ivar: np.ndarray, velocity_kms: np.ndarray) -> np.nda
 
 
 def summed(window: Planes) -> tuple[np.ndarray, np.ndarray]:
-    """[sample] flux and inverse variance of a line, summed over the spaxels that are good at all covered samples.
+    """Flux and inverse variance [sample] of a line, summed over the spaxels that are good at all covered samples.
+
+    Every sample is thus a sum over the same spaxels: masked spaxels would otherwise imprint steps on the spectrum.
 
     Args:
         window: [sample, y, x], continuum subtracted.

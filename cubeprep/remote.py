@@ -1,8 +1,8 @@
 """Files on S3 and on web servers through obstore: cubes as streams, everything else in single requests.
 
-s3fs lists, and reads tables and records; obstore moves the bytes for a fraction of the processor time; gzipped cubes on
-S3 are streams of botocore (`cubeprep.s3stream`). All take credentials, region and endpoint from botocore: from the AWS_
-variables, a profile or the instance.
+s3fs lists objects and reads tables and records. obstore, which needs a fraction of its processor time, transfers
+everything else except gzipped cubes on S3, which are streamed by botocore (`cubeprep.s3stream`). All three take
+credentials, region and endpoint from botocore: from AWS_ variables, a profile or the instance.
 """
 
 import io
@@ -14,30 +14,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# Failed requests, 503 and slow-down answers among them, are tried again with exponential backoff.
+# Failed requests, including 503 and SlowDown responses, are retried with exponential backoff.
 MAX_ATTEMPTS = 9
 BACKOFF = {"init_backoff": timedelta(seconds=0.5), "base": 3, "max_backoff": timedelta(seconds=20)}
 SCHEMES = ("s3://", "http://", "https://")
 CHUNK_BYTES = 1 << 20
 FIRST_WINDOW, LARGEST_WINDOW = 1 << 20, 16 << 20
 CREDENTIALS_LIFE = timedelta(minutes=5)
-# A cube may stream for long; a connection that is silent for so long is dead.
+# Streaming a cube may take up to LONGEST in all, but a connection without data for SILENCE counts as dead.
 SILENCE = timedelta(seconds=60)
 LONGEST = timedelta(hours=6)
 
 
 class RemoteFile(io.RawIOBase):
-    """A file that is read forward, by as few requests as can be.
+    """A remote file, read forward with as few requests as possible.
 
-    Gzipped files can only be read from the start: one request streams them for as long as anyone reads. Others are read
-    in windows that grow while reading goes on in order, so that a jump over planes costs a request and not the planes.
+    Gzipped files can only be read from the start, so one request streams them for as long as they are read. Other files
+    are read in ranges that grow while reading is sequential; skipping planes costs one more request instead of
+    downloading them.
     """
 
     def __init__(self, url: str) -> None:
-        """Requests nothing yet.
+        """Sends no request yet.
 
         Args:
-            url: of scheme s3, http or https.
+            url: URL of scheme s3, http or https.
         """
         super().__init__()
         self._store, self._key = locate(url)
@@ -50,19 +51,23 @@ class RemoteFile(io.RawIOBase):
         self._chunk = memoryview(b"")
 
     def readable(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """To positions that are counted from the start."""
+        """True; positions relative to the end are not supported."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Goes to a position; the next read requests what lies there."""
+        """Moves to a position and returns it; no request is sent before the next read.
+
+        Raises:
+            UnsupportedOperation: `whence` is SEEK_END; the size is unknown before the first request.
+        """
         if whence == io.SEEK_CUR:
             offset += self._position
         elif whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("the end of a stream is not known")
+            raise io.UnsupportedOperation("a remote file cannot seek relative to its end: its size is not known")
         ahead = offset - self._position
         if 0 <= ahead <= len(self._chunk):
             self._chunk = self._chunk[ahead:]
@@ -75,11 +80,11 @@ class RemoteFile(io.RawIOBase):
         return offset
 
     def tell(self) -> int:
-        """The position."""
+        """Current position, bytes."""
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer as far as one chunk goes; 0 at the end of the file."""
+        """Copies at most one chunk into the buffer and returns the number of bytes; 0 at the end of the file."""
         if not self._chunk:
             self._chunk = self._next_chunk()
         count = min(len(buffer), len(self._chunk))
@@ -89,7 +94,7 @@ class RemoteFile(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Drops what is under way."""
+        """Cancels the transfer in progress."""
         self._chunks, self._chunk = iter(()), memoryview(b"")
         super().close()
 
@@ -108,7 +113,7 @@ class RemoteFile(io.RawIOBase):
         from_start = self._whole and start == 0
         try:
             found = obstore.get(self._store, self._key, options={} if from_start else {"range": wanted})
-        except obstore.exceptions.NotSupportedError:  # a web server that knows no ranges
+        except obstore.exceptions.NotSupportedError:  # a web server without range requests: stream from the start
             self._whole, self._has_ranges = True, False
             found = obstore.get(self._store, self._key)
         self._window = min(2 * self._window, LARGEST_WINDOW)
@@ -117,7 +122,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def _after(chunks: Iterable[Any], count: int) -> Iterator[memoryview]:
-    """What follows the first `count` bytes."""
+    """Chunks without their first `count` bytes."""
     for chunk in chunks:
         if count < len(chunk):
             yield memoryview(chunk)[count:]
@@ -125,12 +130,12 @@ def _after(chunks: Iterable[Any], count: int) -> Iterator[memoryview]:
 
 
 def serves(path: str) -> bool:
-    """Whether a path is a URL for this module."""
+    """Whether a path is a URL that this module handles."""
     return path.startswith(SCHEMES)
 
 
 def put(url: str, content: Any) -> None:
-    """Writes an object in one request."""
+    """Writes an object with one request."""
     import obstore
 
     store, key = locate(url)
@@ -138,7 +143,7 @@ def put(url: str, content: Any) -> None:
 
 
 def get(url: str) -> bytes:
-    """Reads an object in one request."""
+    """Content of an object, read with one request."""
     import obstore
 
     store, key = locate(url)
@@ -146,7 +151,7 @@ def get(url: str) -> bytes:
 
 
 def head(url: str) -> Any:
-    """What the service says of an object: `size` in bytes, `e_tag`, where it has one."""
+    """Metadata of an object: `size` in bytes and, if the service has one, `e_tag`."""
     import obstore
 
     store, key = locate(url)
@@ -154,7 +159,7 @@ def head(url: str) -> Any:
 
 
 def locate(url: str) -> tuple[Any, str]:
-    """The obstore store of a URL's bucket or server, and the key in it."""
+    """obstore store of a URL's bucket or server, and the key of the object in it."""
     parts = urlsplit(url)
     if parts.scheme == "s3":
         return bucket(parts.netloc, ""), url.removeprefix(f"s3://{parts.netloc}/")
@@ -163,10 +168,10 @@ def locate(url: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=16)
 def bucket(name: str, prefix: str) -> Any:
-    """An obstore store of a bucket, or of what lies below a prefix; its connections are shared in this process.
+    """obstore store of a bucket, or of a prefix in it; its connections are shared within this process.
 
     Raises:
-        NoCredentialsError: there are none.
+        NoCredentialsError: botocore finds no credentials.
     """
     from botocore.exceptions import NoCredentialsError
     from botocore.session import Session
@@ -202,7 +207,7 @@ def bucket(name: str, prefix: str) -> Any:
 
 @lru_cache(maxsize=16)
 def client(bucket_name: str) -> Any:
-    """A botocore client for the region of a bucket; its connections are shared in this process."""
+    """botocore client for the region of a bucket; its connections are shared within this process."""
     from botocore.config import Config
     from botocore.session import Session
 
@@ -211,13 +216,13 @@ def client(bucket_name: str) -> Any:
     config = Config(
         retries={"mode": "standard", "max_attempts": MAX_ATTEMPTS},
         read_timeout=SILENCE.total_seconds(),
-        response_checksum_validation="when_required",  # streams are not read to their end
+        response_checksum_validation="when_required",  # streams are rarely read to their end, where the checksum is due
     )
     return session.create_client("s3", region_name=region, config=config)
 
 
 def _region(session: Any, name: str) -> str:
-    """The region that the service says a bucket is in, also where it refuses everything else."""
+    """Region of a bucket; services name it even in the response that denies access."""
     from botocore.exceptions import ClientError
 
     try:
@@ -235,13 +240,13 @@ def _web_server(url: str) -> Any:
 
 
 def pause_seconds(attempt: int) -> float:
-    """How long to wait after a failed attempt, the first being 0."""
+    """Seconds to wait after failed attempt number `attempt`, counted from 0."""
     backoff: Any = {"base": 2, "max_backoff": timedelta(seconds=20)} | BACKOFF
     return float(min(backoff["init_backoff"] * backoff["base"] ** attempt, backoff["max_backoff"]).total_seconds())
 
 
 def forget_connections() -> None:
-    """The next request asks the environment again where the service is and who asks."""
+    """Clears the cached clients, so that the next request reads endpoint and credentials from the environment again."""
     for cached in (bucket, client):
         cached.cache_clear()
     _web_server.cache_clear()

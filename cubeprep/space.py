@@ -1,7 +1,8 @@
-"""From the spaxels of a cube to a square grid of another size: flux and variance are conserved.
+"""Regrids the spaxels of a cube to a square grid of another size, conserving flux and propagating the variance.
 
-Every spaxel of the new grid is a sum of the old ones' shares that lie in it, so two small matrices, one an axis, say
-all there is to know. Cropping and padding to the centre needs none and is done while a cube is read.
+A new spaxel is the sum of the old spaxels weighted by the fraction of their area inside it. These weights separate into
+one factor per axis, so one small matrix per axis defines the regridding. Cropping and padding about the centre need no
+weights and are done while a cube is read (`cubeprep.geometry`).
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,17 @@ import numpy as np
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.windows import LineWindows
 
+# Unmasked fraction of a new spaxel's area below which its flux is not extrapolated to the whole: the spaxel is masked.
 MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Regrid:
-    """How the spaxels of a square image of `length` go to one of `size`.
+    """Mapping of a square image onto another square grid, the same along both axes.
 
     Attributes:
-        weights: [new, old] share of each old spaxel, along one axis, that lies in each new one.
-        scale: old spaxels a new one, along one axis.
+        weights: [new, old] overlap of each new spaxel with each old one along one axis, in old spaxels.
+        scale: side of a new spaxel, in old spaxels.
     """
 
     weights: np.ndarray
@@ -28,7 +30,15 @@ class Regrid:
 
     @classmethod
     def centred(cls, length: int, size: int, scale: float, *, whole: bool = False) -> "Regrid":
-        """New spaxels of `scale` old ones about the centre; `whole` keeps the edges of whole spaxels."""
+        """Mapping onto a grid with the same centre.
+
+        Args:
+            length: side of the image, spaxels.
+            size: side of the new grid, new spaxels.
+            scale: side of a new spaxel, in old spaxels.
+            whole: align the grid with the edges of the old spaxels; with an integer `scale` no two new spaxels then
+                share an old one.
+        """
         start = (length - size * scale) / 2
         edges = (np.floor(start) if whole else start) + scale * np.arange(size + 1)
         old = np.arange(length)
@@ -36,16 +46,17 @@ class Regrid:
         return cls(np.clip(overlap, 0, None), scale)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """[..., y, x] sums of the shares of the old spaxels."""
+        """Image [..., new y, new x] of sums of the old spaxels [..., y, x], weighted by overlap."""
         return np.asarray(self.weights @ image @ self.weights.T)
 
     def squared(self) -> "Regrid":
-        """The same with squared shares: what variances of independent spaxels are summed with."""
+        """Mapping with squared weights, as needed to propagate the variances of independent spaxels."""
         return Regrid(self.weights**2, self.scale)
 
 
 def regrid(windows: LineWindows, grid: Regrid) -> LineWindows:
-    """Windows on a new grid of spaxels, line by line; see `regrid_line`."""
+    """Windows [line, sample, y, x] on a new spaxel grid; see `regrid_line`."""
+    # One line at a time: float64 copies of all lines of an uncropped cube would take too much memory.
     lines = [
         regrid_line(LineWindows(*line), grid) for line in zip(windows.flux, windows.ivar, windows.mask, strict=True)
     ]
@@ -54,17 +65,18 @@ def regrid(windows: LineWindows, grid: Regrid) -> LineWindows:
 
 
 def regrid_line(windows: LineWindows, grid: Regrid) -> LineWindows:
-    """The window [sample, y, x] of a line on a new grid of spaxels.
+    """Window [sample, y, x] of one line on a new spaxel grid; fluxes are per new spaxel.
 
-    Where a part of a new spaxel is masked, its flux is scaled up from the part that is not, if that is at least half;
-    otherwise it is masked. Fluxes are per new spaxel. Neighbours that share an old spaxel are correlated, with a
-    coefficient of at most 0.5; `ivar` is that of each spaxel alone.
+    If at least half of a new spaxel's area is unmasked, its flux is scaled up from that part; otherwise the spaxel is
+    masked, with the bits of all old spaxels it overlaps. Neighbouring spaxels that share an old spaxel have correlated
+    errors, with a coefficient of at most 0.5; `ivar` describes each spaxel alone.
     """
     good = windows.mask == 0
     share = grid.apply(good.astype(np.float64)) / grid.scale**2
     flux = grid.apply(np.where(good, windows.flux, 0).astype(np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = grid.squared().apply(np.where(good, 1 / windows.ivar, 0).astype(np.float64))
+        # The tolerance keeps spaxels of exactly half coverage in spite of rounding.
         kept = (share >= MIN_SHARE - 1e-9) & (variance > 0)
         new_flux = np.where(kept, flux / share, np.nan).astype(np.float32)
         new_ivar = np.where(kept, share**2 / variance, 0).astype(np.float32)

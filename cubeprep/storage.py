@@ -1,6 +1,6 @@
-"""Local folders, object storage and web servers under one roof: paths or URLs, retries, and clear errors.
+"""One interface to local folders, object storage and web servers: paths or URLs, retries, and clear errors.
 
-What is written is read back and compared, so that nothing that was spoilt on its way is taken for done.
+Every object is read back after writing and compared, so that data corrupted on the way are never taken for complete.
 """
 
 import io
@@ -22,7 +22,7 @@ WRITE_ATTEMPTS = 2
 
 
 class StorageError(OSError):
-    """A storage service that does not answer, or refuses; the message names the path and the cause."""
+    """A storage service does not respond or refuses a request; the message names the path and the cause."""
 
 
 def is_remote(path: str) -> bool:
@@ -31,12 +31,12 @@ def is_remote(path: str) -> bool:
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a path or URL, and the path in it. S3 takes credentials and endpoint from AWS_ variables."""
+    """fsspec file system of a path or URL, and the path within it; S3 uses the AWS_ variables and profiles."""
     return fsspec.url_to_fs(path, **_options(path))
 
 
 def zarr_store(path: str) -> Store:
-    """A Zarr store at a path or URL, for reading."""
+    """Zarr store at a path or URL, for reading."""
     if path.startswith("s3://"):
         bucket, _, prefix = path.removeprefix("s3://").partition("/")
         return ObjectStore(remote.bucket(bucket, prefix))
@@ -46,10 +46,10 @@ def zarr_store(path: str) -> Store:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file.
+    """Content of a file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         StorageError: the service fails.
     """
     with storage_errors(path):
@@ -58,10 +58,10 @@ def read_file(path: str) -> bytes:
 
 
 def open_file(path: str) -> io.BufferedReader:
-    """A file to be read forward, as `gzip` and FITS are.
+    """File opened for sequential reading, as `gzip` and FITS files are read.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         StorageError: the service fails.
     """
     with storage_errors(path):
@@ -76,7 +76,7 @@ def open_file(path: str) -> io.BufferedReader:
 
 
 def size_and_tag(path: str) -> tuple[int, str]:
-    """The bytes of a file on a service, and the service's entity tag of it, empty where there is none.
+    """Size of a file on a service, bytes, and its entity tag; the tag is empty if the service has none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -92,18 +92,19 @@ def size_and_tag(path: str) -> tuple[int, str]:
 
 
 def write_file(path: str, content: bytes) -> None:
-    """Writes a file: whole or not at all.
+    """Writes a file completely or not at all, and verifies it by reading it back.
 
     Raises:
-        OSError: the disk is full, or the service fails or does not keep what it is given.
+        OSError: the disk is full.
+        StorageError: the service fails, or the content read back differs on every attempt; the file is then removed.
     """
     with storage_errors(path, writing=True):
         for _ in range(WRITE_ATTEMPTS):
             _write(path, content)
             if _read_back(path) == content:
                 return
-        remove_file(path)  # nobody may take it for what it says it is
-        raise StorageError(f"{path}: what was written was read back different, {WRITE_ATTEMPTS} times")
+        remove_file(path)  # never leave a corrupt object that looks valid
+        raise StorageError(f"{path}: written {WRITE_ATTEMPTS} times, the content read back differed each time; removed")
 
 
 def _write(path: str, content: bytes) -> None:
@@ -126,10 +127,11 @@ def _read_back(path: str) -> bytes:
 
 
 def remove_file(path: str) -> None:
-    """Removes a file, if it is there.
+    """Removes a file if it exists.
 
     Raises:
         OSError: it cannot be removed.
+        StorageError: the service fails.
     """
     with storage_errors(path):
         fs, name = filesystem(path)
@@ -139,9 +141,9 @@ def remove_file(path: str) -> None:
 
 @contextmanager
 def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
-    """Turns what a storage service's client raises into a `StorageError` that names the path.
+    """Converts exceptions of a storage service's client into `StorageError`s that name the path.
 
-    A file that is not there stays a `FileNotFoundError`, but for writing, where it is the bucket that is missing.
+    A missing file remains a `FileNotFoundError`, except when writing: there the bucket is missing.
     """
     try:
         yield
@@ -157,10 +159,10 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
 
 
 def _plain(error: Exception) -> str:
-    """The first line of what a client says; obstore's other lines are its own innards."""
+    """Type and first line of a client's message; the further lines of obstore's messages are internals."""
     text = str(error).partition("\n")[0].strip()
     if isinstance(error, PermissionError) and text in ("", "None"):
-        text = "the service refuses these credentials"
+        text = "the service rejects these credentials"
     return f"{type(error).__name__}: {text}"
 
 

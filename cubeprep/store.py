@@ -1,17 +1,17 @@
-"""The window store: sharded Zarr v3, the one thing that extraction and modeling share.
+"""The window store, a sharded Zarr v3 store: the interface between extraction and modeling.
 
-Layout, format version 1 (`docs/architecture.md` has it as a table):
+Layout, format version 1 (also a table in `docs/architecture.md`):
 
     PATH/zarr.json               attribute `cubescout`: format version, identity, resolved config, code version
-    PATH/{train,validation,test} one group a split; arrays `flux`, `ivar`, `mask` [row, line, sample, y, x] and
+    PATH/{train,validation,test} one group per split; arrays `flux`, `ivar`, `mask` [row, line, sample, y, x] and
                                  coordinates per row (plateifu, mangaid, z, view, valid), line and sample
-    PATH/records/SPLIT-N.json    what became of the galaxies of shard N; written after the shard, so it says "done"
-    PATH/galaxies.parquet        one row a galaxy, also those set aside
-    PATH/rejected.csv            the galaxies set aside, with reasons
-    PATH/summary.json            counts; written last: a store without it is not finished
+    PATH/records/SPLIT-N.json    outcome for each galaxy of shard N; written after the shard, so it marks it as done
+    PATH/galaxies.parquet        one row per galaxy, rejected ones included
+    PATH/rejected.csv            rejected galaxies with reasons
+    PATH/summary.json            counts; written last: a store without it is unfinished
 
-A row is one view of one galaxy. The views of a galaxy are neighbours and share its split and shard. A galaxy that was
-set aside keeps its rows, all masked, with `valid` false.
+A row is one view of one galaxy. The views of a galaxy are consecutive rows of the same shard. A rejected galaxy keeps
+its rows, fully masked, with `valid` false.
 """
 
 import io
@@ -43,19 +43,19 @@ FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
 
 
 class StoreError(ValueError):
-    """A window store that is missing, unfinished, of another format, or made from another configuration."""
+    """A window store is missing, unfinished, of another format, or made from another configuration."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows of a store: windows around emission lines, one view of one galaxy a row.
+    """Rows of a store: windows around emission lines, one view of one galaxy per row.
 
     Attributes:
         flux: [row, line, sample, y, x] float32 in the array's `units`, `FLUX_UNIT` for spectra; NaN where masked.
-        ivar: the same shape, inverse variance of `flux`; 0 where masked.
-        mask: the same shape, uint8 bits of `masks.WINDOW_MASK_BITS`; 0 is good.
-        plateifu: [row] the observation of each row.
-        view: [row] 0 for the galaxy as observed, above for augmented copies.
+        ivar: inverse variance of `flux`, the same shape; 0 where masked.
+        mask: uint8 bits of `masks.WINDOW_MASK_BITS`, the same shape; 0 is good.
+        plateifu: [row] identifier of the observation.
+        view: [row] 0 for the galaxy as observed, 1 and above for augmented views.
     """
 
     flux: np.ndarray
@@ -69,21 +69,21 @@ class Windows:
 
     @cached_property
     def good(self) -> np.ndarray:
-        """[row, line, sample, y, x] bool: see `masks.good_samples`."""
+        """Mask [row, line, sample, y, x] of the usable samples; see `masks.good_samples`."""
         return good_samples(self.flux, self.ivar, self.mask)
 
     @property
     def observed(self) -> "Windows":
-        """The galaxies as observed: the rows of view 0."""
+        """Rows of view 0, the galaxies as observed."""
         return self.select(self.view == 0)
 
     def select(self, rows: np.ndarray) -> "Windows":
-        """The rows of a boolean or index array."""
+        """Rows selected by a boolean or index array."""
         return Windows(self.flux[rows], self.ivar[rows], self.mask[rows], self.plateifu[rows], self.view[rows])
 
 
 class WindowStore:
-    """A store on a local path or a URL that fsspec knows, such as `s3://bucket/windows.zarr`."""
+    """A window store at a local path or an fsspec URL such as `s3://bucket/windows.zarr`."""
 
     def __init__(self, path: str, group: zarr.Group) -> None:
         self.path = path
@@ -94,10 +94,11 @@ class WindowStore:
 
     @classmethod
     def create_or_resume(cls, path: str, plan: StorePlan) -> "WindowStore":
-        """Makes the store's metadata, or opens it if a store of the same identity is there.
+        """The store at `path`, open for writing; its metadata are created unless a store of the same identity exists.
 
         Raises:
-            StoreError: another store is there, or something that is no store.
+            StoreError: the path holds a store of another identity, or something else.
+            StorageError: the service fails.
         """
         with storage_errors(path, writing=True):
             return cls._create_or_resume(path, plan)
@@ -110,32 +111,36 @@ class WindowStore:
             if store.identity != plan.identity:
                 changed = _differences(store.attrs["config"], plan.config) or ["the list of galaxies or their files"]
                 raise StoreError(
-                    f"{path} holds a store of another configuration. It differs in: {'; '.join(changed)}. "
-                    "Choose another store path, or delete this one."
+                    f"{path} holds a store made from another configuration. It differs in: {'; '.join(changed)}. "
+                    "Choose another path or delete this store."
                 )
             if not store.attrs["created"]:
                 cls._create(path, plan)
             return cls._open(path, mode="r+")
         if fs.exists(root) and fs.ls(root):
-            raise StoreError(f"{path} exists and is no window store. Choose another store path.")
+            raise StoreError(f"{path} exists and is not a window store. Choose another path.")
         cls._create(path, plan)
         return cls._open(path, mode="r+")
 
     @classmethod
     def open_unfinished(cls, path: str) -> "WindowStore":
-        """Opens a store for writing its shards."""
+        """The store at `path`, finished or not, open for writing shards.
+
+        Raises:
+            StoreError: there is none, or its format is another version's.
+        """
         return cls._open(path, mode="r+")
 
     @classmethod
     def open(cls, path: str) -> "WindowStore":
-        """Opens a finished store for reading.
+        """The finished store at `path`, open for reading.
 
         Raises:
             StoreError: there is none, it is not finished, or its format is another version's.
         """
         store = cls._open(path, mode="r")
         if not store.finished:
-            raise StoreError(f"{path} is not finished: run `cubescout prepare` again, it goes on where it stopped.")
+            raise StoreError(f"{path} is not finished. Run `cubescout prepare` again to resume it.")
         return store
 
     @classmethod
@@ -144,16 +149,18 @@ class WindowStore:
             with storage_errors(path):
                 group = zarr.open_group(zarr_store(path), mode=mode, zarr_format=3)
         except FileNotFoundError as error:
-            raise StoreError(f"{path}: no window store here. `cubescout prepare` makes one.") from error
+            raise StoreError(f"{path}: no window store here. `cubescout prepare` creates one.") from error
         attrs = group.attrs.get("cubescout")
         found = attrs.get("format_version") if isinstance(attrs, dict) else None
         if found != FORMAT_VERSION:
-            raise StoreError(f"{path}: store format {found}, this version of Cubescout reads {FORMAT_VERSION}.")
+            raise StoreError(
+                f"{path} has store format {found}; this version of Cubescout reads format {FORMAT_VERSION}."
+            )
         return cls(path, group)
 
     @staticmethod
     def _create(path: str, plan: StorePlan) -> None:
-        """Writes all metadata and coordinates; `created` is set last, and a store without it is made again."""
+        """Writes all metadata and coordinates; `created` is set last, so an interrupted creation is repeated."""
         objects = store_objects(plan, code_version())
         whole = objects.pop(METADATA)
         write_file(f"{path}/{METADATA}", store_objects(plan, code_version(), created=False)[METADATA])
@@ -163,17 +170,17 @@ class WindowStore:
 
     @property
     def identity(self) -> str:
-        """Digest of the configuration, inputs and format that the store is made from."""
+        """Digest of the configuration, inputs and format from which the store is made."""
         return str(self.attrs["identity"])
 
     @property
     def line_names(self) -> list[str]:
-        """[line] such as `Ha-6564`."""
+        """Names of the lines, such as `Ha-6564`, in the order of the line axis."""
         return list(self.attrs["line_names"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Lines, samples per line, spaxels a side."""
+        """Number of lines, samples per line, and side of the windows in spaxels."""
         return len(self.line_names), self.attrs["num_samples"], self.attrs["size"]
 
     @property
@@ -193,31 +200,33 @@ class WindowStore:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that hold galaxies."""
+        """Names of the splits that hold galaxies."""
         return list(self.attrs["splits"])
 
     @property
     def finished(self) -> bool:
-        """Whether every shard is whole and the summary written."""
+        """Whether all shards and the summary have been written."""
         fs, root = filesystem(self.path)
         return bool(fs.exists(f"{root}/summary.json"))
 
     def coordinate(self, split: str, name: str) -> np.ndarray:
-        """A coordinate array of a split: `plateifu`, `mangaid`, `z`, `view`, `valid`, `rest_wave`, `velocity_kms`."""
+        """Coordinate of a split: `plateifu`, `mangaid`, `z`, `view` or `valid` [row], `line` or `rest_wave` [line], or
+        `velocity_kms` [sample].
+        """
         with storage_errors(self.path):
             return _plain(np.asarray(self._array(split, name)[:]))
 
     def num_shards(self, split: str) -> int:
-        """Shards of a split; each is one object per array."""
+        """Number of shards of a split; a shard is one object per array."""
         flux = self._array(split, "flux")
         return -(-flux.shape[0] // self._rows_per_shard(split))
 
     def num_rows(self, split: str) -> int:
-        """Rows of a split that hold a galaxy."""
+        """Number of valid rows of a split, those of galaxies that were not rejected."""
         return int(self.coordinate(split, "valid").sum())
 
     def read_shard(self, split: str, shard: int) -> Windows:
-        """The valid rows of one shard, whole: one request per array."""
+        """Valid rows of one shard, read with one request per array."""
         step = self._rows_per_shard(split)
         rows = slice(shard * step, (shard + 1) * step)
         windows = self._read(split, rows)
@@ -228,17 +237,17 @@ class WindowStore:
         """The galaxy as observed (view 0), one row.
 
         Raises:
-            KeyError: the store holds no such galaxy, or it was set aside.
+            KeyError: the store holds no such galaxy, or it was rejected.
         """
         if not self._observed:
             self._observed = self._observed_rows()
         if plateifu not in self._observed:
-            raise KeyError(f"{plateifu}: not among the galaxies of {self.path}")
+            raise KeyError(f"{plateifu}: not among the accepted galaxies of {self.path}")
         split, row = self._observed[plateifu]
         return self._read(split, slice(row, row + 1))
 
     def _observed_rows(self) -> dict[str, tuple[str, int]]:
-        """Split and row of each galaxy as observed."""
+        """Split and row of view 0 of each accepted galaxy, by plateifu."""
         found: dict[str, tuple[str, int]] = {}
         for split in self.splits:
             names = self.coordinate(split, "plateifu")
@@ -247,7 +256,7 @@ class WindowStore:
         return found
 
     def iter_galaxies(self) -> Iterator[tuple[str, Windows]]:
-        """Every galaxy as observed (view 0), a shard at a time: pairs of split and windows."""
+        """Yields all galaxies as observed (view 0), one shard at a time, as pairs of split and windows."""
         for split in self.splits:
             for shard in range(self.num_shards(split)):
                 observed = self.read_shard(split, shard).observed
@@ -261,7 +270,12 @@ class WindowStore:
         return Windows(flux, ivar, mask, _plain(plateifu), view)
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
-        """Writes one whole shard. Only one task may own a shard: a part of one would lose its other rows."""
+        """Writes one complete shard. Each shard belongs to one task: writing part of one would erase its other rows.
+
+        Raises:
+            ValueError: `windows` has another number of rows than the shard.
+            OSError: the shard cannot be written.
+        """
         step = self._rows_per_shard(split)
         total = self._array(split, "flux").shape[0]
         rows = slice(shard * step, min((shard + 1) * step, total))
@@ -271,16 +285,16 @@ class WindowStore:
             self._write(split, name, rows, getattr(windows, name))
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
-        """Marks a shard as done, with what became of each of its galaxies."""
+        """Marks a shard as done and records the outcome for each of its galaxies."""
         self.write_file(_record_name(split, shard), json.dumps(record).encode())
 
     def reopen(self, shards: Sequence[tuple[str, int]]) -> None:
-        """Takes a finished store for unfinished, and these shards for not done."""
+        """Marks a finished store as unfinished and the given (split, shard) pairs as not done."""
         for name in ("summary.json", *(_record_name(split, shard) for split, shard in shards)):
             remove_file(f"{self.path}/{name}")
 
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
-        """The records of the shards that are done, by split and shard."""
+        """Records of the shards that are done, by split and shard."""
         fs, root = filesystem(self.path)
         names = sorted(fs.glob(f"{root}/records/*.json"))
         contents = fs.cat(names) if names else {}
@@ -291,7 +305,13 @@ class WindowStore:
         return records
 
     def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-        """Writes which rows are valid, the tables, and last the summary; removes what killed writers left behind."""
+        """Writes which rows are valid, the tables, and last the summary; removes leftovers of killed writers.
+
+        Args:
+            galaxies: one row per galaxy, with at least plateifu, mangaid, z, status (`accepted` or `rejected`), code
+                and reason.
+            summary: counts, as JSON values.
+        """
         fs, root = filesystem(self.path)
         if isinstance(fs, LocalFileSystem):
             remove_partials(Path(root))
@@ -309,7 +329,7 @@ class WindowStore:
         self.write_file("summary.json", json.dumps(dict(summary), indent=1).encode())
 
     def galaxies(self) -> pd.DataFrame:
-        """One row a galaxy: identifiers, position, split, status, reason, source file and its checksum."""
+        """Table with one row per galaxy: identifiers, position, split, status, reason, source file and its checksum."""
         return pd.read_parquet(io.BytesIO(self.read_file("galaxies.parquet")))
 
     def summary(self) -> dict[str, Any]:
@@ -317,20 +337,20 @@ class WindowStore:
         return dict(json.loads(self.read_file("summary.json")))
 
     def read_file(self, name: str) -> bytes:
-        """The bytes of a file beside the arrays."""
+        """Content of a file of the store other than its arrays."""
         return read_file(f"{self.path}/{name}")
 
     def write_file(self, name: str, content: bytes) -> None:
-        """Writes a file beside the arrays: whole or not at all."""
+        """Writes a file of the store other than its arrays, completely or not at all."""
         write_file(f"{self.path}/{name}", content)
 
     def _write(self, split: str, name: str, rows: slice, values: np.ndarray) -> None:
-        """Writes the objects that hold some rows of an array, of which those rows must be all that is in them."""
+        """Writes the objects that hold the given rows of an array; the objects must hold no other rows."""
         for key, content in encode_rows(self._array(split, name), rows, values).items():
             self.write_file(f"{split}/{name}/{key}", content)
 
     def _array(self, split: str, name: str) -> zarr.Array:
-        """An array, whose metadata are read once and never change."""
+        """An array of a split; its metadata never change, so they are read only once."""
         if (split, name) not in self._arrays:
             array = self._group[f"{split}/{name}"]
             assert isinstance(array, zarr.Array)
@@ -348,12 +368,12 @@ def _record_name(split: str, shard: int) -> str:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """Text as an array of fixed width, which every library takes; anything else as it is."""
+    """Array with text of fixed width, which every library accepts; arrays of other types are returned unchanged."""
     return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
 
 
 def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:
-    """The keys in which two configurations differ, with both values."""
+    """Keys in which two configurations differ, each with both values."""
     if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
         keys = [*stored, *(key for key in wanted if key not in stored)]
         nested = (_differences(stored.get(key), wanted.get(key), f"{where}.{key}".strip(".")) for key in keys)

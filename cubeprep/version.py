@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def code_version() -> str:
-    """The version of the installed package."""
+    """Version of the installed package; `unknown` if it is not installed."""
     try:
         return version("cubescout")
     except PackageNotFoundError:

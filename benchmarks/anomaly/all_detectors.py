@@ -1,4 +1,4 @@
-"""Every detector, by name."""
+"""Registry of all detectors."""
 
 from benchmarks.anomaly.detectors import classical, conv, networks, outliers  # noqa: F401 - they register themselves
 from benchmarks.anomaly.detectors.detector import DETECTORS, Detector

@@ -1,4 +1,4 @@
-"""Every family of injections, by name."""
+"""Registry of all families of injections."""
 
 from benchmarks.anomaly import anomalies, artefacts, nuisances  # noqa: F401 - they register themselves
 from benchmarks.anomaly.families import FAMILIES, Family

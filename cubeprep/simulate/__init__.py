@@ -1,1 +1,1 @@
-"""A simulated survey, written as true MaNGA files."""
+"""Simulates a survey and writes it as MaNGA data products."""

@@ -1,4 +1,4 @@
-"""Sums over bands of spectra: non-parametric line fluxes and absorption indices."""
+"""Integrals over wavelength bands: summed (non-parametric) line fluxes and absorption indices."""
 
 from copy import copy
 
@@ -7,11 +7,12 @@ import numpy as np
 from cubeprep.lines import air_to_vacuum
 from cubeprep.simulate.instrument import LOG_STEP, WAVE, pixel_of
 
+# Width of each pixel, Angstrom.
 _WIDTH = WAVE * np.log(10) * LOG_STEP
 
-# Name, main band, blue band, red band (Angstrom, in air unless marked), unit; of the DAP's database EXTINDX:
-# Trager+1998 (doi:10.1086/313099), Worthey & Ottaviani 1997, Serven+2005,
-# Cenarro+2001, Conroy & van Dokkum 2012, La Barbera+2013.
+# Name, main band, blue band, red band (Angstrom, in air unless marked `vac`), unit. Source: the DAP's database EXTINDX,
+# after Trager+1998 (doi:10.1086/313099), Worthey & Ottaviani 1997, Serven+2005, Cenarro+2001, Conroy & van Dokkum 2012
+# and La Barbera+2013.
 _ABSORPTION = """
 CN1 4142.125 4177.125 4080.125 4117.625 4244.125 4284.125 mag
 CN2 4142.125 4177.125 4083.875 4096.375 4244.125 4284.125 mag
@@ -57,7 +58,8 @@ CaH2 6775.000 6900.000 6510.000 6539.250 7017.000 7064.000 mag
 NaISDSS 8180.0 8200.0 8143.0 8153.0 8233.0 8244.0 ang
 TiO2SDSS 6189.625 6272.125 6066.625 6141.625 6422.0 6455.0 mag
 """
-# Ratios of means of two bands: red over blue of flux per frequency, but blue over red of flux per wavelength for TiO.
+# Ratios of the mean flux densities in two bands, first over second: per unit frequency for D4000 and Dn4000, per unit
+# wavelength for TiO.
 _RATIOS = """
 D4000 4050.0 4250.0 3750.0 3950.0
 Dn4000 4000.0 4100.0 3850.0 3950.0
@@ -71,32 +73,41 @@ INDEX_UNITS = {
 
 
 class BandSums:
-    """Integrals over bands of spectra whose pixels do not align with the bands, by cumulative sums."""
+    """Integrals of spectra over bands whose edges fall inside pixels, from cumulative sums.
+
+    Every spaxel has its own redshift and therefore its own band edges; differences of interpolated cumulative sums give
+    all of them at once.
+    """
 
     def __init__(self, flux: np.ndarray, variance: np.ndarray, redshift: np.ndarray) -> None:
-        """Takes spectra.
+        """Prepares the cumulative sums.
 
         Args:
-            flux: [spaxel, wavelength], per Angstrom.
-            variance: its variance; infinite where there is no flux.
-            redshift: [spaxel] by which bands at rest are shifted.
+            flux: [spaxel, wavelength] flux density per Angstrom.
+            variance: [spaxel, wavelength] its variance; infinite where a pixel cannot be used.
+            redshift: [spaxel] redshift of the bands.
         """
         self.redshift = redshift
         self._seen = np.isfinite(variance)
-        # What cannot be seen adds nothing, and is counted.
+        # Unusable pixels contribute nothing; `_width` records how much of a band was usable.
         self._variance = _cumulative(np.where(self._seen, variance, 0) * _WIDTH**2)
         self._width = _cumulative(self._seen * _WIDTH)
         self._flux = _cumulative(np.where(self._seen, flux, 0) * _WIDTH)
 
     def of(self, flux: np.ndarray, redshift: np.ndarray | None = None) -> "BandSums":
-        """The same for another flux of the same variance, perhaps at another redshift."""
+        """Band sums of another flux with the same variance, optionally at another redshift."""
         other = copy(self)
         other._flux = _cumulative(np.where(self._seen, flux, 0) * _WIDTH)
         other.redshift = self.redshift if redshift is None else redshift
         return other
 
     def integrate(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """[spaxel] flux, variance and seen share of a band; its edges are vacuum Angstrom at rest."""
+        """Flux, variance and usable fraction [spaxel] of a band.
+
+        Args:
+            low: lower edge, vacuum rest wavelength, Angstrom.
+            high: upper edge.
+        """
         edges = [pixel_of(edge * (1 + self.redshift)) + 0.5 for edge in (low, high)]
         flux, variance, width = (
             _at(total, edges[1]) - _at(total, edges[0]) for total in (self._flux, self._variance, self._width)
@@ -104,14 +115,14 @@ class BandSums:
         return flux, variance, width / ((high - low) * (1 + self.redshift))
 
     def mean(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """[spaxel] mean flux density, its variance, and seen share of a band."""
+        """Mean flux density, its variance, and usable fraction [spaxel] of a band; arguments as for `integrate`."""
         flux, variance, share = self.integrate(low, high)
         width = np.maximum(share, 1e-6) * (high - low) * (1 + self.redshift)
         return flux / width, variance / width**2, share
 
 
 def absorption_indices(sums: BandSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The DAP's 46 indices: values, variances and seen shares, each [index, spaxel]."""
+    """Values, variances and usable fractions, each [index, spaxel], of the DAP's 46 indices (`INDEX_UNITS`)."""
     rows = [_absorption_index(sums, row.split()) for row in _ABSORPTION.strip().splitlines()]
     rows += [_band_ratio(sums, row.split()) for row in _RATIOS.strip().splitlines()]
     values, variances, shares = (np.stack(part) for part in zip(*rows, strict=True))
@@ -126,7 +137,8 @@ def _absorption_index(sums: BandSums, row: list[str]) -> tuple[np.ndarray, np.nd
     continuum = (1 - place) * blue_mean + place * red_mean
     continuum = np.where(np.abs(continuum) > 1e-6, continuum, 1e-6)
     width = main[1] - main[0]
-    # Bands are stretched by the redshift; widths are given at rest.
+    # Observed bands are wider by 1 + z, so the ratio is normalised by the observed width; the equivalent width is
+    # then given at rest.
     stretch = 1 + sums.redshift
     ratio = flux / continuum / (width * stretch)
     error2 = variance / (continuum * width * stretch) ** 2
@@ -141,7 +153,7 @@ def _band_ratio(sums: BandSums, row: list[str]) -> tuple[np.ndarray, np.ndarray,
     over, under = (tuple(edges) for edges in _vacuum(row[1:5], row).reshape(2, 2))
     (a, a_variance, a_share), (b, b_variance, b_share) = sums.mean(*over), sums.mean(*under)
     b = np.where(np.abs(b) > 1e-6, b, 1e-6)
-    # From flux per wavelength to flux per frequency.
+    # F_nu is proportional to lambda^2 F_lambda.
     scale = 1.0 if row[0].startswith("TiO") else (np.mean(over) / np.mean(under)) ** 2
     ratio = scale * a / b
     return ratio, (scale / b) ** 2 * (a_variance + (a / b) ** 2 * b_variance), np.minimum(a_share, b_share)
@@ -153,14 +165,14 @@ def _vacuum(edges: list[str], row: list[str]) -> np.ndarray:
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:
-    """Sums up to the left edge of each pixel, [spaxel, wavelength + 1]."""
+    """Sums [spaxel, wavelength + 1] up to the left edge of each pixel."""
     total = np.zeros((values.shape[0], values.shape[1] + 1))
     np.cumsum(values, axis=1, out=total[:, 1:])
     return total
 
 
 def _at(total: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """Cumulative sums at fractional edges [spaxel]."""
+    """Cumulative sums [spaxel], linearly interpolated at fractional pixel edges [spaxel]."""
     edge = np.clip(edge, 0, total.shape[1] - 1.001)
     whole = edge.astype(int)
     rows = np.arange(len(edge))

@@ -1,4 +1,4 @@
-"""A cube as the survey would deliver it: fibre exposures gridded to spaxels, noise that ivar knows of, and masks."""
+"""Simulates a cube as the survey would deliver it: fibre exposures gridded to spaxels, with noise, IVAR and masks."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,13 +23,14 @@ from cubeprep.simulate.maps import GalaxyMaps
 from cubeprep.simulate.spectrum import extinction, render_lines
 from cubeprep.simulate.stars import redden, render_stars, template
 
-# As the DRP sets them: thin coverage implies no use, no coverage implies both.
+# Combinations as the DRP sets them: LOWCOV implies DONOTUSE, NOCOV implies both.
 _LOWCOV = bits_value(["LOWCOV", "DONOTUSE"], DRP3PIXMASK)
 _NOCOV = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DRP3PIXMASK)
 _FORESTAR = bits_value(["FORESTAR", "DONOTUSE"], DRP3PIXMASK)
 _DEADFIBER = bits_value(["DEADFIBER", "DONOTUSE"], DRP3PIXMASK)
 
-# Around a foreground star, arcsec, and above this share of a spaxel's weights in dead fibres, spaxels are masked.
+# Spaxels are masked within this radius of a foreground star, arcsec, and where dead fibres have more than this fraction
+# of the weights.
 _STAR_RADIUS_ARCSEC = 3.25
 _MAJOR_SHARE = 0.30
 
@@ -39,9 +40,9 @@ class Cube:
     """An observed galaxy; only covered spaxels have spectra.
 
     Attributes:
-        covered: spaxels [y, x] with any exposure.
+        covered: [y, x] bool, spaxels with any exposure.
         flux: float32 [covered spaxel, wavelength], 1e-17 erg/s/cm^2/Angstrom/spaxel; 0 where NOCOV.
-        ivar: inverse variance, the same shape; 0 where NOCOV.
+        ivar: inverse variance of `flux`, the same shape; 0 where NOCOV.
         mask: uint16 DRP3PIXMASK bits, the same shape.
     """
 
@@ -52,9 +53,10 @@ class Cube:
 
 
 def star_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
-    """Noise-free starlight [exposure, wavelength], float32, behind the Milky Way's dust."""
+    """Noise-free starlight [exposure, wavelength], float32, dimmed by the Milky Way's dust."""
     spectra = np.zeros((len(maps.sampling.fibre), NUM_WAVES), dtype=np.float32)
     for part in maps.stars:
+        # A pixel is 69 km/s wide, so this margin exceeds the largest shift.
         margin = int(np.ceil(np.abs(part.velocity_kms).max() / 60)) + 3
         rows = [template(name, metals, galaxy.z, part.sigma_kms, margin) for name, metals in part.populations]
         render_stars(spectra, part.light, part.velocity_kms, np.stack(rows))
@@ -64,7 +66,7 @@ def star_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
 
 
 def true_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
-    """Noise-free spectra [exposure, wavelength], float32, with the Milky Way's dust, which the DRP leaves."""
+    """Noise-free spectra [exposure, wavelength], float32; dimmed by the Milky Way's dust, as the DRP leaves them."""
     lines = np.zeros((len(maps.sampling.fibre), NUM_WAVES), dtype=np.float32)
     for part in maps.gas:
         render_lines(lines, part.flux, galaxy.z, part.velocity_kms, part.sigma_kms)
@@ -74,7 +76,7 @@ def true_spectra(galaxy: Galaxy, maps: GalaxyMaps) -> np.ndarray:
 
 
 def galactic_transmission(galaxy: Galaxy) -> np.ndarray:
-    """[wavelength] share of the light that the Milky Way's dust lets through, float32."""
+    """Transmission [wavelength] of the Milky Way's dust, float32."""
     return np.asarray(10 ** (-0.4 * galaxy.ebv_galactic * extinction(WAVE)), dtype=np.float32)
 
 
@@ -86,18 +88,18 @@ def observe(
     rng: np.random.Generator,
     defects: Defects | None = None,
 ) -> Cube:
-    """Takes a cube of a galaxy: each call with another `rng` is a repeat observation.
+    """Simulated observation of a galaxy; each call with another `rng` is a repeat observation.
 
-    Noise is drawn for every fibre exposure, so that neighbouring spaxels, which share exposures, have covariance; IVAR
-    knows each spaxel's own variance alone, as in the real files.
+    Noise is drawn for every fibre exposure before gridding, so neighbouring spaxels, which share exposures, have
+    covariant errors. IVAR holds only the variance of each spaxel, as in the real files.
 
     Args:
-        galaxy: what is observed.
-        maps: what the exposures see of it.
-        depth: the noise is divided by it.
-        mantissa_bits: significant bits of FLUX and IVAR to keep.
-        rng: of this observation.
-        defects: what is wrong with it; nothing by default.
+        galaxy: the galaxy.
+        maps: its light in each exposure, without noise.
+        depth: factor by which the noise is divided.
+        mantissa_bits: significant bits of FLUX and IVAR to keep; fewer compress better.
+        rng: generator of this observation.
+        defects: defects of this observation; none by default.
     """
     defects = defects or Defects()
     spectra = true_spectra(galaxy, maps)
@@ -105,11 +107,14 @@ def observe(
     _add_foreground(spectra, maps, defects)
     weights = _living_weights(maps.sampling, defects)
     sky, per_flux = (value.astype(np.float32) for value in noise_model())
+    # Noise of the sky and photon noise of the source. The noise model is that of a well-covered spaxel, which averages
+    # exposures; dividing by its squared weights gives the variance of one exposure.
     variance = np.maximum(spectra, 0)
     variance *= per_flux
     variance += sky
     variance *= np.float32(1 / ((depth * defects.depth) ** 2 * _squared_weight(maps.sampling)))
     spectra += np.sqrt(variance) * rng.standard_normal(spectra.shape, dtype=np.float32)
+    # Systematic errors come after the noise: IVAR does not account for them.
     if defects.sky_residual:
         spectra += (defects.sky_residual * np.sqrt(sky) * (sky_line_excess() > 0.3)).astype(np.float32)
     if defects.blue_loss:
@@ -127,14 +132,17 @@ def observe(
 
 
 def point_source(sampling: Sampling, x_arcsec: float, y_arcsec: float, psf_fwhm_arcsec: float) -> np.ndarray:
-    """[exposure] what fibres see of a point of light through the seeing, 1 at its place."""
+    """Flux [exposure] that fibres receive from a point source through the seeing, 1 for a fibre centred on it.
+
+    The seeing is the PSF of the cube without the broadening that gridding adds later.
+    """
     seen2 = (psf_fwhm_arcsec / np.sqrt(8 * np.log(2))) ** 2 - GRIDDING_VARIANCE
     distance2 = (sampling.x_arcsec - x_arcsec) ** 2 + (sampling.y_arcsec - y_arcsec) ** 2
     return np.asarray(np.exp(-0.5 * distance2 / seen2))
 
 
 def line_spread() -> tuple[np.ndarray, np.ndarray]:
-    """Sigma of the line-spread function in Angstrom, [wavelength]: with the pixel (LSFPOST) and without (LSFPRE)."""
+    """Sigma [wavelength] of the line-spread function, Angstrom: with the pixel (LSFPOST) and without it (LSFPRE)."""
     width = WAVE * np.log(10) * 1e-4
     post, pre = (lsf_sigma_pixels(WAVE, with_pixel=with_pixel) * width for with_pixel in (True, False))
     return post, pre
@@ -142,13 +150,13 @@ def line_spread() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _squared_weight(sampling: Sampling) -> float:
-    """Typical sum of squared weights of a well-covered spaxel: its variance is that of an exposure times this."""
+    """Median sum of squared weights of well-covered spaxels: the ratio of a spaxel's variance to an exposure's."""
     squared = np.asarray(sampling.weights.power(2).sum(axis=1)).ravel()
     return float(np.median(squared[sampling.depth[sampling.covered] > LOW_COVERAGE]))
 
 
 def _living_weights(sampling: Sampling, defects: Defects) -> csr_array:
-    """The weights without dead fibres; rows still have the sum 1, or 0 where nothing is left."""
+    """Weights without dead fibres, renormalised so that each row sums to 1, or to 0 if only dead fibres cover it."""
     if not defects.dead_fibres:
         return sampling.weights
     alive = ~np.isin(sampling.fibre, defects.dead_fibres)
@@ -158,12 +166,13 @@ def _living_weights(sampling: Sampling, defects: Defects) -> csr_array:
 
 
 def _spaxel_masks(maps: GalaxyMaps, defects: Defects) -> np.ndarray:
-    """Mask [covered spaxel, wavelength] of coverage, dead fibres, the foreground star and the red end."""
+    """Mask [covered spaxel, wavelength] for coverage, dead fibres, the foreground star and the missing red end."""
     sampling = maps.sampling
     covered = sampling.covered
     mask = np.zeros((int(covered.sum()), NUM_WAVES), dtype=np.uint16)
     dead = sampling.weights @ np.isin(sampling.fibre, defects.dead_fibres).astype(np.float32)
-    # Refraction moves the fibres with wavelength: at the rim a spaxel may be covered in part of the spectrum.
+    # Atmospheric refraction shifts the fibres on the sky with wavelength, so a spaxel at the rim may be covered in only
+    # part of the spectrum.
     edges, depths = refracted_depth(covered.shape[0], sampling)
     for start, stop, image in zip(edges[:-1], edges[1:], depths, strict=True):
         depth = image[covered] * (1 - dead)
@@ -177,14 +186,14 @@ def _spaxel_masks(maps: GalaxyMaps, defects: Defects) -> np.ndarray:
 
 
 def _distance_arcsec(covered: np.ndarray, x_arcsec: float, y_arcsec: float) -> np.ndarray:
-    """[covered spaxel] distance from a point."""
+    """Distance [covered spaxel] from a point, arcsec."""
     y, x = np.nonzero(covered)
     centre = covered.shape[0] // 2
     return np.hypot((x - centre) * 0.5 - x_arcsec, (y - centre) * 0.5 - y_arcsec)
 
 
 def _add_foreground(spectra: np.ndarray, maps: GalaxyMaps, defects: Defects) -> None:
-    """Adds a foreground star, an old one at no redshift, to spectra [exposure, wavelength]."""
+    """Adds a foreground star to spectra [exposure, wavelength]; its spectrum is the old population at redshift 0."""
     if not defects.star_arcsec:
         return
     star = template("old", 0.0, 0.0, 10.0, 0)
@@ -201,13 +210,15 @@ def _leave_out(
     exposures: tuple[np.ndarray, np.ndarray],
     lost: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Grids anew, in place, the wavelengths at which exposures lack pixels; masks what has too little left.
+    """Regrids, in place, the wavelengths at which exposures lack pixels; masks spaxels with too little coverage left.
+
+    At these wavelengths the weights differ from those of the rest of the cube: they are renormalised.
 
     Args:
         flux, variance, mask: [covered spaxel, wavelength].
-        weights: of `Sampling`.
+        weights: [covered spaxel, exposure] gridding weights.
         exposures: flux and variance [exposure, wavelength].
-        lost: indices of exposures and wavelengths.
+        lost: indices of the exposures and wavelengths of the lost pixels.
     """
     waves, column = np.unique(lost[1], return_inverse=True)
     if not len(waves):
@@ -225,9 +236,10 @@ def _leave_out(
 
 
 def _keep_bits(values: np.ndarray, bits: int) -> None:
-    """Rounds float32 values, in place, to so many bits of mantissa."""
+    """Rounds float32 values, in place, to `bits` bits of mantissa."""
     drop = 23 - bits
     if drop:
         raw = values.view(np.uint32)
+        # Adding half of the last kept bit and clearing the bits below rounds to nearest; a carry raises the exponent.
         raw += np.uint32(1 << (drop - 1))
         raw &= np.uint32((0xFFFFFFFF << drop) & 0xFFFFFFFF)

@@ -1,8 +1,9 @@
-"""Measures a simulated cube as the Data Analysis Pipeline does, and writes the results as its MAPS files.
+"""Measures a simulated cube like the Data Analysis Pipeline (DAP) and writes the results as MAPS files.
 
-Emission lines are fitted to, and summed over, the noisy spectra of single spaxels (as in the DAP's HYB10); absorption
-indices are measured on them too. What needs a fit of stellar populations is taken from the truth, with errors that
-follow the real ones: the stars' velocity and dispersion, and the shape (not the scale) of the continuum below lines.
+Emission lines are fitted to, and summed over, the noisy spectra of single spaxels (as in the DAP's HYB10), and
+absorption indices are measured on the same spectra. Quantities that would need a stellar-population fit are taken from
+the truth, with realistic errors: velocity and dispersion of the stars, and the shape (not the scale) of the continuum
+below the lines.
 """
 
 from collections.abc import Mapping
@@ -27,34 +28,38 @@ from cubeprep.simulate.target import Target
 
 DAPTYPES: dict[MapsForm, str] = {"dr15": "HYB10-GAU-MILESHC", "dr17": "HYB10-MILESHC-MASTARHC2"}
 
-# The 22 lines before DR17: those of the paper, [O II] and a Balmer line.
+# The 22 lines before DR17: the paper's 19, [O II] 3727 and 3729, and Htheta.
 FORM_LINES: dict[MapsForm, tuple[Line, ...]] = {
     "dr15": (*(LINES_BY_NAME[name] for name in ("OII-3727", "OII-3729", "Hthe-3798")), *PAPER_LINES),
     "dr17": DAP_DR17_LINES,
 }
 
-# Half-widths of the bands in which fluxes are summed, Angstrom, where not ten; and lines that a neighbour's band holds.
+# Half widths of the bands over which fluxes are summed, Angstrom, where not 10; and lines whose flux falls into the
+# band of a neighbour, which therefore have no sum of their own.
 _HALF_BAND = {"OII-3727": 11.0, "H12-3751": 5.0, "NII-6549": 7.0, "Ha-6564": 7.0, "SII-6718": 7.0, "SII-6732": 7.0,
               "SIII-9533": 7.7, "Peps-9548": 7.7}  # fmt: skip
 _IN_ANOTHER_BAND = {"OII-3729", "HeI-3889", "NI-5201"}
 
-# Errors of the stellar kinematics in km/s, times the signal-to-noise ratio, as in the real MAPS 7815-3702.
+# Errors of the stellar velocity and dispersion at a signal-to-noise ratio of 1, km/s, as in the real MAPS 7815-3702;
+# they scale with its inverse.
 _STAR_VELOCITY_ERROR, _STAR_SIGMA_ERROR = 80.0, 115.0
-# Resolution of the templates that the DAP fits: narrower than the instrument by this much in quadrature.
+# The templates that the DAP fits are narrower than the instrument by this much in quadrature.
 _TEMPLATE_GAIN_KMS = 57.0
 
+# A spaxel takes a bit of the cube's mask if more than _LOWCOV_SHARE of its pixels have it. It is analysed if at least
+# _USABLE_SHARE of its pixels are usable (FSPCOV of the DAP) and its S/N in g is at least _MIN_SNR (BINMINSN).
 _LOWCOV_SHARE, _USABLE_SHARE, _MIN_SNR = 0.5, 0.8, 1.0
 _CHUNK = 512
 
 
 @dataclass(frozen=True)
 class _Spectra:
-    """Spaxels that are analysed, corrected for the Milky Way's dust.
+    """Spectra of the analysed spaxels, corrected for the Milky Way's dust.
 
     Attributes:
-        flux, ivar, stars: [spaxel, wavelength]; ivar is 0 where pixels cannot be used; stars are the true starlight.
-        velocity_kms, sigma_kms: of the stars, as measured.
-        snr: [spaxel] in the g band.
+        flux, ivar, stars: [spaxel, wavelength] flux density, its inverse variance (0 where unusable), true starlight.
+        velocity_kms, sigma_kms: [spaxel] velocity and dispersion of the stars with measurement errors.
+        snr: [spaxel] signal-to-noise ratio per pixel in the g band.
     """
 
     flux: np.ndarray
@@ -66,7 +71,18 @@ class _Spectra:
 
 
 def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube) -> None:
-    """Measures a cube and writes the MAPS files of the forms asked for; their bytes depend on the arguments alone."""
+    """Measures a cube and writes a MAPS file in each requested form; the bytes depend only on the arguments.
+
+    Args:
+        paths: path of the file in each form.
+        target: the observation.
+        galaxy: the galaxy.
+        maps: its light in each exposure, without noise.
+        cube: the observed cube.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     spaxel_mask = _spaxel_mask(cube)
     usable = spaxel_mask == 0
     spectra = _analysed_spectra(target, galaxy, maps, cube, usable)
@@ -85,12 +101,12 @@ def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, m
 
 
 def _chunks(count: int) -> list[slice]:
-    """Slices of a few hundred spaxels: what the fits of one need stays in the processor's cache."""
+    """Slices of a few hundred spaxels, so that the arrays of a fit stay in the processor's cache."""
     return [slice(start, start + _CHUNK) for start in range(0, max(count, 1), _CHUNK)]
 
 
 def _spaxel_mask(cube: Cube) -> np.ndarray:
-    """[covered spaxel] DAP mask: 0 for those that are analysed."""
+    """DAP mask [covered spaxel]; 0 for spaxels that are analysed."""
     bad = DRP3PIXMASK
     share = {name: (cube.mask >> bad[name] & 1).mean(axis=1) for name in ("NOCOV", "LOWCOV", "DEADFIBER", "FORESTAR")}
     mask = np.zeros(len(cube.mask), dtype=np.int32)
@@ -103,7 +119,7 @@ def _spaxel_mask(cube: Cube) -> np.ndarray:
 
 
 def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube, usable: np.ndarray) -> _Spectra:
-    """The spectra of usable spaxels, and what is known of their stars."""
+    """Spectra of the usable spaxels, with the kinematics of their stars."""
     weights = maps.sampling.weights[usable]
     transmission = galactic_transmission(galaxy)
     good = (cube.mask[usable] >> DRP3PIXMASK["DONOTUSE"] & 1) == 0
@@ -111,7 +127,7 @@ def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cu
     velocity = sum(a * part.velocity_kms for a, part in zip(light, maps.stars, strict=True)) / np.sum(light, axis=0)
     sigma = sum(a * part.sigma_kms for a, part in zip(light, maps.stars, strict=True)) / np.sum(light, axis=0)
     snr = np.maximum(broad_band(cube, "G")[1][usable], 1.0)
-    # Drawn from the observation's name, so that the LOGCUBE does not depend on whether MAPS are made.
+    # A generator seeded by the observation's name, so that the LOGCUBE does not depend on whether MAPS are written.
     rng = np.random.default_rng([target.plate, int(target.ifudsgn), int(target.mangaid.split("-")[1])])
     noise = rng.standard_normal((2, len(snr))) / snr
     return _Spectra(
@@ -127,7 +143,7 @@ def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cu
 def _measure(
     form: MapsForm, galaxy: Galaxy, spectra: _Spectra, fit: LineFit, velocity: tuple[np.ndarray, np.ndarray]
 ) -> Measurements:
-    """All maps of lines and indices, [channel, spaxel]."""
+    """All measurements of lines and indices, [channel, spaxel]."""
     lines = FORM_LINES[form]
     redshift = (1 + galaxy.z) * (1 + velocity[0] / SPEED_OF_LIGHT_KMS) - 1
     with np.errstate(divide="ignore"):
@@ -167,8 +183,13 @@ def _measure(
 
 
 def _summed(line: Line, data: BandSums, gas: BandSums) -> tuple[np.ndarray, ...]:
-    """Summed flux of a line, its variance, the continuum below it, and the seen share of the bands, each [spaxel]."""
+    """Summed flux of a line, its variance, the continuum below it, and the usable fraction of the bands, each [spaxel].
+
+    The flux is summed on the spectrum without stars, less a straight line through the sidebands; the continuum for the
+    equivalent width is measured with them.
+    """
     half = _HALF_BAND.get(line.name, 10.0)
+    # [O II] is summed as a doublet, under the name of its first line.
     centre = 3727.3 if line.name == "OII-3727" else line.rest_wave
     flux, variance, share = gas.integrate(centre - half, centre + half)
     middles = [np.mean(side) for side in (line.blueside, line.redside)]
@@ -185,7 +206,11 @@ def _summed(line: Line, data: BandSums, gas: BandSums) -> tuple[np.ndarray, ...]
 
 
 def _figures_of_merit(residual: np.ndarray, model: np.ndarray, ivar: np.ndarray) -> np.ndarray:
-    """[figure, spaxel], of every fourth pixel: residuals, relative to the model, and relative to the noise."""
+    """Figures of merit [figure, spaxel] in the order of `dapfile`'s channels, from every fourth pixel.
+
+    Root mean square of the residual and of the residual over the model, reduced chi2, then percentiles 68, 99 and 100
+    of the residual over the model and over the noise.
+    """
     part = (slice(None), slice(2, -8, 4))
     off, weight = np.abs(residual[part]), ivar[part]
     relative = off / np.maximum(np.abs(model[part]), 1e-3)
@@ -196,14 +221,14 @@ def _figures_of_merit(residual: np.ndarray, model: np.ndarray, ivar: np.ndarray)
 
 
 def _chi2_around(line: Line, z: float, residual: np.ndarray, ivar: np.ndarray) -> np.ndarray:
-    """[spaxel] reduced chi2 within 15 pixels of a line."""
+    """Reduced chi2 [spaxel] within 15 pixels of a line."""
     centre = int(np.clip(pixel_of(line.rest_wave * (1 + z)), 15, NUM_WAVES - 16))
     near = (slice(None), slice(centre - 15, centre + 16))
     return (residual[near] ** 2 * ivar[near]).mean(axis=1)
 
 
 def _line_model(galaxy: Galaxy, lines: tuple[Line, ...], fit: LineFit, velocity_kms: np.ndarray) -> np.ndarray:
-    """The fitted lines [spaxel, wavelength]."""
+    """Sum of the fitted lines [spaxel, wavelength]."""
     model = np.zeros((len(velocity_kms), NUM_WAVES), dtype=np.float32)
     for line, flux, sigma in zip(lines, fit.flux, fit.sigma_kms, strict=True):
         add_line(model, line.rest_wave, flux, galaxy.z, velocity_kms, sigma, with_instrument=False)

@@ -1,4 +1,4 @@
-"""The layout of DAP MAPS: extensions, channels, masks and cards, with 22 lines (before DR17) and with 35 (DR17)."""
+"""Layout of DAP MAPS: extensions, channels, masks and cards, with 22 lines (before DR17) or 35 (DR17)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +30,20 @@ _FIGURES = ("rms", "frms", "rchi2", "68th perc frac resid", "99th perc frac resi
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured in the spaxels that were analysed.
+    """Measurements in the analysed spaxels.
 
     Attributes:
-        lines: of the channels.
+        lines: lines in the order of the channels.
         fit: Gaussian fits.
-        velocity_kms, velocity_ivar: [spaxel] of the gas, relative to the redshift.
-        sum_flux, sum_variance: [line, spaxel] summed fluxes.
-        continuum: [line, spaxel] below the lines.
-        summed: [line, spaxel] whether bands were covered, and the line has one.
-        instrument_kms, template_kms: [line] resolution.
-        star_velocity_kms, star_velocity_ivar, star_sigma_kms, star_sigma_ivar: [spaxel].
-        indices, index_variance, index_seen: [index, spaxel].
-        figures: [figure of merit, spaxel] of stars and lines together.
+        velocity_kms, velocity_ivar: [spaxel] velocity of the gas relative to the redshift, and its inverse variance.
+        sum_flux, sum_variance: [line, spaxel] summed fluxes, 1e-17 erg/s/cm^2/spaxel, and their variance.
+        continuum: [line, spaxel] flux density of the continuum below the lines.
+        summed: [line, spaxel] whether the sum is usable: the line has its own band, and enough of it was covered.
+        instrument_kms, template_kms: [line] resolution (sigma) of the instrument and of the DAP's templates.
+        star_velocity_kms, star_velocity_ivar, star_sigma_kms, star_sigma_ivar: [spaxel] velocity and dispersion of the
+            stars with their inverse variances.
+        indices, index_variance, index_seen: [index, spaxel] absorption indices, their variances, whether covered.
+        figures: [figure of merit, spaxel] for stars and lines together.
         line_chi2: [line, spaxel] reduced chi2 around each line.
     """
 
@@ -77,7 +78,21 @@ def write_maps_file(
     spaxel_mask: np.ndarray,
     measured: Measurements,
 ) -> None:
-    """Writes a MAPS file; `spaxel_mask` [covered spaxel] is 0 where `measured` has values."""
+    """Writes a MAPS file.
+
+    Args:
+        path: of the file.
+        form: number of lines and set of extensions.
+        daptype: name of the analysis, for the header.
+        target: the observation.
+        galaxy: the galaxy.
+        cube: the observed cube.
+        spaxel_mask: [covered spaxel] DAP mask; 0 for the spaxels in `measured`.
+        measured: the measurements.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with whole_gzip(path) as file:
         write_primary(file, _primary_cards(daptype, target, galaxy, cube, spaxel_mask))
         writer = MapsWriter(file, target, galaxy, cube, spaxel_mask)
@@ -88,7 +103,7 @@ def write_maps_file(
 
 
 def _write_spaxels(out: MapsWriter, form: MapsForm) -> None:
-    """Coordinates, images and bins; every bin is one spaxel."""
+    """Writes coordinates, images and bins; every bin is one spaxel."""
     size = len(out.mask)
     x, y = spaxel_offsets(size)
     sky = np.stack([-x * SPAXEL_ARCSEC, y * SPAXEL_ARCSEC]).astype(np.float32)
@@ -141,7 +156,7 @@ def _write_stars(out: MapsWriter, form: MapsForm, measured: Measurements) -> Non
 
 
 def _write_lines(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
-    """Fluxes, equivalent widths, velocities and widths; their channels are named after line and wavelength."""
+    """Writes fluxes, equivalent widths, velocities and widths; channels are named after line and wavelength."""
     fit, continuum = measured.fit, measured.continuum
     names = tuple(line.name for line in measured.lines)
     sum_names = tuple("OIId-3728" if name == "OII-3727" else name for name in names)
@@ -178,7 +193,7 @@ def _write_amplitudes(out: MapsWriter, measured: Measurements, names: tuple[str,
     waves = np.array([line.rest_wave for line in measured.lines])[:, None] * (1 + out.galaxy.z)
     width = np.maximum(fit.sigma_kms, 1.0) / SPEED_OF_LIGHT_KMS * waves * np.sqrt(2 * np.pi)
     amplitude = fit.flux / width * fit.fitted
-    # The noise of an amplitude relative to that of a pixel, for a Gaussian that some pixels sample.
+    # Flux and amplitude of a Gaussian of given width are proportional, and so are their errors.
     noise = np.sqrt(1 / np.maximum(fit.flux_ivar, 1e-20)) / width
     out.write("EMLINE_GA", out.image(amplitude), _DENSITY, names)
     out.write("EMLINE_GANR", out.image(amplitude / np.maximum(noise, 1e-20)), "", names)
@@ -187,13 +202,13 @@ def _write_amplitudes(out: MapsWriter, measured: Measurements, names: tuple[str,
 
 
 def _write_indices(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
-    """Absorption indices; no correction for velocity dispersion is known here."""
+    """Writes absorption indices; they are not corrected for velocity dispersion (bit NOCORRECTION)."""
     names, units = tuple(INDEX_UNITS), tuple(INDEX_UNITS.values())
     seen = measured.index_seen
     values, ivar = measured.indices * seen, seen / np.maximum(measured.index_variance, 1e-20)
     uncorrected = bits_value(["NOCORRECTION"], DAPPIXMASK)
     mask = np.where(seen, uncorrected, _NOVALUE)
-    # Channels of DR17's further definitions, which measure the same bands in other ways, hold the same numbers.
+    # DR17's extensions _BF and _WGT measure the same bands with other definitions; here they repeat the values.
     for kind in ("", "_BF", "_WGT") if form == "dr17" else ("",):
         out.write_with_errors(f"SPECINDEX{kind}", values, ivar, mask, "", names, units)
         out.write(f"SPECINDEX{kind}_CORR", out.image(np.ones_like(values)), "", names)
@@ -202,7 +217,10 @@ def _write_indices(out: MapsWriter, form: MapsForm, measured: Measurements) -> N
 
 
 def _elliptical(sky: np.ndarray, galaxy: Galaxy, form: MapsForm) -> np.ndarray:
-    """Radius in arcsec, in half-light radii (and, in DR17, in kpc/h), and azimuth in the plane of the disc."""
+    """Elliptical coordinates [channel, y, x] in the plane of the disc.
+
+    Radius in arcsec, radius in half-light radii, in DR17 radius in kpc/h, and azimuth in degrees.
+    """
     angle = np.arctan2(sky[0], sky[1]) - np.radians(galaxy.pa_deg)
     radius = np.hypot(sky[0], sky[1])
     along, across = radius * np.cos(angle), radius * np.sin(angle) / galaxy.axis_ratio
@@ -214,7 +232,7 @@ def _elliptical(sky: np.ndarray, galaxy: Galaxy, form: MapsForm) -> np.ndarray:
 
 
 def _g_band(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images [y, x] of flux density, its inverse variance per pixel, and signal-to-noise ratio."""
+    """Images [y, x] of the g band: flux density, its inverse variance per pixel, and signal-to-noise ratio."""
     values, ratio = broad_band(cube, "G")
     images = np.zeros((3, *cube.covered.shape), dtype=np.float32)
     safe = np.where(np.abs(values) > 1e-12, values, 1e-12)
@@ -225,8 +243,9 @@ def _g_band(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _primary_cards(
     daptype: str, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray
 ) -> list[tuple[Any, ...]]:
-    """Cards of the DRP, then those of the analysis, in the order of the real ones."""
+    """Cards of the DRP followed by those of the analysis, in the order of the real files."""
     critical = target.defects.flags(30)
+    # DAPQUAL: DRPCRIT and CRITICAL; FORESTAR.
     quality = (1 << 28 | 1 << 30 if critical else 0) | int(target.defects.star_arcsec is not None)
     index = int(np.argmin(np.abs(np.mean(IMAGE_BANDS["G"]) - WAVE)))
     num = int((spaxel_mask == 0).sum())
@@ -266,7 +285,7 @@ def _primary_cards(
 
 
 def _ring(galaxy: Galaxy, cube: Cube, values: np.ndarray) -> np.ndarray:
-    """Values [covered spaxel] between 1 and 1.5 half-light radii; all of them where none lies there."""
+    """Those values [covered spaxel] that lie between 1 and 1.5 half-light radii; all values if none does."""
     x, y = spaxel_offsets(cube.covered.shape[0])
     sky = np.stack([-x * SPAXEL_ARCSEC, y * SPAXEL_ARCSEC]).astype(np.float32)
     radius = _elliptical(sky, galaxy, "dr15")[1][cube.covered]

@@ -1,4 +1,4 @@
-"""What goes wrong in an observation: broken fibres, foreground stars, cosmic rays, and what DRP3QUAL reports."""
+"""Defects of an observation: dead fibres, foreground stars, lost pixels, and the quality bits of DRP3QUAL."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,32 @@ import numpy as np
 from cubeprep.simulate.footprint import Sampling, fibre_positions
 from cubeprep.simulate.instrument import NUM_MISSING, NUM_WAVES
 
-# MANGA_DRP3QUAL of sdssMaskbits.par: what the simulation makes of it.
+# Bits of MANGA_DRP3QUAL in sdssMaskbits.par that the simulation sets.
 BADDEPTH, SKYSUBBAD, BADFLUX, MANYDEAD, CRITICAL = 1, 2, 8, 10, 30
 
-# Shares of observations that have a foreground star, a broken fibre, or one of the flags that leave a cube usable.
+# Fractions of observations with a foreground star, a dead fibre, or a quality bit that leaves the cube usable.
 FORESTAR_SHARE = 0.08
 DEADFIBER_SHARE = 0.08
 MINOR_SHARE = 0.04
 
-# Cosmic rays, twilight or glitches that a fibre exposure loses: groups of pixels, each of a few; they leave a few in
-# ten thousand pixels of cubes without data, as in the real spectra.
+# Mean number of groups of a few pixels that a fibre exposure loses to cosmic rays or glitches. A few in ten thousand
+# pixels of the cubes are then without data, as in the real spectra.
 _GLITCHES_PER_EXPOSURE = 0.4
 
 
 @dataclass(frozen=True)
 class Defects:
-    """What is wrong with an observation.
+    """Defects of an observation; none by default.
 
     Attributes:
         quality: DRP3QUAL.
-        dead_fibres: numbers of the broken ones.
-        star_arcsec: (x, y) offset of a foreground star, if there is one.
-        star_brightness: its flux density at 6500 Angstrom, 1e-17 erg/s/cm^2/Angstrom, in units of a spaxel's.
-        depth: signal-to-noise relative to that of a good observation.
-        sky_residual: of the sky lines, relative to their noise, the same in all fibres.
-        blue_loss: share of the light at the blue end that flux calibration has lost.
+        dead_fibres: indices of the dead fibres.
+        star_arcsec: (x, y) offset of a foreground star from the centre; None without one.
+        star_brightness: flux density of the star at 6500 Angstrom, 1e-17 erg/s/cm^2/Angstrom/spaxel, in a fibre centred
+            on it.
+        depth: signal-to-noise ratio relative to that of a good observation.
+        sky_residual: residual of the sky lines, in units of their noise; the same in all fibres.
+        blue_loss: fraction of the light at the blue end that is missing after flux calibration.
     """
 
     quality: int = 0
@@ -43,12 +44,18 @@ class Defects:
     blue_loss: float = 0.0
 
     def flags(self, bit: int) -> bool:
-        """Whether DRP3QUAL has this bit."""
+        """Whether this bit of DRP3QUAL is set."""
         return bool(self.quality >> bit & 1)
 
 
 def draw_defects(num_fibres: int, *, critical: bool, rng: np.random.Generator) -> Defects:
-    """Draws the defects of an observation; `critical` ones are not fit for use."""
+    """Random defects of an observation.
+
+    Args:
+        num_fibres: fibres of the bundle.
+        critical: whether the observation is unusable: many dead fibres or bad flux calibration, with CRITICAL set.
+        rng: source of all random numbers.
+    """
     reach = np.abs(fibre_positions(num_fibres)).max() + 1.0
     has_star, has_dead, minor = rng.random(3) < (FORESTAR_SHARE, DEADFIBER_SHARE, MINOR_SHARE)
     radius, angle = reach * np.sqrt(rng.uniform(0.2, 1)), rng.uniform(0, 2 * np.pi)
@@ -68,9 +75,9 @@ def draw_defects(num_fibres: int, *, critical: bool, rng: np.random.Generator) -
 
 
 def lost_pixels(sampling: Sampling, defects: Defects, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels that fibre exposures lack, as two arrays of indices: exposures and wavelengths.
+    """Random pixels that fibre exposures lack, as two arrays of indices: exposures and wavelengths.
 
-    Dead fibres and the red end are not among them.
+    Dead fibres and the missing red end are not included; they are masked separately.
     """
     num_exposures = len(sampling.fibre)
     count = rng.poisson(_GLITCHES_PER_EXPOSURE * num_exposures)

@@ -1,4 +1,4 @@
-"""Writes the LOGCUBE of the MaNGA Data Reduction Pipeline, release v3_1_1, with all HDUs of the real files in order."""
+"""Writes LOGCUBEs as the MaNGA Data Reduction Pipeline (v3_1_1) does, with all HDUs of the real files in order."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -18,26 +18,35 @@ from cubeprep.simulate.target import EXPOSURE_SECONDS, NUM_EXPOSURES, Target, co
 
 FLUX_UNIT = "1E-17 erg/s/cm^2/Ang/spaxel"
 
-# SDSS bands, roughly: name and edges in Angstrom.
+# Approximate edges of the SDSS bands, Angstrom.
 IMAGE_BANDS = {"G": (3900.0, 5400.0), "R": (5600.0, 7000.0), "I": (6900.0, 8200.0), "Z": (8200.0, 10000.0)}
 
 _PLANES_AT_ONCE = 256
-# Correlations below this are left out, as in the real tables.
+# Smallest correlation in the table, as in the real ones.
 _LEAST_CORRELATION = 0.01
 
 
 def write_logcube(path: Path, target: Target, galaxy: Galaxy, cube: Cube) -> None:
-    """Writes a LOGCUBE; whoever looks sees the whole file or none.
+    """Writes a LOGCUBE, completely or not at all.
 
-    The header of the gzip member has neither name nor time, so equal cubes are equal files. Cubes are written in slabs
-    of wavelengths: next to the spectra themselves little memory is needed.
+    The gzip header contains neither name nor time, so equal cubes give identical files. Cubes are written in slabs of
+    wavelengths, which needs little memory beyond the spectra themselves.
+
+    Args:
+        path: of the file.
+        target: the observation.
+        galaxy: the galaxy.
+        cube: the observed cube.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     with whole_gzip(path) as file:
         write_primary(file, [*common_cards(target, galaxy), ("BUNIT", FLUX_UNIT, "Unit of the flux")])
         shape, wcs = (NUM_WAVES, *cube.covered.shape), _cube_wcs(galaxy, cube.covered.shape[0])
         for name, spectra in (("FLUX", cube.flux), ("IVAR", cube.ivar)):
             write_planes(file, name, -32, shape, _planes(cube, spectra), {**wcs, **_HDU_CLASS[name]})
-        nothing = np.int32(1 | 2 | 1 << 10)
+        nothing = np.int32(1 | 2 | 1 << 10)  # NOCOV, LOWCOV and DONOTUSE outside the bundle
         write_planes(file, "MASK", 32, shape, _planes(cube, cube.mask, ">i4", nothing), {**wcs, **_HDU_CLASS["MASK"]})
         for name, sigma in zip(("LSFPOST", "LSFPRE"), line_spread(), strict=True):
             constant = np.broadcast_to(sigma.astype(np.float32), cube.flux.shape)
@@ -54,7 +63,7 @@ def write_logcube(path: Path, target: Target, galaxy: Galaxy, cube: Cube) -> Non
 
 
 def sky_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
-    """Cards of the celestial axes."""
+    """WCS cards of the celestial axes; north is up, east is left."""
     centre = size // 2 + 1.0
     return {
         "CRPIX1": centre, "CRPIX2": centre, "CRVAL1": galaxy.ra_deg, "CRVAL2": galaxy.dec_deg,
@@ -65,7 +74,7 @@ def sky_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
 
 
 def broad_band(cube: Cube, band: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean flux density and signal-to-noise ratio per pixel [covered spaxel] in a band, of unmasked pixels."""
+    """Mean flux density and mean signal-to-noise ratio per pixel [covered spaxel] in a band, over pixels with data."""
     low, high = IMAGE_BANDS[band]
     inside = slice(*np.searchsorted(WAVE, (low, high)))
     seen = cube.ivar[:, inside] > 0
@@ -92,7 +101,8 @@ _HDU_CLASS = {
 
 
 def _cube_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
-    # FITS's WAVE-LOG: wave = CRVAL3 exp(CD3_3 (p - CRPIX3) / CRVAL3).
+    # FITS defines WAVE-LOG as wave = CRVAL3 exp(CD3_3 (p - CRPIX3) / CRVAL3) (Greisen+2006,
+    # doi:10.1051/0004-6361:20053818).
     return {
         **sky_wcs(galaxy, size),
         "CRPIX3": 1.0,
@@ -104,7 +114,7 @@ def _cube_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
 
 
 def _planes(cube: Cube, spectra: np.ndarray, dtype: str = ">f4", outside: Any = 0) -> Iterator[bytes]:
-    """Spectra [covered spaxel, wavelength] as slabs of a big-endian cube [wavelength, y, x]."""
+    """Slabs of a big-endian cube [wavelength, y, x] from spectra [covered spaxel, wavelength]; `outside` elsewhere."""
     where = np.flatnonzero(cube.covered)
     for start in range(0, NUM_WAVES, _PLANES_AT_ONCE):
         part = spectra[:, start : start + _PLANES_AT_ONCE].T
@@ -115,7 +125,7 @@ def _planes(cube: Cube, spectra: np.ndarray, dtype: str = ">f4", outside: Any = 
 
 @lru_cache(maxsize=1)
 def _vectors() -> dict[str, np.ndarray]:
-    """Wavelengths and resolution, with the pixel's width and, as PRESPECRES, without."""
+    """Vectors [wavelength] by HDU: wavelengths and spectral resolution with the pixel's width and (PRE-) without it."""
     post = resolution(WAVE)
     pre = post * lsf_sigma_pixels(WAVE, with_pixel=True) / lsf_sigma_pixels(WAVE, with_pixel=False)
     # The real resolution varies by some 2% from spaxel to spaxel.
@@ -123,7 +133,7 @@ def _vectors() -> dict[str, np.ndarray]:
 
 
 def _exposures(target: Target) -> dict[str, tuple[str, str, Any]]:
-    """The table of exposures."""
+    """Columns of the table of exposures: FITS format, unit and values."""
     count = NUM_EXPOSURES
     day = (date(1858, 11, 17) + timedelta(days=target.mjd)).isoformat()
     return {
@@ -138,10 +148,10 @@ def _exposures(target: Target) -> dict[str, tuple[str, str, Any]]:
 
 
 def _images(cube: Cube, num_fibres: int, psf_fwhm_arcsec: float) -> dict[str, np.ndarray]:
-    """Broad-band images in nanomaggies, and the PSF of each: a gridded point source, normalised to 1."""
+    """Broad-band images [y, x] in nanomaggies, and their PSFs: a gridded point source, normalised to a sum of 1."""
     images = {}
     for band, edges in IMAGE_BANDS.items():
-        # 3.631e-29 erg/s/cm^2/Hz a nanomaggie, 2.998e18 Angstrom/s the speed of light.
+        # A nanomaggie is 3.631e-29 erg/s/cm^2/Hz, the speed of light 2.998e18 Angstrom/s.
         per_flux = 1e-17 * np.mean(edges) ** 2 / 2.998e18 / 3.631e-29
         images[f"{band}IMG"] = np.zeros(cube.covered.shape, dtype=np.float32)
         images[f"{band}IMG"][cube.covered] = broad_band(cube, band)[0] * per_flux
@@ -152,7 +162,10 @@ def _images(cube: Cube, num_fibres: int, psf_fwhm_arcsec: float) -> dict[str, np
 
 @lru_cache(maxsize=2)
 def _correlations(seen: Sampling) -> dict[str, tuple[str, str, Any]]:
-    """Correlation of the noise of pairs of spaxels that share exposures; each pair once, by its places on the axes."""
+    """Columns of the table of noise correlations between spaxels that share exposures; each pair appears once.
+
+    The noise of exposures is independent, so the covariance of gridded spaxels is W W^T for weights W.
+    """
     covariance = triu(seen.weights @ seen.weights.T).tocoo()
     sigma = np.sqrt((seen.weights.power(2)).sum(axis=1))
     rho = covariance.data / (sigma[covariance.row] * sigma[covariance.col])

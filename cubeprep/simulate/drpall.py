@@ -1,4 +1,4 @@
-"""Writes drpall, the table of all observations, with the real names and types of the columns that users need."""
+"""Writes drpall, the table of all observations, with the most used columns under their real names and types."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,23 @@ from cubeprep.simulate.target import DRP_VERSION, EXPOSURE_SECONDS, NUM_EXPOSURE
 
 
 def write_drpall(path: Path, targets: Sequence[Target], galaxies: Sequence[Galaxy]) -> None:
-    """Writes the table, HDU `MANGA`."""
+    """Writes drpall with one row per observation, in HDU `MANGA`.
+
+    Args:
+        path: of the file.
+        targets: [observation].
+        galaxies: [observation] the galaxy observed.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with whole_file(path) as file:
         write_primary(file, [("VERSDRP3", DRP_VERSION, "MaNGA DRP version (3d processing)")])
         write_table(file, "MANGA", _columns(list(zip(targets, galaxies, strict=True))))
 
 
 def _columns(rows: list[tuple[Target, Galaxy]]) -> dict[str, tuple[str, str, Any]]:
-    """FITS format, unit and values of each column."""
+    """FITS format, unit and values of each column, by name."""
     from_target: dict[str, tuple[str, str, Any]] = {
         "plate": ("J", "", lambda t: t.plate),
         "ifudsgn": ("5A", "", lambda t: t.ifudsgn),
@@ -38,7 +47,7 @@ def _columns(rows: list[tuple[Target, Galaxy]]) -> dict[str, tuple[str, str, Any
     }
 
 
-# In units of h^-2 solar masses, as the NASA-Sloan Atlas gives it.
+# Solar masses in units of h^-2 solar masses, which the NASA-Sloan Atlas uses.
 _MASS_UNIT = (HUBBLE_KMS_MPC / 100) ** 2
 
 _FROM_GALAXY: dict[str, tuple[str, str, Any]] = {

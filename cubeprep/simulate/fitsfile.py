@@ -1,6 +1,6 @@
-"""FITS files written piece by piece, whole or not at all, the same bytes each time.
+"""Writes FITS files piece by piece, completely or not at all, and byte for byte reproducibly.
 
-astropy reads and checks them (tests), but does not write them: its headers would take most of the time of a MAPS file,
+astropy verifies the files (tests) but does not write them: its headers would take most of the time for a MAPS file,
 which has a hundred extensions.
 """
 
@@ -17,30 +17,41 @@ from cubeprep.files import replacing
 _BLOCK = 2880
 _CARD = 80
 
-# numpy's big-endian types of FITS' table formats.
+# numpy's big-endian types for the formats of FITS tables.
 _TABLE_TYPES = {"J": ">i4", "E": ">f4", "D": ">f8"}
 
-# Values, or pairs of value and comment, by keyword.
+# A value, or a pair of value and comment, by keyword.
 Cards = Mapping[str, Any]
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only once all is written."""
+    """Yields a file that gets its name only after it has been written completely."""
     with replacing(path) as partial, partial.open("wb") as file:
         yield file
 
 
 @contextmanager
 def whole_gzip(path: Path) -> Iterator[Any]:
-    """The same, compressed; the gzip header has neither name nor time."""
-    # Level 1 of isal: higher ones gain under 1% on noise.
+    """Yields a gzip-compressed file that gets its name only after it has been written completely.
+
+    The gzip header contains neither name nor time.
+    """
+    # Level 1 of isal: on noise, higher levels gain less than 1%.
     with whole_file(path) as raw, igzip.IGzipFile("", "wb", 1, raw, mtime=0) as file:
         yield file
 
 
 def write_primary(file: Any, cards: Iterable[tuple[Any, ...]]) -> None:
-    """Writes a primary HDU without data; `cards` are (keyword, value) or (keyword, value, comment)."""
+    """Writes a primary HDU without data.
+
+    Args:
+        file: binary file, open for writing.
+        cards: tuples (keyword, value) or (keyword, value, comment).
+
+    Raises:
+        ValueError: a value does not fit in a card.
+    """
     start = {
         "SIMPLE": (True, "conforms to FITS standard"),
         "BITPIX": (8, "array data type"),
@@ -51,7 +62,7 @@ def write_primary(file: Any, cards: Iterable[tuple[Any, ...]]) -> None:
 
 
 def write_image(file: Any, name: str, image: np.ndarray, cards: Cards | None = None) -> None:
-    """Writes an array as an image extension, in its own precision."""
+    """Writes an array as an image extension of the same precision."""
     bits = 8 * image.dtype.itemsize * (-1 if image.dtype.kind == "f" else 1)
     big_endian = image.astype(image.dtype.newbyteorder(">"))
     write_planes(file, name, bits, image.shape, [big_endian.tobytes()], cards or {})
@@ -60,7 +71,16 @@ def write_image(file: Any, name: str, image: np.ndarray, cards: Cards | None = N
 def write_planes(
     file: Any, name: str, bitpix: int, shape: tuple[int, ...], chunks: Iterable[bytes], cards: Cards
 ) -> None:
-    """Writes an image extension whose data come in big-endian chunks."""
+    """Writes an image extension from chunks of big-endian data.
+
+    Args:
+        file: binary file, open for writing.
+        name: EXTNAME.
+        bitpix: FITS type of the data.
+        shape: shape of the array, slowest axis first.
+        chunks: the data in order.
+        cards: further cards.
+    """
     header = {
         "XTENSION": ("IMAGE", "Image extension"),
         "BITPIX": (bitpix, "array data type"),
@@ -75,7 +95,7 @@ def write_planes(
 
 
 def write_table(file: Any, name: str, columns: Mapping[str, tuple[str, str, Any]], cards: Cards | None = None) -> None:
-    """Writes a binary table from FITS format, unit and values of each column."""
+    """Writes a binary table; `columns` holds the FITS format, unit and values of each column."""
     types = [(key, _TABLE_TYPES.get(form, f"S{form[:-1]}")) for key, (form, _, _) in columns.items()]
     table = np.zeros(len(next(iter(columns.values()))[2]), dtype=types)
     described: dict[str, Any] = {}
@@ -100,7 +120,7 @@ def write_table(file: Any, name: str, columns: Mapping[str, tuple[str, str, Any]
 
 
 def _write(file: Any, cards: Cards, chunks: Iterable[bytes]) -> None:
-    """Writes a header and its data, each padded to FITS blocks."""
+    """Writes a header and its data, each padded to a multiple of the FITS block."""
     text = "".join(_card(key, *(value if isinstance(value, tuple) else (value,))) for key, value in cards.items())
     text += "END".ljust(_CARD)
     file.write(text.encode("ascii").ljust(-(-len(text) // _BLOCK) * _BLOCK))
@@ -112,7 +132,7 @@ def _write(file: Any, cards: Cards, chunks: Iterable[bytes]) -> None:
 
 
 def _card(key: str, value: Any, comment: str = "") -> str:
-    """A card in fixed format."""
+    """Card of 80 characters in fixed format; a comment that is too long is truncated."""
     if isinstance(value, bool):
         text = ("T" if value else "F").rjust(20)
     elif isinstance(value, str):
@@ -123,5 +143,5 @@ def _card(key: str, value: Any, comment: str = "") -> str:
         text = repr(float(value)).upper().rjust(20)
     card = f"{key:8}= {text}"
     if len(card) > _CARD:
-        raise ValueError(f"{key} = {value!r} does not fit in a card")
+        raise ValueError(f"{key} = {value!r} does not fit in a FITS card of {_CARD} characters")
     return (f"{card} / {comment}" if comment else card)[:_CARD].ljust(_CARD)

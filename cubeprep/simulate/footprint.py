@@ -1,7 +1,8 @@
-"""How a hexagonal bundle of fibres samples the sky, and how the pipeline grids the fibres to spaxels.
+"""Sampling of the sky by a hexagonal fibre bundle, and gridding of its exposures to spaxels.
 
-The cube is a weighted mean of fibre spectra, as in the DRP (Law+2016, doi:10.3847/0004-6256/152/4/83): that alone makes
-the PSF, the covariance of neighbouring spaxels, the thin coverage at the rim and the footprint of a dead fibre.
+Spaxels are weighted means of fibre spectra, as in the DRP (Law+2016, doi:10.3847/0004-6256/152/4/83). The PSF, the
+covariance of neighbouring spaxels, the low coverage at the rim and the footprint of a dead fibre all follow from these
+weights.
 """
 
 from dataclasses import dataclass
@@ -14,40 +15,43 @@ from cubeprep.simulate.instrument import NUM_WAVES, WAVE
 
 SPAXEL_ARCSEC = 0.5
 
-# Spaxels a side of the cubes of each bundle.
+# Side of the cube of each bundle, spaxels.
 CUBE_SIZE = {19: 34, 37: 44, 61: 54, 91: 64, 127: 74}
 
 FIBRE_PITCH_ARCSEC = 2.5
 FIBRE_RADIUS_ARCSEC = 1.0
 
-# Each field is taken at the three corners of a triangle, which fills the gaps between fibres.
+# Each field is dithered to the three corners of a triangle, to fill the gaps between fibres.
 _DITHER_ARCSEC = 0.83
-# Each corner is taken three times. Atmospheric refraction moves the fibres on the sky between these: by so much, real
-# MAPS say, in which 63% of the spaxels are covered.
+# Three exposures are taken at each corner. Differential refraction moves the fibres on the sky between them; this value
+# reproduces the 63% of covered spaxels in the real MAPS 7815-3702.
 _DRIFT_ARCSEC = 0.4
 
-# Shepard's weights: a Gaussian of the distance from fibre to spaxel, cut off.
+# Weights of the modified Shepard algorithm: a truncated Gaussian of the distance between fibre and spaxel (Law+2016).
 _WEIGHT_SIGMA_ARCSEC, _WEIGHT_REACH_ARCSEC = 0.7, 1.6
-# Variance, in square arcsec, that the weights add to the PSF, as a fit to gridded point sources finds it.
+# Variance that gridding adds to the PSF, square arcsec, from a fit to gridded point sources.
 GRIDDING_VARIANCE = 0.426
 
-# How far refraction moves the bluest light, roughly, and in how many steps of wavelength.
+# Approximate shift of the bluest light by refraction, and the number of wavelength ranges in which it is evaluated.
 _REFRACTION_ARCSEC = 0.9
 _NUM_REFRACTIONS = 9
 
-# Below this coverage, relative to the middle of the bundle, a spaxel counts as thinly covered.
+# Coverage relative to the middle of the bundle below which a spaxel gets the bit LOWCOV.
 LOW_COVERAGE = 0.28
 
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """The fibre exposures of a bundle and the spaxels that they make.
+    """Fibre exposures of a bundle and their gridding to spaxels.
+
+    An exposure here is one exposure of one fibre.
 
     Attributes:
         x_arcsec, y_arcsec: [exposure] offsets of the fibres from the reference pixel, towards higher x and y.
-        fibre: [exposure] the number of the fibre.
+        fibre: [exposure] index of the fibre.
         depth: [y, x] coverage relative to the middle of the bundle; 0 outside.
-        weights: [covered spaxel, exposure], sparse; each row has the sum 1. Spaxels in the order of `depth > 0`.
+        weights: [covered spaxel, exposure] sparse matrix, each row of which sums to 1; spaxels in the order of
+            `depth > 0`.
     """
 
     x_arcsec: np.ndarray
@@ -58,11 +62,11 @@ class Sampling:
 
     @property
     def covered(self) -> np.ndarray:
-        """Spaxels [y, x] with any exposure."""
+        """Mask [y, x] of spaxels with any exposure."""
         return np.asarray(self.depth > 0)
 
     def gridded(self, values: np.ndarray) -> np.ndarray:
-        """Means [..., y, x] of what the exposures saw, [..., exposure]; 0 outside."""
+        """Image [..., y, x] gridded from values [..., exposure]; 0 outside the bundle."""
         image = np.zeros((*values.shape[:-1], *self.depth.shape))
         image[..., self.covered] = (self.weights @ values.reshape(-1, values.shape[-1]).T).T.reshape(
             *values.shape[:-1], -1
@@ -72,7 +76,7 @@ class Sampling:
 
 @lru_cache(maxsize=len(CUBE_SIZE))
 def sampling(num_fibres: int) -> Sampling:
-    """The sampling of a bundle; nine exposures of each fibre."""
+    """Sampling of a bundle of `num_fibres` fibres with nine exposures each."""
     fibres = fibre_positions(num_fibres)
     corners = _DITHER_ARCSEC * _directions(90, 210, 330)
     drifts = _DRIFT_ARCSEC * _directions(30, 150, 270)
@@ -88,13 +92,17 @@ def sampling(num_fibres: int) -> Sampling:
 
 @lru_cache(maxsize=len(CUBE_SIZE))
 def refracted_depth(size: int, sampling: Sampling) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The coverage at different wavelengths: blue light is seen through fibres that lie elsewhere than those of red.
+    """Coverage at different wavelengths: by refraction, a fibre's blue and red light come from different positions.
+
+    Args:
+        size: side of the cube, spaxels.
+        sampling: sampling at the reference wavelength, 5400 Angstrom.
 
     Returns:
-        Edges of ranges of wavelength pixels, and the `depth` [y, x] in each.
+        Edges of ranges of wavelength pixels, and the `depth` [y, x] in each range.
     """
     edges = np.linspace(0, NUM_WAVES, _NUM_REFRACTIONS + 1).astype(int)
-    # The third of the exposures with one drift was taken at one hour angle.
+    # Exposures with the same drift were taken at the same hour angle.
     hour = (np.arange(len(sampling.fibre)) // (sampling.fibre.max() + 1)) % 3
     depths = []
     for wave in WAVE[(edges[1:] + edges[:-1]) // 2]:
@@ -105,7 +113,7 @@ def refracted_depth(size: int, sampling: Sampling) -> tuple[np.ndarray, list[np.
 
 
 def _raw_weights(size: int, x_arcsec: np.ndarray, y_arcsec: np.ndarray) -> np.ndarray:
-    """Shepard's weights [spaxel, exposure] of fibres at these places."""
+    """Weights [spaxel, exposure] of fibres at these positions, not normalised."""
     x, y = (SPAXEL_ARCSEC * axis.ravel() for axis in spaxel_offsets(size))
     distance2 = (x[:, None] - x_arcsec) ** 2 + (y[:, None] - y_arcsec) ** 2
     near = distance2 < _WEIGHT_REACH_ARCSEC**2
@@ -113,12 +121,16 @@ def _raw_weights(size: int, x_arcsec: np.ndarray, y_arcsec: np.ndarray) -> np.nd
 
 
 def _middle(total: np.ndarray) -> float:
-    """The typical coverage of a cube's middle."""
+    """Typical coverage in the middle of a cube."""
     return float(np.median(total[total > 0.5 * total.max()]))
 
 
 def fibre_positions(num_fibres: int) -> np.ndarray:
-    """[fibre, (x, y)] arcsec: rings of a hexagon with two vertices on the x axis, as the real masks have them."""
+    """Fibre positions [fibre, (x, y)], arcsec, on hexagonal rings.
+
+    Two vertices of the hexagon lie on the x axis, as in the masks of the real cubes.
+    """
+    # A hexagon with n rings around its centre has 3 n (n + 1) + 1 fibres.
     num_rings = round((np.sqrt(12 * num_fibres - 3) - 3) / 6)
     steps = range(-num_rings, num_rings + 1)
     axial = [(q, r) for q in steps for r in steps if abs(q + r) <= num_rings]
@@ -126,18 +138,18 @@ def fibre_positions(num_fibres: int) -> np.ndarray:
 
 
 def hexagon_radius_arcsec(num_fibres: int) -> float:
-    """Distance from centre to vertex of the well-covered hexagon."""
+    """Distance from the centre to a vertex of the well-covered hexagon, arcsec."""
     return float(np.abs(fibre_positions(num_fibres)).max() + 1.75)
 
 
 def spaxel_offsets(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets of spaxels [y, x] from the reference pixel, in spaxels: towards higher x, and towards higher y."""
+    """Offsets [y, x] of spaxels from the reference pixel along x and along y, spaxels."""
     axis = np.arange(size) - size // 2
     return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
 def coverage(num_fibres: int) -> np.ndarray:
-    """Relative exposure [y, x] of a bundle's cube: 1 where it is well covered, less at the rim, 0 outside."""
+    """Coverage [y, x] of a bundle's cube: 1 where well covered, lower at the rim, 0 outside."""
     depth = sampling(num_fibres).depth
     return np.where(depth >= LOW_COVERAGE, 1.0, depth)
 

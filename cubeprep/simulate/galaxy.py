@@ -1,4 +1,4 @@
-"""The parameters of a galaxy, drawn together so that mass, size, rotation, metals, dust and gas agree."""
+"""Parameters of a galaxy, drawn jointly so that mass, size, rotation, metallicity, dust and gas are consistent."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ from cubeprep.simulate.ratios import OH_RANGE, Bpt, bpt_class, kewley2001
 
 Unusual = Literal["", "broad_line", "offnuclear_agn", "blueberry"]
 
-# The class a galaxy must have to carry each oddity.
+# Class that a galaxy must have to carry each unusual feature.
 UNUSUAL_KINDS: dict[Unusual, GalaxyClass] = {
     "broad_line": "seyfert",
     "offnuclear_agn": "star_forming",
@@ -20,10 +20,11 @@ UNUSUAL_KINDS: dict[Unusual, GalaxyClass] = {
 }
 
 HUBBLE_KMS_MPC = 70.0
-SOLAR_OH = 8.50  # of a giant galaxy's gas on the scale of Marino+2013
+SOLAR_OH = 8.50  # 12 + log(O/H) of a massive galaxy's gas on the scale of Marino+2013
 
-# MaNGA saw galaxies of a mass at a redshift, so that a bundle reaches 1.5 (primary sample) or 2.5 half-light radii
-# (secondary). Log masses, and redshifts that leave 30% and 84% of MaNGA's galaxies of that mass below: shared/data.
+# MaNGA observed galaxies of a given mass at the redshift at which a bundle reaches 1.5 (primary sample) or 2.5
+# half-light radii (secondary sample). Log masses, and the 30th and 84th percentile of the redshifts of MaNGA's galaxies
+# of that mass, from shared/data.
 _MASS_GRID = [8.7, 9.0, 9.5, 10.0, 10.5, 11.0, 11.25, 11.5, 11.8]
 _PRIMARY_Z = [0.014, 0.0155, 0.020, 0.025, 0.0285, 0.040, 0.058, 0.085, 0.12]
 _SECONDARY_Z = [0.019, 0.0215, 0.0275, 0.0400, 0.0480, 0.0700, 0.098, 0.133, 0.15]
@@ -33,7 +34,15 @@ _NUM_CANDIDATES = 400
 
 @dataclass(frozen=True)
 class _ClassTraits:
-    """Typical values of a class: mean and scatter of log mass and log EW(Ha), bulge share, young share, rotation."""
+    """Typical values of a class of galaxies.
+
+    Attributes:
+        log_mass: mean and scatter of log10 of the stellar mass, solar masses.
+        bulge: fraction of the light in the bulge.
+        young: fraction of the disc's light from young stars.
+        log_ew: mean and scatter of log10 of EW(Halpha), Angstrom.
+        rotation: rotation speed relative to the Tully-Fisher relation.
+    """
 
     log_mass: tuple[float, float]
     bulge: float
@@ -53,45 +62,45 @@ _TRAITS: dict[GalaxyClass, _ClassTraits] = {
 
 @dataclass(frozen=True)
 class Galaxy:
-    """One galaxy.
+    """Parameters of one galaxy.
 
     Attributes:
-        galaxy_class: the class of its nucleus.
-        unusual: what is odd about it; empty for nearly all.
-        num_fibres: of the bundle that observes it.
+        galaxy_class: class of its nucleus.
+        unusual: kind of unusual feature; empty for most galaxies.
+        num_fibres: fibres of the bundle that observes it.
         z: redshift.
-        secondary: whether it belongs to the sample that is seen to 2.5 half-light radii.
+        secondary: whether it belongs to the secondary sample, which is observed to 2.5 half-light radii.
         log_mass: log10 of the stellar mass, solar masses.
-        re_arcsec: half-light radius along the major axis.
-        axis_ratio: minor over major axis, as seen.
-        inclination_deg: 0 is face-on.
-        pa_deg: of the receding side, from north (up) through east (left).
-        v_max_kms: asymptotic rotation speed.
-        turnover_re: radius at which the rotation curve turns over, in half-light radii.
-        sigma_gas_kms: velocity dispersion of the gas in H II regions.
-        sigma_star_kms, sigma_disc_kms: of the stars of bulge and disc.
-        bulge_fraction: of the light at 5500 Angstrom.
-        young_fraction: of the disc's light at 5500 Angstrom, at the half-light radius.
-        log_star_metals: log10 of the stellar metallicity in solar units at the centre.
-        surface_brightness: at re, face-on, if all light were in the disc, 1e-17 erg/s/cm^2/Angstrom/spaxel at 5500
-            Angstrom.
+        re_arcsec: half-light radius along the major axis, arcsec.
+        axis_ratio: apparent minor over major axis.
+        inclination_deg: inclination, degrees; 0 is face-on.
+        pa_deg: position angle of the receding side, degrees from north (up) through east (left).
+        v_max_kms: asymptotic rotation speed, km/s.
+        turnover_re: turnover radius of the rotation curve, half-light radii.
+        sigma_gas_kms: velocity dispersion of the gas in H II regions, km/s.
+        sigma_star_kms, sigma_disc_kms: velocity dispersion of the stars in bulge and disc, km/s.
+        bulge_fraction: fraction of the light at 5500 Angstrom in the bulge.
+        young_fraction: fraction of the disc's light at 5500 Angstrom from young stars, at the half-light radius.
+        log_star_metals: log10 of the stellar metallicity at the centre, solar units.
+        surface_brightness: flux density at 5500 Angstrom at the half-light radius, 1e-17 erg/s/cm^2/Angstrom/spaxel, if
+            the galaxy were face-on and all light in the disc.
         ha_ew: equivalent width of Halpha at the half-light radius, Angstrom.
-        diffuse_fraction: of the disc's Halpha at the half-light radius.
-        sf_extent_re: how far star formation reaches, in half-light radii.
-        oh: 12 + log(O/H) at re.
-        oh_gradient: dex per half-light radius.
-        oiii_scatter: offset from the mean star-forming sequence, dex.
-        ebv: reddening of the gas at the centre, magnitudes.
-        ebv_galactic: reddening by the Milky Way, magnitudes.
-        num_clumps: HII regions.
-        num_arms, pitch_deg: of the spiral.
-        agn_nii_ha, agn_oiii_hb, agn_sii_ha, agn_oi_ha: log ratios of the gas that the nucleus ionises.
-        agn_heii_hb: its He II 4687 / Hbeta.
-        agn_sigma_kms: its velocity dispersion.
-        agn_mixing: where a composite or Seyfert nucleus lies between the limits of its class, 0 to 1.
-        nlr_arcsec: Gaussian size of the narrow-line region.
-        broad_fwhm_kms: of broad Balmer lines; 0 for none.
-        ra_deg, dec_deg: position.
+        diffuse_fraction: fraction of the disc's Halpha from diffuse gas, at the half-light radius.
+        sf_extent_re: scale of the decline of star formation outwards, half-light radii.
+        oh: 12 + log(O/H) at the half-light radius.
+        oh_gradient: its gradient, dex per half-light radius.
+        oiii_scatter: offset in log([O III]/Hbeta) from the mean star-forming sequence, dex.
+        ebv: E(B-V) of the gas at the centre, magnitudes.
+        ebv_galactic: E(B-V) of the Milky Way, magnitudes.
+        num_clumps: number of H II regions.
+        num_arms, pitch_deg: number of spiral arms, and their pitch angle in degrees.
+        agn_nii_ha, agn_oiii_hb, agn_sii_ha, agn_oi_ha: log10 line ratios of the gas that the nucleus ionises.
+        agn_heii_hb: He II 4687 / Hbeta of that gas.
+        agn_sigma_kms: velocity dispersion of that gas, km/s.
+        agn_mixing: position of a composite or Seyfert nucleus between the limits of its class, 0 to 1.
+        nlr_arcsec: Gaussian sigma of the narrow-line region, arcsec.
+        broad_fwhm_kms: FWHM of broad Balmer lines, km/s; 0 for none.
+        ra_deg, dec_deg: position, degrees.
     """
 
     galaxy_class: GalaxyClass
@@ -138,7 +147,7 @@ class Galaxy:
 
     @property
     def agn_bpt(self) -> Bpt:
-        """Where the gas that the nucleus ionises lies in the BPT diagrams."""
+        """Position in the BPT diagrams of the gas that the nucleus ionises."""
         return Bpt(self.agn_nii_ha, self.agn_oiii_hb, self.agn_sii_ha, self.agn_oi_ha)
 
 
@@ -149,7 +158,15 @@ def draw_galaxy(
     redshift_range: tuple[float, float],
     rng: np.random.Generator,
 ) -> Galaxy:
-    """Draws a galaxy of a class that suits a bundle."""
+    """Random galaxy of a class, of a size that suits a bundle.
+
+    Args:
+        galaxy_class: class of the nucleus.
+        unusual: kind of unusual feature, or empty.
+        num_fibres: fibres of the bundle.
+        redshift_range: lowest and highest redshift.
+        rng: source of all random numbers.
+    """
     target = _draw_target(galaxy_class, unusual, num_fibres, redshift_range, rng)
     log_mass = target["log_mass"]
     return Galaxy(
@@ -169,7 +186,11 @@ def draw_galaxy(
 
 
 def kpc_per_arcsec(z: np.ndarray | float) -> np.ndarray:
-    """Transverse scale in a flat universe of Omega_m = 0.3, good to 0.1% below z = 0.15 (Hogg, astro-ph/9905116)."""
+    """Transverse scale, kpc per arcsec, in a flat universe with Omega_m = 0.3 and H0 = 70 km/s/Mpc.
+
+    Source: series expansion of the angular-diameter distance (Hogg, arXiv:astro-ph/9905116) with q0 = -0.55; accurate
+    to 0.1% below z = 0.15.
+    """
     z = np.asarray(z, dtype=np.float64)
     distance_mpc = SPEED_OF_LIGHT_KMS * (z - 0.225 * z**2) / HUBBLE_KMS_MPC / (1 + z)
     return distance_mpc * 1e3 * np.pi / 180 / 3600
@@ -182,25 +203,29 @@ def _draw_target(
     redshift_range: tuple[float, float],
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Mass, redshift, size and sample: of many candidates, one that the bundle covers as MaNGA wanted."""
+    """Mass, redshift, size and sample of a galaxy that the bundle covers as MaNGA's target selection requires.
+
+    Many candidates are drawn from the scaling relations, and one is chosen with a probability that falls with the
+    mismatch between its size and the bundle.
+    """
     late = galaxy_class in ("star_forming", "composite", "seyfert")
     log_mass = np.clip(rng.normal(*_TRAITS[galaxy_class].log_mass, _NUM_CANDIDATES), 8.8, 11.8)
     log_mass = np.full_like(log_mass, 8.9) if unusual == "blueberry" else log_mass
     secondary = rng.random(_NUM_CANDIDATES) < _SECONDARY_SHARE
     z = np.where(secondary, *(np.interp(log_mass, _MASS_GRID, grid) for grid in (_SECONDARY_Z, _PRIMARY_Z)))
     z = z * rng.lognormal(0, 0.13, _NUM_CANDIDATES)
-    # Slopes of Shen+2003 (doi:10.1046/j.1365-8711.2003.06740.x) for late and early types.
+    # Slopes of the size-mass relation of Shen+2003 (doi:10.1046/j.1365-8711.2003.06740.x) for late and early types.
     log_re = 0.60 + np.where(log_mass < 10, 0.28, 0.22) * (log_mass - 10) if late else 0.55 + 0.50 * (log_mass - 10.7)
     re_kpc = (0.35 if unusual == "blueberry" else 1.0) * 10 ** (log_re + rng.normal(0, 0.13, _NUM_CANDIDATES))
     re_arcsec = re_kpc / kpc_per_arcsec(z)
     reach = hexagon_radius_arcsec(num_fibres) / re_arcsec / np.where(secondary, 2.5, 1.6)
-    # Even where no candidate fits well, the best of them is as likely as a good one.
+    # Probabilities are relative to the best candidate, so that one is chosen even if none fits well.
     misfit = (np.log10(reach) / 0.08) ** 2 + 1e6 * ((z < redshift_range[0]) | (z > redshift_range[1]))
     if unusual == "blueberry":
         misfit = 1e6 * ((z < redshift_range[0]) | (z > redshift_range[1]))
     weight = np.exp(-0.5 * (misfit - misfit.min()))
     chosen = int(rng.choice(_NUM_CANDIDATES, p=weight / weight.sum()))
-    # With a narrow range no candidate may lie in it.
+    # If the redshift range is narrow, no candidate may lie in it.
     z_chosen = float(np.clip(z[chosen], *redshift_range))
     return {
         "log_mass": float(log_mass[chosen]),
@@ -211,11 +236,11 @@ def _draw_target(
 
 
 def _draw_orientation(rng: np.random.Generator) -> dict[str, float]:
-    """How the galaxy lies in space, and where."""
+    """Orientation, position on the sky, and the Milky Way's reddening there."""
     inclination = float(np.arccos(rng.uniform(0.25, 0.97)))
     return {
         "inclination_deg": float(np.degrees(inclination)),
-        # A disc a fifth as thick as wide.
+        # A disc with an intrinsic axis ratio of 0.2.
         "axis_ratio": float(np.hypot(np.cos(inclination), 0.2 * np.sin(inclination))),
         "pa_deg": float(rng.uniform(0, 360)),
         "pitch_deg": float(rng.uniform(12, 30)),
@@ -226,9 +251,9 @@ def _draw_orientation(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _draw_kinematics(galaxy_class: GalaxyClass, log_mass: float, rng: np.random.Generator) -> dict[str, float]:
-    """Rotation after Tully-Fisher and dispersion after Faber-Jackson."""
+    """Rotation speed from the Tully-Fisher relation and dispersions from the Faber-Jackson relation."""
     traits = _TRAITS[galaxy_class]
-    # Source of the slope: Reyes+2011 (doi:10.1111/j.1365-2966.2011.19415.x).
+    # Slope of Reyes+2011 (doi:10.1111/j.1365-2966.2011.19415.x).
     v_max = traits.rotation * 10 ** (2.14 + 0.28 * (log_mass - 10) + rng.normal(0, 0.05))
     bulge = 10 ** (2.20 + 0.25 * (log_mass - 10.7) + rng.normal(0, 0.06))
     return {
@@ -243,11 +268,11 @@ def _draw_kinematics(galaxy_class: GalaxyClass, log_mass: float, rng: np.random.
 def _draw_stars(
     galaxy_class: GalaxyClass, unusual: Unusual, log_mass: float, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Bulge and disc, old and young."""
+    """Fractions of bulge and young stars, metallicity and surface brightness."""
     traits = _TRAITS[galaxy_class]
     bulge = traits.bulge + 0.12 * (log_mass - 10.3) + rng.normal(0, 0.06)
     young = 0.95 if unusual == "blueberry" else traits.young - 0.08 * (log_mass - 10.3) + rng.normal(0, 0.08)
-    # Gallazzi+2005 (doi:10.1111/j.1365-2966.2005.09321.x).
+    # Mass-metallicity relation of the stars after Gallazzi+2005 (doi:10.1111/j.1365-2966.2005.09321.x).
     metals = 0.08 - 0.55 * np.clip(10.9 - log_mass, 0, 1.6) ** 1.3 + rng.normal(0, 0.08)
     # About 22 magnitudes/arcsec^2 in r at the half-light radius of a disc of 10^10 solar masses.
     brightness = 0.13 * 10 ** (0.30 * (min(log_mass, 10.5) - 10) + rng.normal(0, 0.2))
@@ -262,7 +287,7 @@ def _draw_stars(
 def _draw_gas(
     galaxy_class: GalaxyClass, unusual: Unusual, log_mass: float, rng: np.random.Generator
 ) -> dict[str, float]:
-    """How much gas shines, its metals and its dust."""
+    """Equivalent width, extent, dust and metallicity of the gas."""
     mean, scatter = _TRAITS[galaxy_class].log_ew
     log_ew = rng.normal(mean - (0.25 * (log_mass - 10.1) if galaxy_class == "star_forming" else 0), scatter)
     ebv = 0.30 + 0.14 * (log_mass - 10) + rng.normal(0, 0.1)
@@ -274,14 +299,17 @@ def _draw_gas(
         "sf_extent_re": float(np.clip(2.0 * rng.lognormal(0, 0.3), 1.0, 4.0)),
         "ebv": float(np.clip(ebv, 0, 0.7)),
         "oh": _draw_metallicity(log_mass, unusual, rng),
-        # Sanchez+2014 (doi:10.1051/0004-6361/201322343).
+        # Common gradient of Sanchez+2014 (doi:10.1051/0004-6361/201322343).
         "oh_gradient": float(rng.normal(-0.08, 0.03)),
         "oiii_scatter": float(np.clip(rng.normal(0, 0.08), -0.16, 0.16)),
     }
 
 
 def _draw_metallicity(log_mass: float, unusual: Unusual, rng: np.random.Generator) -> float:
-    """12 + log(O/H) at the half-light radius, from the mass: after Sanchez+2017 (doi:10.1093/mnras/stx808)."""
+    """12 + log(O/H) at the half-light radius.
+
+    Source: mass-metallicity relation after Sanchez+2017 (doi:10.1093/mnras/stx808).
+    """
     if unusual == "blueberry":
         return OH_RANGE[0] + 0.07
     x = log_mass - 8 - 3.5
@@ -291,9 +319,9 @@ def _draw_metallicity(log_mass: float, unusual: Unusual, rng: np.random.Generato
 def _draw_nucleus(
     galaxy_class: GalaxyClass, unusual: Unusual, log_mass: float, rng: np.random.Generator
 ) -> dict[str, float]:
-    """The gas that something other than young stars ionises: drawn until it lies where its class does."""
+    """Properties of gas not ionised by young stars, redrawn until its line ratios are those of its class."""
     wanted: GalaxyClass = "liner" if galaxy_class in ("liner", "passive") else "seyfert"
-    # Medians and scatter of the nuclei in shared/data/catalogs; Seyferts are corrected for their star formation.
+    # Medians and scatter of the nuclei in shared/data/catalogs, those of Seyferts corrected for star formation.
     means, scatter = (
         ((0.05, 0.38, 0.00), (0.13, 0.18, 0.10)) if wanted == "liner" else ((0.0, 0.90, -0.22), (0.12,) * 3)
     )
@@ -306,7 +334,8 @@ def _draw_nucleus(
         "agn_sii_ha": float(sii_ha),
         "agn_oi_ha": float(sii_ha - 0.55 + rng.normal(0, 0.10)),
         "agn_heii_hb": float((0.05 if wanted == "liner" else 0.22) * rng.lognormal(0, 0.25)),
-        # The gas moves in the bulge's potential (Greene & Ho 2005, doi:10.1086/430590), and flows.
+        # Narrow-line gas follows the potential of the bulge, with additional scatter from outflows (Greene & Ho 2005,
+        # doi:10.1086/430590).
         "agn_sigma_kms": float(10 ** (2.12 + 0.25 * (log_mass - 10.7) + rng.normal(0, 0.12))),
         "agn_mixing": float(rng.uniform(0.12, 0.88)),
         "nlr_arcsec": float(rng.uniform(0.8, 1.8)),

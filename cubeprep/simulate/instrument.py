@@ -1,4 +1,4 @@
-"""The spectrograph: resolution and noise as the real spectra in shared/data/spectra show them, at MaNGA's depth."""
+"""Model of the spectrograph: wavelength grid, and resolution and noise of the real spectra in shared/data/spectra."""
 
 from functools import lru_cache
 
@@ -12,11 +12,11 @@ FIRST_WAVE = 3621.59598486
 WAVE = 10 ** (np.log10(FIRST_WAVE) + LOG_STEP * np.arange(NUM_WAVES))
 PIXEL_KMS = SPEED_OF_LIGHT_KMS * np.log(10) * LOG_STEP
 
-# Wavelength pixels at the red end that no spectrum has.
+# Wavelength pixels at the red end that are missing in all spectra.
 NUM_MISSING = 6
 
-# At every 150th pixel: the median resolving power of seven spectra; the noise between sky lines of the two faintest
-# (1e-17 erg/s/cm^2/Angstrom/spaxel); and the variance that flux adds in the bright ones (per flux).
+# At every 150th pixel: the median resolving power of seven real spectra; the noise between sky lines of the two
+# faintest (1e-17 erg/s/cm^2/Angstrom/spaxel); and the variance per unit of flux in the bright ones.
 _ANCHORS = np.arange(0, NUM_WAVES, 150)
 _RESOLUTION = [1400, 1480, 1550, 1620, 1680, 1720, 1750, 1780, 1800, 1810, 1820, 1840, 1860, 1910, 1950, 1900, 1820,
                1830, 1890, 1950, 2020, 2080, 2130, 2180, 2270, 2360, 2400, 2450, 2410, 2290, 2110]  # fmt: skip
@@ -28,7 +28,7 @@ _FLUX_VARIANCE = 1e-4 * np.interp(
     _ANCHORS, np.arange(100, NUM_WAVES, 400), [7.5, 3.2, 2.7, 2.1, 1.9, 2.0, 1.3, 1.1, 1.1, 1.0, 1.2, 4.0]
 )
 
-# Sky lines: vacuum wavelength, Angstrom, and by how much the noise at their peak exceeds the noise beside them.
+# Sky lines: vacuum wavelength, Angstrom, and excess of the noise at the peak over that beside the line, relative to it.
 SKY_LINES = np.array(
     [(5578.9, 7.1), (5891.4, 1.1), (6302.0, 1.8), (6365.5, 0.9), (6865.9, 1.0), (6924.7, 0.7), (7247.7, 1.3),
      (7277.8, 2.0), (7318.1, 1.5), (7343.4, 1.4), (7370.6, 1.2), (7404.6, 0.9), (7526.6, 1.1), (7573.6, 0.8),
@@ -49,24 +49,25 @@ _SKY_LINE_SIGMA_PIXELS = 1.5
 
 
 def resolution(wave: np.ndarray | float) -> np.ndarray:
-    """Resolving power lambda/FWHM of the final spectra, pixel included."""
+    """Resolving power lambda/FWHM of the final spectra, pixel width included, at wavelengths in Angstrom."""
     return np.asarray(np.interp(pixel_of(wave), _ANCHORS, _RESOLUTION))
 
 
 def lsf_sigma_pixels(wave: np.ndarray | float, *, with_pixel: bool) -> np.ndarray:
     """Gaussian sigma of the line-spread function in wavelength pixels, with or without the pixel's own width."""
     sigma: np.ndarray = SPEED_OF_LIGHT_KMS / (resolution(wave) * np.sqrt(8 * np.log(2))) / PIXEL_KMS
+    # A pixel is a top hat of width 1, whose variance is 1/12.
     return sigma if with_pixel else np.sqrt(sigma**2 - 1 / 12)
 
 
 def pixel_of(wave: np.ndarray | float) -> np.ndarray:
-    """Position of wavelengths on the grid, in pixels."""
+    """Position of wavelengths (Angstrom) on the grid, in pixels; integers are pixel centres."""
     return (np.log10(wave) - np.log10(FIRST_WAVE)) / LOG_STEP
 
 
 @lru_cache(maxsize=1)
 def sky_line_excess() -> np.ndarray:
-    """[wavelength] noise of the sky lines relative to the noise between them."""
+    """Excess noise [wavelength] of the sky lines, relative to the noise between them."""
     offset = np.arange(NUM_WAVES) - pixel_of(SKY_LINES[:, :1])
     excess: np.ndarray = (SKY_LINES[:, 1:] * np.exp(-0.5 * (offset / _SKY_LINE_SIGMA_PIXELS) ** 2)).max(axis=0)
     return excess
@@ -74,7 +75,7 @@ def sky_line_excess() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def noise_model() -> tuple[np.ndarray, np.ndarray]:
-    """Of a well-covered spaxel, [wavelength]: the variance of the sky, and the variance per flux of the source."""
+    """Noise of a well-covered spaxel [wavelength]: variance of the sky, and variance per unit of source flux."""
     pixels = np.arange(NUM_WAVES)
     floor, per_flux = (np.exp(np.interp(pixels, _ANCHORS, np.log(v))) for v in (_SKY_SIGMA, _FLUX_VARIANCE))
     return (floor * (1 + sky_line_excess())) ** 2, per_flux

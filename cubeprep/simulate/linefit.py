@@ -1,4 +1,4 @@
-"""Gaussian fits of emission lines to all spaxels of a cube at once, as the DAP fits them: one velocity, own widths."""
+"""Gaussian fits of emission lines to all spaxels at once, as in the DAP: a common velocity and separate widths."""
 
 from dataclasses import dataclass
 
@@ -7,33 +7,35 @@ import numpy as np
 from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
 from cubeprep.simulate.instrument import LOG_STEP, NUM_WAVES, PIXEL_KMS, lsf_sigma_pixels, pixel_of
 
-# Weak lines of doublets that are fitted with the strong one: name, strong line, ratio of fluxes.
+# Weak lines of doublets, tied to the strong line: name, strong line, ratio of fluxes.
 TIED = {
     "OIII-4960": ("OIII-5008", 0.340),
     "OI-6365": ("OI-6302", 0.328),
     "NII-6549": ("NII-6585", 0.327),
     "SIII-9071": ("SIII-9533", 0.407),
 }
-# Lines too close to have widths of their own, and the lines that they share it with.
+# Lines too close to a neighbour for an individual width, and the line whose width they share.
 _SHARED_WIDTH = {"OII-3729": "OII-3727", "Hzet-3890": "HeI-3889", "NI-5201": "NI-5199"}
 
+# A blend is fitted with this margin on either side; lines whose windows overlap are fitted together.
 _WINDOW_KMS = 1100.0
 _BLEND_KMS = 2 * _WINDOW_KMS
 _NUM_STEPS = 7
 MAX_SIGMA_KMS = 1000.0
 _START_SIGMA_KMS = 60.0
+# Narrowest line: profiles are evaluated at pixel centres, which would undersample narrower ones.
 _MIN_VARIANCE_PIXELS = 0.3
 
 
 @dataclass(frozen=True)
 class LineFit:
-    """Fits of lines in all spaxels, each [line, spaxel].
+    """Line fits in all spaxels; each array is [line, spaxel].
 
     Attributes:
-        flux, flux_ivar: 1e-17 erg/s/cm^2/spaxel; fluxes are not negative.
-        sigma_kms, sigma_ivar: as observed, instrument included.
-        fitted: False where the line lies outside the spectrum, or its pixels are masked.
-        at_bound: True where the width is as narrow or as wide as may be.
+        flux, flux_ivar: flux, 1e-17 erg/s/cm^2/spaxel, and its inverse variance; fluxes are not negative.
+        sigma_kms, sigma_ivar: observed width, km/s, instrument included, and its inverse variance.
+        fitted: False where the line lies outside the spectrum or its pixels are masked.
+        at_bound: True where the width is at its lower or upper limit.
     """
 
     flux: np.ndarray
@@ -46,11 +48,11 @@ class LineFit:
 
 @dataclass(frozen=True)
 class _Window:
-    """Pixels around a blend.
+    """Part of the spectra around a blend.
 
     Attributes:
-        x: pixel numbers.
-        flux, ivar, continuum: [spaxel, pixel].
+        x: [pixel] pixel numbers.
+        flux, ivar, continuum: [spaxel, pixel] flux density, its inverse variance, and starlight.
     """
 
     x: np.ndarray
@@ -60,14 +62,25 @@ class _Window:
 
 
 class LineFitter:
-    """Fits blends of lines on top of a stellar continuum whose scale is free in each blend."""
+    """Fits blends of lines on top of a stellar continuum, whose scale is a free parameter in each blend."""
 
     def __init__(self, flux: np.ndarray, ivar: np.ndarray, continuum: np.ndarray, z: float) -> None:
-        """Takes spectra [spaxel, wavelength]; `ivar` is 0 where they cannot be used."""
+        """Stores the spectra.
+
+        Args:
+            flux: [spaxel, wavelength] flux density.
+            ivar: its inverse variance; 0 where a pixel cannot be used.
+            continuum: starlight, the same shape.
+            z: redshift of the galaxy.
+        """
         self._flux, self._ivar, self._continuum, self._z = flux, ivar, continuum, z
 
     def velocity(self, start_kms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Velocities [spaxel] of Halpha and [N II], relative to the redshift, and their inverse variance."""
+        """Common velocity [spaxel] of Halpha and [N II] relative to the redshift, km/s, and its inverse variance.
+
+        Args:
+            start_kms: [spaxel] initial values, returned with inverse variance 0 if the lines are out of range.
+        """
         window = self._window(6549.86, 6585.27)
         rows = [_Profile([(6564.608, 1.0)], self._z), _Profile([(6585.27, 1.0), (6549.86, 0.327)], self._z)]
         if window is None:
@@ -76,7 +89,12 @@ class LineFitter:
         return result.velocity_kms, result.velocity_ivar
 
     def lines(self, lines: tuple[Line, ...], velocity_kms: np.ndarray) -> LineFit:
-        """Fits lines at given velocities [spaxel]."""
+        """Fits of lines at fixed velocities.
+
+        Args:
+            lines: lines to fit.
+            velocity_kms: [spaxel] velocity relative to the redshift.
+        """
         count, names = len(velocity_kms), [line.name for line in lines]
         values = {key: np.zeros((len(lines), count)) for key in ("flux", "flux_ivar", "sigma_kms", "sigma_ivar")}
         flags = {key: np.zeros((len(lines), count), dtype=bool) for key in ("fitted", "at_bound")}
@@ -108,12 +126,12 @@ class LineFitter:
         return LineFit(**values, **flags)
 
     def _moved(self, sigma_kms: np.ndarray, from_wave: float, to_wave: float) -> np.ndarray:
-        """The width that the same motion of gas has at another rest wavelength, where the instrument is another."""
+        """Observed width of the same intrinsic dispersion at another rest wavelength, with the resolution there."""
         change = _instrument_kms(to_wave, self._z) ** 2 - _instrument_kms(from_wave, self._z) ** 2
         return np.sqrt(np.maximum(sigma_kms**2 + change, 1.0))
 
     def _window(self, low: float, high: float) -> _Window | None:
-        """Pixels around lines between two rest wavelengths; None where the spectrum does not reach."""
+        """Part of the spectra around lines between two rest wavelengths; None if it is not entirely in range."""
         reach = _WINDOW_KMS / PIXEL_KMS
         start = int(np.floor(pixel_of(low * (1 + self._z)) - reach))
         stop = int(np.ceil(pixel_of(high * (1 + self._z)) + reach)) + 1
@@ -124,19 +142,20 @@ class LineFitter:
 
 
 class _Profile:
-    """Lines with fixed ratios of flux and one width: rest wavelengths and ratios."""
+    """Lines with fixed flux ratios and a common width."""
 
     def __init__(self, parts: list[tuple[float, float]], z: float) -> None:
+        """Takes pairs of rest wavelength, Angstrom, and flux ratio, and the redshift."""
         self.waves = [wave for wave, _ in parts]
         self._parts = [(pixel_of(wave * (1 + z)), ratio, wave * (1 + z)) for wave, ratio in parts]
 
     def shape(self, x: np.ndarray, velocity_kms: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Per unit flux, [spaxel, pixel]: the profile per Angstrom, and its slopes with velocity and with variance.
+        """Profile of unit flux [spaxel, pixel], per Angstrom, and its derivatives by velocity and by variance.
 
         Args:
-            x: pixel numbers.
-            velocity_kms: [spaxel].
-            variance: [spaxel] square pixels.
+            x: [pixel] pixel numbers.
+            velocity_kms: [spaxel] velocity relative to the redshift.
+            variance: [spaxel] squared sigma, square pixels.
         """
         total: list[np.ndarray] = []
         for centre, ratio, wave in self._parts:
@@ -156,7 +175,7 @@ class _Profile:
 
 @dataclass(frozen=True)
 class _Result:
-    """Of a blend: [profile, spaxel], and velocities [spaxel]."""
+    """Fit of a blend: arrays [profile, spaxel], and velocities [spaxel]; see `LineFit`."""
 
     flux: np.ndarray
     flux_ivar: np.ndarray
@@ -170,9 +189,16 @@ class _Result:
 def _fit(
     window: _Window, profiles: list[_Profile], widths: list[int], velocity_kms: np.ndarray, *, free_velocity: bool
 ) -> _Result:
-    """Gauss-Newton for all spaxels: scale of the continuum, fluxes, widths, and the velocity if it is free.
+    """Gauss-Newton fit in all spaxels of continuum scale, fluxes, widths and, if it is free, the velocity.
 
-    `widths` says for each profile which of the widths it has.
+    Scale and fluxes enter linearly and are solved exactly in each iteration; the step is used for the others only.
+
+    Args:
+        window: part of the spectra.
+        profiles: profiles of the blend.
+        widths: [profile] index of the width that each profile uses.
+        velocity_kms: [spaxel] velocity, or its initial value.
+        free_velocity: whether to fit the velocity.
     """
     num, num_widths = len(profiles), max(widths) + 1
     start = _instrument_kms(profiles[0].waves[0], 0.0) ** 2 + _START_SIGMA_KMS**2
@@ -186,11 +212,13 @@ def _fit(
         if last:
             break
         change = step[:, 1 + num : 1 + num + num_widths].T
+        # Steps are limited, since far from the minimum the linearisation overshoots.
         variance = np.clip(variance + np.clip(change, -0.5 * variance, variance), _MIN_VARIANCE_PIXELS, most)
         if free_velocity:
             velocity = np.clip(velocity + np.clip(step[:, -1], -80, 80), velocity_kms - 400, velocity_kms + 400)
     errors2 = np.maximum(np.diagonal(covariance, axis1=1, axis2=2).T, 1e-20)
     sigma = np.sqrt(variance) * PIXEL_KMS
+    # d sigma = d variance / (2 sigma).
     sigma_error2 = errors2[1 + num : 1 + num + num_widths] * (PIXEL_KMS**2 / (2 * sigma)) ** 2
     bound = (variance <= 1.01 * _MIN_VARIANCE_PIXELS) | (variance >= 0.95 * most)
     return _Result(
@@ -205,7 +233,11 @@ def _fit(
 
 
 def _fluxes(window: _Window, shapes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Fluxes [profile, spaxel] that are not negative, by least squares: those below zero are left out once."""
+    """Non-negative fluxes [profile, spaxel] and scale of the continuum [spaxel], by weighted least squares.
+
+    Profiles with negative flux are dropped and the others solved once more, an approximation to non-negative least
+    squares that works for all spaxels at once.
+    """
     basis = np.stack([window.continuum, *shapes], axis=1)
     weighted = basis * window.ivar[:, None, :]
     matrix = weighted @ basis.transpose(0, 2, 1)
@@ -225,7 +257,10 @@ def _step(
     state: tuple[np.ndarray, np.ndarray],
     free_velocity: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A Gauss-Newton step [spaxel, parameter] from fluxes and scale, and the covariance of the parameters."""
+    """Gauss-Newton step [spaxel, parameter] and covariance of the parameters.
+
+    Parameters are, in this order: scale of the continuum, fluxes, widths (as variances), and velocity if it is free.
+    """
     flux, scale = state
     model = scale[:, None] * window.continuum
     broader = [np.zeros_like(model) for _ in range(max(widths) + 1)]
@@ -248,13 +283,13 @@ def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 def _ridge(matrix: np.ndarray) -> np.ndarray:
-    """A little on the diagonals, so that parameters without a say stay where they are."""
+    """Small diagonal matrices that keep the systems regular, so that unconstrained parameters do not change."""
     diagonal = np.diagonal(matrix, axis1=1, axis2=2)
     return (1e-9 * diagonal + 1e-12)[:, :, None] * np.eye(matrix.shape[1])
 
 
 def _blends(lines: list[Line]) -> list[list[Line]]:
-    """Lines that are fitted together, since their windows overlap."""
+    """Groups of lines that are fitted together because their windows overlap."""
     blends: list[list[Line]] = []
     for line in sorted(lines, key=lambda line: line.rest_wave):
         if blends and _distance_kms(blends[-1][-1], line) < _BLEND_KMS:
@@ -265,7 +300,7 @@ def _blends(lines: list[Line]) -> list[list[Line]]:
 
 
 def _is_tied_from_afar(line: Line, lines: tuple[Line, ...]) -> bool:
-    """Whether a line is tied to one of another blend, and needs no fit of its own."""
+    """Whether a line is tied to a line of another blend, so that it needs no fit."""
     strong = [other for other in lines if other.name == TIED.get(line.name, ("", 0.0))[0]]
     return bool(strong) and _distance_kms(line, strong[0]) > _BLEND_KMS
 
@@ -275,7 +310,7 @@ def _distance_kms(a: Line, b: Line) -> float:
 
 
 def _profiles(blend: list[Line], z: float) -> tuple[list[_Profile], dict[str, tuple[int, float]], list[int]]:
-    """The free profiles of a blend; for each line its profile and share of flux; the width of each profile."""
+    """Free profiles of a blend; profile index and flux ratio of each line, by name; width index of each profile."""
     waves = {line.name: line.rest_wave for line in blend}
     profiles: list[_Profile] = []
     owners: dict[str, tuple[int, float]] = {}
@@ -292,5 +327,5 @@ def _profiles(blend: list[Line], z: float) -> tuple[list[_Profile], dict[str, tu
 
 
 def _instrument_kms(rest_wave: float, z: float) -> float:
-    """Sigma of the line-spread function, pixel included."""
+    """Sigma of the line-spread function, km/s, pixel width included."""
     return float(lsf_sigma_pixels(rest_wave * (1 + z), with_pixel=True) * PIXEL_KMS)

@@ -1,4 +1,4 @@
-"""What the fibres of a bundle see of a galaxy, without noise: starlight, line fluxes and motion of every exposure."""
+"""Noise-free light of a galaxy in the fibres of a bundle: starlight, line fluxes and kinematics of each exposure."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ from cubeprep.simulate.ratios import BALMER, LINE_NAMES, LINE_WAVES, Bpt, line_r
 from cubeprep.simulate.sky import PADDING, Disc, GasLayer, Starlight, disc_gas, disc_geometry, dust, starlight
 from cubeprep.simulate.spectrum import extinction
 
-# Stars lie behind less dust than the gas (Calzetti+2000, doi:10.1086/308692).
+# E(B-V) of the stars relative to that of the gas (Calzetti+2000, doi:10.1086/308692).
 STELLAR_REDDENING = 0.44
 
-# Stars rotate more slowly than gas, those of bulges most of all.
+# Rotation speed of the stars in disc and bulge relative to that of the gas.
 _DISC_ROTATION, _BULGE_ROTATION = 0.90, 0.35
 
 HA = LINE_NAMES.index("Ha-6564")
@@ -34,13 +34,13 @@ _BPT_LINES = [LINE_NAMES.index(name) for name in ("NII-6585", "Ha-6564", "OIII-5
 
 @dataclass(frozen=True)
 class GasComponent:
-    """Gas that moves together.
+    """Gas component with its own kinematics.
 
     Attributes:
-        flux: line fluxes [line, exposure] in the order of `LINE_NAMES`, 1e-17 erg/s/cm^2/spaxel, after the galaxy's
+        flux: [line, exposure] fluxes in the order of `LINE_NAMES`, 1e-17 erg/s/cm^2/spaxel, dimmed by the galaxy's
             dust.
-        velocity_kms: [exposure], flux-weighted by the PSF, relative to the galaxy's redshift.
-        sigma_kms: [exposure], with the PSF's smearing of the velocity field, without the instrument.
+        velocity_kms: [exposure] flux-weighted mean over the PSF, relative to the galaxy's redshift.
+        sigma_kms: [exposure] dispersion, including beam smearing of the velocity field but not the instrument.
     """
 
     flux: np.ndarray
@@ -50,13 +50,13 @@ class GasComponent:
 
 @dataclass(frozen=True)
 class StarComponent:
-    """Stars that move together.
+    """Stellar component with its own kinematics.
 
     Attributes:
-        populations: name and log10 metallicity of each.
-        light: flux density at 5500 Angstrom at rest, [population, exposure], 1e-17 erg/s/cm^2/Angstrom/spaxel.
-        velocity_kms: [exposure].
-        sigma_kms: velocity dispersion.
+        populations: name and log10 metallicity (solar units) of each population.
+        light: [population, exposure] flux density at rest wavelength 5500 Angstrom, 1e-17 erg/s/cm^2/Angstrom/spaxel.
+        velocity_kms: [exposure] velocity relative to the galaxy's redshift.
+        sigma_kms: velocity dispersion, km/s.
     """
 
     populations: tuple[tuple[str, float], ...]
@@ -67,14 +67,14 @@ class StarComponent:
 
 @dataclass(frozen=True)
 class GalaxyMaps:
-    """A galaxy through seeing and fibres, without noise.
+    """Light of a galaxy after seeing and fibres, without noise.
 
     Attributes:
         sampling: the exposures.
-        stars: components; their light adds up.
-        star_ebv: [exposure] reddening of the stars.
-        gas: components; their spectra add up.
-        psf_fwhm_arcsec: of the cube that is made of the exposures.
+        stars: stellar components, whose light is added.
+        star_ebv: [exposure] E(B-V) of the stars, magnitudes.
+        gas: gas components, whose spectra are added.
+        psf_fwhm_arcsec: FWHM of the PSF of the gridded cube, arcsec.
     """
 
     sampling: Sampling
@@ -85,19 +85,27 @@ class GalaxyMaps:
 
     @property
     def line_flux(self) -> np.ndarray:
-        """Fluxes [line, y, x] of all components together, as gridded to the cube."""
+        """Line fluxes [line, y, x] of all components, gridded to the cube, 1e-17 erg/s/cm^2/spaxel."""
         return self.sampling.gridded(np.sum([part.flux for part in self.gas], axis=0))
 
     @property
     def starlight(self) -> np.ndarray:
-        """Flux density [y, x] at 5500 Angstrom at rest, as gridded to the cube."""
+        """Flux density [y, x] of all stars at rest wavelength 5500 Angstrom, gridded to the cube."""
         return self.sampling.gridded(np.sum([part.light.sum(axis=0) for part in self.stars], axis=0))
 
 
 def galaxy_maps(galaxy: Galaxy, psf_fwhm_arcsec: float, rng: np.random.Generator) -> GalaxyMaps:
-    """The maps of a galaxy; `rng` places its HII regions.
+    """Noise-free light of a galaxy in all exposures of its bundle.
 
-    A nucleus adds its own gas so that the central 1.5 arcsec falls in the galaxy's class.
+    An active nucleus contributes as much gas as places the central 1.5 arcsec in the galaxy's class.
+
+    Args:
+        galaxy: the galaxy.
+        psf_fwhm_arcsec: FWHM of the PSF of the gridded cube, arcsec.
+        rng: generator of the positions and sizes of its H II regions.
+
+    Raises:
+        ValueError: the PSF is sharper than fibres and gridding allow.
     """
     disc, look = disc_geometry(galaxy), _Telescope(galaxy.num_fibres, psf_fwhm_arcsec)
     ebv, light = dust(galaxy, disc), starlight(galaxy, disc)
@@ -110,14 +118,14 @@ def galaxy_maps(galaxy: Galaxy, psf_fwhm_arcsec: float, rng: np.random.Generator
 
 
 def aperture(num_fibres: int, radius_arcsec: float) -> np.ndarray:
-    """Spaxels [y, x] within a radius of the centre."""
+    """Mask [y, x] of the spaxels within a radius of the centre."""
     x, y = spaxel_offsets(CUBE_SIZE[num_fibres])
     return np.hypot(x, y) * SPAXEL_ARCSEC <= radius_arcsec
 
 
 def nuclear_bpt(galaxy: Galaxy, maps: GalaxyMaps) -> Bpt:
-    """Logarithmic ratios of the true narrow line fluxes within 1.5 arcsec of the centre."""
-    # Broad components have no forbidden lines and are no part of a BPT diagram.
+    """Log10 ratios of the true narrow-line fluxes within 1.5 arcsec of the centre."""
+    # BPT diagrams are defined for narrow lines; broad components, which have no forbidden lines, are left out.
     narrow = [part.flux for part in maps.gas if part.flux[LINE_NAMES.index("NII-6585")].any()]
     image = maps.sampling.gridded(np.sum(narrow, axis=0))
     flux = dict(zip(LINE_NAMES, image[:, aperture(galaxy.num_fibres, 1.5)].sum(axis=1), strict=True))
@@ -130,15 +138,17 @@ def nuclear_bpt(galaxy: Galaxy, maps: GalaxyMaps) -> Bpt:
 
 
 class _Telescope:
-    """Seeing and fibres: from images on the padded grid to what each exposure sees."""
+    """Seeing and fibres: computes the light in each exposure from images [y, x] on the padded grid."""
 
     def __init__(self, num_fibres: int, psf_fwhm_arcsec: float) -> None:
         self.sampling = sampling(num_fibres)
         self.psf_sigma = psf_fwhm_arcsec / np.sqrt(8 * np.log(2))
-        # The fibre's disc has a quarter of its radius squared as variance.
+        # The PSF of the cube is the convolution of seeing, fibre and gridding, whose variances add; a uniform disc has
+        # a quarter of its radius squared as variance along one axis.
         seeing2 = self.psf_sigma**2 - GRIDDING_VARIANCE - FIBRE_RADIUS_ARCSEC**2 / 4
         if seeing2 <= 0:
             raise ValueError(f"a PSF of {psf_fwhm_arcsec} arcsec is sharper than the fibres: expected above 2.0")
+        # In Fourier space seeing and fibre are one product; the transform of a uniform disc is 2 J1(k r) / (k r).
         side = CUBE_SIZE[num_fibres] + 2 * PADDING
         self._side = next_fast_len(side + PADDING, real=True)
         y, x = np.meshgrid(
@@ -150,28 +160,28 @@ class _Telescope:
         self._where = np.stack([self.sampling.y_arcsec, self.sampling.x_arcsec]) / SPAXEL_ARCSEC + side // 2
 
     def see(self, images: np.ndarray) -> np.ndarray:
-        """Mean over each fibre's face, [..., exposure], of images [..., y, x]."""
+        """Means [..., exposure] over each fibre's aperture of images [..., y, x] blurred by the seeing."""
         shape = (self._side, self._side)
         blurred = irfft2(rfft2(images, s=shape) * self._transfer, s=shape).reshape(-1, *shape)
         seen = np.stack([map_coordinates(image, self._where, order=3, mode="mirror") for image in blurred])
         return np.maximum(seen, 0).reshape(*images.shape[:-2], -1)
 
     def mean(self, image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Weighted mean [exposure] of an image [y, x], which may be negative."""
+        """Mean [exposure] of an image [y, x], which may be negative, weighted by another."""
         low, high = image.min(), image.max()
-        # Where next to nothing shines, rounding does: the plain mean is as good there.
+        # Where the weights vanish, their ratio is rounding noise; a small floor makes it the unweighted mean there.
         weight = weight + 1e-9 * weight.max()
         over, under = self.see(np.stack([weight * (image - low), weight]))
         return np.asarray(np.clip(low + over / np.maximum(under, 1e-12 * weight.max()), low, high))
 
     def as_gridded(self, images: np.ndarray) -> np.ndarray:
-        """Images [..., y, x] through the PSF of the final cube."""
+        """Images [..., y, x] convolved with the PSF of the gridded cube."""
         sigma = (0.0,) * (images.ndim - 2) + (self.psf_sigma / SPAXEL_ARCSEC,) * 2
         return np.asarray(gaussian_filter(images, sigma, mode="nearest"))
 
 
 def _observed_stars(galaxy: Galaxy, disc: Disc, light: Starlight, look: _Telescope) -> tuple[StarComponent, ...]:
-    """Bulge and disc; the disc's stars are poorer in metals."""
+    """Stellar components of bulge and disc; the disc's stars are more metal-poor."""
     metals = galaxy.log_star_metals
     parts = (
         ((("old", metals),), [light.bulge], _BULGE_ROTATION, galaxy.sigma_star_kms),
@@ -201,7 +211,7 @@ def _observed_layer(layer: GasLayer, ebv: np.ndarray, disc: Disc, look: _Telesco
 
 
 def _dusty(layer: GasLayer, ebv: np.ndarray | float) -> np.ndarray:
-    """Line fluxes [line, y, x] behind dust, in which Halpha has the flux of the layer."""
+    """Line fluxes [line, y, x] dimmed by dust, normalised so that Halpha has the flux of the layer."""
     ratios = line_ratios(layer.bpt, heii_hb=layer.heii_hb)
     ratios = ratios.reshape(*ratios.shape, *(1,) * (3 - ratios.ndim))
     dimming = 10 ** (-0.4 * (_LINE_EXTINCTION - _LINE_EXTINCTION[HA]) * ebv)
@@ -211,13 +221,13 @@ def _dusty(layer: GasLayer, ebv: np.ndarray | float) -> np.ndarray:
 def _nuclear_gas(
     galaxy: Galaxy, disc: Disc, layers: list[GasLayer], ebv: np.ndarray, look: _Telescope
 ) -> list[GasComponent]:
-    """Gas ionised by an active nucleus, and its broad-line region, for the classes that have one."""
+    """Gas ionised by an active nucleus, and its broad-line region; empty for classes without one."""
     if galaxy.galaxy_class not in ("composite", "seyfert") and galaxy.unusual != "offnuclear_agn":
         return []
     offset_arcsec, size_arcsec = 0.0, galaxy.nlr_arcsec
     if galaxy.unusual == "offnuclear_agn":
-        # 0.8 half-light radii out along the major axis, but beyond the PSF and well inside the bundle. Small, so that
-        # the nucleus of the galaxy stays what its class says.
+        # At 0.8 half-light radii along the major axis, limited to a range outside the central PSF and well inside the
+        # bundle; compact, so that the galaxy's own nucleus keeps its class.
         offset_arcsec, size_arcsec = float(np.clip(0.8 * galaxy.re_arcsec, 4.0, 5.0)), 0.5
     pa = np.radians(galaxy.pa_deg)
     x, y = -offset_arcsec * np.sin(pa), offset_arcsec * np.cos(pa)
@@ -228,7 +238,7 @@ def _nuclear_gas(
     )
     share = _nuclear_share(galaxy, around)
     profile = np.exp(-0.5 * (distance / size_arcsec) ** 2)
-    # After the PSF, so that the share holds for what is observed.
+    # Normalised after convolution with the PSF, so that the fraction holds for the observed flux.
     profile *= share / (1 - share) * around[1] / look.as_gridded(profile)[inside].sum()
     nucleus = GasLayer(profile, galaxy.agn_bpt, galaxy.agn_sigma_kms, galaxy.agn_heii_hb)
     flux = look.see(_dusty(nucleus, galaxy.ebv))
@@ -243,7 +253,12 @@ def _nuclear_gas(
 
 
 def _nuclear_share(galaxy: Galaxy, around: np.ndarray) -> float:
-    """The nucleus' share of Halpha within 1.5 arcsec; `around` are the disc's fluxes there, as in `_BPT_LINES`."""
+    """Fraction of Halpha within 1.5 arcsec that the nucleus contributes.
+
+    Args:
+        galaxy: the galaxy.
+        around: fluxes of the disc's gas there, in the order of `_BPT_LINES`.
+    """
     if galaxy.unusual == "offnuclear_agn":
         return 0.75
     nii, ha, oiii, hb = around

@@ -1,4 +1,4 @@
-"""Writes maps as extensions of a MAPS file, with the cards of the real ones."""
+"""Writes maps as extensions of a MAPS file, with the cards of the real files."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -18,9 +18,18 @@ _NOTHING = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DAPPIXMASK)
 
 
 class MapsWriter:
-    """Writes maps as extensions with the cards of the real ones."""
+    """Writer of the extensions of one MAPS file.
+
+    Attributes:
+        file: binary file, open for writing.
+        galaxy: the galaxy.
+        cube: the observed cube.
+        measured: [y, x] bool, spaxels that were analysed.
+        mask: [y, x] DAP mask of the spaxels.
+    """
 
     def __init__(self, file: Any, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray) -> None:
+        """Takes the open file, the observation, and the DAP mask of its covered spaxels."""
         self.file, self.galaxy, self.cube = file, galaxy, cube
         self.measured = np.zeros(cube.covered.shape, dtype=bool)
         self.measured[cube.covered] = spaxel_mask == 0
@@ -29,7 +38,7 @@ class MapsWriter:
         self._wcs = _wcs_cards(target, galaxy, cube.covered.shape[0])
 
     def image(self, values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """Values [..., analysed spaxel] as images; 0 elsewhere."""
+        """Images [..., y, x] of values [..., analysed spaxel]; 0 elsewhere and where not finite."""
         image = np.zeros((*values.shape[:-1], *self.measured.shape), dtype=dtype)
         image[..., self.measured] = np.where(np.isfinite(values), values, 0)
         return image
@@ -43,7 +52,16 @@ class MapsWriter:
         units: Sequence[str] = (),
         classes: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes one extension; `classes` are further cards."""
+        """Writes one extension.
+
+        Args:
+            name: EXTNAME.
+            image: [y, x] or [channel, y, x].
+            unit: BUNIT, if it is the same for all channels.
+            channels: names of the channels.
+            units: units of the channels.
+            classes: further cards.
+        """
         cards = {**self._wcs} if image.ndim == 2 else {**self._wcs, **_THIRD_AXIS}
         cards |= {"WCSAXES": image.ndim, "AUTHOR": AUTHOR, "MASKNAME": "MANGA_DAPPIXMASK"}
         digits = len(str(len(channels)))
@@ -67,7 +85,18 @@ class MapsWriter:
         units: tuple[str, ...] = (),
         between: tuple[tuple[str, np.ndarray, str], ...] = (),
     ) -> None:
-        """Writes NAME, NAME_IVAR and NAME_MASK; `between` are extensions that come before the errors."""
+        """Writes NAME, NAME_IVAR and NAME_MASK.
+
+        Args:
+            name: EXTNAME of the values.
+            values: [..., analysed spaxel].
+            ivar: inverse variance, the same shape.
+            mask: DAP mask bits, the same shape.
+            unit: unit of the values, if it is the same for all channels.
+            channels: names of the channels.
+            units: units of the channels.
+            between: further extensions between values and errors: name, values and unit.
+        """
         err, qual = f"{name}_IVAR", f"{name}_MASK"
         inverse, inverses = inverse_unit(unit), tuple(inverse_unit(u) for u in units)
         self.write(name, self.image(values), unit, channels, units, classes={"ERRDATA": err, "QUALDATA": qual})
@@ -83,7 +112,7 @@ class MapsWriter:
         )  # fmt: skip
 
     def full_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Mask [..., analysed spaxel] as images, with that of the spaxels that were not analysed."""
+        """Mask images [..., y, x] from a mask [..., analysed spaxel], combined with the mask of all spaxels."""
         return np.asarray(self.image(mask, np.int32) | self.mask, dtype=np.int32)
 
 
@@ -102,5 +131,5 @@ def _wcs_cards(target: Target, galaxy: Galaxy, size: int) -> dict[str, Any]:
 
 
 def inverse_unit(unit: str) -> str:
-    """The unit of an inverse variance."""
+    """Unit of the inverse variance of a quantity; empty if the quantity has none."""
     return f"({unit})^{{-2}}" if unit else ""

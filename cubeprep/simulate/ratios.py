@@ -1,4 +1,4 @@
-"""Emission-line ratios: from metallicity, or from the place of an active nucleus in the BPT diagrams."""
+"""Emission-line ratios from metallicity, or from the position of an active nucleus in the BPT diagrams."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from cubeprep.lines import DAP_DR17_LINES
 from cubeprep.simulate.config import GalaxyClass
 
-# Lines of real spectra beyond those that the DAP fits: vacuum wavelengths, Angstrom.
+# Vacuum wavelengths, Angstrom, of lines in real spectra that the DAP does not fit.
 _OTHER_LINES = {
     "H14-3723": 3723.0035,
     "H13-3735": 3735.4365,
@@ -21,7 +21,8 @@ _OTHER_LINES = {
 LINE_WAVES = {**{line.name: line.rest_wave for line in DAP_DR17_LINES}, **_OTHER_LINES}
 LINE_NAMES = tuple(LINE_WAVES)
 
-# Case B at 10^4 K, relative to Hbeta (Osterbrock & Ferland 2006); Paschen lines with it.
+# Hydrogen lines relative to Hbeta for case B recombination at 10^4 K (Osterbrock & Ferland 2006), including the Paschen
+# lines in range.
 BALMER = {
     "Ha-6564": 2.86,
     "Hb-4862": 1.0,
@@ -40,13 +41,20 @@ BALMER = {
     "Peta-9017": 0.018,
 }
 
-# Oxygen abundances, 12 + log(O/H), over which Marino+2013 calibrated.
+# Range of oxygen abundances, 12 + log(O/H), in which the calibration of Marino+2013 is used.
 OH_RANGE = (8.00, 8.58)
 
 
 @dataclass(frozen=True)
 class Bpt:
-    """Logarithms of line ratios, each a number or a map: where gas lies in the BPT diagrams."""
+    """Position in the BPT diagrams: log10 line ratios, each a number or a map [y, x].
+
+    Attributes:
+        nii_ha: [N II] 6585 / Halpha.
+        oiii_hb: [O III] 5008 / Hbeta.
+        sii_ha: [S II] 6718 + 6732 / Halpha.
+        oi_ha: [O I] 6302 / Halpha.
+    """
 
     nii_ha: np.ndarray | float
     oiii_hb: np.ndarray | float
@@ -55,43 +63,46 @@ class Bpt:
 
 
 def star_forming_bpt(oh: np.ndarray, scatter_dex: float = 0.0) -> Bpt:
-    """Ratios of H II regions.
+    """Line ratios of H II regions.
+
+    Source: the N2 calibration of Marino+2013 (doi:10.1051/0004-6361/201321956), inverted; for [O III]/Hbeta a hyperbola
+    like that of Kewley+2013 (doi:10.1088/2041-8205/774/1/L10), shifted to the medians of the 2,400 star-forming nuclei
+    in shared/data/catalogs; for [S II] and [O I] the centre of the real MAPS 7815-3702.
 
     Args:
         oh: 12 + log(O/H), any shape.
-        scatter_dex: offset of log([O III]/Hbeta) of this galaxy.
-
-    Source: the N2 calibration of Marino+2013 (doi:10.1051/0004-6361/201321956), inverted; [O III]/Hbeta is a hyperbola
-    like that of Kewley+2013 (doi:10.1088/2041-8205/774/1/L10), moved to the medians of the 2,400 star-forming nuclei in
-    shared/data/catalogs; [S II] and [O I] after the centres of the real MAPS 7815-3702.
+        scatter_dex: offset of log([O III]/Hbeta) in this galaxy, dex.
     """
     oh = np.clip(oh, *OH_RANGE)
     nii_ha = (oh - 8.743) / 0.462
-    # The hyperbola falls for ever; the real nuclei of most metals do not.
+    # The hyperbola diverges at high metallicity, where the real nuclei level off.
     oiii_hb = np.maximum(0.61 / (nii_ha + 0.02) + 0.80, -0.80) + scatter_dex
     sii_ha = -0.67 - 0.35 * (oh - 8.5)
     return Bpt(nii_ha, oiii_hb, sii_ha, sii_ha - 1.36 - 0.5 * (oh - 8.5))
 
 
 def diffuse_bpt(oh: np.ndarray, scatter_dex: float = 0.0) -> Bpt:
-    """Ratios of diffuse gas: low-ionisation lines are stronger than in H II regions (Zhang+2017,
-    doi:10.1093/mnras/stw3308), here by what the outer parts of the real MAPS 7815-3702 show."""
+    """Line ratios of diffuse ionised gas, in which low-ionisation lines are stronger than in H II regions.
+
+    Source: Zhang+2017 (doi:10.1093/mnras/stw3308); the enhancement is that in the outer parts of the real MAPS
+    7815-3702. Arguments as for `star_forming_bpt`.
+    """
     regions = star_forming_bpt(oh, scatter_dex)
     return Bpt(regions.nii_ha + 0.10, regions.oiii_hb + 0.15, regions.sii_ha + 0.46, regions.oi_ha + 0.60)
 
 
 def line_ratios(bpt: Bpt, *, heii_hb: float = 0.0006, sii_ratio: float = 1.35) -> np.ndarray:
-    """Intrinsic fluxes relative to Hbeta, [lines, ...] in the order of `LINE_NAMES`.
+    """Intrinsic fluxes relative to Hbeta, [line, ...] in the order of `LINE_NAMES`.
 
     Args:
-        bpt: where the gas lies.
+        bpt: position of the gas in the BPT diagrams.
         heii_hb: He II 4687 / Hbeta.
-        sii_ratio: [S II] 6718 / 6732, a measure of density: 1.44 in thin gas, 1.1 in a nucleus.
+        sii_ratio: [S II] 6718 / 6732, a density diagnostic: 1.44 in the low-density limit, 1.1 in a nucleus.
     """
     nii, sii, oi = (BALMER["Ha-6564"] * 10 ** np.asarray(log) for log in (bpt.nii_ha, bpt.sii_ha, bpt.oi_ha))
     oiii = 10 ** np.asarray(bpt.oiii_hb)
     oii, siii = 1.9 * sii + 0.35, 0.25 + 0.05 * oiii
-    # Doublets from one upper level have the ratio of their transition probabilities.
+    # The ratio of lines from a common upper level is fixed by their transition probabilities.
     flux = {
         **BALMER,
         "NeIII-3869": 0.09 * oiii,
@@ -127,19 +138,29 @@ def line_ratios(bpt: Bpt, *, heii_hb: float = 0.0006, sii_ratio: float = 1.35) -
 
 
 def kauffmann2003(nii_ha: np.ndarray | float) -> np.ndarray:
-    """log([O III]/Hbeta) above which gas is not purely star forming (doi:10.1111/j.1365-2966.2003.07154.x)."""
+    """log([O III]/Hbeta) above which gas is not purely star-forming, for log([N II]/Halpha).
+
+    Source: Kauffmann+2003 (doi:10.1111/j.1365-2966.2003.07154.x); minus infinity to the right of the curve.
+    """
     nii_ha = np.asarray(nii_ha, dtype=np.float64)
     return np.where(nii_ha < 0.0, 0.61 / np.minimum(nii_ha - 0.05, -1e-3) + 1.3, -np.inf)
 
 
 def kewley2001(nii_ha: np.ndarray | float) -> np.ndarray:
-    """log([O III]/Hbeta) above which stars cannot ionise gas (doi:10.1086/321545)."""
+    """log([O III]/Hbeta) above which young stars cannot ionise the gas, for log([N II]/Halpha).
+
+    Source: Kewley+2001 (doi:10.1086/321545); minus infinity to the right of the curve.
+    """
     nii_ha = np.asarray(nii_ha, dtype=np.float64)
     return np.where(nii_ha < 0.4, 0.61 / np.minimum(nii_ha - 0.47, -1e-3) + 1.19, -np.inf)
 
 
 def bpt_class(nii_ha: float, oiii_hb: float, sii_ha: float) -> GalaxyClass:
-    """The class of gas of these logarithmic ratios; Seyferts and LINERs are parted by [S II] as in Kewley+2006."""
+    """Class of gas with these log10 line ratios.
+
+    Source: curves of Kauffmann+2003 and Kewley+2001; Seyferts and LINERs are separated in the [S II] diagram as in
+    Kewley+2006 (doi:10.1111/j.1365-2966.2006.10859.x).
+    """
     if oiii_hb < kauffmann2003(nii_ha):
         return "star_forming"
     if oiii_hb < kewley2001(nii_ha):
@@ -148,7 +169,12 @@ def bpt_class(nii_ha: float, oiii_hb: float, sii_ha: float) -> GalaxyClass:
 
 
 def mixing_fractions(stars: Bpt, agn: Bpt) -> tuple[float, float]:
-    """Shares of Halpha from the nucleus at which a mixture crosses the Kauffmann and then the Kewley curve."""
+    """Fractions of Halpha from the nucleus at which a mixture crosses the Kauffmann and the Kewley curve.
+
+    Args:
+        stars: line ratios of the gas ionised by stars.
+        agn: line ratios of the gas ionised by the nucleus.
+    """
     share = np.linspace(0.0, 1.0, 1001)
     nii, oiii = (
         np.log10((1 - share) * 10 ** float(a) + share * 10 ** float(b))

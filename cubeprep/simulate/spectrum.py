@@ -1,4 +1,4 @@
-"""Dust and emission lines on MaNGA's wavelength grid."""
+"""Extinction curve and emission-line profiles on MaNGA's wavelength grid."""
 
 import numpy as np
 from scipy.special import ndtr
@@ -7,12 +7,15 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.simulate.instrument import FIRST_WAVE, LOG_STEP, NUM_WAVES, PIXEL_KMS, lsf_sigma_pixels, pixel_of
 from cubeprep.simulate.ratios import LINE_WAVES
 
-# Starlight and dust are counted at this wavelength at rest, Angstrom.
+# Rest wavelength at which starlight is normalised and reddened spectra stay unchanged, Angstrom.
 REFERENCE_WAVE = 5500.0
 
 
 def extinction(wave: np.ndarray | float, r_v: float = 3.1) -> np.ndarray:
-    """A(lambda) / E(B-V) from 3100 Angstrom to 2 micron: Cardelli+1989 (doi:10.1086/167900), eqs. 2 and 3."""
+    """Extinction A(lambda) / E(B-V) from 3100 Angstrom to 2 micron, of the shape of `wave` (Angstrom).
+
+    Source: Cardelli+1989 (doi:10.1086/167900), equations 2 and 3.
+    """
     x = 1e4 / np.asarray(wave, dtype=np.float64)
     y = x - 1.82
     optical_a = np.polyval([0.32999, -0.77530, 0.01979, 0.72085, -0.02427, -0.50447, 0.17699, 1.0], y)
@@ -26,14 +29,14 @@ def extinction(wave: np.ndarray | float, r_v: float = 3.1) -> np.ndarray:
 def render_lines(
     spectra: np.ndarray, flux: np.ndarray, z: float, velocity_kms: np.ndarray, sigma_kms: np.ndarray
 ) -> None:
-    """Adds emission lines to spectra [sample, wavelength].
+    """Adds emission lines to spectra, in place.
 
     Args:
-        spectra: float32 [sample, wavelength], per Angstrom; added to.
-        flux: [line, sample] in the order of `LINE_WAVES`.
+        spectra: float32 [sample, wavelength] flux density per Angstrom; modified.
+        flux: [line, sample] line fluxes in the order of `LINE_WAVES`.
         z: redshift.
-        velocity_kms: [sample], relative to z.
-        sigma_kms: [sample], without the instrument.
+        velocity_kms: [sample] velocity relative to z.
+        sigma_kms: [sample] dispersion without the instrument.
     """
     for rest_wave, line_flux in zip(LINE_WAVES.values(), flux, strict=True):
         add_line(spectra, rest_wave, line_flux, z, velocity_kms, sigma_kms)
@@ -49,7 +52,19 @@ def add_line(
     *,
     with_instrument: bool = True,
 ) -> None:
-    """Adds one Gaussian line, integrated over pixels; `sigma_kms` lacks the instrument unless it is said to have it."""
+    """Adds one Gaussian line to spectra, in place.
+
+    The profile is integrated over each pixel, so that the flux is exact even for lines as narrow as a pixel.
+
+    Args:
+        spectra: float32 [sample, wavelength] flux density per Angstrom; modified.
+        rest_wave: vacuum rest wavelength, Angstrom.
+        flux: [sample] line flux.
+        z: redshift.
+        velocity_kms: [sample] velocity relative to z.
+        sigma_kms: [sample] dispersion.
+        with_instrument: whether to add the instrument's resolution to `sigma_kms`.
+    """
     if not flux.any():
         return
     centre = pixel_of(rest_wave * (1 + z) * (1 + velocity_kms / SPEED_OF_LIGHT_KMS))

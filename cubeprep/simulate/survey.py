@@ -1,4 +1,4 @@
-"""Plans a survey, and writes it with one process a core."""
+"""Plans a simulated survey and writes it with one process per core."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ from cubeprep.simulate.ratios import bpt_class
 from cubeprep.simulate.target import Target
 from cubeprep.survey import SIMULATED_SURVEY
 
-# Raise it whenever the same config and seed give other files.
+# Increment whenever the same configuration and seed give different files.
 FORMAT_VERSION = 2
 
 IDENTITY_FILE = SIMULATED_SURVEY
@@ -38,7 +38,7 @@ _BUNDLES_PER_PLATE = 17
 _TRUTH_ROWS_AT_ONCE = 500
 _TASKS_PER_WORKER = 4
 
-# Independent streams of random numbers: what is drawn in one never moves what is drawn in another.
+# Independent streams of random numbers, so that additional draws in one do not change the others.
 _PLAN, _GALAXY, _STRUCTURE, _OBSERVATION, _TARGET = range(5)
 
 T = TypeVar("T")
@@ -46,13 +46,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Observation:
-    """One cube to make.
+    """One cube to simulate.
 
     Attributes:
-        index: of the observation.
-        source: of the galaxy; smaller than `index` if this repeats an earlier observation.
-        target: what the survey calls it, and what is wrong with it.
-        galaxy: what is observed.
+        index: index of the observation.
+        source: index of the galaxy; smaller than `index` if this repeats an earlier observation.
+        target: identifiers, seeing and defects of the observation.
+        galaxy: the galaxy.
     """
 
     index: int
@@ -62,7 +62,7 @@ class Observation:
 
 
 class Plan(Sequence[Observation]):
-    """The observations of a survey, drawn when they are asked for; a few bytes each are kept."""
+    """Observations of a survey; each is drawn on access, and only a few bytes per observation stay in memory."""
 
     def __init__(self, config: SimulateConfig, seed: int) -> None:
         rng = _generator(seed, _PLAN, 0)
@@ -92,7 +92,7 @@ class Plan(Sequence[Observation]):
     def __getitem__(self, index: slice) -> list[Observation]: ...
 
     def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
-        """An observation, drawn anew each time."""
+        """Observation at a position, or list of those in a slice; drawn on each access, always the same."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -114,21 +114,21 @@ class Plan(Sequence[Observation]):
 def simulate_survey(
     config: SimulateConfig, seed: int, root: Path, on_done: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Writes a survey as MaNGA files below `root`; galaxies that are already there are not made again.
+    """Writes a survey as MaNGA data products below `root`; existing files are kept.
 
     Args:
-        config: what to simulate.
-        seed: of all random numbers. Config and seed fix every byte, however many processes write.
-        root: of the survey. It gets `drpall.fits`, `PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz`,
+        config: the survey to simulate.
+        seed: seed of all random numbers. Configuration and seed determine every byte, whatever the number of processes.
+        root: folder of the survey. It receives `drpall.fits`, `PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz`,
             `DAPTYPE/PLATE/IFU/manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, the truth as `truth.parquet`, and `simulate.json`
-            with the config that made it.
-        on_done: called with the number of cubes that are ready, and of all, after each.
+            with the configuration.
+        on_done: called after each observation with the number done and the total.
 
     Returns:
-        The path of `drpall.fits`.
+        Path of `drpall.fits`.
 
     Raises:
-        ValueError: `root` holds a survey of another config or seed.
+        ValueError: `root` holds a survey of another configuration or seed.
         OSError: a file cannot be written.
     """
     _claim(root, config, seed)
@@ -142,12 +142,22 @@ def simulate_survey(
 
 
 def plan_survey(config: SimulateConfig, seed: int) -> Plan:
-    """Which galaxies are observed, how often, and by which bundle: classes and bundles in exact shares."""
+    """Plan of the survey; galaxy classes and bundle sizes have exactly the configured shares."""
     return Plan(config, seed)
 
 
 def make_observation(config: SimulateConfig, seed: int, root: Path, item: Observation) -> dict[str, Any]:
-    """Makes the files of one observation unless they are there, and returns its row of the truth table."""
+    """Row of the truth table for one observation, whose files are written unless they exist.
+
+    Args:
+        config: the survey to simulate.
+        seed: seed of all random numbers.
+        root: folder of the survey.
+        item: the observation.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     galaxy, target = item.galaxy, item.target
     maps = galaxy_maps(galaxy, target.psf_fwhm_arcsec, _generator(seed, _STRUCTURE, item.source))
     cube_path = root / target.cube_path
@@ -181,7 +191,7 @@ def _run(
     plan: Plan,
     on_done: Callable[[int, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the truth table in the order of the plan; few observations are in work at any time."""
+    """Yields the rows of the truth table in the order of the plan; few observations are in progress at any time."""
     num_workers = min(config.num_workers or os.cpu_count() or 1, len(plan))
     rows: Iterator[dict[str, Any]] = (
         (make_observation(config, seed, root, item) for item in plan)
@@ -197,7 +207,7 @@ def _run(
 def _run_in_processes(
     config: SimulateConfig, seed: int, root: Path, plan: Plan, num_workers: int
 ) -> Iterator[dict[str, Any]]:
-    # spawn: a fork of a process that has threads (dask, torch) may hang.
+    # Spawned, since a forked copy of a process with threads (Dask, torch) may hang.
     context = multiprocessing.get_context("spawn")
     values = config.model_dump(mode="json")
     waiting = iter(plan)
@@ -221,7 +231,7 @@ def _work(values: dict[str, Any], seed: int, root: str, item: Observation) -> di
 
 
 def _write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows as Parquet, some at a time."""
+    """Writes rows as Parquet, a batch at a time, so that a large table need not fit in memory."""
     rows = iter(rows)
     writer = None
     try:
@@ -235,10 +245,10 @@ def _write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
-    """Marks `root` as the place of this survey.
+    """Marks `root` as the folder of this survey.
 
     Raises:
-        ValueError: it is another's.
+        ValueError: it holds a survey of another configuration or seed, or its mark cannot be read.
     """
     identity = {
         "format": FORMAT_VERSION,
@@ -251,7 +261,7 @@ def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
         try:
             found = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error}); remove {root} to simulate anew") from error
+            raise ValueError(f"{path}: not JSON ({error}); remove {root} to simulate the survey again") from error
         if found.get("sha256") != identity["sha256"]:
             raise ValueError(
                 f"{root} holds a simulated survey that differs in {_differences(found, identity)}; "
@@ -263,7 +273,7 @@ def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Names what differs between two identities, with both values."""
+    """Keys in which two identities differ, each with both values."""
     a, b = ({**identity, **identity.get("simulate", {})} for identity in (found, wanted))
     names = [name for name in b if name not in ("simulate", "sha256") and a.get(name) != b[name]]
     return ", ".join(f"{name} ({a.get(name)}, now {b[name]})" for name in names) or "its digest"
@@ -274,7 +284,7 @@ def _generator(seed: int, stream: int, index: int) -> np.random.Generator:
 
 
 def _shuffled_shares(shares: dict[T, float], count: int, rng: np.random.Generator) -> list[T]:
-    """`count` values in proportion to their shares, those with the largest remainder rounded up, in random order."""
+    """Random order of `count` values in proportion to their shares, rounded by the largest-remainder method."""
     values = list(shares)
     exact = np.array([shares[value] for value in values], dtype=np.float64)
     exact *= count / exact.sum()
@@ -284,7 +294,7 @@ def _shuffled_shares(shares: dict[T, float], count: int, rng: np.random.Generato
 
 
 def _number_in_plate(bundles: list[int]) -> list[int]:
-    """The number of each bundle among those of its size on its plate; plates hold 17 bundles."""
+    """Number of each bundle among those of its size on the same plate, counted from 1; plates hold 17 bundles."""
     used: dict[tuple[int, int], int] = {}
     numbers = []
     for index, num_fibres in enumerate(bundles):

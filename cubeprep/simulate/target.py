@@ -1,4 +1,4 @@
-"""What the survey calls an observation, and the cards that all its files carry."""
+"""Identifiers of an observation, and the header cards that all its files share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from cubeprep.simulate.galaxy import Galaxy
 
 DRP_VERSION = "v3_1_1"
 
-# MANGA_TARGET1: bit 10 is the primary sample, bit 11 the secondary.
+# Bits of MANGA_TARGET1 for the primary and the secondary sample.
 PRIMARY_SAMPLE, SECONDARY_SAMPLE = 1 << 10, 1 << 11
 
 NUM_EXPOSURES = 9
@@ -19,14 +19,14 @@ _FIRST_MJD = 56740
 
 @dataclass(frozen=True)
 class Target:
-    """An observation.
+    """Identifiers and quality of an observation.
 
     Attributes:
-        plate: of the plug plate.
-        ifudsgn: bundle size and its number on the plate, such as `12705`.
-        mangaid: of the galaxy; repeat observations share it.
-        psf_fwhm_arcsec: of the reconstructed image.
-        defects: what is wrong with it.
+        plate: number of the plug plate.
+        ifudsgn: size of the bundle and its number on the plate, such as `12705`.
+        mangaid: identifier of the galaxy, shared by repeat observations.
+        psf_fwhm_arcsec: FWHM of the PSF of the gridded cube, arcsec.
+        defects: defects of the observation.
     """
 
     plate: int
@@ -37,32 +37,32 @@ class Target:
 
     @property
     def plateifu(self) -> str:
-        """The identity of the observation."""
+        """Identifier of the observation."""
         return f"{self.plate}-{self.ifudsgn}"
 
     @property
     def mjd(self) -> int:
-        """The day of the observation: one plate every three days."""
+        """Modified Julian Date of the observation; one plate every three days."""
         return _FIRST_MJD + 3 * (self.plate - 8001)
 
     @property
     def cube_path(self) -> Path:
-        """Of the LOGCUBE, below the survey's root, as in the Science Archive Server."""
+        """Path of the LOGCUBE below the survey's root, as on the Science Archive Server."""
         return Path(str(self.plate)) / "stack" / f"manga-{self.plateifu}-LOGCUBE.fits.gz"
 
     def maps_path(self, daptype: str) -> Path:
-        """Of the MAPS of an analysis, below the survey's root, as in the Science Archive Server."""
+        """Path of the MAPS of an analysis below the survey's root, as on the Science Archive Server."""
         folder = Path(daptype) / str(self.plate) / self.ifudsgn
         return folder / f"manga-{self.plateifu}-MAPS-{daptype}.fits.gz"
 
 
 def target_bits(galaxy: Galaxy) -> int:
-    """MNGTARG1: the primary sample is seen to 1.5 half-light radii, the secondary to 2.5."""
+    """Value of MNGTARG1; the primary sample is observed to 1.5 half-light radii, the secondary to 2.5."""
     return SECONDARY_SAMPLE if galaxy.secondary else PRIMARY_SAMPLE
 
 
 def common_cards(target: Target, galaxy: Galaxy) -> list[tuple[Any, ...]]:
-    """Cards of the primary header of LOGCUBEs, which MAPS repeat, in the order of the real ones."""
+    """Cards of the primary header of LOGCUBEs, which MAPS repeat, in the order of the real files."""
     fwhm = target.psf_fwhm_arcsec
     return [
         ("VERSDRP2", DRP_VERSION, "MaNGA DRP version (2d processing)"),

@@ -186,7 +186,7 @@ def test_a_stream_whose_object_is_replaced_is_an_error(
             file.read(1000)
             point_at(monkeypatch, server.port)
             write_file(url, bytes(300_001))
-            with pytest.raises(OSError, match="it was replaced while it was read"):
+            with pytest.raises(OSError, match="the object was replaced while it was being read"):
                 file.read()
 
 

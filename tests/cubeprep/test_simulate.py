@@ -230,7 +230,7 @@ def test_more_workers_or_a_json_detour_do_not_change_the_identity(survey):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"bundle_shares": {20: 1.0}}, "no bundle of"),
+        ({"bundle_shares": {20: 1.0}}, "unknown bundle sizes"),
         ({"bundle_shares": {19: 0.0}}, "bundle_shares"),
         ({"class_shares": {"seyfert": -1.0}}, "class_shares"),
         ({"class_shares": {"quasar": 1.0}}, "quasar"),

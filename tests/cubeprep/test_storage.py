@@ -47,7 +47,9 @@ def test_a_storage_that_goes_on_spoiling_is_an_error_that_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truncate: bool
 ) -> None:
     Spoiler(monkeypatch, "file", 99, truncate=truncate)
-    with pytest.raises(StorageError, match=rf"{tmp_path}/file: what was written was read back different, 2 times"):
+    with pytest.raises(
+        StorageError, match=rf"{tmp_path}/file: written 2 times, the content read back differed each time"
+    ):
         write_file(str(tmp_path / "file"), b"0123456789")
 
 
@@ -59,7 +61,7 @@ def test_a_shard_or_record_that_cannot_be_written_is_not_taken_for_done(
     prepare(CONFIG, survey, str(tmp_path / "whole"), seed=3)
     with monkeypatch.context() as spoilt:
         Spoiler(spoilt, name, 99, truncate=True)
-        with pytest.raises(StorageError, match="read back different"):
+        with pytest.raises(StorageError, match="read back differed"):
             prepare(CONFIG, survey, str(tmp_path / "cut"), seed=3)
     if name != "summary.json":
         with pytest.raises(StoreError, match="not finished"):

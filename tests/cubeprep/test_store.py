@@ -79,7 +79,7 @@ def test_creation_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
 
 def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match="no window store"):
+    with pytest.raises(StoreError, match="is not a window store"):
         WindowStore.create_or_resume(str(tmp_path), plan())
     with pytest.raises(StoreError, match="cubescout prepare"):
         WindowStore.open(str(tmp_path / "nowhere"))
