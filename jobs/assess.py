@@ -30,7 +30,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.reports.assess_report import describe, html_of, markdown_of, results_table
-from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_histogram, score_label
+from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_axis, score_histogram
 from jobs.tables.label_tables import Labels, read_labels
 from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
 from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
@@ -117,7 +117,7 @@ def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[
     largest = sorted(assessed, key=lambda name: -assessed[name].num_labelled)[:6]
     shown: dict[str, Any] = {name: labels.labelled[name] for name in assessed if name in largest}
     return {
-        "scores": score_histogram(sample.score, shown, score_label(catalog)),
+        "scores": score_histogram(sample.score, shown, score_axis(catalog)),
         "roc": roc_curves({name: assessed[name] for name in shown}),
         "latents": map_with_labels(catalog.table, labels.plateifu, shown),
     }

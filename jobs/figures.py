@@ -19,7 +19,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.reports.gallery_plots import anomaly_gallery, neighbour_gallery
-from jobs.reports.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_histogram, score_label
+from jobs.reports.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_axis, score_histogram
 from jobs.tables.label_tables import read_labels
 from modeling.catalog import Catalog, read_catalog
 
@@ -51,7 +51,7 @@ def run(
 
 def survey_figures(catalog: Catalog) -> dict[str, Figure]:
     """Maps of the latents."""
-    label = score_label(catalog)
+    label = score_axis(catalog)
     return {"umap": map_by_score(catalog.table, label), "umap_3d": map_in_3d(catalog.table, label)}
 
 
@@ -81,7 +81,7 @@ def label_figures(
     shown = {name: found.labelled[name] for name in found.labelled if name in largest and found.labelled[name].any()}
     score = catalog.table.set_index("plateifu").loc[found.plateifu, "score"].to_numpy(dtype=float)
     return {
-        "label_scores": score_histogram(score, shown, score_label(catalog)),
+        "label_scores": score_histogram(score, shown, score_axis(catalog)),
         "label_umap": map_with_labels(catalog.table, found.plateifu, shown),
     }
 

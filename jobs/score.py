@@ -33,7 +33,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
-from jobs.models.survey_scores import Survey, score_columns, score_survey, work_folder
+from jobs.models.survey_scores import Survey, score_columns, score_survey, with_survey_facts, work_folder
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import (
@@ -65,6 +65,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     from modeling.tracking.runs import flatten
 
     store = WindowStore.open(config.store_path)
+    config = with_survey_facts(config, store)
     model = open_model(config, store)
     if not force:
         check_windows(model, store)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.store import WindowStore
+from cubeprep.survey import survey_facts
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
 from modeling.scoring.ensemble import EnsembleMean, SurveyScores
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Format of the shards' files; files of an earlier format are not read.
 SHARD_FORMAT = 2
+UNKNOWN_PSF_FWHM_SPAXELS = 5.0  # MaNGA's
 # Splits whose galaxies were not used for training.
 CALIBRATING = ("validation",)
 
@@ -63,6 +65,16 @@ class Survey:
         return self.galaxies["split"].isin(CALIBRATING).to_numpy()
 
 
+def with_survey_facts(config: ProjectConfig, store: WindowStore) -> ProjectConfig:
+    """The configuration with spaxel size and PSF of the store's survey, where it leaves them out."""
+    facts = survey_facts(store.attrs)
+    known = {
+        "psf_fwhm_spaxels": config.score.psf_fwhm_spaxels or facts.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
+        "spaxel_arcsec": config.score.spaxel_arcsec or facts.spaxel_arcsec,
+    }
+    return config.model_copy(update={"score": config.score.model_copy(update=known)})
+
+
 def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:
     """Scores every galaxy of a store; resumes an interrupted run.
 
@@ -78,7 +90,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         ensemble,
         folder / "scorers.json",
         num_galaxies=config.score.calibration_galaxies,
-        psf_fwhm_spaxels=config.score.psf_fwhm_spaxels,
+        psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
     )
     run_tasks: RunTasks = run_here
     if config.score.num_workers:

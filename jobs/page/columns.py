@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs.page.survey_facts import pretty_unit
+from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24

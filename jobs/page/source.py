@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from cubeprep.store import Windows, WindowStore
+from cubeprep.survey import survey_facts
 from jobs.page.attribution import read_maps
 from jobs.page.columns import column_arrays, selection_csv
 from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette, thumbnail_of
 from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
-from jobs.page.survey_facts import (
-    SKY,
+from jobs.page.survey_texts import (
     pretty_unit,
-    reader_of,
     score_label,
     short_provenance,
     sky,
@@ -83,7 +82,7 @@ class Source:
     def survey(self) -> bytes:
         """The message of all columns and of the facts that are common to all galaxies."""
         described, arrays = column_arrays(self.catalog)
-        arcsec, orientation = SKY.get(reader_of(self._store), (None, ""))
+        facts = survey_facts(self._store.attrs)
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
         meta: dict[str, Any] = {
             "columns": described,
@@ -92,9 +91,9 @@ class Source:
             "summary": summarise(self.catalog, self._store),
             "score_label": score_label(self.catalog),
             "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
-            "sky": sky(self._store),
-            "spaxel_arcsec": arcsec,
-            "north_up": orientation.startswith("north up"),
+            "sky": sky(facts, self._store.shape[2]),
+            "spaxel_arcsec": facts.spaxel_arcsec,
+            "north_up": facts.north_up,
             "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),
             "thumbnail_line": self.thumbnail_line,
             "key_lines": self._key_lines,

@@ -55,7 +55,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
         return figure
 
 
-def score_label(catalog: Catalog) -> str:
+def score_axis(catalog: Catalog) -> str:
     """Name of the ranking score, with its unit."""
     name = f"score_{catalog.provenance.get('rank_by', '')}".rstrip("_")
     unit = catalog.columns["score"].unit

@@ -21,13 +21,16 @@ class ScoreConfig(Config):
     )
     fdr: float = Field(0.1, gt=0, lt=1, description="Nominal false discovery rate of `is_find`, between 0 and 1")
     calibration_galaxies: int = Field(512, ge=3, description="Maximum number of calibration galaxies of each model")
-    psf_fwhm_spaxels: float = Field(
-        5.0,
+    psf_fwhm_spaxels: float | None = Field(
+        None,
         gt=0,
-        description="PSF FWHM in spaxels (MaNGA: 5); peaks sharper than the PSF are flagged as artefacts",
+        description="PSF FWHM in spaxels; peaks sharper than the PSF are flagged as artefacts; "
+        "default: the survey's (MaNGA: 5), or 5 if unknown",
     )
     spaxel_arcsec: float | None = Field(
-        None, gt=0, description="Side of a spaxel in arcsec; by default reasons give positions in spaxels"
+        None,
+        gt=0,
+        description="Side of a spaxel in arcsec; default: the survey's, or positions in spaxels",
     )
     num_workers: int = Field(0, ge=0, description="Ray tasks that run at once; 0 scores in this process, without Ray")
     batch_size: int = Field(

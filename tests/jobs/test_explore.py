@@ -23,7 +23,7 @@ from jobs.page.compact import STEP_SIGMA, compact, restored
 from jobs.page.document import bundle
 from jobs.page.figures import flux_limits, line_maps, map_png, summed_spectra
 from jobs.page.pack import pack, unpack
-from jobs.page.survey_facts import pretty_unit
+from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import read_catalog, write_catalog
 from modeling.labels.labels import Label, append
 from modeling.network.autoencoder import make_model

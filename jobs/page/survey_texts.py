@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.facts import SurveyFacts
 from cubeprep.store import WindowStore
 from modeling.catalog import SHARE_PREFIX, Catalog
 
-# Properties of a survey's cubes that the store does not hold: size of a spaxel, and orientation of the array.
-SKY = {
-    "manga-logcube": (0.5, "north up, east left"),
-    "manga-maps": (0.5, "north up, east left"),
-    "sami": (0.5, "orientation as in the survey's cubes"),
-}
 MAX_REJECTED_SHOWN = 200
 STRONG_CORRELATION = 0.5
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -85,19 +80,13 @@ def pretty_unit(unit: str) -> str:
     return " ".join([f"10{match[1].translate(SUPERSCRIPTS)}", match[2], *below])
 
 
-def sky(store: WindowStore) -> str:
-    """The size of a map and its orientation on the sky, as far as both are known."""
-    reader = reader_of(store)
-    size = store.shape[2]
-    if reader not in SKY:
-        return f"Maps are {size} × {size} spaxels; scale and orientation are the survey's"
-    arcsec, orientation = SKY[reader]
+def sky(facts: SurveyFacts, size: int) -> str:
+    """Size and orientation of a map of `size` spaxels a side, as far as both are known."""
+    orientation = facts.orientation or "orientation as in the cubes"
+    if facts.spaxel_arcsec is None:
+        return f"Maps are {size} × {size} spaxels, {orientation}"
+    arcsec = facts.spaxel_arcsec
     return f"Maps are {size * arcsec:g}″ × {size * arcsec:g}″ ({arcsec:g}″ a spaxel), {orientation}"
-
-
-def reader_of(store: WindowStore) -> str:
-    """The reader that a store was made with; empty where that was not kept."""
-    return str(store.attrs["config"].get("survey", {}).get("reader", ""))
 
 
 def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float]:
