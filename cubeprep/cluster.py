@@ -1,4 +1,9 @@
-"""Runs independent tasks on Dask: on local workers, on an existing scheduler, or in this process."""
+"""Runs independent tasks on Dask: on local workers, on an existing scheduler, or in this process.
+
+Whoever can connect to a Dask scheduler can run code as its user. The local scheduler and its workers therefore talk TLS
+with keys that are made for the run and kept in memory: other users of the machine reach the ports on loopback, but
+cannot connect.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +20,9 @@ WORKER_SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
 }
+
+# Beside its dashboard Dask serves counts, metrics and a proxy to anybody, on each scheduler, worker and nanny.
+CLOSED: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker", "nanny")}
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -34,10 +42,11 @@ class DaskConfig(Config):
     num_workers: int | None = Field(
         None, ge=0, description="Worker processes on this machine; default: one per core, 0: none, run in this process"
     )
-    dashboard_port: int = Field(
-        0,
+    dashboard_port: int | None = Field(
+        None,
         ge=0,
-        description="Port of Dask's dashboard on the loopback interface, whose plots need `bokeh`; 0: any free port",
+        description="Port of Dask's dashboard on the loopback interface, visible to every user of this machine; "
+        "its plots need `bokeh`; 0: any free port; default: no dashboard",
     )
 
 
@@ -60,7 +69,9 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
         return
     import dask
 
-    dask.config.set({"logging.distributed": "warning"})  # read when distributed is imported, here and in workers
+    # Read when distributed is imported, here and in workers. These would log tasks that fail with their arguments, such
+    # as URLs with passwords; what a task raised is raised here.
+    dask.config.set({"logging": {"distributed": "warning", "distributed.worker": "critical"}})
     from distributed import Client
 
     with ExitStack() as stack:
@@ -96,14 +107,19 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
+    from distributed.security import Security
 
+    with_dashboard = config.dashboard_port is not None
     with (
-        dask.config.set(WORKER_SETTINGS),
+        dask.config.set(WORKER_SETTINGS | ({} if with_dashboard else CLOSED)),
         LocalCluster(
             n_workers=min(config.num_workers or CPU_COUNT, num_tasks),
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{config.dashboard_port}",
+            security=Security.temporary(),
+            # Without an address its (empty) server would listen on all of the machine's.
+            dashboard_address=f"127.0.0.1:{config.dashboard_port or 0}",
+            scheduler_kwargs={"dashboard": with_dashboard},
         ) as cluster,
     ):
         yield cluster

@@ -20,6 +20,7 @@ from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError
 from cubeprep.cube import Target
 from cubeprep.plausible import survey_doubts
+from cubeprep.redact import redact
 from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
@@ -185,9 +186,9 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "split": split_of.get(target.plateifu, ""),
         "status": "rejected" if code else "accepted",
         "code": code,
-        "reason": reason,
+        "reason": redact(reason),
         **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE)},
-        "source": ";".join(target.files),
+        "source": redact(";".join(target.files)),
     }
 
 

@@ -14,6 +14,7 @@ from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.plausible import check_level, doubts, flux_level, signal_share
+from cubeprep.redact import redact
 from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
 from cubeprep.sampling import check_grid
 from cubeprep.storage import StorageError
@@ -126,12 +127,12 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
     try:
         return _extract(reader, target, config)
     except Rejected as rejected:
-        return Outcome(target.plateifu, rejected.code, rejected.reason), _nothing(config.windows)
+        return Outcome(target.plateifu, rejected.code, redact(rejected.reason)), _nothing(config.windows)
     except StorageError:
         raise  # says nothing about this galaxy: the run stops, and a rerun goes on from here
     except Exception as error:  # noqa: BLE001 - whatever a file does to its reader, the survey goes on
         where = target.paths[0] if target.paths else target.plateifu
-        reason = f"{where}: {type(error).__name__}: {error}"
+        reason = redact(f"{where}: {type(error).__name__}: {error}")
         return Outcome(target.plateifu, "unreadable", reason), _nothing(config.windows)
 
 

@@ -15,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from cubeprep import remote
 from cubeprep.files import replacing
+from cubeprep.redact import redact
 from cubeprep.s3stream import S3Stream
 
 REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp", "obstore")
@@ -154,7 +155,8 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
         foreign = type(error).__module__.split(".")[0] in REMOTE_ERRORS
         if is_remote(path) and not missing and (foreign or isinstance(error, OSError)):
             no_bucket = writing and isinstance(error, FileNotFoundError)
-            raise StorageError(f"{path}: {'the bucket does not exist' if no_bucket else _plain(error)}") from error
+            cause = "the bucket does not exist" if no_bucket else _plain(error)
+            raise StorageError(redact(f"{path}: {cause}")) from error
         raise
 
 

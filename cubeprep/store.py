@@ -28,6 +28,7 @@ import pandas as pd
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
+from cubeprep.csvtext import csv_text
 from cubeprep.files import remove_partials
 from cubeprep.layout import FORMAT_VERSION as FORMAT_VERSION
 from cubeprep.layout import METADATA, encode_rows, store_objects
@@ -325,7 +326,7 @@ class WindowStore:
         galaxies.to_parquet(table, index=False)
         self.write_file("galaxies.parquet", table.getvalue())
         rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
-        self.write_file("rejected.csv", rejected.to_csv(index=False).encode())
+        self.write_file("rejected.csv", csv_text(rejected).encode())
         self.write_file("summary.json", json.dumps(dict(summary), indent=1).encode())
 
     def galaxies(self) -> pd.DataFrame:

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
@@ -65,7 +66,7 @@ def run(
     for name, figure in plots.items():
         save(figure, folder / name)
     results = results_table(assessed, other_scores(catalog, found, assessed))
-    write_file(str(folder / "assessment.csv"), results.to_csv(index=False).encode())
+    write_file(str(folder / "assessment.csv"), csv_text(results).encode())
     report = markdown_of(describe(catalog, found, path, assessed), results, list(plots))
     write_file(str(folder / "report.md"), report.encode())
     write_file(str(folder / "report.html"), html_of(report, folder).encode())

@@ -12,9 +12,10 @@ from cubeprep.survey import SurveyConfig
 from jobs.engines.dask_on_ray import DaskOnRayConfig
 from jobs.page.config import ExploreConfig
 from modeling.labels.config import RerankConfig
-from modeling.network.config import ModelConfig
+from modeling.network.config import SIZE_MULTIPLE, ModelConfig
 from modeling.scoring.config import ScoreConfig
 from modeling.tracking.config import TrackingConfig
+from modeling.tracking.database import sqlite_uri
 from modeling.training.config import TrainConfig, TuneConfig
 
 
@@ -54,7 +55,7 @@ class ProjectConfig(Config):
     @property
     def tracking_uri(self) -> str:
         """URI of MLflow's backend; by default SQLite in the workspace."""
-        return self.tracking.uri or f"sqlite:///{self.workspace.absolute() / 'mlflow.db'}"
+        return self.tracking.uri or sqlite_uri(self.workspace / "mlflow.db")
 
     @property
     def catalog_path(self) -> Path:
@@ -83,7 +84,21 @@ def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectC
     Raises:
         ConfigError: there is no such file or name, or the configuration has mistakes.
     """
-    return load_config(ProjectConfig, find_config(name_or_path), overrides)
+    path = find_config(name_or_path)
+    config = load_config(ProjectConfig, path, overrides)
+    if mistakes := _mistakes_of_sections_together(config):
+        raise ConfigError(str(path), mistakes)
+    return config
+
+
+def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:
+    """What would be noticed only when windows are cut and a model is to be trained on them."""
+    size = config.prepare.windows.size
+    if size % SIZE_MULTIPLE:
+        near = size // SIZE_MULTIPLE * SIZE_MULTIPLE
+        known = f"{SIZE_MULTIPLE} (they halve it three times), such as {near} or {near + SIZE_MULTIPLE}"
+        return [f"prepare.windows.size: {size}; models take a multiple of {known}"]
+    return []
 
 
 def find_config(name_or_path: str) -> Path:

@@ -29,6 +29,7 @@ from modeling.scoring.ensemble import EnsembleMean, without_redshift
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 from modeling.scoring.residual_sums import scores_from_sums
 from modeling.scoring.survey_scorer import ModelEnsemble, known_offsets_kms
+from modeling.tracking.database import sqlite_uri
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
 COMBINED = ("score_combined", "score_spread")
@@ -55,7 +56,7 @@ def reproduce(
     found = read_catalog(path)
     row = _row(found, path, plateifu)
     windows_of = open_store(found, store)
-    ensemble = load_ensemble(found, tracking_uri or f"sqlite:///{path.absolute().parent / 'mlflow.db'}")
+    ensemble = load_ensemble(found, tracking_uri or sqlite_uri(path.parent / "mlflow.db"))
     source = find_source(windows_of, plateifu)
     check_source(windows_of, source)
     console.print(f"{plateifu}: {source['source']} ({source['source_checksum'] or 'no checksum recorded'})")

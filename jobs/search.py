@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
@@ -115,7 +116,7 @@ def _with_catalog(found: pd.DataFrame, catalog: Catalog, plateifu: str) -> pd.Da
 
 def _encoded(found: pd.DataFrame, path: Path) -> bytes:
     if path.suffix == ".csv":
-        return found.to_csv(index=False).encode()
+        return csv_text(found).encode()
     buffer = io.BytesIO()
     found.to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -5,13 +5,14 @@ JOB is another command, and CONFIG a YAML file on this machine or the name of a 
 (cluster.yaml installs them). `workspace` must be an absolute path shared by the nodes; cubes and store may be s3://
 URLs. Credentials are never sent: the nodes have their own.
 
---address is the URL of the cluster's dashboard (default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265, where
-`ray attach cluster.yaml -p 8265` forwards it). Token authentication is used if there is a token: RAY_AUTH_TOKEN or
-~/.ray/auth_token.
+--address is the URL of the cluster's dashboard, http://HOST:PORT (default: RAY_API_SERVER_ADDRESS, else
+http://127.0.0.1:8265, where `ray attach cluster.yaml -p 8265` forwards it); RAY_ADDRESS is ignored. Token
+authentication is used if there is a token: RAY_AUTH_TOKEN or ~/.ray/auth_token.
 
-With --follow, the default, the job's output is shown as it arrives and the exit code is the job's own. Ctrl-C asks
-whether to stop the job; without an answer the job continues. With --no-follow the exit code is 0 as soon as Ray has
-accepted the job.
+With --follow, the default, the job's output is shown as it arrives and the exit code is the job's own. A broken
+connection is retried for ten minutes; then the exit code is 5, and the command prints how to follow the job again.
+Ctrl-C asks whether to stop the job; without an answer the job continues. With --no-follow the exit code is 0 as soon as
+Ray has accepted the job.
 """
 
 import asyncio
@@ -25,20 +26,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import click
 
 from cubeprep.config import ConfigError
+from cubeprep.redact import secret_keys
 from jobs.config import find_config, load_project
-from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 # Ray reports the end of a job shortly before it knows the exit code.
 POLL_S = 0.5
 CODE_WAIT_S = 10.0
+# A broken connection is tried again as often, and for as long, before the job is left to itself.
+RETRY_S = 2.0
+GIVE_UP_S = 600.0
 
 
 class SubmitError(ValueError):
@@ -49,15 +57,18 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
     """Submits a job; returns its exit code if it is followed.
 
     Raises:
-        ConfigError: the configuration is wrong, or its workspace would be lost with the job.
+        ConfigError: the address or the configuration is wrong, or its workspace would be lost with the job.
         SubmitError: no cluster answers, or it rejects the job.
     """
+    where = dashboard_address(address)
     path = find_config(config)
     project = load_project(config, tuple(overrides))
     if not project.workspace.is_absolute():
         message = f"workspace: {project.workspace} is relative; it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [message])
-    where = address or os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
+    if secrets := secret_keys(project.model_dump(mode="json")):
+        known = "what a job is given can be read by all users of the cluster; give the nodes credentials of their own"
+        raise ConfigError(config, [f"{key}: holds a password or a signature: {known}" for key in secrets])
     client = connect(where)
     with staged(path) as folder:
         command = entrypoint(job, path.name, overrides)
@@ -76,6 +87,24 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
     return follow_job(client, job_id, where)
 
 
+def dashboard_address(address: str | None) -> str:
+    """Address of the dashboard: the given one, that of the environment, or the default.
+
+    Raises:
+        ConfigError: it is no http(s):// URL. Ray would take it for another kind of address, and wait long for that.
+    """
+    name = "--address" if address else "RAY_API_SERVER_ADDRESS"
+    found = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    try:
+        parts = urlsplit(found)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(name, [f"{found!r}: expected the URL of a dashboard, such as {DEFAULT_ADDRESS}"])
+    return found
+
+
 def connect(address: str) -> Any:
     """Client of the cluster whose dashboard is at an address.
 
@@ -90,7 +119,8 @@ def connect(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        client = JobSubmissionClient(address)
+        with _nothing_else_counts(address):
+            client = JobSubmissionClient(address)
         # The client logs each package that it uploads, and sets its log level when it is created.
         for module in (
             "dashboard.modules.dashboard_sdk",
@@ -100,7 +130,40 @@ def connect(address: str) -> Any:
             logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
         return client
     except (AuthenticationError, RuntimeError, ValueError, OSError) as error:
-        raise SubmitError(f"no access to a Ray cluster at {address} (--address): {error}") from error
+        proxy = _proxy(address)
+        through = f" (through the proxy {proxy}; NO_PROXY names hosts that need none)" if proxy else ""
+        raise SubmitError(f"no access to a Ray cluster at {address} (--address){through}: {error}") from error
+
+
+@contextmanager
+def _nothing_else_counts(address: str) -> Iterator[None]:
+    """Keeps Ray to an address: it prefers what the environment says, and loopback behind no proxy."""
+    if _is_loopback(address):
+        for name in ("no_proxy", "NO_PROXY"):
+            host = str(urlsplit(address).hostname)
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), host]))
+    before = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        del os.environ["RAY_API_SERVER_ADDRESS"]
+        if before is not None:
+            os.environ["RAY_API_SERVER_ADDRESS"] = before
+
+
+def _is_loopback(address: str) -> bool:
+    host = str(urlsplit(address).hostname)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _proxy(address: str) -> str:
+    """The proxy that requests to an address go through, as far as the environment says; empty for none."""
+    parts = urlsplit(address)
+    return "" if proxy_bypass(str(parts.hostname)) else getproxies().get(parts.scheme, "")
 
 
 def entrypoint(job: str, config: str, overrides: Sequence[str]) -> str:
@@ -134,18 +197,100 @@ def _copy_version(folder: Path) -> None:
 
 
 def follow_job(client: Any, job_id: str, address: str, *, confirm: Callable[..., bool] = click.confirm) -> int:
-    """Shows a job's output until it ends; returns its exit code."""
+    """Shows a job's output until it ends; returns its exit code, or EXIT_LOST if the connection was lost for good."""
     try:
-        asyncio.run(_show(client, job_id))
-        return exit_code(client, job_id)
+        return _Follower(client, job_id, address).follow()
     except KeyboardInterrupt:
         click.echo("", err=True)
-        if _asked_to_stop(confirm, job_id):
-            client.stop_job(job_id)
-            click.echo(f"Stopped {job_id}; run the same command to resume", err=True)
-        else:
+        if not _asked_to_stop(confirm, job_id):
             click.echo(f"{job_id} continues. {_how_to_follow(job_id, address)}", err=True)
-        return EXIT_INTERRUPTED
+            return EXIT_INTERRUPTED
+    try:
+        client.stop_job(job_id)
+        click.echo(f"Stopped {job_id}; run the same command to resume", err=True)
+    except _connection_errors() as error:
+        click.echo(f"{job_id} continues, because {address} could not be reached ({_brief(error)})", err=True)
+    return EXIT_INTERRUPTED
+
+
+class _Follower:
+    """Shows a job's output once, over as many connections as that takes."""
+
+    def __init__(self, client: Any, job_id: str, address: str) -> None:
+        self._client, self._job_id, self._address = client, job_id, address
+        self._num_shown = 0
+        self._broken_since: float | None = None
+
+    def follow(self) -> int:
+        """Until the job has ended, or the cluster is given up; returns the exit code."""
+        while True:
+            cause: BaseException | None = None
+            try:
+                asyncio.run(self._tail())
+            except _connection_errors() as error:
+                cause = error
+            try:
+                # Where no stream comes through, as behind some proxies, plain requests may.
+                if self._client.get_job_status(self._job_id).is_terminal():
+                    self._show(self._client.get_job_logs(self._job_id))
+                    return exit_code(self._client, self._job_id)
+                if cause:
+                    self._show(self._client.get_job_logs(self._job_id))
+                self._broken_since = None
+            except _connection_errors() as error:
+                if not self._worth_waiting(error):
+                    click.echo(_how_to_follow(self._job_id, self._address), err=True)
+                    return EXIT_LOST
+            time.sleep(RETRY_S if cause else POLL_S)
+
+    async def _tail(self) -> None:
+        """Shows the output as it comes; each connection tells it from the beginning."""
+        behind = 0
+        async for text in self._client.tail_job_logs(self._job_id):
+            behind += len(text)
+            new = behind - self._num_shown
+            if new > 0:
+                self._echo(text[-new:])
+
+    def _show(self, output: str) -> None:
+        """Shows what is new of the whole output."""
+        self._echo(output[self._num_shown :])
+
+    def _echo(self, text: str) -> None:
+        click.echo(text, nl=False)
+        self._num_shown += len(text)
+
+    def _worth_waiting(self, error: BaseException) -> bool:
+        """Whether to try again after neither stream nor request came through; says so, once for each break."""
+        if "status code 404" in str(error):
+            click.echo(f"cubescout: {self._address} no longer knows {self._job_id}; it was lost", err=True)
+            return False
+        now = time.monotonic()
+        if self._broken_since is None:
+            self._broken_since = now
+            click.echo(
+                f"cubescout: the connection to {self._address} broke ({_brief(error)}); {self._job_id} continues. "
+                f"Retrying for {GIVE_UP_S / 60:.0f} min",
+                err=True,
+            )
+        if now - self._broken_since < GIVE_UP_S:
+            return True
+        click.echo(
+            f"cubescout: no connection to {self._address}; whether {self._job_id} is still running is unknown", err=True
+        )
+        return False
+
+
+def _connection_errors() -> tuple[type[BaseException], ...]:
+    """Exceptions of Ray's client that cannot reach the cluster; RuntimeError stands for an HTTP status."""
+    import aiohttp
+    from ray.exceptions import AuthenticationError
+
+    return OSError, RuntimeError, aiohttp.ClientError, AuthenticationError
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _asked_to_stop(confirm: Callable[..., bool], job_id: str) -> bool:
@@ -155,18 +300,8 @@ def _asked_to_stop(confirm: Callable[..., bool], job_id: str) -> bool:
         return False
 
 
-async def _show(client: Any, job_id: str) -> None:
-    async for text in client.tail_job_logs(job_id):
-        click.echo(text, nl=False)
-
-
 def exit_code(client: Any, job_id: str) -> int:
-    """Exit code of a job, once it has ended; prints Ray's message if there is none.
-
-    A broken connection ends the output but not the job, so this waits for the end.
-    """
-    while not client.get_job_status(job_id).is_terminal():
-        time.sleep(POLL_S)
+    """Exit code of a job that has ended; prints Ray's message if there is none."""
     deadline = time.monotonic() + CODE_WAIT_S
     info = client.get_job_info(job_id)
     while info.driver_exit_code is None and info.status != "STOPPED" and time.monotonic() < deadline:
@@ -184,4 +319,6 @@ def exit_code(client: Any, job_id: str) -> int:
 
 
 def _how_to_follow(job_id: str, address: str) -> str:
-    return f"To follow it: ray job logs --follow --address {address} {job_id}"
+    # Ray's own command prefers what the environment says to its --address.
+    hiding = "".join(f"{name}= " for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if os.environ.get(name))
+    return f"To follow it: {hiding}ray job logs --follow --address {address} {job_id}"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cubeprep.files import replacing
+from cubeprep.redact import redact
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
 from modeling.scoring.residual_sums import Scores
@@ -270,7 +271,7 @@ def _schema(table: pd.DataFrame) -> pa.Schema:
 
 def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
     content = {"catalog_format": CATALOG_FORMAT, "provenance": dict(provenance)}
-    return {METADATA_KEY: json.dumps(content).encode()}
+    return {METADATA_KEY: redact(json.dumps(content)).encode()}
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -4,13 +4,25 @@ import logging
 import os
 import secrets
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-NOBODY_LISTENS = 9  # the port of the discard service: a connection is refused at once
+NOBODY_LISTENS = 9
+# The path of a Unix socket holds so many bytes; Ray's end in this, below the temporary folder.
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+RAY_SOCKET = "/ray/session_2026-11-26_10-00-00_000000_4194304/sockets/plasma_store.1"
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where a private folder is made
+
+logger = logging.getLogger(__name__)
+
+
+class RaySessionError(ValueError):
+    """A machine on which Ray cannot start."""
 
 
 @contextmanager
@@ -35,19 +47,53 @@ def ray_session(
         yield
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        ray.init(address=address, **options)
-    else:
-        options |= {"include_dashboard": include_dashboard, "num_cpus": num_cpus, "resources": dict(resources or {})}
-        port = _free_port() if include_dashboard else NOBODY_LISTENS
-        with _dashboard_at(port):
-            ray.init(address="local", dashboard_host="127.0.0.1", dashboard_port=port, **options)
-    for logger in ("ray", "ray.train", "ray.tune"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    try:
+    with ExitStack() as stack:
+        if address:
+            ray.init(address=address, **options)
+        else:
+            options |= {
+                "include_dashboard": include_dashboard,
+                "num_cpus": num_cpus,
+                "resources": dict(resources or {}),
+            }
+            options["_temp_dir"] = stack.enter_context(short_folder())
+            port = _free_port() if include_dashboard else NOBODY_LISTENS
+            with _dashboard_at(port):
+                ray.init(address="local", dashboard_host="127.0.0.1", dashboard_port=port, **options)
+        stack.callback(ray.shutdown)
+        for name in ("ray", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         yield
-    finally:
-        ray.shutdown()
+
+
+@contextmanager
+def short_folder() -> Iterator[str | None]:
+    """A private folder for Ray where the environment's is too long for its sockets, gone at the end; None if it is not.
+
+    Raises:
+        RaySessionError: no folder with a short path can be made.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as Ray chooses it
+    if _holds_sockets(usual):
+        yield None
+        return
+    parents = [os.environ.get("XDG_RUNTIME_DIR"), *SHORT_FOLDERS]
+    usable = [
+        parent for parent in parents if parent and os.access(parent, os.W_OK) and _holds_sockets(f"{parent}/{8 * 'x'}")
+    ]
+    if not usable:
+        raise RaySessionError(
+            f"TMPDIR is {usual}, too long for Ray's sockets, and none of {', '.join(SHORT_FOLDERS)} can be written to: "
+            f"set RAY_TMPDIR to a folder of at most {SOCKET_BYTES - len(RAY_SOCKET)} characters, or "
+            "train.num_workers=0 (without Ray)"
+        )
+    with tempfile.TemporaryDirectory(prefix="", dir=usable[0], ignore_cleanup_errors=True) as folder:
+        logger.info("Ray works in %s: the path of %s is too long for its sockets", folder, usual)
+        yield folder
+
+
+def _holds_sockets(folder: str) -> bool:
+    return len(os.fsencode(folder + RAY_SOCKET)) <= SOCKET_BYTES
 
 
 @contextmanager
@@ -111,6 +157,8 @@ def storage_path(storage: str) -> str:
 
 
 def run_path(storage: str, name: str) -> str:
-    """Path where Ray keeps the files of one run."""
-    path, mark, query = storage_path(storage).partition("?")
+    """Where Ray keeps what belongs to one run."""
+    path, mark, query = storage_path(storage), "", ""
+    if "://" in path:
+        path, mark, query = path.partition("?")
     return f"{path.rstrip('/')}/{name}{mark}{query}"

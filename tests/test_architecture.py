@@ -48,6 +48,7 @@ SHARED = {
     "cubeprep.storage",
     "cubeprep.config",
     "cubeprep.masks",
+    "cubeprep.redact",
     "cubeprep.lines",
     "cubeprep.augment",
     "cubeprep.version",

@@ -1,5 +1,8 @@
 """cluster.yaml against Ray's own schema, and what it must keep closed."""
 
+import configparser
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,54 @@ def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
     images = [cluster["docker"]["image"], cluster["available_node_types"]["train"]["docker"]["worker_image"]]
     assert all(f":{pinned['ray']}-py311" in image for image in images)
+
+
+def test_what_leaves_the_machine_is_a_list_without_secrets_but_rays_token(cluster: dict[str, Any]) -> None:
+    sources = set(cluster["file_mounts"].values())
+    code = {"cubeprep", "modeling", "jobs", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    assert sources == code | {"~/.ray/auth_token"}
+    assert all((ROOT / name).exists() for name in code)
+    assert "chmod 600 /home/ray/.ray/auth_token" in cluster["setup_commands"]
+
+
+def test_pip_can_install_what_is_sent(cluster: dict[str, Any], tmp_path: Path) -> None:
+    """Metadata name files, and setuptools looks for packages and data."""
+    from setuptools.config.pyprojecttoml import read_configuration
+
+    for source in cluster["file_mounts"].values():
+        if not source.startswith("~"):
+            (tmp_path / source).symlink_to(ROOT / source)
+    found = read_configuration(tmp_path / "pyproject.toml", expand=True)
+    assert set(found["tool"]["setuptools"]["packages"]) >= {"cubeprep", "modeling", "jobs", "cubeprep.readers"}
+    assert (tmp_path / found["project"]["readme"]).is_file()
+    assert all((tmp_path / name).is_file() for name in found["project"]["license-files"])
+
+
+def test_mlflows_password_is_made_on_the_head_and_for_its_owner_alone(cluster: dict[str, Any], tmp_path: Path) -> None:
+    (command,) = [text for text in cluster["head_setup_commands"] if "mlflow_auth.ini" in text]
+    assert not [text for text in cluster["setup_commands"] if "mlflow" in text]
+    command = command.replace("/home/ray", str(tmp_path))
+    assert command.count(str(tmp_path)) == 5
+    contents = []
+    for _ in range(2):
+        subprocess.run(["bash", "-euc", command], check=True)
+        paths = tmp_path / ".mlflow" / "credentials", tmp_path / "mlflow_auth.ini"
+        assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o600]
+        contents.append([path.read_text() for path in paths])
+    assert contents[0] == contents[1]
+    told, server = configparser.ConfigParser(), configparser.ConfigParser()
+    told.read(paths[0])
+    server.read(paths[1])
+    assert len(told["mlflow"]["mlflow_tracking_password"]) == 48
+    assert server["mlflow"]["admin_password"] == told["mlflow"]["mlflow_tracking_password"]
+    (start,) = [text for text in cluster["head_start_ray_commands"] if "mlflow server" in text]
+    assert start.startswith("umask 077;")
+
+
+def test_images_have_a_digest_or_a_word_why_not(cluster: dict[str, Any]) -> None:
+    lines = (ROOT / "cluster.yaml").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if " image: " in line)
+    assert "@sha256:" in lines[first] or any("not by digest" in line for line in lines[first - 4 : first])
 
 
 @pytest.fixture(scope="module")

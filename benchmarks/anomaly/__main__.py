@@ -13,6 +13,7 @@ from benchmarks.anomaly.execute import execute
 from benchmarks.anomaly.plots import write_plots
 from benchmarks.anomaly.report import Report, make_report, write_report
 from benchmarks.anomaly.tiers import TIERS
+from modeling.tracking.database import sqlite_uri
 
 EXPERIMENT = "cubescout-benchmark"
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> Report:
     digest = bytes_digest(data.folder)
     title = f"Injection benchmark, tier {options.tier}, {len(data.rows)} rows, data sha256 {digest[:16]}"
     paths = [*write_report(report, data, entries, folder, title), *write_plots(report, data, entries, folder)]
-    track(options.tracking or f"sqlite:///{options.work.absolute() / 'mlflow.db'}", options.tier, data, report, paths)
+    track(options.tracking or sqlite_uri(options.work / "mlflow.db"), options.tier, data, report, paths)
     print(paths[0].read_text())
     print(f"data_sha256={digest}")
     return report

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cubeprep.config import ConfigError
+from cubeprep.redact import redacted_output
 from jobs.config import ProjectConfig, load_project
 from jobs.console.options import OPTIONS
 
@@ -27,6 +28,7 @@ EXIT_SET_ASIDE = 3
 
 
 EXIT_REFUSED = 4
+EXIT_LOST = 5
 
 
 EXIT_INTERRUPTED = 130
@@ -66,6 +68,7 @@ EPILOG = f"""CONFIG is a YAML file, or the name of a shipped configuration such 
 Exit codes: {EXIT_OK} done; {EXIT_FAILED} failed; {EXIT_USAGE} the command or the configuration is wrong;
 {EXIT_SET_ASIDE} done, but some galaxies were rejected, with reasons in the store's rejected.csv;
 {EXIT_REFUSED} not promoted, because the model is worse;
+{EXIT_LOST} submitted, but the connection was lost and the job may still be running;
 {EXIT_INTERRUPTED} interrupted."""
 
 
@@ -101,7 +104,12 @@ def command(name: str) -> click.Command:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Runs an action; errors that a user can correct become one message and an exit code."""
+    """Runs an action; errors that a user can correct become one message and an exit code, without secrets."""
+    with redacted_output():
+        return _guarded(action)
+
+
+def _guarded(action: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("cubeprep", "modeling", "jobs"):
         logging.getLogger(package).setLevel(logging.INFO)

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cubeprep.config import ConfigError
+from cubeprep.redact import redact
 from jobs.config import ProjectConfig
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
     if re.fullmatch(r"[\w-]+", resume):  # it becomes part of a query
         run_id = find_run(*where, wanted) or find_run(*where, {"job": "train"}, run_id=resume)
     if run_id is None:
-        place = f"experiment {config.tracking.experiment} of {config.tracking_uri}"
+        place = f"experiment {config.tracking.experiment} of {redact(config.tracking_uri)}"
         raise ConfigError(
             "--resume", [f"{resume} is neither a training's name nor the id of its MLflow run in {place}"]
         )

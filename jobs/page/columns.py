@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.csvtext import csv_text
 from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
@@ -60,7 +61,7 @@ def selection_csv(table: pd.DataFrame, names: Sequence[str], labels: Mapping[str
     chosen = known.loc[list(names)]
     for name in [name for name in chosen if _is_list(chosen[name])]:
         chosen[name] = [" ".join(str(value) for value in values) for values in chosen[name]]
-    return str(chosen.assign(label=[labels.get(name, "") for name in names]).to_csv(index=False))
+    return csv_text(chosen.assign(label=[labels.get(name, "") for name in names]))
 
 
 def json_row(row: Mapping[Any, Any]) -> dict[str, Any]:

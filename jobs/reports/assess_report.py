@@ -77,7 +77,14 @@ def num_trained(catalog: Catalog) -> int:
 
 def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str]) -> str:
     """The report in Markdown; the pictures are files beside it."""
-    lines = [f"# Labels of {facts['table']} in score and latent space", "", *_introduction(facts), "", "## Ranks", ""]
+    lines = [
+        f"# Labels of {as_text(facts['table'])} in score and latent space",
+        "",
+        *_introduction(facts),
+        "",
+        "## Ranks",
+        "",
+    ]
     tops = [
         name.removesuffix("_low")
         for name in map(str, results)
@@ -87,7 +94,7 @@ def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str
     lines += _table(
         header,
         [
-            [row["label"], str(row["num_labelled"]), str(row["num_others"])]
+            [as_text(row["label"]), str(row["num_labelled"]), str(row["num_others"])]
             + [_interval(row, name) for name in ("auroc", *tops)]
             for row in results.to_dict("records")
         ],
@@ -102,7 +109,7 @@ def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str
     lines += _table(
         ["label", "same label among 10 neighbours", "by chance"],
         [
-            [row["label"], _interval(row, "neighbour_purity"), f"{row['purity_by_chance']:.2f}"]
+            [as_text(row["label"]), _interval(row, "neighbour_purity"), f"{row['purity_by_chance']:.2f}"]
             for row in results.to_dict("records")
         ],
     )
@@ -110,7 +117,7 @@ def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str
     lines += ["", "## AUROC by each score", ""]
     lines += _table(
         ["label", *(name.removeprefix("auroc_") for name in scores)],
-        [[row["label"], *(f"{row[name]:.2f}" for name in scores)] for row in results.to_dict("records")],
+        [[as_text(row["label"]), *(f"{row[name]:.2f}" for name in scores)] for row in results.to_dict("records")],
     )
     for name in plots:
         lines += ["", f"![{CAPTIONS[name]}]({name}.png)", "", CAPTIONS[name]]
@@ -128,7 +135,7 @@ def html_of(markdown: str, folder: Path) -> str:
         return f'src="data:image/png;base64,{content}"'
 
     body = re.sub(r'src="([\w-]+\.png)"', inline, body)
-    title = markdown.partition("\n")[0].removeprefix("# ")
+    title = re.sub("<.*?>", "", body.partition("</h1>")[0])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -136,25 +143,32 @@ def html_of(markdown: str, folder: Path) -> str:
     )
 
 
+def as_text(value: object) -> str:
+    """Markdown that shows a text as it is: names and labels are data, and no pictures, links or HTML."""
+    return re.sub(r"([\\`*_\[\]<>&!|~#])", r"\\\1", " ".join(str(value).split()))
+
+
 def _introduction(facts: Mapping[str, Any]) -> list[str]:
     counts = f"{facts['num_assessed']} of the {facts['num_catalog']} galaxies of the catalog are assessed"
     lines = [
-        f"Labels: {facts['source']}, {facts['num_rows']} rows. {counts}.",
-        f"Ranked by `{facts['score']}` of {facts['model']}. {facts['created']}.",
+        f"Labels: {as_text(facts['source'])}, {facts['num_rows']} rows. {counts}.",
+        f"Ranked by {as_text(facts['score'])} of {as_text(facts['model'])}. {facts['created']}.",
     ]
     if facts["num_trained"]:
         lines.append(
             f"The model was trained on {facts['num_trained']} galaxies of the catalog; their scores are biased low."
         )
     if facts["few"]:
-        lines.append(f"Too few galaxies with or without the label for a measurement: {', '.join(facts['few'])}.")
+        lines.append(
+            f"Too few galaxies with or without the label for a measurement: {as_text(', '.join(facts['few']))}."
+        )
     lines.append("Labels are not the truth about anomaly: never tune a model on them.")
     return [line for text in lines for line in (text, "")][:-1]
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     return [line(header), "|" + "---|" * len(header), *map(line, rows)]
 

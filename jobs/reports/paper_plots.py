@@ -30,6 +30,7 @@ STYLE = {
     "legend.frameon": False,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # labels of galaxies may hold a $
     "figure.constrained_layout.use": True,
 }
 NUM_NUMBERED = 5  # more numbers would overlap

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeprep.csvtext import csv_text
 from jobs.console.progress import console
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write_table(table: "pd.DataFrame", folder: Path) -> list[Path]:
     """Writes the table as CSV and as Parquet; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     csv, parquet = folder / "trials.csv", folder / "trials.parquet"
-    table.to_csv(csv, index=False)
+    csv.write_text(csv_text(table))
     table.to_parquet(parquet, index=False)
     return [csv, parquet]
 

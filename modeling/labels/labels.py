@@ -77,8 +77,9 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         LabelError: a line is no label; the message names it.
     """
-    content = path.read_bytes()[: _whole_bytes(path)].decode() if path.exists() else ""
-    rows = [_parse(path, number, line) for number, line in enumerate(content.splitlines(), start=1)]
+    content = path.read_bytes()[: _whole_bytes(path)] if path.exists() else b""
+    # At b"\n" alone: JSON leaves characters in a note that `splitlines` would take for ends of lines, such as U+2028.
+    rows = [_parse(path, number, line) for number, line in enumerate(content.split(b"\n")[:-1], start=1)]
     table = pd.DataFrame([row.model_dump() for row in rows], columns=COLUMNS)
     return table.astype({"time_utc": "datetime64[us, UTC]"})
 
@@ -120,7 +121,7 @@ def _whole_bytes(path: Path) -> int:
     return 0
 
 
-def _parse(path: Path, number: int, line: str) -> Label:
+def _parse(path: Path, number: int, line: bytes) -> Label:
     try:
         return Label.model_validate_json(line)
     except ValidationError as error:

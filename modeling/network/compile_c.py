@@ -1,10 +1,12 @@
 """Compiles C kernels at first use for this machine's processor; without a C compiler there are none.
 
-The library is kept in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a digest of its
-source, the headers beside it, its flags and the processor, so a home directory shared by several kinds of machines
-holds one for each. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment turns kernels off.
+The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
+source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds
+one for each. Whoever can write there can run code as this user, so a folder or a library that others own or may write
+to is not used. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -12,6 +14,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -63,7 +66,9 @@ def _compiled(source: Path, compiler: str) -> Path:
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
     identity = "\n".join([*texts, compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
     target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if target.exists():
+    if target.exists() and (reason := _why_not_ours(target, writable=0o022)):
+        logger.warning("%s is not used and compiled anew: %s", target, reason)
+    elif target.exists():
         return target
     # Beside the target, so that the rename is atomic: another process sees no library or a complete one.
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -72,22 +77,52 @@ def _compiled(source: Path, compiler: str) -> Path:
             command = [compiler, *COMMON_FLAGS, *flags, str(source), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
             if done.returncode == 0:
+                made.chmod(0o700)
                 made.replace(target)
                 return target
     raise OSError(done.stderr.strip()[-500:])
 
 
 def _cache() -> Path:
-    """Folder that only this user writes to; a temporary one where the home directory is not writable."""
+    """A folder that only this user reads and writes; it lasts where there is such a one in the home."""
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubescout"
-        # Others must not be able to put a library there: it is loaded and run.
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "cubescout"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
+        reason = _why_not_private(folder) or ("" if os.access(folder, os.W_OK) else "it cannot be written to")
     except (OSError, RuntimeError) as error:
-        logger.debug("no cache in the home: %s", error)
-    return Path(tempfile.mkdtemp(prefix="cubescout-"))
+        reason = str(error)
+    if not reason:
+        return folder
+    logger.warning("kernels are compiled for this process alone, since they cannot be kept: %s", reason)
+    scratch = Path(tempfile.mkdtemp(prefix="cubescout-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return scratch
+
+
+def _why_not_private(folder: Path) -> str:
+    """What lets others change the content of a folder, or put another in its place; empty if nothing does."""
+    if reason := _why_not_ours(folder, writable=0o077):
+        return reason
+    for parent in folder.parents:
+        found = parent.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{parent} belongs to user {found.st_uid}"
+        # In a folder with the sticky bit, such as /tmp, only the owner of an entry renames it.
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            return f"{parent} may be written to by others (mode {stat.S_IMODE(found.st_mode):o}, expected 755 or less)"
+    return ""
+
+
+def _why_not_ours(path: Path, *, writable: int) -> str:
+    """Why a folder or file may hold what others put there: a link, another owner, or one of the bits of `writable`."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if found.st_uid != os.geteuid():
+        return f"{path} belongs to user {found.st_uid}, expected {os.geteuid()}"
+    if found.st_mode & writable:
+        return f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):o}, expected 700)"
+    return ""
 
 
 def _processor() -> str:

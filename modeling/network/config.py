@@ -6,6 +6,9 @@ from pydantic import Field
 
 from cubeprep.config import Config
 
+# The encoder halves the side of a window three times.
+SIZE_MULTIPLE = 8
+
 
 class ModelConfig(Config):
     """The autoencoder.

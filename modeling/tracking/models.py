@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from cubeprep.version import code_version
-from modeling.tracking.runs import TrackedRun, TrackingError, make_client, sqlite_path, without_credentials
+from modeling.tracking.database import sqlite_path
+from modeling.tracking.runs import TrackedRun, TrackingError, make_client, without_credentials
 
 CANDIDATE = "candidate"
 
@@ -118,7 +119,7 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
         return ResolvedModel(directory, None, {})
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise TrackingError(f"{name_or_path}: there is no registry at {uri} (tracking.uri)")
+        raise TrackingError(f"{name_or_path}: there is no registry at {without_credentials(uri)} (tracking.uri)")
     client = make_client(uri)
     version = find_version(client, name_or_path)
     directory = _download(client, version)

@@ -4,10 +4,8 @@ Everything goes through clients made for a given URI, and no global tracking sta
 several runs side by side.
 """
 
-import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from cubeprep.redact import redact
 from cubeprep.version import code_version
+from modeling.tracking.database import DatabaseError, artifact_location, prepare_database, sqlite_path
 
 
 class TrackingError(ValueError):
@@ -134,10 +134,15 @@ def make_client(uri: str) -> Any:
     """
     mlflow = quiet_mlflow()
     if "://" not in uri and not uri.startswith("databricks"):
-        raise TrackingError(f"tracking.uri is {uri!r}, expected a URI such as sqlite:///mlflow.db or http://host:5000")
+        raise TrackingError(
+            f"tracking.uri is {redact(uri)!r}, expected a URI such as sqlite:///mlflow.db or http://host:5000"
+        )
     path = sqlite_path(uri)
     if path is not None:
-        _prepare_sqlite(uri, path)
+        try:
+            prepare_database(path)
+        except DatabaseError as error:
+            raise TrackingError(str(error)) from error
     client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     if uri.startswith(("http://", "https://")):
         _ask_to_be_let_in(client, uri)
@@ -155,14 +160,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """File of a SQLite URI; None for any other backend."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
 def without_credentials(text: str) -> str:
-    """Text with `user:password@` removed from all URLs."""
-    return re.sub(r"([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", r"\1", text, flags=re.IGNORECASE)
+    """Text in which URLs have lost passwords and signatures."""
+    return redact(text)
 
 
 def quiet_mlflow() -> Any:
@@ -190,32 +190,12 @@ def _ask_to_be_let_in(client: Any, uri: str) -> None:
     except MlflowException as error:
         if error.get_http_status_code() not in (401, 403) and "401" not in str(error):
             raise TrackingError(
-                f"{without_credentials(uri)} (tracking.uri): {type(error).__name__}: {error}"
-            ) from error
+                f"{without_credentials(uri)} (tracking.uri): {type(error).__name__}: {redact(str(error))}"
+            ) from None
         raise TrackingError(
             f"{without_credentials(uri)} (tracking.uri) refuses access: MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, are not set or wrong"
         ) from None
-
-
-def _prepare_sqlite(uri: str, path: Path) -> None:
-    """Creates the database or upgrades its tables, one process at a time: several at once would fail."""
-    import sqlalchemy
-    from mlflow.store.db import utils
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        engine = utils.create_sqlalchemy_engine_with_retry(uri)
-        try:
-            if not utils._all_tables_exist(engine):
-                utils._initialize_tables(engine)
-            elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
-                utils._upgrade_db(engine)
-        except sqlalchemy.exc.DatabaseError as error:
-            raise TrackingError(f"{path}: not an MLflow database ({error.__class__.__name__})") from error
-        finally:
-            engine.dispose()
 
 
 def _experiment_id(client: Any, uri: str, name: str) -> str:
@@ -226,7 +206,7 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     path = sqlite_path(uri)
-    location = (path.absolute().parent / "mlartifacts" / name).as_uri() if path else None
+    location = artifact_location(path, name) if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:

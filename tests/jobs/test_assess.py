@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
-from jobs.reports.assess_report import num_trained
+from jobs.reports.assess_report import as_text, num_trained
 from jobs.tables.label_tables import bpt_classes, read_labels
 from jobs.tables.read import TableError, read_table
 from modeling.catalog import read_catalog
@@ -162,3 +162,45 @@ def test_a_catalog_of_real_names_is_assessed_by_selection_method(real_data: Path
     assert f"{len(chosen)} galaxies of the catalog, column AGN_CLASS" in text
     assert re.search(rf"WISE_AGN +{len(chosen) - 130} +AUROC", text)
     assert re.search(r"BROAD_AGN +\d+ +AUROC", text)
+
+
+EVIL = [
+    "![x](//evil.example/a.png)",
+    "<img src=//evil.example/b.png>",
+    "[in](javascript:alert(1))",
+    "=cmd' /C calc'!A0",
+]
+
+
+def test_labels_are_data_in_the_report(workspace: Path) -> None:
+    """Neither pictures nor links nor formulas, and no mathematics for the plots."""
+    from markdown_it import MarkdownIt
+
+    labels = labels_of(workspace)
+    labels["evil"] = [(*EVIL, r"$\\frac$ `a` _b_ ~~c~~")[i % 5].replace("  ", " ") for i in range(len(labels))]
+    path = workspace / "a<b>&.parquet"
+    labels.to_parquet(path)
+    code, text = run(workspace, path, "--label", "evil")
+    assert code == 0, text
+    (folder,) = (workspace / "assess").glob("a_b*evil")
+    page, report = ((folder / f"report.{suffix}").read_text() for suffix in ("html", "md"))
+    assert "<title>How the labels of a&lt;b&gt;&amp;.parquet lie</title>" in page
+    assert page.count("<img") == 3
+    assert "<a " not in page
+    tokens = [
+        token for block in MarkdownIt("commonmark").enable("table").parse(report) for token in block.children or ()
+    ]
+    shown = "".join(token.content for token in tokens if token.type == "text")
+    assert [label for label in set(labels["evil"]) if label not in shown] == []
+    assert sum(token.type == "image" for token in tokens) == 3
+    assert not [token for token in tokens if token.type in ("link_open", "html_inline", "code_inline", "em_open")]
+    names = pd.read_csv(folder / "assessment.csv")["label"]
+    assert set(names) == {"'" + name if name.startswith("=") else name for name in labels["evil"]}
+
+
+def test_a_cell_ends_where_it_should() -> None:
+    from markdown_it import MarkdownIt
+
+    table = f"| a | b |\n|---|---|\n| {as_text('x|y &amp; z')} | 2 |\n"
+    page = MarkdownIt("commonmark").enable("table").render(table)
+    assert re.findall("<td>(.*?)</td>", page) == ["x|y &amp;amp; z", "2"]

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console import command
+from modeling.network.config import ModelConfig
 from tests.logcube import write_survey
 
 SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
@@ -57,6 +58,23 @@ def test_all_mistakes_are_listed_and_the_exit_code_is_2(tmp_path: Path) -> None:
     assert code == 2
     for part in ("5 mistakes", "seed", "survey.reader", "unknown lines", "nonsense: unknown key", "galaxies_per_shard"):
         assert part in text, text
+
+
+def test_prepare_refuses_a_size_that_train_would_and_no_other(tmp_path: Path) -> None:
+    from modeling.network.autoencoder import make_model
+
+    for size in range(8, 34):
+        code, text = invoke("prepare", "demo", f"--set=workspace={tmp_path}", f"--set=prepare.windows.size={size}")
+        try:
+            make_model(ModelConfig(step_channels=1, lstm_channels=1).arguments((1, 1, size)), seed=0)
+        except ValueError:
+            assert code == 2
+            assert f"prepare.windows.size: {size}; models take a multiple of 8" in text
+        else:
+            assert "no such folder" in text
+    assert code == 2
+    assert "such as 32 or 40" in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_configuration_names_the_shipped_ones() -> None:

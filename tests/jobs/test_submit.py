@@ -2,12 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,8 +20,9 @@ import yaml
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs import submit as submitting
 from jobs.console import command
-from jobs.submit import SubmitError, connect, entrypoint, staged
+from jobs.submit import SubmitError, connect, dashboard_address, entrypoint, follow_job, staged
 from modeling.network.checkpoint import load_model
 from tests.logcube import write_survey
 from tests.ray_head import ray_cluster
@@ -141,6 +147,213 @@ def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
     assert catalog["score_combined"].notna().all()
     (model,) = (run / "models").iterdir()
     assert load_model(model)[1]["job"]["train"]["num_workers"] == 2
+
+
+class Forwarder(threading.Thread):
+    """A port of this machine that leads to a dashboard, as `ray attach` makes it, until it is cut."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self.target = "127.0.0.1", int(address.rpartition(":")[2])
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.sockets: list[socket.socket] = []
+        self.listen()
+        self.start()
+
+    def listen(self) -> None:
+        self.server = socket.create_server(("127.0.0.1", self.port))
+
+    def run(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                time.sleep(0.1)
+                continue
+            cluster = socket.create_connection(self.target)
+            self.sockets += [client, cluster]
+            for ends in ((client, cluster), (cluster, client)):
+                threading.Thread(target=self.pump, args=ends, daemon=True).start()
+
+    def pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        for end in self.sockets:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["comes back", "stopped"])
+def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: str, tmp_path: Path, end: str) -> None:
+    """With RAY_ADDRESS and a proxy in the environment that lead nowhere."""
+    forwarder = Forwarder(address)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    environment = os.environ | {"RAY_ADDRESS": nowhere, "http_proxy": nowhere, "HTTP_PROXY": nowhere}
+    num = 30 if end == "comes back" else 2000
+    settings = [f"workspace={tmp_path}", "simulate.bundle_shares={19: 1}", f"simulate.num_galaxies={num}"]
+    settings += ["simulate.num_workers=1", "simulate.maps=[]"]
+    arguments = command("simulate", "demo", "--address", forwarder.address, *(f"--set={text}" for text in settings))
+    with subprocess.Popen(arguments, text=True, env=environment, stdout=-1, stderr=-1) as process:
+        assert process.stderr
+        job = process.stderr.readline().split()[1]
+        client = connect(address)
+        while client.get_job_status(job) == "PENDING":
+            time.sleep(0.2)
+        forwarder.cut()
+        broke = process.stderr.readline()
+        if end == "stopped":
+            client.stop_job(job)
+        forwarder.listen()
+        output, errors = process.communicate(timeout=120)
+    assert f"the connection to {forwarder.address} broke" in broke
+    assert "Traceback" not in errors
+    if end == "stopped":
+        assert process.returncode == cli.EXIT_INTERRUPTED
+        assert f"{job} was stopped" in errors
+    else:
+        assert process.returncode == cli.EXIT_OK, errors
+        assert output.count("30 simulated galaxies") == 1
+
+
+class FakeClient:
+    """A job that prints two lines, on a connection that breaks as it is told to; by turns of the stream."""
+
+    def __init__(self, *turns: str, status: str = "SUCCEEDED", code: int | None = 0) -> None:
+        self.turns, self.end = list(turns), SimpleNamespace(status=status, driver_exit_code=code, message="told")
+        self.requests = 0
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        turn = self.turns.pop(0) if self.turns else "whole"
+        if turn == "refused":
+            raise ConnectionRefusedError("refused")
+        yield "one\n"
+        if turn == "breaks":
+            self.turns.insert(0, "broken")
+            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+        if turn != "ends early":
+            yield "two\nthr"
+            yield "ee\n"
+
+    def get_job_status(self, job_id: str) -> Any:
+        self.requests += 1
+        if self.turns and self.turns[0] == "broken":
+            self.turns.pop(0)
+            raise ConnectionError("broken")
+        if self.turns and self.turns[0].startswith("Request failed"):
+            raise RuntimeError(self.turns[0])
+        ended = not self.turns
+        return SimpleNamespace(is_terminal=lambda: ended)
+
+    def get_job_logs(self, job_id: str) -> str:
+        return "one\ntwo\nthree\n" if not self.turns else "one\ntwo\n"
+
+    def get_job_info(self, job_id: str) -> Any:
+        return self.end
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "RETRY_S", 0.0)
+    monkeypatch.setattr(submitting, "POLL_S", 0.0)
+    monkeypatch.setattr(submitting, "CODE_WAIT_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        ("SUCCEEDED", 0, cli.EXIT_OK),
+        ("FAILED", 3, cli.EXIT_SET_ASIDE),
+        ("FAILED", None, cli.EXIT_FAILED),
+        ("STOPPED", None, cli.EXIT_INTERRUPTED),
+        ("STOPPED", 1, cli.EXIT_INTERRUPTED),
+    ],
+)
+@pytest.mark.parametrize("turns", [(), ("breaks",), ("refused", "refused"), ("ends early", "breaks", "whole")])
+@pytest.mark.usefixtures("quick")
+def test_output_is_shown_once_and_the_code_is_the_jobs(
+    turns: tuple[str, ...], status: str, code: int | None, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = follow_job(FakeClient(*turns, status=status, code=code), "job-1", "http://head:8265")
+    assert found == expected
+    shown = capsys.readouterr()
+    assert shown.out == "one\ntwo\nthree\n"
+    assert ("broke" in shown.err) == ("breaks" in turns)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cluster_that_stays_away_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submitting, "GIVE_UP_S", 0.05)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    client = FakeClient(*["refused", "broken"] * 10_000)
+    assert follow_job(client, "job-1", "http://head:8265") == cli.EXIT_LOST
+    told = capsys.readouterr().err
+    assert "whether job-1 is still running is unknown" in told
+    assert "RAY_ADDRESS= ray job logs --follow --address http://head:8265 job-1" in told
+    assert told.count("broke (") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_job_that_the_cluster_forgot_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    client = FakeClient("refused", "Request failed with status code 404: Job job-1 does not exist")
+    assert follow_job(client, "job-1", "http://head:8265") == cli.EXIT_LOST
+    assert client.requests == 1
+    assert "does not know job-1 any more" in capsys.readouterr().err
+
+
+def test_the_address_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dashboard_address(None) == "http://127.0.0.1:8265"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://other:1")
+    assert dashboard_address(None) == "http://other:1"
+    assert dashboard_address("https://head:8265") == "https://head:8265"
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8265", "head", "ray://head:10001", "http://", "http://head:port", "auto"]
+)
+def test_an_address_that_is_no_url_is_a_wrong_command(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: Ray is not even imported."""
+    monkeypatch.setattr(submitting, "connect", None)
+    result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", "--set=workspace=/runs", "--address", address])
+    assert result.exit_code == cli.EXIT_USAGE
+    assert f"'{address}': expected the URL of a dashboard" in result.output
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loopback_goes_past_a_proxy_and_ray_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = f"http://{host}:{free_port()}"
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.invalid:3128")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:7")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8")
+    with pytest.raises(SubmitError) as caught:
+        connect(where)
+    assert str(caught.value).count(where) == 2
+    assert "proxy" not in str(caught.value)
+    assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://127.0.0.1:8"
+    assert os.environ["NO_PROXY"] == f"example.org,{host}"
+
+
+def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = f"http://127.0.0.1:{free_port()}"
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(SubmitError, match=f"through the proxy {proxy}"):
+        connect("http://head.invalid:8265")
 
 
 def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:

@@ -106,3 +106,19 @@ def test_a_catalogs_version_is_that_of_its_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"two")
     assert len(first) == 12
     assert catalog_version(path) != first
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\r\n"])
+def test_a_note_may_hold_what_some_take_for_the_end_of_a_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "labels.jsonl"
+    append(path, [Label(plateifu="8000-1", label="blueberry", author="ann", note=f"one{end}two")])
+    add(path, ("8000-2", "merger"))
+    assert read(path)["note"].tolist() == [f"one{end}two", ""]
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    add(path, ("8000-1", "blueberry"))
+    path.write_bytes(path.read_bytes() + b"\xff\n")
+    with pytest.raises(LabelError, match="line 2"):
+        read(path)

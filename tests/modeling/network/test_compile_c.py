@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,83 @@ def test_the_environment_can_do_without(cache: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUBESCOUT_NATIVE", "0")
     assert library("convlstm_cpu.c") is None
     assert not cache.exists()
+
+
+def planted(cache: Path, tmp_path: Path, answer: int = 13) -> Path:
+    """A library of another content under the name that the next one would have."""
+    library(source(tmp_path, ANSWER))
+    (made,) = cache.iterdir()
+    evil = tmp_path / "evil.c"
+    evil.write_text(f"int answer(void) {{ return {answer}; }}")
+    made.unlink()
+    subprocess.run(["cc", "-shared", "-fPIC", str(evil), "-o", str(made)], check=True)
+    made.chmod(0o700)
+    return made
+
+
+def load_in_another_process(path: str) -> int:
+    """What `answer` says; in this process the linker would give the library that it has already."""
+    code = f"from modeling import native; print(compile_c.library.__wrapped__({path!r}).answer())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@needs_compiler
+def test_what_is_planted_is_taken_where_it_is_ours(tmp_path: Path, cache: Path) -> None:
+    planted(cache, tmp_path)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 13
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_library_that_others_may_write_to_is_compiled_anew(tmp_path: Path, cache: Path, mode: int) -> None:
+    made = planted(cache, tmp_path)
+    made.chmod(mode)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 42
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+
+
+@needs_compiler
+def test_a_link_in_place_of_a_library_is_replaced(tmp_path: Path, cache: Path) -> None:
+    made = planted(cache, tmp_path)
+    moved = made.rename(tmp_path / "elsewhere.so")
+    made.symlink_to(moved)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 42
+    assert not made.is_symlink()
+
+
+@needs_compiler
+@pytest.mark.parametrize("where", ["folder", "parent", "link"])
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, cache: Path, where: str) -> None:
+    planted(cache, tmp_path)
+    if where == "link":
+        cache.symlink_to(cache.rename(tmp_path / "elsewhere"))
+    else:
+        (cache if where == "folder" else cache.parent).chmod(0o777)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 42
+
+
+@needs_compiler
+def test_a_parent_such_as_tmp_will_do(tmp_path: Path, cache: Path) -> None:
+    planted(cache, tmp_path)
+    cache.parent.chmod(0o1777)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 13
+
+
+@needs_compiler
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("where", ["file", "folder", "parent"])
+def test_what_belongs_to_another_is_not_used(tmp_path: Path, cache: Path, where: str) -> None:
+    made = planted(cache, tmp_path)
+    os.chown({"file": made, "folder": cache, "parent": cache.parent}[where], 65534, 65534)
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 42
+
+
+@needs_compiler
+def test_a_library_for_one_process_is_gone_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    assert load_in_another_process(source(tmp_path, ANSWER)) == 42
+    assert list((tmp_path / "scratch").iterdir()) == []

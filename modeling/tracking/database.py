@@ -1,0 +1,205 @@
+"""MLflow's SQLite database in a workspace: made whole or not at all, and at home wherever the workspace is moved to.
+
+MLflow keeps the absolute places of artifacts. Ours lie beside the database, in `mlartifacts/EXPERIMENT`: where that
+folder is another one than was noted, the workspace was moved or copied, and what is noted is brought up to date.
+"""
+
+import fcntl
+import glob
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "mlartifacts"
+# Columns that hold places of artifacts.
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+# Tables in which anything means that a database was used.
+USED = ("runs", "registered_models", "model_versions")
+
+
+class DatabaseError(ValueError):
+    """A database that cannot be made, read or brought to where it lies."""
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite file. SQLAlchemy takes `?` for the end of its path, and undoes `%`; nothing else."""
+    text = str(path.absolute()).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{text}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite URI; None for any other backend."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+
+
+def artifact_location(path: Path, experiment: str) -> str:
+    """Where artifacts of an experiment lie, as a URI: beside the database, whatever its name."""
+    return (_root(path) / _folder_names(experiment)[-1]).as_uri()
+
+
+def prepare_database(path: Path) -> None:
+    """Makes a database or brings it up to date, one process at a time: several at once would fail.
+
+    Raises:
+        DatabaseError: it is something else, cannot be written, or its artifacts are elsewhere.
+    """
+    import sqlalchemy
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils
+
+    # MLflow takes `%3F` in a URI for part of a folder's name, and makes that folder, beside the workspace.
+    utils._make_parent_dirs_if_sqlite = lambda uri: None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if not path.exists() or _was_left_half_made(path):
+                _make(path)
+            else:
+                _upgrade(path)
+            _follow_folder(path)
+    except (sqlalchemy.exc.DatabaseError, sqlite3.DatabaseError, MlflowException) as error:
+        cause = getattr(error, "orig", None) or error
+        raise DatabaseError(f"{path}: not an MLflow database, or not to be written: {cause}") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(path: Path) -> None:
+    """Makes an empty database under another name and renames it: what is interrupted is not in the way of the next."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    beginning = f".{path.name}.new-"
+    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
+        left.unlink()
+    made = path.with_name(f"{beginning}{os.getpid()}")
+    with _engine(made) as engine:
+        from mlflow.store.db import utils
+
+        utils._initialize_tables(engine)
+    # Makes the experiment `Default`, whose artifacts would lie where the job happens to run.
+    SqlAlchemyStore(sqlite_uri(made), _root(path).as_uri()).engine.dispose()
+    made.replace(path)
+
+
+def _upgrade(path: Path) -> None:
+    from mlflow.store.db import utils
+
+    with _engine(path) as engine:
+        if not utils._all_tables_exist(engine):
+            utils._initialize_tables(engine)
+        elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+            utils._upgrade_db(engine)
+
+
+@contextmanager
+def _engine(path: Path) -> Iterator[Any]:
+    from mlflow.store.db import utils
+
+    engine = utils.create_sqlalchemy_engine_with_retry(sqlite_uri(path))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _was_left_half_made(path: Path) -> bool:
+    """Whether an earlier version was interrupted while it made this file: no table that is used, and not all there."""
+    with closing(sqlite3.connect(path)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return True
+        ours = "alembic_version" in tables or {"experiments", "runs", "metrics"} <= tables
+        used = any(database.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in USED if name in tables)  # noqa: S608
+    if not ours or used:
+        return False
+    from mlflow.store.db import utils
+
+    with _engine(path) as engine:
+        return not utils._all_tables_exist(engine)
+
+
+def _follow_folder(path: Path) -> None:
+    """Rewrites the places of artifacts that lie beside a database which was moved or copied with them.
+
+    Raises:
+        DatabaseError: the artifacts did not come along.
+    """
+    here = _root(path)
+    with closing(sqlite3.connect(path, timeout=60)) as database, database:
+        experiments = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+        elsewhere = set()
+        for experiment_id, name, location in experiments:
+            found = _root_of(str(location), [*_folder_names(name), str(experiment_id)])
+            if found is None or _same(found[0], here):
+                continue
+            old, folder = found
+            if (old / folder).exists() and not (here / folder).exists():
+                raise DatabaseError(
+                    f"{path}: the artifacts of experiment {name} lie in {old / folder} and not in {here / folder}, "
+                    "beside the database. Copy or move them there, or name that database by tracking.uri"
+                )
+            elsewhere.add(old)
+        for old in elsewhere:
+            logger.warning(
+                "%s was moved or copied: artifacts are now looked for in %s and no more in %s", path, here, old
+            )
+            _rewrite(database, old, here)
+
+
+def _rewrite(database: sqlite3.Connection, old: Path, new: Path) -> None:
+    """Puts one folder in place of another in all places, in both of the ways in which MLflow notes them."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for before, after in ((f"{old.as_uri()}/", f"{new.as_uri()}/"), (f"{old}/", f"{new}/")):
+        for table, column in PLACES:
+            if table in tables:
+                command = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"  # noqa: S608
+                database.execute(command, (after, len(before) + 1, len(before), before))
+
+
+def _root(path: Path) -> Path:
+    return path.absolute().parent / FOLDER
+
+
+def _folder_names(experiment: str) -> list[str]:
+    """Of an experiment's artifacts, as earlier versions and as this one name it: a name with / would lead elsewhere."""
+    safe = re.sub(r"[^\w .-]", lambda match: quote(match[0], safe=""), experiment)
+    return [experiment, safe if safe.strip(".") else f"%{safe}"]
+
+
+def _root_of(location: str, folders: list[str]) -> tuple[Path, str] | None:
+    """The folder `mlartifacts` of a local place and the folder in it; None where it is no place of ours."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return None
+    place = url2pathname(parts.path) if parts.scheme else location
+    for folder in folders:
+        if place.endswith(f"/{FOLDER}/{folder}"):
+            return Path(place.removesuffix(f"/{folder}")), folder
+    return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two folders are one, perhaps by links."""
+    return one == other or (one.exists() and other.exists() and one.samefile(other))

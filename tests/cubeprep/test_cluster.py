@@ -1,0 +1,98 @@
+"""Dask on this machine: only the process that started it may use it."""
+
+import os
+import stat
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+import pytest
+
+from cubeprep.cluster import DaskConfig, local_cluster
+
+PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "proxy/1/127.0.0.1/status")
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Dask's temporary files and those of its workers; no other test's."""
+    folder = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cluster(scratch: Path) -> Iterator[Any]:
+    with local_cluster(DaskConfig(num_workers=1), 1) as found:
+        yield found
+
+
+def test_its_own_client_runs_tasks(cluster: Any) -> None:
+    from distributed import Client
+
+    with Client(cluster) as client:
+        assert client.submit(os.getpid).result() != os.getpid()
+
+
+def keys_of_another(cluster: Any) -> Any:
+    """What a stranger can have: keys of their own, and trust in the cluster's certificate, which it shows to all."""
+    from distributed.security import Security
+
+    own = Security.temporary()
+    return Security(
+        require_encryption=True,
+        tls_ca_file=cluster.security.tls_ca_file,
+        tls_client_cert=own.tls_client_cert,
+        tls_client_key=own.tls_client_key,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+@pytest.mark.parametrize("role", ["scheduler", "worker"])
+def test_a_client_without_its_keys_is_refused(cluster: Any, scheme: str, role: str) -> None:
+    from distributed import Client
+
+    (worker,) = cluster.workers.values()
+    address = {"scheduler": cluster.scheduler_address, "worker": worker.worker_address}[role]
+    security = keys_of_another(cluster) if scheme == "tls" else None
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s", "distributed.comm.retry.count": 0}),
+        pytest.raises(OSError, match=r"SSL|Timed out|closed|reset|connect"),
+    ):
+        Client(f"{scheme}://{address.partition('://')[2]}", security=security, timeout=3).submit(os.getuid).result()
+
+
+def test_it_listens_on_loopback_and_shows_nothing(cluster: Any) -> None:
+    me = psutil.Process()
+    connections = [c for process in (me, *me.children(recursive=True)) for c in process.net_connections("inet")]
+    addresses = {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
+    assert len(addresses) >= 4
+    assert {address.ip for address in addresses} == {"127.0.0.1"}
+    for address in addresses:
+        for page in PAGES:
+            with pytest.raises(OSError, match=r"404|reset|closed"):
+                urllib.request.urlopen(f"http://127.0.0.1:{address.port}/{page}", timeout=5)
+
+
+def test_its_keys_are_in_memory_alone(cluster: Any, scratch: Path) -> None:
+    key = cluster.security.tls_client_key
+    assert "PRIVATE KEY" in key
+    secret = key.splitlines()[1].encode()
+    for process in psutil.Process().children(recursive=True):
+        assert secret not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert secret not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    for path in scratch.rglob("*"):
+        if stat.S_ISREG(path.lstat().st_mode):
+            assert secret not in path.read_bytes(), path
+
+
+def test_a_dashboard_is_there_where_it_was_asked_for() -> None:
+    with local_cluster(DaskConfig(num_workers=1, dashboard_port=0), 1) as cluster:
+        assert cluster.dashboard_link.startswith("http://127.0.0.1:")
+        assert urllib.request.urlopen(cluster.dashboard_link, timeout=10).status == 200

@@ -1,0 +1,88 @@
+"""Canaries: what is secret in a URL is gone, and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from cubeprep.redact import redact, secret_keys
+
+CANARY = "cAnArY"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"http://user:{CANARY}@host:5000", "http://host:5000"),
+        (f"https://{CANARY}@host/path", "https://host/path"),
+        (f"http://user:p/{CANARY}@host/x", "http://host/x"),
+        (f"http://user:p@{CANARY}@host/x", "http://host/x"),
+        (f"http://user:p'{CANARY}@host", "http://host"),
+        (f"http://us%40er:{CANARY}%2F@host", "http://host"),
+        (f"http://:{CANARY}@[::1]:5000/", "http://[::1]:5000/"),
+        (f"postgresql+psycopg2://user:{CANARY}@host/db", "postgresql+psycopg2://host/db"),
+        (f"s3://key:{CANARY}/x+y@bucket/path", "s3://bucket/path"),
+        (f"http://host/x?password={CANARY}", "http://host/x?password=***"),
+        (f"http://host/x?a=1&token={CANARY}&b=2", "http://host/x?a=1&token=***&b=2"),
+        (f"http://host/x?a=1&amp;token={CANARY}", "http://host/x?a=1&amp;token=***"),
+        (
+            f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}&X-Amz-Date=1",
+            "https://b.s3.amazonaws.com/k?X-Amz-Signature=***&X-Amz-Date=1",
+        ),
+        (
+            f"https://h/k?AWSAccessKeyId={CANARY}&Signature={CANARY}&Expires=1",
+            "https://h/k?AWSAccessKeyId=***&Signature=***&Expires=1",
+        ),
+        (f"https://h/k?sv=2024&sig={CANARY}", "https://h/k?sv=2024&sig=***"),
+        (f"https://h/k?x-goog-credential={CANARY}", "https://h/k?x-goog-credential=***"),
+        (f"HTTP://user:{CANARY}@HOST", "HTTP://HOST"),
+    ],
+)
+def test_what_is_secret_is_gone(url: str, shown: str) -> None:
+    assert redact(url) == shown
+    for text in (f"no answer from {url}: refused", repr(f"{url}"), json.dumps({"uri": url, "z": "a@b"}), f"({url})"):
+        assert CANARY not in redact(text)
+    assert json.loads(redact(json.dumps({"uri": url, "z": "a@b"})))["z"] == "a@b"
+    assert yaml.safe_load(redact(yaml.safe_dump({"uri": url, "z": 1})))["z"] == 1
+    assert secret_keys({"a": {"b": url, "c": "x"}}) == ["a.b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:5000",
+        "s3://bucket/path@v1/x",
+        "sqlite:////runs/x&y=z;a+b@c:d/mlflow.db",
+        "sqlite:///C:/runs@home/mlflow.db",
+        "https://host/x?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
+        "mail a@b.example, see https://host/x",
+        "password=1 is no URL",
+        "models:/cubescout@champion",
+    ],
+)
+def test_all_else_is_as_it_was(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_output_logs_and_tracebacks_of_a_process_are_redacted() -> None:
+    url = f"http://user:{CANARY}@host/?token={CANARY}"
+    code = f"""
+import logging, sys, click
+from cubeprep.redact import redacted_output
+with redacted_output():
+    logging.basicConfig()
+    print({url!r}, file=sys.stderr)
+    click.echo({url!r}); click.echo({url!r}, err=True)
+    logging.getLogger("x").warning("at %s", {url!r})
+    from jobs.progress import console
+    console.print({url!r})
+    raise RuntimeError({url!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert CANARY not in done.stdout + done.stderr
+    assert done.stdout.count("http://host/?token=***") == 2
+    assert done.stderr.count("http://host/?token=***") >= 4
+    assert "RuntimeError" in done.stderr

@@ -1,0 +1,106 @@
+"""No password in a URL of the configuration is shown, logged or kept by any job, whatever goes wrong."""
+
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from tests.logcube import write_survey
+from tests.s3 import free_port
+
+CANARY = "cAnArY"
+JOBS = ("prepare", "train", "tune", "score", "explore")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A survey of three galaxies, of which one is out of range and one is broken; its address holds a password."""
+    folder = write_survey(tmp_path / "survey", {"1-1": 0.02, "1-2": 0.5, "1-3": 0.03}, size=9)
+    (broken,) = folder.rglob("*1-3*LOGCUBE*")
+    broken.write_bytes(b"no FITS")
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://user:{CANARY}@127.0.0.1:{found.server_port}"
+        found.shutdown()
+
+
+def run(job: str, workspace: Path, *settings: str) -> tuple[int, str]:
+    arguments = [sys.executable, "-m", f"jobs.{job}", "demo", f"--set=workspace={workspace}"]
+    small = ["prepare.windows.size=8", "prepare.dask.num_workers=1", "train.num_workers=0", *settings]
+    environment = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    command = [*arguments, *(f"--set={text}" for text in small)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def assert_clean(folder: Path) -> None:
+    holding = [path for path in folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert holding == []
+
+
+@pytest.mark.slow
+def test_a_survey_behind_a_password_leaves_none_in_store_tables_and_registry(server: str, tmp_path: Path) -> None:
+    code, output = run("prepare", tmp_path / "ws", f"survey.root={server}")
+    assert code == cli.EXIT_SET_ASIDE, output
+    assert "1 of 3 galaxies" in output
+    assert CANARY not in output
+    assert "127.0.0.1" in (tmp_path / "ws" / "windows.zarr" / "rejected.csv").read_text()
+    assert (tmp_path / "ws" / "mlflow.db").stat().st_size > 10_000
+    assert_clean(tmp_path / "ws")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["survey.root", "survey.table"])
+@pytest.mark.parametrize(
+    "url", [f"http://u:p/{CANARY}@127.0.0.1:{{port}}/x", f"http://127.0.0.1:{{port}}/x?sig={CANARY}"]
+)
+def test_a_survey_that_is_not_there_is_named_without_its_password(key: str, url: str, tmp_path: Path) -> None:
+    code, output = run("prepare", tmp_path, f"{key}={url.format(port=free_port())}")
+    assert code == cli.EXIT_FAILED
+    assert CANARY not in output
+    assert_clean(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", JOBS)
+def test_a_registry_that_is_not_there_is_named_without_its_password(job: str, tmp_path: Path) -> None:
+    from tests.synthetic import synthetic_store
+
+    synthetic_store(tmp_path / "windows.zarr", shape=(2, 2, 8))
+    code, output = run(job, tmp_path, f"tracking.uri=http://user:{CANARY}@127.0.0.1:{free_port()}")
+    assert code == cli.EXIT_FAILED
+    assert output
+    assert CANARY not in output
+    assert_clean(tmp_path)
+
+
+def test_a_wrong_value_is_shown_without_its_password(tmp_path: Path) -> None:
+    code, output = run("train", tmp_path, f"tracking.experiment=[http://user:{CANARY}@host]")
+    assert code == cli.EXIT_USAGE
+    assert "tracking.experiment" in output
+    assert CANARY not in output
+
+
+def test_no_secrets_are_submitted_to_a_cluster() -> None:
+    """Ray shows the entry point of a job to all of its users, and keeps the configuration."""
+    settings = [f"tracking.uri=http://user:{CANARY}@host", f"survey.root=https://host/x?X-Amz-Signature={CANARY}"]
+    options = [f"--set={text}" for text in ("workspace=/runs/x", *settings)]
+    result = CliRunner().invoke(cli.main, ["submit", "train", "demo", *options])
+    assert result.exit_code == cli.EXIT_USAGE
+    assert "2 mistakes" in result.output
+    assert "tracking.uri: holds a password" in result.output
+    assert CANARY not in result.output

@@ -1,0 +1,75 @@
+"""The Ray of a job: where it keeps its sockets."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modeling import ray_session as module
+from modeling.ray_session import RaySessionError, short_folder
+
+SCRIPT = """
+from modeling.ray_session import ray_session
+with ray_session(num_cpus=1):
+    import ray
+    print(ray.get(ray.remote(lambda: 42).remote()), ray._private.worker.global_worker.node.get_session_dir_path())
+"""
+
+
+@pytest.fixture
+def long_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As batch systems give jobs."""
+    folder = tmp_path / "scratch" / "slurm_jobdir" / "1355700" / ("tmp.node0016" + 40 * "x")
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return folder
+
+
+def test_a_long_folder_is_replaced_by_a_private_one_for_the_time(long_folder: Path) -> None:
+    with short_folder() as found:
+        assert found is not None
+        assert stat.S_IMODE(Path(found).stat().st_mode) == 0o700
+        assert len(found) < 37
+    assert not Path(found).exists()
+
+
+def test_a_short_folder_is_kept(long_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    with short_folder() as found:
+        assert found is None
+
+
+def test_the_longest_that_will_do_is_as_ray_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.utils import validate_socket_filepath
+
+    for length in range(20, 60):
+        folder = "/" + "x" * (length - 1)
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        with short_folder() as found:
+            if found is None:
+                validate_socket_filepath(folder + module.RAY_SOCKET)
+            else:
+                with pytest.raises(OSError, match="AF_UNIX"):
+                    validate_socket_filepath(folder + module.RAY_SOCKET)
+
+
+def test_where_there_is_none_it_says_what_to_set(long_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHORT_FOLDERS", ("/nowhere",))
+    with pytest.raises(RaySessionError, match=r"RAY_TMPDIR to a folder of at most \d+ characters.*train.num_workers=0"):
+        short_folder().__enter__()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_runs_where_the_folder_is_too_long(long_folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    answer, session = done.stdout.split()
+    assert answer == "42"
+    assert not Path(session).parent.exists()
+    assert os.environ["TMPDIR"] not in session
