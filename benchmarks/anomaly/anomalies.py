@@ -16,7 +16,7 @@ class BroadHalpha:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         fluxes = {"Ha-6564": 1.0, "Hb-4862": 0.3, "Hgam-4341": 0.12}
         fwhm, velocity = rng.uniform(2000, 5000), rng.uniform(-300, 300)
         return added(host, Component(fluxes, velocity, fwhm / 2.3548, spot(host, 0, 0, host.source.psf_sigma)))
@@ -30,7 +30,7 @@ class OffNuclearAgn:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         fluxes = gas(
             rng.uniform(7, 12), rng.uniform(0.6, 1.4), rng.uniform(0.35, 0.8), rng.uniform(0.1, 0.25),
             HeII_4687=0.25, NeIII_3869=0.8, NeIII_3968=0.25, HeI_5877=0.13,
@@ -47,7 +47,7 @@ class Blueberry:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         fluxes = gas(
             rng.uniform(5.5, 7.5), rng.uniform(0.01, 0.04), rng.uniform(0.04, 0.1), 0.01,
             NeIII_3869=0.5, NeIII_3968=0.15, HeI_5877=0.11, Hzet_3890=0.19, Heps_3971=0.16,
@@ -64,7 +64,7 @@ class DoublePeaked:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         fluxes, half = own_gas(host), rng.uniform(200, 500) / 2
         image = spot(host, 0, 0, host.source.psf_sigma * rng.uniform(1, 1.6))
         share = rng.uniform(0.4, 0.6)
@@ -81,7 +81,7 @@ class OutflowWing:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         fluxes = own_gas(host)
         fluxes |= {name: 2 * fluxes.get(name, 0) for name in ("OIII-5008", "OIII-4960")}
         image = spot(host, 0, 0, host.source.psf_sigma * rng.uniform(1, 1.8))
@@ -96,7 +96,7 @@ class BackgroundEmitter:
     kind: Kind = "A"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         good = (host.clean.mask == 0).any(axis=(2, 3))
         covered = np.flatnonzero(good.all(axis=1) if good.all(axis=1).any() else good.any(axis=1))
         line = host.config.line_list[int(rng.choice(covered))]

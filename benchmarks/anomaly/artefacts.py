@@ -46,7 +46,7 @@ class CosmicRay:
     kind: Kind = "C"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         image = spot(host, *somewhere(host, rng, 0.0, 0.95), rng.uniform(0.5, 0.9))
         return Added(stripe(covered_wave(host, rng), rng.uniform(0.5, 1.0), image))
 
@@ -59,7 +59,7 @@ class SkyLineStripe:
     kind: Kind = "C"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         uneven = gaussian_filter(rng.standard_normal(host.covered.shape), 2.5)
         image = rng.choice([-1.0, 1.0]) + 0.5 * uneven / uneven.std()
         return Added(stripe(self._wave(host, rng), rng.uniform(0.9, 1.4), image * host.covered))
@@ -81,7 +81,7 @@ class DeadFibre:
     kind: Kind = "C"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         y, x = somewhere(host, rng, 0.0, 0.5)
         dy, dx = host.offsets
         radius = FIBRE_RADIUS_ARCSEC / host.source.arms[0].spaxel_arcsec
@@ -97,7 +97,7 @@ class WrongRedshift:
     kind: Kind = "C"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Moved:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         velocities = rng.choice([-1, 1]) * np.array([5.0, 15.0, 40.0, 120.0, 350.0, 1000.0])
         return Moved([(1 + host.source.z) * (1 + velocity / SPEED_OF_LIGHT_KMS) - 1 for velocity in velocities])
 
@@ -114,7 +114,7 @@ class HalfSpaxelShift:
     split_wave = 6000.0
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Added:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         axis, step = int(rng.integers(1, 3)), int(rng.choice([-1, 1]))
 
         def light(wave: np.ndarray, scene: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class FluxScale:
     kind: Kind = "N"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         factor = np.float32(np.geomspace(0.3, 3, NUM_LEVELS)[level])
         return Changed(lambda wave, planes: replace(planes, flux=planes.flux * factor, ivar=planes.ivar / factor**2))
 
@@ -44,7 +44,7 @@ class KnownNoise:
     kind: Kind = "N"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         share, seed = np.geomspace(0.25, 4, NUM_LEVELS)[level], int(rng.integers(2**31))
         return Changed(lambda wave, planes: noisier(planes, share, plane_rng(seed, wave)))
 
@@ -57,7 +57,7 @@ class Dimming:
     kind: Kind = "N"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         left, seed = np.float32(np.linspace(0.85, 0.3, NUM_LEVELS)[level]), int(rng.integers(2**31))
 
         def change(wave: np.ndarray, planes: Planes) -> Planes:
@@ -76,7 +76,7 @@ class Turned:
     kind: Kind = "N"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         number = int(rng.integers(1, 8))  # one of the eight symmetries of a square, except the identity
 
         def turned(values: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class SmallerBundle:
     kind: Kind = "N"
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Changed:
-        """See `Family`."""
+        """Change to the galaxy; see `Family.draw`."""
         dy, dx = host.offsets
         # Centre-to-vertex distance of the hexagon on whose edge each spaxel lies.
         vertex = np.maximum(np.abs(dy) * 2 / np.sqrt(3), np.abs(dx) + np.abs(dy) / np.sqrt(3))

@@ -101,7 +101,7 @@ class CachedStore(WindowStore):
     """Store that caches up to about `CACHE_BYTES` of shards in memory, since many detectors score the same galaxies."""
 
     def read_shard(self, split: str, shard: int) -> Windows:
-        """See `WindowStore`."""
+        """Valid rows of one shard, from memory if it was read before."""
         cache: dict[tuple[str, int], Windows] = self.__dict__.setdefault("_shards", {})
         if (split, shard) in cache:
             return cache[split, shard]

@@ -34,7 +34,7 @@ class CubeArm:
     spaxel_arcsec: float
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
+        """Planes of the cube; see `cubeprep.cube.Arm`."""
         bad = self.bad if self.bad.ndim == 2 else self.bad[planes]
         flux, ivar, placed = (place(values, size) for values in (self.flux[planes], self.ivar[planes], bad))
         shape = self.flux.shape[1:]
@@ -51,11 +51,11 @@ class Injected:
 
     @property
     def wave(self) -> np.ndarray:
-        """See `cubeprep.cube.Arm`."""
+        """Observed vacuum wavelengths [plane] of the arm, Angstrom."""
         return self.arm.wave
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
+        """Changed planes of the arm; see `cubeprep.cube.Arm`."""
         return self.change(self.arm.wave[planes], self.arm.read(planes, size))
 
 

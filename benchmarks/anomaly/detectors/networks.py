@@ -35,7 +35,7 @@ class Network(Detector):
     rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for this network."""
+        """Budget of the tier for this network; each subclass defines it."""
         raise NotImplementedError
 
     def order(self, num_lines: int) -> np.ndarray:

@@ -23,11 +23,11 @@ class Outliers(Detector):
     group = "classical"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Fits the detector to whitened components [row, component]."""
+        """Fits the detector to whitened components [row, component]; each subclass defines it."""
         raise NotImplementedError
 
     def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Outlyingness [row] of whitened components [row, component]; higher is more unusual."""
+        """Outlyingness [row] of whitened components, higher is more unusual; each subclass defines it."""
         raise NotImplementedError
 
     def fit(self, store: WindowStore, split: str) -> None:
