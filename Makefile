@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-long test-ceph lint bench constraints clean
+# Test files side by side, one a CPU; each process takes up to 2 GB. ARGS comes later and wins: `make test ARGS='-n 0 -x'`.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n logical --maxprocesses 4
+
+.PHONY: setup demo test test-quick test-long test-ceph lint bench constraints clean
 
 setup: $(STAMP)
 
@@ -19,16 +23,20 @@ demo: setup
 	$(BIN)/cubescout demo
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
+
+# For the edit loop: what starts no server, no Ray and no browser, and is not slow.
+test-quick: setup
+	$(PYTEST) $(PARALLEL) -m 'not (ray or s3 or browser or slow or ceph or long)' $(ARGS)
 
 # Tests that the default run leaves out, for the time that they take.
 test-long: setup
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(PYTEST) $(PARALLEL) -m long $(ARGS)
 
 # The S3 tests once more, on a strict server: Ceph's RADOS gateway over a cluster in memory.
 test-ceph: setup
 	@PYTHONPATH=. $(BIN)/python -c 'import sys; from tests.ceph import why_not; sys.exit(why_not() or None)'
-	$(BIN)/python -m pytest -m ceph $(ARGS)
+	$(PYTEST) -m ceph $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

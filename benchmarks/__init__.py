@@ -1,1 +1,1 @@
-"""Measurements behind the figures in the documentation: each module prints a table and then `name=value` lines."""
+"""Benchmarks of Cubescout: each module prints a table and ends with `name=value` lines."""

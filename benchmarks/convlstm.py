@@ -1,17 +1,17 @@
-"""Time of a training step of ConvLSTM layers: ours, a plain PyTorch loop, and Keras' ConvLSTM2D.
+"""Times a training step of ConvLSTM layers: ours against a plain loop in PyTorch and Keras' ConvLSTM2D.
 
-A step is a forward pass, the mean of squares, and a backward pass to the weights and the input. All implementations get
-the same input and weights and must agree on the loss and on the gradient of the input. Each runs in its own process;
-they take turns, so that other load on the machine affects all of them. Figures are ratios of medians over the rounds.
-Rates count the multiplications of a direct convolution; Winograd's algorithm needs a quarter of them.
+A step is the forward pass, the mean of squares, and the backward pass to the weights and the input. All contenders have
+the same input and weights, and must agree on the loss and the gradient of the input. Each runs in its own process and
+they take turns, so that other load affects all of them alike. Figures are ratios of medians over the rounds. The rate
+assumes a direct convolution; Winograd needs a quarter of its multiplications.
 
     python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper]
         [--more] [--bf16] [--threads 1 --clock cpu]
 
-Keras with TensorFlow needs an environment of its own and is included if `--keras-python` names its Python:
-`python -m venv KERAS && KERAS/bin/pip install keras==3.15.1 tensorflow-cpu==2.21.0`.
-On a busy machine, measure processor time on one thread (`--threads 1 --clock cpu`). On a GPU our layers run as CUDA
-graphs, in bf16 if the GPU supports it (not tested: there was no GPU).
+Keras with TensorFlow needs its own environment. It takes part if `--keras-python` names the Python of one that has it:
+`python -m venv KERAS && KERAS/bin/pip install keras==3.15.1 tensorflow-cpu==2.21.0`. On a busy machine, measure
+processor time on one thread. On a GPU our layer runs as CUDA graphs, in bf16 if the GPU supports it (untested, for lack
+of a GPU).
 """
 
 import argparse
@@ -33,7 +33,7 @@ from rich.table import Table
 from benchmarks.convlstm_cases import CASES, CLOCKS, Case
 
 ROOT = Path(__file__).parent.parent
-# Figure of each case: time of the first implementation over that of the second.
+# Ratios by the names of the figures: numerator and denominator.
 GOALS = {
     "cpu_vs_naive": ("naive", "ours"),
     "cpu_fp32_vs_naive": ("naive", "ours-fp32"),
@@ -54,14 +54,7 @@ TITLES = {
 
 @dataclass
 class Contender:
-    """Process that performs training steps on request.
-
-    Attributes:
-        kind: implementation, a key of `TITLES`.
-        process: the process.
-        check: loss and gradient norm of its first step.
-        seconds: duration of each timed step.
-    """
+    """A process that performs one training step on request."""
 
     kind: str
     process: subprocess.Popen[str]
@@ -69,7 +62,7 @@ class Contender:
     seconds: list[float]
 
     def step(self) -> None:
-        """Performs one step and records its duration."""
+        """Performs one step and records its seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
@@ -79,11 +72,7 @@ class Contender:
 
 @contextmanager
 def contender(kind: str, case: Case, options: argparse.Namespace) -> Iterator[Contender]:
-    """Yields a running contender whose first step is done.
-
-    Raises:
-        RuntimeError: its process did not start.
-    """
+    """Starts a contender and waits until its first step is done."""
     command = [sys.executable, "-m", "benchmarks.convlstm_torch", kind, options.device]
     if kind == "keras":
         command = [str(options.keras_python), "-m", "benchmarks.convlstm_keras"]
@@ -107,13 +96,7 @@ def contender(kind: str, case: Case, options: argparse.Namespace) -> Iterator[Co
 
 
 def check_agreement(case: Case, contenders: list[Contender]) -> None:
-    """Checks that all contenders obtain the same loss and gradient.
-
-    Keras is exempt if the layers have a stride: TensorFlow's padding is then offset by half a pixel.
-
-    Raises:
-        RuntimeError: one of them differs from the plain loop.
-    """
+    """Raises an error if results differ; with a stride, Keras is offset by half a pixel and not compared."""
     for one in contenders[1:]:
         tolerance = 0.05 if one.kind not in ("ours-fp32", "ours-operations", "naive-memory", "keras") else 1e-3
         for name, expected in contenders[0].check.items():
@@ -123,7 +106,7 @@ def check_agreement(case: Case, contenders: list[Contender]) -> None:
 
 
 def measure(case: Case, kinds: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of a step of each contender, by kind; also prints the table."""
+    """Median seconds per step of each contender; prints the table."""
     with ExitStack() as stack:
         contenders = [stack.enter_context(contender(kind, case, options)) for kind in kinds]
         check_agreement(case, contenders)
@@ -142,14 +125,14 @@ def measure(case: Case, kinds: list[str], options: argparse.Namespace) -> dict[s
 
 
 def figures_of(case: Case, medians: dict[str, float], device: str) -> dict[str, float]:
-    """Named ratios of the contenders that took part."""
+    """Named ratios for the contenders that took part."""
     kind = "gpu" if device == "cuda" else "cpu"
     pairs = {name: pair for name, pair in GOALS.items() if name.startswith(kind) and set(pair) <= set(medians)}
     return {f"{name}_{case.name}".replace("-", "_"): medians[a] / medians[b] for name, (a, b) in pairs.items()}
 
 
 def gemm_gflops(size: int = 2048) -> float:
-    """GFLOP/s of the product of two large matrices, best of five: an upper limit for any convolution."""
+    """Best rate of a product of large matrices: the upper limit of all convolutions."""
     a = np.ones((size, size), np.float32)
     seconds = []
     for _ in range(5):
@@ -164,14 +147,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--keras-python", type=Path, help="Python executable with keras and tensorflow")
+    parser.add_argument("--keras-python", type=Path, help="Python with keras and tensorflow")
     parser.add_argument("--cases", nargs="+", choices=[c.name for c in CASES], default=[c.name for c in CASES])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument("--more", action="store_true", help="also time ours without the kernel")
-    parser.add_argument(
-        "--bf16", action="store_true", help="also time the plain loop in bf16; takes minutes without AVX512"
-    )
+    parser.add_argument("--more", action="store_true", help="also measure which part of the gain is the kernel's")
+    parser.add_argument("--bf16", action="store_true", help="also time the naive loop in bf16: minutes without AVX512")
     options = parser.parse_args()
     kinds = ["naive", "ours", "ours-fp32" if options.device == "cpu" else "ours-graphs"]
     kinds += ["naive-memory", "ours-operations"] if options.more and options.device == "cpu" else []
@@ -179,7 +160,7 @@ def main() -> None:
     if options.keras_python and options.device == "cpu":
         kinds.append("keras")
     else:
-        print("Keras left out: it needs --device cpu and --keras-python")
+        print("no Keras: it needs the CPU and --keras-python")
     print(f"sgemm_gflops={gemm_gflops():.0f}")
     figures = {}
     for case in (c for c in CASES if c.name in options.cases):

@@ -1,4 +1,4 @@
-"""Inputs of the contenders of `benchmarks.convlstm` and the protocol between processes; needs only numpy."""
+"""Cases of `benchmarks.convlstm` and the protocol of its contenders; needs numpy alone."""
 
 import json
 import sys
@@ -11,11 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Case:
-    """Sequence and the layers that process it.
+    """A sequence and the layers applied to it.
 
     Attributes:
         name: name of the case.
-        steps: length of the sequence.
+        steps: steps of the sequence.
         batch: number of sequences.
         size: side of the first layer's input, pixels.
         widths: channels of the input and of each layer's state.
@@ -30,12 +30,12 @@ class Case:
     stride: int
 
     def sequence(self) -> np.ndarray:
-        """Random input [step, batch, channel, y, x], float32."""
+        """[step, batch, channel, y, x]."""
         shape = (self.steps, self.batch, self.widths[0], self.size, self.size)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Weights [4 H, C + H, 3, 3] and biases [4 H] of each layer; rows in the order of the gates i, f, o, g."""
+        """Weights [4 H, C + H, 3, 3] of each layer, rows in the order of the gates i, f, o, g, and biases."""
         rng = np.random.default_rng(1)
         layers = []
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
@@ -46,10 +46,7 @@ class Case:
         return layers
 
     def products(self) -> float:
-        """Number of multiplications and additions of a training step's direct convolutions.
-
-        A backward pass needs twice those of a forward pass: gradients of the input and of the weights.
-        """
+        """Multiplications and additions of a training step with direct convolutions: forward, and twice backward."""
         total, size = 0.0, self.size
         for channels, hidden in zip(self.widths, self.widths[1:], strict=False):
             size //= self.stride
@@ -62,12 +59,12 @@ class Case:
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
-        """Case from the JSON of `to_json`."""
+        """The inverse of `to_json`."""
         values = json.loads(text)
         return cls(**values | {"widths": tuple(values["widths"])})
 
 
-# The first two have one layer each; the others have three, like the encoders of the models.
+# The first two are one layer each; the others are the three layers of the models' encoders.
 CASES = (
     Case("line", 19, 8, 32, (10, 32), 1),
     Case("paper", 190, 8, 16, (16, 16), 1),
@@ -76,16 +73,16 @@ CASES = (
 )
 
 
-# Processor time is a fair measure on a busy machine only with a single thread: waiting threads spin.
+# On a busy machine processor time is a fair measure, but only with one thread: threads that wait for each other spin.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def serve(check: dict[str, float], step: Callable[[], float]) -> None:
-    """Serves a contender: prints the results of its first step as JSON, then performs a step per line of input.
+    """Reports the results of the first step, then performs one step for each line received.
 
     Args:
-        check: results of the first step, to be compared between contenders.
-        step: performs a training step and returns its duration in seconds.
+        check: results of the step, for comparison between contenders.
+        step: a training step; returns its seconds.
     """
     print(json.dumps(check), flush=True)
     for _ in sys.stdin:

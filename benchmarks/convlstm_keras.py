@@ -2,7 +2,7 @@
 
     python -m benchmarks.convlstm_keras {wall,cpu} THREADS CASE_AS_JSON
 
-It is compiled as a graph (with XLA it was thirty times slower) and uses the same weights as the others. With a stride,
+Compiled as a graph; XLA was about thirty times slower here. It has the same weights as the others. With a stride,
 TensorFlow's "same" padding is offset by half a pixel.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.convlstm_cases import CLOCKS, Case, serve
 
 
 def make(case: Case) -> keras.Model:
-    """Model with the layers of a case; Keras orders the gates i, f, g, o."""
+    """The layers, with the gates in Keras' order: i, f, g, o."""
     model = keras.Sequential([keras.Input((case.steps, case.size, case.size, case.widths[0]))])
     for weight, bias in case.weights():
         hidden = len(bias) // 4
@@ -34,7 +34,7 @@ def make(case: Case) -> keras.Model:
 
 
 def main() -> None:
-    """Serves the contender."""
+    """Runs the contender."""
     clock, case = CLOCKS[sys.argv[1]], Case.from_json(sys.argv[3])
     tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
     model = make(case)

@@ -1,4 +1,4 @@
-"""Plain ConvLSTM loop in PyTorch: the reference for tests and timings of ours."""
+"""The ConvLSTM as it is usually written: reference for tests and timings of ours."""
 
 import torch
 from torch import Tensor
@@ -14,14 +14,14 @@ def naive(
     stride: int = 1,
     state: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """States h_TBHYX after each step, from one convolution of concatenated input and state per step.
+    """Step by step, one convolution of input and state side by side; h_TBHYX after each step.
 
     Args:
-        x_TBCYX: input sequence.
+        x_TBCYX: the input.
         weight: [4 H, C + H, kernel, kernel], rows in the order of the gates i, f, o, g.
         bias: [4 H].
-        peephole_3HYX: peephole weights of the gates i, f, o.
-        stride: stride of the input convolution; above 1, input and state are convolved separately.
+        peephole_3HYX: of the gates i, f, o.
+        stride: of the input's part of the convolution; above 1 there are two convolutions.
         state: h and c before the first step; zeros if None.
     """
     num_channels, num_hidden, padding = x_TBCYX.shape[2], len(weight) // 4, weight.shape[-1] // 2

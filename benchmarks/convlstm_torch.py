@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def naive_layers(case: Case, device: torch.device) -> tuple[Forward, list[nn.Parameter]]:
-    """Forward function of the layers as plain loops, and their parameters."""
+    """The layers as plain loops."""
     layers = [[nn.Parameter(torch.from_numpy(a).to(device)) for a in layer] for layer in case.weights()]
 
     def forward(x_TBCYX: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def naive_layers(case: Case, device: torch.device) -> tuple[Forward, list[nn.Par
 
 
 def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Parameter]]:
-    """Layers of `modeling.network.convlstm` with the same weights, and their parameters."""
+    """The layers of `modeling.network.convlstm` with the same weights."""
     layers = []
     for weight, bias in case.weights():
         channels = weight.shape[1] - len(bias) // 4
@@ -46,13 +46,13 @@ def our_layers(case: Case, device: torch.device) -> tuple[nn.Module, list[nn.Par
 
 
 def precision_of(kind: str, device: torch.device) -> AbstractContextManager[object]:
-    """Context that enables autocast to bf16 if the contender uses it."""
+    """Autocast to bf16 for the contenders that use it."""
     wanted = default_precision(device) == torch.bfloat16 if kind in ("ours", "ours-graphs") else kind.endswith("-bf16")
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 def main() -> None:
-    """Serves one contender: naive, naive-memory, naive-bf16, ours, ours-fp32, ours-operations, ours-graphs."""
+    """Runs one contender: naive, naive-memory, naive-bf16, ours, ours-fp32, ours-operations, ours-graphs."""
     kind, device, case = sys.argv[1], torch.device(sys.argv[2]), Case.from_json(sys.argv[5])
     clock = CLOCKS[sys.argv[3]]
     torch.set_num_threads(int(sys.argv[4]))

@@ -1,12 +1,12 @@
-"""Speed of the extraction relative to decompression alone and to astropy; cost of workers, S3 and large surveys.
+"""Speed of the extraction against its limit and against astropy, and the cost of workers, S3 and survey size.
 
-One large cube on one core: the lower limit is the time that igzip needs to decompress FLUX, IVAR and MASK; the
-alternative is astropy, opening the file and slicing the same planes of the three HDUs. The cube has 74 x 74 x 4563
-samples (127 fibres) and noise of MaNGA's precision.
+One large cube on one core: the limit is the time igzip needs to decompress the bytes of FLUX, IVAR and MASK. astropy
+opens the file and slices the same planes of the three HDUs. The cube has 74 x 74 x 4563 samples (127 fibres) and noise
+of MaNGA's precision.
 
-A survey of links to one cube: two Dask workers against one; cubes and store on S3 (a JuiceFS gateway on this machine)
-against a local folder, in turns, with the processor time of our processes and of the gateway, which shares their two
-cores; and with `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
+A survey of links to one cube: two Dask workers against one; cubes and store on S3 (JuiceFS' gateway on this machine)
+against a local folder, in turns, with our processor time and that of the gateway, which runs on the same two cores.
+With `--many`, surveys of 100 and of 10,000 tiny galaxies: time and memory of the driver.
 
     python -m benchmarks.extract [--size 74] [--repeats 3] [--many 100 10000]
 """
@@ -48,7 +48,7 @@ CONFIG = WindowConfig()
 
 
 def write_cube(root: Path, size: int) -> Path:
-    """Path of a new LOGCUBE with the layout of the real ones, with a drpall file of one row beside it."""
+    """Writes a LOGCUBE with the real layout, and drpall with its row."""
     rng = np.random.default_rng(0)
     wave = 3621.59598486 * 10 ** (1e-4 * np.arange(NUM_PLANES))
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
@@ -89,25 +89,21 @@ def write_table(root: Path, names: list[str]) -> None:
 
 
 def plan(root: Path) -> tuple[Any, Target]:
-    """Reader of a survey and its first target; reading the table and listing the files is done once per survey."""
+    """Work done once per survey: the table and the list of files."""
     survey = SurveyConfig(root=str(root))
     reader = make_reader(survey)
     return reader, select_targets(survey, reader)[0]
 
 
 def ours(reader: Any, target: Target) -> None:
-    """Extracts the 19 windows of one galaxy.
-
-    Raises:
-        RuntimeError: the galaxy was rejected.
-    """
+    """Cuts the 19 windows of one galaxy."""
     outcome, _ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
     if outcome.code:
         raise RuntimeError(outcome.reason)
 
 
 def igzip_limit(path: Path, num_bytes: int) -> None:
-    """Decompresses the bytes of the three HDUs and does nothing else."""
+    """Decompresses the bytes that hold the three HDUs, and nothing else."""
     buffer = memoryview(bytearray(1 << 20))
     with igzip.open(path, "rb") as file:
         while num_bytes > 0:
@@ -115,7 +111,7 @@ def igzip_limit(path: Path, num_bytes: int) -> None:
 
 
 def astropy_slice(path: Path) -> None:
-    """Opens the file with astropy and slices the planes of each line, as a simple script would."""
+    """Opens the file and slices the planes of each line, like a simple script."""
     with fits.open(path) as hdus:
         wave = hdus["WAVE"].data
         for line in CONFIG.line_list:
@@ -125,13 +121,13 @@ def astropy_slice(path: Path) -> None:
 
 
 def peak_mib(root: Path) -> float:
-    """Peak memory of a process while it extracts the cube, above that before it, MiB (Linux)."""
+    """Peak memory of a process that extracts the cube, above what it holds when idle (Linux)."""
     code = (
         "import re, sys; from pathlib import Path; import benchmarks.extract as b\n"
         "from cubeprep.readers import manga_logcube\n"
         "def status(name):\n"
         "    return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
-        "Path('/proc/self/clear_refs').write_text('5')\n"  # resets the recorded peak
+        "Path('/proc/self/clear_refs').write_text('5')\n"  # resets the peak
         "planned = b.plan(Path(sys.argv[1])); idle = status('VmRSS'); b.ours(*planned); print(status('VmHWM') - idle)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
@@ -139,7 +135,7 @@ def peak_mib(root: Path) -> float:
 
 
 def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
-    """Survey of `count` galaxies that are hard links to the same file."""
+    """Makes a survey of `count` galaxies that all link to the same file."""
     names = [f"{1 + i // 100}-{i % 100}" for i in range(count)]
     for name in names:
         (root / f"manga-{name}-LOGCUBE.fits.gz").hardlink_to(source)
@@ -149,7 +145,7 @@ def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
 
 @contextmanager
 def workers(number: int) -> Iterator[PrepareConfig]:
-    """Yields the configuration of a `prepare` without augmentation on `number` workers that are already running."""
+    """Configuration of a `prepare` without augmentation on workers that are already running."""
     with local_cluster(DaskConfig(num_workers=number), number) as cluster:
         yield PrepareConfig(
             windows=CONFIG,
@@ -160,11 +156,7 @@ def workers(number: int) -> Iterator[PrepareConfig]:
 
 
 def survey_cost(config: PrepareConfig, survey: SurveyConfig, store: str) -> tuple[float, float, float]:
-    """Seconds of a `prepare`, its processor seconds, and those of the S3 gateway.
-
-    Raises:
-        RuntimeError: a galaxy was rejected.
-    """
+    """Seconds of a `prepare`, and processor seconds of it and of the S3 gateway."""
     before, began = processor_seconds(), time.perf_counter()
     summary = prepare(config, survey, store, seed=0)
     took, after = time.perf_counter() - began, processor_seconds()
@@ -185,7 +177,7 @@ def processor_seconds() -> tuple[float, float]:
 
 
 def get_seconds(survey: SurveyConfig) -> float:
-    """Seconds that two plain clients need to download the cubes: the least that S3 can add on two busy cores."""
+    """Seconds in which two plain clients receive the cubes: the least that any S3 client on two busy cores adds."""
     client = Session().create_client("s3")
     bucket, _, prefix = str(survey.root).removeprefix("s3://").partition("/")
     keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
@@ -227,7 +219,7 @@ def driver_cost(source: Path, count: int) -> tuple[float, float]:
 
 
 def seconds(actions: Sequence[Callable[[], None]], repeats: int) -> list[float]:
-    """Median seconds of several runs of each action, run in turns."""
+    """Median seconds of each action over several runs, in turns."""
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for action, taken in zip(actions, times, strict=True):
@@ -238,7 +230,7 @@ def seconds(actions: Sequence[Callable[[], None]], repeats: int) -> list[float]:
 
 
 def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
-    """Figures for one large cube on one core; also prints the table."""
+    """Figures of one large cube on one core."""
     path = write_cube(root, size)
     num_bytes = 3 * NUM_PLANES * size**2 * 4
     planned = plan(root)
@@ -253,7 +245,7 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
 
 
 def one_survey(folder: Path, repeats: int) -> dict[str, float]:
-    """Figures for 48 galaxies of 54 x 54 spaxels: medians of runs in turns, each after an untimed small survey."""
+    """Figures of 48 galaxies of 54 x 54 spaxels: medians of runs in turns, each after a small warm-up survey."""
     (folder / "cube").mkdir()
     (folder / "links").mkdir()
     source = write_cube(folder / "cube", 54)
@@ -275,12 +267,12 @@ def one_survey(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str, float]:
-    """Ratios derived from the costs of a survey; also prints the table."""
-    table = Table("48 galaxies, 54 x 54", "seconds", "processor seconds", "of the gateway")
+    """Prints the costs of a survey and returns the ratios."""
+    table = Table("48 galaxies, 54 x 54", "seconds", "processor seconds", "processor seconds of the gateway")
     labels = {"one": "one worker", "two": "two workers", "s3": "two workers, cubes and store on S3"}
     for name, label in labels.items():
         table.add_row(label, *(f"{value:.2f}" for value in costs[name]))
-    table.add_row("download of the cubes from S3 alone", f"{bare:.2f}")
+    table.add_row("only receiving the cubes from S3", f"{bare:.2f}")
     Console().print(table)
     (one, *_), (two, local_cpu, _), (on_s3, own_cpu, gateway_cpu) = (costs[name] for name in labels)
     return {
@@ -293,7 +285,7 @@ def survey_figures(costs: dict[str, tuple[float, ...]], bare: float) -> dict[str
 
 
 def many_galaxies(folder: Path, counts: list[int]) -> dict[str, float]:
-    """Time and memory of the driver for surveys of different sizes; also prints the table."""
+    """Time and memory of the driver for surveys of different sizes."""
     (folder / "tiny").mkdir()
     source = write_cube(folder / "tiny", 2)
     table = Table("tiny galaxies", "driver ms per galaxy", "driver peak MiB")

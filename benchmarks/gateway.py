@@ -1,4 +1,4 @@
-"""Local S3 service for benchmarks: a JuiceFS gateway with its data on disk."""
+"""Local S3 server for benchmarks: a JuiceFS gateway with its data on disk."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def uploaded(source: Path, folder: Path) -> Iterator[str]:
-    """Yields the URL of a copy of the folder `source` on a gateway that keeps its data in `folder`."""
+    """URL of a copy of the folder `source` on a gateway that keeps its data in `folder`."""
     import s3fs
 
     from tests.s3 import PASSWORD, USER, JuiceFS

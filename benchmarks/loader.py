@@ -1,10 +1,10 @@
-"""Speed of training with batches from a store, relative to the same batches held in memory.
+"""Training on batches from a store against training on the same batches from memory.
 
-A step is forward pass, backward pass and update of the default model; the store is on local disk or on S3 (a JuiceFS
-gateway on this machine, which uses the same cores). Nothing is cached between epochs.
+The step is forward, backward and update of the default model. The store is on local disk, and on S3 (JuiceFS' gateway
+on this machine, which competes for the same cores). Nothing is kept in memory between epochs.
 
-Two settings: the step leaves one core to the loader, or it uses all cores. In the second setting the loader takes time
-from the step; `loader_processor_share` is its processor time relative to that of the steps.
+There are two settings: the step leaves one core to the loader, or the step uses all cores. In the second the loader
+competes with the step; `loader_processor_share` gives the loader's processor time relative to that of the steps.
 
     python -m benchmarks.loader [--rows 64] [--repeats 3]
 """
@@ -51,7 +51,7 @@ def make_trainer(store: WindowStore) -> Callable[[Iterable[Batch]], float]:
 
 
 def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, float]:
-    """Median seconds of an epoch with batches from each source, measured in turns."""
+    """Median seconds of an epoch from each source, taken in turns."""
     loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
@@ -65,13 +65,13 @@ def measure(local: WindowStore, remote: WindowStore, repeats: int) -> dict[str, 
 
 
 def make_loaders(local: WindowStore, remote: WindowStore) -> dict[str, Loader]:
-    """Loader of each store, without a cache."""
+    """A loader of each store."""
     stores = {"local disk": local, "S3": remote}
     return {name: Loader(store, "train", batch_size=BATCH_SIZE, cache_mib=0) for name, store in stores.items()}
 
 
 def processor_shares(local: WindowStore, remote: WindowStore) -> dict[str, float]:
-    """Processor time of this process to load an epoch's batches, relative to that of the epoch's steps."""
+    """Processor time of an epoch's batches alone, relative to that of its steps."""
     loaders = make_loaders(local, remote)
     in_memory = list(loaders["local disk"].training(0))
     train = make_trainer(local)
@@ -93,7 +93,7 @@ def main() -> None:
     from tests.synthetic import synthetic_store
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=64, help="number of galaxies, with four views each")
+    parser.add_argument("--rows", type=int, default=64, help="galaxies, each in four views")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     num_cores = torch.get_num_threads()

@@ -1,8 +1,8 @@
-"""The paper's model and ours, trained on the same simulated store: loss curves, residuals per line, and pictures.
+"""The paper's model and ours, trained on one simulated store: learning curves, unexplained signal per line, pictures.
 
-Both are trained on the same windows for the same number of epochs; everything else is as in the presets `paper` and
-`line`. Their losses are not comparable, so they are compared by the unexplained fraction of the signal of validation
-galaxies, per line: (chi2 - 1) divided by the mean of flux^2 ivar (`modeling.scoring.residual_sums`).
+Both see the same windows for the same number of epochs; everything else is as in the presets `paper` and `line`. Their
+losses are not comparable, so both are measured by the fraction of the signal of validation galaxies that they do not
+explain, per line: (chi2 - 1) divided by the mean of flux^2 ivar, see `modeling.scoring.residual_sums`.
 
     python -m benchmarks.presets [--galaxies 48] [--epochs 10] [--work runs/presets]
 """
@@ -34,14 +34,14 @@ SHOWN = ("Hb-4862", "OIII-5008", "OI-6302", "Ha-6564", "NII-6585", "SII-6718")
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of training one preset.
+    """Result of one preset.
 
     Attributes:
-        loss: [epoch] loss of the validation split, as the preset defines it.
+        loss: [epoch] of the validation split, in the preset's own measure.
         seconds: processor time per epoch.
         parameters: number of parameters of the model.
-        unexplained: [line] unexplained fraction of the signal, over all validation galaxies.
-        reconstruction: [galaxy, line, sample, y, x] reconstructed flux.
+        unexplained: [line] fraction of the signal not explained, all validation galaxies together.
+        reconstruction: [galaxy, line, sample, y, x].
     """
 
     loss: np.ndarray
@@ -52,7 +52,7 @@ class Trained:
 
 
 def make_store(work: Path, galaxies: int) -> WindowStore:
-    """Store of a simulated survey with the windows of `line` and two views; existing files are kept."""
+    """Store of a simulated survey with the windows of `line` and two views; an existing one is kept."""
     demo, config = load_project("demo"), load_project("line").prepare
     root = work / "survey"
     simulate_survey(demo.simulate.model_copy(update={"num_galaxies": galaxies}), demo.seed, root, lambda *_: None)
@@ -63,7 +63,7 @@ def make_store(work: Path, galaxies: int) -> WindowStore:
 
 
 def run(preset: str, store: WindowStore, observed: Windows, epochs: int, work: Path) -> Trained:
-    """Trains a preset in this process and applies its best epoch to the galaxies."""
+    """Trains a preset in this process and runs its best epoch over galaxies."""
     config = load_project(preset)
     settings = config.train.model_copy(update={"epochs": epochs, "num_workers": 0, "folds": 0})
     job = TrainingJob(store=store.path, model=config.model, train=settings)
@@ -80,13 +80,13 @@ def run(preset: str, store: WindowStore, observed: Windows, epochs: int, work: P
 
 
 def draw_curves(trained: dict[str, Trained], line_names: list[str], path: Path) -> None:
-    """Draws losses over epochs, relative to the first, and the unexplained fraction of each line."""
+    """Draws losses by epoch relative to the first, and the unexplained signal of each line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1, 2), layout="constrained")
     place = np.arange(len(line_names))
     for i, (name, found) in enumerate(trained.items()):
         left.plot(np.arange(1, len(found.loss) + 1), found.loss / found.loss[0], marker="o", ms=3, label=name)
         right.bar(place + 0.4 * i - 0.2, np.maximum(found.unexplained, 1e-3), 0.38, label=name)
-    left.set(xlabel="epoch", ylabel="validation loss / that of epoch 1", title="Training")
+    left.set(xlabel="epoch", ylabel="validation loss relative to epoch 1", title="Training")
     right.set(yscale="log", ylabel="unexplained fraction of the signal", title="Validation galaxies")
     right.set_xticks(place, line_names, rotation=60, ha="right", fontsize=8)
     right.legend(frameon=False)
@@ -134,7 +134,7 @@ def main() -> None:
     trained = {name: run(name, store, observed, options.epochs, options.work) for name in PRESETS}
     draw_curves(trained, store.line_names, options.work / "curves.png")
     draw_lines(trained, observed, store, options.work / "lines.png")
-    table = Table("preset", "parameters", "processor s per epoch", "first loss", "last loss", "median unexplained")
+    table = Table("preset", "parameters", "processor s per epoch", "first loss", "last loss", "unexplained, median")
     for name, found in trained.items():
         left = f"{np.median(found.unexplained):.3f}"
         losses = (f"{found.loss[0]:.4f}", f"{found.loss[-1]:.4f}")

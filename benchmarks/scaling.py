@@ -1,10 +1,9 @@
-"""Scaling of training to two workers, and the start-up time of a job by phase.
+"""Scaling of the training to two workers, and the cost of starting a job, by phase.
 
-Two workers of Ray Train with one thread each train the default model on batches of one size in three ways, in turns:
-one worker on the whole batch, both with DDP on half of it each, and both on half of it each without communication. The
-first two give `ddp_efficiency_2`, the samples per second of both workers over twice those of one. The third shows the
-same efficiency without communication, with two busy cores. Step times are measured inside the workers after a warm-up;
-figures are medians over the turns.
+Two workers of Ray Train, one thread each, train the default model on batches of one size in three ways that take turns:
+one worker on the whole batch, both with DDP on half of it each, and both independently on half of it each. The first
+two give `ddp_efficiency_2`: samples per second of both divided by twice those of one. The third shows the same without
+any communication. Step times are taken inside the workers, after a warm-up; figures are medians over the turns.
 
     python -m benchmarks.scaling [--batch-size 16] [--steps 3] [--rounds 5]
 """
@@ -24,7 +23,7 @@ from rich.table import Table
 
 
 def train_worker(options: dict[str, Any]) -> None:
-    """Function of each of the two workers; rank 0 writes the times of phases and steps as JSON."""
+    """Runs one of two workers; rank 0 writes phases and step times as JSON."""
     marks = {"entered": time.time()}
     import torch
     import torch.distributed as dist
@@ -79,7 +78,7 @@ def train_worker(options: dict[str, Any]) -> None:
 
 
 def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of each phase of the start-up, and of a step in each way and turn."""
+    """Seconds of each phase of the start, and of each step by way and turn."""
     began = time.time()
     from modeling.ray_session import ray_session
 
@@ -102,11 +101,11 @@ def measure(store: str, options: argparse.Namespace, folder: Path) -> tuple[dict
     result = json.loads(output.read_text())
     marks = result["marks"]
     phases = {
-        "imports in the driver": imported - began,
+        "imports of the driver": imported - began,
         "Ray": started - imported,
         "worker group, with PyTorch and gloo": marks["entered"] - started,
-        "imports in a worker": marks["imported"] - marks["entered"],
-        "opening the store": marks["opened"] - marks["imported"],
+        "imports of a worker": marks["imported"] - marks["entered"],
+        "store": marks["opened"] - marks["imported"],
         "first step, with its batch": marks["stepped"] - marks["opened"],
     }
     return phases, result["seconds"]
@@ -124,12 +123,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store = synthetic_store(Path(name) / "w.zarr", num_train=options.batch_size + 1, num_validation=0, num_views=1)
         phases, seconds = measure(store.path, options, Path(name))
-    start = Table("phase of the start-up", "seconds")
+    start = Table("phase of the start", "seconds")
     for phase, took in phases.items():
         start.add_row(phase, f"{took:.2f}")
     steps = Table("step of the whole batch", "seconds")
     medians = {way: statistics.median(times) for way, times in seconds.items()}
-    for way, label in {"one": "one worker", "ddp": "two with DDP", "apart": "two without communication"}.items():
+    for way, label in {"one": "one worker", "ddp": "two workers with DDP", "apart": "two workers, independent"}.items():
         steps.add_row(label, f"{medians[way]:.3f}")
     console = Console()
     console.print(start)
@@ -141,7 +140,7 @@ def main() -> None:
 
 
 def efficiency(seconds: dict[str, list[float]], way: str) -> float:
-    """Median over the turns of one worker's step time divided by twice that of two."""
+    """Median over turns of one worker's time divided by twice that of two."""
     return statistics.median(one / (2 * two) for one, two in zip(seconds["one"], seconds[way], strict=True))
 
 

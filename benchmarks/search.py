@@ -1,8 +1,8 @@
-"""Query time and recall of the nearest-neighbour search among latents.
+"""Time to find the neighbours of a galaxy, and recall of the true ones.
 
-The latents have 64 dimensions and the structure of real ones: clusters of unequal size and spread, and variances that
-decrease from one direction to the next. Up to 100,000 latents the search is exact; beyond, it uses a graph, which is
-written and reopened before it is timed. Recall is relative to an exhaustive search.
+The synthetic latents have 64 dimensions and a structure like ours: clusters of unequal size and spread, and variances
+that decrease from one direction to the next. Up to 100,000 latents the search is exact; beyond that it uses a graph,
+which is written and read again before it is timed. Recall is measured against an exhaustive search.
 
     python -m benchmarks.search [--sizes 10000 1000000] [--queries 1000]
 """
@@ -40,13 +40,13 @@ def make_latents(num: int, seed: int = 0) -> np.ndarray:
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """Result of an action and its duration in seconds."""
+    """Result of an action, and its seconds."""
     began = time.perf_counter()
     return action(), time.perf_counter() - began
 
 
 def measure(num: int, num_queries: int, folder: Path) -> dict[str, float]:
-    """Figures for one number of latents."""
+    """Figures of one size."""
     latent = make_latents(num)
     path = folder / f"{num}.index"
     _, build_s = timed(lambda: LatentIndex.load_or_build(path, latent))

@@ -1,8 +1,8 @@
-"""Speed and memory of the simulation: LOGCUBEs per second and core without compression, and MAPS.
+"""Speed and memory of the simulation: LOGCUBEs on one core, without compression, and MAPS.
 
-A galaxy is drawn, observed, and its LOGCUBE written completely, but to the null device instead of gzip; for bundles of
-19 fibres (34 x 34 spaxels) and 127 fibres (74 x 74). MAPS are measured and written in the same way. Times are processor
-time summed over threads, so they hold for one core and do not depend on other load.
+A LOGCUBE of 19 fibres (34 x 34 spaxels) or 127 fibres (74 x 74) is drawn, observed and written in full, to /dev/null
+instead of gzip. MAPS are measured and written in the same way. Times are processor times summed over threads, so they
+are those of one core, independent of other load.
 
     python -m benchmarks.simulate [--repeats 7]
 """
@@ -32,13 +32,13 @@ from cubeprep.simulate.target import Target
 
 @contextmanager
 def to_nowhere(_: Path) -> Iterator[object]:
-    """Yields the null device in place of a gzip file."""
+    """/dev/null in place of a gzip file."""
     with open(os.devnull, "wb") as file:  # noqa: PTH123
         yield file
 
 
 def make(num_fibres: int, seed: int) -> tuple[Target, Galaxy, GalaxyMaps, Cube]:
-    """Target, galaxy, maps and cube of a LOGCUBE, from a random seed."""
+    """Everything needed for a LOGCUBE, from a random seed."""
     galaxy = draw_galaxy("star_forming", "", num_fibres, (0.015, 0.075), np.random.default_rng(seed))
     defects = draw_defects(num_fibres, critical=False, rng=np.random.default_rng(seed))
     target = Target(8001, f"{num_fibres}01", f"1-{seed}", 2.54, defects)
@@ -47,13 +47,13 @@ def make(num_fibres: int, seed: int) -> tuple[Target, Galaxy, GalaxyMaps, Cube]:
 
 
 def logcube(num_fibres: int, seed: int) -> None:
-    """Simulates and writes one LOGCUBE."""
+    """Makes one LOGCUBE."""
     target, galaxy, _, cube = make(num_fibres, seed)
     write_logcube(Path("unused"), target, galaxy, cube)
 
 
 def seconds(action: Callable[[int], None], repeats: int) -> float:
-    """Median processor seconds of several runs, after an untimed one."""
+    """Median seconds of several runs, after a warm-up."""
     action(0)
     times = []
     for seed in range(1, repeats + 1):
@@ -79,7 +79,7 @@ def main(repeats: int) -> None:
 
 
 def one_maps(made: tuple[Target, Galaxy, GalaxyMaps, Cube]) -> None:
-    """Measures and writes one MAPS file with 35 lines."""
+    """Makes one MAPS file of 35 lines."""
     target, galaxy, maps, cube = made
     write_maps({"dr17": Path("unused")}, target, galaxy, maps, cube)
 

@@ -17,7 +17,7 @@ from cubeprep.simulate.survey import plan_survey
 REAL_MAPS = "manga/manga-7815-3702-MAPS-HYB10-GAU-MILESHC.fits.gz"
 _DONOTUSE = 1 << DAPPIXMASK["DONOTUSE"]
 
-# Lines of each ratio: numerator and denominator. The grids name lines by their air wavelengths.
+# Logarithmic ratios by name: lines over lines, as here and as in the grids (whose names are of air wavelengths).
 _RATIOS = {
     "nii_ha": (("NII-6585",), "Ha-6564"),
     "oiii_hb": (("OIII-5008",), "Hb-4862"),
@@ -38,15 +38,15 @@ _GRID_NAMES = {
 
 @dataclass(frozen=True)
 class FluxStatistics:
-    """Statistics of a MAPS file.
+    """Figures of a MAPS file.
 
     Attributes:
-        flux, ivar, mask: [line, y, x] Gaussian fluxes, their inverse variance and mask.
-        names: names of the lines.
-        sums, sums_mask: [line, y, x] summed fluxes and their mask.
-        sigma, sigma_mask: [line, y, x] observed widths, km/s, and their mask.
-        radius: [y, x] radius, half-light radii.
-        continuum, continuum_ivar: [y, x] mean flux density in the g band and its inverse variance.
+        flux, ivar, mask: [line, y, x] of the Gaussian fits.
+        names: of the lines.
+        sums, sums_mask: summed fluxes.
+        sigma, sigma_mask: widths as observed, km/s.
+        radius: [y, x] in half-light radii.
+        continuum, continuum_ivar: g band.
     """
 
     flux: np.ndarray
@@ -63,7 +63,7 @@ class FluxStatistics:
 
     @classmethod
     def of(cls, path: Path) -> "FluxStatistics":
-        """Statistics of the file at `path`."""
+        """Reads a file."""
         with fits.open(path) as hdus:
             header = hdus["EMLINE_GFLUX"].header
             names = [header[f"C{n:02d}"] for n in range(1, header["NAXIS3"] + 1)]
@@ -77,7 +77,7 @@ class FluxStatistics:
 
     @cached_property
     def good(self) -> np.ndarray:
-        """Mask [line, y, x] of the usable Gaussian fluxes."""
+        """[line, y, x] usable fluxes."""
         return self.mask & _DONOTUSE == 0
 
     @property
@@ -87,23 +87,23 @@ class FluxStatistics:
 
     @property
     def uncovered(self) -> float:
-        """Fraction of spaxels outside the bundle."""
+        """Share of spaxels outside the bundle."""
         return float((self.mask & 1 > 0).mean())
 
     @property
     def unused_in_coverage(self) -> float:
-        """Fraction of Halpha values inside the bundle that are masked."""
+        """Fraction of Halpha that is masked inside the bundle."""
         inside = self.mask[0] & 1 == 0
         return float(1 - self.good[self.names.index("Ha-6564")][inside].mean())
 
     @property
     def share_of_zeros(self) -> float:
-        """Fraction of usable Gaussian fluxes that are zero."""
+        """Fraction of usable Gaussian fluxes that are 0."""
         return float((self.flux[self.good] == 0).mean())
 
     @property
     def share_of_negative_sums(self) -> float:
-        """Fraction of usable summed fluxes that are negative."""
+        """Fraction of usable summed fluxes below 0."""
         return float((self.sums[self.sums_mask & _DONOTUSE == 0] < 0).mean())
 
     @property
@@ -112,13 +112,13 @@ class FluxStatistics:
         return float(self.radius[self.good[self.names.index("Ha-6564")]].max())
 
     def values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Usable fluxes of a line and their errors, [spaxel]."""
+        """Usable fluxes of a line, and their noise."""
         index = self.names.index(name)
         good = self.good[index] & (self.ivar[index] > 0)
         return self.flux[index][good], self.ivar[index][good] ** -0.5
 
     def zeros(self, name: str) -> float:
-        """Fraction of usable fluxes of a line that are zero."""
+        """Share of usable fluxes of a line that are zero."""
         index = self.names.index(name)
         return float((self.flux[index][self.good[index]] == 0).mean())
 
@@ -127,45 +127,45 @@ class FluxStatistics:
         return np.percentile(self.values(name)[0], percents)
 
     def median_snr(self, name: str) -> float:
-        """Median signal-to-noise ratio of a line."""
+        """Median S/N of a line."""
         flux, noise = self.values(name)
         return float(np.median(flux / noise))
 
     def median_sigma(self, name: str) -> float:
-        """Median usable width of a line, km/s."""
+        """Median of the usable widths of a line, km/s."""
         index = self.names.index(name)
         return float(np.median(self.sigma[index][self.sigma_mask[index] & _DONOTUSE == 0]))
 
     def line_noise(self, name: str, flux: float) -> float:
-        """Median error of a line's fluxes near a given flux."""
+        """Median noise of a line at about a flux."""
         values, noise = self.values(name)
         return float(np.median(noise[np.abs(np.log10(np.maximum(values, 1e-6) / flux)) < 0.2]))
 
     def noise_flux_correlation(self, name: str) -> float:
-        """Correlation coefficient of the logarithms of a line's flux and its error."""
+        """Correlation of the logarithms of noise and flux of a line."""
         flux, noise = self.values(name)
         return float(np.corrcoef(np.log10(flux[flux > 0]), np.log10(noise[flux > 0]))[0, 1])
 
     def continuum_noise(self, flux: float) -> float:
-        """Median noise per pixel in the g band near a given flux density."""
+        """Median noise per pixel in the g band at about a flux density."""
         good = self.good[0] & (self.continuum_ivar > 0)
         near = np.abs(np.log10(np.maximum(self.continuum[good], 1e-6) / flux)) < 0.12
         return float(np.median(self.continuum_ivar[good][near] ** -0.5))
 
     def ratio(self, name: str, low: float, high: float) -> float:
-        """Log10 ratio of line fluxes summed between two radii (half-light radii)."""
+        """Logarithm of a ratio of summed-up lines between two radii."""
         inside = (self.radius >= low) & (self.radius < high) & self.good[self.names.index("Ha-6564")]
         over, under = _RATIOS[name]
         total = [sum(self.flux[self.names.index(n)][inside].sum() for n in lines) for lines in (over, (under,))]
         return float(np.log10(total[0] / total[1]))
 
     def gradient(self, name: str) -> float:
-        """Change of a ratio from within 0.5 to 1.5-2 half-light radii, dex."""
+        """Change of a line ratio from within 0.5 to 1.5-2 half-light radii, dex."""
         return self.ratio(name, 1.5, 2.0) - self.ratio(name, 0.0, 0.5)
 
 
 def nuclear_measurements(real_data: Path) -> dict[str, np.ndarray]:
-    """Log10 of [N II]/Halpha and [O III]/Hbeta, and EW(Halpha) in Angstrom, of the nuclei of 4,918 MaNGA galaxies."""
+    """[N II]/Halpha, [O III]/Hbeta (logarithms) and EW(Halpha) of the nuclei of 4,918 MaNGA galaxies."""
     names = ("ENLR_AGNs-2019-04-26.dat", "ENLR_AGNs-exclude-2019-04-26.dat")
     lines = [line for name in names for line in (real_data / "catalogs" / name).read_text().splitlines()]
     rows = np.array([line.split()[6:9] for line in lines if line and line[0].isdigit()], dtype=np.float64)
@@ -174,7 +174,7 @@ def nuclear_measurements(real_data: Path) -> dict[str, np.ndarray]:
 
 
 def simulated_nuclei(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
-    """The same quantities and the class of simulated galaxies, within 1.5 arcsec of the centre."""
+    """The same of simulated galaxies, in a circle of 1.5 arcsec, with their class."""
     config = SimulateConfig(
         num_galaxies=num_galaxies, repeat_fraction=0, unusual_fraction=0, bundle_shares={19: 1, 37: 2}
     )
@@ -183,7 +183,7 @@ def simulated_nuclei(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
         maps = galaxy_maps(item.galaxy, 2.5, np.random.default_rng([seed, item.index]))
         bpt, inside = nuclear_bpt(item.galaxy, maps), aperture(item.galaxy.num_fibres, 1.5)
         halpha = maps.line_flux[LINE_NAMES.index("Ha-6564")][inside].sum()
-        # The maps give starlight at 5500 Angstrom; at Halpha it is about as bright.
+        # Starlight at Halpha's wavelength is about as bright as at 5500 Angstrom, which the maps tell.
         ew = halpha / maps.starlight[inside].sum()
         rows.append((float(bpt.nii_ha), float(bpt.oiii_hb), ew, item.galaxy.galaxy_class))
     columns = list(zip(*rows, strict=True))
@@ -194,7 +194,7 @@ def simulated_nuclei(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def spaxel_ratios(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
-    """Log10 line ratios without dust in the brighter half of the spaxels of simulated galaxies."""
+    """Logarithmic line ratios before dust, of the brighter half of spaxels of simulated galaxies."""
     config = SimulateConfig(num_galaxies=num_galaxies, repeat_fraction=0, unusual_fraction=0, bundle_shares={19: 1})
     spaxels = []
     for item in plan_survey(config, seed):
@@ -206,7 +206,7 @@ def spaxel_ratios(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def grid_ratios(real_data: Path) -> dict[str, np.ndarray]:
-    """Log10 line ratios of the photoionisation models of H II regions and narrow-line regions."""
+    """The ratios of the photoionisation models of H II regions and narrow-line regions."""
     parts = []
     for name in ("NB_HII_grid.fits.gz", "NB_NLR_grid.fits.gz"):
         table = fits.getdata(real_data / "grids" / name, 1)
@@ -221,7 +221,7 @@ def _log_ratios(flux: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def in_grids(ratios: dict[str, np.ndarray], grids: dict[str, np.ndarray], x: str, y: str, reach: float = 0.15) -> float:
-    """Fraction of points in the plane of two ratios that have a model within `reach` dex."""
+    """Fraction of points in a plane of line ratios with a model within `reach` dex."""
     tree = cKDTree(np.stack([grids[x], grids[y]], axis=1))
     distance, _ = tree.query(np.stack([ratios[x], ratios[y]], axis=1))
     return float(np.mean(distance < reach))

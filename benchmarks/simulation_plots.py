@@ -1,4 +1,4 @@
-"""Draws the plots of docs/simulation.md: simulated and real data compared.
+"""Draws the plots of docs/simulation.md: the simulated survey beside real data.
 
 python -m benchmarks.simulation_plots ../shared/data docs/simulation
 """
@@ -43,7 +43,7 @@ CLASSES = {
 
 
 def bpt(real_data: Path) -> Figure:
-    """Figure of the BPT diagrams: nuclei, and spaxels over the photoionisation models."""
+    """Nuclei, and spaxels against the photoionisation models."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.3))
     real, ours = nuclear_measurements(real_data), simulated_nuclei(400, 1)
     left.plot(real["nii_ha"], real["oiii_hb"], ",", color="0.55")
@@ -68,7 +68,7 @@ def bpt(real_data: Path) -> Figure:
 
 
 def maps(real_data: Path) -> Figure:
-    """Figure of the real MAPS 7815-3702 and of a simulated galaxy with its parameters."""
+    """The real MAPS 7815-3702 and a simulated galaxy with its parameters."""
     with TemporaryDirectory() as folder:
         paths = [real_data / REAL_MAPS, _like_7815(Path(folder))]
         figure, axes = plt.subplots(2, 6, figsize=(14, 4.9))
@@ -102,7 +102,7 @@ def _draw_maps(row: np.ndarray, hdus: fits.HDUList) -> None:
 
 
 def figures(real_data: Path) -> Figure:
-    """Figure of fluxes, noise, ratios and zeros in the same MAPS."""
+    """Fluxes, noise, signs and gradients in these MAPS."""
     with TemporaryDirectory() as folder:
         both = {
             "real 7815-3702": (FluxStatistics.of(real_data / REAL_MAPS), "k"),
@@ -137,18 +137,18 @@ def figures(real_data: Path) -> Figure:
         axes[1, 2].set_xticks(range(len(names)), names, rotation=60, fontsize=7)
     axes[0, 0].set(xlabel="log Hα flux", ylabel="spaxels", title="Flux distribution")
     axes[0, 0].legend(fontsize=8)
-    axes[0, 1].set(xlabel="Hα flux", ylabel="error of the flux", title="Noise of Hα")
+    axes[0, 1].set(xlabel="Hα flux", ylabel="its noise", title="Noise of Hα")
     axes[0, 2].set(xlabel="g-band flux density", ylabel="noise per pixel", title="Noise of the continuum")
     axes[0, 2].set(xlim=(0.02, 3), ylim=(0.008, 0.04))
     axes[1, 0].set(yscale="symlog", title="Median signal-to-noise ratio")
     axes[1, 1].set(xlabel="R / Re", title="log [O III]/Hβ (solid), [S II]/Hα (dashed), Hα/Hβ (dotted)")
     axes[1, 1].title.set_fontsize(9)
-    axes[1, 2].set(title="Fraction of fitted fluxes that are zero")
+    axes[1, 2].set(title="Share of fitted fluxes that are zero")
     return figure
 
 
 def spectra(real_data: Path) -> Figure:
-    """Figure of the central spectra of real and simulated galaxies."""
+    """Central spectra of simulated galaxies, and real ones."""
     figure, axes = plt.subplots(6, 1, figsize=(12, 12), sharex=True)
     with fits.open(real_data / "spectra" / "MaNGA_test_spectra.fits.gz") as hdus:
         for row, index in zip(axes[:2], (2, 3), strict=True):
@@ -166,12 +166,12 @@ def spectra(real_data: Path) -> Figure:
         row.plot(WAVE[:-7] / (1 + galaxy.z), flux[:-7], lw=0.5, color=CLASSES[name])
         row.set_title(f"simulated: {name}, z = {galaxy.z:.3f}, log M = {galaxy.log_mass:.1f}", fontsize=8, loc="left")
         row.set_ylim(0, np.percentile(flux, 99.7) * 1.15)
-    axes[-1].set(xlim=(3550, 9900), xlabel="rest wavelength, Å")
+    axes[-1].set(xlim=(3550, 9900), xlabel="wavelength at rest, Å")
     return figure
 
 
 def instrument(real_data: Path) -> Figure:
-    """Figure of noise, resolution, noise correlation and wavelength-dependent masks."""
+    """Noise, resolution, covariance and wavelength-dependent masks."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 7.5))
     with fits.open(real_data / "spectra" / "MaNGA_test_spectra.fits.gz") as hdus:
         ivar, sres = hdus["IVAR"].data[[6, 7]].mean(axis=0), np.median(hdus["SRES"].data[[0, 1, 2, 3, 4, 6, 7]], axis=0)
@@ -194,7 +194,7 @@ def instrument(real_data: Path) -> Figure:
     axes[1, 0].plot(lags, [np.nanmean(image[d:] * image[:-d]) for d in lags], "o", label="simulated noise")
     fine = np.linspace(0, 8, 100)
     axes[1, 0].plot(fine, np.exp(-0.5 * (fine / 1.92) ** 2), "k", label="MaNGA (Westfall+2019)")
-    axes[1, 0].set(title="Correlation of the noise between spaxels", xlabel="distance, spaxels")
+    axes[1, 0].set(title="Correlation of the noise of spaxels", xlabel="distance, spaxels")
     axes[1, 0].legend(fontsize=8)
     order = np.argsort(-sampling(19).depth[one.covered])
     axes[1, 1].imshow(
@@ -207,7 +207,7 @@ def instrument(real_data: Path) -> Figure:
 
 
 def population(real_data: Path) -> Figure:
-    """Figure of redshifts by bundle, masses, and equivalent widths."""
+    """Redshifts by bundle, masses, and equivalent widths."""
     lines = (real_data / "catalogs" / "tabla_manga_full_updated.ecsv").read_text().splitlines()
     rows = [line.split() for line in lines if line[0].isdigit()]
     fibres = np.array([int(row[0].split("-")[1][:-2]) for row in rows])
@@ -245,7 +245,7 @@ def population(real_data: Path) -> Figure:
 
 
 def _like_7815(folder: Path) -> Path:
-    """Path of new 22-line MAPS of a simulated galaxy with the parameters of the real 7815-3702."""
+    """22-line MAPS of a simulated galaxy with the parameters of the real 7815-3702."""
     galaxy = replace(make_galaxy(seed=3, num_fibres=37, **LIKE_7815_3702), pa_deg=163.2)
     seen, path = make_maps(galaxy), folder / "maps.fits.gz"
     cube = observe(galaxy, seen, 1.0, 10, np.random.default_rng(4))
@@ -257,7 +257,7 @@ PLOTS: tuple[Callable[[Path], Figure], ...] = (bpt, maps, figures, spectra, inst
 
 
 def main(real_data: Path, output: Path, names: list[str]) -> None:
-    """Draws all plots, or those named, as PNG files."""
+    """Draws all plots, or those named, as PNG."""
     mpl.use("Agg")
     output.mkdir(parents=True, exist_ok=True)
     for plot in PLOTS:

@@ -35,7 +35,9 @@ class DaskConfig(Config):
         None, ge=0, description="Worker processes on this machine; default: one per core, 0: none, run in this process"
     )
     dashboard_port: int = Field(
-        0, ge=0, description="Port of Dask's dashboard on the loopback interface; 0: any free port"
+        0,
+        ge=0,
+        description="Port of Dask's dashboard on the loopback interface, whose plots need `bokeh`; 0: any free port",
     )
 
 

@@ -120,7 +120,9 @@ def screened(
     outside: np.ndarray,
     spaxel_arcsec: float = float("nan"),
 ) -> Planes:
-    """Planes in which nothing bad keeps a value.
+    """Planes in which nothing bad keeps a value: the one place where values become those of the store.
+
+    Whether they are finite is decided after the cast to float32, which has less range than files may have.
 
     Args:
         flux: [plane, y, x], any value where bad; float32 is screened in place, since it may be large.
@@ -129,6 +131,8 @@ def screened(
         outside: [plane, y, x] or [y, x] bool, beyond the edge of the cube.
         spaxel_arcsec: side of a spaxel.
     """
+    with np.errstate(over="ignore", under="ignore"):
+        flux, ivar = (values.astype(np.float32, copy=False) for values in (flux, ivar))
     finite = np.isfinite(flux) & np.isfinite(ivar)
     inside = ~np.broadcast_to(outside, flux.shape)
     mask = np.zeros(flux.shape, dtype=np.uint8)
@@ -136,7 +140,6 @@ def screened(
     mask[inside & ~finite] |= WINDOW_MASK_BITS["NONFINITE"]
     with np.errstate(invalid="ignore"):
         mask[inside & (survey_mask | (finite & (ivar <= 0)))] |= WINDOW_MASK_BITS["SURVEY"]
-    flux, ivar = (values.astype(np.float32, copy=False) for values in (flux, ivar))
     for values in (flux, ivar):
         np.copyto(values, 0, where=mask != 0)
     return Planes(flux, ivar, mask, spaxel_arcsec)

@@ -8,6 +8,7 @@ import numpy as np
 from cubeprep.cube import Arm, Planes, Rejected
 from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.plausible import noise_deviations, noise_ratio
 from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset, summed
 from cubeprep.sampling import Sampling, combine, sample_line, sideband_planes, subtract_continuum
 from cubeprep.space import Regrid, regrid
@@ -58,10 +59,17 @@ class Cut(NamedTuple):
 
 
 class Extraction(NamedTuple):
-    """Windows of a galaxy and the velocity offset of its strong lines (`NOT_MEASURED` unless requested)."""
+    """Windows of a galaxy and what was measured beside them.
+
+    Attributes:
+        windows: of all lines.
+        offset: velocity offset of the strong lines from the redshift; `NOT_MEASURED` unless requested.
+        noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
+    """
 
     windows: LineWindows
     offset: RedshiftOffset
+    noise_ratio: float = float("nan")
 
 
 def extract_windows(
@@ -99,6 +107,7 @@ def extract_windows(
     search = _plan(arms, z, SEARCH) if check_redshift else []
     windows: dict[str, Planes] = {}
     strong: list[tuple[np.ndarray, np.ndarray]] = []
+    noise: list[np.ndarray] = []
     for number, arm in enumerate(arms):
         mine, wide = [cut for cut in cuts if cut.arm == number], [cut for cut in search if cut.arm == number]
         index = np.unique(np.concatenate([cut.needed for cut in (*mine, *wide)] or [np.arange(0)]))
@@ -106,11 +115,13 @@ def extract_windows(
             continue
         planes = arm.read(index.astype(np.intp), config.read_size)
         strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide if cut.needed.size]
+        noise += [noise_deviations(planes, where) for where in _bands(search or planned, number, index)]
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
         del planes  # the largest arrays in a worker: free them before the next arm is read
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
-    return Extraction(to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source), offset)
+    gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
+    return Extraction(gridded, offset, noise_ratio(noise))
 
 
 def to_grid(
@@ -156,6 +167,13 @@ def _follow(
     if velocity is None:
         return cut
     return SpaxelCut(cut.line, cut.arm, wave=arms[cut.arm].wave, z=z, field=velocity, config=config)
+
+
+def _bands(cuts: Sequence[Cut], arm: int, index: np.ndarray) -> list[np.ndarray]:
+    """Positions, among the planes read, of the sidebands of one arm."""
+    bands = [band for cut in cuts if cut.arm == arm and cut.needed.size for band in cut.bands or () if band.size]
+    found = {int(band[0]): np.searchsorted(index, band) for band in bands}
+    return list(found.values())  # lines may share a sideband
 
 
 def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source: str) -> None:

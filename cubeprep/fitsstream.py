@@ -1,28 +1,36 @@
 """FITS read front to back as a stream, gzipped or not, keeping only the planes that are asked for."""
 
+import io
 import math
+import os
 import weakref
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from gzip import BadGzipFile
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.io.fits import Header
-from isal import isal_zlib
 
+from cubeprep.cards import float_card, text_card
 from cubeprep.cube import Rejected
 from cubeprep.geometry import Placement
-from cubeprep.gunzip import GunzipStream
+from cubeprep.gunzip import DAMAGE, GunzipStream
 from cubeprep.storage import StorageError, open_file, storage_errors
 
 BLOCK = 2880
 MAX_HEADER_BLOCKS = 1000
-# What reading a damaged or cut gzip file raises.
-DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+# What a header may ask for, checked before memory is: side of an image, planes of a cube, bytes that are kept of it.
+LARGEST_SIDE, MOST_PLANES, MOST_BYTES = 20_000, 200_000, 6 << 30
+GZIP_RATIO = 1040  # deflate packs no more than 1032 bytes into one
+MOST_AXES = 32
+COMPRESSED = "ZIMAGE"
+HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
+JUNK_BYTES = 1 << 20
+PRIMARY = fits.PrimaryHDU().header.tostring().encode()
 
 
 class FitsStream:
@@ -45,8 +53,11 @@ class FitsStream:
             raise Rejected("unreadable", f"{path}: {error}") from error
         weakref.finalize(self, self._raw.close)  # a galaxy may be rejected before its planes are read
         self._gunzip = GunzipStream(self._raw) if magic == b"\x1f\x8b" else None
+        self._size = _file_size(self._raw)
         self._position = 0
         self._next_header = 0
+        self._blocks = b""  # of the header just read
+        self.passed: list[str] = []
 
     def __enter__(self) -> "FitsStream":
         return self
@@ -61,10 +72,19 @@ class FitsStream:
         self._raw.close()
 
     def hdus(self) -> Iterator[Header]:
-        """The headers, in the order of the file; data that were not read are skipped."""
+        """The headers, in the order of the file; data that were not read are skipped.
+
+        An image that is compressed by tiles has the header of the image that it stands for.
+        """
         while (header := self._read_header()) is not None:
-            self._next_header = self._position + _padded(_data_bytes(header))
-            yield header
+            try:
+                count = _data_bytes(header)
+                shown = _image_header(header) if header.get(COMPRESSED) else header
+            except (KeyError, TypeError, ValueError) as error:
+                raise Rejected("unreadable", f"{self.path}: a header that is no FITS header: {error}") from error
+            self._next_header = self._position + _padded(count)
+            self.passed.append(hdu_name(shown) or ("" if self.passed else "PRIMARY"))
+            yield shown
             self.skip_data()
 
     def skip_data(self) -> None:
@@ -83,38 +103,99 @@ class FitsStream:
         Returns:
             [n, size, size] in the machine's byte order; 0 beyond the edge.
         """
-        start = self._position
-        _, height, width = image_shape(header, self.path)
+        num_planes, height, width = image_shape(header, self.path)
         size = size or max(height, width)
-        dtype = np.dtype(DTYPES[header["BITPIX"]])
-        plane_bytes = height * width * dtype.itemsize
+        dtype = _dtype(header, self.path)
+        kept = len(planes) * size**2 * dtype.itemsize
+        self._check_budget(kept)
+        scaling = _scaling(header, self.path)
+        read = self._decompressed if header.get(COMPRESSED) else self._planes
         y, x = Placement.centred(height, size), Placement.centred(width, size)
-        result = np.zeros((len(planes), size, size), dtype=dtype.newbyteorder("="))
+        result: np.ndarray | None = None
+        for i, image in enumerate(read(header, dtype, (num_planes, height, width), planes)):
+            if result is None:
+                result = np.zeros((len(planes), size, size), dtype=image.dtype.newbyteorder("="))
+            result[i, y.target, x.target] = image[y.source, x.source]
+        if result is None:
+            return np.zeros((0, size, size), dtype=dtype.newbyteorder("="))
+        return result if header.get(COMPRESSED) else _scaled(result, *scaling)
+
+    def _planes(
+        self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Images [y, x] in the byte order of the file; each is valid until the next."""
+        start, plane_bytes = self._position, shape[1] * shape[2] * dtype.itemsize
+        self._check_size(start + shape[0] * plane_bytes)
         buffer = bytearray(plane_bytes)
-        image = np.frombuffer(buffer, dtype=dtype).reshape(height, width)
+        image = np.frombuffer(buffer, dtype=dtype).reshape(shape[1:])
         with self._damage():
-            for out, plane in zip(result, planes.tolist(), strict=True):
+            for plane in planes.tolist():
                 self._skip_to(start + plane * plane_bytes)
                 if self._fill(memoryview(buffer)) < plane_bytes:
                     self._truncated(start + (plane + 1) * plane_bytes)
-                out[y.target, x.target] = image[y.source, x.source]
-        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
-        return result if (scale, zero) == (1, 0) else result * scale + zero
+                yield image
+
+    def _decompressed(
+        self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Images [y, x] of an HDU that is compressed by tiles, scaled by astropy."""
+        count = self._next_header - self._position
+        self._check_size(self._next_header)
+        self._check_budget(count)
+        content = io.BytesIO(PRIMARY + self._blocks + self._read(count))
+        try:
+            with fits.open(content) as hdus:
+                leading = hdus[1].shape[:-2]  # none of a flat image, some of length one beside the planes
+                for plane in planes.tolist():
+                    yield np.asarray(hdus[1].section[(*np.unravel_index(plane, leading), ...)])
+        except Rejected:
+            raise
+        except Exception as error:  # what damaged tiles do to a decompressor has no common class
+            raise Rejected("truncated", f"{self.path}: tiles that cannot be read: {error}") from error
+
+    def _check_budget(self, count: int) -> None:
+        if count > MOST_BYTES:
+            reason = f"{count >> 20} MiB to be held at once, expected {MOST_BYTES >> 20} MiB at most"
+            raise Rejected("too_large", f"{self.path}: {reason}")
+
+    def _check_size(self, end: int) -> None:
+        """Refuses data that go on beyond the end of the file, as far as that is known, before any are held."""
+        if self._size is None:
+            return
+        held = self._size * GZIP_RATIO + BLOCK if self._gunzip else self._size
+        if end > held:
+            raise Rejected("truncated", f"{self.path}: has {self._size} bytes, its header asks for {end}")
 
     def _read_header(self) -> Header | None:
         blocks = b""
         for _ in range(MAX_HEADER_BLOCKS):
             block = self._read(BLOCK)
-            if not block and not blocks:
+            if not blocks and self._is_end(block):
                 return None
             if len(block) < BLOCK:
                 raise Rejected("truncated", f"{self.path}: ends within a header, {self._position} bytes in")
             blocks += block
-            if not blocks.startswith((b"SIMPLE", b"XTENSION")):
-                raise Rejected("unreadable", f"{self.path}: no FITS header at byte {self._position - BLOCK}")
             if any(block[i : i + 80].rstrip() == b"END" for i in range(0, BLOCK, 80)):
+                self._blocks = blocks
                 return Header.fromstring(blocks)
         raise Rejected("unreadable", f"{self.path}: a header without end")
+
+    def _is_end(self, block: bytes) -> bool:
+        """Whether the file ends here: with nothing, or with what the standard allows after the last HDU.
+
+        Raises:
+            Rejected: an HDU should begin here and does not.
+        """
+        if block.startswith(HDU_STARTS):
+            return False
+        where = self._position - len(block)
+        if where == 0 and block:
+            raise Rejected("unreadable", f"{self.path}: no FITS header at byte 0")
+        while block:
+            if HDU_STARTS[1] in block:
+                raise Rejected("unreadable", f"{self.path}: no FITS header at byte {where}, though one follows")
+            block = self._read(JUNK_BYTES)
+        return True
 
     def _skip_to(self, position: int) -> None:
         if position == self._position:
@@ -169,72 +250,186 @@ def open_at(path: str, name: str) -> tuple[FitsStream, Header]:
     """
     stream = FitsStream(path)
     try:
-        return stream, find_hdu(stream, name, [])
+        return stream, find_hdu(stream, name)
     except Rejected:
         stream.close()
         raise
 
 
-def find_hdu(stream: FitsStream, name: str, passed: list[str]) -> Header:
+def find_hdu(stream: FitsStream, name: str) -> Header:
     """Goes on to the named HDU.
 
     Raises:
         Rejected: the file ends before it.
     """
-    for number, header in enumerate(stream.hdus()):
-        found = str(header.get("EXTNAME", "PRIMARY" if number == 0 and not passed else "")).strip()
-        passed.append(found)
-        if found == name:
+    for header in stream.hdus():
+        is_first = len(stream.passed) == 1
+        if stream.passed[-1] == name or (is_first and name == "PRIMARY"):
             return header
-    held = f"it has {', '.join(passed)}" if passed else "the file is empty"
+    held = f"it has {', '.join(stream.passed)}" if stream.passed else "the file is empty"
     raise Rejected("missing_hdu", f"{stream.path}: no HDU {name}; {held}")
 
 
 def read_cube(
-    stream: FitsStream, first: Header, names: Sequence[str], planes: np.ndarray, size: int | None
+    stream: FitsStream,
+    first: Header,
+    names: Sequence[str],
+    planes: np.ndarray,
+    size: int | None,
+    *,
+    headers: dict[str, Header] | None = None,
+    optional: Collection[str] = (),
 ) -> list[np.ndarray]:
     """The same planes of several image HDUs, of which the stream stands at the first; they are found in any order.
+
+    Args:
+        stream: an open file.
+        first: header of the first.
+        names: of the HDUs, in capitals or not.
+        planes: [n] sorted indices.
+        size: as in `FitsStream.read_planes`.
+        headers: filled with the headers of the HDUs, where given.
+        optional: names of those that a file may lack; then they are 0 everywhere.
 
     Raises:
         Rejected: an HDU is missing, of another shape than the first, or damaged.
     """
     shape = image_shape(first, stream.path)
+    headers = {} if headers is None else headers
+    headers[names[0]] = first
     found = {names[0]: stream.read_planes(first, planes, size)}
-    passed = [names[0]]
+    before = stream.passed[:-1]
+    wanted = {name.upper(): name for name in names}
+
+    def search(hdus: Iterator[Header], source: FitsStream) -> None:
+        while len(found) < len(names) and (header := next(hdus, None)) is not None:
+            name = wanted.get(hdu_name(header), "")
+            if name and name not in found:
+                if image_shape(header, stream.path) != shape:
+                    held = image_shape(header, stream.path)
+                    raise Rejected("bad_shape", f"{stream.path}: {name} is {held}, {names[0]} is {shape}")
+                headers[name], found[name] = header, source.read_planes(header, planes, size)
+
     stream.skip_data()
-    headers = stream.hdus()
-    while len(found) < len(names) and (header := next(headers, None)) is not None:
-        name = str(header.get("EXTNAME", "")).strip()
-        passed.append(name)
-        if name in names:
-            if image_shape(header, stream.path) != shape:
-                raise Rejected(
-                    "bad_shape", f"{stream.path}: {name} is {image_shape(header, stream.path)}, {names[0]} is {shape}"
-                )
-            found[name] = stream.read_planes(header, planes, size)
-    missing = ", ".join(name for name in names if name not in found)
+    search(stream.hdus(), stream)
+    if any(name in wanted and wanted[name] not in found for name in before):
+        with FitsStream(stream.path) as again:
+            search(again.hdus(), again)
+    missing = ", ".join(name for name in names if name not in found and name not in optional)
     if missing:
-        raise Rejected("missing_hdu", f"{stream.path}: no HDU {missing}; it has {', '.join(passed)}")
-    return [found[name] for name in names]
+        raise Rejected("missing_hdu", f"{stream.path}: no HDU {missing}; it has {', '.join(stream.passed)}")
+    nothing = np.zeros((1, 1, 1), dtype=np.uint8)
+    return [found.get(name, nothing) for name in names]
+
+
+def hdu_name(header: Header) -> str:
+    """The name of an HDU, in capitals; empty where it has none."""
+    return str(header.get("EXTNAME") or "").strip().upper()
+
+
+def cube_axes(header: Header, path: str) -> tuple[int, int, int]:
+    """Numbers of the axes x, y and planes; an axis of length one beyond three is none.
+
+    Raises:
+        Rejected: it is no image of three axes.
+    """
+    count = header.get("NAXIS")
+    is_image = text_card(header, "XTENSION", "IMAGE") == "IMAGE"
+    numbers = list(range(1, count + 1)) if isinstance(count, int) and is_image else []
+    for number in reversed(numbers):
+        if len(numbers) > 3 and header.get(f"NAXIS{number}") == 1:
+            numbers.remove(number)
+    if len(numbers) != 3:
+        lengths = [header.get(f"NAXIS{number}") for number in reversed(numbers)]
+        name = header.get("EXTNAME", "PRIMARY")
+        raise Rejected("bad_shape", f"{path}: {name} is no image of three axes ({header.get('XTENSION')}, {lengths})")
+    return numbers[0], numbers[1], numbers[2]
 
 
 def image_shape(header: Header, path: str) -> tuple[int, int, int]:
     """(planes, y, x) of an image with three axes.
 
     Raises:
-        Rejected: it is no such image.
+        Rejected: it is no such image, or larger than any.
     """
-    axes = [int(header[f"NAXIS{i}"]) for i in range(header["NAXIS"], 0, -1)]
-    if header.get("XTENSION", "IMAGE").strip() != "IMAGE" or len(axes) != 3 or min(axes) < 1:
-        name = header.get("EXTNAME", "PRIMARY")
-        raise Rejected("bad_shape", f"{path}: {name} is no image of three axes ({header.get('XTENSION')}, {axes})")
-    return axes[0], axes[1], axes[2]
+    shape = []
+    for number, most in zip(reversed(cube_axes(header, path)), (MOST_PLANES, LARGEST_SIDE, LARGEST_SIDE), strict=True):
+        length = header.get(f"NAXIS{number}")
+        if not isinstance(length, int) or not 1 <= length <= most:
+            raise Rejected("bad_shape", f"{path}: NAXIS{number} = {length!r}, expected 1 to {most}")
+        shape.append(length)
+    return shape[0], shape[1], shape[2]
+
+
+def _dtype(header: Header, path: str) -> np.dtype:
+    bits = header.get("BITPIX")
+    if bits not in DTYPES:
+        raise Rejected("unreadable", f"{path}: BITPIX = {bits!r}, expected one of {', '.join(map(str, DTYPES))}")
+    return np.dtype(DTYPES[bits])
+
+
+def _scaling(header: Header, path: str) -> tuple[float, float, int | None]:
+    """BSCALE, BZERO and BLANK; BLANK has a meaning for integers alone.
+
+    Raises:
+        Rejected: one of them is no number, or BSCALE is 0.
+    """
+    scale = float_card(header, "BSCALE", path, default=1, code="bad_scale")
+    zero = float_card(header, "BZERO", path, default=0, code="bad_scale")
+    if scale == 0:
+        raise Rejected("bad_scale", f"{path}: BSCALE = 0, expected another number")
+    blank = header.get("BLANK") if header["BITPIX"] > 0 else None
+    if blank is not None and (isinstance(blank, bool) or not isinstance(blank, int)):
+        raise Rejected("bad_scale", f"{path}: BLANK = {blank!r}, expected an integer")
+    return scale, zero, blank
+
+
+def _scaled(values: np.ndarray, scale: float, zero: float, blank: int | None) -> np.ndarray:
+    """Values as they are meant: unsigned integers as such, scaled ones as float64, NaN where they are BLANK."""
+    empty = None if blank is None else values == blank
+    if scale == 1 and zero and values.dtype.kind in "iu" and zero == _sign_bit(values.dtype):
+        values = (values ^ values.dtype.type(-zero)).view(_other_sign(values.dtype))
+    elif (scale, zero) != (1, 0):
+        values = values * scale + zero
+    if empty is None or not empty.any():
+        return values
+    return np.where(empty, np.nan, values)
+
+
+def _sign_bit(dtype: np.dtype) -> float:
+    """BZERO of integers whose sign is the other one: FITS has no unsigned ones above, and no signed ones of 8 bits."""
+    return -128.0 if dtype.kind == "u" else 2.0 ** (8 * dtype.itemsize - 1)
+
+
+def _other_sign(dtype: np.dtype) -> np.dtype:
+    return np.dtype(f"{'i' if dtype.kind == 'u' else 'u'}{dtype.itemsize}")
+
+
+def _image_header(header: Header) -> Header:
+    """The header of the image that a table of compressed tiles stands for."""
+    shown = header.copy()
+    shown["XTENSION"], shown["BITPIX"], shown["NAXIS"] = "IMAGE", header["ZBITPIX"], header["ZNAXIS"]
+    for number in range(1, int(header["ZNAXIS"]) + 1):
+        shown[f"NAXIS{number}"] = header[f"ZNAXIS{number}"]
+    return shown
+
+
+def _file_size(raw: Any) -> int | None:
+    """Bytes of the file; None where the service has not said."""
+    try:
+        return os.fstat(raw.fileno()).st_size
+    except (OSError, AttributeError):  # it is not local
+        size = getattr(getattr(raw, "raw", None), "_size", None)
+        return size if isinstance(size, int) else None
 
 
 def _data_bytes(header: Header) -> int:
     axes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
+    counts = [*axes, int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1))]
+    if min(counts) < 0 or len(axes) > MOST_AXES:
+        raise ValueError(f"NAXIS {axes}, PCOUNT {counts[-2]}, GCOUNT {counts[-1]}")
     elements = math.prod(axes) if axes else 0
-    return abs(header["BITPIX"]) // 8 * int(header.get("GCOUNT", 1)) * (int(header.get("PCOUNT", 0)) + elements)
+    return abs(header["BITPIX"]) // 8 * counts[-1] * (counts[-2] + elements)
 
 
 def _padded(count: int) -> int:

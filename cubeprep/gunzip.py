@@ -1,13 +1,42 @@
-"""A gzip stream read forwards, from which most is skipped."""
+"""Gzip: a stream read forwards, from which most is skipped, and small files whole."""
 
+import io
+import zlib
+from gzip import BadGzipFile
 from typing import Any
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 # Small enough to stay in the processor's cache from decompression to copy, large beside igzip's window of 32 KiB, which
 # it saves with every call.
 BUFFER_BYTES = 256 << 10
 INPUT_BYTES = 128 << 10
+# What reading a damaged or cut gzip file raises.
+DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
+# A kilobyte of gzip can hold a megabyte of zeros: a file that is read whole is no larger than this. The largest MAPS
+# and drpall hold some 100 MB.
+LARGEST_WHOLE = 512 << 20
+PART_BYTES = 4 << 20
+
+
+def unzipped(content: bytes, largest: int | None = None) -> bytes:
+    """The content of a small file, unzipped if it is gzip.
+
+    Raises:
+        OSError: it is damaged, or holds more than `largest` bytes, `LARGEST_WHOLE` if not given.
+    """
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    held, largest = io.BytesIO(), LARGEST_WHOLE if largest is None else largest
+    try:
+        with igzip.IGzipFile(fileobj=io.BytesIO(content)) as file:
+            while part := file.read(PART_BYTES):
+                if held.tell() + len(part) > largest:
+                    raise OSError(f"unzipped it is larger than {largest >> 20} MiB, which no file of its kind is")
+                held.write(part)
+    except DAMAGE as error:
+        raise OSError(f"damaged gzip: {error}") from error
+    return held.getvalue()
 
 
 class GunzipStream:

@@ -5,7 +5,7 @@ and read a shard before writing it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ class StorePlan:
         splits: plan of each split that has galaxies, by name.
         identity: digest of configuration, inputs and format.
         config: resolved configuration, as JSON values.
+        survey_facts: of `facts.SurveyFacts`, as JSON values.
     """
 
     line_names: Sequence[str]
@@ -79,6 +80,7 @@ class StorePlan:
     splits: Mapping[str, SplitPlan]
     identity: str
     config: Mapping[str, Any]
+    survey_facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -> dict[str, bytes]:
@@ -103,6 +105,7 @@ def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -
             for name, split in plan.splits.items()
         },
         "config": dict(plan.config),
+        "survey_facts": dict(plan.survey_facts),
         "created": created,
     }
     root = zarr.create_group(MemoryStore(contents), attributes={"cubescout": attrs}, zarr_format=3)

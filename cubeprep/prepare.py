@@ -19,14 +19,16 @@ from pydantic import Field
 from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError
 from cubeprep.cube import Target
+from cubeprep.plausible import survey_doubts
 from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
-from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 
 logger = logging.getLogger(__name__)
 
 MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
+PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible")
 
 
 class PrepareConfig(GalaxyConfig):
@@ -66,7 +68,7 @@ def prepare(
     _check_reader(reader, config, survey)
     targets = select_targets(survey, reader)
     usable = [target for target in targets if not target.rejected]
-    plan = plan_store(usable, config, survey, reader.flux_unit, seed=seed)
+    plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
     store = WindowStore.create_or_resume(store_path, plan)
     if config.retry_rejected:
         forget_rejected(store)
@@ -106,7 +108,7 @@ def _run(tasks: list[ShardTask], config: DaskConfig, *, num_done: int, on_shard:
 
 
 def plan_store(
-    targets: Sequence[Target], config: PrepareConfig, survey: SurveyConfig, flux_unit: str, *, seed: int
+    targets: Sequence[Target], config: PrepareConfig, survey: SurveyConfig, facts: SurveyFacts, *, seed: int
 ) -> StorePlan:
     """The rows of a store and its identity: a digest of configuration, galaxies and format version.
 
@@ -140,10 +142,11 @@ def plan_store(
         [line.rest_wave for line in lines],
         config.windows.velocity_kms,
         config.windows.size,
-        flux_unit,
+        facts.flux_unit,
         splits,
         identity,
         resolved,
+        facts.to_json(),
     )
 
 
@@ -151,7 +154,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
     """Writes the tables and the summary of a store whose shards are all done; returns the summary."""
     outcomes = {row["plateifu"]: row for record in store.read_records().values() for row in record}
     split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
-    table = pd.DataFrame([_galaxy_row(target, outcomes, split_of) for target in targets])
+    table = _with_survey_doubts(pd.DataFrame([_galaxy_row(target, outcomes, split_of) for target in targets]))
     rejected = table[table["status"] == "rejected"]
     summary = {
         "identity": store.identity,
@@ -159,6 +162,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         "accepted": len(table) - len(rejected),
         "rejected": len(rejected),
         "redshift_flags": int(table["z_flag"].sum()),
+        "implausible": int((table["implausible"] != "").sum()),
         "velocity_corrected": int((table["velocity"] == "corrected").sum()),
         "reasons": dict(sorted(Counter(rejected["code"]).items())),
         "splits": {name: int((table[table["status"] == "accepted"]["split"] == name).sum()) for name in plan.splits},
@@ -168,7 +172,8 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
 
 
 def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[str, str]) -> dict[str, Any]:
-    outcome = outcomes.get(target.plateifu, asdict(Outcome(target.plateifu)))
+    # A record of an earlier version lacks what was not measured then.
+    outcome = asdict(Outcome(target.plateifu)) | outcomes.get(target.plateifu, {})
     code, reason = target.rejected or (outcome["code"], outcome["reason"])
     return {
         "plateifu": target.plateifu,
@@ -181,9 +186,26 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "status": "rejected" if code else "accepted",
         "code": code,
         "reason": reason,
-        **{name: outcome[name] for name in MEASURED},
+        **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE)},
         "source": ";".join(target.files),
     }
+
+
+def _with_survey_doubts(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds to `implausible` what shows only beside the survey's other galaxies, and says how many are flagged."""
+    used = table[(table["status"] == "accepted") & table["flux_level"].notna()]
+    found = survey_doubts(dict(zip(used["plateifu"], used["flux_level"].astype(float), strict=True)))
+    joined = [
+        "; ".join(filter(None, (own, found.get(name, ""))))
+        for name, own in zip(table["plateifu"], table["implausible"], strict=True)
+    ]
+    flagged = [name for name, doubt in zip(table["plateifu"], joined, strict=True) if doubt]
+    if flagged:
+        shown = ", ".join(flagged[:3]) + (" ..." if len(flagged) > 3 else "")
+        logger.warning(
+            "implausible values in %d galaxies (%s); see `implausible` in galaxies.parquet", len(flagged), shown
+        )
+    return table.assign(implausible=joined)
 
 
 def forget_rejected(store: WindowStore) -> None:

@@ -134,18 +134,32 @@ def sideband_planes(wave: np.ndarray, line: Line, z: float) -> tuple[np.ndarray,
 
 
 def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: Planes, red: Planes) -> Planes:
-    """Subtracts the straight line through the means of two bands, with its variance; masked where a band is empty."""
+    """Subtracts the straight line through the means of two bands, with its variance; masked where a band is empty.
+
+    A sample that is masked keeps its reason; one without continuum gets those of the empty band's planes.
+    """
     (blue_mean, blue_var), (red_mean, red_var) = _band_mean(blue), _band_mean(red)
     centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
     wave = line.rest_wave * 10**config.offsets_dex
     share = ((wave - centre_blue) / (centre_red - centre_blue))[:, None, None]
     continuum = (1 - share) * blue_mean + share * red_mean
     variance = (1 - share) ** 2 * blue_var + share**2 * red_var
-    mask = window.mask | np.where(np.isfinite(continuum), 0, NOCOVERAGE).astype(np.uint8)
+    mask, known = window.mask, np.isfinite(continuum[0])
+    if not known.all():
+        reasons = np.where(known, 0, _why_empty(blue) | _why_empty(red)).astype(np.uint8)
+        mask = np.where(mask != 0, mask, reasons)
     good = mask == 0
     noise = 1 / np.where(good, window.ivar, 1) + np.where(good, variance, 0)
     flux = np.where(good, window.flux - np.where(good, continuum, 0), 0)
     return Planes(flux.astype(np.float32), np.where(good, 1 / noise, 0).astype(np.float32), mask, window.spaxel_arcsec)
+
+
+def _why_empty(band: Planes) -> np.ndarray:
+    """[y, x] why a band has no good plane; 0 where it has one."""
+    if not len(band.mask):
+        return np.full(band.mask.shape[1:], NOCOVERAGE, dtype=np.uint8)
+    reasons: np.ndarray = np.bitwise_or.reduce(band.mask, axis=0)
+    return np.where((band.mask == 0).any(axis=0), 0, reasons)
 
 
 def _band_mean(band: Planes) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from cubeprep.config import Config
 from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid
 from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.plausible import check_level, doubts, flux_level, signal_share
 from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
 from cubeprep.sampling import check_grid
 from cubeprep.storage import StorageError
@@ -59,6 +60,10 @@ class Outcome:
         z_offset_kms: velocity of the strong lines against the table's redshift.
         z_offset_snr: signal-to-noise of that.
         z_flag: whether the offset is beyond the limit.
+        noise_ratio: scatter between lines over the stated errors; None where it was not measured.
+        signal_share: share of the covered lines that have a significant flux.
+        flux_level: 90th percentile of |flux| over good samples, in the store's unit.
+        implausible: what of that cannot be, in words; empty if nothing.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty where not asked for.
         source_checksum: of its files, joined by `;`.
     """
@@ -72,6 +77,10 @@ class Outcome:
     z_offset_kms: float | None = None
     z_offset_snr: float | None = None
     z_flag: bool = False
+    noise_ratio: float | None = None
+    signal_share: float | None = None
+    flux_level: float | None = None
+    implausible: str = ""
     velocity: str = ""
     source_checksum: str = ""
 
@@ -128,12 +137,12 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
 
 def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
     z, limits = target.z, config.redshift
-    (windows, offset), velocity = read_windows(reader, target, z, config)
+    (windows, offset, noise), velocity = read_windows(reader, target, z, config)
     strong = offset.snr >= limits.min_snr
     flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
     if flagged and limits.correct:
         z = corrected(z, offset)
-        (windows, _), velocity = read_windows(reader, target, z, config)
+        (windows, _, noise), velocity = read_windows(reader, target, z, config)
     good = windows.mask == 0
     if not good.any():
         raise Rejected(*_why_nothing(windows.mask, target.paths[0]))
@@ -141,6 +150,8 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     if covered < config.min_covered:
         reason = f"{target.paths[0]}: {covered:.1%} of the samples are good, {config.min_covered:.1%} are asked for"
         raise Rejected("low_coverage", reason)
+    level, share = flux_level(windows), signal_share(windows)
+    check_level(windows, level, reader.facts.flux_unit, target.paths[0])
     outcome = Outcome(
         target.plateifu,
         covered=covered,
@@ -149,6 +160,10 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         z_offset_kms=offset.offset_kms if np.isfinite(offset.offset_kms) else None,
         z_offset_snr=offset.snr,
         z_flag=flagged,
+        noise_ratio=noise if np.isfinite(noise) else None,
+        signal_share=share,
+        flux_level=level,
+        implausible=doubts(noise, share),
         velocity=velocity,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )

@@ -184,6 +184,21 @@ class WindowStore:
         return len(self.line_names), self.attrs["num_samples"], self.attrs["size"]
 
     @property
+    def window_settings(self) -> dict[str, Any]:
+        """Settings of `prepare` that decide what a sample of a window means, by key, and the unit of the flux.
+
+        A model is of use only for windows made with the same ones. None stands for a setting that the store leaves out.
+        """
+        prepare = self.attrs["config"].get("prepare", {})
+        windows = prepare.get("windows", {})
+        names = ["continuum", "sampling", "step_dex", "half_width_kms", "space"]
+        # A setting of one way to fit a cube into the window has no meaning for the others.
+        names += {"bin": ["bin_factor"], "scale-to-re": ["extent_re"]}.get(windows.get("space"), [])
+        settings = {f"prepare.windows.{name}": windows.get(name) for name in names}
+        settings["prepare.velocity.correct"] = prepare.get("velocity", {}).get("correct", False)
+        return settings | {"flux_unit": self.attrs["flux_unit"]}
+
+    @property
     def splits(self) -> list[str]:
         """Names of the splits that hold galaxies."""
         return list(self.attrs["splits"])

@@ -1,23 +1,27 @@
 """Which galaxies of which survey: configuration, readers by name, and the selection from the survey's table."""
 
-import importlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cubeprep.config import Config
+from cubeprep.config import Config, ConfigError
 from cubeprep.cube import CubeReader, MapReader, Target
+from cubeprep.facts import SurveyFacts
+from cubeprep.registry import check_reader_name, known_readers, reader_class
+from cubeprep.storage import is_remote
 
-ReaderName = Literal["manga-logcube", "manga-maps", "sami", "muse", "califa-elines"]
+SIMULATED_SURVEY = "simulate.json"  # `cubescout simulate` leaves it in the root of what it makes
 
 
 class SurveyConfig(Config):
     """The survey's files and the galaxies wanted of them."""
 
-    reader: ReaderName = "manga-logcube"
+    reader: str = Field("manga-logcube", description="Name of a reader, or package.module of one of your own")
     root: str | None = Field(None, description="Folder or URL with the cubes; default: where `simulate` writes them")
     table: str | None = Field(None, description="The survey's table; default: drpall*.fits in the root (MaNGA)")
     maps_root: str | None = Field(
@@ -35,14 +39,64 @@ class SurveyConfig(Config):
     )
     line_map: Literal["GFLUX", "SFLUX"] = Field("GFLUX", description="manga-maps: Gaussian or summed fluxes")
 
+    @field_validator("reader")
+    @classmethod
+    def _known_reader(cls, name: str) -> str:
+        return check_reader_name(name)
+
 
 def make_reader(config: SurveyConfig) -> Any:
     """The reader of a survey: a `CubeReader` or a `MapReader` that also has `find_targets()`.
 
     Raises:
+        ConfigError: the reader cannot be imported.
         ValueError: a mask bit or quality bit is not one of the survey's.
     """
-    return importlib.import_module(f"cubeprep.readers.{config.reader.replace('-', '_')}").Reader(config)
+    return reader_class(config.reader)(config)
+
+
+def facts_of(name: str) -> SurveyFacts | None:
+    """The facts of a survey by the name of its reader, or by that up to its dash; None where there is no such reader.
+
+    Args:
+        name: such as `manga-maps`, `manga`, `package.module`.
+    """
+    matching = [name] if "." in name else [known for known in known_readers() if f"{known}-".startswith(f"{name}-")]
+    try:
+        return None if not name or not matching else reader_class(matching[0]).facts
+    except ConfigError:  # a reader that was used elsewhere and is not installed here
+        return None
+
+
+def facts_of_files(config: SurveyConfig, reader: Any) -> SurveyFacts:
+    """The reader's facts for the files at hand: simulated galaxies have no public pages."""
+    facts: SurveyFacts = reader.facts
+    return replace(facts, page_url="") if is_simulated(str(config.root)) else facts
+
+
+def is_simulated(root: str) -> bool:
+    """Whether the files below a root were made by `cubescout simulate`."""
+    return not is_remote(root) and (Path(root) / SIMULATED_SURVEY).is_file()
+
+
+def survey_facts(attrs: Mapping[str, Any]) -> SurveyFacts:
+    """The facts of the survey that a store was made from, with the spaxel size of the store's own grid.
+
+    Stores of earlier versions do not hold them and get those of their reader.
+
+    Args:
+        attrs: of a `WindowStore`.
+    """
+    config = attrs.get("config", {})
+    kept = attrs.get("survey_facts")
+    found = SurveyFacts.from_json(kept) if kept else facts_of(str(config.get("survey", {}).get("reader", "")))
+    facts = found or SurveyFacts(str(attrs.get("flux_unit", "")))
+    windows = config.get("prepare", {}).get("windows", {})
+    space = windows.get("space", "crop")
+    if facts.spaxel_arcsec is None or space == "crop":
+        return facts
+    # A grid in units of the effective radius differs from galaxy to galaxy.
+    return replace(facts, spaxel_arcsec=facts.spaxel_arcsec * windows["bin_factor"] if space == "bin" else None)
 
 
 def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
@@ -123,4 +177,13 @@ def _why(best: Target, other: Target, config: SurveyConfig) -> str:
     return "it is the first by name"
 
 
-__all__ = ["CubeReader", "MapReader", "SurveyConfig", "make_reader", "select_targets"]
+__all__ = [
+    "CubeReader",
+    "MapReader",
+    "SurveyConfig",
+    "SurveyFacts",
+    "facts_of",
+    "make_reader",
+    "select_targets",
+    "survey_facts",
+]

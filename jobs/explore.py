@@ -1,18 +1,13 @@
-"""Makes the page of the most unusual galaxies, or serves a page of all galaxies.
+"""Makes the page of a catalog: one file to be sent to others, or served on this machine.
 
-Reads the catalog of `cubescout score`, the window store and the model named in the catalog. Writes one HTML file,
-explore.html, to the workspace and beside the catalog in MLflow. The file is self-contained: it opens without a network
-and can be sent to others. Each of the first `explore.num_galaxies` galaxies has a card: line maps, reconstruction,
-residuals, spectra, neighbours.
+Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
+HTML file, explore.html in the workspace, and beside the catalog in MLflow. It opens without a network, holds the table
+of all galaxies (gallery, map, filters), and the maps and the spectra of every spaxel of the `explore.num_galaxies` most
+unusual ones, of which it also takes neighbours while it stays small.
 
-With --serve, a server on this machine shows every galaxy of the catalog, with survey maps, filters, the spectra of any
-spaxel, and labels for `cubescout rerank`. Other machines cannot reach it. It writes nothing but labels, prints its
-address and stops at Ctrl-C.
+With --serve the same page shows every galaxy in full, from a server on this machine alone, and its labels go to the
+workspace, where `cubescout rerank` learns from them. It prints its address, and ends at Ctrl-C.
 """
-
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any
 
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
@@ -20,10 +15,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
 from jobs.models.opening import ScoringModel, as_scored, check_same_store, reopen_model
-from jobs.page.attribution import read_maps
-from jobs.page.cards import Card, Neighbour, make_card, thumbnail_of, usual_shares
-from jobs.page.figures import png_uri
-from jobs.page.render import render_page
+from jobs.page.export import export_page
 from jobs.page.source import Source
 from modeling.catalog import Catalog, read_catalog
 
@@ -36,17 +28,18 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
+    source = open_source(config, catalog, store, model)
     if serve:
-        serve_page(open_source(config, catalog, store, model), port)
+        serve_page(source, port)
         return EXIT_OK
-    cards = make_cards(config, catalog, store, model)
-    page = render_page(catalog, cards, store, config.explore)
+    with progress_bar("Exporting", unit="galaxies") as bar:
+        page, held = export_page(source, config.explore.num_galaxies, bar)
     write_file(str(config.page_path), page.encode())
     keep_beside_catalog(
         config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
     )
     console.print(
-        f"{len(cards)} of {len(catalog.table)} galaxies, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
+        f"{len(held)} of {len(catalog.table)} galaxies in full, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
     )
     return EXIT_OK
 
@@ -63,8 +56,7 @@ def serve_page(source: Source, port: int) -> None:
 
 
 def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> Source:
-    """Data of the served page; the model runs on a galaxy when it is requested."""
-
+    """The contents of the page; the model reconstructs a galaxy when it is asked for."""
     return Source(
         catalog,
         store,
@@ -72,51 +64,8 @@ def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, mod
         labels_path=config.labels_path,
         reconstruct=as_scored(catalog, model, config.score.device),
         thumbnail_line=config.explore.thumbnail_line,
+        key_lines=config.explore.key_lines,
     )
-
-
-def make_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> list[Card]:
-    """Cards of the most unusual galaxies, in the order of rank."""
-    rows: list[Any] = catalog.table.head(config.explore.num_galaxies).to_dict("records")
-    ranks = dict(zip(catalog.table["plateifu"], catalog.table["rank"], strict=True))
-    thumbnail = thumbnails(store, config.explore.thumbnail_line)
-    rest_wave = store.coordinate(store.splits[0], "rest_wave")
-    lines = dict(zip(store.line_names, rest_wave.tolist(), strict=True))
-    usual = usual_shares(catalog.table, store.line_names)
-    reconstruct = as_scored(catalog, model, config.score.device)
-    cards = []
-    with progress_bar("Drawing", unit="galaxies") as bar:
-        for row in rows:
-            windows = store.read_galaxy(row["plateifu"])
-            cards.append(
-                make_card(
-                    row,
-                    windows,
-                    reconstruct(windows),
-                    lines=lines,
-                    key_lines=config.explore.key_lines,
-                    usual_shares=usual,
-                    neighbours=_neighbours(row, ranks, thumbnail),
-                    thumbnail=thumbnail(row["plateifu"]),
-                    unusual=read_maps(config.catalog_path, row["plateifu"]).get("by_spaxel"),
-                )
-            )
-            bar(len(cards), len(rows), row["plateifu"])
-    return cards
-
-
-def thumbnails(store: WindowStore, line_name: str) -> Callable[[str], str]:
-    """Function that draws a galaxy's thumbnail, each once."""
-    line = store.line_names.index(line_name) if line_name in store.line_names else 0
-    return cache(lambda plateifu: png_uri(thumbnail_of(store.read_galaxy(plateifu), line)))
-
-
-def _neighbours(row: Mapping[str, Any], ranks: Mapping[str, int], thumbnail: Callable[[str], str]) -> list[Neighbour]:
-    columns = row["neighbours"], row["neighbour_distances"], row["neighbour_same_object"]
-    return [
-        Neighbour(str(name), int(ranks[name]), float(distance), bool(same), thumbnail(name))
-        for name, distance, same in zip(*columns, strict=True)
-    ]
 
 
 if __name__ == "__main__":

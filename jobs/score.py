@@ -18,7 +18,10 @@ described in docs/scoring.md.
 Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a score only sorts galaxies by these.
 """
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,7 +36,15 @@ from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import Survey, score_columns, score_survey, work_folder
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
-from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
+from modeling.catalog import (
+    CatalogError,
+    build_table,
+    describe_columns,
+    latents_path,
+    read_catalog,
+    write_catalog,
+    write_latents,
+)
 from modeling.latents.neighbours import nearest_neighbours, standardise
 from modeling.latents.umap_map import embed
 from modeling.scoring.attribution import attribution_path, write_attribution
@@ -44,15 +55,25 @@ from modeling.scoring.survey_scorer import clear
 NUM_PRINTED = 5
 
 
-def run(config: ProjectConfig) -> int:
-    """Writes and registers the catalog; returns the exit code."""
+def run(config: ProjectConfig, force: bool = False) -> int:
+    """Writes and registers the catalog; returns the exit code.
+
+    Raises:
+        ValueError: the model was trained on windows made with other settings, and `force` is not set.
+    """
     from modeling.tracking.catalog_registry import register_catalog
     from modeling.tracking.runs import flatten
 
     store = WindowStore.open(config.store_path)
     model = open_model(config, store)
+    if not force:
+        check_windows(model, store)
     survey = score_survey(config, store, model)
     table, provenance = assemble(config, store, model, survey)
+    provenance["model"]["differing_windows"] = model.differing_windows(store)
+    kept = keep_earlier(config.catalog_path, provenance)
+    if kept:
+        console.print(f"The earlier catalog was of another store or model: moved to {kept}")
     path, latents = config.catalog_path, latents_path(config.catalog_path)
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
     maps = attribution_path(path)
@@ -75,6 +96,20 @@ def run(config: ProjectConfig) -> int:
     clear(work_folder(config, store, model))
     _print_summary(config, table, provenance, registered.version)
     return EXIT_OK
+
+
+def check_windows(model: ScoringModel, store: WindowStore) -> None:
+    """Checks that a store's windows were made like those that the model was trained on.
+
+    Raises:
+        ValueError: they were not; the message names the settings that differ.
+    """
+    differing = model.differing_windows(store)
+    if differing:
+        raise ValueError(
+            f"{model.reference} was trained on other windows than those of {store.path}, where {'; '.join(differing)}. "
+            "Its scores would be meaningless: train a model on this store, or use --force."
+        )
 
 
 def assemble(
@@ -107,6 +142,29 @@ def assemble(
     by_redshift = found.by_redshift and found.by_redshift.to_json()
     provenance = make_provenance(config, store, model, scores)
     return table, provenance | {"judges": list(survey.ensemble.scorers), "by_redshift": by_redshift}
+
+
+def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
+    """Moves the catalog of another store or model, with the files beside it, out of the way of a new one.
+
+    Returns:
+        Its folder, `earlier/CREATED` beside the catalog; None if there is no such catalog.
+    """
+    try:
+        earlier = read_catalog(path).provenance
+    except CatalogError:
+        return None
+    if _made_from(earlier) == _made_from(provenance):
+        return None
+    folder = path.parent / "earlier" / re.sub(r"[^0-9T]", "", earlier["created_utc"].partition("+")[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in path.parent.glob(f"{path.stem}.*"):
+        file.rename(folder / file.name)
+    return folder
+
+
+def _made_from(provenance: Mapping[str, Any]) -> tuple[Any, Any]:
+    return provenance["store"]["identity"], provenance["model"]["digest"]
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:

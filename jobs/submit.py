@@ -55,7 +55,7 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
     path = find_config(config)
     project = load_project(config, tuple(overrides))
     if not project.workspace.is_absolute():
-        message = f"workspace: {project.workspace} is relative; a cluster needs an absolute path shared by the nodes"
+        message = f"workspace: {project.workspace} is relative; it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [message])
     where = address or os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
     client = connect(where)

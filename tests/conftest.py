@@ -1,8 +1,10 @@
-"""Fixtures that several parts share."""
+"""Fixtures that several parts share, and what is run by default."""
 
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["tests.side_by_side", "tests.watch"]
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

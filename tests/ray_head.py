@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -58,6 +59,11 @@ def ray_cluster(*, num_nodes: int = 1) -> Iterator[str]:
             join = [f"--address=127.0.0.2:{port}", f"--temp-dir={own}", where, agent]
             stack.enter_context(_node(join, environment))
         yield address
+
+
+def started_by(node: Any) -> list[psutil.Process]:
+    """Processes of a node of `ray.cluster_utils.Cluster`: workers, tasks and actors, and its agents."""
+    return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
 
 
 @contextmanager

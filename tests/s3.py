@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -63,7 +64,18 @@ class JuiceFS:
         with (self._folder / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
         wait_for(self.port, self._process)
-        time.sleep(1)  # it listens before it answers
+        self._wait_for_answers()
+
+    def _wait_for_answers(self) -> None:
+        """It listens before it answers: it knows who may not ask as soon as it has opened what it stores."""
+        for _ in range(200):
+            with suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/")
+                if connection.getresponse().status == HTTPStatus.FORBIDDEN:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"no answer on port {self.port}")
 
     def kill(self) -> None:
         if self._process:

@@ -81,6 +81,15 @@ def test_pages_name_configuration_keys_that_exist(page: Path) -> None:
     assert unknown_keys(page.read_text()) == set()
 
 
+DESCRIBED = ("model", "train", "tune", "score", "tracking", "rerank", "dask_on_ray", "explore")
+
+
+@pytest.mark.parametrize("section", DESCRIBED)
+def test_every_key_of_a_section_has_a_description(section: str) -> None:
+    fields = getattr(ProjectConfig(workspace=Path("w")), section).__class__.model_fields
+    assert [name for name, field in fields.items() if len((field.description or "").split()) < 2] == []
+
+
 def test_the_picture_shows_every_room_and_no_other() -> None:
     shown = set(re.findall(r'class="room"[^>]*>([^<]+)<', (ROOT / "docs" / "architecture.svg").read_text()))
     folders = {

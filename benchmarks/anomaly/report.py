@@ -46,7 +46,7 @@ SHOWN = {
     "recall_at_50": "recall at 50",
     "recall_at_100": "recall at 100",
     "amplitude_50": "S/N at 50% recall",
-    "fires_n": "fires on N",
+    "fires_n": "N flagged",
     "artefact_share_top100": "artefacts in top 100",
     "fdr_at_10": "FDR at 10%",
     "aupro": "AUPRO",
@@ -66,7 +66,7 @@ class Report:
     Attributes:
         table: one row per score of a detector and contamination.
         families: fraction of each family above the threshold of 1% false positives, by detector and amplitude.
-        figures: values of the `name=value` lines.
+        figures: the `name=value` lines.
     """
 
     table: pd.DataFrame
@@ -75,7 +75,7 @@ class Report:
 
 
 def make_report(data: Data, entries: Sequence[Entry]) -> Report:
-    """Report with all tables and figures."""
+    """All tables and figures."""
     tier = data.tier
     bootstrap = Bootstrap(data, tier)
     rows = []
@@ -93,7 +93,7 @@ def make_report(data: Data, entries: Sequence[Entry]) -> Report:
 def headline_figures(
     data: Data, entries: Sequence[Entry], table: pd.DataFrame, bootstrap: Bootstrap
 ) -> dict[str, float]:
-    """Measures of our model and its gains over the paper's models and over the best classical score."""
+    """Our model's measures and its gains over the paper and over the best classical score."""
     headline = data.tier.headline
     main = table[table["contamination"] == headline].set_index("name")
     figures = {name: float(main.loc[OURS, name]) for name in NAMED}
@@ -111,7 +111,7 @@ def headline_figures(
 
 
 def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
-    """Fraction of each family and amplitude above the threshold, by detector, at the headline contamination."""
+    """Fraction of flagged rows of each family and amplitude, for each detector at the headline contamination."""
     rows = []
     for entry in entries:
         fires = [scores > thresholds(scores, data.rows) for scores in entry.at(data.tier.headline).values()]
@@ -124,7 +124,7 @@ def family_table(data: Data, entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def write_report(report: Report, data: Data, entries: Sequence[Entry], folder: Path, title: str) -> list[Path]:
-    """Paths of `results.md`, `results.parquet` and `families.parquet`, which are written to `folder`."""
+    """Writes `results.md`, `results.parquet` and `families.parquet`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("results.md", "results.parquet", "families.parquet")]
     report.table.to_parquet(paths[1])
@@ -134,21 +134,18 @@ def write_report(report: Report, data: Data, entries: Sequence[Entry], folder: P
 
 
 def real_tables(entries: Sequence[Entry], headline: float) -> list[str]:
-    """Section of the page with the results for real cubes; empty if there are none."""
+    """A table of the real cubes, if there are any."""
     rows = {entry.name: [entry.real[run] for run in entry.at(headline) if run in entry.real] for entry in entries}
     table = pd.DataFrame({name: pd.concat(found, axis=1).mean(axis=1) for name, found in rows.items() if found}).T
     if table.empty:
         return []
     table.columns = [f"{amplitude:g}" for amplitude in table.columns]
     shown = table.sort_values(table.columns[-2], ascending=False)
-    return [
-        "## Real cubes: fraction of injections that score higher than their clean twin, by amplitude",
-        markdown(shown),
-    ]
+    return ["## Real cubes: fraction of injections that score above their clean twin, by amplitude", markdown(shown)]
 
 
 def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str) -> str:
-    """All tables as one page of Markdown."""
+    """The tables as one page."""
     headline = data.tier.headline
     table = report.table.assign(
         pauroc_interval=[f"{low:.3f} to {high:.3f}" for low, high in report.table[["pauroc_low", "pauroc_high"]].values]
@@ -169,14 +166,14 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
         f"## {OURS}: fraction above the threshold of 1% false positives, by amplitude (N: by strength)",
         markdown(by_family.reset_index().set_index("family")),
         *real_tables(entries, headline),
-        "## Lines",
+        "## Figures",
         "\n".join(["```", *(f"{name}={value:.4f}" for name, value in report.figures.items()), "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Table in Markdown; numbers to three decimals, empty cells where there is no number."""
+    """A table in Markdown; numbers to three digits, empty cells for NaN."""
     header = ["", *map(str, table.columns)]
     lines = [header, ["---"] + ["---:"] * len(table.columns)]
     lines += [[str(name), *map(_cell, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
@@ -193,7 +190,7 @@ def _cell(value: object) -> str:
 
 
 def highlighted(report: Report, headline: float) -> list[str]:
-    """Names of the detectors shown in colour: the bound, ours, the paper's best, the best classical one and chance."""
+    """Detectors drawn in colour: the bound, ours, the paper's, the best classical one and chance."""
     main = report.table[report.table["contamination"] == headline].set_index("name")
     best = main.loc[main["group"] == "classical", "pauroc"].idxmax()
     paper = main.loc[["paper AE", "paper VAE"], "pauroc"].idxmax()

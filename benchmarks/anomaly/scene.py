@@ -1,4 +1,4 @@
-"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, their noise-free scenes, and arms that change their planes."""
+"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, with and without noise, and arms that modify planes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from cubeprep.extract import extract_windows
 from cubeprep.geometry import outside, place
 from cubeprep.windows import LineWindows, WindowConfig
 
-# Function of observed wavelengths [plane], Angstrom, and planes [plane, y, x] that returns changed planes.
+# Turns planes [plane, y, x] at observed wavelengths [plane], Angstrom, into others.
 Change = Callable[[np.ndarray, Planes], Planes]
 
 
@@ -20,11 +20,11 @@ class CubeArm:
     """A whole cube in memory; see `cubeprep.cube.Arm`.
 
     Attributes:
-        wave: [plane] observed vacuum wavelengths, Angstrom.
-        flux: [plane, y, x] flux in the store's unit.
-        ivar: [plane, y, x] inverse variance of `flux`.
-        bad: [plane, y, x] or [y, x] bool, masked by the survey.
-        spaxel_arcsec: side of a spaxel, arcsec.
+        wave: [plane] vacuum wavelengths as observed, Angstrom.
+        flux: [plane, y, x], the store's unit.
+        ivar: [plane, y, x].
+        bad: [plane, y, x] or [y, x] bool, what the survey masks.
+        spaxel_arcsec: side of a spaxel.
     """
 
     wave: np.ndarray
@@ -34,7 +34,7 @@ class CubeArm:
     spaxel_arcsec: float
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """Planes of the cube; see `cubeprep.cube.Arm`."""
+        """See `cubeprep.cube.Arm`."""
         bad = self.bad if self.bad.ndim == 2 else self.bad[planes]
         flux, ivar, placed = (place(values, size) for values in (self.flux[planes], self.ivar[planes], bad))
         shape = self.flux.shape[1:]
@@ -44,32 +44,32 @@ class CubeArm:
 
 @dataclass(frozen=True)
 class Injected:
-    """Arm of any reader whose planes are changed as they are read."""
+    """Arm of any reader that applies a change to the planes it reads."""
 
     arm: Arm
     change: Change
 
     @property
     def wave(self) -> np.ndarray:
-        """Observed vacuum wavelengths [plane] of the arm, Angstrom."""
+        """See `cubeprep.cube.Arm`."""
         return self.arm.wave
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """Changed planes of the arm; see `cubeprep.cube.Arm`."""
+        """See `cubeprep.cube.Arm`."""
         return self.change(self.arm.wave[planes], self.arm.read(planes, size))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A galaxy that can receive injections.
+    """A galaxy to inject into.
 
     Attributes:
-        plateifu: identifier of the observation.
-        mangaid: identifier of the object.
+        plateifu: the observation.
+        mangaid: the object.
         z: redshift.
-        re_arcsec: effective radius, arcsec; NaN if unknown.
+        re_arcsec: effective radius; NaN where unknown.
         arms: the cube as observed; each arm can be read any number of times.
-        scene: the same arms with noise-free flux: the truth of the simulation, or an estimate for a real cube.
+        scene: the same arms with the flux free of noise: the simulation's truth, or an estimate for a real cube.
         psf_sigma: Gaussian sigma of the PSF, spaxels.
     """
 
@@ -90,21 +90,20 @@ class Host:
     config: WindowConfig
 
     def windows(self, arms: tuple[Arm, ...], z: float | None = None) -> LineWindows:
-        """Windows (`space: crop`) extracted from arms, at the source's redshift or at `z`."""
+        """The windows (`space: crop`) that the extraction cuts from arms, at another redshift if one is given."""
         z = self.source.z if z is None else z
         found = extract_windows(arms, z, self.config, source=self.source.plateifu, re_arcsec=self.source.re_arcsec)
         return found.windows
 
     def cut(self, change: Change) -> LineWindows:
-        """Windows of the observed cube after a change."""
+        """The windows of the observed cube after a change."""
         return self.windows(tuple(Injected(arm, change) for arm in self.source.arms))
 
     def cut_light(self, light: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """Contribution [line, sample, y, x] of added light to the windows: the light alone, extracted like a cube.
+        """[line, sample, y, x] contribution of added light to the windows, by the same extraction of the light alone.
 
         Args:
-            light: function of wavelengths [plane], Angstrom, and the scene's flux [plane, y, x] that returns the light
-                [plane, y, x].
+            light: from wavelengths [plane] and the scene's flux [plane, y, x] to the light [plane, y, x].
         """
 
         def alone(wave: np.ndarray, planes: Planes) -> Planes:
@@ -115,22 +114,22 @@ class Host:
 
     @cached_property
     def clean(self) -> LineWindows:
-        """Windows as observed: the clean twin."""
+        """The windows as observed: the clean twin."""
         return self.windows(self.source.arms)
 
     @cached_property
     def scene(self) -> LineWindows:
-        """Windows of the noise-free scene."""
+        """The windows without noise."""
         return self.windows(self.source.scene)
 
     @cached_property
     def covered(self) -> np.ndarray:
-        """Mask [y, x] of the spaxels with data, on the grid of the windows."""
+        """[y, x] bool, spaxels of the planes read that have data."""
         return np.asarray(self._middle.mask[0] == 0)
 
     @cached_property
     def offsets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets [y, x] of spaxels from the middle of the cube along y and along x, spaxels."""
+        """Offsets [y, x] of spaxels from the middle of the cube along y and x, spaxels."""
         height, width = self.covered.shape
         y, x = np.mgrid[:height, :width]
         return y - height // 2, x - width // 2
@@ -142,10 +141,7 @@ class Host:
 
 
 def binned(arm: CubeArm, size: int, factor: int) -> CubeArm:
-    """Arm on a square of `size` about the middle, with blocks of `factor` x `factor` spaxels summed.
-
-    A block is masked if any of its spaxels is masked or lies beyond the edge of the cube.
-    """
+    """The arm on a square of `size` about the middle, `factor` x `factor` spaxels summed; padding is masked."""
     edge = outside((arm.flux.shape[1], arm.flux.shape[2]), size * factor)
     bad = place(arm.bad, size * factor, fill=True) | edge
 

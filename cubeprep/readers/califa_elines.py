@@ -10,13 +10,19 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.io.fits import Header
 
+from cubeprep.cards import text_card
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.readers.files import find_files, open_maps, spaxel_arcsec, targets_from_table
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import SIMBAD, find_files, open_maps, targets_from_table
+from cubeprep.units import flux_unit
+from cubeprep.wcs import spaxel_arcsec
 
-FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz)?")
+FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
+# Pipe3D writes the unit without quotes, so that a reader of FITS takes what follows the first slash for a comment.
+CUT_UNIT, CUT_SCALE = "10^-16 erg", 10.0
 
 # Pipe3D names lines by air wavelengths.
 PIPE3D_NAMES = {
@@ -35,7 +41,7 @@ class Reader:
     """Reads ELINES cubes below a root."""
 
     grid = "maps"
-    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+    facts = SurveyFacts("1e-17 erg / (s cm2 spaxel)", 1.0, "north up, east left", 2.5, SIMBAD)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:
@@ -51,12 +57,16 @@ class Reader:
         path = target.paths[0]
         with open_maps(path) as hdus:
             header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
-        planes = plane_index(header, path)
+        if data.ndim != 3:
+            raise Rejected("bad_shape", f"{path}: the first HDU is {data.shape}, expected [map, y, x]")
+        planes = {name: found for name, found in plane_index(header).items() if max(found) < len(data)}
         fitted = [name for name in line_names if PIPE3D_NAMES.get(name, "") in planes]
         if not fitted:
             raise Rejected("no_coverage", f"{path}: no map of any line asked for; it has {', '.join(planes)}")
         pairs = [planes.get(PIPE3D_NAMES.get(name, ""), (0, 0)) for name in line_names]
-        flux, sigma = (place(data[list(index)] * 10, size) for index in zip(*pairs, strict=True))
+        scaled = {i: data[i] * plane_scale(header, i, path) for pair in pairs for i in pair if i}
+        scaled.setdefault(0, data[0])  # stands in for lines that were not fitted
+        flux, sigma = (place(np.stack([scaled[i] for i in index]), size) for index in zip(*pairs, strict=True))
         with np.errstate(divide="ignore"):
             ivar = np.where(sigma > 0, 1 / sigma**2, 0)
         maps = screened(
@@ -68,19 +78,24 @@ class Reader:
         return maps
 
 
-def plane_index(header: Header, path: str) -> dict[str, tuple[int, int]]:
-    """The planes of flux and of its error, by Pipe3D's name of the line.
-
-    Raises:
-        Rejected: a flux of another unit than 1e-16 erg/s/cm2.
-    """
+def plane_index(header: Header) -> dict[str, tuple[int, int]]:
+    """The planes of flux and of its error, by Pipe3D's name of the line."""
     found: dict[str, dict[str, int]] = {}
     for card in [key for key in header if re.fullmatch(r"DESC_\d+", key)]:
         number = card[5:]
         kind = str(header.get(f"TYPE_{number}", "")).strip()
         if kind in ("flux", "error flux"):
-            unit = str(header.get(f"UNITS_{number}", ""))
-            if "10^-16" not in unit:
-                raise Rejected("bad_unit", f"{path}: UNITS_{number} = {unit!r}, expected 10^-16 erg/s/cm^2")
             found.setdefault(str(header[card]).replace("emission line", "").strip(), {})[kind] = int(number)
     return {name: (kinds["flux"], kinds["error flux"]) for name, kinds in found.items() if len(kinds) == 2}
+
+
+def plane_scale(header: Header, plane: int, path: str) -> float:
+    """The factor from a plane's unit to 1e-17 erg/s/cm2.
+
+    Raises:
+        Rejected: the unit is none of flux.
+    """
+    keyword = f"UNITS_{plane}"
+    if text_card(header, keyword) == CUT_UNIT:
+        return CUT_SCALE
+    return flux_unit(header, path, integrated=True, spaxel_arcsec=spaxel_arcsec(header), keyword=keyword).factor

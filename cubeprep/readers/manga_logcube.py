@@ -5,27 +5,22 @@ from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the dat
 """
 
 import re
-import warnings
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.io.fits import Header
-from astropy.table import Table
-from astropy.units import UnitsWarning
 
-from cubeprep.cube import Planes, Rejected, Target, screened
-from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
-from cubeprep.geometry import outside
+from cubeprep.cube import Rejected, Target
+from cubeprep.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
-from cubeprep.readers.files import depth, find_files, fits_bytes, flux_scale, plain_float, set_bits, spaxel_arcsec
-from cubeprep.storage import StorageError
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import depth, find_files, set_bits, survey_rows
+from cubeprep.tables import name_of, number
 from cubeprep.velocity import VelocityConfig
 
-FILE_NAME = re.compile(r"manga-(\d+)-(\d+)-LOGCUBE\.fits(?:\.gz)?")
-TABLE_NAME = re.compile(r"drpall(?:-.*)?\.fits(?:\.gz)?()")
+FILE_NAME = re.compile(r"manga-(\d+)-(\d+)-LOGCUBE\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
+TABLE_NAME = re.compile(r"drpall(?:-.*)?\.fits(?:\.gz)?()", re.IGNORECASE)
 DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "DONOTUSE")
 
 
@@ -33,12 +28,13 @@ class Reader:
     """Reads LOGCUBEs below a root, in any folder structure."""
 
     grid = "log"
-    flux_unit = FLUX_UNIT
+    facts = manga_maps.facts_in(FLUX_UNIT)
 
     def __init__(self, config: SurveyConfig) -> None:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
         self._config = config
-        self._bad_bits = bits_value(names, DRP3PIXMASK)
+        bits = bits_value(names, DRP3PIXMASK)
+        self._layout = CubeLayout("FLUX", "IVAR", "ivar", "MASK", bad_bits=bits, wave_types=("WAVE-LOG",))
         bits_value(config.reject_quality, DRP3QUAL)
 
     def find_targets(self) -> list[Target]:
@@ -62,16 +58,16 @@ class Reader:
                 targets.append(_target(plateifu, path, row, maps.get((plateifu,))))
         return targets
 
-    def open(self, target: Target) -> list["LogcubeArm"]:
+    def open(self, target: Target) -> list[CubeFile]:
         """The one arm of a LOGCUBE.
 
         Raises:
             Rejected: the file is missing, damaged, or has no FLUX on a logarithmic wavelength grid.
         """
-        return [LogcubeArm(target.paths[0], self._bad_bits)]
+        return [CubeFile(target.paths[0], self._layout)]
 
     def velocity(
-        self, target: Target, arm: "LogcubeArm", size: int | None, config: VelocityConfig
+        self, target: Target, arm: CubeFile, size: int | None, config: VelocityConfig
     ) -> tuple[np.ndarray, float]:
         """The velocity field of a galaxy on the spaxels that `arm.read` gives; see `manga_maps.read_velocity`.
 
@@ -85,50 +81,6 @@ class Reader:
         )
 
 
-class LogcubeArm:
-    """An open LOGCUBE; its planes can be read once, since they are read as a stream."""
-
-    def __init__(self, path: str, bad_bits: int) -> None:
-        self._stream = FitsStream(path)
-        self._bad_bits = bad_bits
-        try:
-            self._header = find_hdu(self._stream, "FLUX", [])
-            self.wave = log_wave(self._header, path)
-            self.shape = image_shape(self._header, path)[1:]
-        except Rejected:
-            self._stream.close()
-            raise
-
-    def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
-        with self._stream as stream:
-            flux, ivar, mask = read_cube(stream, self._header, ("FLUX", "IVAR", "MASK"), planes, size)
-        if mask.dtype.kind not in "iu":
-            raise Rejected("bad_shape", f"{stream.path}: MASK holds {mask.dtype}, not integers")
-        scale = flux_scale(self._header, stream.path)
-        flux *= scale  # in place: these are the largest arrays that a worker holds
-        ivar /= scale**2
-        mask &= self._bad_bits
-        bad = mask != 0
-        del mask
-        return screened(flux, ivar, bad, outside(self.shape, size), spaxel_arcsec(self._header))
-
-
-def log_wave(header: Header, path: str) -> np.ndarray:
-    """[plane] vacuum wavelengths of a WAVE-LOG axis, Angstrom (Greisen et al. 2006, doi:10.1051/0004-6361:20053818).
-
-    Raises:
-        Rejected: the axis is of another kind.
-    """
-    if str(header.get("CTYPE3", "")).strip() != "WAVE-LOG":
-        raise Rejected("bad_wave", f"{path}: FLUX has CTYPE3 = {header.get('CTYPE3')!r}, expected 'WAVE-LOG'")
-    num_planes, _, _ = image_shape(header, path)
-    reference, step = float(header["CRVAL3"]), float(header.get("CD3_3", header.get("CDELT3", 0)))
-    if not (reference > 0 and step > 0):
-        raise Rejected("bad_wave", f"{path}: wavelength axis with CRVAL3 = {reference}, step {step}")
-    return reference * np.exp(step * (np.arange(num_planes) + 1 - float(header["CRPIX3"])) / reference)
-
-
 def _find_table(root: str) -> str:
     tables = find_files(root, TABLE_NAME)
     if not tables:
@@ -136,37 +88,27 @@ def _find_table(root: str) -> str:
     return next(iter(tables.values()))
 
 
-def _read_drpall(path: str) -> dict[str, dict[str, object]]:
+def _read_drpall(path: str) -> dict[str, dict[Any, Any]]:
     """Rows of drpall by plateifu."""
-    needed = ("plateifu", "mangaid", "objra", "objdec", "nsa_z", "drp3qual")
-    try:
-        with warnings.catch_warnings(), fits.open(fits_bytes(path)) as hdus:
-            warnings.simplefilter("ignore", UnitsWarning)  # drpall's units are not all of the FITS standard
-            number = next((i for i, hdu in enumerate(hdus) if hdu.name == "MANGA"), 1)
-            table = Table.read(hdus[number])
-    except StorageError:
-        raise
-    except (OSError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: cannot be read as drpall: {error}") from error
-    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
-    missing = [name for name in needed if name not in table.colnames]
-    if missing:
-        raise ValueError(f"{path}: no columns {', '.join(missing)}; is it drpall?")
-    optional = ("nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
-    kept = [*needed, *(name for name in optional if name in table.colnames)]
-    return {str(row["plateifu"]).strip(): {name: row[name] for name in kept} for row in table}
+    needed = ("mangaid", "objra", "objdec", "nsa_z", "drp3qual")
+    optional = ("z", "nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
+    return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")[0]
 
 
-def _target(plateifu: str, path: str, row: dict[str, object], maps: str | None) -> Target:
+def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None) -> Target:
+    """A target; a galaxy outside the NASA-Sloan Atlas has its redshift in the column `z`."""
+    z, quality = number(row["nsa_z"]), number(row["drp3qual"])
+    unknown = ("quality", f"{path}: the survey's table has no drp3qual for {plateifu}, its quality is unknown")
     return Target(
         plateifu,
-        str(row["mangaid"]).strip(),
-        plain_float(row["nsa_z"]),
-        plain_float(row["objra"]),
-        plain_float(row["objdec"]),
+        name_of(row["mangaid"]) or plateifu,
+        number(row.get("z")) if np.isnan(z) else z,
+        number(row["objra"]),
+        number(row["objdec"]),
         (path,),
-        plain_float(row.get("nsa_elpetro_th50_r", "nan")),
-        set_bits(int(row["drp3qual"]), DRP3QUAL),  # type: ignore[call-overload]
+        number(row.get("nsa_elpetro_th50_r")),
+        () if np.isnan(quality) else set_bits(int(quality), DRP3QUAL),
+        rejected=unknown if np.isnan(quality) else None,
         maps=maps,
         depth=depth(row),
     )

@@ -10,29 +10,41 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.io.fits import Header
 
+from cubeprep.cards import bits_card, text_card
 from cubeprep.cube import Planes, Rejected, Target, screened
+from cubeprep.facts import SurveyFacts
 from cubeprep.fitsstream import FitsStream, find_hdu, image_shape
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
-from cubeprep.readers.files import depth, find_files, flux_scale, open_maps, plain_float, set_bits, spaxel_arcsec
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import depth, find_files, first_header, guarded_target, open_maps, set_bits
+from cubeprep.tables import name_of, number
+from cubeprep.units import flux_unit, noise_unit
 from cubeprep.velocity import STARS
+from cubeprep.wcs import spaxel_arcsec
 
-FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz)?")
+FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
+MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
 DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "FITFAILED", "DONOTUSE")
+
+
+def facts_in(flux_unit: str) -> SurveyFacts:
+    """MaNGA's facts: cubes are north up (Law et al. 2016, doi:10.3847/0004-6256/152/4/83), with a PSF of 2.5 arcsec."""
+    return SurveyFacts(flux_unit, 0.5, "north up, east left", 2.5, MARVIN)
 
 
 class Reader:
     """Reads MAPS below a root."""
 
     grid = "maps"
-    flux_unit = "1e-17 erg / (s cm2 spaxel)"
+    facts = facts_in("1e-17 erg / (s cm2 spaxel)")
 
     def __init__(self, config: SurveyConfig) -> None:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
         self._config = config
         self._bad_bits = bits_value(names, DAPPIXMASK)
+        bits_value(config.reject_quality, DRP3QUAL | DAPQUAL)
 
     def find_targets(self) -> list[Target]:
         """Every MAPS file, with identifiers, redshift and quality from its primary header."""
@@ -43,14 +55,18 @@ class Reader:
         """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         with open_maps(path) as hdus:
-            header = hdus[name].header
+            header, errors = hdus[name].header, hdus[f"{name}_IVAR"].header
             flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
         if not flux.shape == ivar.shape == mask.shape:
             raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")
-        index, scale = channels(header, line_names, path), flux_scale(header, path)
-        flux, ivar = place(flux[index] * scale, size), place(ivar[index] / scale**2, size)
+        if mask.dtype.kind not in "iu":
+            raise Rejected("bad_shape", f"{path}: {name}_MASK holds {mask.dtype}, not integers")
+        index, side = channels(header, line_names, path), spaxel_arcsec(header)
+        unit = flux_unit(header, path, integrated=True, spaxel_arcsec=side)
+        _, factor = noise_unit(errors, unit, text_card(header, "BUNIT"), path, kind="ivar")
+        flux, ivar = place(flux[index] * unit.factor, size), place(ivar[index] * (factor / unit.factor**2), size)
         bad = place((mask[index] & self._bad_bits) != 0, size)
-        return screened(flux, ivar, bad, outside(mask.shape[1:], size), spaxel_arcsec(header))
+        return screened(flux, ivar, bad, outside(mask.shape[1:], size), side)
 
 
 def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
@@ -115,30 +131,36 @@ def read_velocity(
 
 def _velocity_redshift(stream: FitsStream) -> float:
     """The redshift that a MAPS file's velocities are against, from the header that the stream begins with."""
-    header = find_hdu(stream, "PRIMARY", [])
+    header = find_hdu(stream, "PRIMARY")
     stream.skip_data()
-    if "CRITICAL" in set_bits(int(header.get("DAPQUAL", 0)), DAPQUAL):
+    if "CRITICAL" in set_bits(bits_card(header, "DAPQUAL", stream.path), DAPQUAL):
         raise Rejected("quality", f"{stream.path}: the DAP's quality flag has CRITICAL")
-    z = plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS
+    z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
     if not np.isfinite(z):
         raise Rejected("no_redshift", f"{stream.path}: no SCINPVEL, the redshift that its velocities are against")
     return z
 
 
 def _target(plateifu: str, path: str) -> Target:
-    try:
-        with FitsStream(path) as stream:
-            header = find_hdu(stream, "PRIMARY", [])
-    except Rejected as rejected:
-        return Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=(rejected.code, rejected.reason))
+    unread = Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,))
+    return guarded_target(unread, lambda: _target_of(plateifu, path))
+
+
+def _target_of(plateifu: str, path: str) -> Target:
+    """A target as its primary header has it; the quality bits are those of the cube and those of the fits to it."""
+    header = first_header(path)
+    quality = [
+        *set_bits(bits_card(header, "DRP3QUAL", path), DRP3QUAL),
+        *set_bits(bits_card(header, "DAPQUAL", path), DAPQUAL),
+    ]
     return Target(
-        str(header.get("PLATEIFU", plateifu)).strip(),
-        str(header.get("MANGAID", plateifu)).strip(),
-        plain_float(header.get("SCINPVEL", "nan")) / SPEED_OF_LIGHT_KMS,
-        float(header.get("OBJRA", "nan")),
-        float(header.get("OBJDEC", "nan")),
+        name_of(header.get("PLATEIFU")) or plateifu,
+        name_of(header.get("MANGAID")) or plateifu,
+        number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS,
+        number(header.get("OBJRA")),
+        number(header.get("OBJDEC")),
         (path,),
-        plain_float(header.get("REFF", "nan")),
-        set_bits(int(header.get("DRP3QUAL", 0)), DRP3QUAL),
+        number(header.get("REFF")),
+        tuple(dict.fromkeys(quality)),
         depth=depth({key.lower(): value for key, value in header.items()}),
     )

@@ -6,24 +6,28 @@ file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`,
 
 import re
 
-import numpy as np
-from astropy.io.fits import Header
-
-from cubeprep.cube import Planes, Rejected, Target, screened
-from cubeprep.fitsstream import FitsStream, find_hdu, image_shape, read_cube
-from cubeprep.geometry import outside
-from cubeprep.readers.files import find_files, flux_scale, inverse, linear_wave, spaxel_arcsec, targets_from_table
+from cubeprep.cube import Target
+from cubeprep.cubefile import CubeFile, CubeLayout
+from cubeprep.facts import SurveyFacts
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
+from cubeprep.survey_files import find_files, targets_from_table
+from cubeprep.wcs import AIR, VACUUM
 
-FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz)?")
+ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
+FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
+# MPDAF writes wavelengths in air as LINEAR.
+AIR_TYPES = (*AIR, "LINEAR")
+LAYOUT = CubeLayout(
+    "DATA", "STAT", "variance", "DQ", mask_optional=True, wave_types=(*VACUUM, *AIR_TYPES), air_types=AIR_TYPES
+)
 
 
 class Reader:
     """Reads MUSE cubes below a root."""
 
     grid = "linear"
-    flux_unit = FLUX_UNIT
+    facts = SurveyFacts(FLUX_UNIT, 0.2, "", 1.0, ESO)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:
@@ -34,45 +38,10 @@ class Reader:
         """Every galaxy of the table."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
-    def open(self, target: Target) -> list["MuseArm"]:
+    def open(self, target: Target) -> list[CubeFile]:
         """The one arm of a cube.
 
         Raises:
-            Rejected: the file is missing, damaged, or not on a linear wavelength grid.
+            Rejected: the file is missing or damaged, or its wavelengths or unit are not understood.
         """
-        return [MuseArm(target.paths[0])]
-
-
-class MuseArm:
-    """One open cube; its planes can be read once."""
-
-    def __init__(self, path: str) -> None:
-        self._stream = FitsStream(path)
-        try:
-            self._header = find_hdu(self._stream, "DATA", [])
-            self.wave = linear_wave(self._header, path, air_names=("AWAV", "LINEAR"))
-        except Rejected:
-            self._stream.close()
-            raise
-
-    def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
-        with self._stream as stream:
-            flux, variance = read_cube(stream, self._header, ("DATA", "STAT"), planes, size)
-        scale = flux_scale(self._header, stream.path)
-        quality = _quality(stream.path, planes, size)
-        _, height, width = image_shape(self._header, stream.path)
-        return screened(
-            flux * scale,
-            inverse(variance) / scale**2,
-            quality != 0,
-            outside((height, width), size),
-            spaxel_arcsec(self._header),
-        )
-
-
-def _quality(path: str, planes: np.ndarray, size: int | None) -> np.ndarray:
-    """DQ of the planes; 0 where the file has none."""
-    with FitsStream(path) as stream:
-        header: Header | None = next((hdu for hdu in stream.hdus() if hdu.get("EXTNAME") == "DQ"), None)
-        return np.zeros(1, dtype=np.uint8) if header is None else stream.read_planes(header, planes, size)
+        return [CubeFile(target.paths[0], LAYOUT)]

@@ -27,11 +27,12 @@ from cubeprep.simulate.galaxy import UNUSUAL_KINDS, Galaxy, Unusual, draw_galaxy
 from cubeprep.simulate.maps import galaxy_maps, nuclear_bpt
 from cubeprep.simulate.ratios import bpt_class
 from cubeprep.simulate.target import Target
+from cubeprep.survey import SIMULATED_SURVEY
 
 # Increment whenever the same configuration and seed give different files.
 FORMAT_VERSION = 2
 
-IDENTITY_FILE = "simulate.json"
+IDENTITY_FILE = SIMULATED_SURVEY
 _FIRST_PLATE = 8001
 _BUNDLES_PER_PLATE = 17
 _TRUTH_ROWS_AT_ONCE = 500

@@ -41,13 +41,13 @@ JOBS = {
     "train": "Train a ConvLSTM autoencoder on a window store.",
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
-    "explore": "Make the page of the most unusual galaxies, or serve all of them.",
+    "explore": "Make the page of the most unusual galaxies.",
     "search": "Find the galaxies or regions most similar to a given one.",
-    "assess": "Measure how known classes are distributed in score and latent space.",
+    "assess": "Measure scores and neighbours of labelled galaxies.",
     "export": "Write the catalog as a FITS table and a VOTable.",
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
     "label": "Add labels of galaxies to the workspace.",
-    "rerank": "Rank the catalog by score and labels, and suggest what to label next.",
+    "rerank": "Rank the catalog again by labels.",
     "demo": "Run the whole pipeline on a small simulated survey.",
 }
 

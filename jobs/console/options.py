@@ -63,6 +63,9 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
             help="Port of --serve; 0 takes any free port.",
         ),
     ),
+    "score": (
+        click.Option(["--force"], is_flag=True, help="Use the model even if it was trained on windows made otherwise."),
+    ),
     "train": (
         click.Option(["--resume"], metavar="RUN", help="Resume this training: its name, or the id of its MLflow run."),
     ),

@@ -25,6 +25,7 @@ class ScoringModel:
         trained_on: identity of the store that it was trained on; empty if not recorded.
         folds: models of cross-fitting, each trained without some galaxies; empty if there are none.
         num_left_out: folds that each of them was trained without.
+        window_settings: of the store that it was trained on; None if not recorded.
     """
 
     network: Any
@@ -34,6 +35,16 @@ class ScoringModel:
     trained_on: str
     folds: tuple[Any, ...] = ()
     num_left_out: int = 1
+    window_settings: dict[str, Any] | None = None
+
+    def differing_windows(self, store: WindowStore) -> list[str]:
+        """Settings of the store's windows that differ from those the model was trained on, with both values."""
+        trained_on, found = self.window_settings or {}, store.window_settings
+        return [
+            f"{key} is {found.get(key)}, the model was trained on {trained_on.get(key)}"
+            for key in dict.fromkeys([*trained_on, *found])
+            if self.window_settings is not None and trained_on.get(key) != found.get(key)
+        ]
 
     @property
     def digests(self) -> list[str]:
@@ -81,6 +92,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
         trained_on,
         folds=tuple(folds.models),
         num_left_out=folds.left_out,
+        window_settings=metadata.get("window_settings"),
     )
 
 

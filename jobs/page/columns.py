@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jobs.page.survey_facts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24
@@ -13,7 +14,7 @@ EXACT = ("ra_deg", "dec_deg")  # seven digits are too few for these
 
 
 def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """What each column is, and the values of those that are numbers or few words; lists are left out.
+    """Descriptions of all columns, and the values of those that are numbers or categories; lists are left out.
 
     Returns:
         Descriptions, in the catalog's order: name, description, unit, and the kind: `number`, with an array of values;
@@ -30,7 +31,7 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
         item: dict[str, Any] = {
             "name": name,
             "description": found.description if found else "",
-            "unit": found.unit if found else "",
+            "unit": pretty_unit(found.unit) if found else "",
         }
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             arrays[name] = values.to_numpy(np.float64 if name in EXACT else np.float32, na_value=np.nan)

@@ -1,6 +1,5 @@
-"""Small pictures for the page: maps as PNG data URIs, spectra as SVG paths. Arrays in, text out, no global state."""
+"""Maps and summed spectra of a galaxy, and its thumbnail. Arrays in, arrays or PNG out, no global state."""
 
-import base64
 import io
 import math
 from dataclasses import dataclass
@@ -10,15 +9,15 @@ import numpy as np
 from PIL import Image
 
 from cubeprep.masks import good_samples
+from cubeprep.store import Windows
 
 FLUX_COLOURS = "viridis"
 SIGMA_COLOURS = "RdBu_r"
 CHI2_COLOURS = "magma"
 SOFTENING = 0.1  # of the asinh stretch: linear below this share of the upper end, logarithmic above
-NUM_COLOURS = 255  # of a palette of 256; the last is what has no data, and transparent: the page shows its grey there
-
-# The box of one small spectrum, in SVG units.
-SPECTRUM_WIDTH, SPECTRUM_HEIGHT = 100.0, 56.0
+NUM_COLOURS = (
+    255  # of a palette of 256; the last stands for no data and is transparent, so that the page shows its grey
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class LineMaps:
 
     Attributes:
         flux: mean over the good samples of the window, flux units.
-        model: the reconstruction over the same samples.
-        sigma: sum of the residual over its standard deviation: how many sigma the window as a whole is off.
-        chi2: mean of residual^2 ivar over the good samples: the misfit that signs do not cancel in.
+        reconstruction: mean over the same samples.
+        residual_sigma: residual summed over the window, in its standard deviation; a wrong velocity can cancel in it.
+        chi2: mean of residual^2 ivar over the good samples, in which nothing cancels.
     """
 
     flux: np.ndarray
-    model: np.ndarray
-    sigma: np.ndarray
+    reconstruction: np.ndarray
+    residual_sigma: np.ndarray
     chi2: np.ndarray
 
 
@@ -44,40 +43,40 @@ class Spectra:
 
     Attributes:
         flux: sum over good spaxels.
-        model: the reconstruction, over the same spaxels.
+        reconstruction: sum over the same spaxels.
         error: standard deviation of `flux`.
     """
 
     flux: np.ndarray
-    model: np.ndarray
+    reconstruction: np.ndarray
     error: np.ndarray
 
 
-def line_maps(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, model: np.ndarray) -> LineMaps:
+def line_maps(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> LineMaps:
     """Maps of one galaxy from its windows, [line, sample, y, x] each; masked values have no influence."""
     good = good_samples(flux, ivar, mask)
     count = good.sum(1)
     weight = np.where(good, ivar, 1).astype(np.float64)
-    observed, fitted = np.where(good, flux, 0).astype(np.float64), np.where(good, model, 0).astype(np.float64)
-    residual = observed - fitted
+    observed, rebuilt = (np.where(good, values, 0).astype(np.float64) for values in (flux, reconstruction))
+    residual = observed - rebuilt
     variance = np.where(good, 1 / weight, 0).sum(1)
     return LineMaps(
         flux=_over(observed.sum(1), count),
-        model=_over(fitted.sum(1), count),
-        sigma=_over(residual.sum(1), np.sqrt(variance)),
+        reconstruction=_over(rebuilt.sum(1), count),
+        residual_sigma=_over(residual.sum(1), np.sqrt(variance)),
         chi2=_over((residual**2 * weight).sum(1), count),
     )
 
 
-def summed_spectra(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, model: np.ndarray) -> Spectra:
+def summed_spectra(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> Spectra:
     """Spectra of one galaxy from its windows, [line, sample, y, x] each; masked values have no influence."""
     good = good_samples(flux, ivar, mask)
     spaxels = (-2, -1)
     empty = ~good.any(spaxels)
     variance = np.divide(1.0, ivar, out=np.zeros(ivar.shape), where=good)
-    sums = (np.where(good, values, 0).sum(spaxels, dtype=np.float64) for values in (flux, model))
-    observed, fitted = (np.where(empty, np.nan, values) for values in sums)
-    return Spectra(observed, fitted, np.where(empty, np.nan, np.sqrt(variance.sum(spaxels))))
+    sums = (np.where(good, values, 0).sum(spaxels, dtype=np.float64) for values in (flux, reconstruction))
+    observed, rebuilt = (np.where(empty, np.nan, values) for values in sums)
+    return Spectra(observed, rebuilt, np.where(empty, np.nan, np.sqrt(variance.sum(spaxels))))
 
 
 def flux_limits(*maps: np.ndarray) -> tuple[float, float]:
@@ -93,16 +92,6 @@ def upper_limit(values: np.ndarray, *, least: float, percentile: float = 99.5) -
     """The upper end of a scale of |values|: a percentile to two digits, `least` at the least."""
     finite = np.abs(values[np.isfinite(values)])
     return max(least, float(f"{np.percentile(finite, percentile):.2g}")) if finite.size else least
-
-
-def map_image(values: np.ndarray, low: float, high: float, colours: str, *, asinh: bool = False) -> str:
-    """The PNG of `map_png` as a data URI."""
-    return png_uri(map_png(values, low, high, colours, asinh=asinh))
-
-
-def png_uri(content: bytes) -> str:
-    """A PNG as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def map_png(values: np.ndarray, low: float, high: float, colours: str, *, asinh: bool = False) -> bytes:
@@ -128,54 +117,18 @@ def map_png(values: np.ndarray, low: float, high: float, colours: str, *, asinh:
     return content.getvalue()
 
 
-def gradient(colours: str, stops: int = 9) -> str:
-    """A colour map as a CSS gradient from left to right, for colour bars."""
-    chosen = palette(colours)[np.linspace(0, NUM_COLOURS - 1, stops).astype(int)]
-    return "linear-gradient(to right," + ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in chosen) + ")"
-
-
-def spectrum_limits(spectra: Spectra, line: int) -> tuple[float, float]:
-    """Ends of the flux axis of one line: just outside spectrum and model, so that lines stand out of a continuum."""
-    values = np.concatenate([spectra.flux[line], spectra.model[line]])
-    values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
-def step_path(values: np.ndarray, low: float, high: float) -> str:
-    """The `d` of an SVG path that draws [sample] values as steps; it is broken where a value is NaN."""
-    width = SPECTRUM_WIDTH / len(values)
-    parts = []
-    connected = False
-    for i, value in enumerate(values):
-        if np.isfinite(value):
-            y = _height(value, low, high)
-            parts.append(f"{'L' if connected else 'M'}{i * width:.1f} {y:.1f}H{(i + 1) * width:.1f}")
-        connected = bool(np.isfinite(value))
-    return "".join(parts)
-
-
-def band_path(centre: np.ndarray, half_width: np.ndarray, low: float, high: float) -> str:
-    """The `d` of an SVG path that fills the band centre +- half_width, both [sample], one box a sample."""
-    width = SPECTRUM_WIDTH / len(centre)
-    parts = []
-    for i, (value, half) in enumerate(zip(centre, half_width, strict=True)):
-        if np.isfinite(value) and np.isfinite(half):
-            top, bottom = (_height(end, low, high) for end in (value + half, value - half))
-            parts.append(f"M{i * width:.1f} {top:.1f}H{(i + 1) * width:.1f}V{bottom:.1f}H{i * width:.1f}Z")
-    return "".join(parts)
+def thumbnail_of(windows: Windows, line: int) -> bytes:
+    """A small map of one line as PNG: mean over the good samples, one row of windows."""
+    good = good_samples(windows.flux[0, line], windows.ivar[0, line], windows.mask[0, line])
+    total = np.where(good, windows.flux[0, line], 0).sum(0, dtype=np.float64)
+    flux = _over(total, good.sum(0))
+    return map_png(flux, *flux_limits(flux), FLUX_COLOURS, asinh=True)
 
 
 def palette(colours: str) -> np.ndarray:
     """The colours of a matplotlib colour map, [colour, 3] uint8."""
     rgba = matplotlib.colormaps[colours](np.linspace(0, 1, NUM_COLOURS), bytes=True)
     return np.asarray(rgba)[:, :3]
-
-
-def _height(value: float, low: float, high: float) -> float:
-    """Where a flux lies in the box, from its top, kept within it."""
-    return float(np.clip((high - value) / (high - low), 0, 1)) * SPECTRUM_HEIGHT
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

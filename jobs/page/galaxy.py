@@ -1,4 +1,4 @@
-"""All that the page shows of one galaxy, in one message: arrays in, bytes out."""
+"""The message of one galaxy: cubes, maps, spectra and metadata. Arrays in, bytes out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,18 +33,22 @@ def galaxy_message(
         attribution: maps in sigma, of `attribution.read_maps`.
 
     Returns:
-        Metadata: the row, lines, neighbours, ends of colour scales. Arrays, float32, NaN where masked: `flux`, `model`,
-        `error` [line, sample, y, x]; `map_flux`, `map_model`, `map_sigma`, `map_chi2` [line, y, x]; `sum_flux`,
-        `sum_model`, `sum_error` [line, sample]; `misfit` [y, x], chi2 a sample over all lines; those of `attribution`.
+        Metadata: the row, lines, neighbours, ends of colour scales. Arrays, float32, NaN where masked: `flux`,
+        `reconstruction`, `error` [line, sample, y, x]; `map_` and a field of `LineMaps` [line, y, x]; `sum_` and a
+        field of `Spectra` [line, sample]; `misfit` [y, x], chi2 per sample over all lines; those of `attribution`.
     """
-    flux, ivar, mask, model = windows.flux[0], windows.ivar[0], windows.mask[0], reconstruction[0]
-    maps, sums = line_maps(flux, ivar, mask, model), summed_spectra(flux, ivar, mask, model)
+    flux, ivar, mask = windows.flux[0], windows.ivar[0], windows.mask[0]
+    maps = line_maps(flux, ivar, mask, reconstruction[0])
+    sums = summed_spectra(flux, ivar, mask, reconstruction[0])
     good = good_samples(flux, ivar, mask)
     error = np.divide(1.0, np.sqrt(np.where(good, ivar, 1)), out=np.full(flux.shape, np.nan), where=good)
-    arrays: dict[str, np.ndarray] = {"flux": np.where(good, flux, np.nan), "model": model, "error": error}
-    arrays |= {f"map_{name}": getattr(maps, name) for name in ("flux", "model", "sigma", "chi2")}
-    arrays |= {f"sum_{name}": getattr(sums, name) for name in ("flux", "model", "error")}
-    arrays |= {"misfit": misfit(flux, model, ivar, good), **attribution}
+    arrays: dict[str, np.ndarray] = {"flux": np.where(good, flux, np.nan), "reconstruction": reconstruction[0]}
+    arrays |= {"error": error}
+    arrays |= {f"map_{name}": values for name, values in vars(maps).items()}
+    arrays |= {f"sum_{name}": values for name, values in vars(sums).items()}
+    arrays |= {"misfit": misfit(flux, reconstruction[0], ivar, good)}
+    attribution = {name: _where_good(values, good) for name, values in attribution.items()}
+    arrays |= attribution
     meta = {
         "row": json_row(row),
         "lines": [
@@ -58,7 +62,7 @@ def galaxy_message(
             for i, (name, rest_wave) in enumerate(lines.items())
         ],
         "limits": {
-            "sigma": upper_limit(maps.sigma, least=5.0),
+            "residual_sigma": upper_limit(maps.residual_sigma, least=5.0),
             "chi2": upper_limit(maps.chi2, least=5.0),
             **{name: upper_limit(values, least=3.0) for name, values in attribution.items()},
         },
@@ -67,16 +71,21 @@ def galaxy_message(
     return pack(meta, {name: np.asarray(values, np.float32) for name, values in arrays.items()})
 
 
-def misfit(flux: np.ndarray, model: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> np.ndarray:
+def misfit(flux: np.ndarray, reconstruction: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Mean residual^2 ivar over the good samples of all lines, [y, x]; NaN where there is none."""
-    residual = np.where(good, flux, 0).astype(np.float64) - np.where(good, model, 0)
+    residual = np.where(good, flux, 0).astype(np.float64) - np.where(good, reconstruction, 0)
     count = good.sum((0, 1))
     total = (residual**2 * np.where(good, ivar, 0)).sum((0, 1))
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
+def _where_good(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Attribution, [line, y, x] or [y, x], with NaN where no sample of a line, or of any, is good."""
+    return np.where(good.any(1) if values.ndim == good.ndim - 1 else good.any((0, 1)), values, np.nan)
+
+
 def neighbours_of(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """The neighbours that a catalog names, nearest first."""
+    """The neighbours of a catalog's row, nearest first."""
     columns: Sequence[Any] = [row.get(f"neighbour{name}", ()) for name in ("s", "_distances", "_same_object")]
     return [
         {"plateifu": str(name), "distance": float(distance), "same_object": bool(same)}

@@ -1,7 +1,7 @@
-"""One message of metadata and arrays, as the page's scripts take them: JSON and typed arrays, nothing to parse.
+"""One message of metadata and arrays for the page's scripts: JSON and typed arrays, nothing else to parse.
 
 Little-endian: uint32 length of the JSON, the JSON padded with spaces, then the arrays. Every array begins at a multiple
-of 8 bytes, so that a browser looks at it in place. `client/pack.js` is the reader.
+of 8 bytes, so that a browser views it in place. `client/pack.js` is the reader.
 """
 
 import json
@@ -12,15 +12,21 @@ import numpy as np
 
 ALIGNMENT = 8
 LENGTH_BYTES = 4
-DTYPES = ("float64", "float32", "int32", "uint8")
+DTYPES = ("float64", "float32", "float16", "int32", "int16", "uint8")
 
 
-def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+def pack(
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    decoding: Mapping[str, Mapping[str, Any]] | None = None,
+) -> bytes:
     """The bytes of a message.
 
     Args:
         meta: JSON values, no NaN.
         arrays: of any shape, of the dtypes of `DTYPES`.
+        decoding: how the reader restores rounded arrays, as `compact` describes them; with `planes` all low bytes of an
+            array come before all high ones, which compresses better.
 
     Raises:
         ValueError: an array of another dtype, or NaN in `meta`.
@@ -29,8 +35,11 @@ def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES:
             raise ValueError(f"{name} is {array.dtype}; expected one of {', '.join(DTYPES)}")
-        content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-        described.append({"name": name, "dtype": array.dtype.name, "shape": array.shape, "offset": offset})
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        item = {"name": name, "dtype": array.dtype.name, "shape": array.shape, "offset": offset}
+        item |= dict((decoding or {}).get(name, {}))
+        content = _planes(little) if item.get("planes") else little.tobytes()
+        described.append(item)
         parts.append(content + bytes(-len(content) % ALIGNMENT))
         offset += len(parts[-1])
     head = json.dumps({"meta": dict(meta), "arrays": described}, allow_nan=False).encode()
@@ -39,12 +48,18 @@ def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metadata and arrays of a message."""
+    """Metadata and arrays of a message, rounded arrays as they are stored."""
     start = LENGTH_BYTES + int.from_bytes(message[:LENGTH_BYTES], "little")
     head = json.loads(message[LENGTH_BYTES:start])
     arrays = {}
     for item in head["arrays"]:
         count = int(np.prod(item["shape"]))
         values = np.frombuffer(message, item["dtype"], count=count, offset=start + item["offset"])
+        if item.get("planes"):
+            values = values.view(np.uint8).reshape(values.itemsize, -1).T.ravel().view(item["dtype"])
         arrays[item["name"]] = values.reshape(item["shape"])
     return head["meta"], arrays
+
+
+def _planes(values: np.ndarray) -> bytes:
+    return values.reshape(-1, 1).view(np.uint8).T.tobytes()

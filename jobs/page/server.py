@@ -9,8 +9,6 @@ import hmac
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,23 +19,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
+from jobs.page.document import make_document
 from jobs.page.source import Source, UnknownGalaxyError
 from modeling.labels.labels import LabelError
 
 HOST = "127.0.0.1"
 TOKEN_HEADER = "X-Cubescout-Token"  # noqa: S105 - a name, no secret
 MAX_BODY_BYTES = 2**23
-# Plotly compiles its WebGL programs with `new Function` and styles its elements in place.
-POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -65,11 +57,11 @@ class SelectionRequest(BaseModel):
 
 def make_app(source: Source, token: str) -> Starlette:
     """The application: the page, its data, and the two requests that take a body."""
-    client = Path(str(files("jobs.page") / "client"))
-    plotly = Path(str(files("plotly") / "package_data" / "plotly.min.js"))
+    document = make_document(token=token, images="'self' data: blob:", connect="'self'")
+    policy = {"Content-Security-Policy": f"{document.policy}; frame-ancestors 'none'", "Cache-Control": "no-store"}
 
     def page(request: Request) -> Response:
-        return HTMLResponse((client / "index.html").read_text().replace("{{ token }}", token))
+        return HTMLResponse(document.html, headers=policy)
 
     def survey(request: Request) -> Response:
         return _binary(source.survey())
@@ -94,14 +86,12 @@ def make_app(source: Source, token: str) -> Starlette:
 
     routes = [
         Route("/", page),
-        Route("/plotly.js", lambda request: FileResponse(plotly, headers={"Cache-Control": "private, max-age=86400"})),
         Route("/api/survey", survey),
         Route("/api/galaxies/{plateifu}", galaxy),
         Route("/api/thumbnails/{plateifu}", thumbnail),
         Route("/api/labels", labels, methods=["GET"]),
         Route("/api/labels", add_label, methods=["POST"]),
         Route("/api/selection", selection, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=client)),
     ]
     return Starlette(
         routes=routes,
@@ -122,7 +112,7 @@ def serve(source: Source, port: int, announce: Callable[[str], None]) -> None:
     """Serves until interrupted.
 
     Args:
-        source: what is shown.
+        source: contents of the page.
         port: of the loopback interface; 0 takes a free one.
         announce: is given the address, secret included, once requests are answered.
 

@@ -1,4 +1,4 @@
-"""What the server gives out: the catalog, and galaxies and thumbnails made when they are first asked for."""
+"""The contents of the page: the catalog at once, galaxies and thumbnails made when they are first asked for."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -9,14 +9,23 @@ import numpy as np
 
 from cubeprep.store import Windows, WindowStore
 from jobs.page.attribution import read_maps
-from jobs.page.cards import thumbnail_of, usual_shares
 from jobs.page.columns import column_arrays, selection_csv
-from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette
+from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette, thumbnail_of
 from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
-from jobs.page.render import SKY, pretty_unit, reader_of, score_label, sky, summarise
+from jobs.page.survey_facts import (
+    SKY,
+    pretty_unit,
+    reader_of,
+    score_label,
+    short_provenance,
+    sky,
+    summarise,
+    usual_shares,
+)
 from modeling.catalog import Catalog, line_names_of
 from modeling.labels.labels import Label, append, catalog_version, current, read
+from modeling.scoring.artefacts import CODES
 
 GALAXIES_KEPT = 24  # of about 4 MB each
 THUMBNAILS_KEPT = 20_000  # of about 1 kB each
@@ -42,6 +51,7 @@ class Source:
         labels_path: Path,
         reconstruct: Callable[[Windows], np.ndarray],
         thumbnail_line: str,
+        key_lines: Sequence[str] = (),
         read_windows: Callable[[str], Windows] | None = None,
     ) -> None:
         """Keeps what it is given; reads nothing.
@@ -53,6 +63,7 @@ class Source:
             labels_path: of the file that labels are added to.
             reconstruct: gives the model's reconstruction of windows.
             thumbnail_line: line of the thumbnails, the first where there is none such.
+            key_lines: lines of a galaxy that show at once; all where there is none of them.
             read_windows: gives the windows of a galaxy; by default the store's.
         """
         self.catalog, self._store = catalog, store
@@ -60,6 +71,7 @@ class Source:
         self._reconstruct, self._read = reconstruct, read_windows or store.read_galaxy
         lines = store.line_names
         self.thumbnail_line = thumbnail_line if thumbnail_line in lines else lines[0]
+        self._key_lines = [name for name in key_lines if name in lines]
         rest_wave = store.coordinate(store.splits[0], "rest_wave").tolist()
         self._lines = dict(zip(lines, rest_wave, strict=True))
         self._usual = usual_shares(catalog.table, line_names_of(catalog.table))
@@ -69,14 +81,14 @@ class Source:
         self.thumbnail = lru_cache(THUMBNAILS_KEPT)(self._thumbnail)
 
     def survey(self) -> bytes:
-        """The message of all columns and what is common to all galaxies."""
+        """The message of all columns and of the facts that are common to all galaxies."""
         described, arrays = column_arrays(self.catalog)
         arcsec, orientation = SKY.get(reader_of(self._store), (None, ""))
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
         meta: dict[str, Any] = {
             "columns": described,
             "version": self.version,
-            "provenance": self.catalog.provenance,
+            "provenance": short_provenance(self.catalog.provenance),
             "summary": summarise(self.catalog, self._store),
             "score_label": score_label(self.catalog),
             "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
@@ -85,8 +97,11 @@ class Source:
             "north_up": orientation.startswith("north up"),
             "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),
             "thumbnail_line": self.thumbnail_line,
+            "key_lines": self._key_lines,
             "palettes": {name: palette(value).tolist() for name, value in colours.items()},
             "labels": list(LABELS),
+            "triage_codes": {code: meaning for code, meaning in CODES.items() if code},
+            "usual_shares": self._usual,
         }
         return pack(meta, arrays)
 

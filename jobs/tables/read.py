@@ -1,53 +1,25 @@
 """Reads tables in astronomical formats, to be joined to a catalog by `plateifu`."""
 
 import difflib
-import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from cubeprep import tables
+from cubeprep.tables import TableError as TableError
+
 KEY = "plateifu"
 NUM_NAMED = 5
-SUFFIXES = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".fits.gz": "fits",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
-    ".dat": "ascii.basic",
-    ".txt": "ascii.basic",
-    ".parquet": "parquet",
-}
 
 
-class TableError(ValueError):
-    """A table that cannot be read, or that lacks a column or galaxy."""
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Columns of a table with one value per row; strings are str, missing values NaN or None.
-
-    Args:
-        path: CSV, ECSV, FITS (its first table), VOTable, Parquet, or text in columns, according to the suffix.
+def read_table(path: Path, key: str = KEY) -> pd.DataFrame:
+    """Table as `cubeprep.tables.read_table` returns it, with the column of names as text.
 
     Raises:
         TableError: the suffix is unknown, or the file is not of that format.
     """
-    suffix = "".join(path.suffixes[-2:]).lower() if path.suffix == ".gz" else path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise TableError(f"{path}: cannot tell its format from {suffix or 'no suffix'!r}; known: {', '.join(SUFFIXES)}")
-    try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path)
-        return _read_with_astropy(path, SUFFIXES[suffix])
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # the readers' exceptions have no common class
-        raise TableError(f"{path}: not a table that can be read as {suffix}: {error}") from error
+    return tables.read_table(path, text=(key,))
 
 
 def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
@@ -99,16 +71,3 @@ def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:
     """Known names most similar to this one, ignoring case."""
     lower = {str(item).lower(): str(item) for item in known}
     return [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=num, cutoff=0.5)]
-
-
-def _read_with_astropy(path: Path, table_format: str) -> pd.DataFrame:
-    from astropy.table import Table
-    from astropy.units import UnitsWarning
-
-    options = {"comment": "#"} if table_format == "ascii.csv" else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnitsWarning)
-        table = Table.read(path, format=table_format, **options)
-    table.convert_bytestring_to_unicode()
-    flat = [name for name in table.colnames if table[name].ndim == 1]
-    return table[flat].to_pandas()

@@ -1,25 +1,17 @@
 """Links to the survey's page of each galaxy, and repeat observations of the same object."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
-from cubeprep.storage import is_remote
+from cubeprep.survey import facts_of, is_simulated
 from jobs.config import ProjectConfig
 from modeling.catalog import Column
 
 SIMULATED = "simulated"
-MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
-ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
-SIMBAD = (
-    "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
-)
-# The pages of SAMI and CALIFA are addressed by numbers that their files do not contain: SIMBAD takes a position.
-PAGES: Mapping[str, str] = {"manga": MARVIN, "muse": ESO, "sami": SIMBAD, "califa": SIMBAD, SIMULATED: ""}
 LINKS = {
     "url": Column("Page of the galaxy at its survey or archive; empty if there is none"),
     "other_observations": Column("plateifu of the other observations of the same object in this catalog"),
@@ -28,10 +20,10 @@ LINKS = {
 
 def survey_name(config: ProjectConfig) -> str:
     """Name of the survey that a project reads, or `simulated`."""
-    root = config.survey_root
-    if not is_remote(root) and (Path(root) / "simulate.json").is_file():
+    if is_simulated(config.survey_root):
         return SIMULATED
-    return config.survey.reader.partition("-")[0]
+    reader = config.survey.reader
+    return reader if "." in reader else reader.partition("-")[0]
 
 
 def with_links(
@@ -53,7 +45,8 @@ def page_urls(survey: str, table: pd.DataFrame) -> list[str]:
         survey: name from `survey_name`; an unknown survey has no pages.
         table: plateifu and, if known, ra_deg and dec_deg.
     """
-    page = PAGES.get(survey, "")
+    facts = facts_of(survey)
+    page = facts.page_url if facts else ""
     columns = [name for name in ("plateifu", "ra_deg", "dec_deg") if name in table]
     return [_url(page, row) for row in table[columns].to_dict("records")]
 

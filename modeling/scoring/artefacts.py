@@ -30,8 +30,8 @@ CODES = {
     "": "nothing suspicious",
     "spike": "sharper than the point-spread function",
     "sky_line": "one wavelength over the whole bundle, where the galaxy is faint too",
-    "edge": "all of it in the outermost spaxels",
-    "redshift": "all lines displaced alike: scored at the redshift that they have",
+    "edge": "nearly all of the excess in the outermost spaxels",
+    "redshift": "all lines displaced by the same velocity: scored at the redshift of the lines",
     "mask": "fewer than half of the samples of the covered spaxels are good",
 }
 
@@ -150,7 +150,7 @@ def edge_spaxels(residual_sigma: np.ndarray, good: np.ndarray) -> np.ndarray:
         good: the same shape, bool.
     """
     flagged = np.zeros((len(residual_sigma), *residual_sigma.shape[-2:]), dtype=bool)
-    # Less 1, the expectation of a squared normal residual: noise alone adds up to about zero.
+    # Less 1, the expectation of a squared normal residual: the excess of noise alone averages to zero.
     excess = np.where(good, residual_sigma**2 - 1, 0).sum((1, 2))
     for i in range(len(residual_sigma)):
         covered = good[i].any((0, 1))

@@ -193,7 +193,7 @@ def _ask_to_be_let_in(client: Any, uri: str) -> None:
                 f"{without_credentials(uri)} (tracking.uri): {type(error).__name__}: {error}"
             ) from error
         raise TrackingError(
-            f"{without_credentials(uri)} (tracking.uri) does not let us in: MLFLOW_TRACKING_USERNAME and "
+            f"{without_credentials(uri)} (tracking.uri) refuses access: MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, are not set or wrong"
         ) from None
 

@@ -128,6 +128,7 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
         metadata={
             "line_names": store.line_names,
             "store_identity": store.identity,
+            "window_settings": store.window_settings,
             "job": job.model_dump(mode="json", exclude={"store"}),
         },
         listener=listener,

@@ -32,6 +32,7 @@ def data(tmp_path_factory) -> Data:
     return prepare_data(TINY, tmp_path_factory.mktemp("benchmark"), 1)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_on_one_worker_and_on_two(data, tmp_path):
     assert bytes_digest(prepare_data(TINY, tmp_path, 2).folder) == bytes_digest(data.folder)
 

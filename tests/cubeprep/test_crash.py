@@ -1,12 +1,11 @@
 """kill -9 of the driver or of a worker at random moments: a rerun ends in the same bytes as an undisturbed run."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +44,17 @@ def spawn(*arguments: str) -> subprocess.Popen[bytes]:
 
 def kill_one(driver: subprocess.Popen[bytes], rng: np.random.Generator) -> bool:
     """Kills the driver or one of its workers; says whether something was alive to be killed."""
+    if driver.poll() is not None:
+        return False
     try:
         processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
         chosen = processes[int(rng.integers(len(processes)))]
-        os.kill(chosen.pid, signal.SIGKILL)
-    except (psutil.NoSuchProcess, ProcessLookupError):
+        chosen.kill()
+    except psutil.NoSuchProcess:
         return False
-    return driver.poll() is None or chosen.pid == driver.pid
+    if chosen.pid == driver.pid:
+        driver.wait()
+    return True
 
 
 def opens(store: Path) -> bool:
@@ -63,32 +66,55 @@ def opens(store: Path) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_survey(tmp_path_factory.mktemp("survey"), REDSHIFTS, size=9)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "run.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """One that nothing disturbed: how long it took, and the digests of its files."""
+
+    seconds: float
+    contents: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(survey: Path, script: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    store = tmp_path_factory.mktemp("undisturbed") / "whole"
+    began = time.monotonic()
+    assert start(script, survey, store).wait() == 0
+    return Run(time.monotonic() - began, contents(store))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_kills_at_random_moments_leave_the_same_store(tmp_path: Path) -> None:
+def test_kills_at_random_moments_leave_the_same_store(
+    survey: Path, script: Path, undisturbed: Run, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
-    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    began = time.monotonic()
-    assert start(script, root, tmp_path / "whole").wait() == 0
-    duration = time.monotonic() - began
-    wanted = contents(tmp_path / "whole")
     kills, stores, unfinished = 0, 0, 0
     while kills < NUM_KILLS:
         store = tmp_path / f"cut-{stores}"
         stores += 1
         finished = False
         while not finished:
-            driver = start(script, root, store)
-            if kills < NUM_KILLS:
-                time.sleep(rng.uniform(0.3, duration))
+            driver = start(script, survey, store)
+            while kills < NUM_KILLS and driver.poll() is None:
+                time.sleep(rng.uniform(0.3, undisturbed.seconds))
                 kills += kill_one(driver, rng)
             finished = driver.wait(timeout=120) == 0
             unfinished += not finished
             if not finished and store.exists():
-                assert not opens(store) or contents(store) == wanted, "what opens is whole"
-        assert contents(store) == wanted
+                assert not opens(store) or contents(store) == undisturbed.contents, "what opens is whole"
+        assert contents(store) == undisturbed.contents
     assert unfinished >= 5, "the driver was killed often enough for the test to mean something"
 
 
@@ -117,13 +143,11 @@ def wait_for_record(store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_killed_ends_the_run_and_a_rerun_ends_in_the_same_store(tmp_path: Path) -> None:
-    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    assert start(script, root, tmp_path / "whole").wait() == 0
+def test_a_scheduler_that_is_killed_ends_the_run_and_a_rerun_ends_in_the_same_store(
+    survey: Path, script: Path, undisturbed: Run, tmp_path: Path
+) -> None:
     with external_cluster() as (address, scheduler):
-        command = [sys.executable, str(script), str(root), str(tmp_path / "cut"), address]
+        command = [sys.executable, str(script), str(survey), str(tmp_path / "cut"), address]
         driver = subprocess.Popen(command, stderr=subprocess.PIPE)
         wait_for_record(tmp_path / "cut")
         scheduler.kill()
@@ -134,5 +158,5 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_a_rerun_ends_in_the_same_st
     done = set((tmp_path / "cut" / "records").glob("*.json"))
     assert 0 < len(done) < len(REDSHIFTS)
     with external_cluster() as (address, _):
-        assert start(script, root, tmp_path / "cut", address).wait(timeout=200) == 0
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+        assert start(script, survey, tmp_path / "cut", address).wait(timeout=200) == 0
+    assert contents(tmp_path / "cut") == undisturbed.contents

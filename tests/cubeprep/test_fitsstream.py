@@ -75,7 +75,7 @@ def test_missing_and_misshapen_hdus_are_named(tmp_path: Path) -> None:
     hdus = cube_hdus(0.03, size=5)
     path = tmp_path / "no_ivar.fits"
     fits.HDUList([hdus[0], hdus["FLUX"], hdus["MASK"]]).writeto(path)
-    with pytest.raises(Rejected, match=r"no_ivar\.fits: no HDU IVAR; it has FLUX, MASK"):
+    with pytest.raises(Rejected, match=r"no_ivar\.fits: no HDU IVAR; it has PRIMARY, FLUX, MASK"):
         read(path)
     path = tmp_path / "bad_shape.fits"
     fits.HDUList([hdus[0], hdus["FLUX"], fits.ImageHDU(np.zeros((9, 5, 5)), name="IVAR")]).writeto(path)
@@ -93,7 +93,7 @@ def test_a_file_that_is_not_there_or_not_fits(tmp_path: Path) -> None:
     text = tmp_path / "text.fits"
     text.write_text("hello " * 1000)
     with pytest.raises(Rejected, match="no FITS header"), FitsStream(str(text)) as stream:
-        find_hdu(stream, "FLUX", [])
+        find_hdu(stream, "FLUX")
 
 
 def test_scaled_integers_become_values(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """Cubes on a web server: streamed if gzipped, read in ranges if not; and what the server's failures cost."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from astropy.table import Table
 
 from cubeprep import remote
 from cubeprep.prepare import prepare
 from cubeprep.storage import StorageError, open_file
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig
+from cubeprep.tables import read_table
 from tests.cubeprep.test_prepare import CONFIG
 from tests.logcube import cube_hdus, write_drpall, write_gzipped
 
@@ -192,3 +195,19 @@ def test_a_server_that_always_cuts_is_an_error_and_no_galaxy_is_blamed(
     server.cuts = 0
     prepare(CONFIG, survey(server), str(tmp_path / "s"), seed=3)
     assert_same(tmp_path / "s", wanted)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet", "csv.gz"])
+def test_tables_of_every_format_are_read_from_a_web_server(server: WebServer, suffix: str) -> None:
+    table = Table({"name": ["00123", "b"], "z": [0.02, -9999.0]})
+    path = server.folder / f"t.{suffix}"
+    if suffix == "parquet":
+        table.to_pandas().to_parquet(path)
+    elif suffix == "csv.gz":
+        path.write_bytes(gzip.compress(b"name,z\n00123,0.02\nb,-9999.0\n"))
+    else:
+        table.write(path, format={"csv": "ascii.csv", "ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix))
+    found = read_table(f"{server.url}/t.{suffix}")
+    assert found["name"].tolist() == ["00123", "b"]
+    assert found["z"].tolist()[0] == 0.02
+    assert found["z"].isna().tolist() == [False, True]

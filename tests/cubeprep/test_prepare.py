@@ -348,3 +348,49 @@ def test_cubes_from_s3_make_the_same_store_on_s3(survey: SurveyConfig, tmp_path:
     with pytest.raises(StoreError, match="another configuration"):
         prepare(config, on_s3, f"s3://{s3_bucket}/windows.zarr", seed=4)
     assert prepare(config, on_s3, f"s3://{s3_bucket}/windows.zarr", seed=3) == remote.summary()
+
+
+def test_the_split_depends_on_the_seed() -> None:
+    names = [f"1-{i}" for i in range(60)]
+    splits = [assign_splits(names, SplitConfig(), seed) for seed in range(4)]
+    for i, first in enumerate(splits):
+        for second in splits[i + 1 :]:
+            assert sum(first[name] != second[name] for name in names) > 10
+
+
+def test_a_shard_is_written_before_the_record_that_says_it_is(
+    survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str, int]] = []
+    for name in ("write_shard", "write_record"):
+        write = getattr(WindowStore, name)
+
+        def recording(
+            self: WindowStore,
+            split: str,
+            shard: int,
+            rest: object,
+            name: str = name,
+            write: Callable[..., None] = write,
+        ) -> None:
+            write(self, split, shard, rest)
+            done.append((name, split, shard))
+
+        monkeypatch.setattr(WindowStore, name, recording)
+    prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
+    assert len(done) == 8
+    for shard, record in zip(done[::2], done[1::2], strict=True):
+        assert (shard[0], record[0]) == ("write_shard", "write_record")
+        assert shard[1:] == record[1:]
+
+
+def test_a_shard_that_cannot_be_written_leaves_no_record(
+    survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(WindowStore, "write_shard", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
+    assert not (tmp_path / "s.zarr" / "records").exists()

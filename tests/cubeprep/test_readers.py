@@ -11,10 +11,9 @@ from cubeprep.cube import Rejected, screened
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
 from cubeprep.prepare import PrepareConfig, prepare
-from cubeprep.readers.files import flux_scale
-from cubeprep.readers.manga_logcube import log_wave
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.wcs import wavelengths
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.cubeprep.test_windows import ArrayArm, extract_windows
 from tests.logcube import WAVE, cube_hdus, write_drpall, write_survey
@@ -186,10 +185,11 @@ def test_logcube_windows_hold_the_flux_of_the_lines(tmp_path: Path) -> None:
 
 def test_logcube_wavelengths_are_those_of_the_wave_hdu() -> None:
     hdus = cube_hdus(0.03, size=2)
-    np.testing.assert_allclose(log_wave(hdus["FLUX"].header, "cube"), hdus["WAVE"].data, rtol=1e-12)
+    wave = wavelengths(hdus["FLUX"].header, "cube", kinds=("WAVE-LOG",))
+    np.testing.assert_allclose(wave, hdus["WAVE"].data, rtol=1e-12)
     hdus["FLUX"].header["CTYPE3"] = "AWAV"
     with pytest.raises(Rejected, match="cube: FLUX has CTYPE3 = 'AWAV'"):
-        log_wave(hdus["FLUX"].header, "cube")
+        wavelengths(hdus["FLUX"].header, "cube", kinds=("WAVE-LOG",))
 
 
 def test_mask_bits_are_named_and_configurable(tmp_path: Path) -> None:
@@ -207,19 +207,6 @@ def test_nothing_bad_keeps_a_value() -> None:
     assert planes.mask.ravel().tolist() == [0, 1, 8, 8, 1]
     assert planes.flux.ravel().tolist() == [1, 0, 0, 0, 0]
     assert planes.ivar.ravel().tolist() == [1, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("unit", "scale"),
-    [("1E-17 erg/s/cm^2/Ang/spaxel", 1), ("10**(-16) erg /s /cm**2 /angstrom /pixel", 10), ("1e-20 erg/s", 1e-3)],
-)
-def test_units_are_read_from_the_header(unit: str, scale: float) -> None:
-    assert flux_scale(fits.Header({"BUNIT": unit}), "cube") == pytest.approx(scale)
-
-
-def test_unknown_units_are_refused() -> None:
-    with pytest.raises(Rejected, match="cube: BUNIT 'counts'"):
-        flux_scale(fits.Header({"BUNIT": "counts"}), "cube")
 
 
 def test_selection_gives_a_reason_for_each_galaxy_left_out(tmp_path: Path) -> None:
@@ -380,7 +367,7 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
         select_targets(config, make_reader(config))
     (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
-    with pytest.raises(ValueError, match=r"t\.csv: no column name; it has galaxy, z"):
+    with pytest.raises(ValueError, match=r"t\.csv: no column name in what should be a table; it has galaxy, z"):
         select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))
 
 

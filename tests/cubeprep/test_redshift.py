@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeprep.extract import extract_windows
-from cubeprep.redshift import RedshiftConfig, corrected
+from cubeprep.redshift import (
+    NOT_MEASURED,
+    PROFILE_SIGMA_KMS,
+    SEARCH,
+    RedshiftConfig,
+    RedshiftOffset,
+    _fit,
+    corrected,
+    measure_offset,
+)
 from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import simulate_survey
@@ -90,3 +99,52 @@ def test_of_the_real_galaxies_only_sami_56140_is_flagged(real_data: Path) -> Non
     assert outcomes["56140"].z_offset_kms < -200
     assert abs(outcomes["41144"].z_offset_kms) < 30
     assert abs(outcomes["572402"].z_offset_kms) < 30
+
+
+def test_redshifts_and_velocities_combine_as_factors() -> None:
+    assert corrected(0.5, RedshiftOffset(29979.2458, 100)) == pytest.approx(1.5 * 1.1 - 1)
+    assert corrected(0.0, RedshiftOffset(29979.2458, 100)) == pytest.approx(0.1)
+
+
+VELOCITY_KMS = SEARCH.velocity_kms
+
+
+def spectrum(height: float, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A line at +300 km/s on noise, with errors of one."""
+    line = height * np.exp(-0.5 * ((VELOCITY_KMS - 300) / PROFILE_SIGMA_KMS) ** 2)
+    return line + np.random.default_rng(seed).normal(0, noise, len(VELOCITY_KMS)), np.ones(len(VELOCITY_KMS))
+
+
+@pytest.mark.parametrize(
+    ("heights", "agree"),
+    [
+        ([20, 20], True),  # two lines are all that is covered
+        ([20, 0], False),
+        ([20, 20, 20], True),
+        ([20, 20, 0], False),  # two of three
+        ([20, 20, 20, 0, 0, 0], True),
+        ([20, 20, 0, 0, 0, 0], False),
+    ],
+)
+def test_an_offset_takes_three_lines_or_both_of_two(heights: list[float], agree: bool) -> None:
+    offset = measure_offset([spectrum(height) for height in heights], VELOCITY_KMS)
+    assert (offset != NOT_MEASURED) == agree
+    if agree:
+        assert offset.offset_kms == pytest.approx(300, abs=20)
+
+
+def test_bumps_of_a_window_are_measured_in_gaussian_sigmas() -> None:
+    """A line on a crest of waves counts beyond 1.5 robust standard deviations, not 1.5 median absolute deviations."""
+    wobble = 12 * np.cos(2 * np.pi * (VELOCITY_KMS - 300) / 500)
+    found = []
+    for factor in np.arange(0, 2, 0.02):
+        line = factor * 12 * np.exp(-0.5 * ((VELOCITY_KMS - 300) / PROFILE_SIGMA_KMS) ** 2)
+        flux, ivar = wobble + line, np.ones(len(VELOCITY_KMS))
+        signed = _fit(flux, ivar, VELOCITY_KMS)
+        scatter = np.median(np.abs(signed - np.median(signed)))
+        peak = signed[np.abs(VELOCITY_KMS - VELOCITY_KMS[signed.argmax()]) <= 150].max()
+        accepted = measure_offset([(flux, ivar)] * 3, VELOCITY_KMS) != NOT_MEASURED
+        assert accepted == (peak > max(1.5 * 1.4826 * scatter, 5))
+        found.append((accepted, peak > 1.5 * scatter))
+    assert (False, True) in found, "a peak lies between the two rules"
+    assert (True, True) in found

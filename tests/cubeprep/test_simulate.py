@@ -33,12 +33,14 @@ def contents(root: Path) -> dict[str, bytes]:
 # The survey: files, bytes, interruptions.
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(survey, tmp_path):
     simulate_survey(SMALL.model_copy(update={"num_workers": 2}), SEED, tmp_path)
     assert contents(tmp_path) == contents(survey)
     assert len(contents(survey)) == SMALL.num_galaxies + 3
 
 
+@pytest.mark.slow
 def test_bytes_of_maps_do_not_depend_on_the_number_of_workers_or_on_cubes(survey, tmp_path):
     for name, workers in (("one", 1), ("two", 2)):
         simulate_survey(MAPS_ONLY.model_copy(update={"num_workers": workers}), SEED, tmp_path / name)

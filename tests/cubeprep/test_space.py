@@ -87,3 +87,29 @@ def test_scale_to_re_shows_galaxies_at_the_same_relative_size() -> None:
 def test_scale_to_re_needs_a_radius() -> None:
     with pytest.raises(Rejected, match=r"no_size: cube: effective radius nan"):
         to_grid(windows(16), 0.5, float("nan"), WindowConfig(space="scale-to-re"), "cube")
+
+
+def test_the_variance_of_shares_is_that_of_many_noisy_images() -> None:
+    """A spaxel that is cut in three gives each part its share of flux, and the square of the share of variance."""
+    rng = np.random.default_rng(3)
+    grid = Regrid.centred(12, 8, 1.3)
+    noise = rng.normal(0, 2.0, (4000, 12, 12)).astype(np.float32)
+    source = LineWindows(
+        noise[None], np.full((1, *noise.shape), 0.25, np.float32), np.zeros((1, *noise.shape), np.uint8)
+    )
+    got = regrid(source, grid)
+    assert (got.mask == 0).all()
+    measured = got.flux[0].var(axis=0)
+    np.testing.assert_allclose(measured * got.ivar[0, 0], 1, atol=0.12)
+    assert (measured * got.ivar[0, 0]).mean() == pytest.approx(1, abs=0.02)
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(1, 40))
+def test_images_that_are_no_squares_keep_their_axes(height: int, width: int, size: int) -> None:
+    image = np.arange(height * width).reshape(height, width) + 1
+    got, beyond = place(image, size), outside((height, width), size)
+    assert ((got > 0) == ~beyond).all()
+    y, x = (Placement.centred(length, size) for length in (height, width))
+    np.testing.assert_array_equal(got[y.target, x.target], image[y.source, x.source])
+    assert (~beyond).any(axis=1).sum() == min(height, size)
+    assert (~beyond).any(axis=0).sum() == min(width, size)

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from astropy import units as u
 
+from cubeprep import store as module
 from cubeprep.store import FLUX_UNIT, SplitPlan, StoreError, StorePlan, Windows, WindowStore
 from tests.synthetic import synthetic_store, synthetic_windows
 
@@ -131,3 +133,50 @@ def test_windows_select_keeps_rows_together() -> None:
     assert isinstance(chosen, Windows)
     assert chosen.plateifu.tolist() == ["1-3", "1-1"]
     np.testing.assert_array_equal(chosen.flux[0], windows.flux[3])
+
+
+def test_a_store_says_that_it_is_created_only_when_all_of_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, bytes]] = []
+    write = module.write_file
+
+    def recording(path: str, content: bytes) -> None:
+        written.append((path, content))
+        write(path, content)
+
+    monkeypatch.setattr(module, "write_file", recording)
+    WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan())
+    said = [
+        (i, json.loads(content)["attributes"]["cubescout"]["created"])
+        for i, (path, content) in enumerate(written)
+        if path == f"{tmp_path}/s.zarr/zarr.json"
+    ]
+    assert said == [(0, False), (len(written) - 1, True)]
+    assert len(written) > 10
+
+
+@pytest.mark.parametrize("num_writes", [1, 5, 12])
+def test_a_store_whose_creation_was_cut_off_anywhere_is_made_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_writes: int
+) -> None:
+    path, write, count = tmp_path / "s.zarr", module.write_file, []
+
+    def failing(path: str, content: bytes) -> None:
+        count.append(path)
+        if len(count) > num_writes:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_file", failing)
+        with pytest.raises(OSError, match="No space left"):
+            WindowStore.create_or_resume(str(path), plan())
+    store = WindowStore.create_or_resume(str(path), plan())
+    assert store.coordinate("train", "z").tolist() == [0.01, 0.01, 0.02, 0.02, 0.03, 0.03]
+
+
+def test_units_of_the_store_are_by_spaxel() -> None:
+    unit = u.Unit(FLUX_UNIT.replace("spaxel", "pix"))
+    assert unit.is_equivalent(u.erg / u.s / u.cm**2 / u.AA / u.pix)
+    assert FLUX_UNIT == "1e-17 erg / (s cm2 Angstrom spaxel)"

@@ -273,3 +273,43 @@ def test_the_line_lists_are_the_daps(real_data) -> None:
             bands = waves[min(waves, key=lambda wave: abs(wave - line.rest_wave))]
             assert min(abs(wave - line.rest_wave) for wave in waves) < 0.011
             assert [*line.blueside, *line.redside] == bands, line.name
+
+
+def column(mask: int, planes: np.ndarray) -> np.ndarray:
+    bad = np.zeros(len(WAVE), dtype=bool)
+    bad[planes] = mask > 0
+    return bad
+
+
+def test_with_sidebands_a_masked_sample_keeps_the_surveys_reason() -> None:
+    z, config = 0.02, HA_ONLY.model_copy(update={"continuum": "sidebands"})
+    blue = np.flatnonzero((HA.blueside[0] * (1 + z) < WAVE) & (HA.blueside[1] * (1 + z) > WAVE))
+    centre = int(np.argmin(abs(WAVE - HA.rest_wave * (1 + z))))
+    ones = np.ones(len(WAVE))
+    in_band = extract_windows([ArrayArm(WAVE, ones, bad=column(1, blue))], z, config)
+    assert (in_band.mask == BITS["SURVEY"]).all(), "a band that the survey masked is no gap in the coverage"
+    everywhere = extract_windows([ArrayArm(WAVE, ones, bad=ones > 0)], z, config)
+    assert (everywhere.mask == BITS["SURVEY"]).all()
+    both = np.where(np.isin(np.arange(len(WAVE)), blue), np.nan, 1.0)
+    mixed = extract_windows([ArrayArm(WAVE, both, bad=column(1, np.array([centre])))], z, config)
+    assert sorted(np.unique(mixed.mask)) == [BITS["SURVEY"], BITS["NONFINITE"]]
+
+
+def test_a_line_that_is_half_covered_is_not_in_range() -> None:
+    z, observed = 0.02, HA.rest_wave * 1.02
+    config = WindowConfig(lines=("Hb-4862", "Ha-6564"), size=8, min_lines=2)
+    wave = WAVE[observed > WAVE]
+    with pytest.raises(Rejected, match=r"only 1 of 2 lines.*out of range: Ha-6564"):
+        extract_windows([ArrayArm(wave, np.ones(len(wave)))], z, config)
+    windows = extract_windows([ArrayArm(wave, np.ones(len(wave)))], z, config.model_copy(update={"min_lines": 1}))
+    covered = (windows.mask[1] == 0).all(axis=(1, 2))
+    assert covered.tolist() == [True] * 5 + [False] * 5
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_nearest_refuses_a_grid_that_changes_its_step(end: str) -> None:
+    steps = np.full(4562, 1e-4)
+    steps[slice(0, 50) if end == "first" else slice(-50, None)] = 1.1e-4
+    wave = 3621.6 * 10 ** np.concatenate([[0], np.cumsum(steps)])
+    with pytest.raises(Rejected, match=r"0\.0001"):
+        check_grid(wave, HA_ONLY, "cube")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cubeprep.store import FLUX_UNIT
 from modeling.catalog import build_table, describe_columns, latents_path, write_catalog, write_latents
 from modeling.latents.neighbours import nearest_neighbours, standardise
 from modeling.latents.umap_map import embed
@@ -41,6 +42,6 @@ def write_synthetic_catalog(
     maps = tuple(type(m)(np.resize(m.coordinates, (num_galaxies, m.coordinates.shape[1])), "pca") for m in maps)
     neighbours = nearest_neighbours(standard, galaxies["mangaid"].to_numpy(), 5)
     table = build_table(galaxies, scores, LINES, maps=maps, neighbours=neighbours)
-    write_catalog(path, table, describe_columns(LINES, "1e-17 erg/s/cm2/Angstrom", "unexplained"), PROVENANCE)
+    write_catalog(path, table, describe_columns(LINES, FLUX_UNIT, "unexplained"), PROVENANCE)
     write_latents(latents_path(path), galaxies["plateifu"].tolist(), latent, PROVENANCE)
     return table

@@ -1,22 +1,23 @@
-"""Headless Chromium, one for all tests of the pages."""
+"""Headless Chromium, one for all tests of the pages in a process."""
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        pytest.skip(f"no Chromium: on the PATH is none of {', '.join(BROWSERS)}")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         flags = ["--no-sandbox", "--headless=new", "--disable-background-networking"]
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        found = driver.chromium.launch(executable_path=chromium, args=flags)
         yield found
         found.close()

@@ -95,6 +95,7 @@ def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("redshift", "expected"), [(0.03, 0), (0.5, 3)])
 def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(
     tmp_path: Path, redshift: float, expected: int

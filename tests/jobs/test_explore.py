@@ -1,16 +1,16 @@
-"""The page: what it holds, that it loads nothing, that hostile names stay text, and how it behaves in a browser."""
+"""The exported page: what the file holds, that it loads nothing, how exact it is, and what `explore` refuses."""
 
 import base64
+import hashlib
 import io
+import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -18,51 +18,56 @@ from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
 from jobs.models import opening
-from jobs.page.cards import top_shares
-from jobs.page.figures import (
-    SPECTRUM_HEIGHT,
-    band_path,
-    flux_limits,
-    line_maps,
-    map_image,
-    step_path,
-    summed_spectra,
-)
-from jobs.page.render import number
+from jobs.page import export
+from jobs.page.compact import STEP_SIGMA, compact, restored
+from jobs.page.document import bundle
+from jobs.page.figures import flux_limits, line_maps, map_png, summed_spectra
+from jobs.page.pack import pack, unpack
+from jobs.page.survey_facts import pretty_unit
 from modeling.catalog import read_catalog, write_catalog
+from modeling.labels.labels import Label, append
 from modeling.network.autoencoder import make_model
 from modeling.network.config import ModelConfig
 from modeling.network.inference import reconstruct
 from modeling.scoring.config import ScoreConfig
 from modeling.training.folds import fold_of
+from tests.jobs.pages import messages_of
+from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project, save_tiny_model
 from tests.synthetic import synthetic_store
 
-HOSTILE = "<img src=x onerror=\"document.title='pwned'\">'</script><script>document.title='pwned'</script>"
-NUM_CARDS = 3
+NUM_GALAXIES = 3
+HOSTILE = "</script><script>document.title='pwned'</script>"
 
 
 class Elements(HTMLParser):
-    """Collects elements and their attributes; what a script or style holds is not markup."""
+    """Collects elements, their attributes, and the text of scripts and styles."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
+        self.texts.append("")
 
-    def attributes(self, *names: str) -> list[str]:
-        return [attrs[name] or "" for _, attrs in self.found for name in names if name in attrs]
+    def handle_endtag(self, tag: str) -> None:
+        self.found.append(("", {}))
+        self.texts.append("")
 
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.found if name == tag]
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+    def of(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attrs, text) for (name, attrs), text in zip(self.found, self.texts, strict=True) if name == tag]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("explore"), num_galaxies=NUM_CARDS)
+    config = make_project(tmp_path_factory.mktemp("explore"), num_galaxies=NUM_GALAXIES)
     score.run(config)
     assert explore.run(config) == 0
     return config
@@ -73,22 +78,134 @@ def page(project: ProjectConfig) -> str:
     return project.page_path.read_text()
 
 
-def test_a_card_for_each_of_the_most_unusual_galaxies(project: ProjectConfig, page: str) -> None:
+def test_the_file_holds_all_rows_and_the_most_unusual_galaxies_in_full(project: ProjectConfig, page: str) -> None:
+    table, held = read_catalog(project.catalog_path).table, messages_of(page)
+    columns = {column["name"]: column for column in held["survey"][0]["columns"]}
+    assert columns["plateifu"]["values"] == table["plateifu"].tolist()
+    np.testing.assert_allclose(held["survey"][1]["score"], table["score"], rtol=1e-6)
+    names = held["contents"][0]["galaxies"]
+    assert names[:NUM_GALAXIES] == table["plateifu"].head(NUM_GALAXIES).tolist()
+    assert {name.removeprefix("galaxy-") for name in held if name.startswith("galaxy-")} == set(names)
+    for name in names:
+        assert held[f"galaxy-{name}"][0]["row"]["plateifu"] == name
+
+
+def test_neighbours_are_added_nearest_first_while_there_is_room(
+    project: ProjectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = read_catalog(project.catalog_path).table
+    sizes = []
+    for limit in (0, 150_000, 10**9):
+        monkeypatch.setattr(export, "MAX_GALAXY_BYTES", limit)
+        _, held = export.export_page(open_source(project), NUM_GALAXIES, lambda *_: None)
+        sizes.append(len(held))
+    assert sizes[0] == NUM_GALAXIES < sizes[1] < sizes[2]
+    nearest = [names[0] for names in table["neighbours"].head(NUM_GALAXIES) if names[0] not in held[:NUM_GALAXIES]]
+    assert held[NUM_GALAXIES : NUM_GALAXIES + len(set(nearest))] == list(dict.fromkeys(nearest))
+    assert set(held) == set(table["plateifu"].head(NUM_GALAXIES)).union(*table["neighbours"].head(NUM_GALAXIES))
+
+
+def test_thumbnails_are_those_of_the_first_ranks_and_of_all_neighbours(
+    project: ProjectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MAX_THUMBNAILS", 4)
+    monkeypatch.setattr(export, "MAX_GALAXY_BYTES", 0)
+    meta, arrays = messages_of(export.export_page(open_source(project), 1, lambda *_: None)[0])["contents"]
+    table = read_catalog(project.catalog_path).table
+    assert meta["thumbnails"][:4] == table["plateifu"].head(4).tolist()
+    assert set(meta["thumbnails"]) == {*table["plateifu"].head(4), *table["neighbours"].iloc[0]}
+    ends = [0, *arrays["thumbnail_ends"].tolist()]
+    content = arrays["thumbnails"].tobytes()
+    images = [Image.open(io.BytesIO(content[start:end])) for start, end in pairwise(ends)]
+    assert {image.size for image in images} == {(16, 16)}
+    assert len(images) == len(meta["thumbnails"])
+
+
+def test_rounding_is_within_what_the_message_states(project: ProjectConfig) -> None:
+    message = open_source(project).galaxy(read_catalog(project.catalog_path).table["plateifu"].iloc[0])
+    exact = unpack(message)[1]
+    small = compact(message)
+    meta, arrays = unpack(small)
+    start = 4 + int.from_bytes(small[:4], "little")
+    decoding = {item["name"]: item for item in json.loads(small[4:start])["arrays"]}
+    error = restored(arrays["error"], decoding["error"])
+    good = np.isfinite(exact["error"])
+    np.testing.assert_array_equal(np.isfinite(error), good)
+    np.testing.assert_allclose(error[good], exact["error"][good], rtol=1.01 * meta["rounding"]["error_share"])
+    for name in ("flux", "reconstruction"):
+        found = restored(arrays[name], decoding[name], error)
+        assert np.isnan(found[~good]).all()
+        off = np.abs(found - exact[name])[good] / error[good]
+        assert off.max() <= 1.001 * meta["rounding"]["flux_sigma"]
+        assert off.max() > meta["rounding"]["flux_sigma"] / 2  # rounded it is
+    for name in ("map_flux", "map_chi2", "by_place"):
+        np.testing.assert_allclose(restored(arrays[name], decoding[name]), exact[name], rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(arrays["sum_flux"], exact["sum_flux"])
+    assert len(small) < 0.6 * len(message)  # before compression, which then has fewer digits to keep
+
+
+def test_a_bright_galaxy_has_larger_steps_instead_of_an_overflow() -> None:
+    error = np.full((1, 1, 2, 2), 1e-20, np.float32)
+    flux = np.array([[[[1e-14, -1e-14], [np.nan, 0]]]], np.float32)
+    error[np.isnan(flux)] = np.nan
+    meta, arrays = unpack(compact(pack({}, {"flux": flux, "reconstruction": flux, "error": error})))
+    assert meta["rounding"]["flux_sigma"] > 10 * STEP_SIGMA
+    assert arrays["flux"].ravel().tolist() == [2**15 - 1, -(2**15) + 1, 0, 0]
+
+
+def test_the_page_loads_nothing_and_allows_its_own_script_alone(page: str) -> None:
     elements = Elements(page)
-    cards = [attrs["id"] for attrs in elements.of("article")]
-    assert cards == [f"rank-{rank}" for rank in range(1, NUM_CARDS + 1)]
-    for name in read_catalog(project.catalog_path).table["plateifu"].head(NUM_CARDS):
-        assert len(re.findall(rf"</span> {name}</h2>", page)) == 1
+    references = [a[name] for _, a in elements.found for name in ("src", "href", "srcset", "action") if name in a]
+    assert all(text and text.startswith(("#", "data:")) for text in references), references
+    metas = [attrs for attrs, _ in elements.of("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+    policy = metas[0]["content"] or ""
+    assert "unsafe" not in policy
+    assert "connect-src 'none'" in policy
+    scripts = [text for attrs, text in elements.of("script") if attrs.get("type") != "application/octet-stream"]
+    for kind, texts in (("script-src", scripts), ("style-src", [text for _, text in elements.of("style")])):
+        digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts}
+        assert [f"'sha256-{digest}'" for digest in digests] == re.findall(rf"{kind} ([^;]+)", policy)
+    assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
 
 
-def test_cards_say_why_in_words_and_where(project: ProjectConfig, page: str) -> None:
-    rows = read_catalog(project.catalog_path).table.head(NUM_CARDS)
-    reasons = [text for name in ("reason_1", "reason_2", "reason_3") for text in rows[name] if text]
-    assert len(reasons) > NUM_CARDS
-    assert all(f"<li>{text}</li>" in page for text in reasons)
-    assert page.count("Where it is unusual") == NUM_CARDS
-    for code in rows["triage"]:
-        assert not code or f"Triage: {code}" in page
+def test_hostile_names_and_labels_stay_data(tmp_path: Path) -> None:
+    config = make_project(tmp_path, num_galaxies=1)
+    score.run(config)
+    catalog = read_catalog(config.catalog_path)
+    table = catalog.table.assign(mangaid=HOSTILE, split=HOSTILE)
+    write_catalog(config.catalog_path, table, catalog.columns, catalog.provenance | {"code_version": HOSTILE})
+    append(config.labels_path, [Label(plateifu=table["plateifu"].iloc[1], label=HOSTILE)])
+    page, _ = export.export_page(open_source(config), 1, lambda *_: None)
+    assert "pwned" not in page
+    assert messages_of(page)["contents"][0]["labels"] == {table["plateifu"].iloc[1]: HOSTILE}
+
+
+def test_the_bundle_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
+    (tmp_path / "main.js").write_text('import { a } from "./a.js";\nconsole.log(a);\n')
+    (tmp_path / "a.js").write_text("export const a = 1;\n")
+    assert bundle(tmp_path).index("const a = 1;") < bundle(tmp_path).index("console.log")
+    for source, said in (
+        ("export default 1;\n", "export default"),
+        ('import * as b from "./b.js";\n', "import"),
+        ("export const a = '</script>';\n", "</script"),
+        ('import { c } from "./main.js";\nexport const a = c;\n', "main -> a -> main"),
+    ):
+        (tmp_path / "a.js").write_text(source)
+        with pytest.raises(ValueError, match=re.escape(said)):
+            bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        ("1e-17 erg / (s cm2 Angstrom spaxel)", "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹ spaxel⁻¹"),
+        ("1e-17 erg / (s cm2 Angstrom)", "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹"),
+        ("km / s", "km / s"),
+        ("", ""),
+    ],
+)
+def test_units_for_the_eye(unit: str, shown: str) -> None:
+    assert pretty_unit(unit) == shown
 
 
 def test_galaxies_are_shown_as_the_models_that_never_saw_them_reconstruct_them(project: ProjectConfig) -> None:
@@ -113,65 +230,6 @@ def test_the_page_is_kept_beside_the_registered_catalog(project: ProjectConfig) 
     client = make_client(project.tracking_uri)
     version = client.get_model_version_by_alias(project.tracking.catalog_name, "latest")
     assert [item.path for item in client.list_artifacts(version.run_id, "page")] == ["page/explore.html"]
-
-
-def test_the_page_loads_nothing(page: str) -> None:
-    elements = Elements(page)
-    references = elements.attributes("src", "href", "srcset", "data", "action", "poster", "xlink:href")
-    assert references
-    assert all(text.startswith(("#", "data:")) for text in references), references
-    assert "connect-src 'none'" in page
-    assert not re.search(r"@import|url\((?!data:)", page.partition("<style>")[2].partition("</style>")[0])
-    assert not [attrs for attrs in elements.of("link") if attrs.get("rel") != "icon"]
-
-
-def test_links_lead_to_elements_of_the_page(page: str) -> None:
-    elements = Elements(page)
-    ids = elements.attributes("id")
-    assert len(set(ids)) == len(ids)
-    assert {text[1:] for text in elements.attributes("href") if text.startswith("#")} <= set(ids)
-
-
-def test_pictures_have_an_alternative_text_and_are_small(project: ProjectConfig, page: str) -> None:
-    pictures = Elements(page).of("img")
-    num_lines = WindowStore.open(project.store_path).shape[0]
-    assert len(pictures) >= NUM_CARDS * num_lines * 4
-    assert all("alt" in attrs for attrs in pictures)
-    maps = [attrs for attrs in pictures if attrs.get("class") == "map"]
-    assert all(attrs["alt"] for attrs in maps)
-    assert max(len(attrs["src"] or "") for attrs in pictures) < 8000
-
-
-def test_the_page_tells_the_survey_the_model_and_the_trap(project: ProjectConfig, page: str) -> None:
-    provenance = read_catalog(project.catalog_path).provenance
-    for text in (provenance["store"]["identity"], provenance["model"]["digest"], provenance["code_version"]):
-        assert text in page
-    assert "made so" in page  # the reason of the rejected galaxy
-    assert "Spearman" in page
-    assert "vacuum" in page
-
-
-def test_hostile_names_and_reasons_stay_text(project: ProjectConfig, tmp_path: Path) -> None:
-    catalog = read_catalog(project.catalog_path)
-    table = catalog.table.assign(mangaid=HOSTILE, split=HOSTILE)
-    provenance = catalog.provenance | {"code_version": HOSTILE}
-    store = WindowStore.open(project.store_path)
-    store.galaxies = lambda: pd.DataFrame(  # type: ignore[method-assign]
-        {"plateifu": [HOSTILE], "status": ["rejected"], "code": [HOSTILE], "reason": [HOSTILE]}
-    )
-    path = tmp_path / "catalog.parquet"
-    write_catalog(path, table, catalog.columns, provenance)
-    catalog = read_catalog(path)
-    cards = explore.make_cards(project, catalog, store, opening.reopen_model(project, catalog, store))
-    named = [card.row | {"plateifu": HOSTILE} for card in cards]
-    cards = [type(card)(**(vars(card) | {"row": row})) for card, row in zip(cards, named, strict=True)]
-    found = explore.render_page(
-        type(catalog)(table.assign(plateifu=HOSTILE), catalog.columns, provenance), cards, store, project.explore
-    )
-    assert HOSTILE not in found
-    assert "<script>document" not in found
-    assert "&lt;script&gt;document" in found
-    assert not [attrs for _, attrs in Elements(found).found if "onerror" in attrs]
 
 
 def test_a_catalog_of_another_store_or_model_is_refused(tmp_path: Path) -> None:
@@ -199,18 +257,16 @@ def test_a_catalog_of_another_store_or_model_is_refused(tmp_path: Path) -> None:
     assert not config.page_path.exists()
 
 
-def test_two_galaxies_with_one_sample_a_line_have_a_page_that_says_so(tmp_path: Path) -> None:
+def test_two_galaxies_with_one_sample_a_line_have_a_page(tmp_path: Path) -> None:
     shape = (3, 1, 8)
     synthetic_store(tmp_path / "windows.zarr", num_train=2, num_validation=1, shape=shape)
     model = save_tiny_model(tmp_path / "model", shape)
     config = ProjectConfig(workspace=tmp_path, score=ScoreConfig(model=str(model)))
     score.run(config)
     explore.run(config)
-    page = config.page_path.read_text()
-    assert [attrs["id"] for attrs in Elements(page).of("article")] == ["rank-1", "rank-2"]
-    assert "too few galaxies for UMAP" in page
-    assert "one sample a line" in page
-    assert "undefined" in page  # Spearman of two galaxies
+    held = messages_of(config.page_path.read_text())
+    assert len(held["contents"][0]["galaxies"]) == 2
+    assert held["survey"][0]["summary"]["spearman"]["score"]["flux"] is None  # of two galaxies it is undefined
 
 
 def windows_of_one() -> tuple[np.ndarray, ...]:
@@ -229,20 +285,21 @@ def test_maps_and_spectra_have_the_analytic_values_and_ignore_what_is_masked() -
         array[mask > 0] = 1e30
     maps = line_maps(flux, ivar, mask, model)
     spectra = summed_spectra(flux, ivar, mask, model)
-    assert np.isnan([getattr(maps, name)[0, 0, 0] for name in ("flux", "model", "sigma", "chi2")]).all()
+    assert np.isnan(
+        [getattr(maps, name)[0, 0, 0] for name in ("flux", "reconstruction", "residual_sigma", "chi2")]
+    ).all()
     np.testing.assert_allclose(maps.flux[0, 1, 1], flux[0, :, 1, 1].mean())
     np.testing.assert_allclose(maps.flux[1, 1, 1], flux[1, :2, 1, 1].mean())
-    np.testing.assert_allclose(maps.sigma[0, 1, 1], 2 * 3 / np.sqrt((1 / ivar[0, :, 1, 1]).sum()))
+    np.testing.assert_allclose(maps.residual_sigma[0, 1, 1], 2 * 3 / np.sqrt((1 / ivar[0, :, 1, 1]).sum()))
     np.testing.assert_allclose(maps.chi2[0, 1, 1], (4 * ivar[0, :, 1, 1]).mean())
     assert np.isnan(spectra.flux[1, 2])
-    np.testing.assert_allclose(spectra.flux[0] - spectra.model[0], 2 * 15)
+    np.testing.assert_allclose(spectra.flux[0] - spectra.reconstruction[0], 2 * 15)
     np.testing.assert_allclose(spectra.error[1, 0], np.sqrt((1 / ivar[1, 0]).sum()))
 
 
 def test_a_map_is_drawn_right_way_up_and_transparent_where_masked() -> None:
     values = np.array([[0.0, 1.0], [np.nan, 5.0]])
-    uri = map_image(values, 0, 1, "viridis")
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA"))
+    pixels = np.asarray(Image.open(io.BytesIO(map_png(values, 0, 1, "viridis"))).convert("RGBA"))
     assert pixels.shape == (2, 2, 4)
     assert tuple(pixels[1, 0, :3]) == (68, 1, 84)  # y = 0 at the bottom; viridis begins with this purple
     assert tuple(pixels[1, 1]) == tuple(pixels[0, 1]) == (253, 231, 36, 255)  # the last colour, also for what is above
@@ -254,106 +311,3 @@ def test_scales_are_defined_for_any_map() -> None:
     assert flux_limits(np.zeros((2, 2))) == (0.0, 1.0)
     low, high = flux_limits(np.array([-2.0, 4.0]))
     assert low < 0 < high
-
-
-def test_paths_of_spectra_break_where_there_is_nothing() -> None:
-    assert step_path(np.array([0.0, 1.0]), 0, 1) == f"M0.0 {SPECTRUM_HEIGHT}H50.0L50.0 0.0H100.0"
-    assert step_path(np.array([1.0, np.nan, 0.0, np.nan]), 0, 1).count("M") == 2
-    assert step_path(np.full(3, np.nan), 0, 1) == ""
-    assert band_path(np.array([0.5, np.nan]), np.array([0.5, 1.0]), 0, 1) == "M0.0 0.0H50.0V56.0H0.0Z"
-
-
-def test_top_shares_are_in_order_and_know_what_is_usual() -> None:
-    found = top_shares({"share_a": 0.1, "share_b": 0.9, "share_c": np.nan}, {"a": 0.5, "b": 0.4, "c": 0.1})
-    assert [(item.name, item.share, item.usual) for item in found] == [("b", 0.9, 0.4), ("a", 0.1, 0.5), ("c", 0, 0.1)]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (1.2345, "1.23"), (-0.01234, "−0.0123"), (123456, "123456"), (1.5e-17, "1.50 × 10⁻¹⁷"), (np.nan, "–")],
-)
-def test_numbers_for_the_eye(value: float, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.fixture
-def tab(browser: Any, project: ProjectConfig) -> Iterator[Any]:
-    """The page, open; a console error, a script error or a request to anywhere fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else complaints.append(r.url))
-    opened.goto(project.page_path.absolute().as_uri())
-    opened.wait_for_selector("html[data-ready=true]")
-    yield opened
-    context.close()
-    assert complaints == []
-
-
-@pytest.mark.browser
-def test_in_a_browser_plots_and_pictures_are_there(tab: Any) -> None:
-    boxes = [canvas.bounding_box() for canvas in tab.locator("canvas.bk-layer").all()]
-    assert any(box and box["width"] > 300 and box["height"] > 200 for box in boxes)
-    loaded = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth > 1)")
-    assert len(loaded) > 20
-    assert all(loaded)
-
-
-@pytest.mark.browser
-def test_in_a_browser_a_ranking_link_lands_on_its_card(tab: Any) -> None:
-    tab.click('.gallery a[href="#rank-3"]')
-    assert tab.url.endswith("#rank-3")
-    box = tab.locator("#rank-3").bounding_box()
-    assert -1 < box["y"] < 100 or tab.evaluate("scrollY + innerHeight >= document.body.scrollHeight - 1")
-
-
-@pytest.mark.browser
-def test_in_a_browser_a_point_of_the_map_has_a_tip_and_leads_to_its_card(tab: Any, project: ProjectConfig) -> None:
-    place = """() => {
-      const doc = Bokeh.documents[0], source = doc.get_model_by_name("galaxies");
-      const root = doc.roots().find((plot) => plot.renderers.some((r) => r.data_source === source));
-      const view = Bokeh.index.get_by_id(root.id), i = source.data.rank.indexOf(2);
-      const box = view.canvas_view.el.getBoundingClientRect();
-      const [x, y] = [source.data.umap_1[i], source.data.umap_2[i]];
-      return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
-    }"""
-    tip = tab.locator(".bk-Tooltip").first
-    for _ in range(50):  # the plot may still be laid out anew
-        where = tab.evaluate(place)
-        tab.mouse.move(where[0] + 40, where[1] + 40)
-        tab.mouse.move(*where)
-        tab.wait_for_timeout(200)
-        if tip.is_visible():
-            break
-    tip.wait_for(state="visible")
-    text = tip.evaluate("(element) => element.shadowRoot.textContent")
-    row = read_catalog(project.catalog_path).table.iloc[1]
-    assert row["plateifu"] in text
-    assert f"{row['score']:.4g}" in text
-    tab.mouse.click(*where)
-    tab.wait_for_url("**#rank-2")
-    assert tab.locator("#rank-2").bounding_box()["y"] < 900
-
-
-@pytest.mark.browser
-def test_in_a_browser_the_other_lines_show_at_a_click_or_key(tab: Any) -> None:
-    hidden = tab.locator("#rank-1 .maps .extra")
-    if hidden.count():
-        assert not hidden.first.is_visible()
-    tab.locator("#rank-1 .all").focus()
-    tab.keyboard.press("Space")
-    assert all(figure.is_visible() for figure in tab.locator("#rank-1 .maps figure").all())
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [360, 768])
-def test_in_a_browser_nothing_is_wider_than_a_phone(tab: Any, width: int) -> None:
-    tab.set_viewport_size({"width": width, "height": 800})
-    # The plots follow a moment later; the page's own policy keeps Playwright from polling inside it.
-    for _ in range(50):
-        if tab.evaluate("document.documentElement.scrollWidth <= innerWidth"):
-            break
-        tab.wait_for_timeout(100)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -26,6 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
     return config
 
 
+@pytest.mark.slow
 def test_all_figures_are_written_twice_the_same(project: ProjectConfig) -> None:
     assert figures.run(project) == 0
     folder = project.workspace / "figures"

@@ -1,9 +1,11 @@
-"""The served page in headless Chromium: what a click, a lasso, a label, a filter and a key do."""
+"""The page in headless Chromium, served and as a file: what a click, a lasso, a label, a filter and a key do."""
 
+import io
 import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import score
+from cubeprep.store import WindowStore
+from jobs import explore, label, score
 from jobs.config import ProjectConfig
+from jobs.models import opening
+from jobs.page import export
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
+from tests.jobs.pages import opened, until
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 
 TOKEN = "a-secret"
-MADE = "status of 503"  # an answer that a test makes
 NUM_GALAXIES = 15
+NUM_HELD = 2  # by the smaller file, without neighbours
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 pytestmark = pytest.mark.browser
 
 
@@ -29,12 +36,13 @@ pytestmark = pytest.mark.browser
 def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
     config = make_project(tmp_path_factory.mktemp("browsed"))
     score.run(config)
+    explore.run(config)  # of so few galaxies the file holds all
     return config
 
 
 @pytest.fixture(scope="module")
-def address(project: ProjectConfig) -> Iterator[str]:
-    """Of a running server, with the secret."""
+def server(project: ProjectConfig) -> Iterator[str]:
+    """Address of a running server, with the secret."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(make_app(open_source(project), TOKEN), log_level="warning"))
@@ -46,24 +54,36 @@ def address(project: ProjectConfig) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def small_file(project: ProjectConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a file that holds two galaxies alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "MAX_GALAXY_BYTES", 0)
+        page, held = export.export_page(open_source(project), NUM_HELD, lambda *_: None)
+    assert len(held) == NUM_HELD
+    path = tmp_path_factory.mktemp("file") / "explore.html"
+    path.write_text(page)
+    return path.as_uri()
+
+
 @pytest.fixture
-def tab(browser: Any, address: str, project: ProjectConfig) -> Iterator[Any]:
-    """The page, open; a script error, a failed or a foreign request fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    opened = context.new_page()
-    complaints: list[str] = []
-    origin = address.partition("/?")[0]
-    opened.on("console", lambda m: complaints.append(m.text) if m.type == "error" and MADE not in m.text else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "request", lambda r: None if r.url.startswith((origin, "data:", f"blob:{origin}")) else complaints.append(r.url)
-    )
-    opened.goto(address)
-    opened.wait_for_selector("html[data-ready=true]")
-    yield opened
-    context.close()
+def served(browser: Any, server: str, project: ProjectConfig) -> Iterator[Any]:
+    with opened(browser, server) as tab:
+        yield tab
     project.labels_path.unlink(missing_ok=True)
-    assert complaints == []
+
+
+@pytest.fixture
+def file(browser: Any, project: ProjectConfig) -> Iterator[Any]:
+    """The exported file, opened without a network."""
+    with opened(browser, project.page_path.absolute().as_uri()) as tab:
+        yield tab
+
+
+@pytest.fixture(params=["served", "file"])
+def tab(request: pytest.FixtureRequest) -> Any:
+    """The page, open, in both its forms."""
+    return request.getfixturevalue(request.param)
 
 
 def table(project: ProjectConfig) -> pd.DataFrame:
@@ -78,7 +98,7 @@ def test_the_gallery_begins_with_the_most_unusual(tab: Any, project: ProjectConf
     assert shown(tab) == NUM_GALAXIES
     names = [re.search(r"\d+-\d+", text)[0] for text in tab.locator(".card b").all_inner_texts()]  # type: ignore[index]
     assert names == table(project)["plateifu"].tolist()[: len(names)]
-    tab.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth === 16)")
+    until(tab, "[...document.images].every((image) => image.complete && image.naturalWidth === 16)")
     assert tab.locator(".card").first.get_attribute("aria-label").startswith(f"Rank 1, {names[0]}, score")
 
 
@@ -104,27 +124,27 @@ def test_every_line_has_its_maps_and_can_be_chosen(tab: Any, project: ProjectCon
     buttons = tab.locator("[data-line]")
     buttons.first.wait_for()
     assert buttons.count() == 5
-    assert tab.locator("[data-line] canvas").count() == 15
+    assert tab.locator("[data-line] canvas").count() == 20
     tab.locator("[data-line='3']").click()
     assert "Hzet" in tab.locator(".large h3").inner_text() or "NeIII" in tab.locator(".large h3").inner_text()
     assert tab.locator("[data-line='3']").get_attribute("aria-pressed") == "true"
     names = [text.partition("\n")[0] for text in tab.locator(".panel figcaption").all_inner_texts()]
-    assert names == ["Observed", "Model", "Residual", "Misfit", "Attribution", "Attribution"]
+    assert names == ["Observed", "Reconstruction", "Residual", "Misfit", "Attribution", "Attribution"]
 
 
-def test_a_label_outlives_a_reload(tab: Any, project: ProjectConfig) -> None:
+def test_a_label_outlives_a_reload(served: Any, project: ProjectConfig) -> None:
     name = table(project)["plateifu"].iloc[0]
-    tab.locator(".card").first.click()
-    chip = tab.locator(".labels [data-label=artefact]")
+    served.locator(".card").first.click()
+    chip = served.locator(".labels [data-label=artefact]")
     chip.click()
-    tab.wait_for_selector(".labels [data-label=artefact][aria-pressed=true]")
+    served.wait_for_selector(".labels [data-label=artefact][aria-pressed=true]")
     assert current(read(project.labels_path)).to_dict() == {name: "artefact"}
-    tab.reload()
-    tab.wait_for_selector(".labels [data-label=artefact][aria-pressed=true]")
-    tab.keyboard.press("Escape")
-    assert tab.locator(".card .tag.label").all_inner_texts() == ["artefact"]
-    tab.locator('[data-chip^="label:"]', has_text="artefact").click()
-    assert shown(tab) == 1
+    served.reload()
+    served.wait_for_selector(".labels [data-label=artefact][aria-pressed=true]")
+    served.keyboard.press("Escape")
+    assert served.locator(".card .tag.label").all_inner_texts() == ["artefact"]
+    served.locator('[data-chip^="label:"]', has_text="artefact").click()
+    assert shown(served) == 1
 
 
 def test_a_hostile_label_stays_text(tab: Any, project: ProjectConfig) -> None:
@@ -138,18 +158,25 @@ def test_a_hostile_label_stays_text(tab: Any, project: ProjectConfig) -> None:
     assert tab.locator("img[onerror]").count() == 0
 
 
-def test_a_lasso_makes_a_subset_and_its_csv(tab: Any, project: ProjectConfig) -> None:
+def places(tab: Any) -> list[tuple[float, float]]:
+    """Where each galaxy is drawn, in pixels of the tab."""
     tab.wait_for_selector("#map[data-ready=true]")
-    where = tab.evaluate("""() => {
+    found = tab.evaluate(
+        """(count) => {
       const map = document.getElementById("map"), box = map.getBoundingClientRect();
-      const { xaxis, yaxis } = map._fullLayout, trace = map.data[1];
-      return trace.customdata.map((row, i) => [row, box.left + xaxis._offset + xaxis.d2p(trace.x[i]),
-        box.top + yaxis._offset + yaxis.d2p(trace.y[i])]);
-    }""")
-    xs = sorted(x for _, x, _ in where)
+      return Array.from({ length: count }, (_, row) => map.where(row)).map(([x, y]) => [box.left + x, box.top + y]);
+    }""",
+        NUM_GALAXIES,
+    )
+    return [(x, y) for x, y in found]
+
+
+def test_a_lasso_makes_a_subset_and_its_csv(tab: Any, project: ProjectConfig) -> None:
+    where = places(tab)
+    xs = sorted(x for x, _ in where)
     middle = (xs[6] + xs[7]) / 2
-    left = {row for row, x, _ in where if x < middle}
-    low, high = min(y for _, _, y in where), max(y for _, _, y in where)
+    left = [row for row, (x, _) in enumerate(where) if x < middle]
+    low, high = min(y for _, y in where), max(y for _, y in where)
     corners = [(xs[0] - 6, low - 6), (middle, low - 6), (middle, high + 6), (xs[0] - 6, high + 6), (xs[0] - 6, low - 4)]
     tab.mouse.move(*corners[0])
     tab.mouse.down()
@@ -160,19 +187,58 @@ def test_a_lasso_makes_a_subset_and_its_csv(tab: Any, project: ProjectConfig) ->
     assert shown(tab) == len(left) == 7
     with tab.expect_download() as caught:
         tab.click("#download")
-    names = pd.read_csv(Path(caught.value.path()))["plateifu"].tolist()
-    assert names == table(project)["plateifu"].iloc[sorted(left)].tolist()
+    found = pd.read_csv(Path(caught.value.path()))
+    expected = table(project).iloc[left]
+    assert found["plateifu"].tolist() == expected["plateifu"].tolist()
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-6)
     tab.click("#lasso-clear")
     assert shown(tab) == NUM_GALAXIES
 
 
+def test_a_point_of_the_map_has_a_tip_and_opens_its_galaxy(tab: Any, project: ProjectConfig) -> None:
+    x, y = places(tab)[1]
+    tab.mouse.move(x + 1, y + 1)
+    name = table(project)["plateifu"].iloc[1]
+    assert tab.locator(".tip").inner_text().startswith(name)
+    tab.mouse.click(x + 1, y + 1)
+    tab.wait_for_selector(f".galaxy-head h2:has-text('{name}')")
+
+
+def test_the_map_pans_zooms_and_returns(tab: Any) -> None:
+    before = places(tab)
+    tab.click("[data-mode=pan]")
+    x, _ = before[0]
+    box = tab.locator("#map").bounding_box()
+    tab.mouse.move(box["x"] + 60, box["y"] + 60)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 100, box["y"] + 80, steps=3)
+    tab.mouse.up()
+    until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {x - box['x'] + 40}) < 0.1")
+    panned = places(tab)
+    np.testing.assert_allclose(np.subtract(panned, before), np.full((NUM_GALAXIES, 2), (40, 20)), atol=0.1)
+    tab.mouse.wheel(0, -400)
+    until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {panned[0][0] - box['x']}) > 1")
+    assert np.ptp([x for x, _ in places(tab)]) > 1.5 * np.ptp([x for x, _ in before])
+    tab.locator("#map canvas").focus()
+    tab.keyboard.press("0")
+    until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {x - box['x']}) < 0.1")
+
+
 def test_the_map_turns_in_three_dimensions_and_takes_any_column(tab: Any) -> None:
-    tab.wait_for_selector("#map[data-ready=true]")
+    places(tab)
     tab.select_option("#map-colour", "split")
     assert tab.locator("#map-key span").all_inner_texts() == ["train", "validation"]
     tab.click('[data-dimensions="3"]')
-    tab.wait_for_function("document.getElementById('map').data?.[1].type === 'scatter3d'")
-    assert len(tab.evaluate("document.getElementById('map').data[1].z")) == NUM_GALAXIES
+    flat = places(tab)
+    box = tab.locator("#map").bounding_box()
+    tab.mouse.move(box["x"] + 60, box["y"] + 60)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 160, box["y"] + 60, steps=3)
+    tab.mouse.up()
+    tab.wait_for_timeout(100)
+    turned = places(tab)
+    assert len({round(x) for x, _ in turned}) > NUM_GALAXIES / 2
+    assert np.abs(np.subtract(turned, flat)[:, 0]).max() > 10
 
 
 def test_a_filter_keeps_what_is_in_its_range(tab: Any, project: ProjectConfig) -> None:
@@ -191,7 +257,7 @@ def test_the_order_follows_a_column(tab: Any, project: ProjectConfig) -> None:
     tab.select_option("#order", "z")
     tab.click("#reverse")
     first = table(project).sort_values("z", ascending=False)["plateifu"].iloc[0]
-    tab.wait_for_function(f"document.querySelector('.card').innerText.includes('{first}')")
+    until(tab, f"document.querySelector('.card').innerText.includes('{first}')")
 
 
 def test_search_finds_a_galaxy_and_says_when_there_is_none(tab: Any, project: ProjectConfig) -> None:
@@ -220,21 +286,23 @@ def test_all_goes_by_keyboard(tab: Any, project: ProjectConfig) -> None:
     tab.keyboard.press("k")
     tab.wait_for_selector(f".galaxy-head h2:has-text('{names[1]}')")
     tab.keyboard.press("Escape")
-    tab.wait_for_function(f"document.activeElement.getAttribute('aria-label')?.includes('{names[1]}')")
+    until(tab, f"document.activeElement.getAttribute('aria-label')?.includes('{names[1]}')")
 
 
-def test_a_server_that_is_gone_is_said(tab: Any) -> None:
-    tab.route("**/api/galaxies/**", lambda route: route.fulfill(status=503, body='{"error": "the store is gone"}'))
-    tab.locator(".card").first.click()
-    assert tab.locator(".failed").inner_text() == "the store is gone"
-    tab.unroute_all()
+def test_a_server_that_is_gone_is_said(served: Any) -> None:
+    served.route("**/api/galaxies/**", lambda route: route.fulfill(status=503, body='{"error": "the store is gone"}'))
+    served.locator(".card").first.click()
+    assert served.locator(".failed").inner_text() == "the store is gone"
+    served.unroute_all()
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_is_wider_than_the_screen(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 780})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    box = tab.locator(".card").first.bounding_box()
+    card = tab.locator(".card").first
+    card.wait_for()  # laid out anew for this width
+    box = card.bounding_box()
     assert box["x"] + box["width"] <= width
     if width < 860:
         for pane in ("map", "filters", "gallery"):
@@ -280,3 +348,105 @@ def test_what_can_be_used_has_a_name(tab: Any) -> None:
     tab.locator(".card").first.click()
     tab.locator(".panel canvas").first.wait_for()
     assert tab.evaluate(NAMELESS) == []
+
+
+def test_the_file_shows_what_the_server_shows(served: Any, file: Any) -> None:
+    for tab in (served, file):
+        tab.locator(".card").nth(1).click()
+        tab.locator(".panel canvas").first.wait_for()
+    texts = [tab.locator("#galaxy").inner_text().replace("Label", "") for tab in (served, file)]
+    assert "to within 0.06 σ" in texts[1]
+    without = re.sub(r" This file holds [^.]+\.[^.]*?\.?\d*%; sums over spaxels are exact\.", "", texts[1])
+    assert without == texts[0]
+    path = "document.querySelector('.chosen .rebuilt[d]').getAttribute('d')"
+    assert served.evaluate(path) == file.evaluate(path)
+    for tab in (served, file):
+        tab.locator(".panel canvas").first.focus()
+        tab.keyboard.press("ArrowRight")
+    numbers = [np.array(re.findall(r"[\d.]+", tab.evaluate(path)), float) for tab in (served, file)]
+    np.testing.assert_allclose(*numbers, atol=3)  # of 60: an eighth of a sigma, where the axis spans a few
+
+
+def test_a_label_in_the_file_stays_and_goes_to_the_command(file: Any, project: ProjectConfig, tmp_path: Path) -> None:
+    name = table(project)["plateifu"].iloc[0]
+    file.locator(".card").first.click()
+    file.locator(".labels [data-label=interesting]").click()
+    file.wait_for_selector(".labels [data-label=interesting][aria-pressed=true]")
+    assert "kept in this browser" in file.locator("#message").inner_text()
+    file.reload()
+    file.wait_for_selector(".labels [data-label=interesting][aria-pressed=true]")
+    file.keyboard.press("Escape")
+    with file.expect_download() as caught:
+        file.click("#download-labels")
+    saved = tmp_path / "labels.csv"
+    saved.write_bytes(Path(caught.value.path()).read_bytes())
+    assert pd.read_csv(io.BytesIO(saved.read_bytes())).to_dict("records") == [
+        {"plateifu": name, "label": "interesting"}
+    ]
+    try:
+        label.run(project, table=str(saved))
+        assert current(read(project.labels_path)).to_dict() == {name: "interesting"}
+    finally:
+        project.labels_path.unlink()
+
+
+def test_a_galaxy_that_the_file_does_not_hold_says_so(browser: Any, small_file: str, project: ProjectConfig) -> None:
+    with opened(browser, small_file) as tab:
+        assert shown(tab) == NUM_GALAXIES
+        assert f"maps and spectra of {NUM_HELD}" in tab.locator("#count-note").inner_text()
+        tab.locator(".card").nth(NUM_HELD).click()
+        notice = tab.locator(".middle .notice")
+        assert f"of {NUM_HELD} of {NUM_GALAXIES} galaxies" in notice.inner_text()
+        assert "cubescout explore CONFIG --serve" in notice.inner_text()
+        assert table(project)["reason_1"].iloc[NUM_HELD] in tab.locator("aside .why").inner_text()
+        tab.keyboard.press("k")
+        tab.locator(".panel canvas").first.wait_for()
+
+
+def test_the_about_dialog_names_what_the_survey_is(tab: Any, project: ProjectConfig) -> None:
+    provenance = read_catalog(project.catalog_path).provenance
+    tab.click("#about-open")
+    for summary in tab.locator("#about summary").all():
+        summary.click()
+    text = tab.locator("#about").inner_text()
+    for expected in (provenance["store"]["identity"], provenance["model"]["digest"], provenance["code_version"]):
+        assert expected in text
+    for expected in ("made so", "Spearman", "vacuum", "1/(n + 1)", "optimistic", "Redshift"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("form", ["server", "file"])
+def test_all_is_reached_by_touch_on_a_phone(browser: Any, server: str, project: ProjectConfig, form: str) -> None:
+    address = server if form == "server" else project.page_path.absolute().as_uri()
+    with opened(browser, address, **PHONE) as tab:
+        for pane in ("filters", "map"):
+            tab.tap(f".panes [data-pane={pane}]")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+            buttons = tab.locator(f"#{pane}-pane button:visible").all()
+            assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in (b.bounding_box() for b in buttons))
+        name = table(project)["plateifu"].iloc[0]
+        tab.touchscreen.tap(*places(tab)[0])
+        tab.wait_for_selector(f".galaxy-head h2:has-text('{name}')")
+        canvas = tab.locator(".panel canvas").first
+        canvas.tap()
+        assert tab.locator("#spaxel").inner_text().strip().startswith("spaxel")
+        assert tab.evaluate("document.getElementById('galaxy').scrollWidth") <= 390
+        tab.tap(".galaxy-head .back")
+        tab.wait_for_selector("#survey:not([hidden])")
+
+
+def test_the_strongest_line_is_named_where_the_catalog_has_it(
+    browser: Any, project: ProjectConfig, tmp_path: Path
+) -> None:
+    catalog, store = read_catalog(project.catalog_path), WindowStore.open(project.store_path)
+    with_line = catalog.table.assign(strongest_line="Hzet-3890", strongest_line_snr=41.5)
+    model = opening.reopen_model(project, catalog, store)
+    source = explore.open_source(project, replace(catalog, table=with_line), store, model)
+    path = tmp_path / "explore.html"
+    path.write_text(export.export_page(source, 1, lambda *_: None)[0])
+    with opened(browser, path.as_uri()) as tab:
+        assert "S/N Hzet 41.5" in tab.locator(".card").first.inner_text()
+        assert "med. S/N" not in tab.locator(".card").first.inner_text()
+        tab.locator(".card").first.click()
+        facts = " ".join(tab.locator(".galaxy-head .facts").inner_text().split())
+        assert "S/N Hzet-3890 41.5 median S/N" in facts

@@ -24,6 +24,8 @@ from modeling.training.losses import student_t_nll
 from modeling.training.model_comparison import Comparison, compare, measure_split
 from tests.logcube import write_survey
 
+pytestmark = pytest.mark.slow  # a training, and UMAP, which is compiled for ten seconds
+
 REDSHIFTS = {f"1-{i}": 0.02 + 0.003 * i for i in range(8)}
 SMALL = {
     "prepare.dask.num_workers": 0,
@@ -162,7 +164,7 @@ def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     assert refused.exit_code == command.EXIT_REFUSED, refused.output
     assert "pAUROC" in refused.output.rpartition("Not promoted")[2]
     wrong = invoke(*arguments, "--benchmark", workspace / "catalog.parquet", paths[0])
-    assert (wrong.exit_code, "no results.parquet" in wrong.output) == (1, True)
+    assert (wrong.exit_code, "not a results.parquet" in wrong.output) == (1, True)
 
 
 def test_measures_are_means_over_galaxies(workspace: Path) -> None:

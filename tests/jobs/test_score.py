@@ -14,12 +14,15 @@ from jobs.config import ProjectConfig
 from jobs.page.config import ExploreConfig
 from modeling.catalog import latents_path, read_catalog, read_latents
 from modeling.scoring.config import ScoreConfig
+from tests.jobs.pages import provenance_of
 from tests.synthetic import synthetic_store
 
 SHAPE = (5, 4, 16)
 
 
-def save_tiny_model(folder: Path, shape: tuple[int, int, int] = SHAPE, metadata: dict[str, Any] | None = None) -> Path:
+def save_tiny_model(
+    folder: Path, shape: tuple[int, int, int] = SHAPE, metadata: dict[str, Any] | None = None, seed: int = 0
+) -> Path:
     """An untrained model: its scores are poor, but scores they are."""
     from modeling.network.autoencoder import make_model
     from modeling.network.checkpoint import save_model
@@ -27,7 +30,7 @@ def save_tiny_model(folder: Path, shape: tuple[int, int, int] = SHAPE, metadata:
     num_lines, num_samples, size = shape
     small = {"latent_dim": 6, "step_channels": 2, "lstm_channels": 2, "decoder_channels": 2}
     arguments = {"num_lines": num_lines, "num_samples": num_samples, "size": size, **small}
-    save_model(folder, make_model(arguments, seed=0), metadata or {})
+    save_model(folder, make_model(arguments, seed=seed), metadata or {})
     return folder
 
 
@@ -156,6 +159,37 @@ def test_a_model_for_other_windows_is_refused(
     assert not config.catalog_path.exists()
 
 
+def test_a_model_of_other_windows_scores_only_if_forced_and_the_earlier_catalog_is_kept(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    settings = WindowStore.open(config.store_path).window_settings
+    assert score.run(config) == 0
+    good = config.catalog_path.read_bytes()
+    other = {"window_settings": settings | {"prepare.windows.continuum": "sidebands", "flux_unit": "counts"}}
+    folder = save_tiny_model(tmp_path / "other", metadata=other)
+    config = config.model_copy(update={"score": ScoreConfig(model=str(folder))})
+    with pytest.raises(ValueError, match="continuum is None, the model was trained on sidebands; flux_unit is 1e-17"):
+        score.run(config)
+    assert config.catalog_path.read_bytes() == good
+    assert not (tmp_path / "earlier").exists()
+    # The same weights: what differs is only known from the model's record.
+    assert score.run(config, force=True) == 0
+    assert len(read_catalog(config.catalog_path).provenance["model"]["differing_windows"]) == 2
+
+
+def test_a_catalog_of_another_model_is_kept_with_the_files_beside_it(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    assert score.run(config) == 0
+    files = {path.name for path in tmp_path.glob("catalog.*")}
+    assert score.run(config) == 0  # of the same model and store
+    assert not (tmp_path / "earlier").exists()
+    good = config.catalog_path.read_bytes()
+    folder = save_tiny_model(tmp_path / "other", seed=1)
+    assert score.run(config.model_copy(update={"score": ScoreConfig(model=str(folder))})) == 0
+    (kept,) = (tmp_path / "earlier").iterdir()
+    assert (kept / "catalog.parquet").read_bytes() == good
+    assert {path.name for path in kept.iterdir()} == files == {path.name for path in tmp_path.glob("catalog.*")}
+
+
 def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -> None:
     from modeling.tracking.models import register_model
     from modeling.tracking.runs import start_run
@@ -170,7 +204,7 @@ def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -
     model = read_catalog(config.catalog_path).provenance["model"]
     assert (model["reference"], model["version"]) == ("models:/cubescout/1", "1")
     assert explore.run(config) == 0
-    assert "models:/cubescout/1" in config.page_path.read_text()
+    assert provenance_of(config.page_path)["model"]["reference"] == "models:/cubescout/1"
 
 
 def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:

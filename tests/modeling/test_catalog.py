@@ -1,4 +1,4 @@
-"""The catalog: what is written is read again, with units and provenance, whole or not at all."""
+"""Catalog: written and read again with units and provenance, whole or not at all."""
 
 from pathlib import Path
 

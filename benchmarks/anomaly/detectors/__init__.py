@@ -1,1 +1,1 @@
-"""Detectors that the benchmark compares."""
+"""Detectors compared by the benchmark."""

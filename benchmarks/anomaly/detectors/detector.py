@@ -1,6 +1,6 @@
-"""Interface and registry of detectors.
+"""Interface of the detectors, and their registry.
 
-A detector is a small class with `fit(store, split)` and `score_windows(windows)`, decorated with `@register`.
+A detector is one small class with `fit(store, split)` and `score(store)`, decorated with `@register`.
 `docs/benchmark.md` shows a complete example.
 """
 
@@ -14,21 +14,21 @@ import numpy as np
 from benchmarks.anomaly.tiers import Run, Tier
 from cubeprep.store import Windows, WindowStore
 
-# floor: does not depend on the galaxy's physics. classical: no network. paper: the paper's networks. network: other
-# networks. ours: the model and score of `cubescout score`.
+# floor: ignores the physics of the galaxy. classical: no network. paper: the paper's networks. network: other networks.
+# ours: the score of `cubescout score`.
 Group = Literal["floor", "classical", "network", "paper", "ours"]
 SCORED_SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of galaxies, in the order of their rows.
+    """Scores of all galaxies of a store, in the order of its rows.
 
     Attributes:
-        score: [row] score; higher is more unusual.
-        spaxels: [row, y, x] contribution of each spaxel to the score, or None.
+        score: [row] higher is more unusual.
+        spaxels: [row, y, x] contribution of each spaxel, or None.
         lines: [row, line] contribution of each line, or None.
-        variants: [row] other scores of the same detector, by name; each becomes a row of the table.
+        variants: other scores of the same detector by name; each becomes a row of the table.
     """
 
     score: np.ndarray
@@ -38,12 +38,12 @@ class Scored:
 
 
 class Detector(ABC):
-    """Base class of detectors, which learn typical galaxies from a training sample and score others.
+    """A method that learns from typical galaxies and scores others.
 
     Attributes:
-        name: name in the tables.
-        group: group in the tables; see `Group`.
-        cost: name of the tier's list of runs that the detector takes part in.
+        name: name in the table.
+        group: see `Group`.
+        cost: the tier's runs that it takes part in.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Detector(ABC):
 
     @abstractmethod
     def fit(self, store: WindowStore, split: str) -> None:
-        """Learns from one split of a store; its split `validation`, which is clean, may be used to select an epoch."""
+        """Learns from one split of a store; its clean split `validation` may select the epoch."""
 
     def score(self, store: WindowStore) -> Scored:
-        """Scores of the split `test` of another store, computed shard by shard."""
+        """Scores the split `test` of another store, shard by shard."""
         parts = [self.score_windows(windows) for windows in shards(store, SCORED_SPLIT)]
         return Scored(
             np.concatenate([part.score for part in parts]),
@@ -69,7 +69,7 @@ class Detector(ABC):
 
     @abstractmethod
     def score_windows(self, windows: Windows) -> Scored:
-        """Scores of the given rows."""
+        """Scores some rows."""
 
 
 DETECTORS: dict[str, type[Detector]] = {}
@@ -80,7 +80,7 @@ def register(detector: DetectorClass) -> DetectorClass:
     """Class decorator that registers a detector.
 
     Raises:
-        ValueError: the name is already in use.
+        ValueError: the name is taken.
     """
     if detector.name in DETECTORS:
         raise ValueError(f"two detectors are called {detector.name}")
@@ -89,7 +89,7 @@ def register(detector: DetectorClass) -> DetectorClass:
 
 
 def shards(store: WindowStore, split: str) -> Iterator[Windows]:
-    """Yields the valid rows of a split, one shard at a time."""
+    """The rows of a split, a shard at a time."""
     for shard in range(store.num_shards(split)):
         windows = store.read_shard(split, shard)
         if len(windows):
@@ -97,7 +97,7 @@ def shards(store: WindowStore, split: str) -> Iterator[Windows]:
 
 
 def mapped(store: WindowStore, split: str, function: Callable[[Windows], np.ndarray]) -> np.ndarray:
-    """Values [row, ...] of a function of rows, over a whole split."""
+    """[row, ...] of a function of rows, over a whole split."""
     return np.concatenate([function(windows) for windows in shards(store, split)])
 
 

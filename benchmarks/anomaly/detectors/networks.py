@@ -1,4 +1,4 @@
-"""Our networks with the training and scores of `cubescout`, and the paper's networks with the paper's training."""
+"""Our networks, as in `cubescout train` and `cubescout score`, and the paper's with its own training."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,28 +22,25 @@ from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
 from modeling.training.loader import Batch, Loader
 
-# FWHM of MaNGA's PSF.
+# Known for a survey; scoring gets it in spaxels as `score.psf_fwhm_spaxels`.
 PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
-    """Detector based on a network, with the epoch of the lowest validation loss.
-
-    It is trained with `modeling.training.fit` and scored with `modeling.scoring.residual_sums`.
-    """
+    """Network of the epoch with the lowest validation loss, scored with `modeling.scoring.residual_sums`."""
 
     rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for this network; each subclass defines it."""
+        """The tier's budget for it."""
         raise NotImplementedError
 
     def order(self, num_lines: int) -> np.ndarray:
-        """Order [line] in which the network receives the lines."""
+        """The order in which the network sees the lines."""
         return np.arange(num_lines)
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains the network."""
+        """Trains."""
         config = self.budget()
         self.lines = self.order(store.shape[0])
         loaders = {name: Loader(store, name, batch_size=config.train.batch_size, seed=self.run.seed) for name in
@@ -60,11 +57,11 @@ class Network(Detector):
             self.model, _ = load_model(Path(folder) / "last" / "best")
 
     def score_windows(self, windows: Windows) -> Scored:
-        """Score `rank_by` of the residuals; the other plain scores are variants."""
+        """The plain score `rank_by`; the other plain scores are variants."""
         arrays = self._arrays(windows)
-        reconstruction = np.empty_like(windows.flux)
-        reconstruction[:, self.lines] = infer(self.model, *arrays).reconstruction
-        return scored_residuals(windows, reconstruction, self.rank_by)
+        expected = np.empty_like(windows.flux)
+        expected[:, self.lines] = infer(self.model, *arrays).reconstruction
+        return scored_residuals(windows, expected, self.rank_by)
 
     def _arrays(self, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         flux, ivar, mask = (values[:, self.lines] for values in (windows.flux, windows.ivar, windows.mask))
@@ -77,19 +74,19 @@ class Network(Detector):
 
 @register
 class Cubescout(Network):
-    """Our model with the combined score of catalogs; the plain scores of its residuals are variants."""
+    """Our model with the score that ranks catalogs; its parts and the plain scores are variants."""
 
     name = "Cubescout"
     group = "ours"
     cost = "network_runs"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains the network, then calibrates the score on the training galaxies as observed."""
+        """Trains, then calibrates on its training galaxies as observed."""
         super().fit(store, split)
 
         def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             for windows in shards(store, split):
-                first = windows.observed
+                first = windows.select(windows.view == 0)
                 yield self._arrays(first)
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
@@ -97,7 +94,7 @@ class Cubescout(Network):
         self.scorer = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """Combined score; its components and the plain scores are variants."""
+        """The combined score; its parts and the plain scores are variants."""
         scores = self.scorer.score(*self._arrays(windows))
         plain = scores_from_sums(scores.sums, scores.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
@@ -108,30 +105,30 @@ class Cubescout(Network):
         return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants)
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for our model."""
+        """The tier's default budget."""
         return self.tier.default
 
 
 @register
 class PermutedLines(Cubescout):
-    """Our model with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
+    """The same with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
 
     name = "Cubescout, lines permuted"
     group = "network"
     cost = "slow_runs"
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for our model."""
+        """The tier's default budget."""
         return self.tier.default
 
     def order(self, num_lines: int) -> np.ndarray:
-        """Random order [line], different for each seed."""
+        """Another order for each seed."""
         return np.random.default_rng([self.run.seed, num_lines]).permutation(num_lines)
 
 
 @register
 class PaperAe(Network):
-    """The autoencoder of arXiv:2602.18426 with the paper's score."""
+    """The autoencoder of arXiv:2602.18426 with its score."""
 
     name = "paper AE"
     group = "paper"
@@ -139,13 +136,13 @@ class PaperAe(Network):
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for the paper's autoencoder."""
+        """The tier's budget for the paper's autoencoder."""
         return self.tier.paper_ae
 
 
 @register
 class PaperVae(Network):
-    """The variational autoencoder of arXiv:2602.18426 with the paper's score."""
+    """The variational autoencoder of arXiv:2602.18426 with its score."""
 
     name = "paper VAE"
     group = "paper"
@@ -153,5 +150,5 @@ class PaperVae(Network):
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for the paper's variational autoencoder."""
+        """The tier's budget for the paper's variational autoencoder."""
         return self.tier.paper_vae

@@ -1,7 +1,7 @@
 """Classical outlier detectors on principal components.
 
-All but ECOD are from scikit-learn. PyOD's ECOD includes the scored galaxies in its empirical distribution, so that a
-score would depend on the rest of the batch; here the distribution is that of the training galaxies alone.
+All but ECOD are from scikit-learn. PyOD's ECOD includes the scored galaxies in its distribution, so that a score
+depends on the rest of the batch; here the distribution is that of the training galaxies alone.
 """
 
 import numpy as np
@@ -23,11 +23,11 @@ class Outliers(Detector):
     group = "classical"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Fits the detector to whitened components [row, component]; each subclass defines it."""
+        """Fits to whitened components [row, component]."""
         raise NotImplementedError
 
-    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Outlyingness [row] of whitened components, higher is more unusual; each subclass defines it."""
+    def judge(self, latent: np.ndarray) -> np.ndarray:
+        """[row] higher is more unusual."""
         raise NotImplementedError
 
     def fit(self, store: WindowStore, split: str) -> None:
@@ -39,39 +39,39 @@ class Outliers(Detector):
         self.learn(latent / self.sigma)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """Outlyingness of the detector."""
+        """The detector's own score."""
         latent = (normalised(windows)[0] - self.mean) @ self.components.T
-        return Scored(np.asarray(self.outlyingness(latent / self.sigma), dtype=np.float64))
+        return Scored(np.asarray(self.judge(latent / self.sigma), dtype=np.float64))
 
 
 @register
 class Forest(Outliers):
-    """Isolation forest: Liu, Ting & Zhou 2008, doi:10.1109/ICDM.2008.17."""
+    """Liu, Ting & Zhou 2008, doi:10.1109/ICDM.2008.17."""
 
     name = "PCA + IsolationForest"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Fits 200 trees."""
+        """200 trees."""
         self.forest = IsolationForest(n_estimators=200, random_state=self.run.seed).fit(latent)
 
-    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Anomaly score, high for short mean path lengths."""
+    def judge(self, latent: np.ndarray) -> np.ndarray:
+        """Shallow leaves are unusual."""
         return -self.forest.score_samples(latent)
 
 
 @register
 class Ecod(Outliers):
-    """ECOD, empirical tail probabilities of each component: Li et al. 2022, arXiv:2201.00382."""
+    """Empirical tail probabilities of each component: Li et al. 2022, arXiv:2201.00382."""
 
     name = "PCA + ECOD"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Stores the empirical distribution and the skewness of each component."""
+        """Sorts each component."""
         self.sorted = np.sort(latent, axis=0)
         self.skewness = skew(latent, axis=0)
 
-    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Maximum of three sums of -log tail probabilities: left tails, right tails, and those on the skewed side."""
+    def judge(self, latent: np.ndarray) -> np.ndarray:
+        """The largest of the sums of -log of left tails, of right tails, and of the tail that each skewness names."""
         count = len(self.sorted)
         columns = range(latent.shape[1])
         below = np.stack([np.searchsorted(self.sorted[:, i], latent[:, i], side="right") for i in columns], axis=1)
@@ -83,32 +83,32 @@ class Ecod(Outliers):
 
 @register
 class Knn(Outliers):
-    """Distance to the fifth-nearest training galaxy."""
+    """Distance to the fifth neighbour."""
 
     name = "PCA + KNN"
     num_neighbours = 5
 
     def learn(self, latent: np.ndarray) -> None:
-        """Stores the training galaxies."""
+        """Keeps the training galaxies."""
         self.neighbours = NearestNeighbors(n_neighbors=min(self.num_neighbours, len(latent))).fit(latent)
 
-    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Distance to the fifth neighbour."""
+    def judge(self, latent: np.ndarray) -> np.ndarray:
+        """The distance."""
         return self.neighbours.kneighbors(latent)[0][:, -1]
 
 
 @register
 class Lof(Outliers):
-    """Local outlier factor: Breunig et al. 2000, doi:10.1145/342009.335388."""
+    """Breunig et al. 2000, doi:10.1145/342009.335388."""
 
     name = "PCA + LOF"
     num_neighbours = 20
 
     def learn(self, latent: np.ndarray) -> None:
-        """Measures the density around each training galaxy."""
+        """Measures the density about each training galaxy."""
         neighbours = min(self.num_neighbours, len(latent) - 1)
         self.factor = LocalOutlierFactor(n_neighbors=neighbours, novelty=True).fit(latent)
 
-    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
-        """Density around the neighbours relative to that around the galaxy."""
+    def judge(self, latent: np.ndarray) -> np.ndarray:
+        """Density of the neighbours against that of the galaxy."""
         return -self.factor.score_samples(latent)

@@ -41,3 +41,9 @@ export function say(text, bad = false) {
   line.textContent = text;
   line.classList.toggle("bad", bad);
 }
+
+// S/N of the strongest line with the line's name, where the catalog has it: the median over samples reads as no detection.
+export function strongest(of, short = false) {
+  const [snr, line] = [of("strongest_line_snr"), of("strongest_line")];
+  return Number.isFinite(snr) && line ? [`S/N ${short ? line.split("-")[0] : line}`, snr] : null;
+}

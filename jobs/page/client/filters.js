@@ -2,7 +2,7 @@
 import { byId, element, number } from "./dom.js";
 
 const CHIPS = ["label", "split", "triage", "is_find", "top_line"];
-const RANGES = ["z", "score", "median_snr", "q_value"];
+const RANGES = ["z", "score", "q_value", "strongest_line_snr", "median_snr"];
 const MOST_CHIPS = 20;
 
 export class Filters {
@@ -32,7 +32,7 @@ export class Filters {
     const [low, high] = this.survey.range(column.name);
     const filter = this.survey.filters.get(column.name);
     const input = (end, limit, label) => element("input", {
-      type: "number", step: "any", placeholder: number(limit, 4), "aria-label": `${column.name}, ${label}`,
+      type: "number", step: "any", placeholder: number(limit, 3), "aria-label": `${column.name}, ${label}`,
       "data-column": column.name, "data-end": end,
       value: filter && Number.isFinite(filter[end]) ? filter[end] : undefined,
       onchange: () => this.readRange(column.name),
@@ -84,7 +84,7 @@ function histogram(data, low, high) {
   const most = Math.max(...bins);
   const canvas = element("canvas", { width: 160, height: 22, "aria-hidden": "true" });
   const draw = canvas.getContext("2d");
-  draw.fillStyle = "#8a94a3";
+  draw.fillStyle = "#8a94a3"; // legible on the light and the dark ground alike
   bins.forEach((count, i) => { const height = 22 * Math.sqrt(count / most); draw.fillRect(4 * i, 22 - height, 3, height); });
   return canvas;
 }

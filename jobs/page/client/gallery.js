@@ -1,10 +1,9 @@
 // The ranked gallery: only the cards in sight are elements, whatever the number of galaxies.
-import { thumbnailUrl } from "./api.js";
-import { byId, element, number } from "./dom.js";
+import { byId, element, number, strongest } from "./dom.js";
 
 const GAP = 10;
 const LEAST_WIDTH = 218;
-const HEIGHT = 98;
+const HEIGHT = 107;
 const MARGIN_ROWS = 2;
 
 export class Gallery {
@@ -77,22 +76,27 @@ export class Gallery {
     const of = (column) => survey.value(column, row);
     const why = of("reason_1") ?? of("top_line") ?? "";
     const label = of("label");
-    const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], ["S/N", of("median_snr")]];
-    if (survey.orderBy !== "rank" && !["score", "q_value", "z", "median_snr"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
-    const image = element("img", { src: thumbnailUrl(name, survey.meta.version), alt: "", width: 76, height: 76, loading: "lazy", decoding: "async" });
+    const lineSnr = strongest(of, true);
+    const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], lineSnr ?? ["med. S/N", of("median_snr")]];
+    if (survey.orderBy !== "rank" && !["score", "q_value", "z"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
+    const url = survey.thumbnail(name);
+    const image = url ? element("img", { src: url, alt: "", width: 105, height: 105, loading: "lazy", decoding: "async" })
+      : element("span", { class: "no-thumbnail", title: "This file does not hold its thumbnail" });
     const tags = [
       of("triage") && element("span", { class: "tag warn" }, of("triage")),
-      ["yes", 1].includes(of("is_find")) && element("span", { class: "tag find" }, "find"),
+      ["yes", 1].includes(of("is_find")) && element("span", { class: "tag detection" }, "detection"),
       label && element("span", { class: "tag label" }, label),
+      !survey.source.holds(name) && element("span", { class: "tag", title: "This file holds the row of the catalog, no maps and spectra" }, "row only"),
     ];
     return element("div", { role: "listitem", class: "cell" },
       element("a", { class: "card", href: `#galaxy/${encodeURIComponent(name)}`, "data-row": row, "data-place": place,
+        title: lineSnr && `S/N of ${of("strongest_line")}, the strongest line: ${number(lineSnr[1])}; median over all samples: ${number(of("median_snr"))}`,
         tabindex: place === this.current ? 0 : -1, "aria-label": `Rank ${of("rank")}, ${name}, score ${number(of("score"))}${label ? `, labelled ${label}` : ""}` },
       image,
       element("span", { class: "text" },
         element("span", { class: "title" },
           element("b", {}, element("span", { class: "rank num" }, String(of("rank"))), " ", name), element("span", { class: "tags" }, ...tags)),
-        element("span", { class: "num facts" }, ...facts.filter(([, value]) => value !== null).map(([term, value]) => element("span", {}, element("span", { class: "soft" }, `${term} `), number(value, 3)))),
+        element("span", { class: "num facts" }, ...facts.filter(([, value]) => value !== null).map(([term, value]) => element("span", {}, element("span", { class: "soft" }, `${term} `), number(value, term === "q" ? 2 : 3)))),
         element("span", { class: "soft why", title: why }, why))));
   }
 

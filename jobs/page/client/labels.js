@@ -1,5 +1,4 @@
 // Labels of a galaxy: a click gives one, a click on the one it has withdraws it.
-import { postLabel } from "./api.js";
 import { element, say } from "./dom.js";
 
 export function labelBar(survey, plateifu) {
@@ -7,8 +6,9 @@ export function labelBar(survey, plateifu) {
   const give = async (label) => {
     const withdrawn = survey.labels[plateifu] === label;
     try {
-      survey.setLabels(await postLabel(plateifu, withdrawn ? "" : label));
-      say(withdrawn ? `${plateifu}: label withdrawn` : `${plateifu}: ${label}`);
+      survey.setLabels(await survey.source.addLabel(plateifu, withdrawn ? "" : label));
+      const kept = survey.source.volatile ? ", kept in this tab only" : survey.source.exported ? ", kept in this browser" : "";
+      say(withdrawn ? `${plateifu}: label withdrawn` : `${plateifu}: ${label}${kept}`);
     } catch (error) {
       say(error.message, true);
     }
@@ -22,7 +22,7 @@ export function labelBar(survey, plateifu) {
       const label = event.target.elements.label.value.trim();
       if (label) give(label);
     } }, element("input", { name: "label", placeholder: "other label", "aria-label": "Another label", maxlength: 100, autocomplete: "off" }));
-    bar.replaceChildren(...choices.map((label, i) => element("button", {
+    bar.replaceChildren(element("span", { class: "soft" }, "Label"), ...choices.map((label, i) => element("button", {
       type: "button", class: "chip", "data-label": label, "aria-pressed": String(survey.labels[plateifu] === label), onclick: () => give(label),
       title: i < 9 ? `Key ${i + 1}` : undefined,
     }, label)), own);

@@ -1,29 +1,26 @@
-// Starts the page: the gallery first, the map when Plotly is there; where one is, is in the address.
-import { getLabels, getSurvey, postSelection } from "./api.js";
-import { byId, element, number, say } from "./dom.js";
+// Starts the page, with the data of a server or of the file itself. The address names the galaxy that is shown.
+import { about } from "./about.js";
+import { byId, element, say } from "./dom.js";
+import { Embedded } from "./embedded.js";
 import { Filters } from "./filters.js";
-import { GalaxyView, provenanceList } from "./galaxy.js";
+import { GalaxyView } from "./galaxy.js";
 import { Gallery } from "./gallery.js";
 import { LatentMap } from "./map.js";
+import { Served } from "./served.js";
 import { Survey } from "./survey.js";
 
-const survey = new Survey(await getSurvey(), await getLabels());
+const source = byId("message-contents") ? await new Embedded().open() : new Served();
+const message = await source.survey(); // first, as it names the catalog that labels belong to
+const survey = new Survey(source, message, await source.labels());
 const open = (row) => { location.hash = `galaxy/${encodeURIComponent(survey.names[row])}`; };
 const gallery = new Gallery(survey, open);
 const view = new GalaxyView(survey, byId("galaxy"));
 new Filters(survey);
 drawHead();
-about();
+about(survey);
 route();
 document.documentElement.dataset.ready = "true";
-requestAnimationFrame(() => requestAnimationFrame(loadMap));
-
-function loadMap() {
-  const script = element("script", { src: "/plotly.js" });
-  script.addEventListener("load", () => { new LatentMap(survey, open).draw(); });
-  script.addEventListener("error", () => say("The map's library did not load.", true));
-  document.head.append(script);
-}
+requestAnimationFrame(() => requestAnimationFrame(() => new LatentMap(survey, open))); // after the gallery is on the screen
 
 function drawHead() {
   const numbers = [...survey.columns.values()].filter((column) => column.kind === "number");
@@ -37,6 +34,8 @@ function drawHead() {
   });
   survey.addEventListener("shown", count);
   byId("download").addEventListener("click", download);
+  byId("download-labels").hidden = !source.exported;
+  byId("download-labels").addEventListener("click", downloadLabels);
   for (const button of document.querySelectorAll(".panes button")) button.addEventListener("click", () => showPane(button.dataset.pane));
   byId("search").addEventListener("submit", search);
   byId("search-id").addEventListener("input", (event) => {
@@ -48,19 +47,30 @@ function drawHead() {
 function count() {
   const all = survey.shown.length === survey.count;
   byId("count").textContent = all ? survey.count.toLocaleString("en") : `${survey.shown.length.toLocaleString("en")} of ${survey.count.toLocaleString("en")}`;
-  byId("count-note").textContent = `galaxies, by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}`;
+  byId("count-note").textContent = `galaxies by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}${source.exported ? `; this file holds maps and spectra of ${source.galaxies.size}` : ""}`;
   byId("lasso-clear").hidden = !survey.lasso;
 }
 
 async function download() {
   try {
-    const address = URL.createObjectURL(await postSelection(survey.shown.map((row) => survey.names[row])));
-    element("a", { href: address, download: "cubescout-selection.csv" }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    save(await source.selection(survey, survey.shown.map((row) => survey.names[row])), "cubescout-selection.csv");
     say(`${survey.shown.length} galaxies saved as CSV`);
   } catch (error) {
     say(error.message, true);
   }
+}
+
+function downloadLabels() {
+  const count = Object.keys(source.own).length;
+  if (!count) { say("No labels were given here yet: open a galaxy to give one."); return; }
+  save(source.ownLabels(), "labels.csv");
+  say(`${count} labels saved; cubescout label CONFIG --table labels.csv adds them to the workspace`);
+}
+
+function save(blob, name) {
+  const address = URL.createObjectURL(blob);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
 function search(event) {
@@ -75,20 +85,6 @@ function search(event) {
 function showPane(name) {
   document.body.dataset.pane = name;
   for (const button of document.querySelectorAll(".panes button")) button.setAttribute("aria-pressed", String(button.dataset.pane === name));
-}
-
-function about() {
-  const { summary, provenance, version } = survey.meta;
-  const splits = Object.entries(summary.splits).map(([name, number_]) => `${number_} ${name}`).join(", ");
-  const correlation = (value) => (value === null || value === undefined ? "undefined" : number(value, 2));
-  const paragraphs = [
-    `${summary.num_galaxies} galaxies scored (${splits}), ${summary.num_rejected} set aside; ${summary.num_lines} lines each.`,
-    `Spearman of the score with flux ${correlation(summary.spearman?.score?.flux)}, with S/N ${correlation(summary.spearman?.score?.snr)}: near 0 is good.`,
-    "An unusual galaxy is not a discovery: cosmic rays, bad fibres and wrong redshifts also reconstruct badly.",
-  ];
-  const close = element("button", { type: "button", onclick: () => byId("about").close() }, "Close");
-  byId("about").append(element("h2", {}, "About this catalog"), ...paragraphs.map((text) => element("p", {}, text)), element("h3", {}, "Provenance"), provenanceList(provenance, version), close);
-  byId("about-open").addEventListener("click", () => byId("about").showModal());
 }
 
 function route() {

@@ -1,172 +1,226 @@
-// The map of latents, by Plotly: 2-D with a lasso, and 3-D; coloured by any column.
+// The map of latents on a canvas: 2-D with a lasso, 3-D to be turned; coloured by any column. No library is needed.
+import { colouring, NONE } from "./colours.js";
 import { byId, element, number } from "./dom.js";
-import { inside, Lasso } from "./lasso.js";
+import { inside } from "./polygon.js";
+import { Plane, Space } from "./projection.js";
+import { drawFrame, sprite } from "./points.js";
 
-// Okabe and Ito's colours, which colour-blind people tell apart; beyond them categories repeat in order.
-const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8ad1f", "#7a5195"];
-const NONE = "#9aa3ad";
-const REDRAW_MS = 60;
-const PREFERRED = ["score", "label", "triage", "split", "q_value", "z", "median_snr", "top_line"];
+const LEAST_PIXELS = 4; // a press that moves less is a click
+const REACH = { mouse: 8, touch: 20, pen: 12 }; // pixels between pointer and galaxy
+const PREFERRED = ["score", "label", "triage", "split", "q_value", "z", "strongest_line_snr", "median_snr", "top_line"];
+const FAINT = 0.16;
 
 export class LatentMap {
   constructor(survey, open) {
-    [this.survey, this.open, this.dimensions] = [survey, open, 2];
+    [this.survey, this.open, this.dimensions, this.mode] = [survey, open, 2, "lasso"];
     this.box = byId("map");
+    this.canvas = element("canvas", { tabindex: 0, role: "img", "aria-label": "Map of latents. Arrow keys pan or turn, plus and minus zoom, 0 resets; the gallery lists the same galaxies." });
+    this.box.append(this.canvas);
     this.tip = element("div", { class: "tip num", hidden: true });
     document.body.append(this.tip);
-    new Lasso(this.box, {
-      active: () => this.drawn && this.dimensions === 2 && this.box._fullLayout.dragmode === "lasso",
-      chosen: (corners) => this.pick(corners),
-      clicked: () => this.openHovered(this.hovered),
-    });
-    const colourable = [...survey.columns.values()].filter((column) => column.kind !== "text");
+    this.pointers = new Map();
+    this.corners = null;
+    this.chooseColumns();
+    this.listen();
+    this.setDimensions(2);
+    new ResizeObserver(() => this.draw()).observe(this.box);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    survey.addEventListener("shown", () => this.later());
+    survey.addEventListener("labels", () => { this.colours = null; this.later(); });
+    // Where a galaxy is on the canvas, for whoever wants to point at it.
+    this.box.where = (row) => [this.x[row], this.y[row]];
+  }
+
+  chooseColumns() {
+    const colourable = [...this.survey.columns.values()].filter((column) => column.kind !== "text");
     const order = (column) => { const i = PREFERRED.indexOf(column.name); return i < 0 ? 99 : i; };
     colourable.sort((a, b) => order(a) - order(b));
     byId("map-colour").append(...colourable.map((column) => element("option", { value: column.name, title: column.description }, column.name)));
-    byId("map-colour").addEventListener("change", () => this.draw());
-    for (const button of document.querySelectorAll("[data-dimensions]")) {
-      button.addEventListener("click", () => this.setDimensions(Number(button.dataset.dimensions)));
-    }
-    byId("lasso-clear").addEventListener("click", () => this.clearLasso());
-    survey.addEventListener("shown", () => this.later());
-    survey.addEventListener("labels", () => this.later());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    new ResizeObserver(() => { if (this.drawn) Plotly.Plots.resize(this.box); else this.draw(); }).observe(this.box);
+    byId("map-colour").addEventListener("change", () => { this.colours = null; this.draw(); });
+  }
+
+  listen() {
+    const { canvas } = this;
+    for (const button of document.querySelectorAll("[data-dimensions]")) button.addEventListener("click", () => this.setDimensions(Number(button.dataset.dimensions)));
+    for (const button of document.querySelectorAll("[data-mode]")) button.addEventListener("click", () => this.setMode(button.dataset.mode));
+    byId("map-reset").addEventListener("click", () => { this.view.reset(); this.draw(); });
+    byId("lasso-clear").addEventListener("click", () => this.survey.setLasso(null));
+    canvas.addEventListener("pointerdown", (event) => this.press(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    canvas.addEventListener("pointerup", (event) => this.release(event));
+    canvas.addEventListener("pointercancel", (event) => { this.pointers.delete(event.pointerId); this.corners = null; this.draw(); });
+    canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.view.zoom(Math.exp(event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), this.at(event), this.width, this.height); this.later(); }, { passive: false });
+    canvas.addEventListener("dblclick", () => { this.view.reset(); this.draw(); });
+    canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
   setDimensions(dimensions) {
     this.dimensions = dimensions;
-    for (const button of document.querySelectorAll("[data-dimensions]")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.dimensions) === dimensions));
-    }
-    this.clearLasso();
-    Plotly.purge(this.box);
-    this.drawn = false;
+    press("dimensions", dimensions);
+    const names = dimensions === 2 ? ["umap_1", "umap_2"] : ["umap3_1", "umap3_2", "umap3_3"];
+    const columns = names.map((name) => this.survey.columns.get(name).data);
+    this.view = dimensions === 2 ? new Plane(columns) : new Space(columns);
+    byId("map-modes").hidden = dimensions === 3;
     this.draw();
   }
 
-  clearLasso() {
-    if (this.survey.lasso) this.survey.setLasso(null);
+  setMode(mode) {
+    this.mode = mode;
+    press("mode", mode);
     this.draw();
   }
 
-  // The gallery is first to follow a change: the map is redrawn when that is on the screen.
+  // The gallery is first to follow a change: the map is drawn in the next frame, once for all changes until then.
   later() {
-    clearTimeout(this.pending);
-    this.pending = setTimeout(() => this.draw(), REDRAW_MS);
+    if (this.pending) return;
+    this.pending = requestAnimationFrame(() => requestAnimationFrame(() => { this.pending = null; this.draw(); }));
   }
 
-  axes() {
-    return this.dimensions === 2 ? ["umap_1", "umap_2"] : ["umap3_1", "umap3_2", "umap3_3"];
-  }
+  get lassoing() { return this.dimensions === 2 && this.mode === "lasso"; }
 
-  async draw() {
-    if (!window.Plotly || !this.box.clientWidth) return;
+  draw() {
+    [this.width, this.height] = [this.box.clientWidth, this.box.clientHeight];
+    if (!this.width || !this.height) return;
+    const ratio = window.devicePixelRatio || 1;
+    const { canvas, survey } = this;
+    canvas.width = Math.round(this.width * ratio);
+    canvas.height = Math.round(this.height * ratio);
+    const draw = canvas.getContext("2d");
+    draw.scale(ratio, ratio);
     const style = getComputedStyle(document.documentElement);
-    this.ink = style.getPropertyValue("--soft").trim();
-    this.grid = style.getPropertyValue("--line").trim();
-    this.ground = style.getPropertyValue("--card").trim();
-    const passing = new Set(this.survey.passing);
-    const rest = this.survey.names.map((_, row) => row).filter((row) => !passing.has(row));
-    this.rows = [...passing].reverse(); // the most unusual drawn last, on top
-    const traces = [this.trace(rest, { color: NONE, opacity: 0.25, size: this.size(0.7) }, true), this.trace(this.rows, this.colours())];
-    await Plotly.react(this.box, traces, this.layout(), {
-      displaylogo: false, responsive: false, scrollZoom: true, doubleClick: "reset",
-      modeBarButtonsToRemove: ["toImage", "autoScale2d", "select2d", "tableRotation", "resetCameraLastSave3d", "hoverClosest3d"],
-    });
-    if (!this.drawn) this.listen();
-    this.drawn = true;
+    const theme = Object.fromEntries(["soft", "line", "card", "link"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    this.colours ??= colouring(survey.columns.get(byId("map-colour").value), survey.meta.palettes.flux);
+    [this.x, this.y, this.depth] = this.view.place(this.width, this.height);
+    const kind = (survey.value("embedding", 0) ?? "umap").toUpperCase();
+    drawFrame(draw, this.view, { ...theme, width: this.width, height: this.height, kind });
+    this.drawPoints(draw, ratio, theme);
+    if (this.corners) this.drawLasso(draw, theme.link);
+    byId("map-key").replaceChildren(this.colours.key);
+    byId("map-note").textContent = `${method(survey.value("embedding", 0))} ${this.lassoing ? "Drag a lasso for a subset; click a point for its galaxy." : this.dimensions === 2 ? "Drag to pan, wheel or pinch to zoom; click a point for its galaxy." : "Drag to turn; click a point for its galaxy."} Only small distances carry meaning.`;
     this.box.dataset.ready = "true";
-    const kind = (this.survey.value("embedding", 0) ?? "umap").toUpperCase();
-    byId("map-note").textContent = `${kind} of the latents. ${this.dimensions === 2 ? "Drag a lasso for a subset; click a point for its galaxy." : "Drag to turn; click a point for its galaxy."} Only small distances mean something.`;
   }
 
-  size(factor = 1) {
-    const base = this.survey.count > 3000 ? 4 : this.survey.count > 500 ? 6 : 9;
-    return factor * (this.dimensions === 3 ? base * 0.7 : base);
+  drawPoints(draw, ratio, theme) {
+    const { survey, colours } = this;
+    const radius = (survey.count > 3000 ? 2.2 : survey.count > 500 ? 3.2 : 5) * (this.dimensions === 3 ? 0.85 : 1);
+    const edge = survey.count > 3000 ? null : theme.card;
+    const sprites = colours.shades.map((colour) => sprite(colour, radius, ratio, edge));
+    const none = sprite(NONE, radius, ratio, edge);
+    const passing = new Uint8Array(survey.count);
+    for (const row of survey.passing) passing[row] = !survey.lasso || survey.lasso.has(row) ? 2 : 1;
+    const size = none.width / ratio;
+    // Ranks come first, so the most unusual are drawn last, on top; in 3-D the nearest are.
+    const order = Array.from({ length: survey.count }, (_, i) => survey.count - 1 - i);
+    if (this.depth) order.sort((a, b) => this.depth[a] - this.depth[b]);
+    for (const level of [0, 1, 2]) {
+      draw.globalAlpha = level === 2 ? 0.92 : FAINT;
+      for (const row of order) {
+        if (passing[row] !== level || !Number.isFinite(this.x[row])) continue;
+        const shade = level ? colours.of(row) : -1;
+        draw.drawImage(shade < 0 ? none : sprites[shade], this.x[row] - size / 2, this.y[row] - size / 2, size, size);
+      }
+    }
+    draw.globalAlpha = 1;
   }
 
-  trace(rows, marker, quiet = false) {
-    const [x, y, z] = this.axes().map((name) => { const { data } = this.survey.columns.get(name); return rows.map((row) => data[row]); });
-    const trace = { mode: "markers", x, y, marker, showlegend: false, customdata: rows };
-    trace.hoverinfo = quiet ? "skip" : "none";
-    if (this.dimensions === 3) return { ...trace, type: "scatter3d", z };
-    const { lasso } = this.survey;
-    const selectedpoints = lasso && !quiet ? rows.flatMap((row, i) => (lasso.has(row) ? [i] : [])) : null;
-    return { ...trace, type: "scattergl", selectedpoints, unselected: { marker: { opacity: 0.15 } } };
+  drawLasso(draw, colour) {
+    draw.beginPath();
+    for (const [x, y] of this.corners) draw.lineTo(x, y);
+    draw.closePath();
+    [draw.strokeStyle, draw.fillStyle, draw.lineWidth] = [colour, colour, 1.5];
+    draw.stroke();
+    draw.globalAlpha = 0.1;
+    draw.fill();
+    draw.globalAlpha = 1;
   }
 
-  showTip(row, { clientX, clientY }) {
+  at(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  press(event) {
+    if (event.button !== 0) return;
+    this.canvas.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, this.at(event));
+    this.tip.hidden = true;
+    this.moved = this.pointers.size > 1;
+    this.corners = this.lassoing && this.pointers.size === 1 ? [this.at(event)] : null;
+    this.origin = this.at(event);
+  }
+
+  move(event) {
+    const [x, y] = this.at(event);
+    const before = this.pointers.get(event.pointerId);
+    if (!before) { if (event.pointerType === "mouse") this.hover(event); return; }
+    const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+    this.pointers.set(event.pointerId, [x, y]);
+    this.moved ||= Math.hypot(x - this.origin[0], y - this.origin[1]) > LEAST_PIXELS;
+    if (others.length) {
+      const [other] = others;
+      const distance = (place) => Math.max(10, Math.hypot(place[0] - other[0], place[1] - other[1]));
+      this.view.zoom(distance(before) / distance([x, y]), [(x + other[0]) / 2, (y + other[1]) / 2], this.width, this.height);
+    } else if (this.corners) this.corners.push([x, y]);
+    else if (this.moved) this.view.drag(x - before[0], y - before[1], this.width, this.height);
+    else return;
+    this.later();
+  }
+
+  release(event) {
+    if (!this.pointers.delete(event.pointerId)) return;
+    const { corners } = this;
+    this.corners = null;
+    if (!this.moved) this.openAt(event);
+    else if (corners) this.survey.setLasso(new Set(this.survey.passing.filter((row) => inside(this.x[row], this.y[row], corners))));
+    this.later();
+  }
+
+  // The galaxy under the pointer: the nearest of those that pass the filters.
+  nearest([x, y], reach) {
+    let [best, least] = [null, reach * reach];
+    for (const row of this.survey.passing) {
+      const distance = (this.x[row] - x) ** 2 + (this.y[row] - y) ** 2;
+      if (distance < least) [best, least] = [row, distance];
+    }
+    return best;
+  }
+
+  openAt(event) {
+    const row = this.nearest(this.at(event), REACH[event.pointerType] ?? REACH.mouse);
+    if (row !== null) this.open(row);
+  }
+
+  hover(event) {
+    const row = this.nearest(this.at(event), REACH.mouse);
+    this.canvas.style.cursor = row === null ? (this.lassoing ? "crosshair" : "grab") : "pointer";
+    this.tip.hidden = row === null;
+    if (row === null) return;
     const of = (name) => { const value = this.survey.value(name, row); return typeof value === "number" ? number(value) : value ?? "none"; };
     const colour = byId("map-colour").value;
     const more = ["score", "rank", "z"].includes(colour) ? [] : [element("br"), `${colour} ${of(colour)}`];
     this.tip.replaceChildren(element("b", {}, this.survey.names[row]), element("br"), `rank ${this.survey.value("rank", row)} · score ${of("score")} · z ${of("z")}`, ...more);
-    this.tip.style.left = `${Math.min(clientX + 12, innerWidth - 200)}px`;
-    this.tip.style.top = `${clientY + 12}px`;
-    this.tip.hidden = false;
+    this.tip.style.left = `${Math.min(event.clientX + 12, innerWidth - 220)}px`;
+    this.tip.style.top = `${Math.min(event.clientY + 12, innerHeight - 70)}px`;
   }
 
-  colours() {
-    const column = this.survey.columns.get(byId("map-colour").value);
-    const line = { width: this.survey.count > 3000 ? 0 : 0.5, color: this.ground };
-    if (column.kind === "category") {
-      const colour = (code) => (code < 0 ? NONE : CATEGORIES[code % CATEGORIES.length]);
-      this.key(column, colour);
-      return { size: this.size(), opacity: 0.9, line, color: this.rows.map((row) => colour(column.data[row])) };
-    }
-    byId("map-key").replaceChildren();
-    const values = this.rows.map((row) => column.data[row]);
-    const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
-    const at = (share) => sorted[Math.round(share * (sorted.length - 1))] ?? 0;
-    const log = sorted[0] > 0 && at(0.99) > 10 * at(0.01);
-    const scale = log ? Math.log10 : (value) => value;
-    const [low, high] = [scale(at(0.01)), scale(at(0.99))];
-    const ticks = Array.from({ length: 5 }, (_, i) => low + ((high - low) * i) / 4);
-    return {
-      size: this.size(), opacity: 0.9, line, color: values.map(scale), cmin: low, cmax: high > low ? high : low + 1, colorscale: "Viridis",
-      colorbar: { thickness: 8, len: 0.9, outlinewidth: 0, x: 1.01, xpad: 2, tickvals: ticks, ticktext: ticks.map((tick) => number(log ? 10 ** tick : tick, 2)),
-        tickfont: { color: this.ink, size: 11 }, title: { text: column.name + (column.unit ? ` (${column.unit})` : ""), side: "right", font: { color: this.ink, size: 12 } } },
-    };
+  key(event) {
+    const by = { ArrowLeft: [24, 0], ArrowRight: [-24, 0], ArrowUp: [0, 24], ArrowDown: [0, -24] }[event.key];
+    const zoom = { "+": 0.8, "=": 0.8, "-": 1.25 }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || !(by || zoom || event.key === "0")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (by) this.view.drag(...by, this.width, this.height);
+    else if (zoom) this.view.zoom(zoom, [this.width / 2, this.height / 2], this.width, this.height);
+    else this.view.reset();
+    this.later();
   }
+}
 
-  key(column, colour) {
-    const present = [...new Set(column.data)].sort((a, b) => (a < 0) - (b < 0) || a - b);
-    byId("map-key").replaceChildren(...present.map((code) => {
-      const dot = element("i");
-      dot.style.background = colour(code);
-      return element("span", {}, dot, code < 0 ? "none" : column.categories[code]);
-    }));
-  }
+function method(embedding) {
+  return { umap: "UMAP of the latents.", pca: "PCA of the latents: too few galaxies for UMAP.", none: "No map: all latents are equal." }[embedding] ?? "Map of the latents.";
+}
 
-  layout() {
-    const axis = (text) => ({ title: { text, font: { size: 12 }, standoff: 4 }, zeroline: false, gridcolor: this.grid, linecolor: this.grid, color: this.ink, tickfont: { size: 11 } });
-    const kind = (this.survey.value("embedding", 0) ?? "umap").toUpperCase();
-    const [x, y, z] = [1, 2, 3].map((i) => axis(`${kind} ${i}`));
-    const common = {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 42, r: 70, t: 6, b: 36 }, hovermode: "closest", uirevision: String(this.dimensions),
-      font: { family: "system-ui, sans-serif", color: this.ink }, modebar: { bgcolor: "rgba(0,0,0,0)", color: this.ink, activecolor: this.ink }, transition: { duration: 0 },
-    };
-    if (this.dimensions === 3) return { ...common, margin: { l: 0, r: 70, t: 0, b: 0 }, scene: { xaxis: x, yaxis: y, zaxis: z } };
-    return { ...common, xaxis: x, yaxis: y, dragmode: matchMedia("(pointer: coarse)").matches ? "pan" : "lasso", newselection: { line: { color: this.ink, width: 1.5 } } };
-  }
-
-  listen() {
-    this.box.on("plotly_hover", ({ points, event }) => { this.hovered = points[0].customdata; this.showTip(this.hovered, event); });
-    this.box.on("plotly_unhover", () => { this.hovered = undefined; this.tip.hidden = true; });
-    this.box.on("plotly_click", ({ points }) => this.openHovered(points[0].customdata));
-    // On touch screens the lasso is Plotly's.
-    this.box.on("plotly_selected", (event) => { if (event) this.survey.setLasso(new Set(event.points.map((point) => point.customdata))); });
-  }
-
-  openHovered(row) {
-    this.tip.hidden = true;
-    if (row !== undefined) this.open(row);
-  }
-
-  pick(corners) {
-    const { xaxis, yaxis } = this.box._fullLayout;
-    const [x, y] = this.axes().map((name) => this.survey.columns.get(name).data);
-    const rows = this.rows.filter((row) => inside(xaxis.d2p(x[row]), yaxis.d2p(y[row]), corners));
-    this.survey.setLasso(new Set(rows));
-  }
+function press(name, value) {
+  for (const button of document.querySelectorAll(`button[data-${name}]`)) button.setAttribute("aria-pressed", String(button.dataset[name] === String(value)));
 }

@@ -1,4 +1,4 @@
-// Window spectra as SVG: data as steps with a band of one standard deviation, the model over it.
+// Window spectra as SVG: data as steps with a band of one standard deviation, the reconstruction over it.
 import { element, number, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [100, 60];
@@ -28,15 +28,15 @@ function band(values, error, y) {
     ? `M${(i * width).toFixed(2)} ${y(value + error[i]).toFixed(2)}h${width.toFixed(2)}V${y(value - error[i]).toFixed(2)}h${(-width).toFixed(2)}Z` : "")).join("");
 }
 
-// Masked samples have no data, and the model none where there is none to compare with.
-export function spectrum({ flux, model, error }, { label, velocity, axes = false }) {
-  const shown = model.map((value, i) => (Number.isFinite(flux[i]) ? value : NaN));
+// Masked samples have no data; the reconstruction is drawn only where there are data to compare with.
+export function spectrum({ flux, reconstruction, error }, { label, velocity, axes = false }) {
+  const shown = reconstruction.map((value, i) => (Number.isFinite(flux[i]) ? value : NaN));
   const [low, high] = limits(flux, shown);
   const y = (value) => Math.min(HEIGHT, Math.max(0, ((high - value) / (high - low)) * HEIGHT));
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
   if (low < 0 && high > 0) drawing.append(svg("path", { class: "zero", d: `M0 ${y(0)}H${WIDTH}` }));
   drawing.append(svg("path", { class: "centre", d: `M${WIDTH / 2} 0V${HEIGHT}` }), svg("path", { class: "band", d: band(flux, error, y) }),
-    svg("path", { class: "observed", d: steps(flux, y) }), svg("path", { class: "modelled", d: steps(shown, y) }));
+    svg("path", { class: "observed", d: steps(flux, y) }), svg("path", { class: "rebuilt", d: steps(shown, y) }));
   const empty = !flux.some(Number.isFinite);
   const ends = velocity.length > 1 ? [velocity[0], velocity[velocity.length - 1]].map((v) => number(v, 3)) : ["", ""];
   return element("div", { class: axes ? "spectrum axes" : "spectrum" },

@@ -1,8 +1,10 @@
 // The catalog's columns, and which galaxies are shown in which order. Rows are numbers 0 .. count - 1, by rank.
 
 export class Survey extends EventTarget {
-  constructor({ meta, arrays }, labels) {
+  // `source`: Served or Embedded, which gives galaxies, thumbnails and labels.
+  constructor(source, { meta, arrays }, labels) {
     super();
+    this.source = source;
     this.meta = meta;
     this.columns = new Map(meta.columns.map((column) => [column.name, { ...column, data: arrays[column.name] }]));
     this.names = this.columns.get("plateifu").values;
@@ -23,9 +25,18 @@ export class Survey extends EventTarget {
     for (const [name, label] of Object.entries(labels)) {
       if (this.rowOf.has(name)) data[this.rowOf.get(name)] = categories.indexOf(label);
     }
-    const description = "Label given by people";
+    const description = "Label given by a person";
     this.columns.set("label", { name: "label", kind: "category", unit: "", description, categories, data });
     this.dispatchEvent(new Event("labels"));
+  }
+
+  // A galaxy's row of the catalog, without lists.
+  rowValues(row) {
+    return Object.fromEntries([...this.columns.keys()].filter((name) => name !== "label").map((name) => [name, this.value(name, row)]));
+  }
+
+  thumbnail(name) {
+    return this.source.thumbnail(name, this.meta.version);
   }
 
   // The value of a column in a row: a number, or words; null where there is none.

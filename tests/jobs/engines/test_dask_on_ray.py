@@ -2,11 +2,12 @@
 
 import os
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,13 +19,14 @@ from jobs.engines.dask_on_ray import DaskOnRayConfig, dask_on_ray
 from jobs.prepare import run
 from tests.cubeprep.test_prepare import CONFIG, contents
 from tests.logcube import write_survey
+from tests.ray_head import started_by
 
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(8)}
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[str]:
+def ray_cluster() -> Iterator[Any]:
     """Two nodes of one CPU each on this machine, closed to those without the token."""
     # Left in the environment, as `ray_session` does: Ray reads the token once in the life of a process.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -37,7 +39,7 @@ def ray_cluster() -> Iterator[str]:
         cluster.add_node(**node)
         patch.setenv("RAY_ADDRESS", cluster.address)
         try:
-            yield cluster.address
+            yield cluster
         finally:
             cluster.shutdown()
 
@@ -53,34 +55,39 @@ def project(survey: SurveyConfig, workspace: Path) -> ProjectConfig:
     return ProjectConfig.model_validate({"workspace": workspace, "seed": 3, "survey": survey, "prepare": config})
 
 
-def worker_actors() -> list[psutil.Process]:
-    found = [p for p in psutil.process_iter(["name", "status"]) if p.info["name"].startswith("ray::WorkerAct")]
-    return [process for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
+def worker_actors(cluster: Any) -> list[psutil.Process]:
+    """Dask's workers on this cluster alone: others may use this machine too."""
+    found = []
+    for process in [process for node in cluster.list_all_nodes() for process in started_by(node)]:
+        with suppress(psutil.NoSuchProcess):
+            if process.name().startswith("ray::WorkerAct") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
-def kill_a_worker(store: Path) -> None:
+def kill_a_worker(cluster: Any, store: Path) -> None:
     """Once the first shard is done."""
     for _ in range(1000):
         if any(store.glob("records/*.json")):
             break
         time.sleep(0.02)
-    os.kill(worker_actors()[0].pid, signal.SIGKILL)
+    worker_actors(cluster)[0].kill()
 
 
 def test_the_same_bytes_as_on_this_machine_also_where_a_worker_is_killed(
-    ray_cluster: str, survey: SurveyConfig, tmp_path: Path
+    ray_cluster: Any, survey: SurveyConfig, tmp_path: Path
 ) -> None:
     prepare(CONFIG.model_copy(update={"galaxies_per_shard": 1}), survey, str(tmp_path / "local"), seed=3)
     assert run(project(survey, tmp_path / "ray")) == 0
     assert contents(tmp_path / "ray" / "windows.zarr") == contents(tmp_path / "local")
-    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "cut" / "windows.zarr",))
+    killer = threading.Thread(target=kill_a_worker, args=(ray_cluster, tmp_path / "cut" / "windows.zarr"))
     killer.start()
     assert run(project(survey, tmp_path / "cut")) == 0
     killer.join()
     assert contents(tmp_path / "cut" / "windows.zarr") == contents(tmp_path / "local")
 
 
-def test_a_dead_worker_is_replaced_and_nobody_without_the_keys_gets_in(ray_cluster: str) -> None:
+def test_a_dead_worker_is_replaced_and_nobody_without_the_keys_gets_in(ray_cluster: Any) -> None:
     from distributed import Client
     from distributed.security import Security
 
@@ -88,8 +95,8 @@ def test_a_dead_worker_is_replaced_and_nobody_without_the_keys_gets_in(ray_clust
         assert address.startswith("tls://")
         with Client(address) as client:
             assert client.submit(abs, -2).result(timeout=60) == 2
-            os.kill(worker_actors()[0].pid, signal.SIGKILL)  # the only one there is
+            worker_actors(ray_cluster)[0].kill()  # the only one there is
             assert client.submit(abs, -3).result(timeout=100) == 3
         with pytest.raises(OSError, match="TLS certificate does not match"):
             Client(address, security=Security.temporary(), timeout=3)
-    assert not worker_actors()
+    assert not worker_actors(ray_cluster)

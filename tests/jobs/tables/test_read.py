@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from astropy.table import MaskedColumn, Table
 
+from jobs.tables.label_tables import read_labels
 from jobs.tables.read import TableError, column_of, keyed, read_table
 
 FORMATS = {
@@ -63,3 +64,25 @@ def test_rows_are_keyed_once(tmp_path: Path) -> None:
         keyed(table, path)
     numbers = pd.DataFrame({"catid": [41144, 572402], "type": [1.0, 2.0]})
     assert list(keyed(numbers, path, "catid").index) == ["41144", "572402"]
+
+
+def test_sentinels_are_no_class_and_no_number(tmp_path: Path) -> None:
+    rows = [("8000-1", -0.5, -0.5, 0.9), ("8000-2", -999, -999, -9999), ("8000-3", -99.0, -9999.0, 0.1)]
+    table = Table(rows=rows, names=("plateifu", "bpt_x", "bpt_y", "P_MERGE"))
+    for suffix in ("csv", "fits"):
+        path = tmp_path / f"labels.{suffix}"
+        table.write(path, format=FORMATS[suffix])
+        known = [row[0] for row in rows]
+        bpt = read_labels(path, known, bpt=("bpt_x", "bpt_y"), key="plateifu")
+        assert {name: chosen.tolist() for name, chosen in bpt.labelled.items()} == {
+            "star_forming": [True, False, False]
+        }
+        mergers = read_labels(path, known, label="P_MERGE>0.5", key="plateifu")
+        assert mergers.plateifu.tolist() == ["8000-1", "8000-3"]
+
+
+def test_galaxies_are_matched_by_names_with_leading_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("catid,kind\n00123,a\n 00124 ,b\n")
+    labels = read_labels(path, ["00124", "00123", "123"], label="kind", key="catid")
+    assert labels.plateifu.tolist() == ["00124", "00123"]

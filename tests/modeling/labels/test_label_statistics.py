@@ -1,4 +1,4 @@
-"""Figures of how labels lie: against other implementations, known answers, and what chance gives."""
+"""Statistics of labels: against other implementations, known answers, and the values expected by chance."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Few labels, more finds: on made-up latents where artefacts score higher than what is wanted."""
+"""Few labels give more detections, on synthetic latents where artefacts score higher than the galaxies wanted."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class World:
         self.objects = np.arange(num).astype(str)
 
     def label(self, rounds: int, num: int) -> dict[int, bool]:
-        """What comes of so many rounds of labelling what is asked for."""
+        """Ranking after so many rounds of labelling the galaxies that it asks for."""
         labels: dict[int, bool] = {}
         for _ in range(rounds):
             found = rerank(self.latent, self.score, self.scores, labels)

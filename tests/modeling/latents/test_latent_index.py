@@ -28,7 +28,7 @@ def test_below_the_limit_neighbours_are_the_true_ones() -> None:
     np.testing.assert_allclose(distance, expected[1], atol=1e-4)
 
 
-def test_twins_far_from_the_origin_are_told_apart() -> None:
+def test_twins_far_from_the_origin_are_distinguished() -> None:
     """In float32 the expanded square of these is all rounding."""
     latent = np.full((40, 4), 1000.0, dtype="f4")
     latent[:, 0] += np.arange(40) / 100
@@ -63,7 +63,7 @@ def test_a_graph_is_kept_and_read_again_and_not_for_other_latents(tmp_path: Path
 
 
 @pytest.mark.parametrize("spoil", ["cut", "flip", "sidecar"])
-def test_a_spoilt_file_is_made_anew(tmp_path: Path, spoil: str) -> None:
+def test_a_corrupt_file_is_rebuilt(tmp_path: Path, spoil: str) -> None:
     path, latent = tmp_path / "catalog.index", clustered(1500)
     LatentIndex.load_or_build(path, latent, exact_limit=1000)
     content = bytearray(path.read_bytes())

@@ -79,7 +79,9 @@ def test_a_home_that_is_no_folder_is_no_obstacle(tmp_path: Path, monkeypatch: py
 
 
 @needs_compiler
-def test_a_source_that_does_not_compile_is_told(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_does_not_compile_is_logged(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert library(source(tmp_path, "int answer(void) { return fortytwo; }")) is None
     assert "fortytwo" in caplog.text
     assert list(cache.iterdir()) == []

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,6 +12,15 @@ from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLS
 needs_kernel = pytest.mark.skipif(not convlstm_cpu.available(), reason="no C compiler")
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Three, which share neither one image nor four evenly, whatever this machine has and the suite allows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=[pytest.param("kernel", marks=needs_kernel), "operations"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to run a layer."""
@@ -20,7 +30,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def reference(layer: nn.Module, x_TBCYX: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """What the layer should return, by `naive` in the precision of the arguments."""
+    """Expected output of the layer, by `naive` in the precision of the arguments."""
     if isinstance(layer, nn.Sequential):
         for part in layer:
             x_TBCYX = reference(part, x_TBCYX)

@@ -72,7 +72,7 @@ def test_values_that_are_not_good_make_no_spike_and_hide_none(held: float) -> No
     np.testing.assert_array_equal(spikes_of(flux, good), expected)
 
 
-def test_a_peak_without_neighbours_is_not_judged() -> None:
+def test_a_peak_without_neighbours_is_not_flagged() -> None:
     good, flux = all_good(), noise()
     flux[0, 1, 7] += 5 * spot(9, 9, 1)
     good[0, 1, 7, 8:11, 8:11] = False
@@ -152,7 +152,7 @@ def test_faint_lines_have_no_displacement() -> None:
     assert np.isnan(artefacts.displacement_kms(flux, np.full(flux.shape, SIGMA**2), all_good(), VELOCITY)[0])
 
 
-def test_habits_are_robust() -> None:
+def test_line_offsets_are_robust() -> None:
     velocity = np.random.default_rng(0).normal(7, 12, 500)
     velocity[:25], velocity[25:30] = 900, np.nan
     line_offsets = artefacts.LineOffsets.of(velocity)

@@ -110,7 +110,7 @@ def test_without_calibration_galaxies_there_are_no_p_values() -> None:
 
 
 def test_nominal_false_discovery_rate_is_kept_over_100_splits() -> None:
-    """10% nominal promises 10% times the share of usual galaxies."""
+    """A nominal rate of 10% guarantees 10% times the share of typical galaxies."""
     rng = np.random.default_rng(4)
     anomaly = np.arange(6000) >= 5600
     proportions = []
@@ -142,7 +142,7 @@ def test_density_leaves_repeat_observations_out() -> None:
     assert found.density[3] == pytest.approx((0.2 + 5.1) / 2)
 
 
-def test_evidence_is_back_in_sigma() -> None:
+def test_significances_are_back_in_sigma() -> None:
     rng = np.random.default_rng(7)
     means = means_of(rng.normal(size=3), rng)
     excess = np.array([[1.0, 2.0, 3.0, 9.0], [0.0, 30.0, 1.0, 6.0], [4.0, 5.0, 8.0, 7.0]])

@@ -1,4 +1,4 @@
-"""What is unusual, in words."""
+"""Reasons in words."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def test_line_sign_place_and_velocity_are_named() -> None:
     ]
 
 
-def test_the_most_significant_comes_first_and_noise_is_not_told() -> None:
+def test_the_most_significant_comes_first_and_noise_gives_no_reason() -> None:
     by_place, by_sample = residuals()
     by_place[1, 7, 7], by_place[2, 7, 12], by_place[3] = -80.0, 40.0, 0.3
     found = reasons(by_place, by_sample, LINES, VELOCITY)

@@ -1,4 +1,4 @@
-"""Significance, triage and the scorer: seeded cases whose answers are known."""
+"""Galaxy scorer, its artefacts and significances: seeded cases with known answers."""
 
 import copy
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_amplitude_is_the_root_mean_square_of_the_neighbourhood() -> None:
     np.testing.assert_array_equal(local_amplitude(torch.zeros_like(flux), torch.zeros_like(good)), 1.0)
 
 
-def test_a_model_that_started_from_components_explains_usual_galaxies() -> None:
+def test_a_model_that_started_from_components_explains_typical_galaxies() -> None:
     flux, ivar, mask = galaxies(6, seed=3)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
     assert (residuals.residual**2 / residuals.variance).mean() < 1.3
@@ -123,7 +123,7 @@ def test_rotation_and_flip_change_the_score_by_less_than_a_hundredth() -> None:
     np.testing.assert_allclose(turned.significance, found.significance, rtol=0.01)
 
 
-def test_the_usual_error_is_found_from_parts_and_in_spite_of_anomalies() -> None:
+def test_the_typical_error_adds_over_parts_and_is_robust_to_anomalies() -> None:
     rng = np.random.default_rng(6)
     flux, ivar, mask = galaxies(40, seed=6)
     flux += 10  # a level that makes the noise small
@@ -140,7 +140,7 @@ def test_the_usual_error_is_found_from_parts_and_in_spite_of_anomalies() -> None
     assert (np.abs(np.log(whole.typical_error() / 0.05)) < np.log(1.5)).all()  # one of 40 is 20 times as far off
 
 
-def test_noise_is_no_evidence_and_a_spot_is_and_is_pointed_at() -> None:
+def test_noise_is_not_significant_and_a_spot_is_and_is_located() -> None:
     rng = np.random.default_rng(8)
     residual_sigma = rng.normal(size=(2, LINES, SAMPLES, SIZE, SIZE)).astype(np.float32)
     residual_sigma[1, 2, 3, 4:7, 9:12] += 8
@@ -205,7 +205,7 @@ def test_what_lies_in_the_outermost_spaxels_alone_is_an_edge() -> None:
     assert not artefacts.edge_spaxels(residual_sigma, good).any()
 
 
-def test_few_good_samples_are_told() -> None:
+def test_few_good_samples_get_the_code_mask() -> None:
     flux, ivar, mask = galaxies(2, seed=9)
     mask[0, :, :5] = 1
     assert trained().score(flux, ivar, mask).code.tolist() == ["mask", ""]
@@ -223,7 +223,7 @@ def test_displacement_is_measured_where_lines_agree() -> None:
     assert np.isnan(artefacts.displacement_kms(torn, 1 / ivar, good, VELOCITY)[0])
 
 
-def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() -> None:
+def test_a_galaxy_at_a_wrong_redshift_is_flagged_and_scored_nearer_the_right_one() -> None:
     flux, ivar, mask = galaxies(3, seed=11)
     flux[0] = np.roll(flux[0], 2, axis=1)
     scores = trained().score(flux, ivar, mask)
@@ -235,7 +235,7 @@ def test_a_galaxy_at_a_wrong_redshift_is_told_and_scored_nearer_the_right_one() 
     assert (np.expm1(scores.significance[0, :2]) < 0.6 * np.expm1(left.significance[0, :2])).all()
 
 
-def test_a_displacement_that_is_told_is_believed() -> None:
+def test_a_known_offset_is_believed() -> None:
     flux, ivar, mask = galaxies(3, seed=11)
     flux[:2] = np.roll(flux[:2], 2, axis=2)
     known_offset_kms = np.array([2 * float(np.diff(VELOCITY)[0]), -1000, np.nan])
@@ -258,7 +258,7 @@ def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None
     np.testing.assert_allclose(one, found[1:], atol=1e-5)
 
 
-def test_usual_spectra_where_no_galaxy_has_them_are_evidence_of_the_latent() -> None:
+def test_typical_spectra_where_no_galaxy_has_them_are_significant_in_the_latent() -> None:
     model = copy.deepcopy(network())
     objective, optimizer = Objective(model, TrainConfig()), torch.optim.Adam(model.parameters(), lr=0.01)
     flux, ivar, mask = galaxies(24)
@@ -278,7 +278,7 @@ def test_usual_spectra_where_no_galaxy_has_them_are_evidence_of_the_latent() -> 
     assert image > spectra + 2
 
 
-def test_the_windows_stay_as_they_were_and_a_judge_survives_json() -> None:
+def test_the_windows_stay_as_they_were_and_a_scorer_survives_json() -> None:
     arrays = with_light(one_line(1, np.eye(SAMPLES)[4], spot(5, 12, 0.5)) * 5)
     before = [array.copy() for array in arrays]
     first = trained().combined(trained().score(*arrays))

@@ -55,7 +55,7 @@ def test_parts_sum_to_the_whole() -> None:
     np.testing.assert_allclose(ErrorSums.total(parts).score, whole.score, rtol=1e-5)
 
 
-def test_anomalies_among_the_galaxies_move_the_usual_error_little() -> None:
+def test_anomalies_among_the_galaxies_move_the_typical_error_little() -> None:
     flux, ivar, mask, reconstruction = windows(40, 0.05)
     expected = ErrorSums.of(Residuals.of(flux, ivar, mask, reconstruction)).typical_error()
     reconstruction[:2, :, :, 3:7, 3:7] += 3  # 5% of the galaxies, a ninth of each
@@ -64,7 +64,7 @@ def test_anomalies_among_the_galaxies_move_the_usual_error_little() -> None:
     np.testing.assert_allclose(found, expected, rtol=0.15)
 
 
-def test_residuals_at_the_usual_error_are_of_unit_spread() -> None:
+def test_residuals_at_the_typical_error_have_unit_spread() -> None:
     residuals = Residuals.of(*windows(20, 0.05, sigma=0.05))
     residual_sigma = residuals.residual_sigma(ErrorSums.of(residuals).typical_error())
     assert residual_sigma[residuals.good].std() == pytest.approx(1, abs=0.02)
@@ -72,7 +72,7 @@ def test_residuals_at_the_usual_error_are_of_unit_spread() -> None:
 
 
 @pytest.mark.parametrize("factor", [3.0, 30.0])
-def test_light_that_another_reconstruction_does_not_expect_is_as_unusual_as_it_is_bright(factor: float) -> None:
+def test_light_missing_from_another_reconstruction_is_as_unusual_as_it_is_bright(factor: float) -> None:
     flux, ivar, mask, expected = windows(2, 0)
     flux[1] *= factor
     error = np.full(SHAPE[:2], 0.1, np.float32)
@@ -120,7 +120,7 @@ def test_samples_left_out_are_as_if_masked() -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_noise_is_no_evidence() -> None:
+def test_noise_is_not_significant() -> None:
     found = Significance.of(*noise(50))
     assert abs(found.nll.mean()) < 0.01
     assert np.abs(found.by_line.mean()) < 0.3
@@ -156,7 +156,7 @@ def test_peak_by_hand() -> None:
     np.testing.assert_allclose(found.table()[0], np.log1p([found.region[0], found.peak[0]]))
 
 
-def test_a_few_good_samples_do_not_make_evidence() -> None:
+def test_a_few_good_samples_are_not_significant() -> None:
     residual_sigma, good = np.zeros((1, *SHAPE), np.float32), np.zeros((1, *SHAPE), dtype=bool)
     residual_sigma[0, 0, 0, 5, 5], good[0, 0, 0, 5, 5] = 3.0, True
     assert Significance.of(residual_sigma, good).peak[0] == pytest.approx(8 / np.sqrt(20))

@@ -56,7 +56,7 @@ def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
     return {path.stem: ShardScores.load(path) for path in paths}
 
 
-def test_every_galaxy_is_judged_by_the_model_that_left_it_out(
+def test_every_galaxy_is_scored_by_the_model_that_left_it_out(
     store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path
 ) -> None:
     mangaid = store.galaxies().set_index("plateifu")["mangaid"]
@@ -74,7 +74,7 @@ def test_every_galaxy_is_judged_by_the_model_that_left_it_out(
             assert scores.means.num_models[i] == 1
 
 
-def test_with_two_folds_left_out_two_models_judge_and_their_spread_is_told(
+def test_with_two_folds_left_out_two_models_score_and_have_a_spread(
     store: WindowStore, ensemble: ModelEnsemble
 ) -> None:
     two = ModelEnsemble(ensemble.store, ensemble.networks, 2, ensemble.scorers)
@@ -127,7 +127,7 @@ def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
     assert (scores.means.num_models == 1).all()
 
 
-def test_redshifts_that_prepare_flagged_are_told_unless_it_corrected_them() -> None:
+def test_redshifts_that_prepare_flagged_have_known_offsets_unless_it_corrected_them() -> None:
     right = 0.03 * (1 + 300 / SPEED_OF_LIGHT_KMS) + 300 / SPEED_OF_LIGHT_KMS
     columns = ["plateifu", "status", "z", "z_used", "z_offset_kms", "z_flag"]
     rows = [

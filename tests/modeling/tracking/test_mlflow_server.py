@@ -107,13 +107,13 @@ def test_from_store_to_catalog_through_a_server(signed_in: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("password", ["wrong-secret", ""])
-def test_who_is_not_signed_in_is_told_and_no_secret_is_shown(
+def test_a_user_who_is_not_signed_in_gets_an_error_without_secrets(
     server: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if password:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_USERNAME") as told, start_run(server, "tests", "run"):
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_USERNAME") as refused, start_run(server, "tests", "run"):
         pass
-    assert "wrong-secret" not in str(told.value)
-    assert server in str(told.value)
+    assert "wrong-secret" not in str(refused.value)
+    assert server in str(refused.value)

@@ -54,7 +54,7 @@ def test_folds_are_balanced_and_depend_on_the_object_alone() -> None:
     folds = Counter(fold_of(f"1-{number}", 5) for number in range(5000))
     assert set(folds) == set(range(5))
     assert all(900 < count < 1100 for count in folds.values())
-    # Known values: models that were trained before must still be told what they saw.
+    # Known values: a model trained by an earlier version must keep its folds, or it would score galaxies that it saw.
     assert [fold_of(f"1-{number}", 5) for number in range(8)] == [3, 0, 2, 1, 0, 0, 2, 3]
 
 
@@ -148,7 +148,7 @@ def test_folds_lie_beside_the_main_model_and_a_rerun_trains_nothing(
     monkeypatch.setattr(LocalContext, "report", lambda *_: steps.append(1))
     assert checkpoint_digest(train_all(job(store), tmp_path)) == digest
     assert not steps
-    # The registry tells a model with folds from the same one without.
+    # The registry distinguishes a model with folds from the same one without.
     assert checkpoint_digest(tmp_path / "training/main/last/best") != digest
 
 

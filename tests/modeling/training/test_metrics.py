@@ -8,7 +8,7 @@ from modeling.training.metrics import RunningMeans
 
 
 class OtherRanks:
-    """Adds what other ranks hold, as an all-reduce does."""
+    """Adds the sums of other ranks, as an all-reduce does."""
 
     def __init__(self, *others: RunningMeans) -> None:
         self.others = others

@@ -1,4 +1,4 @@
-"""What crashes cost a training of two workers on Ray: steps since its last checkpoint, and nothing of its result.
+"""Crashes of a training of two workers on Ray cost the steps since its last checkpoint, and nothing of its result.
 
 `pytest --log-cli-level=INFO` shows digests of the final weights.
 """
@@ -24,6 +24,7 @@ from modeling.network.config import ModelConfig
 from modeling.ray_session import set_environment
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.ray_train import train
+from tests.ray_head import started_by
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
@@ -31,7 +32,7 @@ from tests.synthetic import synthetic_store
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[3]
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 EPOCHS, STEPS, CHECKPOINT_STEPS = 3, 6, 3
 MODEL = {"kind": "vae", "latent_dim": 6, "step_channels": 4, "lstm_channels": 4, "decoder_channels": 4}
@@ -75,7 +76,7 @@ class Nodes:
 
     def kill_worker(self) -> None:
         """Kills the process that trains on the second node."""
-        (worker,) = [child for child in _started_by(self._second) if "RayTrainWorker" in " ".join(child.cmdline())]
+        (worker,) = [child for child in started_by(self._second) if "RayTrainWorker" in " ".join(child.cmdline())]
         worker.kill()
 
     def replace_second(self) -> None:
@@ -88,15 +89,11 @@ class Nodes:
             self._lose(node)
 
     def _lose(self, node: Any) -> None:
-        children = _started_by(node)
+        children = started_by(node)
         self._cluster.remove_node(node, allow_graceful=False)
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-
-
-def _started_by(node: Any) -> list[psutil.Process]:
-    return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
 
 
 @pytest.fixture(scope="module")

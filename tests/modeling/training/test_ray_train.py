@@ -87,16 +87,15 @@ def test_a_local_ray_is_closed_to_those_without_its_token(ray_cluster: None) -> 
     address = ray.get_runtime_context().gcs_address
     code = f"import ray; ray.init(address={address!r}, log_to_driver=False); print(ray.get(ray.put('in')))"
 
-    def connect(environment: dict[str, str]) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100
-        )
-        return done.stdout.strip()
+    def connect(environment: dict[str, str]) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, text=True, **pipes)
 
     own = dict(os.environ)
     others = {key: value for key, value in own.items() if key != "RAY_AUTH_TOKEN"} | {"RAY_AUTH_MODE": "disabled"}
-    assert connect(own) == "in"
-    assert connect(others) == ""
+    with connect(own) as one, connect(others) as other:
+        assert one.communicate(timeout=100)[0].strip() == "in"
+        assert other.communicate(timeout=100)[0].strip() == ""
 
 
 def test_a_batch_that_workers_cannot_share_fails_before_ray_starts(store: WindowStore) -> None:

@@ -1,0 +1,76 @@
+"""Readers by name: the modules of `cubeprep.readers`, entry points of other packages, and `package.module`.
+
+Names are checked without importing a reader, so that a configuration is read fast and runs nobody's code.
+"""
+
+import importlib
+import pkgutil
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from cubeprep import readers
+from cubeprep.config import ConfigError
+
+ENTRY_POINTS = "cubescout.readers"
+MEMBERS = ("grid", "facts", "find_targets")
+
+
+def built_in_readers() -> list[str]:
+    """Names of the readers that are part of this package."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(readers.__path__))
+
+
+def known_readers() -> list[str]:
+    """All names that can be given without a dot, those of installed packages included."""
+    return sorted({*built_in_readers(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def check_reader_name(name: str) -> str:
+    """Returns the name of a reader.
+
+    Raises:
+        ValueError: it is none of those known, and not the dotted name of a module.
+    """
+    is_dotted = "." in name and all(part.isidentifier() for part in name.split("."))
+    if is_dotted or name in built_in_readers() or name in known_readers():
+        return name
+    close = get_close_matches(name, known_readers(), n=1, cutoff=0.4)
+    hint = f"; did you mean {close[0]}?" if close else ","
+    raise ValueError(f"no reader {name!r}{hint} known are {', '.join(known_readers())}, or a module as package.module")
+
+
+def reader_class(name: str) -> Any:
+    """The class `Reader` of a survey.
+
+    Raises:
+        ConfigError: there is none, it cannot be imported, or it lacks a member that every reader has.
+    """
+    try:
+        found = _load(check_reader_name(name))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError("survey.reader", [f"{name}: {error}"]) from error
+    missing = [member for member in MEMBERS if not hasattr(found, member)]
+    grid = getattr(found, "grid", "")
+    if not missing and not hasattr(found, "read_maps" if grid == "maps" else "open"):
+        missing = ["read_maps" if grid == "maps" else "open"]
+    if missing:
+        raise ConfigError("survey.reader", [f"{name}: {found} lacks {', '.join(missing)}; see docs/readers.md"])
+    return found
+
+
+def _load(name: str) -> Any:
+    if name in built_in_readers():
+        found: Any = importlib.import_module(f"cubeprep.readers.{name.replace('-', '_')}")
+    elif points := {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}:
+        found = _only(points).load()
+    else:
+        found = importlib.import_module(name)
+    return found if isinstance(found, type) else found.Reader
+
+
+def _only(points: dict[str, EntryPoint]) -> EntryPoint:
+    """The one entry point of a name."""
+    if len(points) > 1:
+        raise ValueError(f"several installed packages have a reader of this name: {', '.join(sorted(points))}")
+    return next(iter(points.values()))

@@ -1,0 +1,277 @@
+"""Finding a survey's files by name, reading its tables and small files: shared by the readers."""
+
+import io
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from astropy.io import fits
+from astropy.io.fits import Header
+
+from cubeprep.cube import Rejected, Target
+from cubeprep.fitsstream import FitsStream, find_hdu
+from cubeprep.gunzip import unzipped
+from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
+from cubeprep.survey import SurveyConfig
+from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
+
+logger = logging.getLogger(__name__)
+
+# Shows what is known at a position; for surveys whose own pages go by numbers that their files do not hold.
+SIMBAD = (
+    "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
+)
+
+# What `survey.table` may hold beside name and z.
+TABLE_COLUMNS = ("object", "ra", "dec", "re_arcsec", "depth")
+
+
+def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
+    """The files below a folder or URL whose names match, by the groups of the match; one listing, also on S3.
+
+    Args:
+        root: a folder; or a list of files, whose name ends in `.txt`, with a path or URL in each line.
+        pattern: of file names.
+
+    Raises:
+        ValueError: there is no such folder, or two files claim the same name.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for path in _listed(root) if root.endswith(".txt") else _files_below(root):
+        match = pattern.fullmatch(path.rsplit("/", 1)[-1])
+        if not match:
+            continue
+        if _is_special(path):
+            logger.warning("%s is no regular file and is left out", path)
+            continue
+        if match.groups() in found:
+            raise ValueError(f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}")
+        found[match.groups()] = path
+    return found
+
+
+def _files_below(root: str) -> list[str]:
+    with storage_errors(root):
+        fs, folder = filesystem(root)
+        if not fs.isdir(folder):
+            kind = "no such folder, or no index page" if root.startswith("http") else "no such folder"
+            raise ValueError(
+                f"{root}: {kind}; survey.root is a folder of the survey's files, or a list of files NAME.txt"
+            )
+        if not is_remote(root):
+            return _local_files(folder)
+        return [fs.unstrip_protocol(file) for file in sorted(fs.find(folder))]
+
+
+def _local_files(folder: str) -> list[str]:
+    """All files below a folder; links to folders are followed, each folder once.
+
+    Raises:
+        ValueError: a folder cannot be read, whose galaxies would be missing without a word.
+    """
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: this folder cannot be read ({error.strerror}); galaxies may be below it")
+
+    seen: set[str] = set()
+    files: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [os.path.join(place, name) for name in names]  # noqa: PTH118 - many, and Path is slow
+    return sorted(files)
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is a pipe, socket or device, which may be read for ever."""
+    return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
+
+
+def _listed(path: str) -> list[str]:
+    """The files of a list: one a line, absolute or relative to the folder of the list; `#` begins a comment.
+
+    Raises:
+        ValueError: there is no such list.
+    """
+    try:
+        lines = read_file(path).decode().splitlines()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a list of files: {error}") from error
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    folder = path.rpartition("/")[0] or "."
+    return sorted(name if is_remote(name) or name.startswith("/") else f"{folder}/{name}" for name in names)
+
+
+def fits_bytes(path: str) -> io.BytesIO:
+    """A small FITS file, unzipped if need be, in memory: for `astropy.io.fits.open`.
+
+    Raises:
+        FileNotFoundError, OSError: it is not there, or cannot be unzipped.
+        StorageError: the storage service fails.
+    """
+    return io.BytesIO(unzipped(read_file(path)))
+
+
+@contextmanager
+def open_maps(path: str) -> Iterator[fits.HDUList]:
+    """A small FITS file; whatever goes wrong while it is open sets its galaxy aside.
+
+    Raises:
+        Rejected: it is not there, damaged, or has no such HDU.
+        StorageError: the storage service fails.
+    """
+    try:
+        with fits.open(fits_bytes(path)) as hdus:
+            yield hdus
+    except (Rejected, StorageError):
+        raise
+    except KeyError as error:
+        raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
+    except FileNotFoundError as error:
+        raise Rejected("missing_file", f"{path}: no such file") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise Rejected("truncated", f"{path}: {error}") from error
+
+
+def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
+    """The names of the bits that are set."""
+    return tuple(name for name, bit in table.items() if value >> bit & 1)
+
+
+def depth(row: Mapping[str, object]) -> float:
+    """How deep a MaNGA observation is, from a row of drpall or a header of the DRP, with keys in lower case.
+
+    The summed (S/N)^2 of its exposures in both arms; else their time, else their number; NaN where none is known.
+    """
+    for columns in (("bluesn2", "redsn2"), ("exptime",), ("nexp",)):
+        total = sum(number(row.get(column)) for column in columns)
+        if total > 0:
+            return total
+    return float("nan")
+
+
+def first_header(path: str) -> Header:
+    """The header that a file begins with; nothing after it is read.
+
+    Raises:
+        Rejected: there is no such file, or it does not begin so.
+    """
+    with FitsStream(path) as stream:
+        return find_hdu(stream, "PRIMARY")
+
+
+def guarded_target(unread: Target, read: Callable[[], Target]) -> Target:
+    """A target as its file describes it, or, whatever is wrong with the file, `unread` with the reason.
+
+    Raises:
+        StorageError: the service fails, which says nothing about the file.
+    """
+    try:
+        return read()
+    except Rejected as rejected:
+        return replace(unread, rejected=(rejected.code, rejected.reason))
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one file must not stop a survey
+        where = unread.paths[-1] if unread.paths else unread.plateifu
+        return replace(unread, rejected=("unreadable", f"{where}: {type(error).__name__}: {error}"))
+
+
+def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
+    """The galaxies of the user's table; those without a file are rejected. `files` is keyed by the table's `name`.
+
+    Raises:
+        ValueError: no table is named, it lacks a column, or has rows of one name that differ.
+    """
+    if not config.table:
+        raise ValueError(f"survey.table: {config.reader} needs a table with the columns name and z")
+    rows, broken = survey_rows(config.table, "name", needed=("z",), optional=TABLE_COLUMNS)
+    found = [_target_of_row(name, row, files, config) for name, row in rows.items()]
+    return found + [_target_of_row(name, {}, files, config, why) for name, why in broken.items() if name not in rows]
+
+
+def _target_of_row(
+    name: str, row: Mapping[str, Any], files: Mapping[tuple[str, ...], str], config: SurveyConfig, broken: str = ""
+) -> Target:
+    paths = (files[(name,)],) if (name,) in files else ()
+    rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}")
+    return Target(
+        name,
+        name_of(row.get("object")) or name,
+        number(row.get("z")),
+        number(row.get("ra")),
+        number(row.get("dec")),
+        paths,
+        number(row.get("re_arcsec")),
+        rejected=("bad_row", broken) if broken else rejected,
+        depth=number(row.get("depth")),
+    )
+
+
+def survey_rows(
+    path: str, key: str, *, needed: Sequence[str], optional: Sequence[str] = (), hdu: str = "", kind: str = "a table"
+) -> tuple[dict[str, dict[Any, Any]], dict[str, str]]:
+    """The rows of a survey's table by the name of their galaxy, and what is wrong with lines that are no rows.
+
+    Args:
+        path: of the table.
+        key: its column of names; rows without one are left out.
+        needed: other columns that it must have, in lower case.
+        optional: columns that are taken where it has them.
+        hdu: see `tables.read_table`.
+        kind: what the table should be, for errors.
+
+    Raises:
+        ValueError: it cannot be read, lacks a column, or has rows of one name that differ.
+    """
+    wanted = [key, *needed, *optional]
+    try:
+        table = read_table(path, text=(key, "object", "mangaid"), columns=wanted, hdu=hdu)
+    except TableError as error:
+        raise ValueError(f"{path}: cannot be read as {kind}: {str(error).removeprefix(f'{path}: ')}") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; survey.table names {kind}") from error
+    table.columns = [str(name).lower() for name in table.columns]
+    table = table.loc[:, ~table.columns.duplicated()]
+    missing = [name for name in (key, *needed) if name not in table]
+    if missing:
+        held = ", ".join(map(str, table.attrs[COLUMNS]))
+        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {held}")
+    kept = [name for name in wanted[1:] if name in table]
+    rows: dict[str, dict[Any, Any]] = {}
+    numbers: dict[str, int] = {}
+    for i, (cell, values) in enumerate(zip(table[key], table[kept].to_dict("records"), strict=True), 1):
+        name = name_of(cell)
+        if name and name in rows:
+            _check_equal(path, name, (numbers[name], rows[name]), (i, values))
+        elif name:
+            rows[name], numbers[name] = values, i
+    ragged = {name_of(cells.get(key)): (line, cells) for line, cells in table.attrs[RAGGED].items()}
+    return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
+
+
+def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second: tuple[int, dict[Any, Any]]) -> None:
+    """Checks that two rows of one galaxy say the same.
+
+    Raises:
+        ValueError: naming both.
+    """
+    differing = [key for key, value in first[1].items() if str(value) != str(second[1][key])]
+    if differing:
+        (number_1, row_1), (number_2, row_2) = first, second
+        said = "; ".join(
+            f"row {number} has " + ", ".join(f"{key} = {row[key]}" for key in differing[:3])
+            for number, row in ((number_1, row_1), (number_2, row_2))
+        )
+        raise ValueError(f"{path}: two rows of {name} differ: {said}. Remove one.")
+
+
+def _why_ragged(path: str, line: int, cells: Mapping[str, str]) -> str:
+    return f"{path}: line {line} has another number of cells than the header: {', '.join(cells.values())} ..."

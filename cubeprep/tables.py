@@ -1,0 +1,250 @@
+"""Tables of surveys and users: one reader for all formats, chosen by suffix, on disk and on services.
+
+Three rules hold for every table, whatever it is of (`docs/readers.md`):
+
+- Text stays text. A column of text files becomes numbers only if all its cells are numbers, none of which is written
+  with a leading zero, so that the galaxy 00123 keeps its name. Blanks around cells are trimmed.
+- A value that stands for a missing one is missing: NaN, or NA among integers. See `MISSING_TEXT`,
+  `MISSING_NUMBERS` and, for velocities, `MISSING_VELOCITIES`.
+- A cell that is not of its column's kind makes its column text, and so costs its row alone (`number`).
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cubeprep.gunzip import unzipped
+from cubeprep.storage import StorageError, is_remote, read_file
+
+SUFFIXES = {
+    ".csv": "delimited",
+    ".tsv": "delimited",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".dat": "columns",
+    ".txt": "columns",
+    ".parquet": "parquet",
+}
+DELIMITERS = ",;\t"
+MISSING_TEXT = frozenset(("", "-", "--", "n/a", "na", "nan", "-nan", "null", "none", "<na>", "masked"))
+MISSING_NUMBERS = (-99.0, -999.0, -9999.0, -99999.0)
+# Velocities of -99 and -999 km/s occur.
+MISSING_VELOCITIES = (-9999.0, -99999.0)
+VELOCITY = re.compile(
+    r"velocity|(?:^|[^a-z])vel(?:$|[^a-z])|^v_?(?:sys|hel|helio|rad|los)(?:$|[^a-z])|^cz", re.IGNORECASE
+)
+VELOCITY_UNIT = re.compile(r"k?m(?:\s*/\s*|[\s.]+)s")
+LEADING_ZERO = re.compile(r"[+-]?0\d")
+RAGGED, COLUMNS = "ragged", "columns"
+
+
+class TableError(ValueError):
+    """A table that cannot be read, or lacks what is asked of it."""
+
+
+def read_table(
+    path: str | Path, *, text: Collection[str] = (), columns: Collection[str] | None = None, hdu: str = ""
+) -> pd.DataFrame:
+    """A table's columns of one value a row; text is str, and what is missing is NaN, or NA among integers.
+
+    Rows of a text file that have another number of cells than the header cannot be attributed to columns: they are left
+    out, and `attrs["ragged"]` of the result has their cells by line number. `attrs["columns"]` has the names of all
+    columns, also of those that were not asked for.
+
+    Args:
+        path: CSV, TSV, ECSV, FITS, VOTable, Parquet, or text in columns, also gzipped; the suffix tells which. A path,
+            or a URL that `cubeprep.storage` knows.
+        text: names of columns, in capitals or not, that hold names and are never taken for numbers.
+        columns: names of the columns that are wanted, in capitals or not; those that it lacks are left out.
+        hdu: the FITS table of this name is read; without it, or where there is none, the first.
+
+    Raises:
+        TableError: no such format, or not a file of it.
+        FileNotFoundError: there is no such file.
+        StorageError: the service fails.
+    """
+    name = str(path)
+    kind = _kind(name)
+    content = read_file(name)
+    wanted = None if columns is None else {column.lower() for column in columns}
+    try:
+        table = _parse(unzipped(content), kind, hdu, wanted)
+        return _clean(table, {column.lower() for column in text}, has_types=kind[1] not in ("delimited", "columns"))
+    except StorageError:
+        raise
+    except Exception as error:  # what readers of six formats raise has no common class
+        raise TableError(f"{name}: not a table that can be read as {kind[0]}: {_brief(error)}") from error
+
+
+def number(value: Any, *, velocity: bool = False) -> float:
+    """A cell or a card as a float; NaN where it is missing, or no number.
+
+    Args:
+        value: of any kind.
+        velocity: whether -99 and -999 are values.
+    """
+    if value is None or np.ma.is_masked(value) or value is pd.NA or isinstance(value, bool):
+        return float("nan")
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+    missing = MISSING_VELOCITIES if velocity else MISSING_NUMBERS
+    return float("nan") if found in missing or found <= -9000 else found
+
+
+def name_of(value: Any) -> str:
+    """A cell or a card as a name, trimmed; empty where it is missing."""
+    if value is None or np.ma.is_masked(value) or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # integers beside a missing one
+    found = str(value).strip()
+    return "" if _is_missing(found) else found
+
+
+def _kind(path: str) -> tuple[str, str]:
+    """Suffix and format of a path or URL."""
+    name = path.partition("?")[0] if is_remote(path) else path
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if suffix not in SUFFIXES:
+        raise TableError(f"{path}: cannot tell its format from {suffix or 'no suffix'!r}; known: {', '.join(SUFFIXES)}")
+    return suffix, SUFFIXES[suffix]
+
+
+def _parse(content: bytes, kind: tuple[str, str], hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
+    table_format = kind[1]
+    if table_format == "parquet":
+        table = pd.read_parquet(io.BytesIO(content))
+    elif table_format in ("delimited", "columns"):
+        table = _text_table(content.decode("utf-8-sig"), in_columns=table_format == "columns")
+    else:
+        return _astropy_table(content, table_format, hdu, wanted)
+    table.attrs[COLUMNS] = list(table.columns)
+    return table if wanted is None else table[[name for name in table if str(name).lower() in wanted]]
+
+
+def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
+    """The columns, without those of several values a row, and their units in `attrs`."""
+    from astropy.io import fits
+    from astropy.table import Table
+    from astropy.units import UnitsWarning
+
+    source: Any = content.decode("utf-8-sig").splitlines() if table_format == "ascii.ecsv" else io.BytesIO(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)  # drpall's units are not all of the FITS standard
+        if table_format == "fits":
+            with fits.open(source) as hdus:
+                tables = [i for i, found in enumerate(hdus) if isinstance(found, fits.BinTableHDU | fits.TableHDU)]
+                if not tables:
+                    raise ValueError("it holds no table")
+                table = Table.read(hdus[next((i for i in tables if hdus[i].name == hdu), tables[0])])
+        else:
+            table = Table.read(source, format=table_format)
+    chosen = [name for name in table.colnames if wanted is None or name.lower() in wanted]
+    flat = table[[name for name in chosen if table[name].ndim == 1]]
+    flat.convert_bytestring_to_unicode()
+    found: pd.DataFrame = flat.to_pandas()
+    found.attrs[COLUMNS] = table.colnames
+    found.attrs["units"] = {name: str(flat[name].unit) for name in flat.colnames if flat[name].unit is not None}
+    return found
+
+
+def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
+    """All cells as text; lines that begin with `#` are comments."""
+    numbered = [(i, line) for i, line in enumerate(content.split("\n"), 1) if line.strip() and line[0] != "#"]
+    if not numbered:
+        raise ValueError("it is empty")
+    if in_columns:
+        lines, delimiter = [line.expandtabs(1).strip() for _, line in numbered], " "
+    else:
+        lines = [line.rstrip("\r") + "\n" for _, line in numbered]
+        delimiter = max(DELIMITERS, key=lines[0].count)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    names = [name.strip() for name in next(reader)]
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns have one name among {', '.join(names)}")
+    fitting, ragged = [], {}
+    for row in reader:
+        cells = [cell.strip() for cell in row]
+        if len(cells) < len(names) or any(cells[len(names) :]):
+            ragged[numbered[reader.line_num - 1][0]] = dict(zip(names, cells, strict=False))
+        else:
+            fitting.append(cells[: len(names)])
+    table = pd.DataFrame(fitting, columns=names, dtype=object)
+    table.attrs[RAGGED] = ragged
+    return table
+
+
+def _clean(table: pd.DataFrame, text: Collection[str], *, has_types: bool) -> pd.DataFrame:
+    """The rules for text, numbers and missing values, applied to every column."""
+    units: Mapping[str, str] = table.attrs.get("units", {})
+    cleaned = {}
+    for name, column in table.items():
+        missing = MISSING_VELOCITIES if is_velocity(str(name), units.get(str(name), "")) else MISSING_NUMBERS
+        stays = has_types or str(name).lower() in text
+        cleaned[name] = _clean_column(column, missing, stays_text=stays)
+    found = pd.DataFrame(cleaned, index=table.index)
+    found.attrs = {RAGGED: table.attrs.get(RAGGED, {}), COLUMNS: table.attrs[COLUMNS]}
+    return found
+
+
+def is_velocity(name: str, unit: str = "") -> bool:
+    """Whether a column holds velocities, by its unit or its name."""
+    return bool(VELOCITY_UNIT.match(unit) or VELOCITY.search(name))
+
+
+def _clean_column(column: pd.Series, missing: Collection[float], *, stays_text: bool) -> pd.Series:
+    if pd.api.types.is_bool_dtype(column):
+        return column
+    if pd.api.types.is_numeric_dtype(column):
+        bad = column.isin(missing).to_numpy(dtype=bool)
+        if not bad.any():
+            return column
+        return column.mask(bad) if column.dtype.kind not in "iu" else column.astype("Int64").mask(bad)
+    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+        return column  # dates
+    cells = [cell.decode() if isinstance(cell, bytes) else cell for cell in column.astype(object)]
+    if any(not isinstance(cell, str) and not _is_null(cell) for cell in cells):
+        return pd.Series(cells, column.index, dtype=object)  # lists, or bool beside what is missing
+    trimmed = [np.nan if _is_null(cell) or _is_missing(cell, missing) else cell.strip() for cell in cells]
+    known = [cell for cell in trimmed if isinstance(cell, str)]
+    found = pd.Series(trimmed, column.index, dtype=object)
+    if stays_text or not known or any(LEADING_ZERO.match(cell) for cell in known):
+        return found
+    numbers = pd.to_numeric(found, errors="coerce")
+    return numbers if numbers.notna().sum() == len(known) else found
+
+
+def _is_missing(cell: str, missing: Collection[float] = MISSING_NUMBERS) -> bool:
+    found = cell.strip()
+    if found.lower() in MISSING_TEXT:
+        return True
+    if not found.startswith("-9"):
+        return False
+    try:
+        return float(found) in missing
+    except ValueError:
+        return False
+
+
+def _is_null(cell: Any) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
+
+
+def _brief(error: Exception) -> str:
+    """The first line of what a reader says, which may be a page."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

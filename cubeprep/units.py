@@ -1,0 +1,254 @@
+"""Units of flux and of its errors as headers spell them, brought to those of the store.
+
+The whole unit is parsed: its scale, the wavelength or frequency that it is per, and the area on the sky. A unit that is
+not understood, or is none of flux, sets the galaxy aside.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from astropy import units as u
+from astropy.io.fits import Header
+
+from cubeprep.cards import text_card
+from cubeprep.cube import Rejected
+
+NoiseKind = Literal["variance", "sigma", "ivar"]
+POWERS: dict[NoiseKind, int] = {"variance": 2, "sigma": 1, "ivar": -2}
+FLUX = 1e-17 * u.erg / u.s / u.cm**2
+PER_ANGSTROM, PER_HERTZ = FLUX / u.AA, FLUX / u.Hz
+LIGHT_ANGSTROM_HZ = 2.99792458e18
+FIBRE = u.def_unit("fibre")
+# Where spellings are no names of astropy's, or are names of something else (A is the ampere).
+NAMES: dict[str, Any] = {
+    **dict.fromkeys(("erg", "ergs", "Erg", "ERG"), u.erg),
+    **dict.fromkeys(("A", "AA", "Å", "Å", "ang", "angs", "angstrom", "angstroms"), u.AA),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), u.s),
+    **dict.fromkeys(("hz", "hertz"), u.Hz),
+    **dict.fromkeys(("micron", "microns", "um", "µm", "μm"), u.um),
+    **dict.fromkeys(("pix", "pixel", "pixels", "spaxel", "spaxels", "spax"), u.pix),
+    **dict.fromkeys(("fiber", "fibers", "fibre", "fibres"), FIBRE),
+    **dict.fromkeys(("arcsec", "arcsecs", "arcseconds", "asec"), u.arcsec),
+    "flam": u.erg / u.s / u.cm**2 / u.AA,
+    "fnu": u.erg / u.s / u.cm**2 / u.Hz,
+}
+TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:[eEdD][+-]?\d+)?)|([A-Za-zÅÅµμ]+)|(\*\*|\^)|([*./()]))")
+EXPONENT = re.compile(r"\s*(?:\(\s*([+-]?\d+)\s*\)|([+-]?\d+))")
+# No file holds galaxies in units of 100 erg or of 1e-29 erg: such an exponent lost its sign.
+SMALLEST, LARGEST = 1e-12, 1e19
+LARGEST_EXPONENT = 99
+
+
+@dataclass(frozen=True)
+class FluxUnit:
+    """A unit of flux.
+
+    Attributes:
+        factor: to 1e-17 erg/s/cm2, by Angstrom or by Hertz for densities, by spaxel.
+        per: what a density is by; empty for fluxes integrated over wavelength.
+        unit: as parsed, to compare errors with.
+    """
+
+    factor: float
+    per: Literal["Angstrom", "Hz", ""]
+    unit: Any
+
+    def scale(self, wave: np.ndarray | None = None) -> Any:
+        """The factor; for fluxes by Hertz [plane, 1, 1], since it goes by wavelength (Angstrom, [plane])."""
+        if self.per != "Hz":
+            return self.factor
+        assert wave is not None
+        return (self.factor * LIGHT_ANGSTROM_HZ / wave**2)[:, None, None].astype(np.float32)
+
+
+def flux_unit(
+    header: Header, path: str, *, integrated: bool = False, spaxel_arcsec: float = float("nan"), keyword: str = "BUNIT"
+) -> FluxUnit:
+    """The unit of flux in a header.
+
+    Args:
+        header: of the fluxes.
+        path: named in errors.
+        integrated: whether fluxes are integrated over wavelength, as in maps of lines.
+        spaxel_arcsec: side of a spaxel, for units by solid angle.
+        keyword: of the card that holds the unit.
+
+    Raises:
+        Rejected: it is missing, not understood, none of flux, or its scale cannot be.
+    """
+    text = text_card(header, keyword)
+    where = f"{path}: {keyword} = {text!r}"
+    try:
+        unit = parse_unit(text)
+    except ValueError as error:
+        reason = f"{where} is no unit that is known here ({error}), expected {_expected(integrated)}"
+        raise Rejected("bad_unit", reason) from error
+    per_area, area = _without_sky(unit, spaxel_arcsec)
+    if per_area is None:
+        raise Rejected("bad_unit", f"{where} is {area}")
+    targets = {"": FLUX} if integrated else {"Angstrom": PER_ANGSTROM, "Hz": PER_HERTZ}
+    for per, target in targets.items():
+        if per_area.is_equivalent(target):
+            factor = float(f"{float(per_area.to(target)) * float(area):.12g}")  # powers of ten are exact
+            _check_scale(factor, where)
+            return FluxUnit(factor, per, unit)  # type: ignore[arg-type]
+    raise Rejected("bad_unit", f"{where} is no unit of flux, expected {_expected(integrated)}")
+
+
+def noise_unit(
+    header: Header, data: FluxUnit, data_text: str, path: str, *, kind: NoiseKind, keyword: str = "BUNIT"
+) -> tuple[NoiseKind, float]:
+    """What the errors of fluxes are, by their own unit, and the factor that brings them to a power of the fluxes' unit.
+
+    Args:
+        header: of the errors.
+        data: unit of the fluxes.
+        data_text: the fluxes' unit as their header has it.
+        path: named in errors.
+        kind: what they are where their header has no unit.
+        keyword: of the card that holds their unit.
+
+    Raises:
+        Rejected: their unit is no power of the fluxes' that errors have.
+    """
+    text = text_card(header, keyword)
+    short, short_data = ("".join(value.split()) for value in (text, data_text))
+    # Headers copied from the fluxes', and squares without brackets, as the MUSE pipeline writes them.
+    copied = kind == "ivar" and short == short_data
+    if not text or copied or (kind == "variance" and short in (f"{short_data}**2", f"{short_data}^2")):
+        return kind, 1.0
+    name = header.get("EXTNAME", "the errors")
+    where = f"{path}: {keyword} = {text!r} of {name}"
+    try:
+        unit = parse_unit(text)
+    except ValueError as error:
+        raise Rejected("bad_unit", f"{where} is no unit that is known here ({error})") from error
+    for found, power in POWERS.items():
+        try:
+            factor = float((unit / data.unit**power).to(u.dimensionless_unscaled))
+        except u.UnitConversionError:
+            continue
+        if kind == "ivar" and found != "ivar":
+            break
+        return found, factor
+    wanted = "power -2" if kind == "ivar" else "square, itself (sigma), or power -2 (inverse variance)"
+    raise Rejected("bad_unit", f"{where} does not fit fluxes in {data_text!r}, expected its {wanted}")
+
+
+def inverse_variance(values: np.ndarray, kind: NoiseKind, factor: float) -> np.ndarray:
+    """Errors of any kind as inverse variance; 0 where there is none, NaN where it is NaN.
+
+    Args:
+        values: [plane, y, x].
+        kind: what they are.
+        factor: to the matching power of the fluxes' unit, applied first.
+    """
+    if kind == "ivar":
+        return values if factor == 1 else values * factor
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = values if factor == 1 else values.astype(np.float64) * factor
+        variance = scaled if kind == "variance" else scaled * np.abs(scaled)  # a negative sigma is none
+        return np.where(variance > 0, 1 / variance, np.where(np.isnan(variance), np.nan, 0))
+
+
+@lru_cache(maxsize=256)
+def parse_unit(text: str) -> Any:
+    """A unit with its scale, from any of the ways in which headers write it.
+
+    Raises:
+        ValueError: a part of it is not understood.
+    """
+    text = text.replace("{", "(").replace("}", ")").replace("[", "(").replace("]", ")").strip()
+    if not text:
+        raise ValueError("it is empty")
+    try:
+        unit, rest = _product(text)
+    except (ArithmeticError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    if rest.strip():
+        raise ValueError(f"not understood from {rest.strip()!r} on")
+    return unit
+
+
+def _product(text: str) -> tuple[Any, str]:
+    """Factors up to the end or to a bracket that closes; what follows `/` is one factor."""
+    unit, divide, empty = u.dimensionless_unscaled, False, True
+    while (match := TOKEN.match(text)) is not None and match[4] != ")":
+        if match[4] in ("*", ".", "/"):
+            divide, text = match[4] == "/", text[match.end() :]
+            continue
+        factor, text = _factor(match, text)
+        unit, divide, empty = unit / factor if divide else unit * factor, False, False
+    if empty or divide:
+        raise ValueError("a factor is missing")
+    return unit, text
+
+
+def _factor(match: re.Match[str], text: str) -> tuple[Any, str]:
+    rest = text[match.end() :]
+    number, name, _, bracket = match.groups()
+    if bracket == "(":
+        base, rest = _product(rest)
+        if not rest.lstrip().startswith(")"):
+            raise ValueError("a bracket is not closed")
+        rest = rest.lstrip()[1:]
+    elif number:
+        value = float(number.lower().replace("d", "e"))
+        base = u.Unit(value) if value > 0 else None
+    elif name:
+        base = _named(name)
+    else:
+        base = None
+    if base is None:
+        raise ValueError(f"not understood from {text.strip()!r} on")
+    raised = re.match(r"\s*(\*\*|\^)", rest)
+    exponent = EXPONENT.match(rest[raised.end() :] if raised else rest)
+    if raised and not exponent:
+        raise ValueError(f"no exponent after {match[0].strip()!r}")
+    if exponent and abs(int(exponent[1] or exponent[2])) > LARGEST_EXPONENT:
+        raise ValueError(f"an exponent of {exponent[0].strip()}")
+    if raised and exponent:
+        return base ** int(exponent[1] or exponent[2]), rest[raised.end() + exponent.end() :]
+    if name and exponent and exponent[2] and not rest[:1].isspace():
+        return base ** int(exponent[2]), rest[exponent.end() :]
+    return base, rest
+
+
+def _named(name: str) -> Any:
+    for spelling in (name, name.lower()):
+        if spelling in NAMES:
+            return NAMES[spelling]
+    try:
+        return u.Unit(name)
+    except ValueError as error:
+        raise ValueError(f"{name!r} is not known") from error
+
+
+def _without_sky(unit: Any, spaxel_arcsec: float) -> tuple[Any, float | str]:
+    """The unit by spaxel, and the factor that this takes; None and what is wrong where that cannot be."""
+    whole = unit.decompose()
+    powers = dict(zip((str(base) for base in whole.bases), whole.powers, strict=True))
+    pixels, angles, fibres = (powers.get(base, 0) for base in ("pix", "rad", "fibre"))
+    if fibres:
+        return None, "a flux by fibre, expected one by spaxel or by arcsec2"
+    if (pixels, angles) in ((0, 0), (-1, 0)):
+        return unit * u.pix ** (-pixels), 1.0
+    if (pixels, angles) == (0, -2):
+        if not np.isfinite(spaxel_arcsec):
+            return None, "a flux by solid angle, and the header does not say how large a spaxel is"
+        return unit * u.arcsec**2, spaxel_arcsec**2
+    return None, "no unit of flux by spaxel or by solid angle"
+
+
+def _check_scale(factor: float, where: str) -> None:
+    if not SMALLEST <= factor <= LARGEST:
+        raise Rejected(
+            "bad_unit", f"{where} is {factor:.3g} times 1e-17 erg/s/cm2, expected {SMALLEST:g} to {LARGEST:g} times it"
+        )
+
+
+def _expected(integrated: bool) -> str:
+    return "such as '1e-17 erg/s/cm2/spaxel'" if integrated else "such as '1e-17 erg/s/cm2/Angstrom/spaxel'"

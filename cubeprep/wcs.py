@@ -1,0 +1,166 @@
+"""Wavelengths and spaxel size from the world coordinates of a header (Greisen et al. 2002 and 2006).
+
+A step along an axis is CDi_j, or CDELTi times PCi_j, in the unit of CUNITi; all axes count. Agrees with `astropy.wcs`,
+which costs some hundred times as much.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.io.fits import Header
+
+from cubeprep.cards import float_card, text_card
+from cubeprep.cube import Rejected
+from cubeprep.fitsstream import cube_axes, image_shape
+from cubeprep.lines import air_to_vacuum
+from cubeprep.units import parse_unit
+
+VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
+# A wavelength may vary over the sky by this share of a plane, and a position over the planes by as much of a spaxel.
+MOST_SHEAR = 0.1
+ANGSTROMS = (1000.0, 30000.0)
+
+
+@dataclass(frozen=True)
+class CubeAxes:
+    """Where the voxels of a cube are.
+
+    Attributes:
+        wave: [plane] vacuum wavelength, Angstrom, increasing.
+        spaxel_arcsec: side of a square of a spaxel's area; NaN where the header does not say.
+    """
+
+    wave: np.ndarray
+    spaxel_arcsec: float
+
+
+def read_axes(
+    header: Header, path: str, *, kinds: Collection[str] = (*VACUUM, *AIR), air: Collection[str] = AIR
+) -> CubeAxes:
+    """Wavelengths and spaxel size of a cube.
+
+    Args:
+        header: of an image with three axes.
+        path: named in errors.
+        kinds: values of CTYPE3 that are taken; `-LOG` is a constant step in the logarithm.
+        air: those of them that mean wavelengths in air.
+
+    Raises:
+        Rejected: the third axis is no wavelength, or its step is not understood.
+    """
+    return CubeAxes(wavelengths(header, path, kinds=kinds, air=air), spaxel_arcsec(header))
+
+
+def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Collection[str] = AIR) -> np.ndarray:
+    """[plane] vacuum wavelengths, Angstrom, increasing; see `read_axes`."""
+    numbers = cube_axes(header, path)
+    axis = numbers[2]
+    kind = text_card(header, f"CTYPE{axis}")
+    if kind not in kinds:
+        _reject_kind(header, path, numbers, kinds)
+    num_planes, _, _ = image_shape(header, path)
+    if num_planes == 1:
+        raise Rejected("bad_wave", f"{path}: NAXIS{axis} = 1, expected the planes of spectra")
+    step = _wave_step(header, path, numbers)
+    reference, pixel = (
+        float_card(header, f"{name}{axis}", path, default=default, code="bad_wave")
+        for name, default in (("CRVAL", None), ("CRPIX", 0.0))
+    )
+    if not (step > 0 and reference > 0):
+        reason = f"CRVAL{axis} = {reference}, step {step:g}; expected wavelengths that increase"
+        raise Rejected("bad_wave", f"{path}: {reason}")
+    away = np.arange(1, num_planes + 1) - pixel
+    wave = reference * np.exp(step * away / reference) if kind.endswith("-LOG") else reference + step * away
+    wave *= _angstroms(header, axis, wave, path)
+    if not (wave[0] > 0 and np.isfinite(wave[-1])):
+        reason = f"wavelengths from {wave[0]:g} to {wave[-1]:g} Angstrom, expected ones above 0"
+        raise Rejected("bad_wave", f"{path}: {reason}")
+    return air_to_vacuum(wave) if kind in air else wave
+
+
+def spaxel_arcsec(header: Header) -> float:
+    """Side of a square of a spaxel's area, arcsec; NaN where the header does not say."""
+    matrix = np.zeros((2, 2))
+    try:
+        for i in (1, 2):
+            unit = parse_unit(text_card(header, f"CUNIT{i}") or "deg")
+            matrix[i - 1] = np.array(_row(header, i, (1, 2))) * unit.to(u.arcsec)
+    except (ValueError, TypeError, u.UnitConversionError):
+        return float("nan")
+    side = float(np.sqrt(abs(np.linalg.det(matrix))))
+    return side if side > 0 and np.isfinite(side) else float("nan")
+
+
+def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
+    """Steps along world axis `i` for a step along each of the pixel axes.
+
+    Raises:
+        TypeError, ValueError: a card is no number, or none gives a step.
+    """
+    if any(f"CD{a}_{b}" in header for a in _group(i) for b in (1, 2, 3, 4)):
+        return [float(header.get(f"CD{i}_{j}", 0.0)) for j in numbers]
+    if f"CDELT{i}" not in header and not any(f"PC{i}_{j}" in header for j in numbers):
+        raise ValueError(f"no CD{i}_{i}, PC{i}_{i} or CDELT{i}")
+    scale = float(header.get(f"CDELT{i}", 1.0))
+    return [scale * float(header.get(f"PC{i}_{j}", float(i == j))) for j in numbers]
+
+
+def _group(i: int) -> tuple[int, ...]:
+    """World axes whose CD cards stand for each other: those of the sky; wavelengths often have a CDELT of their own."""
+    return (1, 2) if i in (1, 2) else (i,)
+
+
+def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> float:
+    """Step from plane to plane, checked to be the same for all spaxels."""
+    x, y, axis = numbers
+    try:
+        across_x, across_y, step = _row(header, axis, numbers)
+        rows = [_row(header, i, numbers) for i in (1, 2) if _has(header, i)]
+        drifts = [row[2] / (max(abs(row[0]), abs(row[1])) or 1) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise Rejected("bad_wave", f"{path}: the step of axis {axis} is not known: {error}") from error
+    if not np.isfinite([across_x, across_y, step, *drifts]).all():
+        raise Rejected("bad_wave", f"{path}: the step of axis {axis} is {step}, expected a number")
+    width, height, planes = (int(header[f"NAXIS{i}"]) for i in numbers)
+    if max(abs(across_x) * width, abs(across_y) * height) > MOST_SHEAR * abs(step):
+        shear = f"{across_x:g} and {across_y:g} a spaxel, {step:g} a plane"
+        raise Rejected("bad_wave", f"{path}: wavelengths vary over the sky (CD{axis}_{x}, CD{axis}_{y} or PC: {shear})")
+    if any(abs(drift) * planes > 1 + MOST_SHEAR for drift in drifts):
+        raise Rejected("bad_wave", f"{path}: positions on the sky vary with wavelength (CD1_{axis}, CD2_{axis} or PC)")
+    return step
+
+
+def _has(header: Header, i: int) -> bool:
+    return f"CDELT{i}" in header or f"CD{i}_{i}" in header or f"PC{i}_{i}" in header
+
+
+def _angstroms(header: Header, axis: int, wave: np.ndarray, path: str) -> float:
+    """Angstrom in the unit of wavelengths; without one they are in Angstrom if that is where light is."""
+    text = text_card(header, f"CUNIT{axis}")
+    if not text:
+        if ANGSTROMS[0] <= wave[0] <= wave[-1] <= ANGSTROMS[1]:
+            return 1.0
+        reason = f"no CUNIT{axis}, and wavelengths from {wave[0]:g} to {wave[-1]:g} cannot be in Angstrom"
+        raise Rejected("bad_wave", f"{path}: {reason}")
+    try:
+        return float(f"{float(parse_unit(text).to(u.AA)):.12g}")
+    except (ValueError, u.UnitConversionError) as error:
+        reason = f"CUNIT{axis} = {text!r}, expected a length such as Angstrom or nm"
+        raise Rejected("bad_wave", f"{path}: {reason}") from error
+
+
+def _reject_kind(header: Header, path: str, numbers: tuple[int, int, int], kinds: Collection[str]) -> None:
+    axis = numbers[2]
+    found = header.get(f"CTYPE{axis}")
+    expected = " or ".join(repr(kind) for kind in kinds)
+    for i in numbers[:2]:
+        if text_card(header, f"CTYPE{i}") in (*VACUUM, *AIR, *kinds):
+            raise Rejected(
+                "bad_axes",
+                f"{path}: wavelength is axis {i} (CTYPE{i} = {header[f'CTYPE{i}']!r}), expected axis {axis}: "
+                "numpy's order is [wavelength, y, x]",
+            )
+    name = text_card(header, "EXTNAME", "PRIMARY")
+    raise Rejected("bad_wave", f"{path}: {name} has CTYPE{axis} = {found!r}, expected {expected}")

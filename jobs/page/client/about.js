@@ -1,0 +1,76 @@
+// The dialog about the catalog: the survey, how to read the page, rejected galaxies, columns, provenance.
+import { byId, element, number } from "./dom.js";
+import { provenanceList } from "./provenance.js";
+
+const correlation = (value) => (value === null || value === undefined ? "undefined" : `${value > 0 ? "+" : ""}${number(value, 2)}`);
+
+export function about(survey) {
+  const { provenance, version } = survey.meta;
+  const close = element("button", { type: "button", onclick: () => byId("about").close() }, "Close");
+  byId("about").append(element("div", { class: "row" }, element("h2", {}, "About this catalog"), close),
+    ...facts(survey), ...warnings(survey),
+    element("h3", {}, "How to read the page"), ...reading(survey), keys(),
+    rejected(survey), columns(survey),
+    element("details", {}, element("summary", {}, "Provenance"), provenanceList(provenance, version)));
+  byId("about-open").addEventListener("click", () => byId("about").showModal());
+  const urgent = warnings(survey);
+  byId("warnings").replaceChildren(...urgent);
+  byId("warnings").hidden = !urgent.length;
+}
+
+function facts({ meta, count, source }) {
+  const { summary, provenance } = meta;
+  const counts = (of) => Object.entries(of).map(([name, number_]) => `${number_} ${name}`).join(", ");
+  const model = provenance.model ?? {};
+  const { score, mae } = summary.spearman;
+  return [
+    `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${summary.num_lines} windows around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
+    source.exported && `This file holds the catalog's row of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual and neighbours of theirs. Labels given here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
+    `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
+    `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the nearer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error they are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
+  ].filter(Boolean).map((text) => element("p", {}, text));
+}
+
+function warnings({ meta }) {
+  const { summary, provenance } = meta;
+  const found = [];
+  if (summary.following.length) found.push(`The score follows ${summary.following.join(" and ")} (|Spearman| above 0.5): the ranking is in part a ranking by ${summary.following.join(" and ")}.`);
+  if (!summary.own_model) found.push(`${provenance.model.reference} was trained on another store than the one scored here.`);
+  return found.map((text) => element("p", { class: "notice" }, text));
+}
+
+function reading({ meta, columns: described }) {
+  const { summary } = meta;
+  return [
+    "An unusual galaxy is not a discovery: cosmic rays, bad fibres, wrong redshifts and very bright galaxies are also reconstructed badly.",
+    summary.own_model && !summary.cross_fitted && "The model has seen the galaxies of the training split, so their scores are optimistic.",
+    described.has("p_value") && `p is the share of calibration galaxies of like S/N and size that score as high (conformal); q is the false discovery rate at which the galaxy is still a detection${summary.fdr ? `, nominally ${summary.fdr}` : ""}. With n calibration galaxies no p can be below 1/(n + 1), so a small sample is ranked but yields no detections.`,
+    `${meta.sky}. A window holds the line and the continuum that the store keeps; rest wavelengths are in vacuum. Flux is in ${meta.flux_unit}.`,
+    "Residual: flux minus reconstruction summed over a window, in units of its standard deviation σ; a wrong velocity can cancel in it. Misfit: mean of residual² × ivar, in which nothing cancels. Attribution: the same in units of noise and typical reconstruction error, without samples that triage masked.",
+    "Unexplained: (χ² − 1) over the mean of flux² × ivar, which subtracts noise and divides out brightness. Median S/N is the median over all samples, most of which hold no line: values near 0 are normal where a line is bright.",
+  ].filter(Boolean).map((text) => element("p", {}, text));
+}
+
+function keys() {
+  const of = [["arrows, j, k", "next and previous galaxy"], ["Enter, Esc", "open a galaxy, go back"], ["/", "search"], ["1 … 9", "give the label of that place"], ["arrows on a map", "choose a spaxel"], ["arrows, +, −, 0 on the map of latents", "pan or turn, zoom, reset"]];
+  return element("details", {}, element("summary", {}, "Keys"), element("dl", { class: "columns" }, ...of.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)])));
+}
+
+function rejected({ meta }) {
+  const { rejected: rows, num_rejected: total } = meta.summary;
+  if (!total) return null;
+  return element("details", {}, element("summary", {}, `Rejected galaxies (${total})`),
+    table("Rejected galaxies", ["galaxy", "code", "reason"], rows.map((row) => [row.plateifu, row.code, row.reason])),
+    total > rows.length && element("p", { class: "note" }, `The first ${rows.length}; all are in the store's rejected.csv.`));
+}
+
+function columns(survey) {
+  const rows = [...survey.columns.values()].filter((column) => column.name !== "label").map((column) => [column.name, column.unit, column.description]);
+  return element("details", {}, element("summary", {}, `Columns of the catalog (${rows.length})`), table("Columns of the catalog", ["column", "unit", "description"], rows));
+}
+
+function table(label, head, rows) {
+  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, element("table", {},
+    element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
+    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((text) => element("td", {}, text)))))));
+}

@@ -1,0 +1,74 @@
+// Maps of a galaxy: one line large, and the strip of all lines.
+import { element, number, percent } from "./dom.js";
+import { gradient, paint } from "./pixels.js";
+
+// Beyond these, colours follow the logarithm: outskirts and centre, noise and large residuals then show side by side.
+const FLUX_SHARE = 0.1;
+const SOFTENING = { sigma: 3, chi2: 2 };
+
+const KINDS = [
+  { key: "map_flux", name: "Observed", note: "flux", palette: "flux" },
+  { key: "map_reconstruction", name: "Reconstruction", note: "flux", palette: "flux" },
+  { key: "map_residual_sigma", name: "Residual", note: "σ", palette: "sigma" },
+  { key: "map_chi2", name: "Misfit", note: "χ² per sample", palette: "chi2" },
+];
+const ROWS = ["observed", "reconstr.", "residual", "misfit"];
+
+function limits({ data }, key, line) {
+  const { limits: ends, lines } = data.meta;
+  if (key === "map_residual_sigma") return [-ends.residual_sigma, ends.residual_sigma];
+  if (key === "map_chi2" || key === "misfit") return [0, ends.chi2];
+  if (key === "by_place" || key === "by_spaxel") return [-ends[key], ends[key]];
+  return lines[line].flux_limits;
+}
+
+// The panels of the chosen line; kept on the view, which reads their values at a spaxel.
+export function panelsOf(view) {
+  const { arrays } = view.data;
+  const panel = (kind, values) => ({ ...kind, values, range: limits(view, kind.key, view.line) });
+  view.panels = KINDS.map((kind) => panel(kind, view.slice(kind.key, view.line)));
+  if (arrays.by_place) view.panels.push(panel({ key: "by_place", name: "Attribution", note: "this line, σ", palette: "sigma" }, view.slice("by_place", view.line)));
+  view.panels.push(arrays.by_spaxel ? panel({ key: "by_spaxel", name: "Attribution", note: "all lines, σ", palette: "sigma" }, arrays.by_spaxel)
+    : panel({ key: "misfit", name: "Misfit", note: "all lines", palette: "chi2" }, arrays.misfit));
+  return view.panels;
+}
+
+function fill(canvas, view, panel) {
+  const { palettes } = view.survey.meta;
+  paint(canvas, panel.values, view.side, panel.range, palettes[panel.palette], SOFTENING[panel.palette] ?? FLUX_SHARE * panel.range[1]);
+  return canvas;
+}
+
+export function panelFigure(view, panel, withSky) {
+  const line = view.data.meta.lines[view.line];
+  const canvas = fill(element("canvas", { role: "img", tabindex: 0, "aria-label": `${view.plateifu}, ${line.name}: ${panel.name}, ${panel.note}. Arrow keys choose a spaxel.` }), view, panel);
+  const empty = !panel.values.some(Number.isFinite);
+  const bar = element("i", { class: "colours" });
+  bar.style.background = gradient(view.survey.meta.palettes[panel.palette]);
+  return element("figure", { class: "panel" }, element("figcaption", {}, element("b", {}, panel.name), element("span", { class: "soft" }, panel.note)),
+    element("div", { class: "pixels", onclick: (event) => view.clicked(event, canvas), onkeydown: (event) => view.moved(event) },
+      canvas, element("i", { class: "mark", hidden: true }), empty && element("span", { class: "empty" }, "no data"), ...(withSky ? skyMarks(view) : [])),
+    bar, element("div", { class: "ends num" }, element("span", {}, number(panel.range[0], 2)), element("output", {}), element("span", {}, number(panel.range[1], 3))));
+}
+
+// A scale bar and the directions, as far as they are known of the survey.
+function skyMarks({ survey, side }) {
+  const { spaxel_arcsec: arcsec, north_up: northUp } = survey.meta;
+  if (!arcsec) return [];
+  const length = side[1] * arcsec > 12 ? 5 : 2;
+  const bar = element("span", { class: "scale" }, element("b", {}, `${length}″`));
+  bar.style.width = `${(100 * length) / (side[1] * arcsec)}%`;
+  return northUp ? [bar, element("span", { class: "compass" }, "N ↑ E ←")] : [bar];
+}
+
+export function rowNames() {
+  return element("div", { class: "strip-rows", "aria-hidden": "true" }, ...["", ...ROWS, ""].map((name) => element("span", {}, name)));
+}
+
+export function lineButton(view, i) {
+  const line = view.data.meta.lines[i];
+  const canvases = KINDS.map((kind) => fill(element("canvas", { "aria-hidden": "true" }), view, { ...kind, values: view.slice(kind.key, i), range: limits(view, kind.key, i) }));
+  const [element_, wave] = line.name.split("-");
+  return element("button", { type: "button", class: "line", "data-line": i, "aria-pressed": String(i === view.line), "aria-label": `${line.name}, ${percent(line.share)} of the misfit`, onclick: () => view.chooseLine(i) },
+    element("span", { class: "name" }, element("b", {}, element_), element("span", { class: "soft num" }, wave ?? "")), ...canvases, element("span", { class: "num share" }, percent(line.share)));
+}

@@ -1,0 +1,111 @@
+"""The page as one HTML document: the client's modules, styles and markup, and a policy that allows these alone.
+
+The served page and the exported file are the same document; the file also holds its messages. A browser loads no
+modules over file://, so they are joined into one script. Modules use `import { names } from "./module.js";` and
+`export` before a function, class or const, which is all that `bundle` understands.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+CLIENT = Path(str(files("jobs.page") / "client"))
+ENTRY = "main"
+STYLES = ("base", "survey", "galaxy", "about")
+IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "\./([\w-]+)\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
+UNKNOWN = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page and the Content-Security-Policy that it needs; scripts and styles are allowed by their digests."""
+
+    html: str
+    policy: str
+
+
+def make_document(
+    *,
+    token: str = "",
+    first: Sequence[tuple[str, str]] = (),
+    rest: Sequence[tuple[str, str]] = (),
+    images: str = "data: blob:",
+    connect: str = "'none'",
+) -> Document:
+    """The page.
+
+    Args:
+        token: secret of the server; empty in a file, which then states its policy itself.
+        first: id and content (base64) of the messages that the first view needs.
+        rest: those that stand behind the script, so that the first view need not wait for them.
+        images: sources of the policy's `img-src`.
+        connect: sources of its `connect-src`.
+    """
+    script, style = bundle(), "".join((CLIENT / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src {images}; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+    stated = f'<meta name="token" content="{token}">' if token else _policy_meta(policy)
+    parts = {"head": stated, "style": f"<style>{style}</style>", "first": _held(first), "rest": _held(rest)}
+    parts["script"] = f'<script type="module" async>{script}</script>'
+    html = (CLIENT / "index.html").read_text(encoding="utf-8")
+    return Document(re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], html), policy)
+
+
+def bundle(folder: Path = CLIENT) -> str:
+    """The modules of a folder as one script, each in a function of its own, in the order in which they need each other.
+
+    Raises:
+        ValueError: a module holds an import or export of another form, or text that would end the script's element.
+    """
+    ordered: dict[str, str] = {}
+    _collect(folder, ENTRY, ordered, ())
+    parts = ['"use strict";']
+    for name, source in ordered.items():
+        body = IMPORT.sub(lambda match: f"const {{ {match[1]} }} = {_variable(match[2])};\n", source)
+        exported = EXPORT.findall(body)
+        body = EXPORT.sub("", body)
+        if unknown := UNKNOWN.search(body):
+            raise ValueError(f"{folder / name}.js: {unknown[0]!r} is not a form that the page's bundle takes")
+        if "</script" in body.lower() or "<!--" in body:
+            raise ValueError(f"{folder / name}.js: holds </script or <!--, which would end the page's script")
+        if name != ENTRY:
+            body = f"const {_variable(name)} = (() => {{\n{body}return {{ {', '.join(exported)} }};\n}})();"
+        parts.append(f"// {name}.js\n{body}")
+    return "\n".join(parts)
+
+
+def _collect(folder: Path, name: str, ordered: dict[str, str], above: tuple[str, ...]) -> None:
+    if name in above:
+        raise ValueError(f"{folder}: modules import each other in a circle: {' -> '.join([*above, name])}")
+    source = (folder / f"{name}.js").read_text(encoding="utf-8")
+    for _, needed in IMPORT.findall(source):
+        if needed not in ordered:
+            _collect(folder, needed, ordered, (*above, name))
+    ordered[name] = source
+
+
+def _variable(module: str) -> str:
+    return f"module_{module.replace('-', '_')}"
+
+
+def _held(messages: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(
+        f'<script type="application/octet-stream" id="message-{escape(name)}">{content}</script>'
+        for name, content in messages
+    )
+
+
+def _policy_meta(policy: str) -> str:
+    return f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

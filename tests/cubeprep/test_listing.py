@@ -1,0 +1,257 @@
+"""Listing a survey: one bad file, row or card costs one galaxy, and nothing is left out without a word."""
+
+import gzip
+import io
+import logging
+import os
+import socket
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from cubeprep import gunzip
+from cubeprep.cube import Rejected
+from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.survey_files import find_files
+from tests.logcube import write_drpall
+from tests.maps import maps_hdus, write_maps
+
+
+def targets(config: SurveyConfig) -> dict[str, tuple[str, str] | None]:
+    return {target.plateifu: target.rejected for target in select_targets(config, make_reader(config))}
+
+
+def write_sami(root: Path, catid: str, z: object) -> None:
+    root.mkdir(exist_ok=True)
+    for arm in ("blue", "red"):
+        hdu = fits.PrimaryHDU(np.zeros((4, 5, 5), np.float32))
+        hdu.header["Z_SPEC"], hdu.header["CATARA"], hdu.header["CATADEC"] = z, "n/a", 1.0
+        hdu.writeto(root / f"{catid}_A_cube_{arm}.fits")
+
+
+@pytest.mark.parametrize("z", ["N/A", None, "", -9999.0, "-999", True])
+def test_a_redshift_that_is_none_costs_one_sami_galaxy(tmp_path: Path, z: object) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03)
+    write_sami(tmp_path / "s", "1001", z)
+    found = targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))
+    assert found["1000_A"] is None
+    assert found["1001_A"] is not None
+    assert found["1001_A"][0] == "no_redshift"
+    assert "1001_A_cube_blue.fits" in found["1001_A"][1]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "missing_hdu"),
+        (b"text " * 1000, "unreadable"),
+        (b"SIMPLE  = " + b" " * 100, "truncated"),
+        (b"\x1f\x8b12", "truncated"),
+    ],
+)
+def test_a_file_that_is_none_costs_one_galaxy(tmp_path: Path, content: bytes, code: str) -> None:
+    for root, reader in ((tmp_path / "s", "sami"), (tmp_path / "m", "manga-maps")):
+        root.mkdir()
+        if reader == "sami":
+            write_sami(root, "1000", 0.03)
+            write_sami(root, "1001", 0.03)
+            path = root / "1001_A_cube_red.fits"
+        else:
+            write_maps(root, maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03))
+            path = root / "manga-1-2-MAPS-HYB10-MILESHC.fits"
+        path.write_bytes(content)
+        found = {
+            name: rejected and rejected[0]
+            for name, rejected in targets(SurveyConfig(reader=reader, root=str(root))).items()
+        }
+        assert sorted(map(str, found.values())) == sorted(["None", code])
+
+
+def test_a_header_that_is_damaged_costs_one_galaxy(tmp_path: Path) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03)
+    write_sami(tmp_path / "s", "1001", 0.03)
+    path = tmp_path / "s" / "1001_A_cube_red.fits"
+    path.write_bytes(path.read_bytes().replace(b"NAXIS   =                    3", b"NAXIS   =                    9"))
+    found = targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))
+    assert found["1000_A"] is None
+    assert found["1001_A"] is not None
+    assert found["1001_A"][0] == "unreadable"
+    assert str(path) in found["1001_A"][1]
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "rejected"),
+    [
+        ("DAPQUAL", 1 << 30, "quality"),
+        ("DRP3QUAL", 1 << 30, "quality"),
+        ("DAPQUAL", 1 << 1, None),
+        ("DAPQUAL", "bad", "bad_card"),
+        ("DRP3QUAL", -1, "bad_card"),
+        ("MANGAID", "-9999", None),
+        ("SCINPVEL", -9999.0, "no_redshift"),
+    ],
+)
+def test_maps_obey_the_quality_of_the_cube_and_of_the_fits(
+    tmp_path: Path, card: str, value: object, rejected: str | None
+) -> None:
+    hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
+    hdus[0].header[card] = value
+    write_maps(tmp_path, hdus)
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    (target,) = select_targets(config, make_reader(config))
+    assert (target.rejected and target.rejected[0]) == rejected
+    if card == "MANGAID":
+        assert target.mangaid == target.plateifu == "8000-1"
+    if rejected is None and card == "DAPQUAL":
+        chosen = config.model_copy(update={"reject_quality": ("BADZ",)})
+        (target,) = select_targets(chosen, make_reader(chosen))
+        assert target.rejected == ("quality", f"{target.paths[0]}: the survey's quality flag has BADZ")
+
+
+def test_quality_bits_of_maps_are_those_of_drp_and_dap() -> None:
+    make_reader(SurveyConfig(reader="manga-maps", root="x", reject_quality=("BADZ", "BADFLUX")))
+    with pytest.raises(ValueError, match="unknown mask bits BADZZ"):
+        make_reader(SurveyConfig(reader="manga-maps", root="x", reject_quality=("BADZZ",)))
+
+
+@pytest.fixture
+def drpall(tmp_path: Path) -> Path:
+    names = ["1-1", "1-2", "1-3"]
+    for name in names:
+        (tmp_path / f"manga-{name}-LOGCUBE.fits.gz").write_bytes(b"")
+    write_drpall(tmp_path, [(name, f"7-{name}", 0.03) for name in names], columns={"z": [0.04, 0.05, 0.06]})
+    return tmp_path / "drpall.fits"
+
+
+def changed(path: Path, column: str, row: int, value: object) -> SurveyConfig:
+    table = Table(Table.read(path), masked=True, copy=True)
+    if value is np.ma.masked:
+        table[column].mask[row] = True
+    else:
+        table[column][row] = value
+    table.write(path, overwrite=True)
+    return SurveyConfig(root=str(path.parent), duplicates="first")
+
+
+def test_a_galaxy_outside_the_nsa_has_the_redshift_of_the_other_column(drpall: Path) -> None:
+    config = changed(drpall, "nsa_z", 0, -9999.0)
+    found = select_targets(config, make_reader(config))
+    assert [(target.z, target.rejected) for target in found] == [(0.04, None), (0.03, None), (0.03, None)]
+
+
+def test_a_quality_that_is_not_known_costs_one_galaxy(drpall: Path) -> None:
+    found = targets(changed(drpall, "drp3qual", 1, np.ma.masked))
+    assert (found["1-1"], found["1-3"]) == (None, None)
+    assert found["1-2"] is not None
+    assert found["1-2"][0] == "quality"
+    assert "no drp3qual for 1-2" in found["1-2"][1]
+
+
+@pytest.mark.parametrize("value", ["", "  ", "-9999", "N/A"])
+def test_objects_without_mangaid_are_their_own(drpall: Path, value: str) -> None:
+    for row in range(3):
+        config = changed(drpall, "mangaid", row, value)
+    found = select_targets(config, make_reader(config))
+    assert [target.mangaid for target in found] == ["1-1", "1-2", "1-3"]
+    assert [target.rejected for target in found] == [None] * 3
+
+
+def test_rows_of_drpall_that_differ_are_named_and_equal_ones_are_one(drpall: Path) -> None:
+    table = Table.read(drpall)
+    table.add_row(list(table[0]))
+    table.write(drpall, overwrite=True)
+    config = SurveyConfig(root=str(drpall.parent))
+    assert len(targets(config)) == 3
+    table["nsa_z"][3] += 0.02
+    table.write(drpall, overwrite=True)
+    with pytest.raises(
+        ValueError, match=r"drpall.fits: two rows of 1-1 differ: row 1 has nsa_z = 0\.03; row 4 has nsa_z"
+    ):
+        targets(config)
+
+
+def test_pipes_and_sockets_are_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03)
+    os.mkfifo(tmp_path / "s" / "1001_A_cube_blue.fits")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(tmp_path / "s")  # names of sockets are short
+        server.bind("1001_A_cube_red.fits")
+        os.chdir(here)
+        with caplog.at_level(logging.WARNING):
+            found = targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))
+    assert list(found) == ["1000_A"]
+    said = [record.getMessage() for record in caplog.records]
+    assert [name in " ".join(said) for name in ("1001_A_cube_blue.fits", "1001_A_cube_red.fits")] == [True, True]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03)
+    (tmp_path / "s" / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ValueError, match=r"s/closed: this folder cannot be read \(Permission denied\)"):
+        targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))
+
+
+def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+    write_sami(tmp_path / "elsewhere", "1000", 0.03)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "s")
+    assert list(targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))) == ["1000_A"]
+
+
+def test_suffixes_in_capitals_are_files_of_the_survey(tmp_path: Path) -> None:
+    from cubeprep.readers import califa_elines, manga_logcube, manga_maps, muse, sami
+
+    names = {
+        "NGC1.ELINES.cube.FITS": califa_elines,
+        "manga-1-2-LOGCUBE.fits.fz": manga_logcube,
+        "manga-1-2-MAPS-HYB10.FITS.GZ": manga_maps,
+        "GAL.Fits": muse,
+        "1_A_RED.FITS": sami,
+    }
+    for name, module in names.items():
+        (tmp_path / name).write_bytes(b"")
+        assert [Path(path).name for path in find_files(str(tmp_path), module.FILE_NAME).values()].count(name) == 1
+
+
+@pytest.mark.parametrize("kind", ["inflated", "claimed"])
+def test_maps_that_are_too_large_cost_one_galaxy_and_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
+    content = io.BytesIO()
+    hdus.writeto(content)
+    whole = content.getvalue()
+    if kind == "claimed":
+        start = whole.index(b"'EMLINE_GFLUX'") - 2000
+        card = b"NAXIS3  =                   35"
+        at = whole.index(card, start)
+        whole = whole[:at] + b"NAXIS3  =            250000000" + whole[at + len(card) :]
+    else:
+        monkeypatch.setattr(gunzip, "LARGEST_WHOLE", 1 << 20)
+        whole += bytes(8 << 20)
+    (tmp_path / "manga-8000-1-MAPS-HYB10.fits.gz").write_bytes(gzip.compress(whole))
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    tracemalloc.start()
+    with pytest.raises(Rejected, match=r"MAPS-HYB10\.fits\.gz") as caught:
+        reader.read_maps(target, ["Ha-6564"], 8)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+    assert caught.value.code == "truncated"

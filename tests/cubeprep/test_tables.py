@@ -1,0 +1,181 @@
+"""Tables of surveys and users: seven formats, one content, one rule for names and for what is missing."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import MaskedColumn, Table
+
+from cubeprep.gunzip import unzipped
+from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.tables import TableError, is_velocity, name_of, number, read_table
+
+FORMATS = {"csv": "ascii.csv", "tsv": "ascii.tab", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
+FORMATS |= {"parquet": "", "dat": "ascii.basic"}
+
+
+def write(table: Table, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        table.to_pandas().to_parquet(path)
+    else:
+        table.write(path, format=FORMATS[path.suffix[1:]])
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_names_numbers_and_what_is_missing_are_the_same_in_every_format(tmp_path: Path, suffix: str) -> None:
+    kinds = MaskedColumn(["agn", "x", "n/a", " merger "], mask=[False, True, False, False])
+    columns = {
+        "name": ["00123", "00124", "ngc 1", "-9999"],
+        "kind": kinds,
+        "z": [0.02, -9999.0, np.nan, 0.05],
+        "bpt_x": np.array([-999.0, -99.0, 0.5, -99999.0]),
+        "num": np.array([1, -99, 3, -999]),
+        "stellar_vel": [-99.0, -999.0, -9999.0, 20.0],
+    }
+    found = read_table(write(Table(columns), tmp_path / f"t.{suffix}"), text=("name",))
+    assert found["name"].tolist()[:3] == ["00123", "00124", "ngc 1"]
+    assert pd.isna(found["name"][3])
+    assert found["kind"].tolist()[::3] == ["agn", "merger"]
+    assert found["kind"].isna().tolist() == [False, True, True, False]
+    np.testing.assert_array_equal(found["z"], [0.02, np.nan, np.nan, 0.05])
+    np.testing.assert_array_equal(found["bpt_x"], [np.nan, np.nan, 0.5, np.nan])
+    assert found["num"].isna().tolist() == [False, True, False, True]
+    assert found["num"][2] == 3
+    np.testing.assert_array_equal(found["stellar_vel"], [-99, -999, np.nan, 20])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "dat"])
+def test_a_column_with_a_leading_zero_is_of_names_whatever_it_is_called(tmp_path: Path, suffix: str) -> None:
+    separator = "," if suffix == "csv" else "  "
+    rows = [("catid", "z", "one"), ("00123", "0.02", "0"), ("123", "0.5", "7")]
+    path = tmp_path / f"t.{suffix}"
+    path.write_text("\n".join(separator.join(row) for row in rows))
+    found = read_table(path)
+    assert found["catid"].tolist() == ["00123", "123"]
+    assert found["z"].tolist() == [0.02, 0.5]
+    assert found["one"].tolist() == [0, 7]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfname,z\ngal1,0.02\n",
+        b"# mine\nname,z\n# between\ngal1,0.02\n\n",
+        b"name;z\r\n gal1 ;0.02\r\n",
+        b'"name","z"\n"gal1","0.02"\n',
+        b"name,z,\ngal1,0.02,\n",
+        b"name, z\ngal1, 0.02",
+    ],
+)
+def test_csv_as_people_write_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    found = read_table(path)
+    assert found.to_dict("list") == {"name": ["gal1"], "z": [0.02]}
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(content))
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv.gz"), found)
+
+
+def test_a_cell_of_two_lines_stays_one_cell(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('name,note,z\ngal1,"two\nlines, and # more",0.1\ngal2,"a ""b""",0.2\n')
+    found = read_table(tmp_path / "t.csv")
+    assert found["note"].tolist() == ["two\nlines, and # more", 'a "b"']
+    assert found["z"].tolist() == [0.1, 0.2]
+
+
+def test_a_bad_cell_and_a_bad_row_cost_one_galaxy_each(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"{name}.fits").write_bytes(b"")
+    table = tmp_path / "t.csv"
+    table.write_text("name,z,ra\na,0.02,10\nb,x.y,-999\nc,0.02,1,2,5\nd,0.03\n,0.5,1\n")
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table))
+    targets = {target.plateifu: target for target in select_targets(config, make_reader(config))}
+    assert list(targets) == ["a", "b", "c", "d"]
+    assert targets["a"].rejected is None
+    assert (targets["a"].z, targets["a"].ra_deg) == (0.02, 10)
+    assert targets["b"].rejected == ("no_redshift", f"{tmp_path}/b.fits: the survey's table has no redshift for it")
+    assert np.isnan(targets["b"].ra_deg)
+    why = targets["c"].rejected
+    assert why is not None
+    assert why[0] == "bad_row"
+    assert "t.csv: line 4 has another number of cells than the header: c, 0.02, 1" in why[1]
+    assert targets["d"].rejected is not None
+
+
+def test_objects_without_a_name_are_their_observations_own(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("name,z,object\na,0.02,\nb,0.02,n/a\nc,0.02,NGC1\nd,0.02,-9999\ne,0.02,0012\n")
+    for name in "abcde":
+        (tmp_path / f"{name}.fits").write_bytes(b"")
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table), duplicates="first")
+    targets = select_targets(config, make_reader(config))
+    assert [target.mangaid for target in targets] == ["a", "b", "NGC1", "d", "0012"]
+    assert all(target.rejected is None for target in targets)
+
+
+def test_rows_of_one_galaxy_must_not_differ_in_what_is_used(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_bytes(b"")
+    table = tmp_path / "t.csv"
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table))
+    table.write_text("name,z,note\na,0.02,x\na,0.02,y\n")
+    assert len(select_targets(config, make_reader(config))) == 1
+    table.write_text("name,z\nb,0.5\na,0.02\na,0.03\n")
+    with pytest.raises(ValueError, match=r"t\.csv: two rows of a differ: row 2 has z = 0.02; row 3 has z = 0.03"):
+        select_targets(config, make_reader(config))
+
+
+def test_a_table_that_is_not_there_or_of_no_known_format_is_named(tmp_path: Path) -> None:
+    for name, message in (("none.csv", "no such file; survey.table"), ("t.xls", "cannot tell its format from '.xls'")):
+        config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(tmp_path / name))
+        with pytest.raises(ValueError, match=message):
+            select_targets(config, make_reader(config))
+    for name, content in (("empty.csv", b""), ("two.csv", b"a,a\n1,2\n"), ("utf16.csv", "a,b\n".encode("utf-16"))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TableError, match=rf"{name}: not a table that can be read as \.csv"):
+            read_table(tmp_path / name)
+
+
+def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = write(Table({"NAME": ["a"], "z": [1.0], "wide": [[1.0, 2.0]]}), tmp_path / "t.fits")
+    found = read_table(path, columns=("name", "absent"))
+    assert list(found) == ["NAME"]
+    assert found.attrs["columns"] == ["NAME", "z", "wide"]
+
+
+@pytest.mark.parametrize("value", [None, np.ma.masked, pd.NA, "", "n/a", float("nan"), -99, "-999", np.float32(-9999)])
+def test_one_rule_for_what_is_missing_also_for_cards(value: object) -> None:
+    assert np.isnan(number(value))
+    assert name_of(value) == "" or value in (-99, np.float32(-9999))
+
+
+def test_numbers_and_names_that_are_there() -> None:
+    assert [number(value) for value in ("0.5", -98.9, np.int16(3), -1)] == [0.5, -98.9, 3, -1]
+    assert number(-999.0, velocity=True) == -999
+    assert np.isnan(number(-9999.0, velocity=True))
+    assert [name_of(value) for value in (" 00123 ", 12, 12.0, "NGC 1")] == ["00123", "12", "12", "NGC 1"]
+
+
+@pytest.mark.parametrize("name", ["stellar_vel", "VEL", "gas_velocity", "v_sys", "vlos", "cz_helio"])
+def test_velocities_are_known_by_name(name: str) -> None:
+    assert is_velocity(name)
+
+
+@pytest.mark.parametrize("name", ["z", "v_mag", "level", "bpt_x", "dec", "novel"])
+def test_other_columns_are_no_velocities(name: str) -> None:
+    assert not is_velocity(name)
+    assert is_velocity(name, "km / s")
+    assert is_velocity(name, "km s-1")
+    assert not is_velocity(name, "Msun")
+
+
+def test_what_unzips_to_more_than_is_allowed_is_refused_before_it_is_held() -> None:
+    content = gzip.compress(bytes(9 << 20))
+    assert unzipped(content, 9 << 20) == bytes(9 << 20)
+    assert unzipped(b"plain", 2) == b"plain"
+    with pytest.raises(OSError, match="larger than 8 MiB"):
+        unzipped(content, 8 << 20)
+    with pytest.raises(OSError, match="damaged gzip"):
+        unzipped(content[:-20])

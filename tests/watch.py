@@ -1,0 +1,93 @@
+"""Watches over the suite: no test starts a server that its markers do not name, and no process outlives the run."""
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+SESSION = "CUBESCOUT_TEST_SESSION"  # in the environment of all that the run starts
+# Words of a command, without their folders, and the marker that says that a test starts such a server.
+SERVERS = {
+    "ray": "ray",
+    "raylet": "ray",
+    "gcs_server": "ray",
+    "juicefs": "s3",
+    "moto.server": "s3",
+    "radosgw": "ceph",
+    "run-driver": "browser",  # Playwright's, which starts Chromium
+}
+GRACE_S = 20
+# What multiprocessing starts for a process ends with that process.
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "joblib.externals.loky")
+
+_running: list[pytest.Item] = []
+
+
+def marker_of(command: Sequence[object]) -> str | None:
+    """The marker of a test that starts this command; None if any may."""
+    for word in command:
+        name = Path(os.fsdecode(word)).name if isinstance(word, (str, bytes, os.PathLike)) else ""
+        if name in SERVERS:
+            return SERVERS[name]
+    return None
+
+
+def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "subprocess.Popen" or not _running:
+        return
+    marker = marker_of(arguments[1])
+    if marker and not _running[-1].get_closest_marker(marker):
+        pytest.fail(f"{_running[-1].nodeid} starts {arguments[1][0]}: it needs the marker {marker}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+def started_in(session: str) -> list[psutil.Process]:
+    """Processes of this machine that were started in a run of the suite, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            ours = process.environ().get(SESSION) == session and process.status() != psutil.STATUS_ZOMBIE
+            if ours and process.pid != os.getpid() and not any(name in " ".join(process.cmdline()) for name in HELPERS):
+                found.append(process)
+    return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        sys.addaudithook(_on_event)
+        return
+    os.environ[SESSION] = uuid.uuid4().hex
+    if not config.getoption("numprocesses", None):
+        sys.addaudithook(_on_event)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its processes
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Kills what is left, and fails the run, which names it."""
+    if hasattr(session.config, "workerinput"):
+        return
+    deadline = time.monotonic() + GRACE_S
+    while (left := started_in(os.environ[SESSION])) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            command = " ".join(process.cmdline())
+            session.config.get_terminal_writer().line(f"\nLeft behind and killed: {process.pid} {command:.300}")
+            process.kill()
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
