@@ -145,6 +145,9 @@ def storage_errors(path: str, *, writing: bool = False) -> Iterator[None]:
     """Converts exceptions of a storage service's client into `StorageError`s that name the path.
 
     A missing file remains a `FileNotFoundError`, except when writing: there the bucket is missing.
+
+    Raises:
+        StorageError: the client of a remote service raised another error.
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""The injection benchmark: how well detectors find signals injected into galaxies; see `docs/benchmark.md`."""
+"""The injection benchmark: how well detectors recover signals injected into galaxies. See `docs/benchmark.md`."""

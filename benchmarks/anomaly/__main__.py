@@ -19,13 +19,13 @@ EXPERIMENT = "cubescout-benchmark"
 
 
 def main(arguments: list[str] | None = None) -> Report:
-    """Runs a tier and writes its results to the work folder and MLflow; resumes an interrupted run."""
+    """Report of a tier, whose results are written to the work folder and to MLflow; resumes an earlier run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", choices=TIERS, default="small")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder of data and results")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real cubes")
-    parser.add_argument("--tracking", help="MLflow's URI; default: SQLite in the work folder")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder for data and results")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
+    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "data", help="folder with real cubes")
+    parser.add_argument("--tracking", help="MLflow tracking URI; default: SQLite in the work folder")
     options = parser.parse_args(arguments)
     real = options.real if options.real.is_dir() else None
     began = time.perf_counter()
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> Report:
 
 
 def track(uri: str, tier: str, data: Data, report: Report, paths: list[Path]) -> None:
-    """Logs a run in MLflow: configuration, figures, tables and plots."""
+    """Records a run in MLflow: configuration, figures, tables and plots."""
     from cubeprep.config import to_yaml
     from modeling.tracking.runs import start_run
 

@@ -1,13 +1,13 @@
 """The benchmark's data: window stores of clean galaxies and injected copies, the truth, and training samples.
 
-In a folder whose name is a digest of everything that decides its bytes:
+Layout below a folder named after a digest of configuration and code:
 
-    fold-K.zarr            a `WindowStore`; split `test` holds the galaxies of fold K and their injected copies
-    truth/fold-K-N.npz     of each row of shard N: the exact mask, (S/N)^2 per line and per spaxel, covered spaxels
-    train-K-C-S.zarr       training data of the models for fold K: `train` (contamination C) and `validation`, seed S
-    real.npz, real.parquet real cubes and their injected copies, where there are such cubes: windows and rows
+    fold-K.zarr            `WindowStore` whose split `test` holds the galaxies of fold K and their injected copies
+    truth/fold-K-N.npz     for each row of shard N: exact mask, (S/N)^2 per line and per spaxel, covered spaxels
+    train-K-C-S.zarr       training sample for fold K: splits `train` (fraction C contaminated, seed S) and `validation`
+    real.npz, real.parquet windows and rows of real cubes and their injected copies, if there are real cubes
 
-A rerun makes only what is missing.
+A rerun creates only what is missing.
 """
 
 import hashlib
@@ -42,10 +42,11 @@ class Data:
     """Data on disk.
 
     Attributes:
-        folder: see the module.
-        tier: the tier.
-        rows: one per row of all stores, in order, with `fold`: name, twin, mangaid, family (empty: clean), kind, level,
-            wanted and measured `snr`, `reached`, `oracle`, `oracle_clean`, and the nuisances flux, median_snr, size.
+        folder: folder with the layout of this module.
+        tier: the tier that the data belong to.
+        rows: rows of all stores, in order, with `fold`, name, twin, mangaid, family (empty: clean), kind, level,
+            intended (`wanted`) and measured `snr`, `reached`, `oracle`, `oracle_clean`, and the nuisances flux,
+            median_snr and size.
     """
 
     folder: Path
@@ -53,11 +54,11 @@ class Data:
     rows: pd.DataFrame
 
     def store(self, fold: int) -> str:
-        """Path of the galaxies of a fold and their copies."""
+        """Path of the store with the galaxies of a fold and their copies."""
         return str(self.folder / f"fold-{fold}.zarr")
 
     def real(self) -> tuple[Windows, pd.DataFrame] | None:
-        """Windows and rows of the real cubes, if there are any."""
+        """Windows and rows of the real cubes; None if there are no real cubes."""
         if not (self.folder / "real.parquet").exists():
             return None
         rows = pd.read_parquet(self.folder / "real.parquet")
@@ -67,7 +68,9 @@ class Data:
         return Windows(*arrays, names, np.zeros(len(names), dtype=int)), rows
 
     def truth(self, fold: int) -> dict[str, np.ndarray]:
-        """Of a fold: `line_snr2` [row, line], `spaxel_snr2`, `covered` [row, y, x], exact `mask` [row, ...]."""
+        """Truth of a fold: `line_snr2` [row, line], `spaxel_snr2` and `covered` [row, y, x], and the exact `mask`
+        [row, line, sample, y, x].
+        """
         parts = [np.load(path) for path in sorted((self.folder / "truth").glob(f"fold-{fold}-*.npz"))]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].files}
         windows = self.tier.data.windows
@@ -77,7 +80,7 @@ class Data:
 
 
 class ShardTask(NamedTuple):
-    """Input of a worker that makes one shard of a fold."""
+    """Everything that a worker needs to make one shard of a fold."""
 
     folder: str
     data: dict[str, Any]
@@ -87,13 +90,13 @@ class ShardTask(NamedTuple):
 
 
 def prepare_data(tier: Tier, work: Path, num_workers: int, real_root: Path | None = None) -> Data:
-    """Makes the stores of all folds; resumes an interrupted run.
+    """Data of a tier; whatever an earlier run has not made is made.
 
     Args:
-        tier: the tier.
-        work: parent folder of the data.
-        num_workers: processes.
-        real_root: folder of real survey files; None for no real cubes.
+        tier: sizes and configuration.
+        work: folder below which the data are written.
+        num_workers: number of processes.
+        real_root: folder with real survey files; None leaves real cubes out.
     """
     folder = work / f"data-{identity(tier)[:12]}"
     (folder / "truth").mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,7 @@ def _make_real(data: DataConfig, folder: Path, root: Path) -> None:
 
 
 def identity(tier: Tier) -> str:
-    """Digest of configuration and code, so that data made by other code are never reused."""
+    """Digest of configuration and code; data made by other code are never reused."""
     return digest_of([tier.data.model_dump(mode="json"), tier.num_folds, code_digest(DATA_CODE)])
 
 
@@ -142,7 +145,7 @@ def code_digest(patterns: tuple[str, ...]) -> str:
 
 
 def bytes_digest(folder: Path) -> str:
-    """sha256 of every pixel and every truth on disk, file by file."""
+    """sha256 of all pixels and truths on disk."""
     found = hashlib.sha256()
     chunks = [path for path in folder.glob("fold-*.zarr/test/*/c/**/*") if path.is_file()]
     for path in sorted([*chunks, *(folder / "truth").glob("*.npz"), *folder.glob("real.npz")]):
@@ -191,7 +194,7 @@ def _store_plan(tier: Tier, rows: pd.DataFrame, name: str) -> StorePlan:
 
 
 def make_plan(windows: WindowConfig, splits: dict[str, SplitPlan], name: str, tier: Tier) -> StorePlan:
-    """The metadata of one of the benchmark's stores."""
+    """Plan of one of the benchmark's stores."""
     lines = windows.line_list
     names, waves = [line.name for line in lines], [line.rest_wave for line in lines]
     config = {"benchmark": tier.data.model_dump(mode="json")}
@@ -199,7 +202,7 @@ def make_plan(windows: WindowConfig, splits: dict[str, SplitPlan], name: str, ti
 
 
 def _finish(folder: Path, tier: Tier, rows: pd.DataFrame) -> pd.DataFrame:
-    """Measured rows of all folds; completed stores get their tables."""
+    """Measured rows of all folds; also finishes stores whose shards are complete."""
     tables = []
     for fold in range(tier.num_folds):
         store = WindowStore.open_unfinished(str(folder / f"fold-{fold}.zarr"))

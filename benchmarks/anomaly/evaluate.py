@@ -1,7 +1,7 @@
-"""Measures of each detector from its scores, averaged over seeds, with intervals.
+"""Computes all measures of each detector from its scores, averaged over seeds, with confidence intervals.
 
-Scores of models of different folds are not on one scale, so those of each fold are shifted and scaled by the median and
-spread of clean galaxies. Galaxies never calibrate themselves: the two halves of a fold's objects calibrate each other.
+Scores of models of different folds are on different scales, so those of each fold are shifted and scaled by the median
+and spread of clean galaxies. No galaxy calibrates itself: the two halves of a fold's objects calibrate each other.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ NOMINAL_FDR = 0.10
 NUM_SPLITS = 100
 NUM_POOLS = 50
 POOL_POSITIVES = 50
-# Spaxel maps and lines are evaluated for injections at these amplitudes and above.
+# Localisation is evaluated for injections of this amplitude level and above.
 LOCATED_FROM_LEVEL = 2
 ORACLE = "oracle matched filter"
 CURVES = {"auroc": auroc, "pauroc": partial_auroc, "auprc": average_precision}
@@ -52,12 +52,12 @@ class Entry:
     """One score of one detector.
 
     Attributes:
-        detector, variant: its name; the detector's main score has no variant.
+        detector, variant: names of detector and variant; the detector's own score has no variant.
         group: group of the detector.
-        scores: [row of the data] of each run, standardised.
-        located: mean AUPRO, pointing game and line hits of each run.
-        real: fraction of injections into real cubes that score above their clean twin, by amplitude, of each run.
-        seconds: CPU seconds of training and scoring all folds, mean over runs.
+        scores: [row] standardised scores of each run.
+        located: mean AUPRO, pointing-game and line accuracy of each run.
+        real: fraction of the injections into real cubes that score above their clean twin, by amplitude, for each run.
+        seconds: CPU seconds to train and score all folds, mean over runs.
     """
 
     detector: str
@@ -70,16 +70,16 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Name in the table."""
+        """Name in the tables."""
         return f"{self.detector}: {self.variant}" if self.variant else self.detector
 
     def at(self, contamination: float) -> dict[Run, np.ndarray]:
-        """The scores of the runs at one contamination."""
+        """Scores of the runs at one contamination."""
         return {run: scores for run, scores in self.scores.items() if run.contamination == contamination}
 
 
 def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
-    """The standardised scores of all tasks, and the oracle's."""
+    """Entries with the standardised scores of all tasks, and that of the oracle."""
     by_run: dict[tuple[str, Run], list[Task]] = defaultdict(list)
     for task in tasks:
         by_run[task.detector, task.run].append(task)
@@ -104,7 +104,7 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
 
 
 def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
-    """Scores [row] of all folds on one scale; a missing score (NaN) becomes the lowest."""
+    """Scores [row] of all folds on a common scale; NaN (no score) becomes the lowest score."""
     score = np.where(np.isfinite(score), score, np.nanmin(score[np.isfinite(score)], initial=0.0))
     found = np.empty(len(score))
     clean = (rows["family"] == "").to_numpy()
@@ -120,7 +120,7 @@ def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
 
 
 def oracle_entry(data: Data) -> Entry:
-    """The upper bound: a matched filter that knows the injection and the noise-free galaxy."""
+    """Upper bound: a matched filter that knows the injected signal and the noise-free galaxy."""
     rows = data.rows
     score = rows["oracle"].to_numpy(dtype=float).copy()
     copies = rows[rows["kind"] == "A"].drop_duplicates("twin").set_index("twin")["oracle_clean"]
@@ -131,7 +131,7 @@ def oracle_entry(data: Data) -> Entry:
 
 
 def located(data: Data, results: Sequence[Mapping[str, np.ndarray]], truths: Sequence[Any]) -> dict[str, float]:
-    """How well a detector locates the spaxels and lines of families A."""
+    """Mean localisation measures of a detector for families A: spaxels (AUPRO, pointing game) and line."""
     families = [line_family(name) for name in data.tier.data.windows.line_names]
     level = min(LOCATED_FROM_LEVEL, len(data.tier.data.amplitudes) - 1)
     found: dict[str, list[float]] = defaultdict(list)
@@ -148,11 +148,11 @@ def located(data: Data, results: Sequence[Mapping[str, np.ndarray]], truths: Seq
 
 
 def measure(score: np.ndarray, data: Data) -> dict[str, float]:
-    """All measures of one run that need only scores."""
+    """All measures of one run that depend only on the scores."""
     rows, amplitudes = data.rows, data.tier.data.amplitudes
     clean, is_a, is_c, is_n = ((rows["kind"] == kind).to_numpy() for kind in ("", "A", "C", "N"))
-    judged = clean | is_a
-    found = {name: float(curve(score[judged], is_a[judged])) for name, curve in CURVES.items()}
+    compared = clean | is_a
+    found = {name: float(curve(score[compared], is_a[compared])) for name, curve in CURVES.items()}
     fires = score > thresholds(score, rows)
     recalls = recall_by_amplitude(fires, data)
     found |= {f"recall_{amplitude:g}": recall for amplitude, recall in zip(amplitudes, recalls, strict=True)}
@@ -168,14 +168,14 @@ def measure(score: np.ndarray, data: Data) -> dict[str, float]:
 
 
 def thresholds(score: np.ndarray, rows: pd.DataFrame, rate: float = FALSE_POSITIVE_RATE) -> np.ndarray:
-    """[row] threshold of each row, exceeded by `rate` of the clean galaxies of the other half."""
+    """Threshold [row] of each row, exceeded by a fraction `rate` of the clean galaxies of the other half."""
     clean, half = (rows["family"] == "").to_numpy(), rows["half"].to_numpy()
     limits = np.array([threshold_at(score[clean & (half != h)], rate) for h in (0, 1)])
     return limits[half]
 
 
 def recall_by_amplitude(fires: np.ndarray, data: Data, family: str | None = None) -> list[float]:
-    """Fraction of the injections of families A, or of one family, that are flagged, at each amplitude."""
+    """Fraction of the injections of families A, or of one family, above the threshold, at each amplitude."""
     rows = data.rows
     chosen = (rows["kind"] == "A") if family is None else (rows["family"] == family)
     levels = range(len(data.tier.data.amplitudes))
@@ -183,9 +183,10 @@ def recall_by_amplitude(fires: np.ndarray, data: Data, family: str | None = None
 
 
 def pooled(score: np.ndarray, clean: np.ndarray, is_a: np.ndarray, is_c: np.ndarray) -> dict[str, float]:
-    """Recall at 50 and 100 of a survey with 50 anomalies, and artefacts in the top 100 of one with as many as those.
+    """Recall in the top 50 and 100 of mock surveys with 50 anomalies, and artefacts in the top 100 of others.
 
-    Means over random draws of the injections; every clean galaxy takes part in all of them.
+    The latter hold equal numbers of anomalies and artefacts. Values are means over random draws of the injections; all
+    clean galaxies are part of every draw.
     """
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = defaultdict(list)
@@ -202,9 +203,9 @@ def pooled(score: np.ndarray, clean: np.ndarray, is_a: np.ndarray, is_c: np.ndar
 
 
 def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
-    """False discoveries, and the share of anomalies found, at a nominal rate of 10%: means over 100 random splits.
+    """False-discovery proportion and power at a nominal false discovery rate of 10%: means over 100 random splits.
 
-    Each split takes half of the objects for calibration. The other half is a survey in which a tenth of the galaxies
+    Each split uses half of the objects for calibration. The other half forms a survey in which a tenth of the galaxies
     hold an anomaly.
     """
     rng = np.random.default_rng(0)
@@ -233,18 +234,18 @@ def averaged(entry: Entry, data: Data, contamination: float) -> dict[str, float]
 
 
 class Bootstrap:
-    """Resamplings of the objects, the same for every detector, so that differences are paired."""
+    """Bootstrap over objects, with the same resamples for every detector, so that differences are paired."""
 
     def __init__(self, data: Data, tier: Tier, seed: int = 0) -> None:
-        judged = data.rows["kind"].isin(["", "A"]).to_numpy()
-        self._judged, self._positive = judged, (data.rows["kind"] == "A").to_numpy()[judged]
-        objects, self._index = np.unique(data.rows["mangaid"].to_numpy()[judged], return_inverse=True)
+        compared = data.rows["kind"].isin(["", "A"]).to_numpy()
+        self._compared, self._positive = compared, (data.rows["kind"] == "A").to_numpy()[compared]
+        objects, self._index = np.unique(data.rows["mangaid"].to_numpy()[compared], return_inverse=True)
         rng = np.random.default_rng(seed)
         self._counts = rng.multinomial(len(objects), np.full(len(objects), 1 / len(objects)), size=tier.num_bootstrap)
 
     def curve(self, entry: Entry, contamination: float, name: str) -> np.ndarray:
-        """[resampling] of one of `CURVES`, mean over seeds."""
-        runs = [score[self._judged] for score in entry.at(contamination).values()]
+        """Values [resample] of one of `CURVES`, averaged over seeds."""
+        runs = [score[self._compared] for score in entry.at(contamination).values()]
         parts = [
             np.mean([CURVES[name](score, self._positive, weight=counts[:, self._index]) for score in runs], axis=0)
             for counts in np.array_split(self._counts, max(len(self._counts) // 50, 1))
@@ -253,6 +254,6 @@ class Bootstrap:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95%."""
+    """Limits of the central 95% of the values."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

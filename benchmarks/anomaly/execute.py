@@ -1,4 +1,4 @@
-"""Trains and scores detectors: each detector, run and fold is a task whose result is kept."""
+"""Trains and scores detectors; each combination of detector, run and fold is a task whose result is stored."""
 
 import time
 from functools import lru_cache
@@ -20,7 +20,7 @@ SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmar
 
 
 class Task(NamedTuple):
-    """One training and scoring."""
+    """Training and scoring of one detector on one fold; `path` is that of the result."""
 
     data: Data
     detector: str
@@ -30,7 +30,7 @@ class Task(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """One training sample to make."""
+    """Training sample to make for one run and fold."""
 
     data: Data
     run: Run
@@ -38,12 +38,12 @@ class Sampling(NamedTuple):
 
 
 def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
-    """Runs the tasks that have no result yet; returns all tasks in a fixed order.
+    """All tasks in a fixed order; those without a result are run.
 
     Args:
-        data: result of `prepare_data`.
+        data: data from `prepare_data`.
         names: names of the detectors.
-        num_workers: processes.
+        num_workers: number of processes.
     """
     detectors = load_detectors()
     tasks = [
@@ -56,7 +56,8 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
     samples = {(task.run, task.fold): Sampling(data, task.run, task.fold) for task in missing}
     for _ in run_all(make_sample, list(samples.values()), num_workers):
         pass
-    # First runs first, so that an interrupted benchmark has results; networks first, so that short tasks fill the end.
+    # By run, so that an interrupted benchmark has complete results of the first ones; within a run the slow networks
+    # first, so that short tasks fill the remaining time of all workers.
     costs = ("slow_runs", "network_runs", "runs")
 
     def priority(task: Task) -> tuple[int, int, int]:
@@ -76,7 +77,7 @@ def make_sample(sampling: Sampling) -> None:
 
 
 def run_task(task: Task) -> float:
-    """Trains a detector and scores the fold; returns the CPU seconds."""
+    """CPU seconds for training a detector and scoring the fold; writes the result."""
     detector = load_detectors()[task.detector](task.data.tier, task.run)
     sample = _training(training_store(task.data, task.fold, task.run).path)
     began = time.process_time()
@@ -92,14 +93,14 @@ def run_task(task: Task) -> float:
 
 
 def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
-    """Path of a result, named by a digest of everything that decides it."""
+    """Path of a result, named after a digest of everything that determines it."""
     tier = data.tier.model_dump(mode="json", exclude={"num_bootstrap", "runs", "network_runs", "slow_runs", "headline"})
     digest = digest_of([identity(data.tier), tier, code_digest(SCORE_CODE), name, run.model_dump(), fold])
     return data.folder / "scores" / f"{digest[:16]}.npz"
 
 
 def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float) -> None:
-    """Writes a result, whole or not at all."""
+    """Writes a result, completely or not at all."""
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
     arrays |= {name: values for name in ("spaxels", "lines") if (values := getattr(found, name)) is not None}
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}

@@ -1,11 +1,11 @@
-"""Interface of the families of injections, and their registry.
+"""Interface and registry of the families of injections.
 
-A family is one small class with a `name`, a `kind` and `draw`, decorated with `@register`. `draw` draws random
-parameters and returns the change to make to a galaxy. `docs/benchmark.md` shows a complete example.
+A family is a small class with a `name`, a `kind` and a method `draw`, decorated with `@register`. `draw` draws the
+family's parameters at random and returns the change to apply to a galaxy. `docs/benchmark.md` shows a complete example.
 
-- `Added` light: adds, removes or moves light of the scene in proportion to a strength.
-- `Moved`: the same cube, cut at another redshift.
-- `Changed` planes: nuisances that no detector may flag.
+- `Added`: light added to the scene, removed from it or moved within it, in proportion to a strength.
+- `Moved`: the same cube, with windows cut at another redshift.
+- `Changed`: changed planes, an ordinary difference that no detector should flag.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,18 +16,18 @@ import numpy as np
 
 from benchmarks.anomaly.scene import Change, Host
 
-# A: a real anomaly. C: an artefact of the instrument or the pipeline. N: a nuisance, to be ignored.
+# A: a real anomaly. C: an artefact of the instrument or the pipeline. N: a nuisance that must not be flagged.
 Kind = Literal["A", "C", "N"]
 
 
 @dataclass(frozen=True)
 class Added:
-    """Light of strength 1; the benchmark scales it to the intended signal-to-noise.
+    """Light of strength 1; the benchmark scales it to the intended signal-to-noise ratio.
 
     Attributes:
-        light: from observed wavelengths [plane] and the noise-free flux [plane, y, x] to light [plane, y, x], linear in
-            the strength and without noise.
-        max_strength: physical limit, such as 1 for a fibre that has lost all of its light.
+        light: function of observed wavelengths [plane], Angstrom, and noise-free flux [plane, y, x] that returns the
+            added light [plane, y, x], free of noise.
+        max_strength: largest physical strength, such as 1 for a fibre that loses all of its light.
     """
 
     light: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -36,14 +36,14 @@ class Added:
 
 @dataclass(frozen=True)
 class Moved:
-    """Windows cut at one of these redshifts, the one closest to the intended signal-to-noise."""
+    """Windows cut at the one of these redshifts that comes closest to the intended signal-to-noise ratio."""
 
     redshifts: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Changed:
-    """Other planes of the same galaxy."""
+    """Changed planes of the same galaxy."""
 
     change: Change
 
@@ -55,19 +55,20 @@ class Family(Protocol):
     """One kind of injection.
 
     Attributes:
-        name: unique, in snake case.
-        kind: see `Kind`.
+        name: unique name in snake case.
+        kind: anomaly, artefact or nuisance; see `Kind`.
     """
 
     name: str
     kind: Kind
 
     def draw(self, host: Host, level: int, rng: np.random.Generator) -> Drawn:
-        """Draws the change to make to one galaxy.
+        """Change to apply to one galaxy.
 
         Args:
             host: the galaxy and its windows.
-            level: index of the tier's amplitudes; sets the change of N, while the benchmark scales A and C.
+            level: index of the amplitude, from 0; families N derive the size of their change from it, families A and C
+                are scaled by the benchmark.
             rng: the only source of randomness.
         """
 
@@ -80,7 +81,7 @@ def register(family: FamilyClass) -> FamilyClass:
     """Class decorator that registers a family.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is already in use.
     """
     made = family()
     if made.name in FAMILIES:

@@ -1,4 +1,4 @@
-"""Injects one family into one galaxy and keeps the truth: the difference, its place and its signal-to-noise."""
+"""Injects one family into one galaxy and records the truth: the change, its location and its signal-to-noise ratio."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from benchmarks.anomaly.families import Added, Changed, Drawn, Moved
 from benchmarks.anomaly.scene import Host
 from cubeprep.windows import LineWindows
 
-# The truth mask is the smallest set of samples that holds this share of the injected (S/N)^2.
+# The truth mask is the smallest set of samples that holds this fraction of the injected (S/N)^2.
 MASK_SHARE = 0.9
-# An injection has reached its amplitude if it is within this factor of it.
+# An injection counts as having reached its amplitude if its S/N is within this factor of it.
 REACH_FACTOR = 1.2
 
 
@@ -19,12 +19,12 @@ class Injection:
     """Changed windows and the truth about them.
 
     Attributes:
-        windows: the input of a detector.
-        delta: [line, sample, y, x] noise-free injected difference, flux units; zero for families N.
+        windows: windows given to the detectors.
+        delta: [line, sample, y, x] injected difference without noise, flux units; zero for families N.
         snr: sqrt(sum(delta^2 ivar)) over the windows; NaN for families N.
-        reached: whether this is the intended amplitude.
-        oracle: signal-to-noise from a matched filter that knows delta and the noise-free galaxy.
-        oracle_clean: the same filter applied to the clean twin; N(0, 1).
+        reached: whether `snr` is the intended amplitude.
+        oracle: response (S/N) of the matched filter for delta, given the noise-free galaxy, on these windows.
+        oracle_clean: response of the same filter on the clean twin; distributed as N(0, 1).
     """
 
     windows: LineWindows
@@ -36,17 +36,17 @@ class Injection:
 
     @property
     def snr2(self) -> np.ndarray:
-        """[line, sample, y, x] share of each sample in snr^2."""
+        """Contribution [line, sample, y, x] of each sample to snr^2."""
         return sample_snr2(self.delta, self.windows)
 
 
 def inject(host: Host, drawn: Drawn, snr: float) -> Injection:
-    """The injected windows.
+    """Injection of a change into a galaxy.
 
     Args:
         host: the galaxy.
-        drawn: result of `Family.draw`.
-        snr: intended signal-to-noise of the difference; ignored by families N.
+        drawn: change drawn by a family.
+        snr: intended signal-to-noise ratio of the difference; ignored for families N.
     """
     match drawn:
         case Added():
@@ -59,13 +59,13 @@ def inject(host: Host, drawn: Drawn, snr: float) -> Injection:
 
 
 def sample_snr2(delta: np.ndarray, windows: LineWindows) -> np.ndarray:
-    """[line, sample, y, x] (S/N)^2 of a difference, sample by sample."""
+    """(S/N)^2 [line, sample, y, x] of a difference in each sample; 0 where masked."""
     good = windows.mask == 0
     return np.where(good, delta.astype(np.float64) ** 2 * windows.ivar, 0)
 
 
 def truth_mask(snr2: np.ndarray) -> np.ndarray:
-    """The smallest set of elements that holds `MASK_SHARE` of the sum; none where the sum is 0."""
+    """Mask of the smallest set of elements that holds `MASK_SHARE` of the sum; empty if the sum is 0."""
     flat = np.sort(snr2, axis=None)[::-1]
     total = flat.sum()
     if total <= 0:
@@ -79,9 +79,9 @@ def _add(host: Host, drawn: Added, snr: float) -> Injection:
     unit_snr = np.sqrt(sample_snr2(unit, host.clean).sum())
     strength = min(snr / unit_snr, drawn.max_strength) if unit_snr > 0 else 0.0
     delta = (strength * unit).astype(np.float32)
-    # The windows are linear in the flux: cutting the changed cube gives the same, at twice the cost.
+    # Windows are linear in the flux: cutting the changed cube would give the same at twice the cost.
     windows = LineWindows(host.clean.flux + delta, host.clean.ivar, host.clean.mask)
-    return _judged(host, windows, delta, snr)
+    return _with_truth(host, windows, delta, snr)
 
 
 def _move(host: Host, drawn: Moved, snr: float) -> Injection:
@@ -91,10 +91,11 @@ def _move(host: Host, drawn: Moved, snr: float) -> Injection:
         deltas.append(np.nan_to_num(scene.flux) - np.nan_to_num(host.scene.flux))
     found = np.array([np.sqrt(sample_snr2(delta, host.clean).sum()) for delta in deltas])
     best = int(np.abs(np.log(np.maximum(found, 1e-9) / snr)).argmin())
-    return _judged(host, host.windows(host.source.arms, drawn.redshifts[best]), deltas[best], snr)
+    return _with_truth(host, host.windows(host.source.arms, drawn.redshifts[best]), deltas[best], snr)
 
 
-def _judged(host: Host, windows: LineWindows, delta: np.ndarray, wanted: float) -> Injection:
+def _with_truth(host: Host, windows: LineWindows, delta: np.ndarray, wanted: float) -> Injection:
+    """Injection with its signal-to-noise ratio and the responses of the matched filter."""
     delta = np.where(windows.mask == 0, delta, 0).astype(np.float32)
     snr = float(np.sqrt(sample_snr2(delta, windows).sum()))
     reached = bool(wanted / REACH_FACTOR <= snr <= wanted * REACH_FACTOR)
@@ -103,7 +104,7 @@ def _judged(host: Host, windows: LineWindows, delta: np.ndarray, wanted: float) 
 
 
 def _filter(host: Host, seen: LineWindows, delta: np.ndarray, snr: float) -> float:
-    """The matched filter: sum(delta (flux - scene) ivar) / snr."""
+    """Response of the matched filter: sum(delta (flux - scene) ivar) / snr."""
     good = (seen.mask == 0) & (host.scene.mask == 0)
     noise = np.where(good, seen.flux - host.scene.flux, 0).astype(np.float64)
     return float((delta * noise * np.where(good, seen.ivar, 0)).sum() / snr) if snr > 0 else 0.0

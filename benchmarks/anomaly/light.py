@@ -1,4 +1,4 @@
-"""Building blocks of injected light: gas components, line ratios, positions in a galaxy."""
+"""Building blocks of injected light: gas with one velocity and width, line ratios, positions in a galaxy."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class Component:
 
     Attributes:
         fluxes: relative flux of each line, by name.
-        velocity_kms: relative to the galaxy's redshift.
-        sigma_kms: intrinsic, without the instrument.
+        velocity_kms: velocity relative to the galaxy's redshift.
+        sigma_kms: velocity dispersion without the instrument.
         image: [y, x] fraction of the light in each spaxel.
     """
 
@@ -28,7 +28,7 @@ class Component:
     image: np.ndarray
 
     def light(self, z: float, wave: np.ndarray) -> np.ndarray:
-        """[plane, y, x] of strength 1."""
+        """Light [plane, y, x] of strength 1 at observed wavelengths [plane], Angstrom."""
         spectrum = np.zeros(len(wave))
         sigma_kms = float(np.hypot(self.sigma_kms, INSTRUMENT_SIGMA_KMS))
         for name, flux in self.fluxes.items():
@@ -38,25 +38,25 @@ class Component:
 
 
 def added(host: Host, *components: Component) -> Added:
-    """Light of gas components."""
+    """Sum of the light of gas components."""
     z = host.source.z
     return Added(lambda wave, scene: sum((part.light(z, wave) for part in components), np.zeros(scene.shape)))
 
 
 def gaussian(wave: np.ndarray, centre: float, sigma: float) -> np.ndarray:
-    """A line of flux 1, per Angstrom."""
+    """Gaussian line profile of flux 1, per Angstrom; sigma in Angstrom."""
     return np.exp(-0.5 * ((wave - centre) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
 
 
 def spot(host: Host, y: float, x: float, sigma: float) -> np.ndarray:
-    """[y, x] a Gaussian image of sum 1 about an offset from the middle, spaxels."""
+    """Gaussian image [y, x] of sum 1, centred at an offset from the middle; lengths in spaxels."""
     dy, dx = host.offsets
     image = np.exp(-0.5 * ((dy - y) ** 2 + (dx - x) ** 2) / sigma**2)
     return np.asarray(image / image.sum())
 
 
 def somewhere(host: Host, rng: np.random.Generator, inner: float = 0.0, outer: float = 1.0) -> tuple[float, float]:
-    """The offset of a random covered spaxel, `inner` to `outer` of the way from the middle to the edge."""
+    """Offset (y, x) of a random covered spaxel, `inner` to `outer` of the way from the middle to the edge; spaxels."""
     dy, dx = host.offsets
     radius = np.hypot(dy, dx)
     reach = radius[host.covered].max(initial=1.0)
@@ -65,12 +65,20 @@ def somewhere(host: Host, rng: np.random.Generator, inner: float = 0.0, outer: f
     return float(dy[y, x]), float(dx[y, x])
 
 
-# Fluxes relative to Hbeta: case B with little dust.
+# Balmer lines relative to Hbeta: case B with little dust.
 BALMER = {"Hb-4862": 1.0, "Ha-6564": 3.0, "Hgam-4341": 0.47, "Hdel-4102": 0.26}
 
 
 def gas(oiii: float, nii: float, sii: float, oi: float, **others: float) -> dict[str, float]:
-    """Line fluxes of gas by its ratios: [O III] 5008 / Hb, [N II] 6585 / Ha, [S II] (both) / Ha, [O I] 6302 / Ha."""
+    """Line fluxes of gas, relative to Hbeta; doublets from a common upper level have their fixed ratios.
+
+    Args:
+        oiii: [O III] 5008 / Hbeta.
+        nii: [N II] 6585 / Halpha.
+        sii: [S II] 6718 + 6732 / Halpha.
+        oi: [O I] 6302 / Halpha.
+        others: further lines relative to Hbeta, by name with `_` for `-`.
+    """
     halpha = BALMER["Ha-6564"]
     forbidden = {
         "OIII-5008": oiii,
@@ -86,7 +94,7 @@ def gas(oiii: float, nii: float, sii: float, oi: float, **others: float) -> dict
 
 
 def own_gas(host: Host) -> dict[str, float]:
-    """Noise-free line fluxes at the galaxy's centre; those of a composite if it has no lines."""
+    """Relative noise-free line fluxes in the centre of the galaxy; those of a composite if it has no lines there."""
     size = host.scene.flux.shape[-1]
     middle = slice(size // 2 - max(size // 8, 1), size // 2 + max(size // 8, 1))
     sums = np.nansum(host.scene.flux[:, :, middle, middle], axis=(1, 2, 3))

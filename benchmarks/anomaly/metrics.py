@@ -1,6 +1,6 @@
-"""Measures of the benchmark, as pure functions of scores and truth. Higher scores are more unusual.
+"""All measures of the benchmark as pure functions of scores and truth. Higher scores are more unusual.
 
-Where galaxies may carry weights, `weight` is [..., n]: leading axes are resamplings, and so is what is returned.
+Where galaxies may have weights, `weight` is [..., n]; its leading axes are resamples and are those of the result.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ Weights = np.ndarray | None
 
 
 def partial_auroc(score: np.ndarray, positive: np.ndarray, max_fpr: float = 0.01, weight: Weights = None) -> np.ndarray:
-    """Mean recall over false-positive rates from 0 to `max_fpr`: 1 is perfect, `max_fpr` / 2 is chance.
+    """Mean recall [...] over false-positive rates from 0 to `max_fpr`: 1 is perfect, `max_fpr` / 2 is chance.
 
     Args:
-        score: [n].
-        positive: [n] bool.
-        max_fpr: in (0, 1].
-        weight: [..., n].
+        score: [n] scores.
+        positive: [n] bool, the anomalies.
+        max_fpr: largest false-positive rate, in (0, 1].
+        weight: [..., n] weights; all 1 by default.
     """
     fpr, tpr = roc_curve(score, positive, weight)
     return area_below(fpr, tpr, max_fpr) / max_fpr
 
 
 def auroc(score: np.ndarray, positive: np.ndarray, weight: Weights = None) -> np.ndarray:
-    """Area under the ROC curve: the probability that a positive scores higher than a negative, ties counted half."""
+    """Area under the ROC curve: the probability that a positive outscores a negative, with ties counted as half."""
     return partial_auroc(score, positive, 1.0, weight)
 
 
 def roc_curve(score: np.ndarray, positive: np.ndarray, weight: Weights = None) -> tuple[np.ndarray, np.ndarray]:
-    """False- and true-positive rates [..., threshold + 1] from (0, 0) to (1, 1), one step for each distinct score."""
+    """False- and true-positive rates [..., threshold + 1] from (0, 0) to (1, 1), with a step per distinct score."""
     false, true = _cumulated(score, positive, weight)
     return false / false[..., -1:], true / true[..., -1:]
 
@@ -39,9 +39,9 @@ def roc_curve(score: np.ndarray, positive: np.ndarray, weight: Weights = None) -
 def average_precision(
     score: np.ndarray, positive: np.ndarray, prevalence: float = 0.01, weight: Weights = None
 ) -> np.ndarray:
-    """Area under precision over recall where positives were as rare as `prevalence`; chance is `prevalence`.
+    """Area under the precision-recall curve if positives were as rare as `prevalence`, which is also the chance level.
 
-    Positives are given so little weight that they make up that share; precision is summed over steps of recall.
+    Positives are down-weighted to that fraction; precision is summed over the steps of recall.
     """
     fpr, tpr = roc_curve(score, positive, weight)
     true, false = prevalence * tpr[..., 1:], (1 - prevalence) * fpr[..., 1:]
@@ -50,7 +50,7 @@ def average_precision(
 
 
 def area_below(x: np.ndarray, y: np.ndarray, stop: float) -> np.ndarray:
-    """Area [...] under the straight lines through points [..., n] of increasing x, from 0 to `stop`."""
+    """Area [...] from x = 0 to `stop` under the polyline through points [..., n] of increasing x."""
     x0, x1, y0, y1 = x[..., :-1], x[..., 1:], y[..., :-1], y[..., 1:]
     end = np.minimum(x1, stop)
     width = np.clip(end - x0, 0, None)
@@ -59,7 +59,9 @@ def area_below(x: np.ndarray, y: np.ndarray, stop: float) -> np.ndarray:
 
 
 def _cumulated(score: np.ndarray, positive: np.ndarray, weight: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of negatives and positives [..., threshold + 1] at or above each distinct score, highest first."""
+    """Cumulative weights of negatives and positives [..., threshold + 1] at or above each distinct score, in
+    descending order.
+    """
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
@@ -77,23 +79,25 @@ def recall_at(score: np.ndarray, positive: np.ndarray, k: int) -> float:
 
 
 def share_at(score: np.ndarray, chosen: np.ndarray, k: int) -> float:
-    """Fraction of the `k` highest scores that are chosen."""
+    """Fraction of the `k` highest scores that belong to `chosen`."""
     return float(chosen[np.argsort(-score, kind="stable")[:k]].mean())
 
 
 def threshold_at(calibration: np.ndarray, rate: float) -> float:
-    """The lowest threshold that a new galaxy like the calibration's exceeds with a probability of at most `rate`.
+    """Lowest threshold that a new galaxy exchangeable with the calibration exceeds with probability at most `rate`.
 
-    Source: conformal quantiles, Vovk, Gammerman & Shafer 2005. Infinite where the calibration is too small for that.
+    Infinite if the calibration is too small for that rate.
+
+    Source: conformal quantiles, Vovk, Gammerman & Shafer 2005 (Algorithmic Learning in a Random World).
     """
     allowed = int(np.floor(rate * (len(calibration) + 1))) - 1
     return float(np.sort(calibration)[::-1][allowed]) if allowed >= 0 else float("inf")
 
 
 def amplitude_at_recall(amplitudes: Sequence[float], recalls: Sequence[float], wanted: float = 0.5) -> float:
-    """The amplitude, interpolated in its logarithm, at which recall first reaches `wanted`; NaN where it never does.
+    """Amplitude at which recall first reaches `wanted`, interpolated in its logarithm; NaN if it never does.
 
-    Returns the lowest amplitude if recall reaches `wanted` there.
+    If the recall of the lowest amplitude is already that high, the result is the lowest amplitude.
     """
     for i, recall in enumerate(recalls):
         if recall >= wanted:
@@ -106,34 +110,40 @@ def amplitude_at_recall(amplitudes: Sequence[float], recalls: Sequence[float], w
 
 
 def conformal_p(score: np.ndarray, calibration: np.ndarray) -> np.ndarray:
-    """Conformal p-values, from calibration galaxies that score as high (Bates et al. 2023, doi:10.1214/22-AOS2244)."""
+    """Conformal p-values [n]: the probability that a galaxy like those of the calibration scores as high.
+
+    Source: Bates et al. 2023 (doi:10.1214/22-AOS2244).
+    """
     above = len(calibration) - np.searchsorted(np.sort(calibration), score, side="left")
     return (1 + above) / (len(calibration) + 1)
 
 
 def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
-    """[n] bool, the discoveries at a false discovery rate of `level` (doi:10.1111/j.2517-6161.1995.tb02031.x)."""
+    """Mask [n] of the discoveries at a false discovery rate of `level`.
+
+    Source: Benjamini & Hochberg 1995 (doi:10.1111/j.2517-6161.1995.tb02031.x).
+    """
     return np.asarray(false_discovery_control(p) <= level)
 
 
 def false_discovery_proportion(discovered: np.ndarray, positive: np.ndarray) -> float:
-    """Fraction of false discoveries; 0 if there are no discoveries."""
+    """Fraction of the discoveries that are false; 0 without discoveries."""
     return float((discovered & ~positive).sum() / max(discovered.sum(), 1))
 
 
 def pro_area(values: np.ndarray, mask: np.ndarray, covered: np.ndarray, max_fpr: float = 0.3) -> float:
-    """Area under the per-region overlap curve of one map, over false-positive rates up to `max_fpr`; 1 is perfect.
+    """Area under the per-region overlap curve of one map up to a false-positive rate of `max_fpr`; 1 is perfect.
 
-    Source: Bergmann et al. 2020 (arXiv:1911.02357, section 5.1); each galaxy has thresholds of its own.
+    Source: Bergmann et al. 2020 (arXiv:1911.02357, section 5.1), with thresholds for each galaxy.
 
     Args:
-        values: [y, x] how unusual each spaxel is.
-        mask: [y, x] bool, the truth.
-        covered: [y, x] bool, spaxels with data; no others count.
-        max_fpr: where the area ends.
+        values: [y, x] score of each spaxel.
+        mask: [y, x] bool, the true spaxels.
+        covered: [y, x] bool, spaxels with data; others are ignored.
+        max_fpr: largest false-positive rate.
 
     Returns:
-        NaN where all or none of the covered spaxels are in the mask.
+        The area; NaN if all or none of the covered spaxels are in the mask.
     """
     mask = mask & covered
     if not mask.any() or mask[covered].all():
@@ -147,23 +157,26 @@ def pro_area(values: np.ndarray, mask: np.ndarray, covered: np.ndarray, max_fpr:
 
 
 def points_at(values: np.ndarray, mask: np.ndarray, covered: np.ndarray) -> bool:
-    """Pointing game (Zhang et al. 2018, doi:10.1007/s11263-017-1059-x): whether the highest covered spaxel is in it."""
+    """Whether the covered spaxel with the highest value lies in the mask.
+
+    Source: the pointing game of Zhang et al. 2018 (doi:10.1007/s11263-017-1059-x).
+    """
     return bool(mask.flat[np.where(covered, values, -np.inf).argmax()])
 
 
 def line_family(name: str) -> str:
-    """The family of a line: `Balmer`, or the ion."""
+    """Species of a line: `Balmer`, or the ion."""
     ion = name.split("-")[0]
     return "Balmer" if ion in ("Ha", "Hb", "Hgam", "Hdel", "Heps", "Hzet", "Heta", "Hthe", "H11", "H12") else ion
 
 
 def names_line(lines: np.ndarray, line_snr2: np.ndarray, families: Sequence[str]) -> bool:
-    """Whether the detector's top line belongs to a species that changed most.
+    """Whether the line that a detector rates highest belongs to a species that changed most.
 
     Args:
-        lines: [line] of the detector.
-        line_snr2: [line] (S/N)^2 of what was injected; lines with half of the highest count as changed most.
-        families: [line].
+        lines: [line] contributions to the detector's score.
+        line_snr2: [line] (S/N)^2 of the injected difference; lines with at least half of the maximum changed most.
+        families: [line] species of each line.
     """
     changed = {families[int(i)] for i in np.flatnonzero(line_snr2 >= 0.5 * line_snr2.max())}
     return families[int(np.argmax(lines))] in changed

@@ -1,4 +1,4 @@
-"""Plots of ROC curves and of recall by amplitude."""
+"""Plots of ROC curves and of recall over amplitude."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from benchmarks.anomaly.evaluate import FALSE_POSITIVE_RATE, Entry
 from benchmarks.anomaly.metrics import roc_curve
 from benchmarks.anomaly.report import OURS, Report, highlighted
 
-# Colours of Okabe & Ito, safe for most colour-blind readers; dashes for prints.
+# Okabe & Ito's colours, distinguishable with colour-vision deficiency; line styles for print.
 STYLES = (("#000000", ":"), ("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", "-."), ("#999999", ":"))
 FAMILY_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 OTHERS: dict[str, Any] = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
 
 
 def write_plots(report: Report, data: Data, entries: Sequence[Entry], folder: Path) -> list[Path]:
-    """Writes `roc.png` and `recall.png`; returns their paths."""
+    """Paths of the plots `roc.png` and `recall.png`, which are written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "roc.png", folder / "recall.png"]
     plot_roc(report, data, entries, paths[0])
@@ -27,15 +27,15 @@ def write_plots(report: Report, data: Data, entries: Sequence[Entry], folder: Pa
 
 
 def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -> None:
-    """Draws recall by false-positive rate, on a logarithmic axis, since low rates matter."""
+    """Plots recall over the false-positive rate, whose logarithmic axis shows the relevant low rates."""
     figure, axes = _figure(1)
     chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))
-    judged = data.rows["kind"].isin(["", "A"]).to_numpy()
-    positive = (data.rows["kind"] == "A").to_numpy()[judged]
+    compared = data.rows["kind"].isin(["", "A"]).to_numpy()
+    positive = (data.rows["kind"] == "A").to_numpy()[compared]
     grid = np.geomspace(1e-3, 1, 300)
     for entry in entries:
-        curves = [roc_curve(scores[judged], positive) for scores in entry.at(data.tier.headline).values()]
-        # At a false-positive rate below one galaxy, recall is interpolated, as in the area.
+        curves = [roc_curve(scores[compared], positive) for scores in entry.at(data.tier.headline).values()]
+        # Recall at false-positive rates below one galaxy is interpolated, as for the area.
         mean = np.mean([np.interp(grid, fpr, tpr) for fpr, tpr in curves], axis=0)
         axes[0].plot(grid, mean, **_style(entry.name, chosen))
     axes[0].plot([], [], label="other scores", **OTHERS)
@@ -47,7 +47,7 @@ def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -
 
 
 def plot_recall(report: Report, data: Data, path: Path) -> None:
-    """Draws recall at 1% false positives by the signal-to-noise of the injection."""
+    """Plots recall at 1% false positives over the signal-to-noise ratio of the injected difference."""
     figure, axes = _figure(2)
     families = report.families[report.families["kind"] == "A"]
     chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))
@@ -74,7 +74,7 @@ def _style(name: str, chosen: dict[str, tuple[str, str]]) -> dict[str, Any]:
 
 
 def _figure(num_panels: int) -> tuple[Any, Any]:
-    """Panels side by side, without pyplot's global state."""
+    """Figure and axes of panels side by side, without pyplot's global state."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * num_panels, 4.2), layout="constrained")

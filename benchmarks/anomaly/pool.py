@@ -15,20 +15,20 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 def run_all(
     function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
 ) -> Iterator[tuple[Task, Result]]:
-    """Yields tasks with their results as they finish; a single worker is this process.
+    """Yields tasks with their results in order of completion; with one worker they run in this process.
 
     Args:
-        function: importable by name.
-        tasks: picklable where there are several workers.
-        num_workers: processes.
+        function: run once per task; importable by name.
+        tasks: arguments of the function; picklable if there are several workers.
+        num_workers: number of processes.
     """
     if num_workers <= 1 or len(tasks) <= 1:
         yield from ((task, function(task)) for task in tasks)
         return
     before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ |= ONE_THREAD  # read by the libraries as the workers import them
+    os.environ |= ONE_THREAD  # the libraries read it when the workers import them
     try:
-        # spawn: a fork of a process that has threads may hang.
+        # Spawned, since a forked copy of a process with threads may hang.
         with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = {pool.submit(function, task): task for task in tasks}
             for future in as_completed(futures):

@@ -1,7 +1,7 @@
-"""Injections into real cubes, to test models trained on the simulated survey.
+"""Injections into real cubes: whether models trained on the simulated survey detect them.
 
-There are too few real cubes for false-positive rates. The measure is therefore paired: how often an injected copy
-scores higher than its own clean twin, which has the same noise, mask and galaxy.
+There are too few real cubes to measure false-positive rates. The measure is therefore paired: how often an injected
+copy scores higher than its own clean twin, which has the same galaxy, noise and mask.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.store import Windows
 from cubeprep.survey import SurveyConfig, make_reader
 
-# Redshift of the brightest cluster galaxy in MUSE's cube, and the seeing of the two surveys.
+# Redshift of the brightest cluster galaxy in the MUSE cube, and the seeing of the two surveys.
 MUSE_TABLE = "name,z\nmpdaf_minicube_Abell478,0.0860\n"
 SEEING_ARCSEC = {"sami": 2.1, "muse": 0.8}
 FWHM_PER_SIGMA = 2.3548
@@ -29,13 +29,13 @@ NUM_DRAWS = 2
 
 
 def real_sources(root: Path, scratch: Path, size: int, factor: int) -> Iterator[Source]:
-    """The real cubes of spectra below `root`: SAMI's and MUSE's.
+    """Yields the real SAMI and MUSE cubes below `root`.
 
     Args:
-        root: with the folders `sami/cubes` and `muse`.
-        scratch: for the table that MUSE needs.
-        size: spaxels a side that are kept about the middle, after binning.
-        factor: spaxels a side that are summed into one.
+        root: folder with `sami/cubes` and `muse`.
+        scratch: folder for the table that the MUSE reader needs.
+        size: side of the square kept about the middle, in spaxels after binning.
+        factor: side of the blocks of spaxels that are summed into one.
     """
     table = scratch / "muse.csv"
     table.write_text(MUSE_TABLE)
@@ -61,7 +61,7 @@ def _source(target: Target, arms: Sequence[Arm], seeing_arcsec: float, size: int
 
 
 def smoothed(arm: CubeArm) -> CubeArm:
-    """Estimate of the scene: flux weighted by ivar, smoothed with a sigma of one plane and one spaxel."""
+    """Estimate of the noise-free scene: ivar-weighted flux smoothed by a Gaussian of one plane and one spaxel."""
     weight = np.where(arm.bad, 0, arm.ivar).astype(np.float32)
     sums = [gaussian_filter(values, 1.0) for values in (arm.flux * weight, weight)]
     flux = np.divide(sums[0], sums[1], out=np.zeros_like(sums[0]), where=sums[1] > 0)
@@ -69,7 +69,7 @@ def smoothed(arm: CubeArm) -> CubeArm:
 
 
 def real_rows(data: DataConfig, root: Path, scratch: Path) -> tuple[Windows, pd.DataFrame]:
-    """Clean twins and copies with every family and amplitude, and what they are: the columns of `Data.rows`."""
+    """Windows of clean twins and of copies with every family A and amplitude, and their rows as in `Data.rows`."""
     config = data.model_copy(update={"windows": data.windows.model_copy(update={"min_lines": 1})})
     families, rows, windows = load_families(), [], []
     for source in real_sources(root, scratch, data.windows.size, data.bin_factor):
@@ -97,7 +97,7 @@ def _plan(source: Source, data: DataConfig) -> list[dict[str, Any]]:
 
 
 def wins(score: np.ndarray, rows: pd.DataFrame) -> pd.Series:
-    """Fraction of copies that score higher than their clean twin, by intended amplitude."""
+    """Fraction of the copies that score higher than their clean twin, by intended amplitude."""
     by_name = pd.Series(score, index=rows["name"])
     copies = rows[rows["kind"] == "A"]
     higher = by_name[copies["name"]].to_numpy() > by_name[copies["twin"]].to_numpy()

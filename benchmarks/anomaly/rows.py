@@ -1,4 +1,4 @@
-"""Rows of the data: assignment of injections to galaxies, and the values kept for each."""
+"""Rows of the data: the injection that each galaxy gets, and the truth and measurements kept for it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cubeprep.augment import view_rng
 
 
 def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
-    """Assigns families and amplitudes to galaxies, each in turn, and folds to objects."""
+    """Table of all rows: galaxies and their injections, which cycle through families and amplitudes."""
     families, num_levels = load_families(), len(data.amplitudes)
     observations = plan(data.simulate, data.seed)
     fold_of = assign_folds([item.target.mangaid for item in observations], num_folds, data.seed)
@@ -30,7 +30,7 @@ def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
         for kind, copies in data.copies.items():
             names = [family.name for family in families.values() if family.kind == kind]
             for turn in range(number * copies, (number + 1) * copies):
-                # Another amplitude for each copy: those of one galaxy would otherwise share theirs.
+                # The amplitude also advances with the family; otherwise the copies of a galaxy would share it.
                 name, level = names[turn % len(names)], (turn // len(names) + turn % len(names)) % num_levels
                 wanted = np.nan if kind == "N" else data.amplitudes[level]
                 full = f"{twin}+{name}-{level}"
@@ -41,13 +41,13 @@ def plan_rows(data: DataConfig, num_folds: int) -> pd.DataFrame:
 
 
 def assign_folds(mangaids: Sequence[str], num_folds: int, seed: int) -> dict[str, tuple[int, int]]:
-    """Fold, and half of the fold, of each object: repeat observations and copies stay together."""
+    """Fold and half of the fold of each object, by mangaid; repeat observations and copies stay together."""
     objects = sorted(set(mangaids), key=lambda name: hashlib.sha256(f"{seed}/fold/{name}".encode()).digest())
     return {name: (i % num_folds, i // num_folds % 2) for i, name in enumerate(objects)}
 
 
 def injected(host: Host, row: dict[str, Any], families: dict[str, Family], seed: int) -> Injection:
-    """The injection of a planned row; rows of one family and level with different `draw` draw anew."""
+    """Injection that a row of the plan describes; rows of the same family and level differ by their `draw`."""
     if not row["family"]:
         nothing = np.zeros_like(host.clean.flux)
         return Injection(host.clean, nothing, np.nan, reached=True, oracle=np.nan, oracle_clean=np.nan)
@@ -56,7 +56,7 @@ def injected(host: Host, row: dict[str, Any], families: dict[str, Family], seed:
 
 
 def truth(found: Injection) -> dict[str, np.ndarray]:
-    """The truth as stored: see `dataset.Data.truth`."""
+    """Truth of an injection in the form in which it is stored; see `dataset.Data.truth`."""
     snr2 = found.snr2
     return {
         "line_snr2": snr2.sum(axis=(1, 2, 3)).astype(np.float32),
@@ -67,7 +67,7 @@ def truth(found: Injection) -> dict[str, np.ndarray]:
 
 
 def measured(host: Host, found: Injection) -> dict[str, Any]:
-    """Values measured on a row: see `dataset.Data`."""
+    """Measured columns of a row; see `dataset.Data`."""
     good = found.windows.mask == 0
     flux, ivar = found.windows.flux[good], found.windows.ivar[good]
     return {

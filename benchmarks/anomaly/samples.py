@@ -1,4 +1,4 @@
-"""Training samples: galaxies of the other folds, some of them with an anomaly, as window stores."""
+"""Training samples as window stores: galaxies of the other folds, some of which hold an anomaly."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CACHE_BYTES = 2 * 2**30
 
 
 def training_store(data: Data, fold: int, run: Run) -> WindowStore:
-    """Training data of the models that score `fold`: `train`, contaminated and augmented, and clean `validation`."""
+    """Training sample for `fold`: splits `train`, contaminated and augmented, and `validation`, clean."""
     path = data.folder / f"train-{fold}-{run.contamination:g}-{run.seed}.zarr"
     chosen = choose(data, fold, run)
     views = data.tier.augment.num_views
@@ -45,7 +45,7 @@ def training_store(data: Data, fold: int, run: Run) -> WindowStore:
 
 
 def choose(data: Data, fold: int, run: Run) -> pd.DataFrame:
-    """The rows that models for a fold may learn from, with their `split`; none of that fold's objects is among them."""
+    """Rows of the training sample for a fold with their `split`; they contain no object of that fold."""
     rows = data.rows[data.rows["fold"] != fold]
     clean = rows[rows["family"] == ""].copy()
     objects = clean["mangaid"].drop_duplicates().sort_values()
@@ -62,7 +62,7 @@ def choose(data: Data, fold: int, run: Run) -> pd.DataFrame:
 
 
 def _read(data: Data, chosen: pd.DataFrame) -> dict[str, Windows]:
-    """The rows by name."""
+    """Windows of the chosen rows, by name."""
     wanted, found = set(chosen["name"]), {}
     for fold in chosen["fold"].unique():
         store = WindowStore.open(data.store(int(fold)))
@@ -91,17 +91,17 @@ def _views(galaxies: list[Windows], num_views: int, data: Data, run: Run) -> Win
 
 
 def cached(path: str | Path) -> "CachedStore":
-    """A finished store that caches its shards in memory."""
+    """Finished store that caches its shards in memory."""
     opened = CachedStore.open(str(path))
     assert isinstance(opened, CachedStore)
     return opened
 
 
 class CachedStore(WindowStore):
-    """Store that keeps up to `CACHE_BYTES` of shards in memory, since many detectors score the same galaxies."""
+    """Store that caches up to about `CACHE_BYTES` of shards in memory, since many detectors score the same galaxies."""
 
     def read_shard(self, split: str, shard: int) -> Windows:
-        """See `WindowStore`."""
+        """Valid rows of one shard, from memory if it was read before."""
         cache: dict[tuple[str, int], Windows] = self.__dict__.setdefault("_shards", {})
         if (split, shard) in cache:
             return cache[split, shard]

@@ -1,4 +1,4 @@
-"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, with and without noise, and arms that modify planes."""
+"""Galaxies in memory: cubes as `cubeprep.cube.Arm`s, their noise-free scenes, and arms that change their planes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from cubeprep.extract import extract_windows
 from cubeprep.geometry import outside, place
 from cubeprep.windows import LineWindows, WindowConfig
 
-# Turns planes [plane, y, x] at observed wavelengths [plane], Angstrom, into others.
+# Function of observed wavelengths [plane], Angstrom, and planes [plane, y, x] that returns changed planes.
 Change = Callable[[np.ndarray, Planes], Planes]
 
 
@@ -20,11 +20,11 @@ class CubeArm:
     """A whole cube in memory; see `cubeprep.cube.Arm`.
 
     Attributes:
-        wave: [plane] vacuum wavelengths as observed, Angstrom.
-        flux: [plane, y, x], the store's unit.
-        ivar: [plane, y, x].
-        bad: [plane, y, x] or [y, x] bool, what the survey masks.
-        spaxel_arcsec: side of a spaxel.
+        wave: [plane] observed vacuum wavelengths, Angstrom.
+        flux: [plane, y, x] flux in the store's unit.
+        ivar: [plane, y, x] inverse variance of `flux`.
+        bad: [plane, y, x] or [y, x] bool, masked by the survey.
+        spaxel_arcsec: side of a spaxel, arcsec.
     """
 
     wave: np.ndarray
@@ -34,7 +34,7 @@ class CubeArm:
     spaxel_arcsec: float
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
+        """Planes of the cube; see `cubeprep.cube.Arm`."""
         bad = self.bad if self.bad.ndim == 2 else self.bad[planes]
         flux, ivar, placed = (place(values, size) for values in (self.flux[planes], self.ivar[planes], bad))
         shape = self.flux.shape[1:]
@@ -44,32 +44,32 @@ class CubeArm:
 
 @dataclass(frozen=True)
 class Injected:
-    """Arm of any reader that applies a change to the planes it reads."""
+    """Arm of any reader whose planes are changed as they are read."""
 
     arm: Arm
     change: Change
 
     @property
     def wave(self) -> np.ndarray:
-        """See `cubeprep.cube.Arm`."""
+        """Observed vacuum wavelengths [plane] of the arm, Angstrom."""
         return self.arm.wave
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
+        """Changed planes of the arm; see `cubeprep.cube.Arm`."""
         return self.change(self.arm.wave[planes], self.arm.read(planes, size))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A galaxy to inject into.
+    """A galaxy that can receive injections.
 
     Attributes:
-        plateifu: the observation.
-        mangaid: the object.
+        plateifu: identifier of the observation.
+        mangaid: identifier of the object.
         z: redshift.
-        re_arcsec: effective radius; NaN where unknown.
+        re_arcsec: effective radius, arcsec; NaN if unknown.
         arms: the cube as observed; each arm can be read any number of times.
-        scene: the same arms with the flux free of noise: the simulation's truth, or an estimate for a real cube.
+        scene: the same arms with noise-free flux: the truth of the simulation, or an estimate for a real cube.
         psf_sigma: Gaussian sigma of the PSF, spaxels.
     """
 
@@ -90,20 +90,21 @@ class Host:
     config: WindowConfig
 
     def windows(self, arms: tuple[Arm, ...], z: float | None = None) -> LineWindows:
-        """The windows (`space: crop`) that the extraction cuts from arms, at another redshift if one is given."""
+        """Windows (`space: crop`) extracted from arms, at the source's redshift or at `z`."""
         z = self.source.z if z is None else z
         found = extract_windows(arms, z, self.config, source=self.source.plateifu, re_arcsec=self.source.re_arcsec)
         return found.windows
 
     def cut(self, change: Change) -> LineWindows:
-        """The windows of the observed cube after a change."""
+        """Windows of the observed cube after a change."""
         return self.windows(tuple(Injected(arm, change) for arm in self.source.arms))
 
     def cut_light(self, light: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """[line, sample, y, x] contribution of added light to the windows, by the same extraction of the light alone.
+        """Contribution [line, sample, y, x] of added light to the windows: the light alone, extracted like a cube.
 
         Args:
-            light: from wavelengths [plane] and the scene's flux [plane, y, x] to the light [plane, y, x].
+            light: function of wavelengths [plane], Angstrom, and the scene's flux [plane, y, x] that returns the light
+                [plane, y, x].
         """
 
         def alone(wave: np.ndarray, planes: Planes) -> Planes:
@@ -114,22 +115,22 @@ class Host:
 
     @cached_property
     def clean(self) -> LineWindows:
-        """The windows as observed: the clean twin."""
+        """Windows as observed: the clean twin."""
         return self.windows(self.source.arms)
 
     @cached_property
     def scene(self) -> LineWindows:
-        """The windows without noise."""
+        """Windows of the noise-free scene."""
         return self.windows(self.source.scene)
 
     @cached_property
     def covered(self) -> np.ndarray:
-        """[y, x] bool, spaxels of the planes read that have data."""
+        """Mask [y, x] of the spaxels with data, on the grid of the windows."""
         return np.asarray(self._middle.mask[0] == 0)
 
     @cached_property
     def offsets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets [y, x] of spaxels from the middle of the cube along y and x, spaxels."""
+        """Offsets [y, x] of spaxels from the middle of the cube along y and along x, spaxels."""
         height, width = self.covered.shape
         y, x = np.mgrid[:height, :width]
         return y - height // 2, x - width // 2
@@ -141,7 +142,10 @@ class Host:
 
 
 def binned(arm: CubeArm, size: int, factor: int) -> CubeArm:
-    """The arm on a square of `size` about the middle, `factor` x `factor` spaxels summed; padding is masked."""
+    """Arm on a square of `size` about the middle, with blocks of `factor` x `factor` spaxels summed.
+
+    A block is masked if any of its spaxels is masked or lies beyond the edge of the cube.
+    """
     edge = outside((arm.flux.shape[1], arm.flux.shape[2]), size * factor)
     bad = place(arm.bad, size * factor, fill=True) | edge
 

@@ -1,4 +1,4 @@
-"""Simulated galaxies in memory, without files; the only module here that uses `cubeprep.simulate`."""
+"""Simulated galaxies in memory, without files; the benchmark's only interface to the cubes of `cubeprep.simulate`."""
 
 from collections.abc import Sequence
 
@@ -20,19 +20,19 @@ FWHM_PER_SIGMA = 2.3548
 
 
 def plan(config: SimulateConfig, seed: int) -> Sequence[Observation]:
-    """Observations of a survey without unusual features or critical defects, so that clean twins are clean."""
+    """Observations of a survey without unusual features or critical failures, so that clean twins are clean."""
     return plan_survey(config.model_copy(update={"unusual_fraction": 0.0, "critical_fraction": 0.0}), seed)
 
 
 def make_source(item: Observation, config: SimulateConfig, seed: int, size: int, factor: int = 1) -> Source:
-    """One observation, and its scene without noise.
+    """Simulated observation with its noise-free scene.
 
     Args:
-        item: of `plan`.
-        config: what to simulate.
-        seed: of structure, defects and noise.
-        size: spaxels a side that are kept about the middle, after binning.
-        factor: spaxels a side that are summed into one.
+        item: an observation from `plan`.
+        config: configuration of the simulation.
+        seed: seed of structure and noise.
+        size: side of the square kept about the middle, in spaxels after binning.
+        factor: side of the blocks of spaxels that are summed into one.
     """
     galaxy, seeing = item.galaxy, item.target.psf_fwhm_arcsec
     maps = galaxy_maps(galaxy, seeing, np.random.default_rng([seed, 1, item.source]))
@@ -51,11 +51,12 @@ def make_source(item: Observation, config: SimulateConfig, seed: int, size: int,
 
 
 class Grid:
-    """Where spectra of covered spaxels go on a square of `size` about the middle, `factor` x `factor` into one.
+    """Mapping of covered spaxels onto a square of `size` about the middle, summing blocks of `factor` x `factor`.
 
     Attributes:
-        bad: [plane, y, x] bool, whether any spaxel of a block cannot be used.
-        covariance: [block] what the variance of a sum is to the sum of variances: spaxels share fibre exposures.
+        bad: [plane, y, x] bool, whether any spaxel of a block is unusable.
+        covariance: [block] variance of the sum over the sum of the variances, above 1 because spaxels share fibre
+            exposures.
     """
 
     def __init__(self, sampling: Sampling, usable: np.ndarray, size: int, factor: int) -> None:
@@ -75,13 +76,16 @@ class Grid:
         self.covariance = np.where(of_parts > 0, of_sum / np.where(of_parts > 0, of_parts, 1), 1)
 
     def sum(self, spectra: np.ndarray) -> np.ndarray:
-        """[spaxel of the square, plane] of spectra [covered spaxel, plane]; where nothing is covered, 1."""
+        """Sums [block, plane] of spectra [covered spaxel, plane]; 1 for blocks without any covered spaxel.
+
+        Such blocks are masked; the 1 keeps inverse variances finite.
+        """
         total = np.asarray(self._shares @ spectra)
         total[self._shares.sum(axis=1) == 0] = 1
         return total
 
     def image(self, spectra: np.ndarray) -> np.ndarray:
-        """[plane, y, x]; 0 where `bad`."""
+        """Cube [plane, y, x] of spectra [block, plane]; 0 where `bad`."""
         cube = np.ascontiguousarray(spectra.T).reshape(-1, self._size, self._size)
         cube[self.bad] = 0
         return cube.astype(np.float32, copy=False)

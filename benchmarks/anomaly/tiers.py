@@ -13,66 +13,61 @@ from modeling.training.config import TrainConfig
 
 
 class DataConfig(Config):
-    """Simulation and injections; decides every byte of the data."""
+    """Configuration of simulation and injections; it determines every byte of the data."""
 
-    seed: int = Field(20261123, ge=0)
-    simulate: SimulateConfig
-    windows: WindowConfig
-    bin_factor: int = Field(1, ge=1, description="Side of the blocks of spaxels that are summed into one")
-    amplitudes: tuple[float, ...] = Field((30, 100, 300, 1000, 3000), description="S/N of the injected difference")
-    copies: dict[Literal["A", "C", "N"], int] = Field(
-        {"A": 2, "C": 1, "N": 1}, description="Injected copies per galaxy; families and amplitudes in turn"
+    seed: int = Field(20261123, ge=0, description="Seed of all random numbers of simulation and injections")
+    simulate: SimulateConfig = Field(description="The simulated survey")
+    windows: WindowConfig = Field(description="The windows that are extracted")
+    bin_factor: int = Field(
+        1, ge=1, description="Side of the blocks of spaxels that are summed into one; 1: no binning"
     )
-    galaxies_per_shard: int = Field(8, ge=1)
+    amplitudes: tuple[float, ...] = Field(
+        (30, 100, 300, 1000, 3000), description="S/N of the injected difference over all windows, in increasing order"
+    )
+    copies: dict[Literal["A", "C", "N"], int] = Field(
+        {"A": 2, "C": 1, "N": 1},
+        description="Injected copies of each galaxy, by kind; they cycle through families and amplitudes",
+    )
+    galaxies_per_shard: int = Field(8, ge=1, description="Galaxies per shard of a fold's store, each with its copies")
 
 
 class TrainingBudget(Config):
-    """One network's architecture and training."""
+    """Architecture and training of one network."""
 
-    model: ModelConfig
-    train: TrainConfig
+    model: ModelConfig = Field(description="The architecture")
+    train: TrainConfig = Field(description="The training")
 
 
 class Run(Config):
     """One training of each detector on each fold."""
 
-    seed: int
+    seed: int = Field(description="Seed of training and contamination")
     contamination: float = Field(ge=0, lt=0.5, description="Fraction of the training galaxies that hold an anomaly")
 
 
 class Tier(Config):
-    """One size of the benchmark.
+    """One size of the benchmark."""
 
-    Attributes:
-        data: simulation and injections.
-        num_folds: each galaxy is scored by models of the other folds.
-        validation: share of the training galaxies that choose the epoch.
-        augment: views of each training galaxy.
-        headline: contamination at which detectors are compared.
-        runs: runs of detectors that train in seconds.
-        network_runs: runs of our model.
-        slow_runs: runs of the paper's models, by far the slowest, and of variants of ours.
-        default, paper_ae, paper_vae: budgets of the networks.
-        conv_epochs: of the per-line convolutional autoencoder.
-        num_bootstrap: resamplings of the galaxies.
-    """
-
-    data: DataConfig
-    num_folds: int = Field(2, ge=2)
-    validation: float = Field(0.1, gt=0, lt=1)
-    augment: AugmentConfig = AugmentConfig(num_views=2, max_shift=2)
-    headline: float = 0.01
-    runs: tuple[Run, ...]
-    network_runs: tuple[Run, ...]
-    slow_runs: tuple[Run, ...]
-    default: TrainingBudget
-    paper_ae: TrainingBudget
-    paper_vae: TrainingBudget
-    conv_epochs: int
-    num_bootstrap: int = 400
+    data: DataConfig = Field(description="Simulation and injections")
+    num_folds: int = Field(2, ge=2, description="Number of folds; each galaxy is scored by models of the other folds")
+    validation: float = Field(0.1, gt=0, lt=1, description="Fraction of the training objects that select the epoch")
+    augment: AugmentConfig = Field(
+        AugmentConfig(num_views=2, max_shift=2), description="Augmented views of each training galaxy"
+    )
+    headline: float = Field(0.01, description="Contamination at which detectors are compared")
+    runs: tuple[Run, ...] = Field(description="Runs of detectors that train within seconds")
+    network_runs: tuple[Run, ...] = Field(description="Runs of our model")
+    slow_runs: tuple[Run, ...] = Field(
+        description="Runs of the paper's models, by far the slowest, and of variants of ours"
+    )
+    default: TrainingBudget = Field(description="Budget of our model")
+    paper_ae: TrainingBudget = Field(description="Budget of the paper's autoencoder")
+    paper_vae: TrainingBudget = Field(description="Budget of the paper's variational autoencoder")
+    conv_epochs: int = Field(description="Epochs of the per-line convolutional autoencoder")
+    num_bootstrap: int = Field(400, description="Number of bootstrap resamples of the objects")
 
 
-# The paper does not give channel counts; with few channels its 190 steps fit into the budget.
+# The paper does not state channel counts; few channels let more steps of its 190-step recurrence fit into the budget.
 PAPER_MODEL = ModelConfig(
     latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,
@@ -81,23 +76,23 @@ PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01,
 
 
 def runs(seeds: int, headline: float, *others: float) -> tuple[Run, ...]:
-    """Several seeds at the headline's contamination, and the first one at others."""
+    """Runs with several seeds at the headline contamination, and with the first seed at others."""
     main = [Run(seed=seed, contamination=headline) for seed in range(seeds)]
     return (*main, *(Run(seed=0, contamination=value) for value in others))
 
 
 def paper(kind: Literal["ae", "vae"], **train: int) -> TrainingBudget:
-    """The paper's network and training, with another budget."""
+    """Budget of the paper's network and training, with changes to the training."""
     return TrainingBudget(
         model=PAPER_MODEL.model_copy(update={"kind": kind}), train=PAPER_TRAIN.model_copy(update=train)
     )
 
 
-# 16 x 16 spaxels of 1 arcsec, twice the MaNGA cubes' own: the PSF is 2.5 arcsec wide.
+# With blocks of 2 x 2: 16 x 16 spaxels of 1 arcsec, which still sample the PSF of 2.5 arcsec FWHM.
 SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="sidebands")
 
 TIERS = {
-    # Seconds: for tests.
+    # For tests; takes seconds.
     "tiny": Tier(
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1, maps=()),
@@ -129,7 +124,7 @@ TIERS = {
         conv_epochs=1,
         num_bootstrap=20,
     ),
-    # Under 15 minutes on two quiet cores.
+    # Takes less than 15 minutes on two idle cores.
     "small": Tier(
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
@@ -145,7 +140,7 @@ TIERS = {
         paper_vae=paper("vae"),
         conv_epochs=12,
     ),
-    # The survey's own spaxels, all bundles, the paper's crop and budget: hours on many cores or a GPU.
+    # The survey's spaxels, all bundles, the paper's crop and budget; takes hours on many cores or a GPU.
     "full": Tier(
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=4000, maps=()),

@@ -138,7 +138,7 @@ def nuclear_bpt(galaxy: Galaxy, maps: GalaxyMaps) -> Bpt:
 
 
 class _Telescope:
-    """Seeing and fibres: computes the light in each exposure from images [y, x] on the padded grid."""
+    """Model of seeing and fibres, which gives the light in each exposure from images [y, x] on the padded grid."""
 
     def __init__(self, num_fibres: int, psf_fwhm_arcsec: float) -> None:
         self.sampling = sampling(num_fibres)

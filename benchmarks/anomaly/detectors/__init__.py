@@ -1,1 +1,1 @@
-"""Detectors compared by the benchmark."""
+"""Detectors that the benchmark compares."""

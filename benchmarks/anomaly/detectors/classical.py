@@ -1,4 +1,4 @@
-"""Detectors without a network: the floor that any model must beat."""
+"""Detectors without a network: a baseline that any model must beat."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ class Random(Detector):
         """Learns nothing."""
 
     def score_windows(self, windows: Windows) -> Scored:
-        """A number that name and seed decide."""
+        """Uniform random number that depends only on name and seed."""
         digests = [hashlib.sha256(f"{self.run.seed}/{name}".encode()).digest()[:8] for name in windows.plateifu]
         return Scored(np.array([int.from_bytes(digest) / 2**64 for digest in digests]))
 
@@ -44,14 +44,14 @@ class TotalFlux(Detector):
         """Learns nothing."""
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The sum of the flux."""
+        """Sum of the flux."""
         flux, _, _ = good_flux(windows)
         return Scored(flux.sum(axis=(1, 2, 3, 4), dtype=np.float64), np.abs(flux).sum(axis=(1, 2)), flux.sum((2, 3, 4)))
 
 
 @register
 class MedianSnr(Detector):
-    """Depth of the observation."""
+    """Quality of the observation."""
 
     name = "median S/N"
     group = "floor"
@@ -60,49 +60,49 @@ class MedianSnr(Detector):
         """Learns nothing."""
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The median signal-to-noise of good samples."""
+        """Median signal-to-noise ratio of good samples."""
         return Scored(median_snr(windows.flux, windows.ivar, windows.mask))
 
 
 @register
 class MeanCube(Detector):
-    """chi2 against the mean cube of the training galaxies, scaled to each galaxy's brightness."""
+    """chi2 relative to the mean cube of the training galaxies, scaled to each galaxy's brightness."""
 
     name = "mean cube"
     group = "classical"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Takes the mean."""
+        """Computes the mean cube."""
         self.mean = mapped(store, split, lambda windows: normalised(windows)[0]).mean(axis=0)
 
     def score_windows(self, windows: Windows) -> Scored:
         """chi2 of the residual."""
         flux, _, good = good_flux(windows)
-        expected = denormalised(self.mean[None], np.ones(1, np.float32), flux.shape)
-        return scored_residuals(windows, expected * brightness(flux, good)[:, None, None, None, None], "chi2")
+        mean = denormalised(self.mean[None], np.ones(1, np.float32), flux.shape)
+        return scored_residuals(windows, mean * brightness(flux, good)[:, None, None, None, None], "chi2")
 
 
 @register
 class LineRatios(Detector):
-    """Mahalanobis distance of the ratios of the lines' fluxes, over the whole galaxy."""
+    """Mahalanobis distance of the galaxy's integrated line ratios."""
 
     name = "line ratios (Mahalanobis)"
     group = "classical"
-    softening = 0.01  # fraction of the total below which a ratio is noise
+    softening = 0.01  # fraction of the total flux below which the ratio of a line is noise
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Estimates mean and shrunk covariance (Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4)."""
         self.covariance = LedoitWolf().fit(mapped(store, split, self.features))
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The squared distance."""
+        """Squared Mahalanobis distance."""
         features = self.features(windows)
         offset = features - self.covariance.location_
         lines = np.abs(offset) / np.sqrt(np.diag(self.covariance.covariance_))
         return Scored(self.covariance.mahalanobis(features), None, lines)
 
     def features(self, windows: Windows) -> np.ndarray:
-        """[row, line] asinh of each line's share of the total."""
+        """asinh [row, line] of each line's fraction of the total flux, in units of the softening."""
         flux, _, _ = good_flux(windows)
         sums = flux.sum(axis=(2, 3, 4), dtype=np.float64)
         total = np.abs(sums).sum(axis=1, keepdims=True)
@@ -110,28 +110,28 @@ class LineRatios(Detector):
 
 
 class Pca(Detector):
-    """Residual of the reconstruction from the first principal components of the training galaxies."""
+    """Residual of a reconstruction from the first principal components of the training galaxies."""
 
     group = "classical"
     num_components: int
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Computes the components from inner products of rows, which are far fewer than samples."""
+        """Computes the mean and the principal components."""
         self.mean, self.components = principal_components(
             mapped(store, split, lambda windows: normalised(windows)[0]), self.num_components
         )
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The unexplained fraction of the signal; the other scores are variants."""
+        """Unexplained fraction of the signal; the other scores are variants."""
         features, scale = normalised(windows)
         latent = (features - self.mean) @ self.components.T
-        expected = denormalised(latent @ self.components + self.mean, scale, windows.flux.shape)
-        return scored_residuals(windows, expected, "unexplained")
+        reconstruction = denormalised(latent @ self.components + self.mean, scale, windows.flux.shape)
+        return scored_residuals(windows, reconstruction, "unexplained")
 
 
 @register
 class Pca32(Pca):
-    """32 components."""
+    """PCA with 32 components."""
 
     name = "PCA-32"
     num_components = 32
@@ -139,14 +139,18 @@ class Pca32(Pca):
 
 @register
 class Pca128(Pca):
-    """128 components."""
+    """PCA with 128 components."""
 
     name = "PCA-128"
     num_components = 128
 
 
 def principal_components(features: np.ndarray, num_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean [feature] of rows [row, feature] and their first principal components [component, feature]."""
+    """Mean [feature] of rows [row, feature] and their first principal components [component, feature].
+
+    Components come from the eigenvectors of the matrix of inner products of rows, since there are far fewer rows than
+    features.
+    """
     mean = features.mean(axis=0)
     centred = features - mean
     values, vectors = np.linalg.eigh(centred @ centred.T)

@@ -1,4 +1,4 @@
-"""A convolutional autoencoder of single lines, to show the value of seeing all lines together."""
+"""A convolutional autoencoder for one line at a time, which shows the value of combining lines."""
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ LR = 2e-3
 
 @register
 class PerLineConv(Detector):
-    """One Conv2D autoencoder for the images of all lines, whose channels are a line's samples."""
+    """One Conv2D autoencoder shared by all lines; the channels of an image are the samples of its line."""
 
     name = "Conv2D AE per line"
     group = "network"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Adam on the mean absolute error for a fixed number of epochs."""
+        """Trains with Adam on the mean absolute error for a fixed number of epochs."""
         _, num_samples, size = store.shape
         images = mapped(store, split, lambda windows: normalised(windows)[0])
         x_NSYX = torch.from_numpy(images.reshape(-1, num_samples, size, size))
@@ -32,13 +32,13 @@ class PerLineConv(Detector):
             _train(self.model, x_NSYX, self.tier.conv_epochs)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The unexplained fraction of the signal; the other scores are variants."""
+        """Unexplained fraction of the signal; the other scores are variants."""
         features, scale = normalised(windows)
         num_samples, size = windows.flux.shape[2:4]
         with torch.no_grad():
             output = self.model(torch.from_numpy(features.reshape(-1, num_samples, size, size)))
-        expected = denormalised(output.numpy().reshape(len(features), -1), scale, windows.flux.shape)
-        return scored_residuals(windows, np.ascontiguousarray(expected), "unexplained")
+        reconstruction = denormalised(output.numpy().reshape(len(features), -1), scale, windows.flux.shape)
+        return scored_residuals(windows, np.ascontiguousarray(reconstruction), "unexplained")
 
 
 def _autoencoder(num_samples: int) -> nn.Module:

@@ -1,6 +1,6 @@
-"""Interface of the detectors, and their registry.
+"""Interface and registry of detectors.
 
-A detector is one small class with `fit(store, split)` and `score(store)`, decorated with `@register`.
+A detector is a small class with `fit(store, split)` and `score_windows(windows)`, decorated with `@register`.
 `docs/benchmark.md` shows a complete example.
 """
 
@@ -14,21 +14,21 @@ import numpy as np
 from benchmarks.anomaly.tiers import Run, Tier
 from cubeprep.store import Windows, WindowStore
 
-# floor: ignores the physics of the galaxy. classical: no network. paper: the paper's networks. network: other networks.
-# ours: the score of `cubescout score`.
+# floor: does not depend on the galaxy's physics. classical: no network. paper: the paper's networks. network: other
+# networks. ours: the model and score of `cubescout score`.
 Group = Literal["floor", "classical", "network", "paper", "ours"]
 SCORED_SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of all galaxies of a store, in the order of its rows.
+    """Scores of galaxies, in the order of their rows.
 
     Attributes:
-        score: [row] higher is more unusual.
-        spaxels: [row, y, x] contribution of each spaxel, or None.
+        score: [row] score; higher is more unusual.
+        spaxels: [row, y, x] contribution of each spaxel to the score, or None.
         lines: [row, line] contribution of each line, or None.
-        variants: other scores of the same detector by name; each becomes a row of the table.
+        variants: [row] other scores of the same detector, by name; each becomes a row of the table.
     """
 
     score: np.ndarray
@@ -38,12 +38,12 @@ class Scored:
 
 
 class Detector(ABC):
-    """A method that learns from typical galaxies and scores others.
+    """Base class of detectors, which learn typical galaxies from a training sample and score others.
 
     Attributes:
-        name: name in the table.
-        group: see `Group`.
-        cost: the tier's runs that it takes part in.
+        name: name in the tables.
+        group: group in the tables; see `Group`.
+        cost: name of the tier's list of runs that the detector takes part in.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Detector(ABC):
 
     @abstractmethod
     def fit(self, store: WindowStore, split: str) -> None:
-        """Learns from one split of a store; its clean split `validation` may select the epoch."""
+        """Learns from one split of a store; its split `validation`, which is clean, may be used to select an epoch."""
 
     def score(self, store: WindowStore) -> Scored:
-        """Scores the split `test` of another store, shard by shard."""
+        """Scores of the split `test` of another store, computed shard by shard."""
         parts = [self.score_windows(windows) for windows in shards(store, SCORED_SPLIT)]
         return Scored(
             np.concatenate([part.score for part in parts]),
@@ -69,7 +69,7 @@ class Detector(ABC):
 
     @abstractmethod
     def score_windows(self, windows: Windows) -> Scored:
-        """Scores some rows."""
+        """Scores of the given rows."""
 
 
 DETECTORS: dict[str, type[Detector]] = {}
@@ -80,7 +80,7 @@ def register(detector: DetectorClass) -> DetectorClass:
     """Class decorator that registers a detector.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is already in use.
     """
     if detector.name in DETECTORS:
         raise ValueError(f"two detectors are called {detector.name}")
@@ -89,7 +89,7 @@ def register(detector: DetectorClass) -> DetectorClass:
 
 
 def shards(store: WindowStore, split: str) -> Iterator[Windows]:
-    """The rows of a split, a shard at a time."""
+    """Yields the valid rows of a split, one shard at a time."""
     for shard in range(store.num_shards(split)):
         windows = store.read_shard(split, shard)
         if len(windows):
@@ -97,7 +97,7 @@ def shards(store: WindowStore, split: str) -> Iterator[Windows]:
 
 
 def mapped(store: WindowStore, split: str, function: Callable[[Windows], np.ndarray]) -> np.ndarray:
-    """[row, ...] of a function of rows, over a whole split."""
+    """Values [row, ...] of a function of rows, over a whole split."""
     return np.concatenate([function(windows) for windows in shards(store, split)])
 
 

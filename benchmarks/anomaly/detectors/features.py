@@ -12,13 +12,13 @@ SCALE_QUANTILE = 0.9
 
 
 def good_flux(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flux and ivar [row, line, sample, y, x], 0 where not good, and which samples are good."""
+    """Flux and ivar [row, line, sample, y, x], 0 where not usable, and the mask of usable samples."""
     good = windows.good
     return np.where(good, windows.flux, 0), np.where(good, windows.ivar, 0), good
 
 
 def brightness(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """[row] 90th percentile over spaxels of the mean |flux| of a spaxel: the scale that flux is divided by."""
+    """Brightness [row] by which flux is divided: 90th percentile over spaxels of a spaxel's mean |flux|."""
     count = good.sum(axis=(1, 2))
     mean = np.divide(np.abs(flux).sum(axis=(1, 2)), count, out=np.full(count.shape, np.nan), where=count > 0)
     scale = np.nanquantile(mean.reshape(len(flux), -1), SCALE_QUANTILE, axis=1)
@@ -26,29 +26,29 @@ def brightness(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def normalised(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """asinh of the flux over the galaxy's brightness, [row, features] float32, and that brightness [row]."""
+    """asinh of flux over brightness [row, feature], float32, and the brightness [row] of each galaxy."""
     flux, _, good = good_flux(windows)
     scale = brightness(flux, good)
     return np.arcsinh(flux / scale[:, None, None, None, None]).reshape(len(flux), -1), scale
 
 
 def denormalised(features: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse: flux [row, line, sample, y, x]."""
+    """Flux [row, line, sample, y, x] from features and brightness: the inverse of `normalised`."""
     return np.sinh(features).reshape(-1, *shape[1:]) * scale[:, None, None, None, None]
 
 
-def scored_residuals(windows: Windows, expected: np.ndarray, rank_by: PlainScore) -> Scored:
-    """Cubescout's plain scores of a detector's residual, and the contributions of spaxels and lines.
+def scored_residuals(windows: Windows, reconstruction: np.ndarray, rank_by: PlainScore) -> Scored:
+    """Cubescout's plain scores of a detector's residuals, with the contributions of spaxels and lines.
 
     Args:
-        windows: as observed.
-        expected: [row, line, sample, y, x] the detector's reconstruction, flux units.
-        rank_by: the score of the detector; the others are variants.
+        windows: windows as observed.
+        reconstruction: [row, line, sample, y, x] flux reconstructed by the detector.
+        rank_by: score of the detector; the others are variants.
     """
     arrays = windows.flux, windows.ivar, windows.mask
-    found = scores_from_sums(line_sums(*arrays, expected), median_snr(*arrays), rank_by)
+    found = scores_from_sums(line_sums(*arrays, reconstruction), median_snr(*arrays), rank_by)
     flux, ivar, good = good_flux(windows)
-    residual = np.where(good, flux - expected, 0)
+    residual = np.where(good, flux - reconstruction, 0)
     contribution = np.abs(residual) if rank_by in ("mae", "relative") else residual**2 * ivar
     variants = {name: getattr(found, name) for name in get_args(PlainScore) if name != rank_by}
     spaxels, lines = contribution.sum(axis=(1, 2)), contribution.sum(axis=(2, 3, 4))

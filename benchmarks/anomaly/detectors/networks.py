@@ -1,4 +1,4 @@
-"""Our networks, as in `cubescout train` and `cubescout score`, and the paper's with its own training."""
+"""Our networks with the training and scores of `cubescout`, and the paper's networks with the paper's training."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,25 +22,28 @@ from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
 from modeling.training.loader import Batch, Loader
 
-# Known for a survey; scoring gets it in spaxels as `score.psf_fwhm_spaxels`.
+# FWHM of MaNGA's PSF.
 PSF_FWHM_ARCSEC = 2.5
 
 
 class Network(Detector):
-    """Network of the epoch with the lowest validation loss, scored with `modeling.scoring.residual_sums`."""
+    """Detector based on a network, with the epoch of the lowest validation loss.
+
+    It is trained with `modeling.training.fit` and scored with `modeling.scoring.residual_sums`.
+    """
 
     rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
-        """The tier's budget for it."""
+        """Budget of the tier for this network; each subclass defines it."""
         raise NotImplementedError
 
     def order(self, num_lines: int) -> np.ndarray:
-        """The order in which the network sees the lines."""
+        """Order [line] in which the network receives the lines."""
         return np.arange(num_lines)
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains."""
+        """Trains the network."""
         config = self.budget()
         self.lines = self.order(store.shape[0])
         loaders = {name: Loader(store, name, batch_size=config.train.batch_size, seed=self.run.seed) for name in
@@ -57,11 +60,11 @@ class Network(Detector):
             self.model, _ = load_model(Path(folder) / "last" / "best")
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The plain score `rank_by`; the other plain scores are variants."""
+        """Score `rank_by` of the residuals; the other plain scores are variants."""
         arrays = self._arrays(windows)
-        expected = np.empty_like(windows.flux)
-        expected[:, self.lines] = infer(self.model, *arrays).reconstruction
-        return scored_residuals(windows, expected, self.rank_by)
+        reconstruction = np.empty_like(windows.flux)
+        reconstruction[:, self.lines] = infer(self.model, *arrays).reconstruction
+        return scored_residuals(windows, reconstruction, self.rank_by)
 
     def _arrays(self, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         flux, ivar, mask = (values[:, self.lines] for values in (windows.flux, windows.ivar, windows.mask))
@@ -74,19 +77,19 @@ class Network(Detector):
 
 @register
 class Cubescout(Network):
-    """Our model with the score that ranks catalogs; its parts and the plain scores are variants."""
+    """Our model with the combined score of catalogs; the plain scores of its residuals are variants."""
 
     name = "Cubescout"
     group = "ours"
     cost = "network_runs"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains, then calibrates on its training galaxies as observed."""
+        """Trains the network, then calibrates the score on the training galaxies as observed."""
         super().fit(store, split)
 
         def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             for windows in shards(store, split):
-                first = windows.select(windows.view == 0)
+                first = windows.observed
                 yield self._arrays(first)
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
@@ -94,7 +97,7 @@ class Cubescout(Network):
         self.scorer = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The combined score; its parts and the plain scores are variants."""
+        """Combined score; its components and the plain scores are variants."""
         scores = self.scorer.score(*self._arrays(windows))
         plain = scores_from_sums(scores.sums, scores.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
@@ -105,30 +108,30 @@ class Cubescout(Network):
         return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants)
 
     def budget(self) -> TrainingBudget:
-        """The tier's default budget."""
+        """Budget of the tier for our model."""
         return self.tier.default
 
 
 @register
 class PermutedLines(Cubescout):
-    """The same with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
+    """Our model with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
 
     name = "Cubescout, lines permuted"
     group = "network"
     cost = "slow_runs"
 
     def budget(self) -> TrainingBudget:
-        """The tier's default budget."""
+        """Budget of the tier for our model."""
         return self.tier.default
 
     def order(self, num_lines: int) -> np.ndarray:
-        """Another order for each seed."""
+        """Random order [line], different for each seed."""
         return np.random.default_rng([self.run.seed, num_lines]).permutation(num_lines)
 
 
 @register
 class PaperAe(Network):
-    """The autoencoder of arXiv:2602.18426 with its score."""
+    """The autoencoder of arXiv:2602.18426 with the paper's score."""
 
     name = "paper AE"
     group = "paper"
@@ -136,13 +139,13 @@ class PaperAe(Network):
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
-        """The tier's budget for the paper's autoencoder."""
+        """Budget of the tier for the paper's autoencoder."""
         return self.tier.paper_ae
 
 
 @register
 class PaperVae(Network):
-    """The variational autoencoder of arXiv:2602.18426 with its score."""
+    """The variational autoencoder of arXiv:2602.18426 with the paper's score."""
 
     name = "paper VAE"
     group = "paper"
@@ -150,5 +153,5 @@ class PaperVae(Network):
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
-        """The tier's budget for the paper's variational autoencoder."""
+        """Budget of the tier for the paper's variational autoencoder."""
         return self.tier.paper_vae

@@ -1,7 +1,7 @@
 """Classical outlier detectors on principal components.
 
-All but ECOD are from scikit-learn. PyOD's ECOD includes the scored galaxies in its distribution, so that a score
-depends on the rest of the batch; here the distribution is that of the training galaxies alone.
+All but ECOD are from scikit-learn. PyOD's ECOD includes the scored galaxies in its empirical distribution, so that a
+score would depend on the rest of the batch; here the distribution is that of the training galaxies alone.
 """
 
 import numpy as np
@@ -23,11 +23,11 @@ class Outliers(Detector):
     group = "classical"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Fits to whitened components [row, component]."""
+        """Fits the detector to whitened components [row, component]; each subclass defines it."""
         raise NotImplementedError
 
-    def judge(self, latent: np.ndarray) -> np.ndarray:
-        """[row] higher is more unusual."""
+    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
+        """Outlyingness [row] of whitened components, higher is more unusual; each subclass defines it."""
         raise NotImplementedError
 
     def fit(self, store: WindowStore, split: str) -> None:
@@ -39,39 +39,39 @@ class Outliers(Detector):
         self.learn(latent / self.sigma)
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The detector's own score."""
+        """Outlyingness of the detector."""
         latent = (normalised(windows)[0] - self.mean) @ self.components.T
-        return Scored(np.asarray(self.judge(latent / self.sigma), dtype=np.float64))
+        return Scored(np.asarray(self.outlyingness(latent / self.sigma), dtype=np.float64))
 
 
 @register
 class Forest(Outliers):
-    """Liu, Ting & Zhou 2008, doi:10.1109/ICDM.2008.17."""
+    """Isolation forest: Liu, Ting & Zhou 2008, doi:10.1109/ICDM.2008.17."""
 
     name = "PCA + IsolationForest"
 
     def learn(self, latent: np.ndarray) -> None:
-        """200 trees."""
+        """Fits 200 trees."""
         self.forest = IsolationForest(n_estimators=200, random_state=self.run.seed).fit(latent)
 
-    def judge(self, latent: np.ndarray) -> np.ndarray:
-        """Shallow leaves are unusual."""
+    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
+        """Anomaly score, high for short mean path lengths."""
         return -self.forest.score_samples(latent)
 
 
 @register
 class Ecod(Outliers):
-    """Empirical tail probabilities of each component: Li et al. 2022, arXiv:2201.00382."""
+    """ECOD, empirical tail probabilities of each component: Li et al. 2022, arXiv:2201.00382."""
 
     name = "PCA + ECOD"
 
     def learn(self, latent: np.ndarray) -> None:
-        """Sorts each component."""
+        """Stores the empirical distribution and the skewness of each component."""
         self.sorted = np.sort(latent, axis=0)
         self.skewness = skew(latent, axis=0)
 
-    def judge(self, latent: np.ndarray) -> np.ndarray:
-        """The largest of the sums of -log of left tails, of right tails, and of the tail that each skewness names."""
+    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
+        """Maximum of three sums of -log tail probabilities: left tails, right tails, and those on the skewed side."""
         count = len(self.sorted)
         columns = range(latent.shape[1])
         below = np.stack([np.searchsorted(self.sorted[:, i], latent[:, i], side="right") for i in columns], axis=1)
@@ -83,32 +83,32 @@ class Ecod(Outliers):
 
 @register
 class Knn(Outliers):
-    """Distance to the fifth neighbour."""
+    """Distance to the fifth-nearest training galaxy."""
 
     name = "PCA + KNN"
     num_neighbours = 5
 
     def learn(self, latent: np.ndarray) -> None:
-        """Keeps the training galaxies."""
+        """Stores the training galaxies."""
         self.neighbours = NearestNeighbors(n_neighbors=min(self.num_neighbours, len(latent))).fit(latent)
 
-    def judge(self, latent: np.ndarray) -> np.ndarray:
-        """The distance."""
+    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
+        """Distance to the fifth neighbour."""
         return self.neighbours.kneighbors(latent)[0][:, -1]
 
 
 @register
 class Lof(Outliers):
-    """Breunig et al. 2000, doi:10.1145/342009.335388."""
+    """Local outlier factor: Breunig et al. 2000, doi:10.1145/342009.335388."""
 
     name = "PCA + LOF"
     num_neighbours = 20
 
     def learn(self, latent: np.ndarray) -> None:
-        """Measures the density about each training galaxy."""
+        """Measures the density around each training galaxy."""
         neighbours = min(self.num_neighbours, len(latent) - 1)
         self.factor = LocalOutlierFactor(n_neighbors=neighbours, novelty=True).fit(latent)
 
-    def judge(self, latent: np.ndarray) -> np.ndarray:
-        """Density of the neighbours against that of the galaxy."""
+    def outlyingness(self, latent: np.ndarray) -> np.ndarray:
+        """Density around the neighbours relative to that around the galaxy."""
         return -self.factor.score_samples(latent)
