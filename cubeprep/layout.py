@@ -1,4 +1,4 @@
-"""What a store is made of, object by object: metadata, coordinates and shards as bytes, made by Zarr in memory.
+"""The objects of a store: metadata, coordinates and shards as bytes, made by Zarr in memory.
 
 Each object is then written once, by one request; Zarr on its own would write a group again for every array in it, and
 read a shard before it writes it.

@@ -29,7 +29,7 @@ AGREEING_LINES = 3
 
 
 class RedshiftConfig(Config):
-    """What is done about a redshift that the lines contradict."""
+    """Treatment of a redshift that the lines contradict."""
 
     check: bool = Field(True, description="Measure the offset of the strong lines and record it")
     limit_kms: float = Field(200.0, gt=0, description="Offsets beyond are flagged")

@@ -117,7 +117,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def _after(chunks: Iterable[Any], count: int) -> Iterator[memoryview]:
-    """What follows the first `count` bytes."""
+    """The chunks without their first `count` bytes."""
     for chunk in chunks:
         if count < len(chunk):
             yield memoryview(chunk)[count:]
@@ -146,7 +146,7 @@ def get(url: str) -> bytes:
 
 
 def head(url: str) -> Any:
-    """What the service says of an object: `size` in bytes, `e_tag`, where it has one."""
+    """Metadata of an object: `size` in bytes, and `e_tag` where the service has one."""
     import obstore
 
     store, key = locate(url)

@@ -50,7 +50,7 @@ class ShardTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one galaxy.
+    """Result of reading one galaxy.
 
     Attributes:
         code, reason: why it was set aside; empty if it was not.
