@@ -1,4 +1,4 @@
-"""What every survey's reader gives: targets, and the wavelength planes of their cubes."""
+"""The interface of every survey's reader: targets, and the wavelength planes of their cubes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ from astropy.io.fits import Header
 
 from cubeprep.cards import text_card
 from cubeprep.cube import Planes, Rejected, screened
-from cubeprep.fitsstream import image_shape, open_at, read_cube
+from cubeprep.fitsimage import image_shape
+from cubeprep.fitsstream import open_at, read_cube
 from cubeprep.geometry import outside
 from cubeprep.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.wcs import AIR, VACUUM, read_axes

@@ -1,7 +1,6 @@
 """FITS read front to back as a stream, gzipped or not, keeping only the planes that are asked for."""
 
 import io
-import math
 import os
 import weakref
 from collections.abc import Collection, Iterator, Sequence
@@ -14,20 +13,26 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
 
-from cubeprep.cards import float_card, text_card
 from cubeprep.cube import Rejected
+from cubeprep.fitsimage import (
+    BLOCK,
+    COMPRESSED,
+    data_bytes,
+    dtype_of,
+    hdu_name,
+    image_header,
+    image_shape,
+    padded,
+    scaled,
+    scaling_of,
+)
 from cubeprep.geometry import Placement
 from cubeprep.gunzip import DAMAGE, GunzipStream
 from cubeprep.storage import StorageError, open_file, storage_errors
 
-BLOCK = 2880
 MAX_HEADER_BLOCKS = 1000
-DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-# What a header may ask for, checked before memory is: side of an image, planes of a cube, bytes that are kept of it.
-LARGEST_SIDE, MOST_PLANES, MOST_BYTES = 20_000, 200_000, 6 << 30
+MOST_BYTES = 6 << 30  # that are kept of one HDU, checked before memory is taken
 GZIP_RATIO = 1040  # deflate packs no more than 1032 bytes into one
-MOST_AXES = 32
-COMPRESSED = "ZIMAGE"
 HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
 JUNK_BYTES = 1 << 20
 PRIMARY = fits.PrimaryHDU().header.tostring().encode()
@@ -78,11 +83,11 @@ class FitsStream:
         """
         while (header := self._read_header()) is not None:
             try:
-                count = _data_bytes(header)
-                shown = _image_header(header) if header.get(COMPRESSED) else header
+                count = data_bytes(header)
+                shown = image_header(header) if header.get(COMPRESSED) else header
             except (KeyError, TypeError, ValueError) as error:
                 raise Rejected("unreadable", f"{self.path}: a header that is no FITS header: {error}") from error
-            self._next_header = self._position + _padded(count)
+            self._next_header = self._position + padded(count)
             self.passed.append(hdu_name(shown) or ("" if self.passed else "PRIMARY"))
             yield shown
             self.skip_data()
@@ -105,10 +110,10 @@ class FitsStream:
         """
         num_planes, height, width = image_shape(header, self.path)
         size = size or max(height, width)
-        dtype = _dtype(header, self.path)
+        dtype = dtype_of(header, self.path)
         kept = len(planes) * size**2 * dtype.itemsize
         self._check_budget(kept)
-        scaling = _scaling(header, self.path)
+        scaling = scaling_of(header, self.path)
         read = self._decompressed if header.get(COMPRESSED) else self._planes
         y, x = Placement.centred(height, size), Placement.centred(width, size)
         result: np.ndarray | None = None
@@ -118,7 +123,7 @@ class FitsStream:
             result[i, y.target, x.target] = image[y.source, x.source]
         if result is None:
             return np.zeros((0, size, size), dtype=dtype.newbyteorder("="))
-        return result if header.get(COMPRESSED) else _scaled(result, *scaling)
+        return result if header.get(COMPRESSED) else scaled(result, *scaling)
 
     def _planes(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
@@ -322,98 +327,6 @@ def read_cube(
     return [found.get(name, nothing) for name in names]
 
 
-def hdu_name(header: Header) -> str:
-    """The name of an HDU, in capitals; empty where it has none."""
-    return str(header.get("EXTNAME") or "").strip().upper()
-
-
-def cube_axes(header: Header, path: str) -> tuple[int, int, int]:
-    """Numbers of the axes x, y and planes; an axis of length one beyond three is none.
-
-    Raises:
-        Rejected: it is no image of three axes.
-    """
-    count = header.get("NAXIS")
-    is_image = text_card(header, "XTENSION", "IMAGE") == "IMAGE"
-    numbers = list(range(1, count + 1)) if isinstance(count, int) and is_image else []
-    for number in reversed(numbers):
-        if len(numbers) > 3 and header.get(f"NAXIS{number}") == 1:
-            numbers.remove(number)
-    if len(numbers) != 3:
-        lengths = [header.get(f"NAXIS{number}") for number in reversed(numbers)]
-        name = header.get("EXTNAME", "PRIMARY")
-        raise Rejected("bad_shape", f"{path}: {name} is no image of three axes ({header.get('XTENSION')}, {lengths})")
-    return numbers[0], numbers[1], numbers[2]
-
-
-def image_shape(header: Header, path: str) -> tuple[int, int, int]:
-    """(planes, y, x) of an image with three axes.
-
-    Raises:
-        Rejected: it is no such image, or larger than any.
-    """
-    shape = []
-    for number, most in zip(reversed(cube_axes(header, path)), (MOST_PLANES, LARGEST_SIDE, LARGEST_SIDE), strict=True):
-        length = header.get(f"NAXIS{number}")
-        if not isinstance(length, int) or not 1 <= length <= most:
-            raise Rejected("bad_shape", f"{path}: NAXIS{number} = {length!r}, expected 1 to {most}")
-        shape.append(length)
-    return shape[0], shape[1], shape[2]
-
-
-def _dtype(header: Header, path: str) -> np.dtype:
-    bits = header.get("BITPIX")
-    if bits not in DTYPES:
-        raise Rejected("unreadable", f"{path}: BITPIX = {bits!r}, expected one of {', '.join(map(str, DTYPES))}")
-    return np.dtype(DTYPES[bits])
-
-
-def _scaling(header: Header, path: str) -> tuple[float, float, int | None]:
-    """BSCALE, BZERO and BLANK; BLANK has a meaning for integers alone.
-
-    Raises:
-        Rejected: one of them is no number, or BSCALE is 0.
-    """
-    scale = float_card(header, "BSCALE", path, default=1, code="bad_scale")
-    zero = float_card(header, "BZERO", path, default=0, code="bad_scale")
-    if scale == 0:
-        raise Rejected("bad_scale", f"{path}: BSCALE = 0, expected another number")
-    blank = header.get("BLANK") if header["BITPIX"] > 0 else None
-    if blank is not None and (isinstance(blank, bool) or not isinstance(blank, int)):
-        raise Rejected("bad_scale", f"{path}: BLANK = {blank!r}, expected an integer")
-    return scale, zero, blank
-
-
-def _scaled(values: np.ndarray, scale: float, zero: float, blank: int | None) -> np.ndarray:
-    """Values as they are meant: unsigned integers as such, scaled ones as float64, NaN where they are BLANK."""
-    empty = None if blank is None else values == blank
-    if scale == 1 and zero and values.dtype.kind in "iu" and zero == _sign_bit(values.dtype):
-        values = (values ^ values.dtype.type(-zero)).view(_other_sign(values.dtype))
-    elif (scale, zero) != (1, 0):
-        values = values * scale + zero
-    if empty is None or not empty.any():
-        return values
-    return np.where(empty, np.nan, values)
-
-
-def _sign_bit(dtype: np.dtype) -> float:
-    """BZERO of integers whose sign is the other one: FITS has no unsigned ones above, and no signed ones of 8 bits."""
-    return -128.0 if dtype.kind == "u" else 2.0 ** (8 * dtype.itemsize - 1)
-
-
-def _other_sign(dtype: np.dtype) -> np.dtype:
-    return np.dtype(f"{'i' if dtype.kind == 'u' else 'u'}{dtype.itemsize}")
-
-
-def _image_header(header: Header) -> Header:
-    """The header of the image that a table of compressed tiles stands for."""
-    shown = header.copy()
-    shown["XTENSION"], shown["BITPIX"], shown["NAXIS"] = "IMAGE", header["ZBITPIX"], header["ZNAXIS"]
-    for number in range(1, int(header["ZNAXIS"]) + 1):
-        shown[f"NAXIS{number}"] = header[f"ZNAXIS{number}"]
-    return shown
-
-
 def _file_size(raw: Any) -> int | None:
     """Bytes of the file; None where the service has not said."""
     try:
@@ -421,16 +334,3 @@ def _file_size(raw: Any) -> int | None:
     except (OSError, AttributeError):  # it is not local
         size = getattr(getattr(raw, "raw", None), "_size", None)
         return size if isinstance(size, int) else None
-
-
-def _data_bytes(header: Header) -> int:
-    axes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
-    counts = [*axes, int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1))]
-    if min(counts) < 0 or len(axes) > MOST_AXES:
-        raise ValueError(f"NAXIS {axes}, PCOUNT {counts[-2]}, GCOUNT {counts[-1]}")
-    elements = math.prod(axes) if axes else 0
-    return abs(header["BITPIX"]) // 8 * counts[-1] * (counts[-2] + elements)
-
-
-def _padded(count: int) -> int:
-    return -(-count // BLOCK) * BLOCK

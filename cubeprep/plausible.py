@@ -79,7 +79,7 @@ def check_level(windows: LineWindows, level: float, unit: str, path: str) -> Non
 
 
 def doubts(ratio: float, share: float) -> str:
-    """What is implausible about one galaxy, in words; empty if nothing is."""
+    """Implausible values of one galaxy, in words; empty if there are none."""
     found = []
     if not np.isnan(ratio) and not NOISE_RATIO[0] <= ratio <= NOISE_RATIO[1]:
         low, high = NOISE_RATIO

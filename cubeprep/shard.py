@@ -21,7 +21,7 @@ from cubeprep.storage import StorageError
 from cubeprep.store import StoreError, Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityConfig, VelocityField
-from cubeprep.windows import LineWindows, WindowConfig
+from cubeprep.windows import LineWindows, WindowConfig, sealed
 
 
 class GalaxyConfig(Config):
@@ -51,7 +51,7 @@ class ShardTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one galaxy.
+    """Result of reading one galaxy.
 
     Attributes:
         code, reason: why it was set aside; empty if it was not.
@@ -144,6 +144,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     if flagged and limits.correct:
         z = corrected(z, offset)
         (windows, _, noise), velocity = read_windows(reader, target, z, config)
+    windows = sealed(windows)
     good = windows.mask == 0
     if not good.any():
         raise Rejected(*_why_nothing(windows.mask, target.paths[0]))

@@ -169,7 +169,7 @@ def _rank(target: Target) -> tuple[int, float, str]:
 
 
 def _why(best: Target, other: Target, config: SurveyConfig) -> str:
-    """What decided between two observations."""
+    """Reason why one of two observations was kept."""
     if config.duplicates == "best" and len(best.quality) < len(other.quality):
         return f"it has {len(best.quality)} quality bits against {len(other.quality)}"
     if config.duplicates == "best" and _rank(best)[1] < _rank(other)[1]:

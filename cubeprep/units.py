@@ -101,7 +101,7 @@ def flux_unit(
 def noise_unit(
     header: Header, data: FluxUnit, data_text: str, path: str, *, kind: NoiseKind, keyword: str = "BUNIT"
 ) -> tuple[NoiseKind, float]:
-    """What the errors of fluxes are, by their own unit, and the factor that brings them to a power of the fluxes' unit.
+    """Kind of the errors by their own unit, and the factor to the matching power of the fluxes' unit.
 
     Args:
         header: of the errors.

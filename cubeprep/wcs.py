@@ -13,7 +13,7 @@ from astropy.io.fits import Header
 
 from cubeprep.cards import float_card, text_card
 from cubeprep.cube import Rejected
-from cubeprep.fitsstream import cube_axes, image_shape
+from cubeprep.fitsimage import cube_axes, image_shape
 from cubeprep.lines import air_to_vacuum
 from cubeprep.units import parse_unit
 

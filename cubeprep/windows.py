@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cubeprep.config import Config
 from cubeprep.lines import LINES_BY_NAME, PRESETS, SPEED_OF_LIGHT_KMS, Line
+from cubeprep.masks import WINDOW_MASK_BITS
 
 
 class WindowConfig(Config):
@@ -110,3 +111,16 @@ class LineWindows:
     flux: np.ndarray
     ivar: np.ndarray
     mask: np.ndarray
+
+
+def sealed(windows: LineWindows) -> LineWindows:
+    """The windows as a store takes them: no good sample whose flux or ivar is not finite, or whose ivar is 0.
+
+    Values were finite when they were read (`cube.screened`); sums over spaxels and planes may not be.
+    """
+    usable = np.isfinite(windows.flux) & np.isfinite(windows.ivar) & (windows.ivar > 0)
+    broken = (windows.mask == 0) & ~usable
+    if not broken.any():
+        return windows
+    mask = np.where(broken, WINDOW_MASK_BITS["NONFINITE"], windows.mask).astype(np.uint8)
+    return LineWindows(np.where(broken, np.nan, windows.flux), np.where(broken, 0, windows.ivar), mask)

@@ -13,7 +13,8 @@ from astropy.io.fits import Header
 from cubeprep.cards import bits_card, text_card
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.facts import SurveyFacts
-from cubeprep.fitsstream import FitsStream, find_hdu, image_shape
+from cubeprep.fitsimage import image_shape
+from cubeprep.fitsstream import FitsStream, find_hdu
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from cubeprep.cube import Rejected, screened
 from cubeprep.cubefile import CubeFile, CubeLayout
-from cubeprep.extract import extract_windows
+from cubeprep.extract import extract_windows, to_grid
 from cubeprep.fitsstream import FitsStream, open_at, read_cube
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.readers.muse import LAYOUT
-from cubeprep.windows import WindowConfig
+from cubeprep.windows import LineWindows, WindowConfig, sealed
 
 CONFIG = WindowConfig(lines=("Ha-6564",), size=8, sampling="conserve", continuum="sidebands")
 SHAPE = (400, 7, 5)  # no square, so that axes cannot be taken for each other
@@ -290,3 +290,22 @@ def test_no_value_that_overflows_the_store_counts_as_good() -> None:
     assert np.isfinite(planes.flux).all()
     assert np.isfinite(planes.ivar).all()
     assert (planes.ivar > 0).tolist() == (planes.mask == 0).tolist()
+
+
+def test_sums_that_overflow_are_masked_before_they_enter_a_store() -> None:
+    config = WindowConfig(lines=("Ha-6564",), size=8, space="bin", bin_factor=2)
+    flux = np.full((1, 10, 16, 16), 1.0, np.float32)
+    flux[0, 3, 4:6, 6:8] = 2e38  # four of them are beyond float32
+    windows = LineWindows(flux, np.ones_like(flux), np.zeros(flux.shape, dtype=np.uint8))
+    with np.errstate(over="ignore"):
+        binned = to_grid(windows, 0.2, 1.0, config, "cube")
+    assert np.isinf(binned.flux[0, 3, 2, 3])
+    binned.ivar[0, 7, 0, 0] = 0
+    kept = sealed(binned)
+    assert kept.mask[0, 3, 2, 3] == kept.mask[0, 7, 0, 0] == NONFINITE
+    good = kept.mask == 0
+    assert good.sum() == good.size - 2
+    assert np.isfinite(kept.flux[good]).all()
+    assert (np.isfinite(kept.ivar) & (kept.ivar > 0) == good).all()
+    assert np.isnan(kept.flux[~good]).all()
+    assert sealed(kept) is kept
