@@ -56,6 +56,7 @@ def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
     return {path.stem: ShardScores.load(path) for path in paths}
 
 
+@pytest.mark.slow
 def test_every_galaxy_is_judged_by_the_model_that_left_it_out(store: WindowStore, panel: Panel, tmp_path: Path) -> None:
     mangaid = store.galaxies().set_index("plateifu")["mangaid"]
     for path in score_store(panel, tmp_path):
