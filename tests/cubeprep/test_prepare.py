@@ -63,6 +63,7 @@ def test_a_survey_becomes_a_store(survey: SurveyConfig, tmp_path: Path) -> None:
     assert 3 <= np.nanargmax(galaxy.flux[0, halpha, :, 4, 4]) <= 6
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_bytes_as_one_process(survey: SurveyConfig, tmp_path: Path) -> None:
     distributed = CONFIG.model_copy(update={"dask": DaskConfig(num_workers=2)})
     for name, config in (("one", CONFIG), ("two", distributed)):

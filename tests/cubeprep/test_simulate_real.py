@@ -23,7 +23,7 @@ from cubeprep.simulate.survey import plan_survey
 from cubeprep.simulate.target import Target
 from tests.cubeprep.simulated import LIKE_7815_3702, make_galaxy, make_maps
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 REAL_MAPS = "manga/manga-7815-3702-MAPS-HYB10-GAU-MILESHC.fits.gz"
 

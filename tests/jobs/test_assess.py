@@ -150,6 +150,7 @@ def test_the_real_tables_are_read_and_matched(real_data: Path) -> None:
         read_labels(folder / "tabla_manga_full_updated.ecsv", known, label="AGN_CLAS", key="plateifu")
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_a_catalog_of_real_names_is_assessed_by_selection_method(real_data: Path, tmp_path: Path) -> None:
     """Names are real, scores are made up, since no cubes of these galaxies are at hand: this tests the joining."""

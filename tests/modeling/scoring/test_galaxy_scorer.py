@@ -258,6 +258,7 @@ def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None
     np.testing.assert_allclose(one, found[1:], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_typical_spectra_where_no_galaxy_has_them_are_significant_in_the_latent() -> None:
     model = copy.deepcopy(network())
     objective, optimizer = Objective(model, TrainConfig()), torch.optim.Adam(model.parameters(), lr=0.01)

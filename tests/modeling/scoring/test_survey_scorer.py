@@ -56,6 +56,7 @@ def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
     return {path.stem: ShardScores.load(path) for path in paths}
 
 
+@pytest.mark.slow
 def test_every_galaxy_is_scored_by_the_model_that_left_it_out(
     store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path
 ) -> None:

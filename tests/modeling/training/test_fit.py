@@ -38,6 +38,7 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(p, q) for p, q in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ae", "vae"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
 def test_training_lowers_the_loss_below_that_of_predicting_nothing(

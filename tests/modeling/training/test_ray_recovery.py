@@ -181,7 +181,7 @@ class Command:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         assert self._driver
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not done():
             assert self._driver.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
