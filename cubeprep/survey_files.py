@@ -13,8 +13,8 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fitsstream import FitsStream, find_hdu
-from cubeprep.gunzip import unzipped
+from cubeprep.fits.gunzip import unzipped
+from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table

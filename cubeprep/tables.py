@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cubeprep.gunzip import unzipped
+from cubeprep.fits.gunzip import unzipped
 from cubeprep.storage import StorageError, is_remote, read_file
 
 SUFFIXES = {

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.io.fits import Header
 
-from cubeprep.cards import text_card
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.facts import SurveyFacts
+from cubeprep.fits.cards import text_card
+from cubeprep.fits.units import flux_unit
+from cubeprep.fits.wcs import spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import SIMBAD, find_files, open_maps, targets_from_table
-from cubeprep.units import flux_unit
-from cubeprep.wcs import spaxel_arcsec
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 # Pipe3D writes the unit without quotes, so that a reader of FITS takes what follows the first slash for a comment.

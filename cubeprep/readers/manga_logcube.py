@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.cubefile import CubeFile, CubeLayout
+from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
 from cubeprep.store import FLUX_UNIT

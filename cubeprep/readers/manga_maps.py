@@ -10,20 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.io.fits import Header
 
-from cubeprep.cards import bits_card, text_card
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.facts import SurveyFacts
-from cubeprep.fitsimage import image_shape
-from cubeprep.fitsstream import FitsStream, find_hdu
+from cubeprep.fits.cards import bits_card, text_card
+from cubeprep.fits.image import image_shape
+from cubeprep.fits.stream import FitsStream, find_hdu
+from cubeprep.fits.units import flux_unit, noise_unit
+from cubeprep.fits.wcs import spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import depth, find_files, first_header, guarded_target, open_maps, set_bits
 from cubeprep.tables import name_of, number
-from cubeprep.units import flux_unit, noise_unit
 from cubeprep.velocity import STARS
-from cubeprep.wcs import spaxel_arcsec
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"

@@ -7,12 +7,12 @@ file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`,
 import re
 
 from cubeprep.cube import Target
-from cubeprep.cubefile import CubeFile, CubeLayout
 from cubeprep.facts import SurveyFacts
+from cubeprep.fits.cubefile import CubeFile, CubeLayout
+from cubeprep.fits.wcs import AIR, VACUUM
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import find_files, targets_from_table
-from cubeprep.wcs import AIR, VACUUM
 
 ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
 FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)

@@ -9,8 +9,8 @@ import re
 import numpy as np
 
 from cubeprep.cube import Target
-from cubeprep.cubefile import CubeFile, CubeLayout
 from cubeprep.facts import SurveyFacts
+from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import SIMBAD, find_files, first_header, guarded_target

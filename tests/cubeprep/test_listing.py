@@ -13,8 +13,8 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from cubeprep import gunzip
 from cubeprep.cube import Rejected
+from cubeprep.fits import gunzip
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.survey_files import find_files
 from tests.logcube import write_drpall

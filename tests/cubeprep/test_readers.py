@@ -8,12 +8,12 @@ from astropy.io import fits
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Rejected, screened
+from cubeprep.fits.wcs import wavelengths
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.wcs import wavelengths
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.cubeprep.test_windows import ArrayArm, extract_windows
 from tests.logcube import WAVE, cube_hdus, write_drpall, write_survey

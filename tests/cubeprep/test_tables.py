@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from astropy.table import MaskedColumn, Table
 
-from cubeprep.gunzip import unzipped
+from cubeprep.fits.gunzip import unzipped
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.tables import TableError, is_velocity, name_of, number, read_table
 

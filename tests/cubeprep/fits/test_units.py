@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeprep.cube import Rejected
-from cubeprep.units import flux_unit, inverse_variance, noise_unit, parse_unit
+from cubeprep.fits.units import flux_unit, inverse_variance, noise_unit, parse_unit
 
 MUSE = "10**(-20)*erg/s/cm**2/Angstrom"
 

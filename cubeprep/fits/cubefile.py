@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.io.fits import Header
 
-from cubeprep.cards import text_card
 from cubeprep.cube import Planes, Rejected, screened
-from cubeprep.fitsimage import image_shape
-from cubeprep.fitsstream import open_at, read_cube
+from cubeprep.fits.cards import text_card
+from cubeprep.fits.image import image_shape
+from cubeprep.fits.stream import open_at, read_cube
+from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
+from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
-from cubeprep.units import NoiseKind, flux_unit, inverse_variance, noise_unit
-from cubeprep.wcs import AIR, VACUUM, read_axes
 
 ANY_BIT = -1
 CGS = 1e6  # in units of erg/s/cm2 and the like, a variance is too small for float32

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from astropy.io.fits import Header
 
-from cubeprep.cards import float_card, text_card
 from cubeprep.cube import Rejected
+from cubeprep.fits.cards import float_card, text_card
 
 BLOCK = 2880
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}

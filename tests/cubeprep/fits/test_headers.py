@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeprep.cube import Rejected, screened
-from cubeprep.cubefile import CubeFile, CubeLayout
 from cubeprep.extract import extract_windows, to_grid
-from cubeprep.fitsstream import FitsStream, open_at, read_cube
+from cubeprep.fits.cubefile import CubeFile, CubeLayout
+from cubeprep.fits.stream import FitsStream, open_at, read_cube
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.readers.muse import LAYOUT
 from cubeprep.windows import LineWindows, WindowConfig, sealed

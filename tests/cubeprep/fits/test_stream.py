@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from cubeprep.cube import Rejected
-from cubeprep.fitsstream import FitsStream, find_hdu, open_at, read_cube
+from cubeprep.fits.stream import FitsStream, find_hdu, open_at, read_cube
 from cubeprep.geometry import place
 from tests.logcube import cube_hdus, write_gzipped
 

@@ -13,8 +13,8 @@ import numpy as np
 from astropy import units as u
 from astropy.io.fits import Header
 
-from cubeprep.cards import text_card
 from cubeprep.cube import Rejected
+from cubeprep.fits.cards import text_card
 
 NoiseKind = Literal["variance", "sigma", "ivar"]
 POWERS: dict[NoiseKind, int] = {"variance": 2, "sigma": 1, "ivar": -2}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeprep.gunzip import BUFFER_BYTES, GunzipStream
+from cubeprep.fits.gunzip import BUFFER_BYTES, GunzipStream
 
 CONTENT = np.random.default_rng(0).integers(0, 8, 3 * BUFFER_BYTES + 77, dtype=np.uint8).tobytes()
 HALF = len(CONTENT) // 2

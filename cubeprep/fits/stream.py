@@ -14,7 +14,8 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected
-from cubeprep.fitsimage import (
+from cubeprep.fits.gunzip import DAMAGE, GunzipStream
+from cubeprep.fits.image import (
     BLOCK,
     COMPRESSED,
     data_bytes,
@@ -27,7 +28,6 @@ from cubeprep.fitsimage import (
     scaling_of,
 )
 from cubeprep.geometry import Placement
-from cubeprep.gunzip import DAMAGE, GunzipStream
 from cubeprep.storage import StorageError, open_file, storage_errors
 
 MAX_HEADER_BLOCKS = 1000

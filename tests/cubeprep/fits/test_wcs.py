@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeprep.cube import Rejected
+from cubeprep.fits.wcs import AIR, VACUUM, read_axes, spaxel_arcsec, wavelengths
 from cubeprep.lines import air_to_vacuum
-from cubeprep.wcs import AIR, VACUUM, read_axes, spaxel_arcsec, wavelengths
 
 KINDS = (*VACUUM, *AIR)
 ANGSTROMS = {"Angstrom": 1.0, "nm": 10.0, "um": 1e4, "m": 1e10}

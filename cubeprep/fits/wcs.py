@@ -11,11 +11,11 @@ import numpy as np
 from astropy import units as u
 from astropy.io.fits import Header
 
-from cubeprep.cards import float_card, text_card
 from cubeprep.cube import Rejected
-from cubeprep.fitsimage import cube_axes, image_shape
+from cubeprep.fits.cards import float_card, text_card
+from cubeprep.fits.image import cube_axes, image_shape
+from cubeprep.fits.units import parse_unit
 from cubeprep.lines import air_to_vacuum
-from cubeprep.units import parse_unit
 
 VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
 # A wavelength may vary over the sky by this share of a plane, and a position over the planes by as much of a spaxel.

@@ -1,0 +1,1 @@
+"""FITS as surveys write it: streams, headers, units, world coordinates, cubes."""
