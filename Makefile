@@ -1,9 +1,9 @@
-# `make demo` and `make test` work in a bare clone: they need Python 3.11+, make and a package index.
+# `make demo` and `make test` work in a fresh clone: they need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Test files side by side, one a CPU; each process takes up to 2 GB. ARGS comes later and wins: `make test ARGS='-n 0 -x'`.
+# Test files run side by side, one per CPU, in up to 2 GB each. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 4
 
@@ -11,7 +11,7 @@ PARALLEL := -n logical --maxprocesses 4
 
 setup: $(STAMP)
 
-# torch first: where only its CPU build is at hand, nothing then asks for the CUDA one.
+# torch first: if the index has only its CPU build, the packages after it do not ask for the CUDA build.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cubescout needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
@@ -25,15 +25,15 @@ demo: setup
 test: setup
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
-# For the edit loop: what starts no server, no Ray and no browser, and is not slow.
+# For the edit loop: all but slow tests and those that start a server, Ray or a browser.
 test-quick: setup
 	$(PYTEST) $(PARALLEL) -m 'not (ray or s3 or browser or slow or ceph or long)' $(ARGS)
 
-# Tests that the default run leaves out, for the time that they take.
+# Tests that the default run leaves out because they take long.
 test-long: setup
 	$(PYTEST) $(PARALLEL) -m long $(ARGS)
 
-# The S3 tests once more, on a strict server: Ceph's RADOS gateway over a cluster in memory.
+# The S3 tests again, on a stricter server: Ceph's RADOS gateway, with a cluster in memory.
 test-ceph: setup
 	@PYTHONPATH=. $(BIN)/python -c 'import sys; from tests.ceph import why_not; sys.exit(why_not() or None)'
 	$(PYTEST) -m ceph $(ARGS)
