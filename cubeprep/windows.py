@@ -1,4 +1,4 @@
-"""Which windows around emission lines are cut from a galaxy's spectra, and what comes of it."""
+"""Windows around emission lines: their configuration, and the arrays cut from one galaxy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,29 +12,43 @@ from cubeprep.masks import WINDOW_MASK_BITS
 
 
 class WindowConfig(Config):
-    """Which windows are cut."""
+    """Lines, samples and spaxel grid of the windows that are cut from each galaxy."""
 
     lines: Literal["paper", "dap-dr17"] | tuple[str | Line, ...] = Field(
-        "paper", description="A preset, or names of known lines and lines of your own"
+        "paper", description="A preset, or a list of names of known lines and of your own lines"
     )
-    num_samples: int = Field(10, ge=1)
+    num_samples: int = Field(
+        10, ge=1, description="Samples per window; 10 as in the paper, 1 for surveys of fitted maps"
+    )
     step_dex: float = Field(1e-4, gt=0, description="Step between samples in log10 of wavelength; MaNGA's is 1e-4")
     half_width_kms: float | None = Field(
         None,
         gt=0,
         exclude=True,
-        description="In place of one of the two: a window reaches this far on either side of its line. It sets "
-        "num_samples, to the nearest whole number; or, where num_samples is given, step_dex",
+        description="Half width of a window in km/s. It sets num_samples, rounded to a whole number, or step_dex if "
+        "num_samples is given too; default: not used",
     )
-    size: int = Field(32, ge=8, description="Spaxels a side")
+    size: int = Field(32, ge=8, description="Side of the windows in spaxels")
     space: Literal["crop", "bin", "scale-to-re"] = Field(
-        "crop", description="Crop or pad about the centre (the paper), sum blocks of spaxels, or a grid in units of Re"
+        "crop",
+        description="Crop or pad about the centre (as in the paper), sum blocks of spaxels, or resample to a grid in "
+        "units of Re",
     )
-    bin_factor: int = Field(2, ge=1, description="bin: spaxels a side of a block")
-    extent_re: float = Field(4.0, gt=0, description="scale-to-re: side of the grid in effective radii")
-    sampling: Literal["nearest", "conserve"] = "nearest"
-    continuum: Literal["none", "sidebands"] = "none"
-    min_lines: int | None = Field(None, ge=1, description="Lines that must be in range; default all")
+    bin_factor: int = Field(2, ge=1, description="bin: side of a block in spaxels")
+    extent_re: float = Field(4.0, gt=0, description="scale-to-re: side of the grid in effective radii (Re)")
+    sampling: Literal["nearest", "conserve"] = Field(
+        "nearest",
+        description="Copy the nearest planes (as in the paper; needs a cube with the same step), or resample them and "
+        "conserve the flux",
+    )
+    continuum: Literal["none", "sidebands"] = Field(
+        "none",
+        description="Leave the continuum in (as in the paper), or subtract a straight line through the line's two "
+        "sidebands",
+    )
+    min_lines: int | None = Field(
+        None, ge=1, description="Lines that must be in range, else the galaxy is rejected; default: all"
+    )
 
     @field_validator("lines")
     @classmethod
@@ -51,7 +65,7 @@ class WindowConfig(Config):
 
     @model_validator(mode="after")
     def _resolve_half_width(self) -> "WindowConfig":
-        """Turns a half width into the sample count or the step, which are all that the rest of the program knows."""
+        """Replaces the half width by the number of samples or the step, which alone the rest of the program uses."""
         if self.half_width_kms is None:
             return self
         if {"num_samples", "step_dex"} <= self.model_fields_set:
@@ -71,41 +85,41 @@ class WindowConfig(Config):
 
     @property
     def read_size(self) -> int | None:
-        """Spaxels a side that a cube is cropped or padded to while it is read; None where its own grid is needed."""
+        """Side in spaxels to which a cube is cropped or padded while it is read; None if its whole grid is needed."""
         return self.size if self.space == "crop" else None
 
     @property
     def line_list(self) -> list[Line]:
-        """The lines, in order."""
+        """Lines of the windows, in the order of the store."""
         if isinstance(self.lines, str):
             return list(PRESETS[self.lines])
         return [LINES_BY_NAME[line] if isinstance(line, str) else line for line in self.lines]
 
     @property
     def line_names(self) -> list[str]:
-        """Their names."""
+        """Names of the lines, in the order of the store."""
         return [line.name for line in self.line_list]
 
     @property
     def offsets_dex(self) -> np.ndarray:
-        """[sample] centre of each sample against its line, in log10 of wavelength."""
+        """Offset of the centre of each sample from its line, [sample], in log10 of wavelength."""
         return (np.arange(self.num_samples) - (self.num_samples - 1) / 2) * self.step_dex
 
     @property
     def velocity_kms(self) -> np.ndarray:
-        """[sample] centre of each sample against its line, km/s."""
+        """Offset of the centre of each sample from its line, [sample], km/s."""
         return SPEED_OF_LIGHT_KMS * np.log(10) * self.offsets_dex
 
 
 @dataclass(frozen=True)
 class LineWindows:
-    """The windows of one galaxy.
+    """Windows of one galaxy.
 
     Attributes:
-        flux: [line, sample, y, x] float32; NaN where masked.
-        ivar: the same shape, of each sample alone; `conserve` correlates neighbours that share a plane, with a
-            coefficient of at most 0.5 where steps are alike. 0 where masked.
-        mask: the same shape, uint8 bits of `masks.WINDOW_MASK_BITS`.
+        flux: [line, sample, y, x] float32, in the store's unit; NaN where masked.
+        ivar: the same shape, inverse variance of each sample alone; 0 where masked. With `conserve` neighbours that
+            share a plane have correlated errors (coefficient at most 0.5 if cube and window have similar steps).
+        mask: the same shape, uint8, bits of `masks.WINDOW_MASK_BITS`.
     """
 
     flux: np.ndarray
@@ -114,9 +128,9 @@ class LineWindows:
 
 
 def sealed(windows: LineWindows) -> LineWindows:
-    """The windows as a store takes them: no good sample whose flux or ivar is not finite, or whose ivar is 0.
+    """Windows for the store, in which samples that are not finite or have no positive ivar are masked (`NONFINITE`).
 
-    Values were finite when they were read (`cube.screened`); sums over spaxels and planes may not be.
+    Values were finite when they were read (`cube.screened`); their sums over spaxels and planes may overflow.
     """
     usable = np.isfinite(windows.flux) & np.isfinite(windows.ivar) & (windows.ivar > 0)
     broken = (windows.mask == 0) & ~usable
