@@ -1,4 +1,4 @@
-"""Which galaxies of which survey: configuration, readers by name, and the selection from the survey's table."""
+"""Configuration of a survey, its reader and facts, and the selection of its galaxies."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,29 +15,39 @@ from cubeprep.facts import SurveyFacts
 from cubeprep.registry import check_reader_name, known_readers, reader_class
 from cubeprep.storage import is_remote
 
-SIMULATED_SURVEY = "simulate.json"  # `cubescout simulate` leaves it in the root of what it makes
+SIMULATED_SURVEY = "simulate.json"  # `cubescout simulate` writes it to the root of its survey
 
 
 class SurveyConfig(Config):
-    """The survey's files and the galaxies wanted of them."""
+    """Files of a survey, and the selection of galaxies."""
 
-    reader: str = Field("manga-logcube", description="Name of a reader, or package.module of one of your own")
-    root: str | None = Field(None, description="Folder or URL with the cubes; default: where `simulate` writes them")
-    table: str | None = Field(None, description="The survey's table; default: drpall*.fits in the root (MaNGA)")
-    maps_root: str | None = Field(
-        None, description="manga-logcube: folder or URL with the DAP's MAPS, for prepare.velocity"
+    reader: str = Field("manga-logcube", description="Name of a reader, or package.module of your own")
+    root: str | None = Field(None, description="Folder or URL with the cubes; default: the output of `simulate`")
+    table: str | None = Field(
+        None, description="Table of the survey (path or URL); default: drpall*.fits in the root (MaNGA)"
     )
-    galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default all found")
-    z_min: float = 0.0
-    z_max: float = Field(0.08, description="Above, lines leave the spectrograph's range; the paper's limit")
-    reject_quality: tuple[str, ...] = ("CRITICAL",)
-    mask_bits: tuple[str, ...] | None = Field(None, description="Names of mask bits to obey; default: the reader's")
+    maps_root: str | None = Field(
+        None, description="manga-logcube: folder or URL with the DAP MAPS that prepare.velocity reads"
+    )
+    galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default: all found")
+    z_min: float = Field(0.0, description="Lowest redshift; galaxies below it are rejected")
+    z_max: float = Field(
+        0.08, description="Highest redshift (the paper's limit); above it, lines leave MaNGA's spectral range"
+    )
+    reject_quality: tuple[str, ...] = Field(
+        ("CRITICAL",), description="Names of the survey's quality bits whose galaxies are rejected"
+    )
+    mask_bits: tuple[str, ...] | None = Field(
+        None, description="Names of the survey's mask bits that mask a sample; default: the reader's"
+    )
     duplicates: Literal["keep", "first", "best"] = Field(
         "keep",
-        description="Repeat observations of an object: keep all, or the first by plateifu, or the best: fewest quality "
-        "bits, then deepest",
+        description="Repeat observations of an object: keep all, the first by plateifu, or the best (fewest quality "
+        "bits, then deepest)",
     )
-    line_map: Literal["GFLUX", "SFLUX"] = Field("GFLUX", description="manga-maps: Gaussian or summed fluxes")
+    line_map: Literal["GFLUX", "SFLUX"] = Field(
+        "GFLUX", description="manga-maps: fluxes of Gaussian fits, or summed fluxes"
+    )
 
     @field_validator("reader")
     @classmethod
@@ -46,30 +56,30 @@ class SurveyConfig(Config):
 
 
 def make_reader(config: SurveyConfig) -> Any:
-    """The reader of a survey: a `CubeReader` or a `MapReader` that also has `find_targets()`.
+    """Reader of a survey: a `CubeReader` or a `MapReader` that also has `find_targets()`.
 
     Raises:
         ConfigError: the reader cannot be imported.
-        ValueError: a mask bit or quality bit is not one of the survey's.
+        ValueError: the survey has no mask bit or quality bit of a configured name.
     """
     return reader_class(config.reader)(config)
 
 
 def facts_of(name: str) -> SurveyFacts | None:
-    """The facts of a survey by the name of its reader, or by that up to its dash; None where there is no such reader.
+    """Facts of a survey; None if its reader is unknown or not installed.
 
     Args:
-        name: such as `manga-maps`, `manga`, `package.module`.
+        name: name of a reader (`manga-maps`), the part of it before a dash (`manga`), or `package.module`.
     """
     matching = [name] if "." in name else [known for known in known_readers() if f"{known}-".startswith(f"{name}-")]
     try:
         return None if not name or not matching else reader_class(matching[0]).facts
-    except ConfigError:  # a reader that was used elsewhere and is not installed here
+    except ConfigError:  # the store was made elsewhere, by a reader that is not installed here
         return None
 
 
 def facts_of_files(config: SurveyConfig, reader: Any) -> SurveyFacts:
-    """The reader's facts for the files at hand: simulated galaxies have no public pages."""
+    """Facts of the reader's survey, without the page URL for simulated galaxies, which have no public pages."""
     facts: SurveyFacts = reader.facts
     return replace(facts, page_url="") if is_simulated(str(config.root)) else facts
 
@@ -80,12 +90,12 @@ def is_simulated(root: str) -> bool:
 
 
 def survey_facts(attrs: Mapping[str, Any]) -> SurveyFacts:
-    """The facts of the survey that a store was made from, with the spaxel size of the store's own grid.
+    """Facts of the survey that a store was made from, with the spaxel size of the store's own grid.
 
-    Stores of earlier versions do not hold them and get those of their reader.
+    A store of an earlier version does not record them and gets those of its reader.
 
     Args:
-        attrs: of a `WindowStore`.
+        attrs: attributes of a `WindowStore`.
     """
     config = attrs.get("config", {})
     kept = attrs.get("survey_facts")
@@ -100,10 +110,14 @@ def survey_facts(attrs: Mapping[str, Any]) -> SurveyFacts:
 
 
 def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
-    """The targets of a survey in a fixed order; those that the selection leaves out carry their reason.
+    """Targets of a survey, sorted by plateifu; those outside the selection carry the reason of their rejection.
+
+    Args:
+        config: selection of the galaxies.
+        reader: reader of the survey.
 
     Raises:
-        ValueError: nothing is found.
+        ValueError: no galaxy is found, or several files or table rows have one plateifu.
     """
     targets = sorted(reader.find_targets(), key=lambda target: target.plateifu)
     if config.galaxies is not None:
@@ -113,7 +127,7 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
     repeated = [name for name, count in Counter(target.plateifu for target in targets).items() if count > 1]
     if repeated:
         raise ValueError(f"{config.root}: several files or table rows for {', '.join(repeated[:5])}")
-    return _without_duplicates([_judged(target, config) for target in targets], config)
+    return _without_duplicates([_checked(target, config) for target in targets], config)
 
 
 def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
@@ -125,8 +139,8 @@ def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
     return [(absent | found)[name] for name in sorted(set(wanted))]
 
 
-def _judged(target: Target, config: SurveyConfig) -> Target:
-    """The target with the reason why the selection leaves it out, if it does."""
+def _checked(target: Target, config: SurveyConfig) -> Target:
+    """The target, rejected with a reason if it is outside the selection."""
     if target.rejected:
         return target
     where = target.paths[0] if target.paths else target.plateifu
@@ -142,7 +156,7 @@ def _judged(target: Target, config: SurveyConfig) -> Target:
 
 
 def _without_duplicates(targets: list[Target], config: SurveyConfig) -> list[Target]:
-    """Rejects repeat observations of an object, but for one; what was rejected before does not count."""
+    """Rejects all but one of the observations of an object; those rejected already are not considered."""
     if config.duplicates == "keep":
         return targets
     repeats: dict[str, list[Target]] = {}
@@ -153,18 +167,18 @@ def _without_duplicates(targets: list[Target], config: SurveyConfig) -> list[Tar
         mangaid: some[0] if config.duplicates == "first" else min(some, key=_rank) for mangaid, some in repeats.items()
     }
 
-    def judged(target: Target) -> Target:
+    def checked(target: Target) -> Target:
         best = kept.get(target.mangaid, target)
         if target.rejected or target is best:
             return target
         reason = f"{target.paths[0]}: {target.mangaid} was observed as {best.plateifu} too, which is kept: "
         return replace(target, rejected=("duplicate", reason + _why(best, target, config)))
 
-    return [judged(target) for target in targets]
+    return [checked(target) for target in targets]
 
 
 def _rank(target: Target) -> tuple[int, float, str]:
-    """Better observations first: fewest quality bits, then deepest, then by name."""
+    """Sort key that puts better observations first: fewest quality bits, then deepest, then by name."""
     return len(target.quality), -target.depth if np.isfinite(target.depth) else np.inf, target.plateifu
 
 
