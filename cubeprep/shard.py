@@ -1,4 +1,4 @@
-"""One shard of a store: extracts its galaxies, augments them, writes it whole, then its record. Runs in a worker."""
+"""Work on one shard in a worker: extract and augment its galaxies, write the shard whole, then its record."""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -25,18 +25,37 @@ from cubeprep.windows import LineWindows, WindowConfig, sealed
 
 
 class GalaxyConfig(Config):
-    """How the windows of one galaxy are made."""
+    """Extraction of the windows of one galaxy."""
 
-    windows: WindowConfig = WindowConfig()
-    redshift: RedshiftConfig = RedshiftConfig()
-    velocity: VelocityConfig = VelocityConfig()
-    augment: AugmentConfig = AugmentConfig()
-    min_covered: float = Field(0.0, ge=0, le=1, description="Share of the samples that must be good")
-    checksum: ChecksumKind = Field("crc32", description="Of the source files, kept in galaxies.parquet")
+    windows: WindowConfig = Field(WindowConfig(), description="Lines, samples and spaxel grid of the windows")
+    redshift: RedshiftConfig = Field(
+        RedshiftConfig(), description="Check of the table's redshifts against strong lines"
+    )
+    velocity: VelocityConfig = Field(VelocityConfig(), description="Windows that follow a galaxy's velocity field")
+    augment: AugmentConfig = Field(AugmentConfig(), description="Augmented views of the training galaxies")
+    min_covered: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Lowest share of good samples, else the galaxy is rejected; 0 accepts any good sample",
+    )
+    checksum: ChecksumKind = Field("crc32", description="Checksum of the source files, recorded in galaxies.parquet")
 
 
 class ShardTask(NamedTuple):
-    """All that one worker needs to make one shard."""
+    """Input of a worker for one shard.
+
+    Attributes:
+        store_path: path or URL of the store.
+        identity: identity that the store must have.
+        split: split of the shard.
+        shard: number of the shard in its split.
+        targets: galaxies of the shard, in the order of its rows.
+        num_views: rows of each galaxy, of which the first is not augmented.
+        survey: values of the `SurveyConfig`.
+        galaxy: values of the `GalaxyConfig`.
+        seed: seed of the augmentation.
+    """
 
     store_path: str
     identity: str
@@ -54,19 +73,20 @@ class Outcome:
     """Result of reading one galaxy.
 
     Attributes:
-        code, reason: why it was set aside; empty if it was not.
+        plateifu: identifier of the observation.
+        code, reason: code and reason of the rejection; empty if the galaxy is accepted.
         covered: share of the samples that are good.
         median_snr: median of |flux| sqrt(ivar) over good samples.
-        z_used: the redshift of its windows.
-        z_offset_kms: velocity of the strong lines against the table's redshift.
-        z_offset_snr: signal-to-noise of that.
-        z_flag: whether the offset is beyond the limit.
-        noise_ratio: scatter between lines over the stated errors; None where it was not measured.
+        z_used: redshift at which the windows are cut.
+        z_offset_kms: velocity of the strong lines relative to the table's redshift, km/s.
+        z_offset_snr: signal-to-noise ratio of the offset.
+        z_flag: whether the offset exceeds the limit.
+        noise_ratio: scatter between lines over the stated errors; None if it was not measured.
         signal_share: share of the covered lines that have a significant flux.
         flux_level: 90th percentile of |flux| over good samples, in the store's unit.
-        implausible: what of that cannot be, in words; empty if nothing.
-        velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty where not asked for.
-        source_checksum: of its files, joined by `;`.
+        implausible: implausible values, in words; empty if there are none.
+        velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
+        source_checksum: checksums of the source files, joined by `;`.
     """
 
     plateifu: str
@@ -87,7 +107,15 @@ class Outcome:
 
 
 def make_shard(task: ShardTask) -> list[Outcome]:
-    """Makes one shard and its record; galaxies that cannot be used become rows that are all masked."""
+    """Writes one shard and its record; the rows of rejected galaxies are masked throughout.
+
+    Returns:
+        The outcomes of the galaxies, in the order of the task.
+
+    Raises:
+        StorageError: the storage service fails.
+        StoreError: the store was replaced by another one.
+    """
     survey = SurveyConfig.model_validate(task.survey)
     config = GalaxyConfig.model_validate(task.galaxy)
     reader = make_reader(survey)
@@ -111,10 +139,10 @@ def make_shard(task: ShardTask) -> list[Outcome]:
 
 @lru_cache(maxsize=2)
 def open_store(path: str, identity: str) -> WindowStore:
-    """The store that the tasks of one run write to: its metadata are read once a worker.
+    """Store that the tasks of a run write to; its metadata are read once per worker.
 
     Raises:
-        StoreError: another store is there by now.
+        StoreError: there is another store at this path by now.
     """
     store = WindowStore.open_unfinished(path)
     if store.identity != identity:
@@ -123,17 +151,21 @@ def open_store(path: str, identity: str) -> WindowStore:
 
 
 def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
-    """The windows of one galaxy and what became of it; all masked if it had to be set aside."""
+    """Outcome and windows of one galaxy; the windows of a rejected galaxy are masked throughout.
+
+    Raises:
+        StorageError: the storage service fails.
+    """
     try:
         return _extract(reader, target, config)
     except Rejected as rejected:
-        return Outcome(target.plateifu, rejected.code, redact(rejected.reason)), _nothing(config.windows)
+        return Outcome(target.plateifu, rejected.code, redact(rejected.reason)), _all_masked(config.windows)
     except StorageError:
-        raise  # says nothing about this galaxy: the run stops, and a rerun goes on from here
-    except Exception as error:  # noqa: BLE001 - whatever a file does to its reader, the survey goes on
+        raise  # says nothing about this galaxy: the run stops, and a rerun resumes here
+    except Exception as error:  # noqa: BLE001 - one damaged file must not stop the survey
         where = target.paths[0] if target.paths else target.plateifu
         reason = redact(f"{where}: {type(error).__name__}: {error}")
-        return Outcome(target.plateifu, "unreadable", reason), _nothing(config.windows)
+        return Outcome(target.plateifu, "unreadable", reason), _all_masked(config.windows)
 
 
 def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
@@ -147,7 +179,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     windows = sealed(windows)
     good = windows.mask == 0
     if not good.any():
-        raise Rejected(*_why_nothing(windows.mask, target.paths[0]))
+        raise Rejected(*_why_all_masked(windows.mask, target.paths[0]))
     covered = float(good.mean())
     if covered < config.min_covered:
         reason = f"{target.paths[0]}: {covered:.1%} of the samples are good, {config.min_covered:.1%} are asked for"
@@ -173,13 +205,19 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
 
 
 def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) -> tuple[Extraction, str]:
-    """Reads one galaxy with its survey's reader and cuts its windows at redshift `z`.
+    """Windows of one galaxy, cut at redshift `z` from the files that its survey's reader opens.
+
+    Args:
+        reader: a `CubeReader` or `MapReader`.
+        target: the galaxy.
+        z: redshift at which the windows are cut.
+        config: windows, redshift check and velocities.
 
     Returns:
-        The windows, and whether they follow the galaxy's velocities, as `Outcome.velocity` has it.
+        The extraction, and the value of `Outcome.velocity`.
 
     Raises:
-        Rejected: its files cannot be used, or its lines are out of range.
+        Rejected: its files cannot be used, or too few of its lines are in range.
     """
     windows = config.windows
     if reader.grid != "maps":
@@ -207,7 +245,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
 def _velocity_field(
     reader: Any, target: Target, arm: Any, z: float, config: GalaxyConfig
 ) -> tuple[VelocityField | None, str]:
-    """The velocities that windows are to follow, if any, and what to record of it."""
+    """Velocity field that the windows follow, if any, and the value of `Outcome.velocity`."""
     if not config.velocity.correct:
         return None, ""
     try:
@@ -222,13 +260,13 @@ def _velocity_field(
     return field, "corrected"
 
 
-def _nothing(config: WindowConfig) -> LineWindows:
+def _all_masked(config: WindowConfig) -> LineWindows:
     shape = (len(config.line_list), config.num_samples, config.size, config.size)
     mask = np.full(shape, WINDOW_MASK_BITS["REJECTED"], dtype=np.uint8)
     return LineWindows(np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.float32), mask)
 
 
-def _why_nothing(mask: np.ndarray, path: str) -> tuple[str, str]:
+def _why_all_masked(mask: np.ndarray, path: str) -> tuple[str, str]:
     shares = {name: float((mask & bit > 0).mean()) for name, bit in WINDOW_MASK_BITS.items()}
     shown = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0)
     code = "all_nan" if shares["NONFINITE"] > shares["SURVEY"] else "all_masked"
