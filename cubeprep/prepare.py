@@ -1,8 +1,7 @@
-"""From a survey to a window store: plan the rows, make each shard, finish with tables and a summary.
+"""Preparation of a window store from a survey: plan the rows, write each shard, finish with tables and a summary.
 
-Everything about a store but the pixels is known before the first cube is read, so that shards are independent of each
-other: a task reads the galaxies of one shard, writes that shard whole, and then its record. A rerun does only the
-shards that have no record.
+The layout of a store is fixed before the first cube is read, so that shards are independent of each other: a task reads
+the galaxies of one shard, writes that shard whole, and then its record. A rerun makes only the shards without a record.
 """
 
 import hashlib
@@ -33,14 +32,17 @@ PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible")
 
 
 class PrepareConfig(GalaxyConfig):
-    """How windows are cut, augmented, split and stored."""
+    """Extraction, augmentation, split and storage of windows."""
 
-    retry_rejected: bool = Field(False, description="Read galaxies again that an earlier run set aside")
-
-    store: str | None = Field(None, description="Local path or s3:// URL; default: windows.zarr in the workspace")
-    split: SplitConfig = SplitConfig()
-    galaxies_per_shard: int = Field(8, ge=1)
-    dask: DaskConfig = DaskConfig()
+    retry_rejected: bool = Field(False, description="Read galaxies again that an earlier run rejected")
+    store: str | None = Field(
+        None, description="Path or s3:// URL of the store; default: windows.zarr in the workspace"
+    )
+    split: SplitConfig = Field(SplitConfig(), description="Shares of the validation and test splits")
+    galaxies_per_shard: int = Field(
+        8, ge=1, description="Galaxies per shard, which is one task and, with all their views, one object per array"
+    )
+    dask: DaskConfig = Field(DaskConfig(), description="Scheduler or local processes that run the tasks")
 
 
 OnShard = Callable[[int, int, int], None]
@@ -49,19 +51,19 @@ OnShard = Callable[[int, int, int], None]
 def prepare(
     config: PrepareConfig, survey: SurveyConfig, store_path: str, *, seed: int, on_shard: OnShard | None = None
 ) -> dict[str, Any]:
-    """Makes a window store, or goes on with one; returns its summary.
+    """Makes a window store, or resumes making one; returns its summary.
 
     Args:
-        config: windows, augmentation, split, engine.
-        survey: the survey's files; `root` must be set.
-        store_path: where the store goes.
-        seed: decides split and augmentation.
-        on_shard: called with (shards done, shards in all, galaxies set aside so far).
+        config: windows, augmentation, split and Dask.
+        survey: files of the survey; `root` must be set.
+        store_path: path or URL of the store.
+        seed: seed of the split and the augmentation.
+        on_shard: called after each shard with the shards done, the shards in total, and the galaxies rejected so far.
 
     Raises:
-        ConfigError: windows that the survey cannot have.
-        ValueError: no galaxies.
-        StoreError: another store is at `store_path`.
+        ConfigError: the survey cannot have the configured windows.
+        ValueError: no galaxy is found or selected.
+        StoreError: there is another store at `store_path`.
     """
     if not config.velocity.correct:
         survey = survey.model_copy(update={"maps_root": None})
@@ -111,10 +113,17 @@ def _run(tasks: list[ShardTask], config: DaskConfig, *, num_done: int, on_shard:
 def plan_store(
     targets: Sequence[Target], config: PrepareConfig, survey: SurveyConfig, facts: SurveyFacts, *, seed: int
 ) -> StorePlan:
-    """The rows of a store and its identity: a digest of configuration, galaxies and format version.
+    """Plan of a store: its rows, and its identity, a digest of configuration, galaxies and format version.
+
+    Args:
+        targets: accepted galaxies, in the order of the rows.
+        config: windows, augmentation and split.
+        survey: configuration of the survey.
+        facts: facts of the survey.
+        seed: seed of the split.
 
     Raises:
-        ValueError: no galaxy is left.
+        ValueError: there are no targets.
     """
     if not targets:
         raise ValueError(f"{survey.root}: the selection leaves no galaxy; see survey.z_min, z_max and galaxies")
@@ -152,7 +161,13 @@ def plan_store(
 
 
 def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> dict[str, Any]:
-    """Writes the tables and the summary of a store whose shards are all done; returns the summary."""
+    """Writes the tables and the summary of a store whose shards are all written; returns the summary.
+
+    Args:
+        store: the store.
+        targets: all targets of the survey, rejected ones included.
+        plan: plan of the store.
+    """
     outcomes = {row["plateifu"]: row for record in store.read_records().values() for row in record}
     split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
     table = _with_survey_doubts(pd.DataFrame([_galaxy_row(target, outcomes, split_of) for target in targets]))
@@ -173,7 +188,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
 
 
 def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[str, str]) -> dict[str, Any]:
-    # A record of an earlier version lacks what was not measured then.
+    # Records of earlier versions lack the quantities added since.
     outcome = asdict(Outcome(target.plateifu)) | outcomes.get(target.plateifu, {})
     code, reason = target.rejected or (outcome["code"], outcome["reason"])
     return {
@@ -193,7 +208,7 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
 
 
 def _with_survey_doubts(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds to `implausible` what shows only beside the survey's other galaxies, and says how many are flagged."""
+    """Table with the flux levels that deviate from the survey's added to `implausible`; warns of flagged galaxies."""
     used = table[(table["status"] == "accepted") & table["flux_level"].notna()]
     found = survey_doubts(dict(zip(used["plateifu"], used["flux_level"].astype(float), strict=True)))
     joined = [
@@ -210,7 +225,7 @@ def _with_survey_doubts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def forget_rejected(store: WindowStore) -> None:
-    """Takes the shards that hold a rejected galaxy for not done, and the store for not finished."""
+    """Reopens the shards with a rejected galaxy, so that the next run makes them again."""
     shards = [key for key, record in store.read_records().items() if any(row["code"] for row in record)]
     if shards:
         store.reopen(shards)
