@@ -356,7 +356,7 @@ def test_the_file_shows_what_the_server_shows(served: Any, file: Any) -> None:
         tab.locator(".panel canvas").first.wait_for()
     texts = [tab.locator("#galaxy").inner_text().replace("Label", "") for tab in (served, file)]
     assert "to within 0.06 σ" in texts[1]
-    without = re.sub(r" This file holds [^.]+\.[^.]*?\.?\d*%; sums over spaxels are exact\.", "", texts[1])
+    without = re.sub(r" In this file flux [^.]+\.[^.]*?\.?\d*%; sums over spaxels are exact\.", "", texts[1])
     assert without == texts[0]
     path = "document.querySelector('.chosen .rebuilt[d]').getAttribute('d')"
     assert served.evaluate(path) == file.evaluate(path)

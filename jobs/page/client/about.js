@@ -25,16 +25,16 @@ function facts({ meta, count, source }) {
   const { score, mae } = summary.spearman;
   return [
     `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${summary.num_lines} windows around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
-    source.exported && `This file holds the catalog's row of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual and neighbours of theirs. Labels given here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
+    source.exported && `This file contains the catalog's rows of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
     `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
-    `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the nearer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error they are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
+    `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
   ].filter(Boolean).map((text) => element("p", {}, text));
 }
 
 function warnings({ meta }) {
   const { summary, provenance } = meta;
   const found = [];
-  if (summary.following.length) found.push(`The score follows ${summary.following.join(" and ")} (|Spearman| above 0.5): the ranking is in part a ranking by ${summary.following.join(" and ")}.`);
+  if (summary.following.length) found.push(`The score follows ${summary.following.join(" and ")} (|Spearman| above 0.5): the ranking is partly one by ${summary.following.join(" and ")}.`);
   if (!summary.own_model) found.push(`${provenance.model.reference} was trained on another store than the one scored here.`);
   return found.map((text) => element("p", { class: "notice" }, text));
 }
@@ -42,17 +42,17 @@ function warnings({ meta }) {
 function reading({ meta, columns: described }) {
   const { summary } = meta;
   return [
-    "An unusual galaxy is not a discovery: cosmic rays, bad fibres, wrong redshifts and very bright galaxies are also reconstructed badly.",
-    summary.own_model && !summary.cross_fitted && "The model has seen the galaxies of the training split, so their scores are optimistic.",
-    described.has("p_value") && `p is the share of calibration galaxies of like S/N and size that score as high (conformal); q is the false discovery rate at which the galaxy is still a detection${summary.fdr ? `, nominally ${summary.fdr}` : ""}. With n calibration galaxies no p can be below 1/(n + 1), so a small sample is ranked but yields no detections.`,
-    `${meta.sky}. A window holds the line and the continuum that the store keeps; rest wavelengths are in vacuum. Flux is in ${meta.flux_unit}.`,
-    "Residual: flux minus reconstruction summed over a window, in units of its standard deviation σ; a wrong velocity can cancel in it. Misfit: mean of residual² × ivar, in which nothing cancels. Attribution: the same in units of noise and typical reconstruction error, without samples that triage masked.",
-    "Unexplained: (χ² − 1) over the mean of flux² × ivar, which subtracts noise and divides out brightness. Median S/N is the median over all samples, most of which hold no line: values near 0 are normal where a line is bright.",
+    "A high score is not a discovery: cosmic rays, bad fibres, wrong redshifts and very bright galaxies are also reconstructed badly.",
+    summary.own_model && !summary.cross_fitted && "The model was trained on the galaxies of the training split, so their scores are optimistic (biased low).",
+    described.has("p_value") && `p is the conformal p-value: the fraction of calibration galaxies of similar S/N and size with a score at least as high. q is the lowest false discovery rate at which the galaxy is a detection${summary.fdr ? `; the nominal rate is ${summary.fdr}` : ""}. With n calibration galaxies no p can be below 1/(n + 1), so a small sample is ranked but yields no detections.`,
+    `${meta.sky}. A window contains the line and, unless the store was made without it, the continuum; rest wavelengths are in vacuum. Flux is in ${meta.flux_unit}.`,
+    "Residual: flux minus reconstruction, summed over a window, in units of its standard deviation σ; the residuals of a wrong velocity can cancel. Misfit: mean of residual² × ivar, in which residuals do not cancel. Attribution: residual of a line in units of noise and typical reconstruction error; over all lines, the excess χ² of 3 × 3 spaxels in units of its standard deviation. Samples that triage masked are left out.",
+    "Unexplained: (χ² − 1) over the mean of flux² × ivar, which subtracts the noise and normalises by brightness. Median S/N is the median over all samples, most of which contain no line: values near 0 are normal even if a line is bright.",
   ].filter(Boolean).map((text) => element("p", {}, text));
 }
 
 function keys() {
-  const of = [["arrows, j, k", "next and previous galaxy"], ["Enter, Esc", "open a galaxy, go back"], ["/", "search"], ["1 … 9", "give the label of that place"], ["arrows on a map", "choose a spaxel"], ["arrows, +, −, 0 on the map of latents", "pan or turn, zoom, reset"]];
+  const of = [["arrows, j, k", "next and previous galaxy"], ["Enter, Esc", "open a galaxy, go back"], ["/", "search"], ["1 … 9", "give the label at that position"], ["arrows on a map", "choose a spaxel"], ["arrows, +, −, 0 on the map of latents", "pan or turn, zoom, reset"]];
   return element("details", {}, element("summary", {}, "Keys"), element("dl", { class: "columns" }, ...of.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)])));
 }
 

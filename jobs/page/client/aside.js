@@ -1,4 +1,4 @@
-// Beside a galaxy's maps: why it ranks, its scores, its neighbours, all its columns.
+// Panel beside a galaxy's maps: why it ranks high, its scores, neighbours and columns.
 import { element, number, percent, strongest } from "./dom.js";
 import { provenanceList } from "./provenance.js";
 
@@ -14,7 +14,7 @@ export function shortFacts(row) {
     Number.isFinite(row.q_value) && fact("q", number(row.q_value, 2)),
     fact("z", number(row.z, 4)),
     line && fact(line[0], number(line[1])),
-    fact("median S/N", number(row.median_snr), "Median over all samples, most of which hold no line"),
+    fact("median S/N", number(row.median_snr), "Median over all samples, most of which contain no line"),
     ["yes", true, 1].includes(row.is_find) && element("div", { class: "tag detection" }, "detection"),
     row.triage && element("div", { class: "tag warn" }, `triage: ${row.triage}`));
 }
@@ -38,9 +38,9 @@ function why(survey, row, lines) {
   return element("section", { class: "why" }, element("h3", {}, "Why it ranks"),
     row.triage && element("p", { class: "notice" }, element("b", {}, `Triage: ${row.triage}`), codes[row.triage] ? `, ${codes[row.triage]}.` : "."),
     words.length > 0 && element("ol", { class: "reasons" }, ...words.map((text) => element("li", {}, text))),
-    summary.median_score && element("p", {}, `Score ${number(row.score / summary.median_score, 2)} times the survey's median.`),
+    summary.median_score && element("p", {}, `The score is ${number(row.score / summary.median_score, 2)} times the survey's median.`),
     element("ol", { class: "shares num", "aria-label": "Lines with the largest share of the misfit" }, ...top.map(bar)),
-    element("p", { class: "note" }, "Share of each line in the misfit; the tick is the survey's median."));
+    element("p", { class: "note" }, "Share of each line in the misfit; the tick marks the survey's median."));
 }
 
 function scores(survey, row) {

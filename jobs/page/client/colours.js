@@ -1,8 +1,8 @@
-// Colours of galaxies by a column, and their key beside the map.
+// Colours of galaxies by a column, and the key beside the map.
 import { element, number } from "./dom.js";
 import { gradient } from "./pixels.js";
 
-// Okabe and Ito's colours, which colour-blind people tell apart; beyond them categories repeat in order.
+// Okabe and Ito's colours, which colour-blind people can distinguish; further categories repeat them in order.
 const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8ad1f", "#7a5195"];
 export const NONE = "#9aa3ad";
 const SHADES = 64;
@@ -38,6 +38,6 @@ function byNumber(column, palette) {
   bar.style.background = gradient(palette);
   const values = [0, 1, 2, 3, 4].map((i) => low + (width * i) / 4).map((value) => number(log ? 10 ** value : value, 2));
   const key = element("div", { class: "key number" }, bar, element("div", { class: "ends num" }, ...values.map((text) => element("span", {}, text))),
-    element("p", { class: "note" }, `${column.name}${column.unit ? ` (${column.unit})` : ""}${log ? ", logarithmic" : ""}; ends are the 1st and 99th percentile`));
+    element("p", { class: "note" }, `${column.name}${column.unit ? ` (${column.unit})` : ""}${log ? ", logarithmic" : ""}; from the 1st to the 99th percentile`));
   return { shades, of, key };
 }

@@ -1,4 +1,4 @@
-// Rows as CSV (RFC 4180). Numbers have the digits of the float32 that the page holds, and no more.
+// Rows as CSV (RFC 4180). Numbers have the digits of the page's float32, and no more.
 export function csv(rows) {
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }

@@ -1,4 +1,4 @@
-// Elements and numbers. Text is set as text only: nothing of a catalog is ever read as markup.
+// Elements and numbers. Text is inserted as text, so that nothing in a catalog is interpreted as markup.
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -23,7 +23,7 @@ export const byId = (id) => document.getElementById(id);
 
 const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
-// A number to so many significant digits, with a true minus; a dash where there is none.
+// A number with `digits` significant digits and a true minus sign; a dash if there is no value.
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value === 0) return "0";
@@ -42,7 +42,7 @@ export function say(text, bad = false) {
   line.classList.toggle("bad", bad);
 }
 
-// S/N of the strongest line with the line's name, where the catalog has it: the median over samples reads as no detection.
+// S/N of the strongest line with the line's name, if the catalog has it; the median S/N over samples would suggest a non-detection.
 export function strongest(of, short = false) {
   const [snr, line] = [of("strongest_line_snr"), of("strongest_line")];
   return Number.isFinite(snr) && line ? [`S/N ${short ? line.split("-")[0] : line}`, snr] : null;

@@ -1,4 +1,4 @@
-// The data of the page from the file itself; jobs/page/export.py puts them there. Labels stay in this browser.
+// Data of the page from the file itself, where jobs/page/export.py stored them. Labels stay in this browser.
 import { csv } from "./csv.js";
 import { unpack } from "./pack.js";
 
@@ -31,20 +31,20 @@ export class Embedded {
 
   labels() { return { ...this.given, ...this.own }; }
 
-  // An empty label takes back one that was given here; those of the workspace only a command withdraws.
+  // An empty label withdraws one that was given here; labels of the workspace are withdrawn by a command alone.
   addLabel(plateifu, label) {
-    if (!label && !(plateifu in this.own)) throw new Error(`This label is the workspace's: \`cubescout label CONFIG ${plateifu}=\` withdraws it.`);
+    if (!label && !(plateifu in this.own)) throw new Error(`This label is in the workspace; \`cubescout label CONFIG ${plateifu}=\` withdraws it.`);
     if (label) this.own[plateifu] = label;
     else delete this.own[plateifu];
     try {
       localStorage.setItem(this.key, JSON.stringify(this.own));
     } catch {
-      this.volatile = true; // the browser keeps nothing for files: the labels end with this tab
+      this.volatile = true; // some browsers store nothing for files: the labels are lost when the tab is closed
     }
     return this.labels();
   }
 
-  // The table that `cubescout label CONFIG --table FILE` reads.
+  // Table for `cubescout label CONFIG --table FILE`.
   ownLabels() {
     return new Blob([csv([["plateifu", "label"], ...Object.entries(this.own)])], { type: "text/csv" });
   }

@@ -1,4 +1,4 @@
-// Filters: chips for columns of few words, ranges for columns of numbers.
+// Filters: chips for columns with few categories, ranges for numbers.
 import { byId, element, number } from "./dom.js";
 
 const CHIPS = ["label", "split", "triage", "is_find", "top_line"];
@@ -77,7 +77,7 @@ export class Filters {
   }
 }
 
-// How a column is distributed: bars behind the two inputs.
+// Histogram of a column, beside the two inputs.
 function histogram(data, low, high) {
   const bins = new Array(40).fill(0);
   for (const value of data) if (Number.isFinite(value)) bins[Math.min(39, Math.floor(((value - low) / (high - low || 1)) * 40))]++;

@@ -1,4 +1,4 @@
-// One galaxy: one line large, all lines as maps, the spectra of a chosen spaxel, and beside them why it ranks.
+// View of one galaxy: maps of the chosen line, of all lines, spectra of the chosen spaxel, and the panel beside them.
 import { aside, shortFacts } from "./aside.js";
 import { element, number, percent, say } from "./dom.js";
 import { labelBar } from "./labels.js";
@@ -38,7 +38,7 @@ export class GalaxyView {
     say(message, true);
   }
 
-  // A galaxy of which the file holds the row of the catalog alone.
+  // A galaxy of which the file contains only the catalog's row.
   showRow(plateifu) {
     const { survey } = this;
     const row = survey.rowValues(survey.rowOf.get(plateifu));
@@ -47,7 +47,7 @@ export class GalaxyView {
     this.data = null;
     this.box.replaceChildren(this.head(row), element("div", { class: "galaxy-body" },
       element("div", { class: "middle" },
-        element("p", { class: "notice" }, `This file holds the maps and spectra of ${survey.source.galaxies.size} of ${survey.count} galaxies, and the catalog's row of ${plateifu}. `,
+        element("p", { class: "notice" }, `This file contains the maps and spectra of ${survey.source.galaxies.size} of ${survey.count} galaxies, but only the catalog's row of ${plateifu}. `,
           element("code", {}, "cubescout explore CONFIG --serve"), " shows those of every galaxy."),
         thumbnail && element("figure", { class: "panel" }, element("figcaption", {}, element("b", {}, survey.meta.thumbnail_line), element("span", { class: "soft" }, "mean flux")), element("img", { src: thumbnail, alt: `${survey.meta.thumbnail_line} flux of ${plateifu}` }))),
       aside(survey, { row, lines, neighbours: [] })));
@@ -100,7 +100,7 @@ export class GalaxyView {
 
   rounding() {
     const { rounding } = this.data.meta;
-    return rounding ? ` This file holds flux and reconstruction of a sample to within ${number(rounding.flux_sigma, 1)} σ, and σ to within ${number(100 * rounding.error_share, 1)}%; sums over spaxels are exact.` : "";
+    return rounding ? ` In this file flux and reconstruction of a sample are rounded to within ${number(rounding.flux_sigma, 1)} σ, and σ to within ${number(100 * rounding.error_share, 1)}%; sums over spaxels are exact.` : "";
   }
 
   drawStrip() {
@@ -187,7 +187,7 @@ export class GalaxyView {
     const one = this.samples === 1 ? " · one sample per line" : "";
     const small = (i) => element("figure", {}, element("figcaption", {}, lines[i].name), spectrum(this.spectrumOf(i), { label: label(lines[i]), velocity }));
     this.spectra.replaceChildren(
-      element("h3", {}, "Spectra", element("span", { class: "soft num", id: "spaxel", role: "status" }, `  ${this.where()}`), this.spaxel ? element("button", { type: "button", class: "quiet", onclick: () => this.chooseAll() }, "Sum of all") : element("span", { class: "note" }, "click a map, or use arrow keys on it, for those of a spaxel")),
+      element("h3", {}, "Spectra", element("span", { class: "soft num", id: "spaxel", role: "status" }, `  ${this.where()}`), this.spaxel ? element("button", { type: "button", class: "quiet", onclick: () => this.chooseAll() }, "Sum of all") : element("span", { class: "note" }, "click a map, or use the arrow keys on it, to choose a spaxel")),
       element("div", { class: "spectra" },
         element("figure", { class: "chosen" }, element("figcaption", {}, element("b", {}, lines[this.line].name), element("span", { class: "soft" }, `  flux (${unit})`)), spectrum(this.spectrumOf(this.line), { label: label(lines[this.line]), velocity, axes: true })),
         element("div", { class: "others" }, ...this.shownLines.map(small))),

@@ -1,4 +1,4 @@
-// The ranked gallery: only the cards in sight are elements, whatever the number of galaxies.
+// The ranked gallery; only the visible cards are elements, whatever the number of galaxies.
 import { byId, element, number, strongest } from "./dom.js";
 
 const GAP = 10;
@@ -81,12 +81,12 @@ export class Gallery {
     if (survey.orderBy !== "rank" && !["score", "q_value", "z"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
     const url = survey.thumbnail(name);
     const image = url ? element("img", { src: url, alt: "", width: 105, height: 105, loading: "lazy", decoding: "async" })
-      : element("span", { class: "no-thumbnail", title: "This file does not hold its thumbnail" });
+      : element("span", { class: "no-thumbnail", title: "This file does not contain its thumbnail" });
     const tags = [
       of("triage") && element("span", { class: "tag warn" }, of("triage")),
       ["yes", 1].includes(of("is_find")) && element("span", { class: "tag detection" }, "detection"),
       label && element("span", { class: "tag label" }, label),
-      !survey.source.holds(name) && element("span", { class: "tag", title: "This file holds the row of the catalog, no maps and spectra" }, "row only"),
+      !survey.source.holds(name) && element("span", { class: "tag", title: "This file contains only the catalog's row, without maps and spectra" }, "row only"),
     ];
     return element("div", { role: "listitem", class: "cell" },
       element("a", { class: "card", href: `#galaxy/${encodeURIComponent(name)}`, "data-row": row, "data-place": place,

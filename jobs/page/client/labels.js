@@ -1,4 +1,4 @@
-// Labels of a galaxy: a click gives one, a click on the one it has withdraws it.
+// Labels of a galaxy: a click gives a label, a click on the current label withdraws it.
 import { element, say } from "./dom.js";
 
 export function labelBar(survey, plateifu) {

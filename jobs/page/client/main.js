@@ -1,4 +1,4 @@
-// Starts the page, with the data of a server or of the file itself. The address names the galaxy that is shown.
+// Starts the page with data from a server or from the file itself. The address contains the galaxy that is shown.
 import { about } from "./about.js";
 import { byId, element, say } from "./dom.js";
 import { Embedded } from "./embedded.js";
@@ -10,7 +10,7 @@ import { Served } from "./served.js";
 import { Survey } from "./survey.js";
 
 const source = byId("message-contents") ? await new Embedded().open() : new Served();
-const message = await source.survey(); // first, as it names the catalog that labels belong to
+const message = await source.survey(); // first, since it names the catalog to which the labels belong
 const survey = new Survey(source, message, await source.labels());
 const open = (row) => { location.hash = `galaxy/${encodeURIComponent(survey.names[row])}`; };
 const gallery = new Gallery(survey, open);
@@ -62,7 +62,7 @@ async function download() {
 
 function downloadLabels() {
   const count = Object.keys(source.own).length;
-  if (!count) { say("No labels were given here yet: open a galaxy to give one."); return; }
+  if (!count) { say("No labels have been given here yet; open a galaxy to give one."); return; }
   save(source.ownLabels(), "labels.csv");
   say(`${count} labels saved; cubescout label CONFIG --table labels.csv adds them to the workspace`);
 }

@@ -1,4 +1,4 @@
-// The map of latents on a canvas: 2-D with a lasso, 3-D to be turned; coloured by any column. No library is needed.
+// The map of latents on a canvas, without a library: 2-D with a lasso, or 3-D that can be turned; coloured by any column.
 import { colouring, NONE } from "./colours.js";
 import { byId, element, number } from "./dom.js";
 import { inside } from "./polygon.js";
@@ -27,7 +27,7 @@ export class LatentMap {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     survey.addEventListener("shown", () => this.later());
     survey.addEventListener("labels", () => { this.colours = null; this.later(); });
-    // Where a galaxy is on the canvas, for whoever wants to point at it.
+    // Position of a galaxy on the canvas; tests click there.
     this.box.where = (row) => [this.x[row], this.y[row]];
   }
 
@@ -71,7 +71,7 @@ export class LatentMap {
     this.draw();
   }
 
-  // The gallery is first to follow a change: the map is drawn in the next frame, once for all changes until then.
+  // The gallery follows a change first; the map is drawn in the next frame, once for all changes until then.
   later() {
     if (this.pending) return;
     this.pending = requestAnimationFrame(() => requestAnimationFrame(() => { this.pending = null; this.draw(); }));
@@ -97,7 +97,7 @@ export class LatentMap {
     this.drawPoints(draw, ratio, theme);
     if (this.corners) this.drawLasso(draw, theme.link);
     byId("map-key").replaceChildren(this.colours.key);
-    byId("map-note").textContent = `${method(survey.value("embedding", 0))} ${this.lassoing ? "Drag a lasso for a subset; click a point for its galaxy." : this.dimensions === 2 ? "Drag to pan, wheel or pinch to zoom; click a point for its galaxy." : "Drag to turn; click a point for its galaxy."} Only small distances carry meaning.`;
+    byId("map-note").textContent = `${method(survey.value("embedding", 0))} ${this.lassoing ? "Drag a lasso for a subset; click a point for its galaxy." : this.dimensions === 2 ? "Drag to pan, wheel or pinch to zoom; click a point for its galaxy." : "Drag to turn; click a point for its galaxy."} Only small distances are meaningful.`;
     this.box.dataset.ready = "true";
   }
 
@@ -110,7 +110,7 @@ export class LatentMap {
     const passing = new Uint8Array(survey.count);
     for (const row of survey.passing) passing[row] = !survey.lasso || survey.lasso.has(row) ? 2 : 1;
     const size = none.width / ratio;
-    // Ranks come first, so the most unusual are drawn last, on top; in 3-D the nearest are.
+    // Rows are in order of rank: the most unusual galaxies are drawn last, on top; in 3-D the nearest ones are.
     const order = Array.from({ length: survey.count }, (_, i) => survey.count - 1 - i);
     if (this.depth) order.sort((a, b) => this.depth[a] - this.depth[b]);
     for (const level of [0, 1, 2]) {
@@ -176,7 +176,7 @@ export class LatentMap {
     this.later();
   }
 
-  // The galaxy under the pointer: the nearest of those that pass the filters.
+  // Row of the galaxy under the pointer: the nearest that passes the filters.
   nearest([x, y], reach) {
     let [best, least] = [null, reach * reach];
     for (const row of this.survey.passing) {
@@ -218,7 +218,7 @@ export class LatentMap {
 }
 
 function method(embedding) {
-  return { umap: "UMAP of the latents.", pca: "PCA of the latents: too few galaxies for UMAP.", none: "No map: all latents are equal." }[embedding] ?? "Map of the latents.";
+  return { umap: "UMAP of the latents.", pca: "PCA of the latents: too few galaxies for UMAP.", none: "No map: all latents are identical." }[embedding] ?? "Map of the latents.";
 }
 
 function press(name, value) {

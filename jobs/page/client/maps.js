@@ -1,8 +1,8 @@
-// Maps of a galaxy: one line large, and the strip of all lines.
+// Maps of a galaxy: large ones of the chosen line, and a strip of all lines.
 import { element, number, percent } from "./dom.js";
 import { gradient, paint } from "./pixels.js";
 
-// Beyond these, colours follow the logarithm: outskirts and centre, noise and large residuals then show side by side.
+// Above these values colours are logarithmic, to show outskirts beside the centre, and noise beside large residuals.
 const FLUX_SHARE = 0.1;
 const SOFTENING = { sigma: 3, chi2: 2 };
 
@@ -22,7 +22,7 @@ function limits({ data }, key, line) {
   return lines[line].flux_limits;
 }
 
-// The panels of the chosen line; kept on the view, which reads their values at a spaxel.
+// Panels of the chosen line; the view keeps them to read their values at a spaxel.
 export function panelsOf(view) {
   const { arrays } = view.data;
   const panel = (kind, values) => ({ ...kind, values, range: limits(view, kind.key, view.line) });
@@ -51,7 +51,7 @@ export function panelFigure(view, panel, withSky) {
     bar, element("div", { class: "ends num" }, element("span", {}, number(panel.range[0], 2)), element("output", {}), element("span", {}, number(panel.range[1], 3))));
 }
 
-// A scale bar and the directions, as far as they are known of the survey.
+// Scale bar and compass, as far as the survey's spaxel size and orientation are known.
 function skyMarks({ survey, side }) {
   const { spaxel_arcsec: arcsec, north_up: northUp } = survey.meta;
   if (!arcsec) return [];

@@ -15,13 +15,13 @@ export function unpack(buffer) {
   return { meta: head.meta, arrays };
 }
 
-// All low bytes stand before all high ones, which compresses better.
+// All low bytes come before all high bytes, which compresses better.
 function joined(values) {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   return values.map((_, i) => bytes[i] | (bytes[i + values.length] << 8));
 }
 
-// The array in units of which another is packed stands before it.
+// An array that is the unit of another comes before it.
 function restored(values, { dtype, scale = 1, step, of, log_step: logStep }, arrays) {
   if (logStep) return Float32Array.from(values, (value) => (value === MISSING ? NaN : Math.exp(value * logStep)));
   if (step) return Float32Array.from(values, (value, i) => value * step * arrays[of][i]);
@@ -30,7 +30,7 @@ function restored(values, { dtype, scale = 1, step, of, log_step: logStep }, arr
   return Float32Array.from(values, (bits) => table[bits] * scale);
 }
 
-// The value of each of the 65536 half-precision floats: browsers have a Float16Array only since 2025.
+// Values of all 65536 half-precision floats, since browsers have a Float16Array only since 2025.
 let table16 = null;
 function halves() {
   if (table16) return table16;

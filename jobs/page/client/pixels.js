@@ -1,7 +1,6 @@
-// Maps of spaxels on canvases: one pixel a spaxel, north up as the array lies; transparent where there is no value.
+// Maps of spaxels on canvases: one pixel per spaxel, the first row of the array at the bottom; transparent without a value.
 
-// The colour of a value follows asinh(value / softening): linear below it, logarithmic above. 0 for all linear.
-
+// Colours follow asinh(value / softening): linear below it, logarithmic above; with 0 they are linear everywhere.
 export function paint(canvas, values, [height, width], [low, high], palette, softening = 0) {
   canvas.width = width;
   canvas.height = height;

@@ -1,7 +1,7 @@
-// What the map draws on its canvas: discs, and the frame around them.
+// Drawing on the map's canvas: discs, and the frame around them.
 import { Plane, ticks } from "./projection.js";
 
-// A disc on a canvas of its own: ten thousand copies of a picture are faster than as many paths.
+// A disc on its own canvas: drawing ten thousand copies of an image is faster than as many paths.
 export function sprite(colour, radius, ratio, edge) {
   const canvas = document.createElement("canvas");
   const side = Math.ceil((2 * radius + 2) * ratio);
@@ -66,7 +66,7 @@ function drawCube(draw, view, { width, height, kind }) {
   }
   draw.textAlign = "center";
   for (const axis of [0, 1, 2]) {
-    // beside the edge that is farthest out on the screen, where no points are
+    // beside the edge that is outermost on the screen, where there are no points
     const places = [[-1, -1], [-1, 1], [1, -1], [1, 1]].map((corner) => { corner.splice(axis, 0, 0); return at(corner).slice(0, 2); });
     const out = ([x, y]) => Math.hypot(x - width / 2, y - height / 2);
     const [x, y] = places.reduce((best, place) => (out(place) > out(best) ? place : best));

@@ -1,6 +1,6 @@
-// From coordinates of the map to pixels: a plane that pans and zooms, and a space that turns.
+// Projections from coordinates of the map to pixels: a plane that pans and zooms, and a space that turns.
 const MARGIN = { left: 44, right: 12, top: 10, bottom: 34 };
-const SPACE = 1.08; // around the points
+const SPACE = 1.08; // size of the frame relative to that of the points
 
 export function bounds(values) {
   let [low, high] = [Infinity, -Infinity];
@@ -21,7 +21,7 @@ export class Plane {
     return { left: MARGIN.left, top: MARGIN.top, width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
   }
 
-  // Pixels of all rows: [x, y].
+  // Pixel positions of all rows: [x, y].
   place(width, height) {
     const area = this.area(width, height);
     const [[x0, x1], [y0, y1]] = this.range;
@@ -57,7 +57,7 @@ export class Space {
 
   reset() { [this.turn, this.tilt, this.size] = [-0.6, 0.45, 1]; }
 
-  // A point of the cube -1 .. 1 as pixels and depth; nearer is larger.
+  // Pixel position and depth of a point of the cube -1 .. 1; nearer points have a larger depth.
   project([x, y, z], width, height) {
     const [st, ct, si, ci] = [Math.sin(this.turn), Math.cos(this.turn), Math.sin(this.tilt), Math.cos(this.tilt)];
     const [across, away] = [x * ct - y * st, x * st + y * ct];
@@ -83,7 +83,7 @@ export class Space {
   }
 }
 
-// Round numbers within a range, about so many.
+// Round numbers within a range, about `about` of them.
 export function ticks([low, high], about = 5) {
   const rough = (high - low) / about;
   const power = 10 ** Math.floor(Math.log10(rough));

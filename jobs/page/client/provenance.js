@@ -1,4 +1,4 @@
-// All that a catalog was made from, one entry a line.
+// Provenance of a catalog, one entry per line.
 import { element } from "./dom.js";
 
 export function provenanceList(provenance, version) {

@@ -1,4 +1,4 @@
-// The data of the page from the server that gave us this page.
+// Data of the page from the server that served it.
 import { unpack } from "./pack.js";
 
 export class Served {
@@ -32,7 +32,7 @@ async function answer(path, options = {}) {
   if (!response.ok) {
     const text = await response.text();
     let message = text;
-    try { message = JSON.parse(text).error ?? text; } catch { /* plain text states it too */ }
+    try { message = JSON.parse(text).error ?? text; } catch { /* plain text, shown as it is */ }
     throw new Error(message || `${response.status} ${response.statusText}`);
   }
   return response;

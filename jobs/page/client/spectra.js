@@ -1,4 +1,4 @@
-// Window spectra as SVG: data as steps with a band of one standard deviation, the reconstruction over it.
+// Spectra of windows as SVG: data as steps with a band of one standard deviation, and the reconstruction over them.
 import { element, number, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [100, 60];
@@ -28,7 +28,7 @@ function band(values, error, y) {
     ? `M${(i * width).toFixed(2)} ${y(value + error[i]).toFixed(2)}h${width.toFixed(2)}V${y(value - error[i]).toFixed(2)}h${(-width).toFixed(2)}Z` : "")).join("");
 }
 
-// Masked samples have no data; the reconstruction is drawn only where there are data to compare with.
+// The reconstruction is drawn only where there are data to compare it with; masked samples have none.
 export function spectrum({ flux, reconstruction, error }, { label, velocity, axes = false }) {
   const shown = reconstruction.map((value, i) => (Number.isFinite(flux[i]) ? value : NaN));
   const [low, high] = limits(flux, shown);

@@ -1,7 +1,7 @@
-// The catalog's columns, and which galaxies are shown in which order. Rows are numbers 0 .. count - 1, by rank.
+// Columns of the catalog, and the galaxies shown, in order. Rows are numbered 0 .. count - 1, by rank.
 
 export class Survey extends EventTarget {
-  // `source`: Served or Embedded, which gives galaxies, thumbnails and labels.
+  // `source`: Served or Embedded, which provides galaxies, thumbnails and labels.
   constructor(source, { meta, arrays }, labels) {
     super();
     this.source = source;
@@ -39,7 +39,7 @@ export class Survey extends EventTarget {
     return this.source.thumbnail(name, this.meta.version);
   }
 
-  // The value of a column in a row: a number, or words; null where there is none.
+  // Value of a column in a row: a number or text; null if there is none.
   value(name, row) {
     const column = this.columns.get(name);
     if (!column) return null;
@@ -58,7 +58,7 @@ export class Survey extends EventTarget {
     return column.range;
   }
 
-  // Filter: {low, high} of a number, or {codes: Set} of a category, -1 for none; null takes it away.
+  // Filter: {low, high} for numbers, or {codes: Set} for categories, -1 for no category; null removes the filter.
   setFilter(name, filter) {
     if (filter) this.filters.set(name, filter);
     else this.filters.delete(name);
