@@ -1,4 +1,4 @@
-"""The report of `assess`: Markdown, and the same as one self-contained HTML file."""
+"""Report of `assess` in Markdown, and as one self-contained HTML file."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from modeling.catalog import Catalog
 from modeling.labels.label_statistics import LEVEL, Assessment, Estimate
 
 CAPTIONS = {
-    "scores": "Distribution of scores of all assessed galaxies and of each label, each normalised to 1.",
+    "scores": "Distribution of the scores of all assessed galaxies and of each label, each normalised to 1.",
     "roc": "ROC curves of the score. The diagonal is chance.",
     "latents": "Galaxies of each label on the map of latents.",
 }
@@ -26,8 +26,8 @@ th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; height: auto }
 """
 LEGEND = f"""Intervals contain {LEVEL:.0%} of a bootstrap over objects. AUROC: the probability that a galaxy with the
-label scores higher than one without it (0.5 is chance). Top k%: over-representation of the label there (1 is none);
-0.00 (0.00 to 0.00) means that none was there, not that none could be."""
+label scores higher than one without it (0.5 by chance). Top k%: over-representation of the label among the highest
+scores (1 by chance); 0.00 (0.00 to 0.00) means that none of its galaxies is there, not that none could be."""
 
 
 def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Map
 
 
 def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str, Assessment]) -> dict[str, Any]:
-    """Facts for the introduction of the report."""
+    """Facts for the introduction of the report, as JSON values."""
     few = [f"{name} ({chosen.sum()})" for name, chosen in labels.labelled.items() if name not in assessed]
     return {
         "table": path.name,
@@ -67,7 +67,7 @@ def describe(catalog: Catalog, labels: Labels, path: Path, assessed: Mapping[str
 
 
 def num_trained(catalog: Catalog) -> int:
-    """Number of galaxies scored by a model trained on them; 0 if models were cross-fitted."""
+    """Number of galaxies scored by a model that was trained on them; 0 if models were cross-fitted."""
     provenance = catalog.provenance
     here = provenance.get("model", {}).get("trained_on") in ("", provenance.get("store", {}).get("identity"))
     if not here or len(provenance.get("judges", [])) > 1:
@@ -76,7 +76,13 @@ def num_trained(catalog: Catalog) -> int:
 
 
 def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str]) -> str:
-    """The report in Markdown; the pictures are files beside it."""
+    """Report in Markdown, which refers to plots in files beside it.
+
+    Args:
+        facts: facts of `describe`.
+        results: table of `results_table`.
+        plots: names of the plots, keys of `CAPTIONS`; their files are `NAME.png`.
+    """
     lines = [
         f"# Labels of {as_text(facts['table'])} in score and latent space",
         "",
@@ -125,7 +131,7 @@ def markdown_of(facts: Mapping[str, Any], results: pd.DataFrame, plots: list[str
 
 
 def html_of(markdown: str, folder: Path) -> str:
-    """The report as one HTML file with the pictures embedded."""
+    """Report as one HTML document with the plots of `folder` embedded."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
@@ -144,7 +150,7 @@ def html_of(markdown: str, folder: Path) -> str:
 
 
 def as_text(value: object) -> str:
-    """Markdown that shows a text as it is: names and labels are data, and no pictures, links or HTML."""
+    """Markdown that shows a text literally, since names and labels may contain links, images or HTML."""
     return re.sub(r"([\\`*_\[\]<>&!|~#])", r"\\\1", " ".join(str(value).split()))
 
 
