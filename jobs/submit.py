@@ -1,6 +1,6 @@
 """Runs a job on a Ray cluster and follows it.
 
-JOB is another command, and CONFIG a YAML file on this machine or the name of a shipped configuration. The file, its
+JOB is another command; CONFIG is a YAML file on this machine or the name of a shipped configuration. The file, its
 --set values and this machine's code are sent to the cluster, which must have the packages that the code imports
 (cluster.yaml installs them). `workspace` must be an absolute path shared by the nodes; cubes and store may be s3://
 URLs. Credentials are never sent: the nodes have their own.
@@ -41,10 +41,10 @@ from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-# Ray reports the end of a job shortly before it knows the exit code.
+# Ray reports the end of a job shortly before its exit code.
 POLL_S = 0.5
 CODE_WAIT_S = 10.0
-# A broken connection is tried again as often, and for as long, before the job is left to itself.
+# Interval of retries after a broken connection, and time after which the command gives up and the job continues.
 RETRY_S = 2.0
 GIVE_UP_S = 600.0
 
@@ -54,10 +54,17 @@ class SubmitError(ValueError):
 
 
 def submit(job: str, config: str, overrides: Sequence[str], *, address: str | None, follow: bool) -> int:
-    """Submits a job; returns its exit code if it is followed.
+    """Submits a job; returns its exit code if it is followed, else 0.
+
+    Args:
+        job: name of the command that runs on the cluster.
+        config: YAML file, or name of a shipped configuration.
+        overrides: values of --set.
+        address: URL of the dashboard; None for that of the environment, or the default.
+        follow: whether to show the job's output until it ends.
 
     Raises:
-        ConfigError: the address or the configuration is wrong, or its workspace would be lost with the job.
+        ConfigError: the address or configuration is invalid, the workspace is relative, or a value holds a password.
         SubmitError: no cluster answers, or it rejects the job.
     """
     where = dashboard_address(address)
@@ -91,7 +98,7 @@ def dashboard_address(address: str | None) -> str:
     """Address of the dashboard: the given one, that of the environment, or the default.
 
     Raises:
-        ConfigError: it is no http(s):// URL. Ray would take it for another kind of address, and wait long for that.
+        ConfigError: it is not an http(s):// URL. Ray would read it as another kind of address, and wait long for it.
     """
     name = "--address" if address else "RAY_API_SERVER_ADDRESS"
     found = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
@@ -111,7 +118,7 @@ def connect(address: str) -> Any:
     Raises:
         SubmitError: nothing answers there, or access is denied.
     """
-    # Explicit: otherwise any token that another tool left in the home directory decides.
+    # Explicit, so that a token is used whatever Ray's default is.
     token = Path("~/.ray/auth_token").expanduser()
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH") or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -119,7 +126,7 @@ def connect(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        with _nothing_else_counts(address):
+        with _only_address(address):
             client = JobSubmissionClient(address)
         # The client logs each package that it uploads, and sets its log level when it is created.
         for module in (
@@ -136,8 +143,8 @@ def connect(address: str) -> Any:
 
 
 @contextmanager
-def _nothing_else_counts(address: str) -> Iterator[None]:
-    """Keeps Ray to an address: it prefers what the environment says, and loopback behind no proxy."""
+def _only_address(address: str) -> Iterator[None]:
+    """Makes Ray use this address, although it prefers the environment's, and reach loopback without a proxy."""
     if _is_loopback(address):
         for name in ("no_proxy", "NO_PROXY"):
             host = str(urlsplit(address).hostname)
@@ -161,20 +168,20 @@ def _is_loopback(address: str) -> bool:
 
 
 def _proxy(address: str) -> str:
-    """The proxy that requests to an address go through, as far as the environment says; empty for none."""
+    """Proxy for requests to an address, according to the environment; empty if there is none."""
     parts = urlsplit(address)
     return "" if proxy_bypass(str(parts.hostname)) else getproxies().get(parts.scheme, "")
 
 
 def entrypoint(job: str, config: str, overrides: Sequence[str]) -> str:
-    """The command that runs on the cluster."""
+    """Command line that runs on the cluster."""
     settings = [part for override in overrides for part in ("--set", override)]
     return shlex.join(["python", "-m", f"jobs.{job}", config, *settings])
 
 
 @contextmanager
 def staged(config: Path) -> Iterator[Path]:
-    """Temporary working directory of a job: this code, its version and one configuration; under a megabyte."""
+    """Temporary working directory of a job, under a megabyte, with this code, its version and the configuration."""
     with tempfile.TemporaryDirectory(prefix="cubescout-submit-") as scratch:
         folder = Path(scratch)
         for package in PACKAGES:
@@ -186,7 +193,7 @@ def staged(config: Path) -> Iterator[Path]:
 
 
 def _copy_version(folder: Path) -> None:
-    """Copies the package's version, which stores, models and catalogs made on the cluster record."""
+    """Copies the package's version, which is recorded in stores, models and catalogs that the job makes."""
     try:
         found = distribution("cubescout")
     except PackageNotFoundError:
@@ -222,7 +229,7 @@ class _Follower:
         self._broken_since: float | None = None
 
     def follow(self) -> int:
-        """Until the job has ended, or the cluster is given up; returns the exit code."""
+        """Shows the output until the job has ended or the connection is given up; returns the exit code."""
         while True:
             cause: BaseException | None = None
             try:
@@ -230,7 +237,7 @@ class _Follower:
             except _connection_errors() as error:
                 cause = error
             try:
-                # Where no stream comes through, as behind some proxies, plain requests may.
+                # Plain requests may pass where streams do not, as behind some proxies.
                 if self._client.get_job_status(self._job_id).is_terminal():
                     self._show(self._client.get_job_logs(self._job_id))
                     return exit_code(self._client, self._job_id)
@@ -244,7 +251,7 @@ class _Follower:
             time.sleep(RETRY_S if cause else POLL_S)
 
     async def _tail(self) -> None:
-        """Shows the output as it comes; each connection tells it from the beginning."""
+        """Shows the output as it arrives, without the part shown before: each connection repeats it from the start."""
         behind = 0
         async for text in self._client.tail_job_logs(self._job_id):
             behind += len(text)
@@ -253,7 +260,7 @@ class _Follower:
                 self._echo(text[-new:])
 
     def _show(self, output: str) -> None:
-        """Shows what is new of the whole output."""
+        """Shows the part of the whole output that was not shown before."""
         self._echo(output[self._num_shown :])
 
     def _echo(self, text: str) -> None:
@@ -261,7 +268,7 @@ class _Follower:
         self._num_shown += len(text)
 
     def _worth_waiting(self, error: BaseException) -> bool:
-        """Whether to try again after neither stream nor request came through; says so, once for each break."""
+        """Whether to retry after both stream and request failed; prints a message once per interruption."""
         if "status code 404" in str(error):
             click.echo(f"cubescout: {self._address} no longer knows {self._job_id}; it was lost", err=True)
             return False
@@ -282,7 +289,7 @@ class _Follower:
 
 
 def _connection_errors() -> tuple[type[BaseException], ...]:
-    """Exceptions of Ray's client that cannot reach the cluster; RuntimeError stands for an HTTP status."""
+    """Exceptions of Ray's client when it cannot reach the cluster; it raises RuntimeError for HTTP errors."""
     import aiohttp
     from ray.exceptions import AuthenticationError
 
@@ -301,7 +308,7 @@ def _asked_to_stop(confirm: Callable[..., bool], job_id: str) -> bool:
 
 
 def exit_code(client: Any, job_id: str) -> int:
-    """Exit code of a job that has ended; prints Ray's message if there is none."""
+    """Exit code of a job that has ended; prints Ray's message if the job has no exit code."""
     deadline = time.monotonic() + CODE_WAIT_S
     info = client.get_job_info(job_id)
     while info.driver_exit_code is None and info.status != "STOPPED" and time.monotonic() < deadline:
@@ -319,6 +326,6 @@ def exit_code(client: Any, job_id: str) -> int:
 
 
 def _how_to_follow(job_id: str, address: str) -> str:
-    # Ray's own command prefers what the environment says to its --address.
+    # Ray's own command prefers the environment's address to its --address.
     hiding = "".join(f"{name}= " for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if os.environ.get(name))
     return f"To follow it: {hiding}ray job logs --follow --address {address} {job_id}"
