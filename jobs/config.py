@@ -92,7 +92,7 @@ def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectC
 
 
 def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:
-    """What would be noticed only when windows are cut and a model is to be trained on them."""
+    """Mistakes that would otherwise show only after the windows are cut, when a model is trained on them."""
     size = config.prepare.windows.size
     if size % SIZE_MULTIPLE:
         near = size // SIZE_MULTIPLE * SIZE_MULTIPLE

@@ -1,4 +1,4 @@
-"""What users of version 0.1.0 have on their disks is read and scored as it was: see tests/data/made_by.py.
+"""Files of users of version 0.1.0 are read and scored as they were: see tests/data/made_by.py.
 
 These files must never be made again with later code. Where a change of format is meant, the reader learns the old one.
 """

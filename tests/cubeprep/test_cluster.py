@@ -41,7 +41,7 @@ def test_its_own_client_runs_tasks(cluster: Any) -> None:
 
 
 def keys_of_another(cluster: Any) -> Any:
-    """What a stranger can have: keys of their own, and trust in the cluster's certificate, which it shows to all."""
+    """Credentials that a stranger can have: their own keys, and trust in the certificate that the cluster shows."""
     from distributed.security import Security
 
     own = Security.temporary()

@@ -1,4 +1,4 @@
-"""What tests need of the page: messages of an exported file, and a tab in which nothing may fail."""
+"""Helpers for tests of the page: messages of an exported file, and a browser tab in which nothing may fail."""
 
 import base64
 import gzip
