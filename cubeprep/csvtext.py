@@ -1,18 +1,18 @@
-"""Tables as CSV that a spreadsheet shows and does not run."""
+"""Tables as CSV whose cells a spreadsheet does not run as formulas."""
 
 import re
 
 import pandas as pd
 
-# With these, also after blanks, spreadsheets begin a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# Beginnings of a spreadsheet formula, also after blanks: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = r"\s*[=+\-@＝＋－＠]|\t"
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """A table as CSV, numbers as they are.
+    """CSV text of a table; numbers are left as they are.
 
-    A text that a spreadsheet would take for a formula gets a `'` before it. Ends of lines in it become newlines, since
-    pandas puts no quotes around others, behind which a new row would begin.
+    A text that a spreadsheet would run as a formula gets a `'` before it. Carriage returns become newlines: pandas
+    quotes only cells with newlines, and an unquoted carriage return would begin a new row.
     """
     texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     return str(table.assign(**{str(name): table[name].map(_as_text) for name in texts}).to_csv(index=False))
