@@ -1,4 +1,4 @@
-"""The interface of every survey's reader: targets, and the wavelength planes of their cubes."""
+"""Interface of the surveys' readers: targets, and the wavelength planes of their cubes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from cubeprep.masks import WINDOW_MASK_BITS
 
 
-class Rejected(ValueError):  # noqa: N818 - a verdict on one galaxy, not a fault of the program
-    """This galaxy cannot be used and is set aside; `code` names the kind, the message the file and the cause."""
+class Rejected(ValueError):  # noqa: N818 - about one galaxy, not an error of the program
+    """A galaxy that cannot be used; `code` names the kind of problem, `reason` the file and the cause."""
 
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
         self.reason = reason
-        super().__init__(code, reason)  # both, so that it survives pickling between processes
+        super().__init__(code, reason)  # both, so that it can be pickled between processes
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}"
@@ -31,12 +31,12 @@ class Target:
         z: redshift; NaN where the survey has none.
         ra_deg: right ascension, degrees; NaN where unknown.
         dec_deg: declination, degrees.
-        paths: the files, one for each arm of the spectrograph.
+        paths: cube files, one for each arm of the spectrograph.
         re_arcsec: effective radius, arcsec; NaN where unknown.
         quality: names of the survey's quality bits that are set.
-        rejected: why the target cannot be used, known before its data are read; None if it can.
-        maps: its file of fitted velocities; None where there is none, or none is wanted.
-        depth: how deep the observation is, such as its (S/N)^2, for comparison within one survey; NaN where unknown.
+        rejected: code and reason of a rejection known before the data are read; None if there is none.
+        maps: file with the fitted velocity field; None where there is none, or none is needed.
+        depth: depth of the observation, such as its (S/N)^2, comparable within one survey; NaN where unknown.
     """
 
     plateifu: str
@@ -53,7 +53,7 @@ class Target:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of its files."""
+        """Paths of all files of the target."""
         return self.paths if self.maps is None else (*self.paths, self.maps)
 
 
@@ -65,7 +65,7 @@ class Planes:
         flux: [plane, y, x] float32, in the store's unit; 0 where `mask` is set.
         ivar: [plane, y, x] float32, inverse variance of `flux`; 0 where `mask` is set.
         mask: [plane, y, x] uint8, bits of `masks.WINDOW_MASK_BITS`.
-        spaxel_arcsec: side of a spaxel; NaN where the file does not say.
+        spaxel_arcsec: side of a spaxel, arcsec; NaN if the file does not give it.
     """
 
     flux: np.ndarray
@@ -75,41 +75,43 @@ class Planes:
 
 
 class Arm(Protocol):
-    """The spectra of one arm of a spectrograph: a stretch of wavelengths without a gap."""
+    """Spectra of one arm of a spectrograph, which covers a wavelength range without gaps."""
 
     @property
     def wave(self) -> np.ndarray:
-        """[plane] vacuum wavelengths in the observer's frame, Angstrom, increasing."""
+        """Vacuum wavelengths in the observer's frame, [plane], Angstrom, increasing."""
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """The planes of a sorted index array, cropped or padded to `size` x `size` spaxels about the centre.
+        """Planes of the cube, cropped or padded to a square about the centre.
 
-        Without `size` they are padded to a square.
+        Args:
+            planes: [n] sorted indices of the planes.
+            size: spaxels a side; None pads to the longer side of the cube.
 
         Raises:
-            Rejected: the file is truncated, lacks an HDU, or its arrays do not fit each other.
+            Rejected: the file is truncated, lacks an HDU, or its arrays differ in shape.
         """
 
 
 class CubeReader(Protocol):
-    """A survey whose spectra are read: one module of `cubeprep.readers` each."""
+    """Reader of a survey of spectra."""
 
     def open(self, target: Target) -> Sequence[Arm]:
-        """The arms of a target's cube.
+        """Arms of a target's cube.
 
         Raises:
-            Rejected: a file is missing or is not of this survey.
+            Rejected: a file is missing or does not belong to this survey.
         """
 
 
 class MapReader(Protocol):
-    """A survey whose fitted line maps are read: one sample a line."""
+    """Reader of a survey of fitted line maps, with one sample per line."""
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
-        """The maps of the named lines, one plane a line, on a square as `Arm.read` gives it.
+        """Maps of the named lines, one plane per line, cropped or padded as by `Arm.read`.
 
         Raises:
-            Rejected: a file is missing or not of this survey, or has no map of a line.
+            Rejected: a file is missing or does not belong to this survey, or it lacks the map of a line.
         """
 
 
@@ -120,16 +122,16 @@ def screened(
     outside: np.ndarray,
     spaxel_arcsec: float = float("nan"),
 ) -> Planes:
-    """Planes in which nothing bad keeps a value: the one place where values become those of the store.
+    """Planes as float32 with bad values masked and set to 0; every reader passes its values through here.
 
-    Whether they are finite is decided after the cast to float32, which has less range than files may have.
+    Finiteness is checked after the cast, since a float64 in a file may exceed the range of float32.
 
     Args:
-        flux: [plane, y, x], any value where bad; float32 is screened in place, since it may be large.
-        ivar: the same.
-        survey_mask: [plane, y, x] bool, what the survey says not to use.
-        outside: [plane, y, x] or [y, x] bool, beyond the edge of the cube.
-        spaxel_arcsec: side of a spaxel.
+        flux: [plane, y, x], in the store's unit. An array that is float32 already is changed in place, to save memory.
+        ivar: the same shape, inverse variance; also changed in place.
+        survey_mask: [plane, y, x] bool, samples that the survey flags as bad.
+        outside: [plane, y, x] or [y, x] bool, spaxels beyond the edge of the cube.
+        spaxel_arcsec: side of a spaxel, arcsec.
     """
     with np.errstate(over="ignore", under="ignore"):
         flux, ivar = (values.astype(np.float32, copy=False) for values in (flux, ivar))
