@@ -1,4 +1,4 @@
-"""Constants of a survey that its files or its papers state; each reader holds its own."""
+"""Constants of a survey, from its files or its papers; each reader defines those of its survey."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,12 +10,12 @@ class SurveyFacts:
     """Constants of a survey.
 
     Attributes:
-        flux_unit: unit of the windows that its reader gives.
-        spaxel_arcsec: side of a spaxel, arcsec; None where only the headers of the cubes have it.
-        orientation: how the sky lies in the arrays, such as `north up, east left`; empty where that differs.
-        psf_fwhm_arcsec: typical full width at half maximum of the point-spread function; None where it differs.
-        page_url: the survey's public page of a galaxy, with the fields `{plateifu}`, `{ra_deg}` and `{dec_deg}`, the
-            last two with a format such as `{ra_deg:.6f}`; empty where there is none.
+        flux_unit: unit of the fluxes that the reader returns.
+        spaxel_arcsec: side of a spaxel, arcsec; None if only the headers of the cubes give it.
+        orientation: orientation of the sky in the arrays, such as `north up, east left`; empty if it varies.
+        psf_fwhm_arcsec: typical full width at half maximum of the point-spread function; None if it varies.
+        page_url: template of a galaxy's public page, with the fields `{plateifu}`, `{ra_deg}` and `{dec_deg}`, the
+            last two with a format such as `{ra_deg:.6f}`; empty if there are no such pages.
     """
 
     flux_unit: str
@@ -31,17 +31,17 @@ class SurveyFacts:
 
     @property
     def psf_fwhm_spaxels(self) -> float | None:
-        """FWHM of the point-spread function in spaxels; None where one of the two is not known."""
+        """FWHM of the point-spread function in spaxels; None if it or the spaxel size is unknown."""
         if self.spaxel_arcsec is None or self.psf_fwhm_arcsec is None:
             return None
         return self.psf_fwhm_arcsec / self.spaxel_arcsec
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, as a store keeps them."""
+        """JSON values, in the form that a store records."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SurveyFacts":
-        """Facts from a store; what a later version of the store knows beyond them is left out."""
+        """Facts recorded in a store; fields that a later version added are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
