@@ -1,1 +1,1 @@
-"""FITS as surveys write it: streams, headers, units, world coordinates, cubes."""
+"""FITS files as surveys write them: streams, headers, units, world coordinates, cubes."""
