@@ -1,4 +1,4 @@
-"""Cards of a FITS header, read with care: what is no number, or not there, rejects the galaxy by name."""
+"""Cards of a FITS header; a missing or invalid one rejects the galaxy with a message that names the card."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from cubeprep.cube import Rejected
 
 
 def text_card(header: Header, keyword: str, default: str = "") -> str:
-    """A card as trimmed text; the default where it is missing or undefined."""
+    """Value of a card as text without blanks around it; the default if it is missing or undefined."""
     value = header.get(keyword)
     return default if value is None or not isinstance(value, str | int | float) else str(value).strip()
 
 
 def float_card(header: Header, keyword: str, path: str, *, default: float | None = None, code: str) -> float:
-    """A card as a finite number.
+    """Value of a card as a finite number.
 
     Args:
-        header: of an HDU.
-        keyword: of the card.
-        path: named in errors.
-        default: taken where there is no such card; without one it must be there.
-        code: of the rejection.
+        header: header of an HDU.
+        keyword: keyword of the card.
+        path: path of the file, for the message.
+        default: value if there is no such card; None makes the card mandatory.
+        code: code of the rejection.
 
     Raises:
-        Rejected: it is missing, or no finite number.
+        Rejected: the card is missing, or not a finite number.
     """
     value: Any = header.get(keyword)
     if keyword not in header and default is not None:
@@ -41,10 +41,10 @@ def float_card(header: Header, keyword: str, path: str, *, default: float | None
 
 
 def bits_card(header: Header, keyword: str, path: str) -> int:
-    """A card of quality bits; 0 where there is none.
+    """Quality bits of a card; 0 if there is no such card.
 
     Raises:
-        Rejected: it is no integer.
+        Rejected: its value is not an integer of 0 or more.
     """
     value = float_card(header, keyword, path, default=0, code="bad_card")
     if value != int(value) or value < 0:
