@@ -1,4 +1,4 @@
-"""A cube in a FITS file: fluxes, errors and, where there, a mask; streamed, and brought to the store's unit."""
+"""A cube in a FITS file: fluxes, errors and an optional mask, streamed and converted to the store's unit."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
 
 ANY_BIT = -1
-CGS = 1e6  # in units of erg/s/cm2 and the like, a variance is too small for float32
+CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
 
 
 @dataclass(frozen=True)
 class CubeLayout:
-    """How a survey lays out its cubes.
+    """Layout of a survey's cubes.
 
     Attributes:
-        flux, noise: names of the HDUs; `PRIMARY` is the first.
-        kind: of errors whose HDU has no unit.
-        mask: name of the HDU of mask bits; empty where there is none.
-        mask_optional: whether a cube may lack it.
-        bad_bits: bits that mean not to use a voxel.
-        wave_types: values of CTYPE3 that are taken.
-        air_types: those of them that mean wavelengths in air.
+        flux, noise: names of the HDUs of fluxes and errors; `PRIMARY` is the first HDU.
+        kind: kind of the errors if their HDU has no unit.
+        mask: name of the HDU of mask bits; empty if the survey has none.
+        mask_optional: whether a cube may lack the mask.
+        bad_bits: bits that mask a voxel; `ANY_BIT` for all.
+        wave_types: accepted values of CTYPE3.
+        air_types: those of `wave_types` that stand for wavelengths in air.
     """
 
     flux: str
@@ -43,13 +43,13 @@ class CubeLayout:
 
 
 class CubeFile:
-    """An open cube, an `Arm`; its planes can be read once, since they are read as a stream."""
+    """An open cube, which is an `Arm`. It is read as a stream, so `read` can be called once."""
 
     def __init__(self, path: str, layout: CubeLayout) -> None:
-        """Reads the header of the fluxes.
+        """Opens a file and reads the header of the fluxes.
 
         Raises:
-            Rejected: the file is missing, damaged, has no such HDU, or its wavelengths or unit are not understood.
+            Rejected: the file is missing or damaged, lacks the HDU, or its wavelengths or unit are not understood.
         """
         self._layout = layout
         self._stream, self._header = open_at(path, layout.flux)
@@ -63,7 +63,7 @@ class CubeFile:
             raise
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
-        """See `cubeprep.cube.Arm`."""
+        """Planes of the cube; see `cubeprep.cube.Arm`."""
         layout, headers = self._layout, dict[str, Header]()
         names = [name for name in (layout.flux, layout.noise, layout.mask) if name]
         optional = [layout.mask] if layout.mask_optional else []
@@ -73,7 +73,7 @@ class CubeFile:
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
         bad = self._bad(arrays[2]) if layout.mask else np.zeros((1, 1, 1), dtype=bool)
-        del arrays  # with flux and noise, these are the largest things that a worker holds
+        del arrays  # the largest arrays of a worker: free them early
         text = text_card(self._header, "BUNIT")
         kind, factor = noise_unit(headers[layout.noise], self._unit, text, stream.path, kind=layout.kind)
         ivar = inverse_variance(noise, kind, factor)
@@ -83,11 +83,11 @@ class CubeFile:
         return screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec)
 
     def _floats(self, values: np.ndarray, name: str) -> np.ndarray:
-        """Integers as floats; fluxes may be stored as such."""
+        """Values as floats, since fluxes and errors may be stored as integers."""
         return values if values.dtype.kind == "f" else values.astype(np.float32)
 
     def _bad(self, mask: np.ndarray) -> np.ndarray:
-        """[plane, y, x] bool, whether a bit that counts is set."""
+        """Whether one of the layout's bad bits is set, [plane, y, x] bool."""
         bits = self._layout.bad_bits
         if bits == ANY_BIT:
             return mask != 0
@@ -99,7 +99,7 @@ class CubeFile:
 
 
 def _times(values: np.ndarray, factor: float | np.ndarray) -> np.ndarray:
-    """The product, in place where it can be."""
+    """Product, computed in place if possible, to save memory."""
     if isinstance(factor, float) and factor == 1:
         return values
     with np.errstate(over="ignore", invalid="ignore"):
