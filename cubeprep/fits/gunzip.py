@@ -1,4 +1,4 @@
-"""Gzip: a stream read forwards, from which most is skipped, and small files whole."""
+"""Gzip: a forward stream of which most is skipped, and small files that are read whole."""
 
 import io
 import zlib
@@ -7,23 +7,27 @@ from typing import Any
 
 from isal import igzip, isal_zlib
 
-# Small enough to stay in the processor's cache from decompression to copy, large beside igzip's window of 32 KiB, which
-# it saves with every call.
+# Small enough to stay in the processor's cache between decompression and copy, and large compared with igzip's window
+# of 32 KiB, which it saves with every call.
 BUFFER_BYTES = 256 << 10
 INPUT_BYTES = 128 << 10
-# What reading a damaged or cut gzip file raises.
+# Exceptions that reading a damaged or truncated gzip file raises.
 DAMAGE: Any = (EOFError, BadGzipFile, zlib.error, isal_zlib.IsalError)
-# A kilobyte of gzip can hold a megabyte of zeros: a file that is read whole is no larger than this. The largest MAPS
-# and drpall hold some 100 MB.
+# Largest size of a file that is read whole: a kilobyte of gzip can unzip to a megabyte of zeros. The largest MAPS and
+# drpall hold some 100 MB.
 LARGEST_WHOLE = 512 << 20
 PART_BYTES = 4 << 20
 
 
 def unzipped(content: bytes, largest: int | None = None) -> bytes:
-    """The content of a small file, unzipped if it is gzip.
+    """Content of a small file, unzipped if it is gzip.
+
+    Args:
+        content: bytes of the file.
+        largest: most bytes to unzip; default: `LARGEST_WHOLE`.
 
     Raises:
-        OSError: it is damaged, or holds more than `largest` bytes, `LARGEST_WHOLE` if not given.
+        OSError: the gzip stream is damaged, or unzips to more than `largest` bytes.
     """
     if not content.startswith(b"\x1f\x8b"):
         return content
@@ -40,24 +44,24 @@ def unzipped(content: bytes, largest: int | None = None) -> bytes:
 
 
 class GunzipStream:
-    """Decompresses into one buffer; what is skipped is never copied."""
+    """Gzip stream that decompresses into one buffer; skipped bytes are never copied."""
 
     def __init__(self, raw: Any) -> None:
-        """Takes a file that is open for reading."""
-        # What IGzipFile itself reads from; its own `readinto` reads into new memory first, and copies.
+        """Decompresses a binary file that is open for reading."""
+        # The reader inside IGzipFile, whose own `readinto` allocates memory and copies.
         self._reader = igzip._IGzipReader(raw, INPUT_BYTES)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._held = self._buffer[:0]
 
     def skip(self, count: int) -> int:
-        """Passes over some bytes; returns how many, which is fewer only at the end of the file."""
+        """Skips `count` bytes; returns the number skipped, which is smaller only at the end of the file."""
         left = count
         while left and (part := self._part(left)):
             left -= len(part)
         return count - left
 
     def readinto(self, target: memoryview) -> int:
-        """Fills `target`; returns how many bytes there were, which is fewer only at the end of the file."""
+        """Fills `target`; returns the number of bytes read, which is smaller only at the end of the file."""
         filled = 0
         while filled < len(target) and (part := self._part(len(target) - filled)):
             target[filled : filled + len(part)] = part
@@ -65,7 +69,7 @@ class GunzipStream:
         return filled
 
     def _part(self, most: int) -> memoryview:
-        """The next bytes, `most` at most; none at the end of the file."""
+        """Next bytes, at most `most`; empty at the end of the file."""
         if not self._held:
             self._held = self._buffer[: self._reader.readinto(self._buffer)]
         part, self._held = self._held[:most], self._held[most:]
