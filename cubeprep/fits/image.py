@@ -1,4 +1,4 @@
-"""Headers of FITS images: their shape, their size in the file, and what their numbers mean."""
+"""Headers of FITS images: shape, size in the file, data type and scaling."""
 
 import math
 
@@ -10,21 +10,21 @@ from cubeprep.fits.cards import float_card, text_card
 
 BLOCK = 2880
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-# What a header may ask for, checked before memory is: side of an image, and planes of a cube.
+# Largest side of an image, planes of a cube, and number of axes that a header may state; checked before allocation.
 LARGEST_SIDE, MOST_PLANES, MOST_AXES = 20_000, 200_000, 32
 COMPRESSED = "ZIMAGE"
 
 
 def hdu_name(header: Header) -> str:
-    """The name of an HDU, in capitals; empty where it has none."""
+    """Name of an HDU, in capitals; empty if it has none."""
     return str(header.get("EXTNAME") or "").strip().upper()
 
 
 def cube_axes(header: Header, path: str) -> tuple[int, int, int]:
-    """Numbers of the axes x, y and planes; an axis of length one beyond three is none.
+    """Numbers of the axes x, y and planes; if there are more than three, axes of length one are ignored.
 
     Raises:
-        Rejected: it is no image of three axes.
+        Rejected: the HDU is not an image with three axes.
     """
     count = header.get("NAXIS")
     is_image = text_card(header, "XTENSION", "IMAGE") == "IMAGE"
@@ -40,10 +40,10 @@ def cube_axes(header: Header, path: str) -> tuple[int, int, int]:
 
 
 def image_shape(header: Header, path: str) -> tuple[int, int, int]:
-    """(planes, y, x) of an image with three axes.
+    """Shape (planes, y, x) of an image with three axes.
 
     Raises:
-        Rejected: it is no such image, or larger than any.
+        Rejected: the HDU is not such an image, or states a size beyond the limits.
     """
     shape = []
     for number, most in zip(reversed(cube_axes(header, path)), (MOST_PLANES, LARGEST_SIDE, LARGEST_SIDE), strict=True):
@@ -55,10 +55,10 @@ def image_shape(header: Header, path: str) -> tuple[int, int, int]:
 
 
 def dtype_of(header: Header, path: str) -> np.dtype:
-    """The type of an image's numbers, in the byte order of FITS.
+    """Data type of an image, in the byte order of FITS.
 
     Raises:
-        Rejected: BITPIX is none.
+        Rejected: BITPIX is invalid.
     """
     bits = header.get("BITPIX")
     if bits not in DTYPES:
@@ -67,10 +67,10 @@ def dtype_of(header: Header, path: str) -> np.dtype:
 
 
 def scaling_of(header: Header, path: str) -> tuple[float, float, int | None]:
-    """BSCALE, BZERO and BLANK; BLANK has a meaning for integers alone.
+    """BSCALE, BZERO and BLANK of an image; BLANK is None if it is missing or the data are not integers.
 
     Raises:
-        Rejected: one of them is no number, or BSCALE is 0.
+        Rejected: BSCALE or BZERO is not a number, BSCALE is 0, or BLANK is not an integer.
     """
     scale = float_card(header, "BSCALE", path, default=1, code="bad_scale")
     zero = float_card(header, "BZERO", path, default=0, code="bad_scale")
@@ -83,7 +83,7 @@ def scaling_of(header: Header, path: str) -> tuple[float, float, int | None]:
 
 
 def scaled(values: np.ndarray, scale: float, zero: float, blank: int | None) -> np.ndarray:
-    """Values as they are meant: unsigned integers as such, scaled ones as float64, NaN where they are BLANK."""
+    """Values with BSCALE, BZERO and BLANK applied: unsigned integers as such, scaled ones as floats, BLANK as NaN."""
     empty = None if blank is None else values == blank
     if scale == 1 and zero and values.dtype.kind in "iu" and zero == _sign_bit(values.dtype):
         values = (values ^ values.dtype.type(-zero)).view(_other_sign(values.dtype))
@@ -95,7 +95,7 @@ def scaled(values: np.ndarray, scale: float, zero: float, blank: int | None) -> 
 
 
 def _sign_bit(dtype: np.dtype) -> float:
-    """BZERO of integers whose sign is the other one: FITS has no unsigned ones above, and no signed ones of 8 bits."""
+    """BZERO that marks the other signedness: FITS has no signed integers of 8 bits, and no unsigned longer ones."""
     return -128.0 if dtype.kind == "u" else 2.0 ** (8 * dtype.itemsize - 1)
 
 
@@ -104,7 +104,7 @@ def _other_sign(dtype: np.dtype) -> np.dtype:
 
 
 def image_header(header: Header) -> Header:
-    """The header of the image that a table of compressed tiles stands for."""
+    """Header of the image that is stored as a table of compressed tiles."""
     shown = header.copy()
     shown["XTENSION"], shown["BITPIX"], shown["NAXIS"] = "IMAGE", header["ZBITPIX"], header["ZNAXIS"]
     for number in range(1, int(header["ZNAXIS"]) + 1):
@@ -113,10 +113,10 @@ def image_header(header: Header) -> Header:
 
 
 def data_bytes(header: Header) -> int:
-    """Bytes of an HDU's data, a table's heap included.
+    """Size of an HDU's data in bytes, including a table's heap.
 
     Raises:
-        KeyError, TypeError, ValueError: the header does not say.
+        KeyError, TypeError, ValueError: the header lacks a card that gives the size, or the card is invalid.
     """
     axes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
     counts = [*axes, int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1))]
@@ -127,5 +127,5 @@ def data_bytes(header: Header) -> int:
 
 
 def padded(count: int) -> int:
-    """Bytes up to the next header."""
+    """Size in bytes rounded up to whole FITS blocks, where the next header begins."""
     return -(-count // BLOCK) * BLOCK
