@@ -1,4 +1,4 @@
-"""FITS read front to back as a stream, gzipped or not, keeping only the planes that are asked for."""
+"""FITS files read front to back as a stream, gzipped or not, of which only the requested planes are kept."""
 
 import io
 import os
@@ -31,17 +31,18 @@ from cubeprep.geometry import Placement
 from cubeprep.storage import StorageError, open_file, storage_errors
 
 MAX_HEADER_BLOCKS = 1000
-MOST_BYTES = 6 << 30  # that are kept of one HDU, checked before memory is taken
-GZIP_RATIO = 1040  # deflate packs no more than 1032 bytes into one
+MOST_BYTES = 6 << 30  # kept of one HDU; checked before memory is allocated
+GZIP_RATIO = 1040  # deflate compresses at most 1032 bytes into one
 HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
 JUNK_BYTES = 1 << 20
 PRIMARY = fits.PrimaryHDU().header.tostring().encode()
 
 
 class FitsStream:
-    """An open FITS file. Every failure to read it is a `Rejected` that names the file.
+    """An open FITS file. Whatever is wrong with the file raises a `Rejected` that names it.
 
-    Iterate over `hdus()` and call `read_planes` on those that matter, in the order of the file.
+    Iterate over `hdus()` and call `read_planes` for the images needed, in the order of the file. `passed` lists the
+    names of the HDUs reached so far.
     """
 
     def __init__(self, path: str) -> None:
@@ -77,9 +78,13 @@ class FitsStream:
         self._raw.close()
 
     def hdus(self) -> Iterator[Header]:
-        """The headers, in the order of the file; data that were not read are skipped.
+        """Headers of the HDUs, in the order of the file; data that are not read are skipped.
 
-        An image that is compressed by tiles has the header of the image that it stands for.
+        An image that is compressed by tiles has the header of the uncompressed image.
+
+        Raises:
+            Rejected: a header is invalid, or the file is damaged or truncated.
+            StorageError: the storage service fails.
         """
         while (header := self._read_header()) is not None:
             try:
@@ -93,20 +98,24 @@ class FitsStream:
             self.skip_data()
 
     def skip_data(self) -> None:
-        """Goes on to the next header."""
+        """Skips to the next header."""
         with self._damage():
             self._skip_to(self._next_header)
 
     def read_planes(self, header: Header, planes: np.ndarray, size: int | None) -> np.ndarray:
-        """Planes of the image under the header just reached, on a square about its centre.
+        """Planes of the current HDU, cropped or padded to a square about the centre.
 
         Args:
-            header: a header as `hdus` gave it, of an image with three axes.
+            header: header that `hdus` gave last, of an image with three axes.
             planes: [n] sorted indices along the first axis.
-            size: spaxels a side; if not given, the longer side of the image.
+            size: spaxels a side; None for the longer side of the image.
 
         Returns:
-            [n, size, size] in the machine's byte order; 0 beyond the edge.
+            [n, size, size] array in the machine's byte order; 0 beyond the edge.
+
+        Raises:
+            Rejected: the header is invalid or asks for too much memory, or the data are damaged or truncated.
+            StorageError: the storage service fails.
         """
         num_planes, height, width = image_shape(header, self.path)
         size = size or max(height, width)
@@ -128,7 +137,7 @@ class FitsStream:
     def _planes(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
     ) -> Iterator[np.ndarray]:
-        """Images [y, x] in the byte order of the file; each is valid until the next."""
+        """Planes, [y, x], in the byte order of the file; they share one buffer, so each is valid until the next."""
         start, plane_bytes = self._position, shape[1] * shape[2] * dtype.itemsize
         self._check_size(start + shape[0] * plane_bytes)
         buffer = bytearray(plane_bytes)
@@ -143,19 +152,19 @@ class FitsStream:
     def _decompressed(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
     ) -> Iterator[np.ndarray]:
-        """Images [y, x] of an HDU that is compressed by tiles, scaled by astropy."""
+        """Planes, [y, x], of an HDU that is compressed by tiles, scaled by astropy."""
         count = self._next_header - self._position
         self._check_size(self._next_header)
         self._check_budget(count)
         content = io.BytesIO(PRIMARY + self._blocks + self._read(count))
         try:
             with fits.open(content) as hdus:
-                leading = hdus[1].shape[:-2]  # none of a flat image, some of length one beside the planes
+                leading = hdus[1].shape[:-2]  # empty for a flat image; may hold axes of length one beside the planes
                 for plane in planes.tolist():
                     yield np.asarray(hdus[1].section[(*np.unravel_index(plane, leading), ...)])
         except Rejected:
             raise
-        except Exception as error:  # what damaged tiles do to a decompressor has no common class
+        except Exception as error:  # decompressors raise exceptions without a common base class
             raise Rejected("truncated", f"{self.path}: tiles that cannot be read: {error}") from error
 
     def _check_budget(self, count: int) -> None:
@@ -164,7 +173,7 @@ class FitsStream:
             raise Rejected("too_large", f"{self.path}: {reason}")
 
     def _check_size(self, end: int) -> None:
-        """Refuses data that go on beyond the end of the file, as far as that is known, before any are held."""
+        """Rejects data that would extend beyond the end of the file, if known, before memory is allocated."""
         if self._size is None:
             return
         held = self._size * GZIP_RATIO + BLOCK if self._gunzip else self._size
@@ -186,10 +195,10 @@ class FitsStream:
         raise Rejected("unreadable", f"{self.path}: a header without end")
 
     def _is_end(self, block: bytes) -> bool:
-        """Whether the file ends here: with nothing, or with what the standard allows after the last HDU.
+        """Whether the last HDU has been read; the standard allows other bytes after it.
 
         Raises:
-            Rejected: an HDU should begin here and does not.
+            Rejected: an HDU follows, but does not begin here.
         """
         if block.startswith(HDU_STARTS):
             return False
@@ -218,7 +227,7 @@ class FitsStream:
             return bytes(buffer[: self._fill(memoryview(buffer))])
 
     def _fill(self, buffer: memoryview) -> int:
-        """Reads as much as there is, up to the length of the buffer."""
+        """Fills the buffer; returns the number of bytes read, which is smaller only at the end of the file."""
         filled = 0
         if self._gunzip:
             filled = self._gunzip.readinto(buffer)
@@ -230,7 +239,7 @@ class FitsStream:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """A damaged file sets its galaxy aside; a service that fails says nothing about the file."""
+        """Turns errors of a damaged file into `Rejected`; errors of the service say nothing about the file."""
         try:
             with storage_errors(self.path):
                 yield
@@ -248,10 +257,10 @@ class FitsStream:
 
 
 def open_at(path: str, name: str) -> tuple[FitsStream, Header]:
-    """A stream that stands at the data of the named HDU (`PRIMARY` is the first), and its header.
+    """Stream positioned at the data of the named HDU (`PRIMARY` is the first), and the header of that HDU.
 
     Raises:
-        Rejected: no such file or HDU, or the file is damaged before it.
+        Rejected: the file or HDU is missing, or the file is damaged before the HDU.
     """
     stream = FitsStream(path)
     try:
@@ -262,10 +271,10 @@ def open_at(path: str, name: str) -> tuple[FitsStream, Header]:
 
 
 def find_hdu(stream: FitsStream, name: str) -> Header:
-    """Goes on to the named HDU.
+    """Header of the named HDU, to whose data the stream is moved.
 
     Raises:
-        Rejected: the file ends before it.
+        Rejected: the file ends before the HDU, or is damaged.
     """
     for header in stream.hdus():
         is_first = len(stream.passed) == 1
@@ -285,19 +294,22 @@ def read_cube(
     headers: dict[str, Header] | None = None,
     optional: Collection[str] = (),
 ) -> list[np.ndarray]:
-    """The same planes of several image HDUs, of which the stream stands at the first; they are found in any order.
+    """Arrays with the same planes of several image HDUs, which may be in any order in the file.
 
     Args:
-        stream: an open file.
-        first: header of the first.
-        names: of the HDUs, in capitals or not.
-        planes: [n] sorted indices.
-        size: as in `FitsStream.read_planes`.
-        headers: filled with the headers of the HDUs, where given.
-        optional: names of those that a file may lack; then they are 0 everywhere.
+        stream: open file, positioned at the data of the first of the HDUs.
+        first: header of that HDU.
+        names: names of the HDUs; case is ignored.
+        planes: [n] sorted indices of the planes.
+        size: spaxels a side; see `FitsStream.read_planes`.
+        headers: filled with the headers of the HDUs, by name.
+        optional: names of HDUs that may be missing; their arrays are then zeros of shape [1, 1, 1].
+
+    Returns:
+        [n, size, size] arrays, in the order of `names`.
 
     Raises:
-        Rejected: an HDU is missing, of another shape than the first, or damaged.
+        Rejected: an HDU is missing or damaged, or differs in shape from the first.
     """
     shape = image_shape(first, stream.path)
     headers = {} if headers is None else headers
@@ -328,7 +340,7 @@ def read_cube(
 
 
 def _file_size(raw: Any) -> int | None:
-    """Bytes of the file; None where the service has not said."""
+    """Size of the file in bytes; None if the service did not report it."""
     try:
         return os.fstat(raw.fileno()).st_size
     except (OSError, AttributeError):  # it is not local
