@@ -1,7 +1,7 @@
-"""Units of flux and of its errors as headers spell them, brought to those of the store.
+"""Units of fluxes and errors as headers spell them, and their conversion to the unit of the store.
 
-The whole unit is parsed: its scale, the wavelength or frequency that it is per, and the area on the sky. A unit that is
-not understood, or is none of flux, sets the galaxy aside.
+The whole unit is parsed: scale, per wavelength or frequency, and per area on the sky. A unit that is not understood, or
+is not one of flux, rejects the galaxy.
 """
 
 import re
@@ -22,7 +22,7 @@ FLUX = 1e-17 * u.erg / u.s / u.cm**2
 PER_ANGSTROM, PER_HERTZ = FLUX / u.AA, FLUX / u.Hz
 LIGHT_ANGSTROM_HZ = 2.99792458e18
 FIBRE = u.def_unit("fibre")
-# Where spellings are no names of astropy's, or are names of something else (A is the ampere).
+# Spellings that astropy does not know, or reads as another unit (A is the ampere).
 NAMES: dict[str, Any] = {
     **dict.fromkeys(("erg", "ergs", "Erg", "ERG"), u.erg),
     **dict.fromkeys(("A", "AA", "Å", "Å", "ang", "angs", "angstrom", "angstroms"), u.AA),
@@ -37,7 +37,7 @@ NAMES: dict[str, Any] = {
 }
 TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:[eEdD][+-]?\d+)?)|([A-Za-zÅÅµμ]+)|(\*\*|\^)|([*./()]))")
 EXPONENT = re.compile(r"\s*(?:\(\s*([+-]?\d+)\s*\)|([+-]?\d+))")
-# No file holds galaxies in units of 100 erg or of 1e-29 erg: such an exponent lost its sign.
+# No survey uses units of 100 erg or of 1e-29 erg; such a scale comes from a wrong exponent, often one without its sign.
 SMALLEST, LARGEST = 1e-12, 1e19
 LARGEST_EXPONENT = 99
 
@@ -47,9 +47,9 @@ class FluxUnit:
     """A unit of flux.
 
     Attributes:
-        factor: to 1e-17 erg/s/cm2, by Angstrom or by Hertz for densities, by spaxel.
-        per: what a density is by; empty for fluxes integrated over wavelength.
-        unit: as parsed, to compare errors with.
+        factor: conversion factor to 1e-17 erg/s/cm2/spaxel, for densities per Angstrom or Hertz.
+        per: unit of wavelength or frequency of a density; empty for fluxes integrated over wavelength.
+        unit: parsed unit, to which the unit of the errors is compared.
     """
 
     factor: float
@@ -57,7 +57,11 @@ class FluxUnit:
     unit: Any
 
     def scale(self, wave: np.ndarray | None = None) -> Any:
-        """The factor; for fluxes by Hertz [plane, 1, 1], since it goes by wavelength (Angstrom, [plane])."""
+        """Conversion factor to the store's unit; for fluxes per Hertz [plane, 1, 1], as it depends on wavelength.
+
+        Args:
+            wave: [plane] wavelengths, Angstrom; needed for fluxes per Hertz alone.
+        """
         if self.per != "Hz":
             return self.factor
         assert wave is not None
@@ -67,17 +71,17 @@ class FluxUnit:
 def flux_unit(
     header: Header, path: str, *, integrated: bool = False, spaxel_arcsec: float = float("nan"), keyword: str = "BUNIT"
 ) -> FluxUnit:
-    """The unit of flux in a header.
+    """Unit of flux stated in a header.
 
     Args:
-        header: of the fluxes.
-        path: named in errors.
-        integrated: whether fluxes are integrated over wavelength, as in maps of lines.
-        spaxel_arcsec: side of a spaxel, for units by solid angle.
-        keyword: of the card that holds the unit.
+        header: header of the fluxes.
+        path: path of the file, for the message.
+        integrated: whether fluxes are integrated over wavelength, as in line maps.
+        spaxel_arcsec: side of a spaxel, arcsec, for fluxes per solid angle.
+        keyword: keyword of the card with the unit.
 
     Raises:
-        Rejected: it is missing, not understood, none of flux, or its scale cannot be.
+        Rejected: the unit is missing, not understood or not one of flux, or its scale is implausible.
     """
     text = text_card(header, keyword)
     where = f"{path}: {keyword} = {text!r}"
@@ -101,22 +105,22 @@ def flux_unit(
 def noise_unit(
     header: Header, data: FluxUnit, data_text: str, path: str, *, kind: NoiseKind, keyword: str = "BUNIT"
 ) -> tuple[NoiseKind, float]:
-    """Kind of the errors by their own unit, and the factor to the matching power of the fluxes' unit.
+    """Kind of the errors according to their own unit, and the factor to the matching power of the fluxes' unit.
 
     Args:
-        header: of the errors.
+        header: header of the errors.
         data: unit of the fluxes.
-        data_text: the fluxes' unit as their header has it.
-        path: named in errors.
-        kind: what they are where their header has no unit.
-        keyword: of the card that holds their unit.
+        data_text: unit of the fluxes as spelled in their header.
+        path: path of the file, for the message.
+        kind: kind of the errors if their header has no unit.
+        keyword: keyword of the card with the unit.
 
     Raises:
-        Rejected: their unit is no power of the fluxes' that errors have.
+        Rejected: the unit fits neither variance, nor sigma, nor inverse variance of the fluxes.
     """
     text = text_card(header, keyword)
     short, short_data = ("".join(value.split()) for value in (text, data_text))
-    # Headers copied from the fluxes', and squares without brackets, as the MUSE pipeline writes them.
+    # Some headers are copied from the fluxes', and the MUSE pipeline writes the square without brackets.
     copied = kind == "ivar" and short == short_data
     if not text or copied or (kind == "variance" and short in (f"{short_data}**2", f"{short_data}^2")):
         return kind, 1.0
@@ -139,27 +143,27 @@ def noise_unit(
 
 
 def inverse_variance(values: np.ndarray, kind: NoiseKind, factor: float) -> np.ndarray:
-    """Errors of any kind as inverse variance; 0 where there is none, NaN where it is NaN.
+    """Inverse variance of errors of any kind, [plane, y, x]; 0 where they are not positive, NaN where they are NaN.
 
     Args:
-        values: [plane, y, x].
-        kind: what they are.
-        factor: to the matching power of the fluxes' unit, applied first.
+        values: [plane, y, x] errors.
+        kind: kind of the errors.
+        factor: factor to the matching power of the fluxes' unit, applied first.
     """
     if kind == "ivar":
         return values if factor == 1 else values * factor
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scaled = values if factor == 1 else values.astype(np.float64) * factor
-        variance = scaled if kind == "variance" else scaled * np.abs(scaled)  # a negative sigma is none
+        variance = scaled if kind == "variance" else scaled * np.abs(scaled)  # a negative sigma is invalid
         return np.where(variance > 0, 1 / variance, np.where(np.isnan(variance), np.nan, 0))
 
 
 @lru_cache(maxsize=256)
 def parse_unit(text: str) -> Any:
-    """A unit with its scale, from any of the ways in which headers write it.
+    """Unit, with its scale, from any of the spellings found in headers.
 
     Raises:
-        ValueError: a part of it is not understood.
+        ValueError: a part of the text is not understood.
     """
     text = text.replace("{", "(").replace("}", ")").replace("[", "(").replace("]", ")").strip()
     if not text:
@@ -174,7 +178,7 @@ def parse_unit(text: str) -> Any:
 
 
 def _product(text: str) -> tuple[Any, str]:
-    """Factors up to the end or to a bracket that closes; what follows `/` is one factor."""
+    """Product of the factors up to the end or a closing bracket, and the rest; `/` divides by one factor alone."""
     unit, divide, empty = u.dimensionless_unscaled, False, True
     while (match := TOKEN.match(text)) is not None and match[4] != ")":
         if match[4] in ("*", ".", "/"):
@@ -228,7 +232,7 @@ def _named(name: str) -> Any:
 
 
 def _without_sky(unit: Any, spaxel_arcsec: float) -> tuple[Any, float | str]:
-    """The unit by spaxel, and the factor that this takes; None and what is wrong where that cannot be."""
+    """Unit per spaxel and the factor of the conversion; or None and the problem, in words."""
     whole = unit.decompose()
     powers = dict(zip((str(base) for base in whole.bases), whole.powers, strict=True))
     pixels, angles, fibres = (powers.get(base, 0) for base in ("pix", "rad", "fibre"))
