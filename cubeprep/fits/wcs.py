@@ -1,7 +1,7 @@
 """Wavelengths and spaxel size from the world coordinates of a header (Greisen et al. 2002 and 2006).
 
-A step along an axis is CDi_j, or CDELTi times PCi_j, in the unit of CUNITi; all axes count. Agrees with `astropy.wcs`,
-which costs some hundred times as much.
+The step along an axis is CDi_j, or CDELTi times PCi_j, in the unit CUNITi, for all pairs of axes. The results agree
+with those of `astropy.wcs`, which takes some hundred times as long.
 """
 
 from collections.abc import Collection
@@ -18,18 +18,19 @@ from cubeprep.fits.units import parse_unit
 from cubeprep.lines import air_to_vacuum
 
 VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
-# A wavelength may vary over the sky by this share of a plane, and a position over the planes by as much of a spaxel.
+# Across the field a wavelength may drift by this fraction of a plane; across the planes a position may drift by one
+# spaxel and this fraction.
 MOST_SHEAR = 0.1
 ANGSTROMS = (1000.0, 30000.0)
 
 
 @dataclass(frozen=True)
 class CubeAxes:
-    """Where the voxels of a cube are.
+    """World coordinates of a cube.
 
     Attributes:
-        wave: [plane] vacuum wavelength, Angstrom, increasing.
-        spaxel_arcsec: side of a square of a spaxel's area; NaN where the header does not say.
+        wave: [plane] vacuum wavelengths, Angstrom, increasing.
+        spaxel_arcsec: square root of the area of a spaxel, arcsec; NaN if the header does not give it.
     """
 
     wave: np.ndarray
@@ -42,19 +43,19 @@ def read_axes(
     """Wavelengths and spaxel size of a cube.
 
     Args:
-        header: of an image with three axes.
-        path: named in errors.
-        kinds: values of CTYPE3 that are taken; `-LOG` is a constant step in the logarithm.
-        air: those of them that mean wavelengths in air.
+        header: header of an image with three axes.
+        path: path of the file, for the message.
+        kinds: accepted values of CTYPE3; those that end in `-LOG` have a constant step in the logarithm.
+        air: those of `kinds` that stand for wavelengths in air.
 
     Raises:
-        Rejected: the third axis is no wavelength, or its step is not understood.
+        Rejected: the third axis is not wavelength, or its values are not understood.
     """
     return CubeAxes(wavelengths(header, path, kinds=kinds, air=air), spaxel_arcsec(header))
 
 
 def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Collection[str] = AIR) -> np.ndarray:
-    """[plane] vacuum wavelengths, Angstrom, increasing; see `read_axes`."""
+    """Vacuum wavelengths of the planes, [plane], Angstrom, increasing; arguments and errors as in `read_axes`."""
     numbers = cube_axes(header, path)
     axis = numbers[2]
     kind = text_card(header, f"CTYPE{axis}")
@@ -81,7 +82,7 @@ def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Colle
 
 
 def spaxel_arcsec(header: Header) -> float:
-    """Side of a square of a spaxel's area, arcsec; NaN where the header does not say."""
+    """Square root of the area of a spaxel, arcsec; NaN if the header does not give it."""
     matrix = np.zeros((2, 2))
     try:
         for i in (1, 2):
@@ -94,10 +95,10 @@ def spaxel_arcsec(header: Header) -> float:
 
 
 def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
-    """Steps along world axis `i` for a step along each of the pixel axes.
+    """Steps along world axis `i` per pixel along each of the axes `numbers`.
 
     Raises:
-        TypeError, ValueError: a card is no number, or none gives a step.
+        TypeError, ValueError: a card is not a number, or no card gives a step.
     """
     if any(f"CD{a}_{b}" in header for a in _group(i) for b in (1, 2, 3, 4)):
         return [float(header.get(f"CD{i}_{j}", 0.0)) for j in numbers]
@@ -108,12 +109,12 @@ def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
 
 
 def _group(i: int) -> tuple[int, ...]:
-    """World axes whose CD cards stand for each other: those of the sky; wavelengths often have a CDELT of their own."""
+    """World axes that all use CD cards if one does: those of the sky together; wavelengths may still use CDELT."""
     return (1, 2) if i in (1, 2) else (i,)
 
 
 def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> float:
-    """Step from plane to plane, checked to be the same for all spaxels."""
+    """Step between planes, in the unit of CUNIT; checks that wavelengths are the same in all spaxels."""
     x, y, axis = numbers
     try:
         across_x, across_y, step = _row(header, axis, numbers)
@@ -137,7 +138,7 @@ def _has(header: Header, i: int) -> bool:
 
 
 def _angstroms(header: Header, axis: int, wave: np.ndarray, path: str) -> float:
-    """Angstrom in the unit of wavelengths; without one they are in Angstrom if that is where light is."""
+    """Factor from the unit of wavelengths to Angstrom; 1 without a unit if the values are plausible in Angstrom."""
     text = text_card(header, f"CUNIT{axis}")
     if not text:
         if ANGSTROMS[0] <= wave[0] <= wave[-1] <= ANGSTROMS[1]:
