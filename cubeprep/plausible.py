@@ -1,7 +1,7 @@
-"""Whether a galaxy's values can be what they claim: noise against errors, signal in its lines, brightness.
+"""Plausibility of a galaxy's values: noise compared with the stated errors, signal in the lines, brightness.
 
-A wrong unit, or errors of another kind, leaves a file that every reader takes for good and every score for unusual.
-These measures are recorded for each galaxy, and values that cannot be are flagged as implausible; the galaxy stays in
+A file with a wrong unit, or with sigmas in place of variances, is read without an error, and its galaxy then scores as
+unusual. These measures are therefore recorded for each galaxy, and implausible values are flagged; the galaxy stays in
 the store.
 """
 
@@ -12,29 +12,29 @@ import numpy as np
 from cubeprep.cube import Planes, Rejected
 from cubeprep.windows import LineWindows
 
-# Robust scatter of what should be noise over the stated errors. Resampling correlates planes and leaves less of it;
-# sky lines and stars leave more.
+# Plausible scatter between neighbouring planes, over the stated errors. Correlations from resampling lower it; residual
+# sky lines and stellar continua raise it.
 NOISE_RATIO = (0.3, 3.0)
 MIN_PAIRS = 200
-# Planes of a sideband that are used: enough for a scatter, and few beside what is read.
+# Planes used per sideband: enough to measure the scatter, and few compared with those that are read anyway.
 BAND_PLANES = 5
 LINE_SNR = 5.0
 LEVEL_PERCENTILE, LEVEL_SAMPLES = 90, 20_000
-# A spaxel that is a third as bright as Vega (3.6e-9 erg/s/cm2/Angstrom) holds no galaxy.
+# A spaxel a third as bright as Vega (3.6e-9 erg/s/cm2/Angstrom) cannot be a galaxy.
 BRIGHTEST = 1e8
-# A galaxy's brightness is not of its survey beyond so many robust standard deviations, but no less than a factor of 30
-# and no more than one of 300.
+# Deviation from the survey's median flux level, in robust standard deviations, at which a galaxy is flagged; and bounds
+# of that limit in dex, factors of 30 and 300.
 LEVEL_SIGMAS, LEVEL_DEX = 4.5, (1.5, 2.5)
 MIN_GALAXIES = 8
 SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 
 
 def noise_deviations(planes: Planes, where: np.ndarray) -> np.ndarray:
-    """Differences of neighbouring planes without lines over their stated errors; 1-d, of good samples.
+    """Differences between neighbouring planes of a sideband over their stated errors, [n], of good samples alone.
 
     Args:
-        planes: [plane, y, x].
-        where: consecutive positions of the planes of a sideband.
+        planes: planes of a cube, of which the sideband's are used.
+        where: consecutive indices into `planes` of the sideband's planes, in which there are no lines.
     """
     chosen = where[:BAND_PLANES]
     flux, ivar, mask = (values[chosen] for values in (planes.flux, planes.ivar, planes.mask))
@@ -44,13 +44,13 @@ def noise_deviations(planes: Planes, where: np.ndarray) -> np.ndarray:
 
 
 def noise_ratio(deviations: Sequence[np.ndarray]) -> float:
-    """Robust standard deviation of `noise_deviations`; NaN where there are too few."""
+    """Robust standard deviation of the results of `noise_deviations`; NaN if there are fewer than `MIN_PAIRS`."""
     together = np.concatenate([*deviations, np.empty(0)])
     return SCATTER * float(np.median(np.abs(together))) if len(together) >= MIN_PAIRS else float("nan")
 
 
 def signal_share(windows: LineWindows) -> float:
-    """Share of the covered lines whose flux, summed over spaxels, is significant in some sample; NaN without any."""
+    """Share of the covered lines with a significant sample in the sum over spaxels; NaN if no line is covered."""
     good = windows.mask == 0
     flux = np.where(good, windows.flux, 0).sum(axis=(2, 3), dtype=np.float64)
     variance = np.divide(1, windows.ivar, out=np.zeros(good.shape), where=good).sum(axis=(2, 3))
@@ -60,16 +60,22 @@ def signal_share(windows: LineWindows) -> float:
 
 
 def flux_level(windows: LineWindows) -> float:
-    """The 90th percentile of |flux| of good samples, in the store's unit."""
+    """90th percentile of |flux| over good samples, in the store's unit."""
     good = windows.flux[windows.mask == 0]
     return float(np.percentile(np.abs(good[:: 1 + len(good) // LEVEL_SAMPLES]), LEVEL_PERCENTILE))
 
 
 def check_level(windows: LineWindows, level: float, unit: str, path: str) -> None:
-    """Sets a galaxy aside that has no flux at all, or more than any.
+    """Checks that a galaxy has flux, and no more than a galaxy can have.
+
+    Args:
+        windows: windows of the galaxy, with a good sample.
+        level: its `flux_level`.
+        unit: unit of its fluxes.
+        path: its file, for the message.
 
     Raises:
-        Rejected: naming the file.
+        Rejected: all good samples are 0, or the flux level is above `BRIGHTEST`.
     """
     if level == 0 and not windows.flux[windows.mask == 0].any():
         raise Rejected("no_flux", f"{path}: all good samples are exactly 0")
@@ -79,7 +85,12 @@ def check_level(windows: LineWindows, level: float, unit: str, path: str) -> Non
 
 
 def doubts(ratio: float, share: float) -> str:
-    """Implausible values of one galaxy, in words; empty if there are none."""
+    """Implausible values of one galaxy, in words; empty if there are none.
+
+    Args:
+        ratio: its `noise_ratio`; NaN is not checked.
+        share: its `signal_share`.
+    """
     found = []
     if not np.isnan(ratio) and not NOISE_RATIO[0] <= ratio <= NOISE_RATIO[1]:
         low, high = NOISE_RATIO
@@ -90,10 +101,10 @@ def doubts(ratio: float, share: float) -> str:
 
 
 def survey_doubts(levels: Mapping[str, float]) -> dict[str, str]:
-    """The galaxies whose brightness is not of their survey, and why, in words.
+    """Galaxies whose flux level deviates from that of their survey, by name, with the deviation in words.
 
     Args:
-        levels: `flux_level` by name of all galaxies that are used.
+        levels: `flux_level` of all accepted galaxies by name; at least `MIN_GALAXIES`, else nothing is flagged.
     """
     known = {name: np.log10(level) for name, level in levels.items() if level and level > 0}
     if len(known) < MIN_GALAXIES:
