@@ -1,1 +1,1 @@
-"""One module a survey; `docs/readers.md` says how to add one."""
+"""Readers of surveys, one module each; `docs/readers.md` describes how to add one."""
