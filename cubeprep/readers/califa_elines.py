@@ -1,7 +1,8 @@
-"""CALIFA Pipe3D ELINES cubes: `NAME.ELINES.cube.fits.gz`, one plane a quantity, named by the cards DESC_n and TYPE_n.
+"""CALIFA Pipe3D ELINES cubes: `NAME.ELINES.cube.fits.gz`, one plane per quantity.
 
-Fluxes and their errors are in 1e-16 erg/s/cm2. The file has no redshift: `survey.table` names a table of the user's
-with the columns `name` (such as NGC4047) and `z`. Lines that Pipe3D did not fit are masked.
+The cards DESC_n and TYPE_n name the planes. Fluxes and errors are in 1e-16 erg/s/cm2. The files have no redshift:
+`survey.table` must name a table of your own with the columns `name` (such as NGC4047) and `z`. Lines that Pipe3D did
+not fit are masked.
 """
 
 import re
@@ -21,10 +22,10 @@ from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import SIMBAD, find_files, open_maps, targets_from_table
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
-# Pipe3D writes the unit without quotes, so that a reader of FITS takes what follows the first slash for a comment.
+# Pipe3D writes the unit without quotes, so that FITS readers take the text after the first slash for a comment.
 CUT_UNIT, CUT_SCALE = "10^-16 erg", 10.0
 
-# Pipe3D names lines by air wavelengths.
+# Pipe3D's names of lines, which contain air wavelengths.
 PIPE3D_NAMES = {
     "OIII-5008": "[OIII]5007",
     "OIII-4960": "[OIII]4959",
@@ -38,7 +39,7 @@ PIPE3D_NAMES = {
 
 
 class Reader:
-    """Reads ELINES cubes below a root."""
+    """Reader of the ELINES cubes below a root."""
 
     grid = "maps"
     facts = SurveyFacts("1e-17 erg / (s cm2 spaxel)", 1.0, "north up, east left", 2.5, SIMBAD)
@@ -49,11 +50,11 @@ class Reader:
         self._config = config
 
     def find_targets(self) -> list[Target]:
-        """Every galaxy of the table."""
+        """Galaxies of the table; those without a cube are rejected."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
-        """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
+        """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path = target.paths[0]
         with open_maps(path) as hdus:
             header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
@@ -79,7 +80,7 @@ class Reader:
 
 
 def plane_index(header: Header) -> dict[str, tuple[int, int]]:
-    """The planes of flux and of its error, by Pipe3D's name of the line."""
+    """Indices of the planes of flux and flux error, by Pipe3D's name of the line."""
     found: dict[str, dict[str, int]] = {}
     for card in [key for key in header if re.fullmatch(r"DESC_\d+", key)]:
         number = card[5:]
@@ -90,10 +91,10 @@ def plane_index(header: Header) -> dict[str, tuple[int, int]]:
 
 
 def plane_scale(header: Header, plane: int, path: str) -> float:
-    """The factor from a plane's unit to 1e-17 erg/s/cm2.
+    """Factor from the unit of a plane to 1e-17 erg/s/cm2/spaxel.
 
     Raises:
-        Rejected: the unit is none of flux.
+        Rejected: the unit is not one of flux.
     """
     keyword = f"UNITS_{plane}"
     if text_card(header, keyword) == CUT_UNIT:
