@@ -1,7 +1,7 @@
 """MaNGA DRP LOGCUBE files: `manga-PLATE-IFU-LOGCUBE.fits.gz`, with redshifts from `drpall`.
 
 The HDUs FLUX, IVAR and MASK are read as a stream, plane by plane; nothing after them is touched. The wavelengths come
-from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU lies behind the data.
+from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU comes after the data.
 """
 
 import re
@@ -25,7 +25,7 @@ DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "DONOTUSE")
 
 
 class Reader:
-    """Reads LOGCUBEs below a root, in any folder structure."""
+    """Reader of the LOGCUBEs below a root, in any folder structure."""
 
     grid = "log"
     facts = manga_maps.facts_in(FLUX_UNIT)
@@ -38,10 +38,10 @@ class Reader:
         bits_value(config.reject_quality, DRP3QUAL)
 
     def find_targets(self) -> list[Target]:
-        """Every LOGCUBE below the root. Rows of drpall without a file are no targets; files without a row are rejected.
+        """All LOGCUBEs below the root. Files without a row in drpall are rejected; rows without a file are ignored.
 
         Raises:
-            ValueError: no table, or one without the columns needed.
+            ValueError: there is no drpall table, or it lacks a column.
         """
         root = str(self._config.root)
         files = find_files(root, FILE_NAME)
@@ -59,20 +59,20 @@ class Reader:
         return targets
 
     def open(self, target: Target) -> list[CubeFile]:
-        """The one arm of a LOGCUBE.
+        """LOGCUBE of a target, which has one arm.
 
         Raises:
-            Rejected: the file is missing, damaged, or has no FLUX on a logarithmic wavelength grid.
+            Rejected: the file is missing or damaged, or has no FLUX on a logarithmic wavelength grid.
         """
         return [CubeFile(target.paths[0], self._layout)]
 
     def velocity(
         self, target: Target, arm: CubeFile, size: int | None, config: VelocityConfig
     ) -> tuple[np.ndarray, float]:
-        """The velocity field of a galaxy on the spaxels that `arm.read` gives; see `manga_maps.read_velocity`.
+        """Velocity field of a galaxy, km/s, on the spaxels of `arm.read`; see `manga_maps.read_velocity`.
 
         Raises:
-            Rejected: it has no MAPS file, or the file cannot be used.
+            Rejected: the galaxy has no MAPS file, or it cannot be used.
         """
         if target.maps is None:
             raise Rejected("no_maps", f"{target.paths[0]}: no MAPS of {target.plateifu} below {self._config.maps_root}")
@@ -89,14 +89,14 @@ def _find_table(root: str) -> str:
 
 
 def _read_drpall(path: str) -> dict[str, dict[Any, Any]]:
-    """Rows of drpall by plateifu."""
+    """Rows of drpall, by plateifu."""
     needed = ("mangaid", "objra", "objdec", "nsa_z", "drp3qual")
     optional = ("z", "nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
     return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")[0]
 
 
 def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None) -> Target:
-    """A target; a galaxy outside the NASA-Sloan Atlas has its redshift in the column `z`."""
+    """Target of a row of drpall; galaxies outside the NASA-Sloan Atlas have their redshift in the column `z`."""
     z, quality = number(row["nsa_z"]), number(row["drp3qual"])
     unknown = ("quality", f"{path}: the survey's table has no drp3qual for {plateifu}, its quality is unknown")
     return Target(
