@@ -1,7 +1,7 @@
-"""MaNGA DAP MAPS files: `manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, one fitted map a line.
+"""MaNGA DAP MAPS files: `manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, one fitted map per line.
 
-Channels are chosen by the names in the header cards C01, C02, ..., never by position: files before DR17 have 22 lines,
-those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z that the fit started from.
+Channels are selected by the names in the header cards C01, C02, ..., never by position: files before DR17 have 22
+lines, those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z that the fit started from.
 """
 
 import re
@@ -31,12 +31,12 @@ DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "
 
 
 def facts_in(flux_unit: str) -> SurveyFacts:
-    """MaNGA's facts: cubes are north up (Law et al. 2016, doi:10.3847/0004-6256/152/4/83), with a PSF of 2.5 arcsec."""
+    """Facts of MaNGA: cubes north up, with a PSF of 2.5 arcsec (Law et al. 2016, doi:10.3847/0004-6256/152/4/83)."""
     return SurveyFacts(flux_unit, 0.5, "north up, east left", 2.5, MARVIN)
 
 
 class Reader:
-    """Reads MAPS below a root."""
+    """Reader of the MAPS files below a root."""
 
     grid = "maps"
     facts = facts_in("1e-17 erg / (s cm2 spaxel)")
@@ -48,12 +48,12 @@ class Reader:
         bits_value(config.reject_quality, DRP3QUAL | DAPQUAL)
 
     def find_targets(self) -> list[Target]:
-        """Every MAPS file, with identifiers, redshift and quality from its primary header."""
+        """All MAPS files, with identifiers, redshifts and quality from their primary headers."""
         files = find_files(str(self._config.root), FILE_NAME)
         return [_target(plateifu, path) for (plateifu,), path in files.items()]
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
-        """See `cubeprep.cube.MapReader`; flux is integrated over wavelength."""
+        """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         with open_maps(path) as hdus:
             header, errors = hdus[name].header, hdus[f"{name}_IVAR"].header
@@ -71,7 +71,7 @@ class Reader:
 
 
 def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
-    """The positions of lines among a file's channels, by the names in C01, C02, ...
+    """Indices of the channels of lines, found by the names in the cards C01, C02, ...
 
     Raises:
         Rejected: a line has no channel.
@@ -86,21 +86,22 @@ def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
 def read_velocity(
     path: str, tracer: str, size: int | None, *, shape: tuple[int, int], max_error_kms: float
 ) -> tuple[np.ndarray, float]:
-    """Velocities of one line, or of the stars, and the redshift that they are against.
+    """Velocities of one line, or of the stars, and the redshift to which they are relative.
+
+    A line of rest wavelength w is observed at w (1 + z) (1 + v / c).
 
     Args:
-        path: a MAPS file, read as a stream.
-        tracer: a line's channel of EMLINE_GVEL, or `stars` for STELLAR_VEL.
+        path: MAPS file, which is read as a stream.
+        tracer: name of a line, for its channel of EMLINE_GVEL, or `stars` for STELLAR_VEL.
         size: spaxels a side, as in `Arm.read`.
-        shape: (y, x) of the galaxy's cube, which the maps must have too.
-        max_error_kms: velocities with a larger error are left out.
+        shape: (y, x) of the galaxy's cube, which the maps must share.
+        max_error_kms: largest error, km/s; velocities with a larger one are unknown.
 
     Returns:
-        [size, size] km/s, NaN where masked or unknown, so that a wavelength is observed at (1 + z) (1 + v / c) times
-        its rest value; and z.
+        The velocities v, [size, size] km/s, NaN where masked or unknown; and the redshift z.
 
     Raises:
-        Rejected: the file is missing or damaged, is of another cube, failed in the DAP, or has no such line.
+        Rejected: the file is missing or damaged, has another shape or a critical DAPQUAL, or lacks the line.
     """
     first = "STELLAR_VEL" if tracer == STARS else "EMLINE_GVEL"
     names = (first, f"{first}_IVAR", f"{first}_MASK")
@@ -131,7 +132,7 @@ def read_velocity(
 
 
 def _velocity_redshift(stream: FitsStream) -> float:
-    """The redshift that a MAPS file's velocities are against, from the header that the stream begins with."""
+    """Redshift to which the velocities of a MAPS file are relative, from its primary header."""
     header = find_hdu(stream, "PRIMARY")
     stream.skip_data()
     if "CRITICAL" in set_bits(bits_card(header, "DAPQUAL", stream.path), DAPQUAL):
@@ -148,7 +149,7 @@ def _target(plateifu: str, path: str) -> Target:
 
 
 def _target_of(plateifu: str, path: str) -> Target:
-    """A target as its primary header has it; the quality bits are those of the cube and those of the fits to it."""
+    """Target described by a primary header, with the quality bits of the cube (DRP) and of the fits (DAP)."""
     header = first_header(path)
     quality = [
         *set_bits(bits_card(header, "DRP3QUAL", path), DRP3QUAL),
