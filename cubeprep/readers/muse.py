@@ -1,7 +1,7 @@
-"""MUSE cubes: DATA, STAT (variance) and, where there, DQ; linear grids of air wavelengths, 1e-20 units.
+"""MUSE cubes: DATA, STAT (variance) and an optional DQ, on linear grids of air wavelengths.
 
-MUSE has no survey-wide table: `survey.table` names one of the user's (CSV, ECSV or FITS) with the columns `name` (the
-file's, without .fits or .fits.gz) and `z`, and if wanted `object`, `ra`, `dec`, `re_arcsec`, `depth`.
+MUSE has no survey-wide table: `survey.table` must name a table of your own with the columns `name` (file name without
+.fits, .fits.gz or .fits.fz) and `z`, and optionally `object`, `ra`, `dec`, `re_arcsec` and `depth`.
 """
 
 import re
@@ -16,7 +16,7 @@ from cubeprep.survey_files import find_files, targets_from_table
 
 ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
 FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
-# MPDAF writes wavelengths in air as LINEAR.
+# MPDAF writes LINEAR for wavelengths in air.
 AIR_TYPES = (*AIR, "LINEAR")
 LAYOUT = CubeLayout(
     "DATA", "STAT", "variance", "DQ", mask_optional=True, wave_types=(*VACUUM, *AIR_TYPES), air_types=AIR_TYPES
@@ -24,7 +24,7 @@ LAYOUT = CubeLayout(
 
 
 class Reader:
-    """Reads MUSE cubes below a root."""
+    """Reader of the MUSE cubes below a root."""
 
     grid = "linear"
     facts = SurveyFacts(FLUX_UNIT, 0.2, "", 1.0, ESO)
@@ -35,11 +35,11 @@ class Reader:
         self._config = config
 
     def find_targets(self) -> list[Target]:
-        """Every galaxy of the table."""
+        """Galaxies of the table; those without a cube are rejected."""
         return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
 
     def open(self, target: Target) -> list[CubeFile]:
-        """The one arm of a cube.
+        """Cube of a target, which has one arm.
 
         Raises:
             Rejected: the file is missing or damaged, or its wavelengths or unit are not understood.
