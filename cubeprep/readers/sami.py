@@ -1,7 +1,7 @@
-"""SAMI DR3 cubes: `CATID_REPEAT_..._blue.fits.gz` with its `..._red.fits.gz`.
+"""SAMI DR3 cubes: pairs of `CATID_REPEAT_..._blue.fits.gz` and `..._red.fits.gz` (doi:10.1093/mnras/stab229).
 
-Linear grids of air wavelengths (AWAV), flux in the primary HDU, VARIANCE, redshift in Z_SPEC (Croom et al. 2021,
-doi:10.1093/mnras/stab229). Each arm is a cube of its own; the gap between them leaves lines without coverage.
+Wavelengths are in air, on linear grids (AWAV). Fluxes are in the primary HDU, errors in VARIANCE, the redshift in
+Z_SPEC. Each arm is a cube of its own; lines in the gap between the arms have no coverage.
 """
 
 import re
@@ -21,7 +21,7 @@ LAYOUT = CubeLayout("PRIMARY", "VARIANCE", "variance")
 
 
 class Reader:
-    """Reads pairs of blue and red cubes below a root."""
+    """Reader of the pairs of blue and red cubes below a root."""
 
     grid = "linear"
     facts = SurveyFacts(FLUX_UNIT, 0.5, "orientation as in the survey's cubes", 2.0, SIMBAD)
@@ -32,13 +32,13 @@ class Reader:
         self._config = config
 
     def find_targets(self) -> list[Target]:
-        """Every pair of cubes; one without its other arm, or without redshift in its header, is rejected."""
+        """All pairs of cubes; those without the other arm, or without a redshift in the header, are rejected."""
         files = find_files(str(self._config.root), FILE_NAME)
         observations = sorted({(catid, repeat) for catid, repeat, _, _ in files})
         return [self._target(catid, repeat, files) for catid, repeat in observations]
 
     def open(self, target: Target) -> list[CubeFile]:
-        """The blue and the red arm.
+        """Blue and red arm of a target.
 
         Raises:
             Rejected: a file is missing or damaged, or its wavelengths or unit are not understood.
