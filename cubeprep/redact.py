@@ -1,6 +1,6 @@
-"""Passwords and signatures in URLs, taken out of whatever is shown, logged or kept.
+"""Removal of passwords and signatures in URLs from texts that are shown, logged or stored.
 
-Rather too much than too little: a text that only looks like a password in a URL goes too.
+When in doubt a text is removed, even if it only looks like a password in a URL.
 """
 
 import re
@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 HIDDEN = "***"
-# user:password@ after scheme://. Passwords as people have them hold / and @ too: so up to the last @ of what has a
-# colon before its first slash, and else up to the last @ before that slash.
+# user:password@ after scheme://. Passwords may contain / and @. If a colon comes before the first slash, all up to the
+# last @ is removed; else all up to the last @ before that slash.
 USER = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s:\"<>]+:[^\s\"<>]*@|[^/\s\"<>]*@)", re.IGNORECASE)
 # Values of query parameters such as password, X-Amz-Signature, X-Goog-Credential, sig, api_key and AWSAccessKeyId.
 SECRET = re.compile(
@@ -22,12 +22,12 @@ SECRET = re.compile(
 
 
 def redact(text: str) -> str:
-    """A text whose URLs have lost `user:password@` and the values of secret query parameters."""
+    """Text without `user:password@` and the values of secret query parameters in its URLs."""
     return SECRET.sub(rf"\1{HIDDEN}", USER.sub(r"\1", text)) if "://" in text else text
 
 
 def secret_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of nested mappings that hold a URL with a password or a signature."""
+    """Dotted keys of the values that hold a URL with a password or signature, in nested mappings."""
     found = []
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -38,13 +38,13 @@ def secret_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 class RedactedStream:
-    """A text stream to which nothing secret is written."""
+    """A text stream that redacts texts before it writes them."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes what is left of a text."""
+        """Writes a text after redacting it; returns the number of characters written."""
         return self._stream.write(redact(text))
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +53,7 @@ class RedactedStream:
 
 @contextmanager
 def redacted_output() -> Iterator[None]:
-    """Redacts what this process prints and logs in the block, and the traceback of an error that leaves it."""
+    """Redacts the output of this process in the block, and the traceback of an error that leaves the block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (RedactedStream(stream) for stream in before)
     sys.excepthook = _print_redacted
