@@ -1,6 +1,6 @@
-"""Readers by name: the modules of `cubeprep.readers`, entry points of other packages, and `package.module`.
+"""Readers by name: modules of `cubeprep.readers`, entry points of other packages, and `package.module`.
 
-Names are checked without importing a reader, so that a configuration is read fast and runs nobody's code.
+Names are checked without importing the reader, so that loading a configuration is fast and runs no foreign code.
 """
 
 import importlib
@@ -17,20 +17,20 @@ MEMBERS = ("grid", "facts", "find_targets")
 
 
 def built_in_readers() -> list[str]:
-    """Names of the readers that are part of this package."""
+    """Names of the readers that ship with this package, sorted."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(readers.__path__))
 
 
 def known_readers() -> list[str]:
-    """All names that can be given without a dot, those of installed packages included."""
+    """Names of the built-in readers and of the entry points of installed packages, sorted."""
     return sorted({*built_in_readers(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
 
 
 def check_reader_name(name: str) -> str:
-    """Returns the name of a reader.
+    """Returns the name of a reader if it is valid.
 
     Raises:
-        ValueError: it is none of those known, and not the dotted name of a module.
+        ValueError: the reader is unknown, and the name is not a dotted module name.
     """
     is_dotted = "." in name and all(part.isidentifier() for part in name.split("."))
     if is_dotted or name in built_in_readers() or name in known_readers():
@@ -41,10 +41,10 @@ def check_reader_name(name: str) -> str:
 
 
 def reader_class(name: str) -> Any:
-    """The class `Reader` of a survey.
+    """Class `Reader` of the named reader.
 
     Raises:
-        ConfigError: there is none, it cannot be imported, or it lacks a member that every reader has.
+        ConfigError: there is no such reader, it cannot be imported, or it lacks a required member.
     """
     try:
         found = _load(check_reader_name(name))
@@ -70,7 +70,7 @@ def _load(name: str) -> Any:
 
 
 def _only(points: dict[str, EntryPoint]) -> EntryPoint:
-    """The one entry point of a name."""
+    """Entry point of a name that only one package provides."""
     if len(points) > 1:
         raise ValueError(f"several installed packages have a reader of this name: {', '.join(sorted(points))}")
     return next(iter(points.values()))
