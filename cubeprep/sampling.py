@@ -1,8 +1,8 @@
-"""From the wavelength planes of a cube to the samples of a window: pure functions on arrays.
+"""Resampling of a cube's wavelength planes to the samples of a window: pure functions on arrays.
 
-Every sample is a weighted mean of planes, so that one small matrix a line says all there is to know: `nearest` has a
-single one in each row (the paper's choice, on a grid of the same step), `conserve` the shares of the planes that
-overlap a sample, so that the flux integrated over wavelength stays what it was.
+Every sample is a weighted mean of planes, so that one small matrix describes the sampling of a line. With `nearest` (as
+in the paper; needs a wavelength grid with the same step) each sample is one plane. With `conserve` the weights are the
+overlaps of planes and sample, which conserves the flux integrated over wavelength.
 """
 
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ NOCOVERAGE = WINDOW_MASK_BITS["NOCOVERAGE"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the samples of one line come from the planes of one arm.
+    """Sampling of one line from the planes of one arm.
 
     Attributes:
-        planes: the first plane and the one after the last.
-        weights: [sample, plane] of the planes in that range; a row sums to one.
-        covered: [sample] bool, whether the arm's range holds the whole sample.
+        planes: index of the first plane used, and of the one after the last.
+        weights: [sample, plane] weights of the planes in that range; the row of a covered sample sums to one.
+        covered: [sample] bool, whether the whole sample lies in the range of the arm.
     """
 
     planes: tuple[int, int]
@@ -33,19 +33,19 @@ class Sampling:
 
 
 def pixel_edges(wave: np.ndarray) -> np.ndarray:
-    """[plane + 1] edges of the pixels of a wavelength grid: half-way between neighbours."""
+    """Edges of the pixels of a wavelength grid, [plane + 1], half-way between neighbours."""
     middle = (wave[1:] + wave[:-1]) / 2
     return np.concatenate([[2 * wave[0] - middle[0]], middle, [2 * wave[-1] - middle[-1]]])
 
 
 def sample_line(wave: np.ndarray, line: Line, z: float, config: WindowConfig) -> Sampling:
-    """Where on a wavelength grid the samples of a line at redshift `z` lie.
+    """Sampling of a line at redshift `z` on a wavelength grid.
 
     Args:
         wave: [plane] vacuum wavelengths in the observer's frame, Angstrom.
-        line: the line.
-        z: redshift.
-        config: samples, step, and `nearest` or `conserve`.
+        line: line whose window is cut.
+        z: redshift of the galaxy.
+        config: number of samples, their step, and the method.
     """
     observed = line.rest_wave * (1 + z)
     if config.sampling == "nearest":
@@ -83,10 +83,10 @@ def _clip_range(start: int, stop: int, length: int) -> tuple[int, int]:
 
 
 def check_grid(wave: np.ndarray, config: WindowConfig, source: str) -> None:
-    """Refuses `nearest` on a grid whose step is not the windows'.
+    """Checks that the wavelength grid has the step of the windows if `sampling` is `nearest`.
 
     Raises:
-        Rejected: the grid is linear or of another step.
+        Rejected: the grid is linear or has another step.
     """
     steps = np.diff(np.log10(wave[[0, 1, -2, -1]]))[[0, 2]]
     if config.sampling == "nearest" and not np.allclose(steps, config.step_dex, rtol=1e-3):
@@ -98,9 +98,11 @@ def check_grid(wave: np.ndarray, config: WindowConfig, source: str) -> None:
 
 
 def combine(planes: Planes, sampling: Sampling) -> Planes:
-    """Weighted means of planes; a sample is masked if any plane that it needs is.
+    """Samples of a window, [sample, y, x]; a sample is masked if one of its planes is.
 
-    A sample needs two or three neighbouring planes of many: all first ones are added, all second ones, and so on.
+    Args:
+        planes: planes in the range `sampling.planes`.
+        sampling: their weights.
     """
     covered = sampling.covered
     shape = (len(covered), *planes.flux.shape[1:])
@@ -111,6 +113,8 @@ def combine(planes: Planes, sampling: Sampling) -> Planes:
 
 
 def _means(planes: Planes, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # A sample uses two or three neighbouring planes. Adding the first plane of all samples, then the second, and so on,
+    # is much less work than the product of the whole matrix and the planes.
     used = weights > 1e-9
     first, last = used.argmax(axis=1), used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
     shape = (len(first), *planes.flux.shape[1:])
@@ -128,15 +132,15 @@ def _means(planes: Planes, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def sideband_planes(wave: np.ndarray, line: Line, z: float) -> tuple[np.ndarray, np.ndarray]:
-    """The planes of a line's blue and red continuum bands."""
+    """Indices of the planes of a line's blue and red continuum bands."""
     blue, red = (np.arange(*np.searchsorted(wave, np.array(band) * (1 + z))) for band in (line.blueside, line.redside))
     return blue, red
 
 
 def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: Planes, red: Planes) -> Planes:
-    """Subtracts the straight line through the means of two bands, with its variance; masked where a band is empty.
+    """Window after subtraction of the straight line through the means of two bands, whose variance is added.
 
-    A sample that is masked keeps its reason; one without continuum gets those of the empty band's planes.
+    Samples are masked where a band has no good plane, with the reasons of that band; masked samples keep their reason.
     """
     (blue_mean, blue_var), (red_mean, red_var) = _band_mean(blue), _band_mean(red)
     centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
@@ -155,7 +159,7 @@ def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: P
 
 
 def _why_empty(band: Planes) -> np.ndarray:
-    """[y, x] why a band has no good plane; 0 where it has one."""
+    """Mask bits of a band without a good plane, [y, x]; 0 where it has one."""
     if not len(band.mask):
         return np.full(band.mask.shape[1:], NOCOVERAGE, dtype=np.uint8)
     reasons: np.ndarray = np.bitwise_or.reduce(band.mask, axis=0)
@@ -163,7 +167,7 @@ def _why_empty(band: Planes) -> np.ndarray:
 
 
 def _band_mean(band: Planes) -> tuple[np.ndarray, np.ndarray]:
-    """[y, x] mean of the good planes of a band and its variance; NaN where there is none."""
+    """Mean of the good planes of a band and its variance, both [y, x]; NaN where there is none."""
     good = band.mask == 0
     count = good.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
