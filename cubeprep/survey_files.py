@@ -1,4 +1,4 @@
-"""Finding a survey's files by name, reading its tables and small files: shared by the readers."""
+"""Functions shared by the readers: find files by name, read a survey's table, headers and small files."""
 
 import io
 import logging
@@ -21,24 +21,24 @@ from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_t
 
 logger = logging.getLogger(__name__)
 
-# Shows what is known at a position; for surveys whose own pages go by numbers that their files do not hold.
+# Objects around a position; for surveys whose own pages need identifiers that their files do not hold.
 SIMBAD = (
     "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
 )
 
-# What `survey.table` may hold beside name and z.
+# Optional columns of `survey.table`.
 TABLE_COLUMNS = ("object", "ra", "dec", "re_arcsec", "depth")
 
 
 def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
-    """The files below a folder or URL whose names match, by the groups of the match; one listing, also on S3.
+    """Paths of the files whose names match, keyed by the groups of the match; takes one listing, also on S3.
 
     Args:
-        root: a folder; or a list of files, whose name ends in `.txt`, with a path or URL in each line.
-        pattern: of file names.
+        root: folder or URL, searched with all folders below it; or a list of files (`.txt`), one path or URL per line.
+        pattern: pattern that the whole file name must match.
 
     Raises:
-        ValueError: there is no such folder, or two files claim the same name.
+        ValueError: the folder does not exist or cannot be read, or two files match with the same groups.
     """
     found: dict[tuple[str, ...], str] = {}
     for path in _listed(root) if root.endswith(".txt") else _files_below(root):
@@ -68,10 +68,10 @@ def _files_below(root: str) -> list[str]:
 
 
 def _local_files(folder: str) -> list[str]:
-    """All files below a folder; links to folders are followed, each folder once.
+    """Paths of all files below a folder; links to folders are followed, each folder once.
 
     Raises:
-        ValueError: a folder cannot be read, whose galaxies would be missing without a word.
+        ValueError: a folder cannot be read; otherwise its galaxies would be missing silently.
     """
 
     def fail(error: OSError) -> None:
@@ -90,15 +90,15 @@ def _local_files(folder: str) -> list[str]:
 
 
 def _is_special(path: str) -> bool:
-    """Whether a path is a pipe, socket or device, which may be read for ever."""
+    """Whether a path is a pipe, socket or device, reading which may never end."""
     return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
 
 
 def _listed(path: str) -> list[str]:
-    """The files of a list: one a line, absolute or relative to the folder of the list; `#` begins a comment.
+    """Paths in a list: one per line, absolute or relative to the folder of the list; `#` begins a comment.
 
     Raises:
-        ValueError: there is no such list.
+        ValueError: the list does not exist or is not text.
     """
     try:
         lines = read_file(path).decode().splitlines()
@@ -110,10 +110,11 @@ def _listed(path: str) -> list[str]:
 
 
 def fits_bytes(path: str) -> io.BytesIO:
-    """A small FITS file, unzipped if need be, in memory: for `astropy.io.fits.open`.
+    """Content of a small FITS file, unzipped if necessary, for `astropy.io.fits.open`.
 
     Raises:
-        FileNotFoundError, OSError: it is not there, or cannot be unzipped.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be unzipped, or unzips to more than `gunzip.LARGEST_WHOLE` bytes.
         StorageError: the storage service fails.
     """
     return io.BytesIO(unzipped(read_file(path)))
@@ -121,10 +122,10 @@ def fits_bytes(path: str) -> io.BytesIO:
 
 @contextmanager
 def open_maps(path: str) -> Iterator[fits.HDUList]:
-    """A small FITS file; whatever goes wrong while it is open sets its galaxy aside.
+    """Opens a small FITS file; an error in the block that the file can cause rejects its galaxy.
 
     Raises:
-        Rejected: it is not there, damaged, or has no such HDU.
+        Rejected: the file is missing or damaged, or lacks an HDU that the block asks for.
         StorageError: the storage service fails.
     """
     try:
@@ -141,14 +142,22 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
 
 
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
-    """The names of the bits that are set."""
+    """Names of the bits that are set.
+
+    Args:
+        value: the bits, not negative.
+        table: bit numbers by name.
+    """
     return tuple(name for name, bit in table.items() if value >> bit & 1)
 
 
 def depth(row: Mapping[str, object]) -> float:
-    """How deep a MaNGA observation is, from a row of drpall or a header of the DRP, with keys in lower case.
+    """Depth of a MaNGA observation, for comparison with other observations of the same object.
 
-    The summed (S/N)^2 of its exposures in both arms; else their time, else their number; NaN where none is known.
+    The summed (S/N)^2 of its exposures in both arms, else their exposure time, else their number; NaN if none is known.
+
+    Args:
+        row: row of drpall or cards of a MAPS header, with keys in lower case.
     """
     for columns in (("bluesn2", "redsn2"), ("exptime",), ("nexp",)):
         total = sum(number(row.get(column)) for column in columns)
@@ -158,20 +167,24 @@ def depth(row: Mapping[str, object]) -> float:
 
 
 def first_header(path: str) -> Header:
-    """The header that a file begins with; nothing after it is read.
+    """Primary header of a file; nothing after it is read.
 
     Raises:
-        Rejected: there is no such file, or it does not begin so.
+        Rejected: the file is missing, or does not begin with a FITS header.
     """
     with FitsStream(path) as stream:
         return find_hdu(stream, "PRIMARY")
 
 
 def guarded_target(unread: Target, read: Callable[[], Target]) -> Target:
-    """A target as its file describes it, or, whatever is wrong with the file, `unread` with the reason.
+    """Target read from its file; if the file cannot be used, `unread` rejected with the reason.
+
+    Args:
+        unread: target as far as it is known without reading the file.
+        read: reads the file and makes the target.
 
     Raises:
-        StorageError: the service fails, which says nothing about the file.
+        StorageError: the storage service fails, which says nothing about the file.
     """
     try:
         return read()
@@ -185,10 +198,14 @@ def guarded_target(unread: Target, read: Callable[[], Target]) -> Target:
 
 
 def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str]) -> list[Target]:
-    """The galaxies of the user's table; those without a file are rejected. `files` is keyed by the table's `name`.
+    """Targets of the table `survey.table`; galaxies without a file are rejected.
+
+    Args:
+        config: names the table.
+        files: paths, keyed by a tuple with the table's `name` alone.
 
     Raises:
-        ValueError: no table is named, it lacks a column, or has rows of one name that differ.
+        ValueError: no table is named, it lacks a column, or two rows of one galaxy differ.
     """
     if not config.table:
         raise ValueError(f"survey.table: {config.reader} needs a table with the columns name and z")
@@ -218,18 +235,18 @@ def _target_of_row(
 def survey_rows(
     path: str, key: str, *, needed: Sequence[str], optional: Sequence[str] = (), hdu: str = "", kind: str = "a table"
 ) -> tuple[dict[str, dict[Any, Any]], dict[str, str]]:
-    """The rows of a survey's table by the name of their galaxy, and what is wrong with lines that are no rows.
+    """Rows of a survey's table by name of the galaxy, and errors of malformed lines, also by name.
 
     Args:
-        path: of the table.
-        key: its column of names; rows without one are left out.
-        needed: other columns that it must have, in lower case.
-        optional: columns that are taken where it has them.
+        path: path or URL of the table.
+        key: column with the names; rows without a name are ignored.
+        needed: names of the other columns that are required, in lower case.
+        optional: names of the columns that are read if present, in lower case.
         hdu: see `tables.read_table`.
-        kind: what the table should be, for errors.
+        kind: description of the expected table, for error messages.
 
     Raises:
-        ValueError: it cannot be read, lacks a column, or has rows of one name that differ.
+        ValueError: the table cannot be read, lacks a column, or two rows of one galaxy differ.
     """
     wanted = [key, *needed, *optional]
     try:
@@ -258,10 +275,10 @@ def survey_rows(
 
 
 def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second: tuple[int, dict[Any, Any]]) -> None:
-    """Checks that two rows of one galaxy say the same.
+    """Checks that two rows of one galaxy are equal.
 
     Raises:
-        ValueError: naming both.
+        ValueError: they differ; the message names both rows and their values.
     """
     differing = [key for key, value in first[1].items() if str(value) != str(second[1][key])]
     if differing:
