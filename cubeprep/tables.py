@@ -1,12 +1,13 @@
-"""Tables of surveys and users: one reader for all formats, chosen by suffix, on disk and on services.
+"""Tables of surveys and users: one function reads all formats, chosen by suffix, from a path or URL.
 
-Three rules hold for every table, whatever it is of (`docs/readers.md`):
+Three rules hold for every table (`docs/readers.md`):
 
-- Text stays text. A column of text files becomes numbers only if all its cells are numbers, none of which is written
-  with a leading zero, so that the galaxy 00123 keeps its name. Blanks around cells are trimmed.
-- A value that stands for a missing one is missing: NaN, or NA among integers. See `MISSING_TEXT`,
-  `MISSING_NUMBERS` and, for velocities, `MISSING_VELOCITIES`.
-- A cell that is not of its column's kind makes its column text, and so costs its row alone (`number`).
+- Names stay text. A column of a text file becomes numeric only if all its cells are numbers and none has a leading
+  zero, so that the galaxy 00123 keeps its name. Blanks around cells are removed.
+- Placeholders of missing values become NaN, or NA among integers. See `MISSING_TEXT`, `MISSING_NUMBERS` and, for
+  velocities, `MISSING_VELOCITIES`.
+- A cell that is no number leaves its column text; `number` then makes NaN of this cell alone, so that one galaxy is
+  lost and not the table.
 """
 
 import csv
@@ -39,7 +40,7 @@ SUFFIXES = {
 DELIMITERS = ",;\t"
 MISSING_TEXT = frozenset(("", "-", "--", "n/a", "na", "nan", "-nan", "null", "none", "<na>", "masked"))
 MISSING_NUMBERS = (-99.0, -999.0, -9999.0, -99999.0)
-# Velocities of -99 and -999 km/s occur.
+# Real velocities may be -99 or -999 km/s.
 MISSING_VELOCITIES = (-9999.0, -99999.0)
 VELOCITY = re.compile(
     r"velocity|(?:^|[^a-z])vel(?:$|[^a-z])|^v_?(?:sys|hel|helio|rad|los)(?:$|[^a-z])|^cz", re.IGNORECASE
@@ -50,29 +51,29 @@ RAGGED, COLUMNS = "ragged", "columns"
 
 
 class TableError(ValueError):
-    """A table that cannot be read, or lacks what is asked of it."""
+    """A table that cannot be read, or is of an unknown format."""
 
 
 def read_table(
     path: str | Path, *, text: Collection[str] = (), columns: Collection[str] | None = None, hdu: str = ""
 ) -> pd.DataFrame:
-    """A table's columns of one value a row; text is str, and what is missing is NaN, or NA among integers.
+    """Table with one value per row and column; text is str, and missing values are NaN, or NA among integers.
 
-    Rows of a text file that have another number of cells than the header cannot be attributed to columns: they are left
-    out, and `attrs["ragged"]` of the result has their cells by line number. `attrs["columns"]` has the names of all
-    columns, also of those that were not asked for.
+    A row of a text file with more or fewer cells than the header cannot be assigned to columns: it is left out, and
+    `attrs["ragged"]` of the result holds its cells by line number. `attrs["columns"]` holds the names of all columns of
+    the file.
 
     Args:
-        path: CSV, TSV, ECSV, FITS, VOTable, Parquet, or text in columns, also gzipped; the suffix tells which. A path,
-            or a URL that `cubeprep.storage` knows.
-        text: names of columns, in capitals or not, that hold names and are never taken for numbers.
-        columns: names of the columns that are wanted, in capitals or not; those that it lacks are left out.
-        hdu: the FITS table of this name is read; without it, or where there is none, the first.
+        path: path or URL of a CSV, TSV, ECSV, FITS, VOTable or Parquet file, or of text in columns, also gzipped; the
+            suffix tells the format.
+        text: names of columns that hold text even if all cells are numbers; case is ignored.
+        columns: names of the columns to return; case is ignored, as are those that the table lacks. None returns all.
+        hdu: name of the FITS table to read; if it is not given or not found, the first table is read.
 
     Raises:
-        TableError: no such format, or not a file of it.
+        TableError: the suffix is unknown, or the file is not of its format.
         FileNotFoundError: there is no such file.
-        StorageError: the service fails.
+        StorageError: the storage service fails.
     """
     name = str(path)
     kind = _kind(name)
@@ -83,16 +84,16 @@ def read_table(
         return _clean(table, {column.lower() for column in text}, has_types=kind[1] not in ("delimited", "columns"))
     except StorageError:
         raise
-    except Exception as error:  # what readers of six formats raise has no common class
+    except Exception as error:  # the exceptions of the parsers have no common base class
         raise TableError(f"{name}: not a table that can be read as {kind[0]}: {_brief(error)}") from error
 
 
 def number(value: Any, *, velocity: bool = False) -> float:
-    """A cell or a card as a float; NaN where it is missing, or no number.
+    """Value of a cell or card as a float; NaN if it is missing or no number.
 
     Args:
-        value: of any kind.
-        velocity: whether -99 and -999 are values.
+        value: value of any type.
+        velocity: whether the value is a velocity, of which -99 and -999 are not missing.
     """
     if value is None or np.ma.is_masked(value) or value is pd.NA or isinstance(value, bool):
         return float("nan")
@@ -105,11 +106,11 @@ def number(value: Any, *, velocity: bool = False) -> float:
 
 
 def name_of(value: Any) -> str:
-    """A cell or a card as a name, trimmed; empty where it is missing."""
+    """Value of a cell or card as a name without blanks around it; empty if it is missing."""
     if value is None or np.ma.is_masked(value) or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # integers beside a missing one
+        value = int(value)  # a column of integers with a missing value was read as floats
     found = str(value).strip()
     return "" if _is_missing(found) else found
 
@@ -136,7 +137,7 @@ def _parse(content: bytes, kind: tuple[str, str], hdu: str, wanted: Collection[s
 
 
 def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
-    """The columns, without those of several values a row, and their units in `attrs`."""
+    """Columns with one value per row, and their units in `attrs`."""
     from astropy.io import fits
     from astropy.table import Table
     from astropy.units import UnitsWarning
@@ -162,7 +163,7 @@ def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collecti
 
 
 def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
-    """All cells as text; lines that begin with `#` are comments."""
+    """Cells of a text file, all as text; lines that begin with `#` are comments."""
     numbered = [(i, line) for i, line in enumerate(content.split("\n"), 1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise ValueError("it is empty")
@@ -190,7 +191,7 @@ def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
 
 
 def _clean(table: pd.DataFrame, text: Collection[str], *, has_types: bool) -> pd.DataFrame:
-    """The rules for text, numbers and missing values, applied to every column."""
+    """The table after the rules for text, numbers and missing values were applied to every column."""
     units: Mapping[str, str] = table.attrs.get("units", {})
     cleaned = {}
     for name, column in table.items():
@@ -203,7 +204,7 @@ def _clean(table: pd.DataFrame, text: Collection[str], *, has_types: bool) -> pd
 
 
 def is_velocity(name: str, unit: str = "") -> bool:
-    """Whether a column holds velocities, by its unit or its name."""
+    """Whether a column holds velocities, judging by its unit or its name."""
     return bool(VELOCITY_UNIT.match(unit) or VELOCITY.search(name))
 
 
@@ -219,7 +220,7 @@ def _clean_column(column: pd.Series, missing: Collection[float], *, stays_text: 
         return column  # dates
     cells = [cell.decode() if isinstance(cell, bytes) else cell for cell in column.astype(object)]
     if any(not isinstance(cell, str) and not _is_null(cell) for cell in cells):
-        return pd.Series(cells, column.index, dtype=object)  # lists, or bool beside what is missing
+        return pd.Series(cells, column.index, dtype=object)  # lists, or booleans beside missing values
     trimmed = [np.nan if _is_null(cell) or _is_missing(cell, missing) else cell.strip() for cell in cells]
     known = [cell for cell in trimmed if isinstance(cell, str)]
     found = pd.Series(trimmed, column.index, dtype=object)
@@ -246,5 +247,5 @@ def _is_null(cell: Any) -> bool:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of what a reader says, which may be a page."""
+    """First line of an error message, which may be long."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
