@@ -1,1 +1,1 @@
-"""The page of the most unusual galaxies."""
+"""The page: gallery, map and galaxies of a catalog, served or exported as one file."""
