@@ -1,4 +1,4 @@
-"""The attribution maps beside a catalog, where scoring made them."""
+"""Attribution maps beside a catalog, which `cubescout score` can write."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ MAPS = ("by_place", "by_spaxel")
 
 
 def read_maps(catalog_path: Path, plateifu: str) -> dict[str, np.ndarray]:
-    """The maps of one galaxy in sigma: `by_place` [line, y, x], `by_spaxel` [y, x]; empty where there are none."""
+    """Attribution maps of one galaxy in sigma: `by_place` [line, y, x], `by_spaxel` [y, x]; empty if there are none."""
     try:
         found = read_attribution(attribution_path(catalog_path), plateifu)
     except (FileNotFoundError, KeyError):
