@@ -1,4 +1,4 @@
-"""The catalog's columns as the page takes them: numbers as arrays, words as codes, and a selection as CSV."""
+"""Columns of the catalog in the form that the page reads, and selections of galaxies as CSV."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24
-EXACT = ("ra_deg", "dec_deg")  # seven digits are too few for these
+EXACT = ("ra_deg", "dec_deg")  # as float64: the seven digits of float32 are too few
 
 
 def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Descriptions of all columns, and the values of those that are numbers or categories; lists are left out.
+    """Descriptions of the columns, and arrays of those that are numbers or categories; columns of lists are left out.
 
     Returns:
-        Descriptions, in the catalog's order: name, description, unit, and the kind: `number`, with an array of values;
-        `category`, with an array of codes and the words in order, -1 where there is none; `text`, with its values.
-        Then the arrays by name, [galaxy] float32, float64 or int32.
+        Descriptions in the order of the catalog, with name, description, unit and kind: `number` has an array of
+        values; `category` a list of categories and an array of their indices, -1 for no value; `text` a list of values.
+        Then the arrays by name, [galaxy], float32, float64 or int32.
     """
     described: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
@@ -49,7 +49,7 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
 
 
 def selection_csv(table: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]) -> str:
-    """Rows of a catalog as CSV in the order of `names`, with the label of each; lists are joined by spaces.
+    """CSV with the rows of galaxies and their labels, in the order of `names`; lists are joined by spaces.
 
     Raises:
         KeyError: the catalog holds no such galaxy.
@@ -65,7 +65,7 @@ def selection_csv(table: pd.DataFrame, names: Sequence[str], labels: Mapping[str
 
 
 def json_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row of a catalog as JSON values: no NaN, no lists."""
+    """Row of a catalog as JSON values: NaN becomes None, lists are left out."""
     return {str(name): _plain(value) for name, value in row.items() if not isinstance(value, list | np.ndarray)}
 
 
