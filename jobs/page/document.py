@@ -1,8 +1,8 @@
-"""The page as one HTML document: the client's modules, styles and markup, and a policy that allows these alone.
+"""The page as one HTML document with the client's modules and styles, and a policy that allows these alone.
 
-The served page and the exported file are the same document; the file also holds its messages. A browser loads no
-modules over file://, so they are joined into one script. Modules use `import { names } from "./module.js";` and
-`export` before a function, class or const, which is all that `bundle` understands.
+The served page and the exported file are the same document; the file also contains the messages. Browsers load no
+modules over file://, so the modules are joined into one script. `bundle` understands imports of the form
+`import { names } from "./module.js";`, and `export` before a function, class or const.
 """
 
 import base64
@@ -24,7 +24,7 @@ UNKNOWN = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Document:
-    """A page and the Content-Security-Policy that it needs; scripts and styles are allowed by their digests."""
+    """A page and its Content-Security-Policy, which allows the page's script and style by their digests."""
 
     html: str
     policy: str
@@ -38,14 +38,14 @@ def make_document(
     images: str = "data: blob:",
     connect: str = "'none'",
 ) -> Document:
-    """The page.
+    """Document of the page.
 
     Args:
-        token: secret of the server; empty in a file, which then states its policy itself.
+        token: secret of the server; empty in a file, which contains its policy in turn.
         first: id and content (base64) of the messages that the first view needs.
-        rest: those that stand behind the script, so that the first view need not wait for them.
+        rest: id and content of the others; they come after the script, so that the first view need not wait for them.
         images: sources of the policy's `img-src`.
-        connect: sources of its `connect-src`.
+        connect: sources of the policy's `connect-src`.
     """
     script, style = bundle(), "".join((CLIENT / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     policy = (
@@ -60,10 +60,11 @@ def make_document(
 
 
 def bundle(folder: Path = CLIENT) -> str:
-    """The modules of a folder as one script, each in a function of its own, in the order in which they need each other.
+    """Script that contains the modules of a folder, each in its own function and after the modules that it imports.
 
     Raises:
-        ValueError: a module holds an import or export of another form, or text that would end the script's element.
+        ValueError: modules import each other in a circle, or one contains an import or export of another form, or text
+            that would end the script element.
     """
     ordered: dict[str, str] = {}
     _collect(folder, ENTRY, ordered, ())
