@@ -1,8 +1,8 @@
-"""The page as one file: the served client with the messages that it would ask a server for.
+"""The page as one file: the same client with the messages that it would otherwise request from a server.
 
-The file holds the columns of all galaxies, the first `MAX_THUMBNAILS` thumbnails by rank, and the maps and spectra of
-the most unusual galaxies, rounded as `compact` describes. Their neighbours are added, nearest first, while all galaxies
-together stay under `MAX_GALAXY_BYTES`.
+The file contains the columns of all galaxies, the thumbnails of the first `MAX_THUMBNAILS` by rank, and the maps and
+spectra of the most unusual galaxies, rounded by `compact`. Their neighbours are added, nearest first, as long as the
+galaxies together stay below `MAX_GALAXY_BYTES`.
 """
 
 import base64
@@ -16,18 +16,18 @@ from jobs.page.document import make_document
 from jobs.page.pack import pack
 from jobs.page.source import Source
 
-MAX_THUMBNAILS = 500  # of about 1 kB each, and each is a galaxy read from the store
-MAX_GALAXY_BYTES = 12_000_000  # base64; neighbours stop here, the galaxies asked for do not
+MAX_THUMBNAILS = 500  # of about 1 kB each; each takes reading a galaxy from the store
+MAX_GALAXY_BYTES = 12_000_000  # of base64; limits the neighbours, not the galaxies requested
 LEVEL = 6
 
 
 def export_page(source: Source, num_galaxies: int, progress: Callable[[int, int, str], None]) -> tuple[str, list[str]]:
-    """The file's text, and the galaxies that it holds in full.
+    """Text of the file, and the galaxies that it contains in full.
 
     Args:
         source: catalog, store and model.
-        num_galaxies: how many of the most unusual galaxies it holds in full at least.
-        progress: is told number, total and name of the galaxies done, neighbours not counted in the total.
+        num_galaxies: number of the most unusual galaxies to contain in full, beside neighbours.
+        progress: called after each galaxy with its number, the total (without neighbours) and its name.
     """
     galaxies = _galaxies(source, num_galaxies, progress)
     survey = _encoded(source.survey())
@@ -38,7 +38,7 @@ def export_page(source: Source, num_galaxies: int, progress: Callable[[int, int,
 
 
 def _galaxies(source: Source, num_galaxies: int, progress: Callable[[int, int, str], None]) -> dict[str, str]:
-    """Messages of the most unusual galaxies, then of their neighbours as far as there is room."""
+    """Messages of the most unusual galaxies, then of as many of their neighbours as fit, by name."""
     table = source.catalog.table
     names = [str(name) for name in table["plateifu"].head(num_galaxies)]
     made: dict[str, str] = {}
@@ -59,7 +59,7 @@ def _galaxies(source: Source, num_galaxies: int, progress: Callable[[int, int, s
 
 
 def _neighbours(source: Source, num_galaxies: int) -> Iterator[str]:
-    """The nearest neighbour of each galaxy, then the second nearest, and so on."""
+    """Names of the nearest neighbour of each galaxy, then of the second nearest, and so on; may repeat."""
     table = source.catalog.table.head(num_galaxies)
     nearest = [list(names) for names in table["neighbours"]] if "neighbours" in table else []
     for place in range(max(map(len, nearest), default=0)):
@@ -67,7 +67,7 @@ def _neighbours(source: Source, num_galaxies: int) -> Iterator[str]:
 
 
 def _contents(source: Source, held: list[str]) -> bytes:
-    """What the file holds: names, labels given so far, and thumbnails, one PNG after the other."""
+    """Message about the file: galaxies in full, labels given so far, and thumbnails as concatenated PNGs."""
     table = source.catalog.table
     wanted = dict.fromkeys([*(str(name) for name in table["plateifu"].head(MAX_THUMBNAILS)), *held])
     for row in table.itertuples():
