@@ -1,4 +1,4 @@
-"""Maps and summed spectra of a galaxy, and its thumbnail. Arrays in, arrays or PNG out, no global state."""
+"""Maps, summed spectra and thumbnail of a galaxy: functions from arrays to arrays or PNG, without global state."""
 
 import io
 import math
@@ -14,10 +14,9 @@ from cubeprep.store import Windows
 FLUX_COLOURS = "viridis"
 SIGMA_COLOURS = "RdBu_r"
 CHI2_COLOURS = "magma"
-SOFTENING = 0.1  # of the asinh stretch: linear below this share of the upper end, logarithmic above
-NUM_COLOURS = (
-    255  # of a palette of 256; the last stands for no data and is transparent, so that the page shows its grey
-)
+SOFTENING = 0.1  # the asinh stretch is linear below this fraction of the upper limit, and logarithmic above
+# Of a palette of 256: the last colour is transparent and marks missing data, where the page's grey shows through.
+NUM_COLOURS = 255
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,11 @@ class LineMaps:
     """Maps of one galaxy, [line, y, x] float64, NaN where a spaxel has no good sample of the line.
 
     Attributes:
-        flux: mean over the good samples of the window, flux units.
+        flux: mean over the good samples of the window, in the store's flux unit.
         reconstruction: mean over the same samples.
-        residual_sigma: residual summed over the window, in its standard deviation; a wrong velocity can cancel in it.
-        chi2: mean of residual^2 ivar over the good samples, in which nothing cancels.
+        residual_sigma: residual summed over the window, in units of its standard deviation; the residuals of a wrong
+            velocity can cancel.
+        chi2: mean of residual^2 ivar over the good samples, in which no residuals cancel.
     """
 
     flux: np.ndarray
@@ -39,7 +39,7 @@ class LineMaps:
 
 @dataclass(frozen=True)
 class Spectra:
-    """Windows summed over the spaxels, [line, sample] float64, NaN where no spaxel is good.
+    """Spectra summed over spaxels, [line, sample] float64, NaN where no spaxel is good.
 
     Attributes:
         flux: sum over good spaxels.
@@ -53,7 +53,11 @@ class Spectra:
 
 
 def line_maps(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> LineMaps:
-    """Maps of one galaxy from its windows, [line, sample, y, x] each; masked values have no influence."""
+    """Maps of one galaxy; masked samples have no influence.
+
+    Args:
+        flux, ivar, mask, reconstruction: [line, sample, y, x], in the store's flux unit.
+    """
     good = good_samples(flux, ivar, mask)
     count = good.sum(1)
     weight = np.where(good, ivar, 1).astype(np.float64)
@@ -69,7 +73,11 @@ def line_maps(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
 
 
 def summed_spectra(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstruction: np.ndarray) -> Spectra:
-    """Spectra of one galaxy from its windows, [line, sample, y, x] each; masked values have no influence."""
+    """Summed spectra of one galaxy; masked samples have no influence.
+
+    Args:
+        flux, ivar, mask, reconstruction: [line, sample, y, x], in the store's flux unit.
+    """
     good = good_samples(flux, ivar, mask)
     spaxels = (-2, -1)
     empty = ~good.any(spaxels)
@@ -80,7 +88,7 @@ def summed_spectra(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconst
 
 
 def flux_limits(*maps: np.ndarray) -> tuple[float, float]:
-    """Ends of a linear scale for maps of one quantity: 0, or less where flux is negative, to the 99.5th percentile."""
+    """Limits of a flux scale: from 0, or the 2nd percentile if that is negative, to the 99.5th percentile."""
     values = np.concatenate([values[np.isfinite(values)] for values in maps])
     if not values.size:
         return 0.0, 1.0
@@ -89,19 +97,19 @@ def flux_limits(*maps: np.ndarray) -> tuple[float, float]:
 
 
 def upper_limit(values: np.ndarray, *, least: float, percentile: float = 99.5) -> float:
-    """The upper end of a scale of |values|: a percentile to two digits, `least` at the least."""
+    """Upper limit of a scale of |values|: their percentile, rounded to two digits, and at least `least`."""
     finite = np.abs(values[np.isfinite(values)])
     return max(least, float(f"{np.percentile(finite, percentile):.2g}")) if finite.size else least
 
 
 def map_png(values: np.ndarray, low: float, high: float, colours: str, *, asinh: bool = False) -> bytes:
-    """A map as PNG, one pixel a spaxel, first row at the bottom; transparent where NaN.
+    """PNG of a map, one pixel per spaxel, with the first row at the bottom; transparent where NaN.
 
     Args:
-        values: [y, x].
+        values: [y, x] map.
         low, high: values of the first and the last colour.
         colours: name of a matplotlib colour map.
-        asinh: whether colours follow asinh(value / (`SOFTENING` high)), which shows the outskirts beside the centre.
+        asinh: whether colours follow asinh(value / (`SOFTENING` * `high`)), which shows both centre and outskirts.
     """
     finite = np.isfinite(values)
     shown = np.clip(np.where(finite, values, low), low, high)
@@ -118,7 +126,12 @@ def map_png(values: np.ndarray, low: float, high: float, colours: str, *, asinh:
 
 
 def thumbnail_of(windows: Windows, line: int) -> bytes:
-    """A small map of one line as PNG: mean over the good samples, one row of windows."""
+    """PNG of the mean flux of one line over its good samples, one pixel per spaxel.
+
+    Args:
+        windows: windows of one galaxy, one row.
+        line: index of the line.
+    """
     good = good_samples(windows.flux[0, line], windows.ivar[0, line], windows.mask[0, line])
     total = np.where(good, windows.flux[0, line], 0).sum(0, dtype=np.float64)
     flux = _over(total, good.sum(0))
@@ -126,11 +139,11 @@ def thumbnail_of(windows: Windows, line: int) -> bytes:
 
 
 def palette(colours: str) -> np.ndarray:
-    """The colours of a matplotlib colour map, [colour, 3] uint8."""
+    """Colours of a matplotlib colour map, [colour, 3] uint8."""
     rgba = matplotlib.colormaps[colours](np.linspace(0, 1, NUM_COLOURS), bytes=True)
     return np.asarray(rgba)[:, :3]
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where the denominator is 0."""
+    """Quotient; NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
