@@ -1,4 +1,4 @@
-"""The message of one galaxy: cubes, maps, spectra and metadata. Arrays in, bytes out."""
+"""Message of one galaxy for the page: cubes, maps, spectra and metadata."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,20 +22,21 @@ def galaxy_message(
     usual_shares: Mapping[str, float],
     attribution: Mapping[str, np.ndarray],
 ) -> bytes:
-    """The message of one galaxy, as `pack` makes it.
+    """Message of one galaxy, in the format of `pack`.
 
     Args:
-        row: of the catalog.
-        windows: of the galaxy, one row.
-        reconstruction: [1, line, sample, y, x] flux units.
-        lines: rest wavelength (vacuum Angstrom) by name, in the order of the store.
-        usual_shares: median share of each line over the survey.
-        attribution: maps in sigma, of `attribution.read_maps`.
+        row: row of the catalog.
+        windows: windows of the galaxy, one row.
+        reconstruction: [1, line, sample, y, x] reconstruction, in the store's flux unit.
+        lines: rest wavelengths (vacuum, Angstrom) by name, in the order of the store.
+        usual_shares: median share of each line in the residual over the survey.
+        attribution: maps in sigma, from `attribution.read_maps`.
 
     Returns:
-        Metadata: the row, lines, neighbours, ends of colour scales. Arrays, float32, NaN where masked: `flux`,
-        `reconstruction`, `error` [line, sample, y, x]; `map_` and a field of `LineMaps` [line, y, x]; `sum_` and a
-        field of `Spectra` [line, sample]; `misfit` [y, x], chi2 per sample over all lines; those of `attribution`.
+        Metadata: row, lines, neighbours and limits of the colour scales. Arrays, float32, NaN where masked: `flux`,
+        `reconstruction` and `error`, [line, sample, y, x]; `map_NAME` for each field of `LineMaps`, [line, y, x];
+        `sum_NAME` for each field of `Spectra`, [line, sample]; `misfit`, [y, x], chi2 per sample over all lines; and
+        the maps of `attribution`.
     """
     flux, ivar, mask = windows.flux[0], windows.ivar[0], windows.mask[0]
     maps = line_maps(flux, ivar, mask, reconstruction[0])
@@ -72,7 +73,11 @@ def galaxy_message(
 
 
 def misfit(flux: np.ndarray, reconstruction: np.ndarray, ivar: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Mean residual^2 ivar over the good samples of all lines, [y, x]; NaN where there is none."""
+    """Mean of residual^2 ivar over the good samples of all lines, [y, x]; NaN where there are none.
+
+    Args:
+        flux, reconstruction, ivar, good: [line, sample, y, x]; `good` is bool.
+    """
     residual = np.where(good, flux, 0).astype(np.float64) - np.where(good, reconstruction, 0)
     count = good.sum((0, 1))
     total = (residual**2 * np.where(good, ivar, 0)).sum((0, 1))
@@ -80,12 +85,12 @@ def misfit(flux: np.ndarray, reconstruction: np.ndarray, ivar: np.ndarray, good:
 
 
 def _where_good(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Attribution, [line, y, x] or [y, x], with NaN where no sample of a line, or of any, is good."""
+    """Attribution, [line, y, x] or [y, x], with NaN where no sample of the line, or of any line, is good."""
     return np.where(good.any(1) if values.ndim == good.ndim - 1 else good.any((0, 1)), values, np.nan)
 
 
 def neighbours_of(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """The neighbours of a catalog's row, nearest first."""
+    """Neighbours in a row of the catalog as JSON values, nearest first."""
     columns: Sequence[Any] = [row.get(f"neighbour{name}", ()) for name in ("s", "_distances", "_same_object")]
     return [
         {"plateifu": str(name), "distance": float(distance), "same_object": bool(same)}
