@@ -1,7 +1,7 @@
-"""One message of metadata and arrays for the page's scripts: JSON and typed arrays, nothing else to parse.
+"""Messages of metadata and arrays for the page's scripts, which read them as JSON and typed arrays.
 
-Little-endian: uint32 length of the JSON, the JSON padded with spaces, then the arrays. Every array begins at a multiple
-of 8 bytes, so that a browser views it in place. `client/pack.js` is the reader.
+All is little-endian: the length of the JSON (uint32), the JSON padded with spaces, then the arrays. Every array begins
+at a multiple of 8 bytes, so that browsers can use it without a copy. `client/pack.js` reads messages.
 """
 
 import json
@@ -20,16 +20,16 @@ def pack(
     arrays: Mapping[str, np.ndarray],
     decoding: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bytes:
-    """The bytes of a message.
+    """Bytes of a message.
 
     Args:
-        meta: JSON values, no NaN.
-        arrays: of any shape, of the dtypes of `DTYPES`.
-        decoding: how the reader restores rounded arrays, as `compact` describes them; with `planes` all low bytes of an
-            array come before all high ones, which compresses better.
+        meta: metadata as JSON values, without NaN.
+        arrays: arrays of any shape, with a dtype of `DTYPES`.
+        decoding: for rounded arrays, how to restore them (see `compact`). With `planes`, all low bytes of an array come
+            before all high bytes, which compresses better.
 
     Raises:
-        ValueError: an array of another dtype, or NaN in `meta`.
+        ValueError: an array has another dtype, or `meta` contains NaN.
     """
     described, parts, offset = [], [], 0
     for name, array in arrays.items():
@@ -48,7 +48,7 @@ def pack(
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metadata and arrays of a message, rounded arrays as they are stored."""
+    """Metadata and arrays of a message; rounded arrays are returned as stored."""
     start = LENGTH_BYTES + int.from_bytes(message[:LENGTH_BYTES], "little")
     head = json.loads(message[LENGTH_BYTES:start])
     arrays = {}
