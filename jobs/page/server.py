@@ -1,8 +1,8 @@
-"""Serves the page on this machine alone.
+"""Server of the page, reachable from this machine alone.
 
-Reading takes a secret, which the address that is printed carries and a cookie keeps; changing anything takes it in a
-header too, which no other site can send. Requests for another host name are refused, so that no name that an attacker
-points at this machine reaches the server. The page may load nothing from elsewhere.
+Every request needs a secret, which the printed address contains and a cookie keeps. Requests that change anything also
+need it in a header, which other sites cannot send. Requests for other host names are rejected, so that a domain whose
+address an attacker points at this machine does not reach the server. The page loads nothing from elsewhere.
 """
 
 import hmac
@@ -34,13 +34,14 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # of addresses that name the catalog's version
+# For addresses that contain the version of the catalog.
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 Next = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
 
 
 class LabelRequest(BaseModel):
-    """A label for a galaxy; an empty one withdraws."""
+    """A label for a galaxy; an empty one withdraws the label."""
 
     model_config = ConfigDict(extra="forbid")
     plateifu: str
@@ -49,14 +50,19 @@ class LabelRequest(BaseModel):
 
 
 class SelectionRequest(BaseModel):
-    """Galaxies, in the order in which they are wanted."""
+    """Galaxies of a CSV file, in its order."""
 
     model_config = ConfigDict(extra="forbid")
     plateifu: list[str]
 
 
 def make_app(source: Source, token: str) -> Starlette:
-    """The application: the page, its data, and the two requests that take a body."""
+    """Application with the page, its data, labels and selections.
+
+    Args:
+        source: contents of the page.
+        token: secret that requests must present.
+    """
     document = make_document(token=token, images="'self' data: blob:", connect="'self'")
     policy = {"Content-Security-Policy": f"{document.policy}; frame-ancestors 'none'", "Cache-Control": "no-store"}
 
@@ -113,11 +119,11 @@ def serve(source: Source, port: int, announce: Callable[[str], None]) -> None:
 
     Args:
         source: contents of the page.
-        port: of the loopback interface; 0 takes a free one.
-        announce: is given the address, secret included, once requests are answered.
+        port: port of the loopback interface; 0 takes a free one.
+        announce: called with the address, which contains the secret, once the port is open.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     import uvicorn
 
@@ -145,8 +151,8 @@ def _guard(token: str) -> Callable[[Request, Next], Awaitable[Response]]:
 
 
 def _turn_away(request: Request, token: str) -> Response | None:
-    """The answer to a request without the secret, or to the first one with it; None lets it pass."""
-    cookie = f"cubescout-{request.url.port or 80}"  # cookies do not know ports
+    """Response to a request without the secret, or to the first one with it; None lets the request pass."""
+    cookie = f"cubescout-{request.url.port or 80}"  # cookies are shared between ports
     offered = request.query_params.get("token")
     if request.method == "GET" and request.url.path == "/" and offered and _same(offered, token):
         response = RedirectResponse("/")
