@@ -1,4 +1,4 @@
-"""The contents of the page: the catalog at once, galaxies and thumbnails made when they are first asked for."""
+"""Contents of the page: the catalog, and galaxies and thumbnails, which are made on the first request."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,7 +28,7 @@ from modeling.scoring.artefacts import CODES
 
 GALAXIES_KEPT = 24  # of about 4 MB each
 THUMBNAILS_KEPT = 20_000  # of about 1 kB each
-LABELS = ("interesting", "usual", "artefact")  # the words that `cubescout rerank` knows without being told
+LABELS = ("interesting", "usual", "artefact")  # offered on the page; `cubescout rerank` knows them by default
 
 
 class UnknownGalaxyError(KeyError):
@@ -39,7 +39,7 @@ class UnknownGalaxyError(KeyError):
 
 
 class Source:
-    """A catalog with its store, model and labels. Methods may be called from several threads."""
+    """Catalog with its store, model and labels. Methods may be called from several threads."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class Source:
         key_lines: Sequence[str] = (),
         read_windows: Callable[[str], Windows] | None = None,
     ) -> None:
-        """Keeps what it is given; reads nothing.
+        """Keeps its arguments; galaxies are read on request.
 
         Args:
-            catalog: of this store.
-            store: for line names, velocities and the survey's summary.
-            catalog_path: of the catalog; attribution maps lie beside it.
-            labels_path: of the file that labels are added to.
-            reconstruct: gives the model's reconstruction of windows.
-            thumbnail_line: line of the thumbnails, the first where there is none such.
-            key_lines: lines of a galaxy that show at once; all where there is none of them.
-            read_windows: gives the windows of a galaxy; by default the store's.
+            catalog: catalog of the store.
+            store: window store, for lines, velocities, windows and rejected galaxies.
+            catalog_path: path of the catalog; attribution maps are beside it.
+            labels_path: file to which labels are appended.
+            reconstruct: returns the model's reconstruction of windows.
+            thumbnail_line: line of the thumbnails; the first line if the store lacks it.
+            key_lines: lines of a galaxy that are shown at first; all if the store has none of them.
+            read_windows: returns the windows of a galaxy; by default those of the store.
         """
         self.catalog, self._store = catalog, store
         self._catalog_path, self._labels_path = catalog_path, labels_path
@@ -80,7 +80,7 @@ class Source:
         self.thumbnail = lru_cache(THUMBNAILS_KEPT)(self._thumbnail)
 
     def survey(self) -> bytes:
-        """The message of all columns and of the facts that are common to all galaxies."""
+        """Message with all columns, and the facts that all galaxies share as metadata."""
         described, arrays = column_arrays(self.catalog)
         facts = survey_facts(self._store.attrs)
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
@@ -105,11 +105,11 @@ class Source:
         return pack(meta, arrays)
 
     def labels(self) -> dict[str, str]:
-        """The label of each galaxy that has one."""
+        """Current labels, by plateifu."""
         return {str(name): str(label) for name, label in current(read(self._labels_path)).items()}
 
     def add_label(self, plateifu: str, label: str, note: str = "") -> None:
-        """Adds a label to the file; an empty one withdraws.
+        """Appends a label to the file; an empty one withdraws the label.
 
         Raises:
             UnknownGalaxyError: the catalog holds no such galaxy.
@@ -119,7 +119,7 @@ class Source:
         append(self._labels_path, [Label(plateifu=plateifu, label=label, note=note, catalog=self.version)])
 
     def csv(self, names: Sequence[str]) -> str:
-        """Galaxies of the catalog as CSV, in this order.
+        """CSV with the catalog's rows of galaxies, in the order of `names`.
 
         Raises:
             UnknownGalaxyError: the catalog holds no such galaxy.
