@@ -1,4 +1,4 @@
-"""Facts about the whole survey that the page states beside the columns of the catalog."""
+"""Facts about the survey that the page shows beside the columns of the catalog."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
-    """Counts, splits, rejected galaxies and correlations of a survey, as JSON values."""
+    """Counts, splits, rejected galaxies and correlations of the score, as JSON values."""
     galaxies = store.galaxies()
     rejected = galaxies[galaxies["status"] == "rejected"]
     spearman = catalog.provenance["spearman"]
@@ -40,14 +40,14 @@ def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
         "following": following,
         "own_model": catalog.provenance["model"].get("trained_on", "") in ("", store.identity),
         "cross_fitted": bool(catalog.provenance["model"].get("fold_digests")),
-        # `combined` is about 0 for typical galaxies, so its ratio to the median says nothing
+        # `combined` is about 0 for typical galaxies, so its ratio to the median has no meaning
         "median_score": median if catalog.provenance["rank_by"] != "combined" and median > 0 else None,
         "fdr": catalog.provenance.get("config", {}).get("fdr"),
     }
 
 
 def score_label(catalog: Catalog) -> str:
-    """The name of the score that ranks, with its unit."""
+    """Name of the score that ranks the galaxies, with its unit."""
     names = {
         "combined": "excess over typical galaxies",
         "unexplained": "unexplained share of the signal",
@@ -61,7 +61,7 @@ def score_label(catalog: Catalog) -> str:
 
 
 def short_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Provenance without the tables of numbers of the calibration, which only the catalog keeps."""
+    """Provenance without the numerical tables of the calibration, which only the catalog contains."""
     kept: dict[str, Any] = {}
     for name, value in provenance.items():
         if isinstance(value, dict):
@@ -72,7 +72,7 @@ def short_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def pretty_unit(unit: str) -> str:
-    """A unit of the form `1e-17 erg / (s cm2 Angstrom)` with exponents set as such; others stay as they are."""
+    """Unit with superscripts, from the form `1e-17 erg / (s cm2 Angstrom)`; other texts are returned unchanged."""
     match = re.fullmatch(r"1e(-?\d+) (\w+) / \(([\w ]+)\)", unit)
     if not match:
         return unit
@@ -81,7 +81,7 @@ def pretty_unit(unit: str) -> str:
 
 
 def sky(facts: SurveyFacts, size: int) -> str:
-    """Size and orientation of a map of `size` spaxels a side, as far as both are known."""
+    """Sentence about the size and orientation of maps of `size` spaxels a side, as far as they are known."""
     orientation = facts.orientation or "orientation as in the cubes"
     if facts.spaxel_arcsec is None:
         return f"Maps are {size} × {size} spaxels, {orientation}"
@@ -90,7 +90,7 @@ def sky(facts: SurveyFacts, size: int) -> str:
 
 
 def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float]:
-    """Median share of each line in the residual, over all galaxies of a catalog; 0 where none has any."""
+    """Median share of each line in the residual over all galaxies of a catalog; 0 if none has a value."""
     medians = {name: float(table[SHARE_PREFIX + name].median()) for name in line_names}
     return {name: value if np.isfinite(value) else 0.0 for name, value in medians.items()}
 
