@@ -1,9 +1,9 @@
-"""Compiles C kernels at first use for this machine's processor; without a C compiler there are none.
+"""Compilation of C kernels for this machine's processor, on first use; without a C compiler there are no kernels.
 
-The library lies in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`) under a name made of its
-source, the headers beside it, its flags and the processor, so that a home that several kinds of machines share holds
-one for each. Whoever can write there can run code as this user, so a folder or a library that others own or may write
-to is not used. Compiling takes about a second. `CUBESCOUT_NATIVE=0` in the environment does without kernels.
+Libraries are kept in the user's cache (`$XDG_CACHE_HOME/cubescout`, else `~/.cache/cubescout`). Their names contain a
+digest of the source, the headers beside it, the flags and the processor, so that machines of different kinds can share
+a home directory. Whoever can write to the cache can run code as this user, so a folder or library that others own or
+can write to is not used. Compilation takes about a second. `CUBESCOUT_NATIVE=0` in the environment disables kernels.
 """
 
 import atexit
@@ -21,18 +21,18 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-# Tried in this order: Apple's compiler has no OpenMP, and some compilers have no `native`.
+# Tried in this order: Apple's compiler lacks OpenMP, and some compilers do not know `native`.
 FLAGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMMON_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
-# Parameters of glibc's mallopt, by the names in malloc.h.
+# Parameters of glibc's mallopt, named as in malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """Library compiled from the C file `name` beside this module; None, with the reason logged, where there is none.
+    """Library compiled from the C file `name` beside this module; None, with the reason logged, if that fails.
 
-    Code that uses a kernel works on large buffers, so from then on glibc keeps freed ones: see `keep_freed_memory`.
+    Code that uses kernels works on large buffers, so glibc is also told to keep freed ones (`keep_freed_memory`).
     """
     keep_freed_memory()
     if os.environ.get("CUBESCOUT_NATIVE") == "0":
@@ -50,10 +50,10 @@ def library(name: str) -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep freed buffers instead of returning them to the kernel; False where there is no glibc.
+    """Makes glibc keep freed buffers instead of returning them to the kernel; returns False without glibc.
 
-    A training step frees and allocates the same hundreds of megabytes again and again. By default each of their pages
-    faults and is zeroed every time, which took up to a third of a step. In return the process keeps its peak memory.
+    Every training step allocates and frees the same hundreds of megabytes. By default each of their pages faults and is
+    zeroed every time, which took up to a third of a step. The price is that the process keeps its peak memory.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -62,7 +62,7 @@ def keep_freed_memory() -> bool:
 
 
 def _compiled(source: Path, compiler: str) -> Path:
-    """Path of the library of `source`, from the cache or compiled now; several processes may do this at once."""
+    """Path of the library of `source`, from the cache or compiled now; safe with several processes at once."""
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
     identity = "\n".join([*texts, compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
     target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
@@ -70,7 +70,7 @@ def _compiled(source: Path, compiler: str) -> Path:
         logger.warning("%s is not used and compiled anew: %s", target, reason)
     elif target.exists():
         return target
-    # Beside the target, so that the rename is atomic: another process sees no library or a complete one.
+    # Compiled beside the target and renamed, so that other processes see either no library or a complete one.
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         for flags in FLAGS:
@@ -84,7 +84,7 @@ def _compiled(source: Path, compiler: str) -> Path:
 
 
 def _cache() -> Path:
-    """A folder that only this user reads and writes; it lasts where there is such a one in the home."""
+    """Folder that only this user reads and writes: the cache, or a temporary one if the cache is not private."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "cubescout"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,21 +100,21 @@ def _cache() -> Path:
 
 
 def _why_not_private(folder: Path) -> str:
-    """What lets others change the content of a folder, or put another in its place; empty if nothing does."""
+    """Reason why others can change or replace a folder, in words; empty if they cannot."""
     if reason := _why_not_ours(folder, writable=0o077):
         return reason
     for parent in folder.parents:
         found = parent.stat()
         if found.st_uid not in (0, os.geteuid()):
             return f"{parent} belongs to user {found.st_uid}"
-        # In a folder with the sticky bit, such as /tmp, only the owner of an entry renames it.
+        # In a folder with the sticky bit, such as /tmp, only the owner of an entry can rename it.
         if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
             return f"{parent} may be written to by others (mode {stat.S_IMODE(found.st_mode):o}, expected 755 or less)"
     return ""
 
 
 def _why_not_ours(path: Path, *, writable: int) -> str:
-    """Why a folder or file may hold what others put there: a link, another owner, or one of the bits of `writable`."""
+    """Reason why others may have written a folder or file: it is a link, has another owner, or a bit of `writable`."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         return f"{path} is a link"
@@ -126,7 +126,7 @@ def _why_not_ours(path: Path, *, writable: int) -> str:
 
 
 def _processor() -> str:
-    """Description that distinguishes processors: their kind and, on Linux, their features."""
+    """Text that distinguishes processors: their architecture and, on Linux, their features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
