@@ -1,4 +1,4 @@
-"""Ray session of a job, local or on the cluster of RAY_ADDRESS, and the paths by which Ray addresses a storage."""
+"""Ray session of a job, local or on the cluster of RAY_ADDRESS, and storage paths in the form that Ray takes."""
 
 import logging
 import os
@@ -13,31 +13,34 @@ from typing import Any
 from urllib.parse import urlsplit
 
 NOBODY_LISTENS = 9
-# The path of a Unix socket holds so many bytes; Ray's end in this, below the temporary folder.
+# Longest path of a Unix socket in bytes, and the end of Ray's socket paths, below the temporary folder.
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 RAY_SOCKET = "/ray/session_2026-11-26_10-00-00_000000_4194304/sockets/plasma_store.1"
-SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where a private folder is made
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in one of them
 
 logger = logging.getLogger(__name__)
 
 
 class RaySessionError(ValueError):
-    """A machine on which Ray cannot start."""
+    """Ray cannot start on this machine."""
 
 
 @contextmanager
 def ray_session(
     *, include_dashboard: bool = False, num_cpus: int | None = None, resources: Mapping[str, float] | None = None
 ) -> Iterator[None]:
-    """Ray for the duration of the block: a running session, the cluster of RAY_ADDRESS, or a new local one.
+    """Connects to Ray for the duration of the block: a running session, the cluster of RAY_ADDRESS, or a new local one.
 
-    Ray's own ports listen on all of this machine's addresses, whatever address its node is given. A local Ray therefore
-    gets a secret token, without which nobody can connect; it is stopped at the end.
+    Ray's ports listen on all addresses of this machine, whatever address its node is given. A local Ray therefore gets
+    a secret token, without which nobody can connect. It is stopped at the end of the block.
 
     Args:
         include_dashboard: whether a local Ray runs its dashboard, on loopback.
-        num_cpus: CPUs of a local Ray; all of this machine's by default.
-        resources: further resources of a local Ray, by name.
+        num_cpus: CPUs of a local Ray; by default all of this machine.
+        resources: custom resources of a local Ray, by name.
+
+    Raises:
+        RaySessionError: no folder for a local Ray has a path that is short enough.
     """
     set_environment()
     address = os.environ.get("RAY_ADDRESS")
@@ -68,10 +71,10 @@ def ray_session(
 
 @contextmanager
 def short_folder() -> Iterator[str | None]:
-    """A private folder for Ray where the environment's is too long for its sockets, gone at the end; None if it is not.
+    """Private temporary folder for Ray, deleted at the end; None if the environment's path is short enough for sockets.
 
     Raises:
-        RaySessionError: no folder with a short path can be made.
+        RaySessionError: no folder with a short path can be created.
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as Ray chooses it
     if _holds_sockets(usual):
@@ -98,12 +101,12 @@ def _holds_sockets(folder: str) -> bool:
 
 @contextmanager
 def _dashboard_at(port: int) -> Iterator[None]:
-    """Sets the dashboard address that a Ray started in the block uses.
+    """Sets the dashboard address for a Ray that is started in the block.
 
-    Ray Train asks the dashboard whether a controller is alive. With the dashboard off it would search forty seconds for
-    the port and wait for twelve of them at the end of a training. With it on it would take the address from the file of
-    the last `ray start` on this machine, whose cluster may be gone, and then never release the resources of a stopped
-    trial.
+    Ray Train asks the dashboard whether a controller is alive. Without a dashboard it would search for the port for
+    forty seconds, and the end of a training would wait for twelve of them. With one, it would read the address from the
+    file of the last `ray start` on this machine, whose cluster may be gone, and would then never release the resources
+    of a stopped trial.
     """
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
@@ -122,7 +125,7 @@ def _free_port() -> int:
 
 
 def set_environment() -> None:
-    """Sets the environment that Ray reads at import and its processes at start; variables already set are kept."""
+    """Sets environment variables that Ray reads on import and its processes at start; existing values are kept."""
     for key, value in {
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -136,16 +139,16 @@ def set_environment() -> None:
     }.items():
         os.environ.setdefault(key, value)
     if not os.environ.get("RAY_ADDRESS"):
-        # Explicit, since Ray would otherwise decide by whether another tool has left a token in the home directory. One
-        # token for the life of the process, since Ray reads it once.
+        # Explicit, since Ray would otherwise enable tokens only if another tool had left one in the home directory. One
+        # token per process, since Ray reads it once.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def storage_path(storage: str) -> str:
-    """Path where Ray keeps checkpoints: an absolute directory, since workers run elsewhere, or a URL.
+    """Path of a storage for Ray: a URL, or an absolute path, since workers have other working directories.
 
-    pyarrow, through which Ray writes, takes an S3 endpoint from the URL and not from AWS_ENDPOINT_URL.
+    Ray writes through pyarrow, which takes an S3 endpoint from the URL and not from AWS_ENDPOINT_URL.
     """
     if "://" not in storage:
         return str(Path(storage).absolute())
@@ -157,7 +160,7 @@ def storage_path(storage: str) -> str:
 
 
 def run_path(storage: str, name: str) -> str:
-    """Where Ray keeps what belongs to one run."""
+    """Path of one run in a storage, as Ray names it."""
     path, mark, query = storage_path(storage), "", ""
     if "://" in path:
         path, mark, query = path.partition("?")
