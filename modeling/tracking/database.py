@@ -1,7 +1,7 @@
-"""MLflow's SQLite database in a workspace: made whole or not at all, and at home wherever the workspace is moved to.
+"""MLflow's SQLite database in a workspace: created atomically, and still valid after the workspace is moved or copied.
 
-MLflow keeps the absolute places of artifacts. Ours lie beside the database, in `mlartifacts/EXPERIMENT`: where that
-folder is another one than was noted, the workspace was moved or copied, and what is noted is brought up to date.
+MLflow records absolute paths of artifacts. Ours are in `mlartifacts/EXPERIMENT` beside the database: if that folder
+differs from the recorded one, the workspace was moved or copied, and the records are updated.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 logger = logging.getLogger(__name__)
 
 FOLDER = "mlartifacts"
-# Columns that hold places of artifacts.
+# Columns that hold paths of artifacts.
 PLACES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -28,43 +28,51 @@ PLACES = (
     ("model_versions", "storage_location"),
     ("logged_models", "artifact_location"),
 )
-# Tables in which anything means that a database was used.
+# Tables that are empty in a database that was never used.
 USED = ("runs", "registered_models", "model_versions")
 
 
 class DatabaseError(ValueError):
-    """A database that cannot be made, read or brought to where it lies."""
+    """A database that cannot be created, read, or updated after its workspace was moved."""
 
 
 def sqlite_uri(path: Path) -> str:
-    """The URI of a SQLite file. SQLAlchemy takes `?` for the end of its path, and undoes `%`; nothing else."""
+    """URI of a SQLite file, with `%` and `?` escaped: SQLAlchemy decodes `%`, and ends the path at `?`."""
     text = str(path.absolute()).replace("%", "%25").replace("?", "%3F")
     return f"sqlite:///{text}"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite URI; None for any other backend."""
+    """Path of the file of a SQLite URI; None for any other backend."""
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
 
 
 def artifact_location(path: Path, experiment: str) -> str:
-    """Where artifacts of an experiment lie, as a URI: beside the database, whatever its name."""
+    """URI of the folder with an experiment's artifacts, beside the database.
+
+    Args:
+        path: path of the database.
+        experiment: name of the experiment; characters that are special in paths are escaped.
+    """
     return (_root(path) / _folder_names(experiment)[-1]).as_uri()
 
 
 def prepare_database(path: Path) -> None:
-    """Makes a database or brings it up to date, one process at a time: several at once would fail.
+    """Creates a database or upgrades its schema and paths, under a lock, since concurrent upgrades fail.
+
+    Args:
+        path: path of the database.
 
     Raises:
-        DatabaseError: it is something else, cannot be written, or its artifacts are elsewhere.
+        DatabaseError: the file is not an MLflow database, cannot be written, or its artifacts are elsewhere.
     """
     import sqlalchemy
     from mlflow.exceptions import MlflowException
     from mlflow.store.db import utils
 
-    # MLflow takes `%3F` in a URI for part of a folder's name, and makes that folder, beside the workspace.
+    # MLflow does not decode `%3F` in the URI, and would create a folder of that name beside the workspace.
     utils._make_parent_dirs_if_sqlite = lambda uri: None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +95,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Makes an empty database under another name and renames it: what is interrupted is not in the way of the next."""
+    """Creates an empty database under another name and renames it, so that an interruption leaves no partial one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     beginning = f".{path.name}.new-"
@@ -98,7 +106,7 @@ def _make(path: Path) -> None:
         from mlflow.store.db import utils
 
         utils._initialize_tables(engine)
-    # Makes the experiment `Default`, whose artifacts would lie where the job happens to run.
+    # Creates the experiment `Default`, whose artifacts would otherwise go to the job's working directory.
     SqlAlchemyStore(sqlite_uri(made), _root(path).as_uri()).engine.dispose()
     made.replace(path)
 
@@ -125,7 +133,7 @@ def _engine(path: Path) -> Iterator[Any]:
 
 
 def _was_left_half_made(path: Path) -> bool:
-    """Whether an earlier version was interrupted while it made this file: no table that is used, and not all there."""
+    """Whether an earlier version was interrupted while it created this file: tables are missing, and none was used."""
     with closing(sqlite3.connect(path)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
@@ -141,10 +149,10 @@ def _was_left_half_made(path: Path) -> bool:
 
 
 def _follow_folder(path: Path) -> None:
-    """Rewrites the places of artifacts that lie beside a database which was moved or copied with them.
+    """Updates the paths of artifacts in a database that was moved or copied together with them.
 
     Raises:
-        DatabaseError: the artifacts did not come along.
+        DatabaseError: the artifacts were left behind.
     """
     here = _root(path)
     with closing(sqlite3.connect(path, timeout=60)) as database, database:
@@ -169,7 +177,7 @@ def _follow_folder(path: Path) -> None:
 
 
 def _rewrite(database: sqlite3.Connection, old: Path, new: Path) -> None:
-    """Puts one folder in place of another in all places, in both of the ways in which MLflow notes them."""
+    """Replaces one folder by another in all recorded paths, which MLflow writes as URIs and as plain paths."""
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for before, after in ((f"{old.as_uri()}/", f"{new.as_uri()}/"), (f"{old}/", f"{new}/")):
         for table, column in PLACES:
@@ -183,13 +191,13 @@ def _root(path: Path) -> Path:
 
 
 def _folder_names(experiment: str) -> list[str]:
-    """Of an experiment's artifacts, as earlier versions and as this one name it: a name with / would lead elsewhere."""
+    """Folder names of an experiment's artifacts: that of earlier versions, then the present one, safe with a `/`."""
     safe = re.sub(r"[^\w .-]", lambda match: quote(match[0], safe=""), experiment)
     return [experiment, safe if safe.strip(".") else f"%{safe}"]
 
 
 def _root_of(location: str, folders: list[str]) -> tuple[Path, str] | None:
-    """The folder `mlartifacts` of a local place and the folder in it; None where it is no place of ours."""
+    """Folder `mlartifacts` of a recorded path, and the folder in it; None if the path is not one of ours."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):
         return None
@@ -201,5 +209,5 @@ def _root_of(location: str, folders: list[str]) -> tuple[Path, str] | None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two folders are one, perhaps by links."""
+    """Whether two paths lead to the same folder, possibly through links."""
     return one == other or (one.exists() and other.exists() and one.samefile(other))
