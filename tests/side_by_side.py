@@ -1,6 +1,6 @@
-"""Test files side by side, under pytest-xdist: what goes to which process, and in which order.
+"""Distribution of test files over the processes of pytest-xdist, and their order.
 
-The tests of a file share servers and trainings, so that a file stays in one process. Some files share one process.
+The tests of a file share servers and trainings, so a file runs in one process. Some files run together in one process.
 """
 
 import os
@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-# Files with these words share a process, and run in it one after another.
+# Files that contain these words run in the same process, one after another.
 TOGETHER = {
-    # Two Rays would want twice the CPUs of the machine. They mostly wait, and other processes are busy meanwhile.
+    # Two sessions of Ray would reserve twice the CPUs of the machine. One mostly waits, while other processes work.
     "mark.ray": "ray",
-    # Of a test or of the catalog of such a project: UMAP is compiled anew in each process, for ten seconds.
+    # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
     "make_project": "umap",
 }
@@ -25,15 +25,16 @@ TOGETHER = {
 
 @cache
 def share_of_file(file: str) -> str:
-    """Name of the part of the suite that the file belongs to, which one process runs in order.
+    """Name of the share of the suite that contains a file; one process runs the whole share, in order.
 
-    By the file's text, since the process that hands out tests knows nothing of them but their names.
+    It depends on the text of the file, since the process that distributes tests knows only their names.
     """
     text = (ROOT / file).read_text()
     return next((share for words, share in TOGETHER.items() if words in text), file)
 
 
 def share_of(nodeid: str) -> str:
+    """Name of the share that contains a test."""
     return share_of_file(nodeid.partition("::")[0])
 
 
@@ -45,13 +46,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return share_of(nodeid)
 
-    config.option.loadscopereorder = False  # it would start the files of many tests first, which are the quick ones
+    config.option.loadscopereorder = False  # it would start with the files with the most tests, which are quick ones
     return Shares(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where files run side by side, the long ones start first, so that no process is left with one at the end."""
+    """Puts slow shares first if files run side by side, so that no process is left with one at the end."""
     if not hasattr(config, "workerinput"):
         return
     slow = {share_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
@@ -59,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes share the CPUs: with a thread a CPU each, OpenMP's threads would wait for one another, busily."""
+    """Divides the CPUs between the processes: with one OpenMP thread per CPU in each, waiting threads would spin."""
     workers = config.getoption("numprocesses", None)
     if isinstance(workers, int) and workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
