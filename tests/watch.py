@@ -1,4 +1,4 @@
-"""Watches over the suite: no test starts a server that its markers do not name, and no process outlives the run."""
+"""Checks of the whole suite: tests start only servers that their markers name, and no process outlives the run."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-SESSION = "CUBESCOUT_TEST_SESSION"  # in the environment of all that the run starts
-# Words of a command, without their folders, and the marker that says that a test starts such a server.
+SESSION = "CUBESCOUT_TEST_SESSION"  # in the environment of all processes that the run starts
+# Words of a command line, without folders, and the marker that a test needs to start such a server.
 SERVERS = {
     "ray": "ray",
     "raylet": "ray",
@@ -24,14 +24,14 @@ SERVERS = {
     "run-driver": "browser",  # Playwright's, which starts Chromium
 }
 GRACE_S = 20
-# What multiprocessing starts for a process ends with that process.
+# Helpers that multiprocessing starts for a process end with that process.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "joblib.externals.loky")
 
 _running: list[pytest.Item] = []
 
 
 def marker_of(command: Sequence[object]) -> str | None:
-    """The marker of a test that starts this command; None if any may."""
+    """Marker that a test needs to start this command; None if it needs none."""
     for word in command:
         name = Path(os.fsdecode(word)).name if isinstance(word, (str, bytes, os.PathLike)) else ""
         if name in SERVERS:
@@ -57,7 +57,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def started_in(session: str) -> list[psutil.Process]:
-    """Processes of this machine that were started in a run of the suite, but for this one."""
+    """Processes that were started in a run of the suite and still run, without the present one."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its processes
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Kills what is left, and fails the run, which names it."""
+    """Kills processes that are left over, prints their commands, and fails the run."""
     if hasattr(session.config, "workerinput"):
         return
     deadline = time.monotonic() + GRACE_S
