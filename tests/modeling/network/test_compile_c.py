@@ -117,7 +117,7 @@ def planted(cache: Path, tmp_path: Path, answer: int = 13) -> Path:
 
 def load_in_another_process(path: str) -> int:
     """What `answer` says; in this process the linker would give the library that it has already."""
-    code = f"from modeling import native; print(compile_c.library.__wrapped__({path!r}).answer())"
+    code = f"from modeling.network import compile_c; print(compile_c.library.__wrapped__({path!r}).answer())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
