@@ -203,7 +203,9 @@ def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: 
     num = 30 if end == "comes back" else 2000
     settings = [f"workspace={tmp_path}", "simulate.bundle_shares={19: 1}", f"simulate.num_galaxies={num}"]
     settings += ["simulate.num_workers=1", "simulate.maps=[]"]
-    arguments = submit_command("simulate", "demo", "--address", forwarder.address, *(f"--set={text}" for text in settings))
+    arguments = submit_command(
+        "simulate", "demo", "--address", forwarder.address, *(f"--set={text}" for text in settings)
+    )
     with subprocess.Popen(arguments, text=True, env=environment, stdout=-1, stderr=-1) as process:
         assert process.stderr
         job = process.stderr.readline().split()[1]
