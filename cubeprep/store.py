@@ -265,10 +265,38 @@ class WindowStore:
                     yield split, observed
 
     def _read(self, split: str, rows: slice) -> Windows:
-        names = ("flux", "ivar", "mask", "plateifu", "view")
+        flux, ivar, mask = (self._read_values(split, name, rows) for name in ("flux", "ivar", "mask"))
         with storage_errors(self.path):
-            flux, ivar, mask, plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in names)
+            plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in ("plateifu", "view"))
         return Windows(flux, ivar, mask, _plain(plateifu), view)
+
+    def _read_values(self, split: str, name: str, rows: slice) -> np.ndarray:
+        """Rows of an array whose shards were all written.
+
+        Raises:
+            StoreError: a shard is damaged or missing.
+        """
+        array = self._array(split, name)
+        shard = rows.start // self._rows_per_shard(split)
+        try:
+            with storage_errors(self.path):
+                values = np.asarray(array[rows])
+        except (RuntimeError, ValueError) as error:  # of Zstandard, and of the index's own checksum
+            raise StoreError(
+                f"{self._shard_of(split, name, shard)}: damaged ({error}). {_mend(split, shard)}"
+            ) from error
+        # Zarr reads a missing object as fill values. So does a shard without galaxies, which is there all the same.
+        if values.size and np.array_equal(values, np.full_like(values, array.fill_value), equal_nan=name != "mask"):
+            fs, root = filesystem(self.path)
+            where = self._shard_of(split, name, shard)
+            with storage_errors(where):
+                if not fs.exists(f"{root}{where.removeprefix(self.path)}"):
+                    raise StoreError(f"{where}: missing. {_mend(split, shard)}")
+        return values
+
+    def _shard_of(self, split: str, name: str, shard: int) -> str:
+        """Path of the one object that holds a shard of an array."""
+        return "/".join([self.path.rstrip("/"), split, name, "c", str(shard), *["0"] * (len(self.shape) + 1)])
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
         """Writes one complete shard. Each shard belongs to one task: writing part of one would erase its other rows.
@@ -362,6 +390,10 @@ class WindowStore:
         shards = self._array(split, "flux").shards
         assert shards is not None
         return int(shards[0])
+
+
+def _mend(split: str, shard: int) -> str:
+    return f"To make it again, delete {_record_name(split, shard)} and summary.json, and run `cubescout prepare`."
 
 
 def _record_name(split: str, shard: int) -> str:

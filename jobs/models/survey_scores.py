@@ -132,13 +132,17 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
 def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
     """The store's table of galaxies, in the order of scoring."""
     table = store.galaxies().set_index("plateifu").loc[names].reset_index()
-    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split"]
+    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split", "implausible"]
     return table[[name for name in kept if name in table]]
 
 
 def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, Any]:
     """Columns `SURVEY_SCORES` of `modeling.catalog`."""
     scores: GalaxyScores = survey.means.scores
+    codes = scores.code.astype(str)
+    if "implausible" in survey.galaxies:  # not in stores of earlier versions
+        # Where the data themselves are in doubt, no other code matters.
+        codes = np.where(survey.galaxies["implausible"].fillna("") != "", "implausible", codes)
     columns: dict[str, Any] = {
         "score_combined": found.combined,
         "score_nll": found.nll,
@@ -149,7 +153,7 @@ def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, 
         "p_value": found.p_value,
         "q_value": found.q_value,
         "is_find": np.nan_to_num(found.q_value, nan=1.0) <= fdr,
-        "triage": scores.code.astype(str).astype(object),
+        "triage": codes.astype(object),
         "velocity_offset_kms": scores.velocity_kms,
     }
     for i in range(NUM_REASONS):

@@ -33,6 +33,7 @@ CODES = {
     "edge": "nearly all of the excess in the outermost spaxels",
     "redshift": "all lines displaced by the same velocity: scored at the redshift of the lines",
     "mask": "fewer than half of the samples of the covered spaxels are good",
+    "implausible": "errors or flux level that cannot be right, see `implausible` in the store's galaxies.parquet",
 }
 
 

@@ -13,10 +13,11 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from cubeprep.cube import Rejected
+from cubeprep.cube import Rejected, Target
 from cubeprep.fits import gunzip
+from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.survey_files import find_files
+from cubeprep.survey_files import find_files, guarded_target
 from tests.logcube import write_drpall
 from tests.maps import maps_hdus, write_maps
 
@@ -255,3 +256,18 @@ def test_maps_that_are_too_large_cost_one_galaxy_and_no_memory(
     assert tracemalloc.get_traced_memory()[1] < 100 << 20
     tracemalloc.stop()
     assert caught.value.code == "truncated"
+
+
+def test_whatever_a_file_does_to_its_reader_costs_one_galaxy_but_a_service_that_fails_stops_the_listing() -> None:
+    unread = Target("1-1", "1-1", np.nan, np.nan, np.nan, ("a.fits",))
+
+    def read(error: Exception) -> Target:
+        def fail() -> Target:
+            raise error
+
+        return guarded_target(unread, fail)
+
+    assert read(RecursionError("deep")).rejected == ("unreadable", "a.fits: RecursionError: deep")
+    assert read(Rejected("bad_card", "a.fits: x")).rejected == ("bad_card", "a.fits: x")
+    with pytest.raises(StorageError, match="away"):
+        read(StorageError("s3://b/a.fits: away"))

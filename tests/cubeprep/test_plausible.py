@@ -68,6 +68,10 @@ def test_brightness_is_compared_within_the_survey() -> None:
     assert set(found) == {"bright", "faint"}
     wide = dict(zip(NAMES, 10 ** np.linspace(-3, 3, 9), strict=True))
     assert set(survey_doubts(wide)) == {NAMES[0], NAMES[-1]}, "a factor of 1,000 is never the scatter of a survey"
+    spread = dict(zip(range(30), 10 ** np.linspace(-0.6, 0.6, 30), strict=True))  # 4.5 robust sigmas are 2.0 dex
+    spread = {f"1-{i}": level for i, level in spread.items()}
+    assert survey_doubts(spread | {"far": 10**1.8}) == {}
+    assert set(survey_doubts(spread | {"far": 10**2.3})) == {"far"}
     few = {name: levels[name] for name in NAMES[:5]}
     assert survey_doubts(few | {"bright": 1000.0}) == {}
 

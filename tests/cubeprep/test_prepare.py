@@ -97,6 +97,31 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
     assert len(made) == 4 + 2
 
 
+@pytest.mark.parametrize("name", ["flux", "ivar", "mask"])
+def test_a_shard_that_is_lost_or_damaged_is_an_error_and_is_made_again_as_it_says(
+    survey: SurveyConfig, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "s.zarr"
+    prepare(CONFIG, survey, str(path), seed=3)
+    whole, shard = contents(path), path / f"train/{name}/c/1/0/0/0/0"
+    content = shard.read_bytes()
+    names = [str(row) for row in WindowStore.open(str(path)).read_shard("train", 1).plateifu]
+    for damage in (content[:40] + bytes([content[40] ^ 16]) + content[41:], None):
+        if damage is None:
+            shard.unlink()
+        else:
+            shard.write_bytes(damage)
+        store = WindowStore.open(str(path))
+        for read, which in ((store.read_shard, ("train", 1)), (store.read_galaxy, (names[0],))):
+            with pytest.raises(StoreError, match=f"{name}/c/1/0/0/0/0: (damaged|missing).* delete records/train-00001"):
+                read(*which)
+        assert len(store.read_shard("train", 0))
+        (path / "records/train-00001.json").unlink()
+        (path / "summary.json").unlink()
+        prepare(CONFIG, survey, str(path), seed=3)
+        assert contents(path) == whole
+
+
 def test_another_configuration_is_refused(survey: SurveyConfig, tmp_path: Path) -> None:
     path = str(tmp_path / "s.zarr")
     prepare(CONFIG, survey, path, seed=3)

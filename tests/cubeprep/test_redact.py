@@ -76,7 +76,7 @@ with redacted_output():
     print({url!r}, file=sys.stderr)
     click.echo({url!r}); click.echo({url!r}, err=True)
     logging.getLogger("x").warning("at %s", {url!r})
-    from jobs.progress import console
+    from jobs.console.progress import console
     console.print({url!r})
     raise RuntimeError({url!r})
 """

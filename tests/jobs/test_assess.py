@@ -185,7 +185,7 @@ def test_labels_are_data_in_the_report(workspace: Path) -> None:
     assert code == 0, text
     (folder,) = (workspace / "assess").glob("a_b*evil")
     page, report = ((folder / f"report.{suffix}").read_text() for suffix in ("html", "md"))
-    assert "<title>How the labels of a&lt;b&gt;&amp;.parquet lie</title>" in page
+    assert "<title>Labels of a&lt;b&gt;&amp;.parquet in score and latent space</title>" in page
     assert page.count("<img") == 3
     assert "<a " not in page
     tokens = [

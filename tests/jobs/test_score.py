@@ -176,6 +176,18 @@ def test_a_model_of_other_windows_scores_only_if_forced_and_the_earlier_catalog_
     assert len(read_catalog(config.catalog_path).provenance["model"]["differing_windows"]) == 2
 
 
+def test_a_galaxy_whose_values_cannot_be_right_says_so_in_the_catalog(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    store = WindowStore.open_unfinished(config.store_path)
+    galaxies = store.galaxies()
+    doubtful = galaxies["plateifu"] == galaxies["plateifu"].iloc[2]
+    store.finish(galaxies.assign(implausible=np.where(doubtful, "flux 1000 times that of the others", "")), {})
+    assert score.run(config) == 0
+    table = read_catalog(config.catalog_path).table.set_index("plateifu")
+    assert (table["triage"] == "implausible").sum() == 1
+    assert table.loc[galaxies["plateifu"].iloc[2], "triage"] == "implausible"
+
+
 def test_a_catalog_of_another_model_is_kept_with_the_files_beside_it(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     assert score.run(config) == 0

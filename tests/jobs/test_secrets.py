@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.console import command
 from tests.logcube import write_survey
 from tests.s3 import free_port
 
@@ -55,7 +56,7 @@ def assert_clean(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_survey_behind_a_password_leaves_none_in_store_tables_and_registry(server: str, tmp_path: Path) -> None:
     code, output = run("prepare", tmp_path / "ws", f"survey.root={server}")
-    assert code == cli.EXIT_SET_ASIDE, output
+    assert code == command.EXIT_SET_ASIDE, output
     assert "1 of 3 galaxies" in output
     assert CANARY not in output
     assert "127.0.0.1" in (tmp_path / "ws" / "windows.zarr" / "rejected.csv").read_text()
@@ -70,7 +71,7 @@ def test_a_survey_behind_a_password_leaves_none_in_store_tables_and_registry(ser
 )
 def test_a_survey_that_is_not_there_is_named_without_its_password(key: str, url: str, tmp_path: Path) -> None:
     code, output = run("prepare", tmp_path, f"{key}={url.format(port=free_port())}")
-    assert code == cli.EXIT_FAILED
+    assert code == command.EXIT_FAILED
     assert CANARY not in output
     assert_clean(tmp_path)
 
@@ -82,7 +83,7 @@ def test_a_registry_that_is_not_there_is_named_without_its_password(job: str, tm
 
     synthetic_store(tmp_path / "windows.zarr", shape=(2, 2, 8))
     code, output = run(job, tmp_path, f"tracking.uri=http://user:{CANARY}@127.0.0.1:{free_port()}")
-    assert code == cli.EXIT_FAILED
+    assert code == command.EXIT_FAILED
     assert output
     assert CANARY not in output
     assert_clean(tmp_path)
@@ -90,7 +91,7 @@ def test_a_registry_that_is_not_there_is_named_without_its_password(job: str, tm
 
 def test_a_wrong_value_is_shown_without_its_password(tmp_path: Path) -> None:
     code, output = run("train", tmp_path, f"tracking.experiment=[http://user:{CANARY}@host]")
-    assert code == cli.EXIT_USAGE
+    assert code == command.EXIT_USAGE
     assert "tracking.experiment" in output
     assert CANARY not in output
 
@@ -100,7 +101,7 @@ def test_no_secrets_are_submitted_to_a_cluster() -> None:
     settings = [f"tracking.uri=http://user:{CANARY}@host", f"survey.root=https://host/x?X-Amz-Signature={CANARY}"]
     options = [f"--set={text}" for text in ("workspace=/runs/x", *settings)]
     result = CliRunner().invoke(cli.main, ["submit", "train", "demo", *options])
-    assert result.exit_code == cli.EXIT_USAGE
+    assert result.exit_code == command.EXIT_USAGE
     assert "2 mistakes" in result.output
     assert "tracking.uri: holds a password" in result.output
     assert CANARY not in result.output

@@ -203,7 +203,9 @@ def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: 
     num = 30 if end == "comes back" else 2000
     settings = [f"workspace={tmp_path}", "simulate.bundle_shares={19: 1}", f"simulate.num_galaxies={num}"]
     settings += ["simulate.num_workers=1", "simulate.maps=[]"]
-    arguments = command("simulate", "demo", "--address", forwarder.address, *(f"--set={text}" for text in settings))
+    arguments = submit_command(
+        "simulate", "demo", "--address", forwarder.address, *(f"--set={text}" for text in settings)
+    )
     with subprocess.Popen(arguments, text=True, env=environment, stdout=-1, stderr=-1) as process:
         assert process.stderr
         job = process.stderr.readline().split()[1]
@@ -219,10 +221,10 @@ def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: 
     assert f"the connection to {forwarder.address} broke" in broke
     assert "Traceback" not in errors
     if end == "stopped":
-        assert process.returncode == cli.EXIT_INTERRUPTED
+        assert process.returncode == command.EXIT_INTERRUPTED
         assert f"{job} was stopped" in errors
     else:
-        assert process.returncode == cli.EXIT_OK, errors
+        assert process.returncode == command.EXIT_OK, errors
         assert output.count("30 simulated galaxies") == 1
 
 
@@ -272,11 +274,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [
-        ("SUCCEEDED", 0, cli.EXIT_OK),
-        ("FAILED", 3, cli.EXIT_SET_ASIDE),
-        ("FAILED", None, cli.EXIT_FAILED),
-        ("STOPPED", None, cli.EXIT_INTERRUPTED),
-        ("STOPPED", 1, cli.EXIT_INTERRUPTED),
+        ("SUCCEEDED", 0, command.EXIT_OK),
+        ("FAILED", 3, command.EXIT_SET_ASIDE),
+        ("FAILED", None, command.EXIT_FAILED),
+        ("STOPPED", None, command.EXIT_INTERRUPTED),
+        ("STOPPED", 1, command.EXIT_INTERRUPTED),
     ],
 )
 @pytest.mark.parametrize("turns", [(), ("breaks",), ("refused", "refused"), ("ends early", "breaks", "whole")])
@@ -298,7 +300,7 @@ def test_a_cluster_that_stays_away_is_given_up(
     monkeypatch.setattr(submitting, "GIVE_UP_S", 0.05)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     client = FakeClient(*["refused", "broken"] * 10_000)
-    assert follow_job(client, "job-1", "http://head:8265") == cli.EXIT_LOST
+    assert follow_job(client, "job-1", "http://head:8265") == command.EXIT_LOST
     told = capsys.readouterr().err
     assert "whether job-1 is still running is unknown" in told
     assert "RAY_ADDRESS= ray job logs --follow --address http://head:8265 job-1" in told
@@ -308,9 +310,9 @@ def test_a_cluster_that_stays_away_is_given_up(
 @pytest.mark.usefixtures("quick")
 def test_a_job_that_the_cluster_forgot_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     client = FakeClient("refused", "Request failed with status code 404: Job job-1 does not exist")
-    assert follow_job(client, "job-1", "http://head:8265") == cli.EXIT_LOST
+    assert follow_job(client, "job-1", "http://head:8265") == command.EXIT_LOST
     assert client.requests == 1
-    assert "does not know job-1 any more" in capsys.readouterr().err
+    assert "no longer knows job-1" in capsys.readouterr().err
 
 
 def test_the_address_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +329,7 @@ def test_an_address_that_is_no_url_is_a_wrong_command(address: str, monkeypatch:
     """At once: Ray is not even imported."""
     monkeypatch.setattr(submitting, "connect", None)
     result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", "--set=workspace=/runs", "--address", address])
-    assert result.exit_code == cli.EXIT_USAGE
+    assert result.exit_code == command.EXIT_USAGE
     assert f"'{address}': expected the URL of a dashboard" in result.output
 
 

@@ -117,7 +117,7 @@ def planted(cache: Path, tmp_path: Path, answer: int = 13) -> Path:
 
 def load_in_another_process(path: str) -> int:
     """Result of `answer` in a new process; in this one the linker would return the library that is loaded already."""
-    code = f"from modeling import native; print(compile_c.library.__wrapped__({path!r}).answer())"
+    code = f"from modeling.network import compile_c; print(compile_c.library.__wrapped__({path!r}).answer())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout)
 

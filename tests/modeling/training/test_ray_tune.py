@@ -127,8 +127,8 @@ def test_budgets_do_not_make_another_search() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"train.learning_rate": {"uniform": [0, 1]}}, "train.learning_rate is no key"),
-        ({"latent_dim": {"choice": [1]}}, "latent_dim is no key"),
+        ({"train.learning_rate": {"uniform": [0, 1]}}, "train.learning_rate is not a key"),
+        ({"latent_dim": {"choice": [1]}}, "latent_dim is not a key"),
         ({"train.lr": {"normal": [0, 1]}}, "train.lr: expected one of choice, uniform, loguniform, randint"),
         ({"train.lr": {"uniform": [0.1]}}, "train.lr: uniform takes a lower and an upper bound"),
         ({"train.lr": {"uniform": [0.2, 0.1]}}, "train.lr: uniform takes a lower and an upper bound"),
@@ -148,7 +148,7 @@ def test_wrong_search_spaces_are_named(space: dict[str, Any], message: str) -> N
 
 
 def test_all_mistakes_of_a_space_are_named_at_once() -> None:
-    with pytest.raises(ValidationError, match=r"(?s)train\.a is no key.*model\.b is no key"):
+    with pytest.raises(ValidationError, match=r"(?s)train\.a is not a key.*model\.b is not a key"):
         TuneConfig(space={"train.a": {"choice": [1]}, "model.b": {"choice": [1]}})
 
 
