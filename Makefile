@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Test files run side by side, in one process more than there are CPUs, since tests of Ray mostly wait; up to 2 GB each. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
+# Test files run side by side, in one process more than there are CPUs, since tests of Ray mostly wait; each takes up to
+# 2 GB. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 

@@ -245,13 +245,6 @@ def pause_seconds(attempt: int) -> float:
     return float(min(backoff["init_backoff"] * backoff["base"] ** attempt, backoff["max_backoff"]).total_seconds())
 
 
-def forget_connections() -> None:
-    """Clears the cached clients, so that the next request reads endpoint and credentials from the environment again."""
-    for cached in (bucket, client):
-        cached.cache_clear()
-    _web_server.cache_clear()
-
-
 def _client_options(url: str) -> Any:
     return {"allow_http": url.startswith("http:"), "timeout": LONGEST, "read_timeout": SILENCE}
 

@@ -165,12 +165,18 @@ def misbehaving_proxy(port: int, fault: Fault = never, cut: Fault = never) -> It
         server.server_close()
 
 
+def forget_connections() -> None:
+    """Clears the cached clients: the next request reads endpoint and credentials from the environment again."""
+    for cached in (remote.bucket, remote.client, remote._web_server):
+        cached.cache_clear()
+
+
 def point_at(monkeypatch: pytest.MonkeyPatch, port: int, *, user: str = USER, password: str = PASSWORD) -> None:
     """Sets the environment that clients take their server and credentials from, and forgets open connections."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    remote.forget_connections()
+    forget_connections()
     open_store.cache_clear()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

@@ -17,6 +17,7 @@ from cubeprep.survey import SurveyConfig
 from cubeprep.tables import read_table
 from tests.cubeprep.test_prepare import CONFIG
 from tests.logcube import cube_hdus, write_drpall, write_gzipped
+from tests.s3 import forget_connections
 
 NAMES = ("8000-1", "8000-2", "8000-3")
 
@@ -105,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[WebServer]:
-    remote.forget_connections()
+    forget_connections()
     server = WebServer(folder)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
