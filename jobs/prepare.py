@@ -27,6 +27,9 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.console.progress import console, progress_bar
 
+# Reasons that a galaxy is left out for, which no other file of it would change.
+SELECTED = {"quality", "redshift_range", "duplicate"}
+
 
 def run(config: ProjectConfig) -> int:
     """Makes the store; returns the exit code."""
@@ -42,12 +45,35 @@ def run(config: ProjectConfig) -> int:
     _track(config, summary)
     splits = ", ".join(f"{count} {name}" for name, count in summary["splits"].items())
     console.print(f"{summary['accepted']} of {summary['galaxies']} galaxies ({splits}) in {config.store_path}")
+    for line in _remarks(config, summary):
+        console.print(line, markup=False)
     if not summary["rejected"]:
         return EXIT_OK
     reasons = ", ".join(f"{count} {code}" for code, count in summary["reasons"].items())
     console.print(f"{summary['rejected']} rejected ({reasons}): see {config.store_path}/rejected.csv")
-    console.print("After fixing their files, retry them with `--set prepare.retry_rejected=true`.")
+    if summary["reasons"].keys() - SELECTED:
+        console.print("If you replace damaged files, retry them with `--set prepare.retry_rejected=true`.")
     return EXIT_SET_ASIDE
+
+
+def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
+    """Doubts about accepted galaxies, which the counts do not show."""
+    from cubeprep.store import WindowStore
+
+    table = f"{config.store_path}/galaxies.parquet"
+    galaxies = WindowStore.open(config.store_path).galaxies()
+    displaced = int(galaxies["z_flag"].eq(True).sum()) if "z_flag" in galaxies else 0
+    remarks = []
+    if displaced and not config.prepare.redshift.correct:
+        remarks.append(
+            f"{displaced} with lines displaced from the survey's redshift: see z_flag and z_offset_kms in {table}; "
+            "`prepare.redshift.correct` cuts them at the measured redshift"
+        )
+    if summary.get("implausible"):
+        remarks.append(f"{summary['implausible']} with implausible values: see `implausible` in {table}")
+    if summary["accepted"] and not summary["splits"].get("validation"):
+        remarks.append("No galaxy is left for validation, so catalogs of this store will have no p-values")
+    return remarks
 
 
 def _track(config: ProjectConfig, summary: dict[str, Any]) -> None:

@@ -1,0 +1,43 @@
+"""What `prepare` tells beside its counts."""
+
+from pathlib import Path
+
+import pytest
+
+from cubeprep.store import WindowStore
+from jobs import prepare
+from jobs.config import ProjectConfig
+from tests.logcube import write_survey
+from tests.synthetic import synthetic_store
+
+
+def test_doubts_about_accepted_galaxies_are_told(tmp_path: Path) -> None:
+    config = ProjectConfig(workspace=tmp_path)
+    synthetic_store(tmp_path / "windows.zarr", shape=(3, 2, 8))
+    assert prepare._remarks(config, {"accepted": 3, "splits": {"train": 2, "validation": 1}}) == []
+    store = WindowStore.open_unfinished(config.store_path)
+    galaxies = store.galaxies()
+    galaxies["z_flag"] = [index in (1, 4) for index in range(len(galaxies))]
+    store.finish(galaxies, {})
+    remarks = prepare._remarks(config, {"accepted": 3, "splits": {"train": 3}, "implausible": 5})
+    assert [remark.split(" ")[0] for remark in remarks] == ["2", "5", "No"]
+    assert "z_offset_kms in" in remarks[0]
+    corrected = config.prepare.model_copy(
+        update={"redshift": config.prepare.redshift.model_copy(update={"correct": True})}
+    )
+    assert prepare._remarks(config.model_copy(update={"prepare": corrected}), {"accepted": 0, "splits": {}}) == []
+
+
+def test_only_damaged_files_are_worth_a_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.3}, size=9)
+    settings = {"survey": {"root": str(root), "z_max": 0.1}, "prepare": {"dask": {"num_workers": 0}}}
+    config = ProjectConfig.model_validate(
+        {"workspace": tmp_path, **settings, "prepare": {"windows": {"size": 8}, **settings["prepare"]}}
+    )
+    assert prepare.run(config) == 3
+    assert "1 redshift_range" in (told := capsys.readouterr().out)
+    assert "retry" not in told
+    (root.rglob("manga-8000-1-LOGCUBE*").__next__()).write_bytes(b"no FITS")
+    other = config.model_copy(update={"workspace": tmp_path / "other"})
+    assert prepare.run(other) == 3
+    assert "retry them with `--set prepare.retry_rejected=true`" in capsys.readouterr().out.replace("\n", " ")
