@@ -3,10 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Test files run side by side, in one process more than there are CPUs, since tests of Ray mostly wait; each takes up to
-# 2 GB. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
+# Test files run side by side, one per CPU, in up to 2 GB each. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
+PARALLEL := -n logical --maxprocesses 4
 
 .PHONY: setup demo test test-quick test-long test-ceph lint bench constraints clean
 

@@ -15,8 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 # Files that contain these words run in the same process, one after another.
 TOGETHER = {
-    # Sessions of Ray mostly wait, so two run at once beside a process that computes, and no more for want of memory.
-    "tests.ray_head": "ray nodes",
+    # Two sessions of Ray would reserve twice the CPUs of the machine. One mostly waits, while other processes work.
     "mark.ray": "ray",
     # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
@@ -57,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     slow = {share_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not share_of(item.nodeid).startswith("ray"), share_of(item.nodeid) not in slow))
+    items.sort(key=lambda item: (share_of(item.nodeid) != "ray", share_of(item.nodeid) not in slow))
 
 
 def pytest_configure(config: pytest.Config) -> None:
