@@ -286,7 +286,9 @@ class WindowStore:
                 f"{self._shard_of(split, name, shard)}: damaged ({error}). {_mend(split, shard)}"
             ) from error
         # Zarr reads a missing object as fill values. So does a shard without galaxies, which is there all the same.
-        if values.size and np.array_equal(values, np.full_like(values, array.fill_value), equal_nan=name != "mask"):
+        # The central spaxel is looked at first: on nearly every read it ends the search at once.
+        middle = self.shape[2] // 2
+        if values.size and all(_is_all(part, array.fill_value) for part in (values[..., middle, middle], values)):
             fs, root = filesystem(self.path)
             where = self._shard_of(split, name, shard)
             with storage_errors(where):
@@ -390,6 +392,10 @@ class WindowStore:
         shards = self._array(split, "flux").shards
         assert shards is not None
         return int(shards[0])
+
+
+def _is_all(values: np.ndarray, fill_value: Any) -> bool:
+    return bool((np.isnan(values) if np.isnan(fill_value) else values == fill_value).all())
 
 
 def _mend(split: str, shard: int) -> str:

@@ -1,5 +1,7 @@
 """The index of latents: exact where it says so, nearly so where not, and never one of other latents."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,8 @@ def test_a_corrupt_file_is_rebuilt(tmp_path: Path, spoil: str) -> None:
     index = LatentIndex.load_or_build(path, latent, exact_limit=1000)
     # The graph is built by several threads, so that it differs a little each time; recall is 0.998.
     assert (index.query(latent[:100], 1)[0][:, 0] == np.arange(100)).mean() >= 0.95
+    described = json.loads((tmp_path / "catalog.index.json").read_text())
+    assert described["graph"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert sorted(item.name for item in tmp_path.iterdir()) == ["catalog.index", "catalog.index.json"]
 
 
