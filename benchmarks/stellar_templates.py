@@ -1,4 +1,7 @@
-"""Creates cubeprep/simulate/stellar_populations.npz, the stellar spectra of the simulation, from public models.
+"""Creates the stellar spectra of the simulation and of the fit of stellar continua, from public models.
+
+cubeprep/simulate/stellar_populations.npz holds three star-formation histories, cubeprep/stars/stellar_templates.npz
+populations of one age each.
 
 The models are the simple stellar populations of Maraston+2020 (doi:10.1093/mnras/staa1489), built from MaNGA's own
 stellar library at the survey's resolution and sampling, as distributed with the package sdss-mangadap (BSD 3-Clause).
@@ -16,7 +19,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-OUTPUT = Path(__file__).parents[1] / "cubeprep" / "simulate" / "stellar_populations.npz"
+CUBEPREP = Path(__file__).parents[1] / "cubeprep"
+POPULATIONS = CUBEPREP / "simulate" / "stellar_populations.npz"
+TEMPLATES = CUBEPREP / "stars" / "stellar_templates.npz"
 
 LOG_STEP = 1e-4
 FIRST_LOG_WAVE = 3.5589000018155 - 620 * LOG_STEP  # 3140 Angstrom, needed up to a redshift of 0.15
@@ -36,6 +41,7 @@ HISTORIES = {
 BC03_AGE = {
     "00.003": "00.005", "00.010": "00.005", "00.032": "00.025", "00.100": "00.101", "00.300": "00.286",
     "01.000": "00.904", "03.000": "02.500", "09.000": "10.000",
+    "14.000": "10.000",
 }  # fmt: skip
 
 
@@ -56,29 +62,55 @@ def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.nda
     return np.where(wave < SPLICE_WAVE, blue * red[overlap].mean() / blue[overlap].mean(), red)
 
 
-def main(folder: Path) -> None:
-    """Writes the table: spectra [history, metallicity, wavelength], normalised at 5500 Angstrom, in half precision."""
-    wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
-    spectra = np.array(
+# Old stars of low metallicity are left out of the templates: beside young ones they fit much the same continua, but
+# with other Balmer lines.
+OLD_GYR, OLD_LOG_METALS = 9.0, -0.5
+
+
+def write_populations(folder: Path) -> None:
+    """Writes the histories: spectra [history, metallicity, wavelength]."""
+    spectra = [
         [
-            [
-                sum(mass * model(folder, age, log_metals, bc03) for age, mass in history.items())
-                for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
-            ]
-            for history in HISTORIES.values()
+            sum(mass * model(folder, age, log_metals, bc03) for age, mass in history.items())
+            for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
         ]
-    )
-    spectra /= spectra[..., (wave > 5450) & (wave < 5550)].mean(axis=-1, keepdims=True)
+        for history in HISTORIES.values()
+    ]
     np.savez_compressed(
-        OUTPUT,
-        spectra=spectra.astype(np.float16),
+        POPULATIONS,
+        spectra=normalised(spectra),
         histories=np.array(list(HISTORIES)),
         log_metals=np.array(LOG_METALS),
         first_log_wave=np.float64(FIRST_LOG_WAVE),
     )
 
 
+def write_templates(folder: Path) -> None:
+    """Writes the templates: spectra [template, wavelength] with their ages, Gyr, and metallicities."""
+    kinds = [
+        (age, log_metals, bc03)
+        for age in BC03_AGE
+        for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
+        if float(age) < OLD_GYR or log_metals > OLD_LOG_METALS
+    ]
+    np.savez_compressed(
+        TEMPLATES,
+        spectra=normalised([model(folder, *kind) for kind in kinds]),
+        age_gyr=np.array([float(age) for age, _, _ in kinds]),
+        log_metals=np.array([log_metals for _, log_metals, _ in kinds]),
+        first_log_wave=np.float64(FIRST_LOG_WAVE),
+    )
+
+
+def normalised(spectra: list) -> np.ndarray:
+    """Spectra [..., wavelength] divided by their flux at 5500 Angstrom, in half precision."""
+    wave = 10 ** (FIRST_LOG_WAVE + LOG_STEP * np.arange(NUM_WAVES))
+    values = np.array(spectra)
+    return (values / values[..., (wave > 5450) & (wave < 5550)].mean(axis=-1, keepdims=True)).astype(np.float16)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    main(parser.parse_args().folder)
+    for write in (write_populations, write_templates):
+        write(parser.parse_args().folder)

@@ -10,10 +10,19 @@ from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.plausible import noise_deviations, noise_ratio
 from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset, summed
-from cubeprep.sampling import Sampling, combine, sample_line, sideband_planes, subtract_continuum
+from cubeprep.sampling import (
+    Sampling,
+    combine,
+    sample_line,
+    sideband_planes,
+    subtract_continuum,
+    through_bands,
+)
 from cubeprep.space import Regrid, regrid
+from cubeprep.stars.reading import ModelCube, read_arms
+from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.velocity import SpaxelCut, VelocityField
-from cubeprep.windows import LineWindows, WindowConfig
+from cubeprep.windows import Continuum, LineWindows, WindowConfig
 
 
 class Cut(NamedTuple):
@@ -54,8 +63,13 @@ class Cut(NamedTuple):
         window = combine(_pick(planes, index, self.planes), self.sampling)
         if self.bands is None:
             return window
-        blue, red = (_pick(planes, index, band) for band in self.bands)
-        return subtract_continuum(window, self.line, config, blue, red)
+        return subtract_continuum(window, self.line, config, *(_pick(planes, index, band) for band in self.bands))
+
+    def continuum(self, planes: Planes, index: np.ndarray) -> Planes:
+        """Continuum at the line, [1, y, x], on the straight line through its bands."""
+        assert self.bands is not None
+        bands = (_pick(planes, index, band) for band in self.bands)
+        return through_bands(self.line, np.array([self.line.rest_wave]), *bands)
 
 
 class Extraction(NamedTuple):
@@ -65,11 +79,15 @@ class Extraction(NamedTuple):
         windows: of all lines.
         offset: velocity offset of the strong lines from the redshift; `NOT_MEASURED` unless requested.
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
+        continuum: at each line, before it was subtracted; None if it was not.
+        stars: what the fit of the stars found.
     """
 
     windows: LineWindows
     offset: RedshiftOffset
     noise_ratio: float = float("nan")
+    continuum: Continuum | None = None
+    stars: StarlightSummary = StarlightSummary()
 
 
 def extract_windows(
@@ -81,6 +99,7 @@ def extract_windows(
     re_arcsec: float = float("nan"),
     check_redshift: bool = False,
     velocity: VelocityField | None = None,
+    model: ModelCube | None = None,
 ) -> Extraction:
     """Windows [line, sample, y, x] of all lines of one galaxy.
 
@@ -96,6 +115,7 @@ def extract_windows(
         check_redshift: whether to measure the velocity offset of the strong lines, in windows that do not follow
             `velocity`.
         velocity: velocity field that the windows follow, on the spaxel grid of the planes.
+        model: cube of the survey's own model of the stars; needed for `continuum: dap`.
 
     Raises:
         Rejected: too few lines are in range (`no_coverage`), the effective radius is unknown (`no_size`), or a file
@@ -104,24 +124,51 @@ def extract_windows(
     planned = _plan(arms, z, config)
     _check_coverage([bool(cut.sampling.covered.all()) for cut in planned], z, config, source)
     cuts = [_follow(cut, arms, z, velocity, config) for cut in planned if cut.needed.size]
-    search = _plan(arms, z, SEARCH) if check_redshift else []
+    search = [cut for cut in _plan(arms, z, SEARCH) if cut.needed.size] if check_redshift else []
+    indices = [_needed([cut for cut in (*cuts, *search) if cut.arm == number]) for number in range(len(arms))]
+    read, stars = read_arms(arms, indices, z, config, model)
     windows: dict[str, Planes] = {}
+    continua: dict[str, Planes] = {}
     strong: list[tuple[np.ndarray, np.ndarray]] = []
     noise: list[np.ndarray] = []
-    for number, arm in enumerate(arms):
-        mine, wide = [cut for cut in cuts if cut.arm == number], [cut for cut in search if cut.arm == number]
-        index = np.unique(np.concatenate([cut.needed for cut in (*mine, *wide)] or [np.arange(0)]))
+    for number, index in enumerate(indices):
         if not index.size:
             continue
-        planes = arm.read(index.astype(np.intp), config.read_size)
-        strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide if cut.needed.size]
+        planes, starlight = read.pop(number)  # the largest arrays of a worker: freed one after the other
+        mine, wide = ([cut for cut in some if cut.arm == number] for some in (cuts, search))
         noise += [noise_deviations(planes, where) for where in _bands(search or planned, number, index)]
+        if config.continuum != "none":
+            continua |= {cut.line.name: cut.continuum(planes, index) for cut in mine}
+        if starlight is not None:
+            planes = starlight.subtract(planes)
+        strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide]
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
-        del planes  # the largest arrays in a worker: free them before the next arm is read
+        del planes, starlight
     offset = measure_offset(strong, SEARCH.velocity_kms)
-    stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
+    stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
     gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
-    return Extraction(gridded, offset, noise_ratio(noise))
+    if not continua:
+        return Extraction(gridded, offset, noise_ratio(noise))
+    levels = [continua.get(line.name) for line in config.line_list]
+    continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
+    return Extraction(gridded, offset, noise_ratio(noise), continuum, stars.summary)
+
+
+def _needed(cuts: Sequence["Cut | SpaxelCut"]) -> np.ndarray:
+    """Sorted indices of the planes that some cuts of one arm need."""
+    return np.unique(np.concatenate([np.arange(0), *(cut.needed for cut in cuts)])).astype(np.intp)
+
+
+def _kept_continuum(
+    levels: list[Planes | None], fitted: np.ndarray, re_arcsec: float, config: WindowConfig, source: str
+) -> Continuum:
+    """Continuum of all lines on the grid that `config.space` requests."""
+    spaxel_arcsec = next(level for level in levels if level is not None).spaxel_arcsec
+    one_sample = to_grid(_stack(levels, 1, source), spaxel_arcsec, re_arcsec, config, source)
+    without = np.where(fitted, 0, WINDOW_MASK_BITS["NOCOVERAGE"]).astype(np.uint8)[None, None]
+    ones = np.ones(without.shape, dtype=np.float32)
+    stars = to_grid(LineWindows(ones, ones, without), spaxel_arcsec, re_arcsec, config, source)
+    return Continuum(one_sample.flux[:, 0], one_sample.ivar[:, 0], stars.mask[0, 0] == 0)
 
 
 def to_grid(
@@ -156,7 +203,7 @@ def _plan(arms: Sequence[Arm], z: float, config: WindowConfig) -> list[Cut]:
     for line in config.line_list:
         samplings = [sample_line(arm.wave, line, z, config) for arm in arms]
         best = max(range(len(arms)), key=lambda i: int(samplings[i].covered.sum()))
-        bands = sideband_planes(arms[best].wave, line, z) if config.continuum == "sidebands" else None
+        bands = sideband_planes(arms[best].wave, line, z) if config.continuum != "none" else None
         cuts.append(Cut(line, best, samplings[best], bands))
     return cuts
 
@@ -192,7 +239,7 @@ def _pick(planes: Planes, index: np.ndarray, wanted: np.ndarray) -> Planes:
     return Planes(planes.flux[where], planes.ivar[where], planes.mask[where], planes.spaxel_arcsec)
 
 
-def _stack(windows: list[Planes | None], config: WindowConfig, source: str) -> LineWindows:
+def _stack(windows: list[Planes | None], num_samples: int, source: str) -> LineWindows:
     """Windows of all lines as arrays [line, sample, y, x]; uncovered lines (None) are masked."""
     shapes = {window.flux.shape for window in windows if window is not None}
     if len(shapes) > 1:

@@ -142,20 +142,32 @@ def subtract_continuum(window: Planes, line: Line, config: WindowConfig, blue: P
 
     Samples are masked where a band has no good plane, with the reasons of that band; masked samples keep their reason.
     """
+    continuum = through_bands(line, line.rest_wave * 10**config.offsets_dex, blue, red)
+    mask = np.where(window.mask != 0, window.mask, continuum.mask)
+    good = mask == 0
+    noise = 1 / np.where(good, window.ivar, 1) + 1 / np.where(good, continuum.ivar, 1)
+    flux = np.where(good, window.flux - continuum.flux, 0)
+    return Planes(flux.astype(np.float32), np.where(good, 1 / noise, 0).astype(np.float32), mask, window.spaxel_arcsec)
+
+
+def through_bands(line: Line, wave: np.ndarray, blue: Planes, red: Planes) -> Planes:
+    """Straight line through the means of a line's two bands, [wave, y, x]; masked where a band has no good plane.
+
+    Args:
+        line: the line.
+        wave: [wave] rest wavelengths at which it is wanted, Angstrom.
+        blue: planes of the blue band.
+        red: planes of the red band.
+    """
     (blue_mean, blue_var), (red_mean, red_var) = _band_mean(blue), _band_mean(red)
     centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
-    wave = line.rest_wave * 10**config.offsets_dex
     share = ((wave - centre_blue) / (centre_red - centre_blue))[:, None, None]
-    continuum = (1 - share) * blue_mean + share * red_mean
+    flux = (1 - share) * blue_mean + share * red_mean
     variance = (1 - share) ** 2 * blue_var + share**2 * red_var
-    mask, known = window.mask, np.isfinite(continuum[0])
-    if not known.all():
-        reasons = np.where(known, 0, _why_empty(blue) | _why_empty(red)).astype(np.uint8)
-        mask = np.where(mask != 0, mask, reasons)
-    good = mask == 0
-    noise = 1 / np.where(good, window.ivar, 1) + np.where(good, variance, 0)
-    flux = np.where(good, window.flux - np.where(good, continuum, 0), 0)
-    return Planes(flux.astype(np.float32), np.where(good, 1 / noise, 0).astype(np.float32), mask, window.spaxel_arcsec)
+    known = np.isfinite(flux[0])
+    reasons = np.zeros(known.shape, dtype=np.uint8) if known.all() else _why_empty(blue) | _why_empty(red)
+    mask = np.broadcast_to(np.where(known, 0, reasons).astype(np.uint8), flux.shape)
+    return Planes(np.where(known, flux, 0), np.where(known, 1 / variance, 0), mask, blue.spaxel_arcsec)
 
 
 def _why_empty(band: Planes) -> np.ndarray:

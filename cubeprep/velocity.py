@@ -17,7 +17,7 @@ from cubeprep.config import Config
 from cubeprep.cube import Planes
 from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.sampling import NOCOVERAGE, pixel_edges, subtract_continuum
+from cubeprep.sampling import NOCOVERAGE, pixel_edges, subtract_continuum, through_bands
 from cubeprep.windows import WindowConfig
 
 STARS = "stars"
@@ -98,7 +98,7 @@ class SpaxelCut:
         self._wave, self._field, self._config = wave, field, config
         observed = line.rest_wave * (1 + z)
         self._first, self._count = (self._nearest if config.sampling == "nearest" else self._conserve)(observed)
-        bands = (line.blueside, line.redside) if config.continuum == "sidebands" else ()
+        bands = (line.blueside, line.redside) if config.continuum != "none" else ()
         self._bands = [_band(wave, np.array(band) * (1 + z), field.shift) for band in bands]
 
     def _nearest(self, observed: float) -> tuple[np.ndarray, int]:
@@ -141,16 +141,22 @@ class SpaxelCut:
         nearest = config.sampling == "nearest"
         window = _take(planes, index, self._first, len(self._wave)) if nearest else self._sum(planes, index)
         if self._bands:
-            blue, red = (
-                _take(planes, index, first + np.arange(count)[:, None, None], len(self._wave))
-                for first, count in self._bands
-            )
-            window = subtract_continuum(window, self.line, config, blue, red)
+            window = subtract_continuum(window, self.line, config, *self._taken_bands(planes, index))
         if not self._field.mask_unknown:
             return window
         known = self._field.known
         mask = window.mask | np.where(known, 0, WINDOW_MASK_BITS["NOVELOCITY"]).astype(np.uint8)
         return Planes(window.flux * known, window.ivar * known, mask, window.spaxel_arcsec)
+
+    def continuum(self, planes: Planes, index: np.ndarray) -> Planes:
+        """Continuum at the line, [1, y, x]; see `extract.Cut.continuum`."""
+        return through_bands(self.line, np.array([self.line.rest_wave]), *self._taken_bands(planes, index))
+
+    def _taken_bands(self, planes: Planes, index: np.ndarray) -> list[Planes]:
+        return [
+            _take(planes, index, first + np.arange(count)[:, None, None], len(self._wave))
+            for first, count in self._bands
+        ]
 
     def _sum(self, planes: Planes, index: np.ndarray) -> Planes:
         """Flux between the shifted edges divided by the unshifted width, with the variance of the weighted sum."""

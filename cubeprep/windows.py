@@ -41,10 +41,11 @@ class WindowConfig(Config):
         description="Copy the nearest planes (as in the paper; needs a cube with the same step), or resample them and "
         "conserve the flux",
     )
-    continuum: Literal["none", "sidebands"] = Field(
+    continuum: Literal["none", "sidebands", "stars", "dap"] = Field(
         "none",
-        description="Leave the continuum in (as in the paper), or subtract a straight line through the line's two "
-        "sidebands",
+        description="Leave the continuum in (as in the paper); subtract a straight line through the line's two "
+        "sidebands; or first subtract the stars, fitted by Cubescout (`stars`) or by MaNGA's DAP (`dap`, from its "
+        "model cubes below survey.maps_root), and then such a line",
     )
     min_lines: int | None = Field(
         None, ge=1, description="Lines that must be in range, else the galaxy is rejected; default: all"
@@ -82,6 +83,11 @@ class WindowConfig(Config):
             self.__dict__["num_samples"] = max(1, round(width_dex / self.step_dex))
         self.__dict__["half_width_kms"] = None
         return self
+
+    @property
+    def subtracts_stars(self) -> bool:
+        """Whether starlight is subtracted, rather than a straight line alone."""
+        return self.continuum in ("stars", "dap")
 
     @property
     def read_size(self) -> int | None:
@@ -125,6 +131,23 @@ class LineWindows:
     flux: np.ndarray
     ivar: np.ndarray
     mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Continuum:
+    """Continuum at the lines of one galaxy, before its subtraction.
+
+    Attributes:
+        flux: [line, y, x] float32, in the store's unit: the straight line through the line's bands, at the line; NaN
+            where unknown.
+        ivar: the same shape, inverse variance; 0 where unknown.
+        stars: [y, x] bool, spaxels whose starlight was subtracted before the bands' line; False where there is the
+            line alone.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    stars: np.ndarray
 
 
 def sealed(windows: LineWindows) -> LineWindows:

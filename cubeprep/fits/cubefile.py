@@ -2,17 +2,19 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, screened
 from cubeprep.fits.cards import text_card
-from cubeprep.fits.image import image_shape
-from cubeprep.fits.stream import open_at, read_cube
+from cubeprep.fits.image import hdu_name, image_shape
+from cubeprep.fits.stream import Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
+from cubeprep.stars.blocks import BlockSums
 
 ANY_BIT = -1
 CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
@@ -64,23 +66,50 @@ class CubeFile:
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """Planes of the cube; see `cubeprep.cube.Arm`."""
+        return self._read(planes, size, None)
+
+    def read_summed(self, planes: np.ndarray, size: int | None, sums: BlockSums) -> Planes:
+        """Planes of the cube; those of `sums` are added to it while the file is read; see `stars.blocks`."""
+        return self._read(planes, size, Watch(sums.planes, partial(self._add, sums)))
+
+    def _read(self, planes: np.ndarray, size: int | None, watch: Watch | None) -> Planes:
         layout, headers = self._layout, dict[str, Header]()
         names = [name for name in (layout.flux, layout.noise, layout.mask) if name]
         optional = [layout.mask] if layout.mask_optional else []
         with self._stream as stream:
-            arrays = read_cube(stream, self._header, names, planes, size, headers=headers, optional=optional)
+            arrays = read_cube(
+                stream, self._header, names, planes, size, headers=headers, optional=optional, watch=watch
+            )
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
         bad = self._bad(arrays[2]) if layout.mask else np.zeros((1, 1, 1), dtype=bool)
         del arrays  # the largest arrays of a worker: free them early
-        text = text_card(self._header, "BUNIT")
-        kind, factor = noise_unit(headers[layout.noise], self._unit, text, stream.path, kind=layout.kind)
-        ivar = inverse_variance(noise, kind, factor)
+        ivar = self._ivar(noise, headers[layout.noise])
         del noise
         scale = self._unit.scale(self.wave[planes])
         flux, ivar = _times(flux, scale), _times(ivar, 1 / scale**2)
         return screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec)
+
+    def _ivar(self, noise: np.ndarray, header: Header) -> np.ndarray:
+        """Inverse variances in the file's unit of flux."""
+        kind, factor = noise_unit(
+            header, self._unit, text_card(self._header, "BUNIT"), self._stream.path, kind=self._layout.kind
+        )
+        return inverse_variance(noise, kind, factor)
+
+    def _add(self, sums: BlockSums, header: Header, index: np.ndarray, values: np.ndarray) -> None:
+        """Adds planes of one of the HDUs to sums over blocks, in the store's unit."""
+        layout, name = self._layout, hdu_name(header)
+        scale = self._unit.scale(self.wave[index])
+        if header is self._header:
+            sums.add_flux(index, self._floats(values, layout.flux) * scale)
+        elif name == layout.noise.upper():
+            noise = self._floats(values, layout.noise)
+            noise = noise.astype(np.float64) if self._unit.factor > CGS else noise.copy()
+            sums.add_ivar(index, self._ivar(noise, header) / scale**2)
+        else:
+            sums.add_bad(index, self._bad(values.copy()))
 
     def _floats(self, values: np.ndarray, name: str) -> np.ndarray:
         """Values as floats, since fluxes and errors may be stored as integers."""

@@ -3,11 +3,11 @@
 import io
 import os
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from gzip import BadGzipFile
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -35,7 +35,25 @@ MOST_BYTES = 6 << 30  # kept of one HDU; checked before memory is allocated
 GZIP_RATIO = 1040  # deflate compresses at most 1032 bytes into one
 HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
 JUNK_BYTES = 1 << 20
+CHUNK_PLANES = 64
 PRIMARY = fits.PrimaryHDU().header.tostring().encode()
+
+
+class Watch(NamedTuple):
+    """Planes that are looked at while an HDU is read.
+
+    Attributes:
+        planes: [n] sorted indices of the planes.
+        show: called with the header of the HDU, the indices [n] of some planes, and the planes [n, y, x]; those that
+            are kept are among them. The values must not be changed.
+    """
+
+    planes: np.ndarray
+    show: Callable[[Header, np.ndarray, np.ndarray], None]
+
+    def with_kept(self, planes: np.ndarray) -> np.ndarray:
+        """Sorted indices of these planes and of those to keep."""
+        return np.union1d(self.planes, planes)
 
 
 class FitsStream:
@@ -102,13 +120,16 @@ class FitsStream:
         with self._damage():
             self._skip_to(self._next_header)
 
-    def read_planes(self, header: Header, planes: np.ndarray, size: int | None) -> np.ndarray:
+    def read_planes(
+        self, header: Header, planes: np.ndarray, size: int | None, watch: "Watch | None" = None
+    ) -> np.ndarray:
         """Planes of the current HDU, cropped or padded to a square about the centre.
 
         Args:
             header: header that `hdus` gave last, of an image with three axes.
             planes: [n] sorted indices along the first axis.
             size: spaxels a side; None for the longer side of the image.
+            watch: other planes that are shown as they pass, but not kept.
 
         Returns:
             [n, size, size] array in the machine's byte order; 0 beyond the edge.
@@ -125,6 +146,14 @@ class FitsStream:
         scaling = scaling_of(header, self.path)
         read = self._decompressed if header.get(COMPRESSED) else self._planes
         y, x = Placement.centred(height, size), Placement.centred(width, size)
+        if watch is not None:
+            return self._watched(
+                read(header, dtype, (num_planes, height, width), watch.with_kept(planes)),
+                header,
+                planes,
+                watch,
+                (size, y, x),
+            )
         result: np.ndarray | None = None
         for i, image in enumerate(read(header, dtype, (num_planes, height, width), planes)):
             if result is None:
@@ -133,6 +162,31 @@ class FitsStream:
         if result is None:
             return np.zeros((0, size, size), dtype=dtype.newbyteorder("="))
         return result if header.get(COMPRESSED) else scaled(result, *scaling)
+
+    def _watched(
+        self,
+        images: Iterator[np.ndarray],
+        header: Header,
+        planes: np.ndarray,
+        watch: "Watch",
+        place: tuple[int, Placement, Placement],
+    ) -> np.ndarray:
+        """Planes to keep, after all planes were shown to `watch` in chunks."""
+        size, y, x = place
+        wanted, kept = watch.with_kept(planes), []
+        for start in range(0, len(wanted), CHUNK_PLANES):
+            index = wanted[start : start + CHUNK_PLANES]
+            chunk: np.ndarray | None = None
+            for i in range(len(index)):
+                image = next(images)
+                if chunk is None:
+                    chunk = np.zeros((len(index), size, size), dtype=image.dtype.newbyteorder("="))
+                chunk[i, y.target, x.target] = image[y.source, x.source]
+            assert chunk is not None
+            chunk = chunk if header.get(COMPRESSED) else scaled(chunk, *scaling_of(header, self.path))
+            watch.show(header, index, chunk)
+            kept.append(chunk[np.isin(index, planes, assume_unique=True)])
+        return np.concatenate(kept)
 
     def _planes(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
@@ -293,6 +347,7 @@ def read_cube(
     *,
     headers: dict[str, Header] | None = None,
     optional: Collection[str] = (),
+    watch: Watch | None = None,
 ) -> list[np.ndarray]:
     """Arrays with the same planes of several image HDUs, which may be in any order in the file.
 
@@ -304,6 +359,7 @@ def read_cube(
         size: spaxels a side; see `FitsStream.read_planes`.
         headers: filled with the headers of the HDUs, by name.
         optional: names of HDUs that may be missing; their arrays are then zeros of shape [1, 1, 1].
+        watch: other planes of the same HDUs that are shown as they pass.
 
     Returns:
         [n, size, size] arrays, in the order of `names`.
@@ -314,7 +370,7 @@ def read_cube(
     shape = image_shape(first, stream.path)
     headers = {} if headers is None else headers
     headers[names[0]] = first
-    found = {names[0]: stream.read_planes(first, planes, size)}
+    found = {names[0]: stream.read_planes(first, planes, size, watch)}
     before = stream.passed[:-1]
     wanted = {name.upper(): name for name in names}
 
@@ -325,7 +381,7 @@ def read_cube(
                 if image_shape(header, stream.path) != shape:
                     held = image_shape(header, stream.path)
                     raise Rejected("bad_shape", f"{stream.path}: {name} is {held}, {names[0]} is {shape}")
-                headers[name], found[name] = header, source.read_planes(header, planes, size)
+                headers[name], found[name] = header, source.read_planes(header, planes, size, watch)
 
     stream.skip_data()
     search(stream.hdus(), stream)

@@ -1,0 +1,83 @@
+"""Velocity and dispersion of the stars in each bin, from a grid of both, for all bins at once."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cubeprep.stars.spectra import RestSpectra
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
+
+VELOCITIES_KMS = np.arange(-600.0, 601.0, 40.0)
+SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0)
+ORDERS = 4  # of the polynomial that takes up how the continuum of a bin differs from that of the galaxy
+
+
+class Kinematics(NamedTuple):
+    """Velocities and dispersions [bin], km/s: relative to the redshift, and beyond the templates' own resolution."""
+
+    velocity_kms: np.ndarray
+    sigma_kms: np.ndarray
+
+
+def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) -> Kinematics:
+    """Kinematics of all bins, with one mixture of templates for the whole galaxy.
+
+    Chi-square is computed for each velocity and dispersion of a grid, with the polynomial factor that fits best there,
+    and its minimum is refined by parabolas.
+
+    Args:
+        spectra: spectra of the bins.
+        weights: [template] mixture of the templates.
+        continuum: [wave] multiplicative polynomial of the galaxy.
+    """
+    mixtures = [weights @ templates(sigma).flux for sigma in SIGMAS_KMS]
+    offset = (spectra.first - templates().first) / LOG_STEP
+    pixels = VELOCITIES_KMS / PIXEL_KMS
+    count = spectra.flux.shape[1]
+    models = np.array([[shifted(mixture, offset - pixel, count) for pixel in pixels] for mixture in mixtures])
+    models *= continuum
+    chi2 = _chi2(spectra, models.reshape(-1, count)).reshape(-1, *models.shape[:2])
+    return _minima(chi2)
+
+
+def _chi2(spectra: RestSpectra, models: np.ndarray) -> np.ndarray:
+    """Chi-square [bin, model], less a constant of each bin, with the best polynomial factor of each model."""
+    count = models.shape[1]
+    powers = np.linspace(-1, 1, count)[:, None] ** np.arange(2 * ORDERS - 1)
+    ivar = spectra.ivar.astype(np.float32)
+    # Normal equations of all polynomials at once: the moments of the squared models, and of model times flux.
+    square = np.stack([(models**2 * powers[:, k]).astype(np.float32) @ ivar.T for k in range(2 * ORDERS - 1)])
+    weighted = (ivar * spectra.flux).astype(np.float32)
+    right = np.stack([(models * powers[:, k]).astype(np.float32) @ weighted.T for k in range(ORDERS)], axis=-1)
+    order = np.arange(ORDERS)
+    normal = np.moveaxis(square[order[:, None] + order], (0, 1), (-2, -1)).astype(np.float64)
+    trace = np.trace(normal, axis1=-2, axis2=-1)[..., None, None]
+    solution = np.linalg.solve(
+        normal + 1e-9 * trace * np.eye(ORDERS) + 1e-300 * np.eye(ORDERS), right[..., None].astype(np.float64)
+    )
+    return -np.einsum("mbk,mbk->bm", right, solution[..., 0])
+
+
+def _minima(chi2: np.ndarray) -> Kinematics:
+    """Kinematics at the minima of chi-square [bin, sigma, velocity]."""
+    bins, sigmas, velocities = chi2.shape
+    best = chi2.reshape(bins, -1).argmin(axis=1)
+    at_sigma, at_velocity = np.unravel_index(best, (sigmas, velocities))
+    number = np.arange(bins)
+    along_v = chi2[number, at_sigma]
+    along_s = chi2[number, :, at_velocity]
+    velocity = VELOCITIES_KMS[0] + (at_velocity + _vertex(along_v, at_velocity)) * (
+        VELOCITIES_KMS[1] - VELOCITIES_KMS[0]
+    )
+    sigma = np.interp(at_sigma + _vertex(along_s, at_sigma), np.arange(sigmas), SIGMAS_KMS)
+    return Kinematics(velocity, sigma)
+
+
+def _vertex(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Position of the vertex of the parabola through the least value of each row and its neighbours, relative to it."""
+    inner = np.clip(at, 1, values.shape[1] - 2)
+    rows = np.arange(len(values))
+    left, middle, right = (values[rows, inner + k] for k in (-1, 0, 1))
+    curvature = left - 2 * middle + right
+    shift = np.where(curvature > 0, 0.5 * (left - right) / np.where(curvature > 0, curvature, 1), 0)
+    return np.where(inner == at, np.clip(shift, -1, 1), 0)

@@ -1,0 +1,198 @@
+"""Starlight of a galaxy in each spaxel: the model of its bin, scaled to the spaxel's own continuum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from cubeprep.cube import Planes
+from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
+from cubeprep.stars.population import Population, Stars, fit_stars
+from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
+from cubeprep.stars.templates import LOG_STEP, templates
+
+# Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
+BIN_SNR, MOST_BINS = 20.0, 64
+# Below this S/N per pixel the stars of a bin are not trusted; nor where they leave more than this share of the flux, or
+# this multiple of the noise.
+TRUSTED_SNR, TRUSTED_SCATTER, TRUSTED_NOISES = 5.0, 0.1, 2.5
+# Rest wavelengths that are fitted at least, Angstrom.
+FITTED_RANGE = (3700.0, 6850.0)
+D4000_BANDS = ((3850.0, 3950.0), (4000.0, 4100.0))
+
+
+class StarlightSummary(NamedTuple):
+    """Stars of a whole galaxy; NaN where they could not be fitted.
+
+    Attributes:
+        velocity_kms: velocity of the stars relative to the redshift, in the sum of the spectra.
+        sigma_kms: median dispersion of the bins, beyond the resolution of the templates, about 70 km/s.
+        d4000: narrow 4000 Angstrom break of the sum, after Balogh+1999 (doi:10.1086/308056).
+        age_gyr: mean age, weighted by the light at 5500 Angstrom, of the logarithm.
+        chi2: median reduced chi-square of the bins, outside lines.
+        share: share of the spaxels with light whose stars are subtracted.
+    """
+
+    velocity_kms: float = np.nan
+    sigma_kms: float = np.nan
+    d4000: float = np.nan
+    age_gyr: float = np.nan
+    chi2: float = np.nan
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Starlight:
+    """Starlight in the planes that were read from one arm.
+
+    Attributes:
+        flux: [plane, y, x] float32 in the store's unit; 0 where the stars are not known.
+        variance: [plane, y, x] float32, of the model's own errors.
+    """
+
+    flux: np.ndarray
+    variance: np.ndarray
+
+    def subtract(self, planes: Planes) -> Planes:
+        """Planes without the stars; masked samples stay as they are."""
+        good = planes.mask == 0
+        flux = np.where(good, planes.flux - self.flux, 0).astype(np.float32)
+        variance = 1 / np.where(good, planes.ivar, 1) + self.variance
+        return Planes(flux, np.where(good, 1 / variance, 0).astype(np.float32), planes.mask, planes.spaxel_arcsec)
+
+
+class FittedStars(NamedTuple):
+    """Starlight in the planes of each arm, whether it is known in each spaxel [y, x], and the stars of the galaxy."""
+
+    arms: list[Starlight]
+    known: np.ndarray
+    summary: StarlightSummary
+
+
+def fit_starlight(
+    blocks: Sequence[BlockSpectra], read: Sequence[tuple[np.ndarray, Planes]], z: float, limits: tuple[float, float]
+) -> FittedStars:
+    """Starlight in the planes read from each arm.
+
+    Args:
+        blocks: spectra of the blocks of each arm.
+        read: vacuum wavelengths [plane], Angstrom, and planes that were read from each arm.
+        z: redshift.
+        limits: range of rest wavelengths to fit, Angstrom.
+    """
+    size = read[0][1].flux.shape[-1]
+    side = -(-size // SIDE)
+    bins = merge(block_snr(blocks).reshape(side, side), BIN_SNR, MOST_BINS)
+    count = int(bins.max()) + 1
+    if not count:
+        return _no_stars(read)
+    spectra = rest_spectra([block.merged(bins.ravel(), count) for block in blocks], z, limits)
+    stars = fit_stars(spectra)
+    if stars is None:
+        return _no_stars(read)
+    errors = [_model_error(spectra, number, fit) for number, fit in enumerate(stars.bins)]
+    known = np.array([error is not None for error in errors])
+    models = np.zeros(spectra.flux.shape)
+    for number in np.flatnonzero(known):
+        models[number] = stars.bins[number].model
+    spaxels = np.repeat(np.repeat(bins, SIDE, axis=0), SIDE, axis=1)[:size, :size]
+    lit = np.logical_or.reduce([(planes.mask == 0).any(axis=0) for _, planes in read])
+    fitted = (spaxels >= 0) & known[spaxels] & lit
+    rest = [wave / (1 + z) for wave, _ in read]
+    shapes = [_in_planes(spectra, models, wave, spaxels) for wave in rest]
+    scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes)
+    error = np.array([error or 0.0 for error in errors], dtype=np.float32)[spaxels]
+    light = [np.where(fitted, scale * shape, 0).astype(np.float32) for shape in shapes]
+    share = float(fitted.sum() / max(int(lit.sum()), 1))
+    return FittedStars(
+        [Starlight(flux, (error * flux) ** 2) for flux in light], fitted, _summary(spectra, stars, known, share)
+    )
+
+
+def _no_stars(read: Sequence[tuple[np.ndarray, Planes]]) -> FittedStars:
+    """No starlight anywhere; windows then have their bands' line alone subtracted."""
+    nothing = [np.zeros_like(planes.flux) for _, planes in read]
+    return FittedStars(
+        [Starlight(zeros, zeros) for zeros in nothing], np.zeros(nothing[0].shape[1:], dtype=bool), StarlightSummary()
+    )
+
+
+def block_snr(blocks: Sequence[BlockSpectra]) -> np.ndarray:
+    """Median S/N per plane of each block, [block], in the arm where it is highest; 0 where little is covered."""
+    best = np.zeros(blocks[0].flux.shape[1])
+    for arm in blocks:
+        step = max(len(arm.wave) // 256, 1)  # the median of some planes is as good
+        flux, variance, good = (values[::step] for values in (arm.flux, arm.variance, arm.good))
+        enough = good.sum(axis=0) > len(good) / 3
+        snr = np.where(good, flux, np.nan) / np.sqrt(np.where(good, variance, 1))
+        found = np.zeros_like(best)
+        found[enough] = np.nanmedian(snr[:, enough], axis=0)
+        best = np.maximum(best, found)
+    return best
+
+
+def _model_error(spectra: RestSpectra, number: int, fit: Population | None) -> float | None:
+    """Error of the stars of a bin as a share of their flux, beyond the noise; None if they are not to be trusted."""
+    if fit is None:
+        return None
+    used = fit.used & (fit.model > 0)
+    if used.sum() < fit.used.sum() / 2:
+        return None
+    noise = float(np.median(1 / (np.sqrt(spectra.ivar[number][used]) * fit.model[used])))
+    if noise > 1 / TRUSTED_SNR or fit.scatter > max(TRUSTED_SCATTER, TRUSTED_NOISES * noise):
+        return None
+    return float(np.sqrt(max(fit.scatter**2 - noise**2, 0)))
+
+
+def _in_planes(spectra: RestSpectra, models: np.ndarray, wave: np.ndarray, spaxels: np.ndarray) -> np.ndarray:
+    """Models of the bins at rest wavelengths `wave`, in each spaxel, [plane, y, x]; 0 outside their range."""
+    position = (np.log10(wave) - spectra.first) / LOG_STEP
+    inside = (position >= 0) & (position <= models.shape[1] - 1)
+    values = np.zeros((len(wave), len(models) + 1), dtype=np.float32)  # the last is that of spaxels without a bin
+    if inside.any():
+        nearest = np.rint(position[inside]).astype(int)
+        if np.abs(position[inside] - nearest).max() < 1e-3:
+            values[inside, :-1] = models[:, nearest].T
+        else:
+            values[inside, :-1] = CubicSpline(np.arange(models.shape[1]), models.T)(position[inside])
+    return values[:, spaxels]
+
+
+def _scale(read: Sequence[tuple[np.ndarray, Planes]], shapes: Sequence[np.ndarray]) -> np.ndarray:
+    """Starlight of each spaxel over that of its bin, [y, x], from the planes that are free of lines."""
+    product, square = np.zeros(shapes[0].shape[1:]), np.zeros(shapes[0].shape[1:])
+    for (wave, planes), shape in zip(read, shapes, strict=True):
+        free = ~line_regions(wave)
+        weight = planes.ivar[free] * shape[free]
+        product += (weight * planes.flux[free]).sum(axis=0, dtype=np.float64)
+        square += (weight * shape[free]).sum(axis=0, dtype=np.float64)
+    return np.divide(product, square, out=np.zeros_like(square), where=square > 0)
+
+
+def _summary(spectra: RestSpectra, stars: Stars, known: np.ndarray, share: float) -> StarlightSummary:
+    if not known.any():
+        return StarlightSummary(share=share)
+    light = stars.total.weights / stars.total.weights.sum()
+    fits = [fit for fit, good in zip(stars.bins, known, strict=True) if fit and good]
+    return StarlightSummary(
+        float(stars.total_kinematics.velocity_kms[0]),
+        float(np.median(stars.kinematics.sigma_kms[known])),
+        _d4000(spectra.total()),
+        float(10 ** (light @ np.log10(templates().age_gyr))),
+        float(np.median([fit.chi2 for fit in fits])),
+        share,
+    )
+
+
+def _d4000(total: RestSpectra) -> float:
+    wave = 10**total.log_wave
+    means = []
+    for low, high in D4000_BANDS:
+        band = (wave >= low) & (wave <= high)
+        good = band & (total.ivar[0] > 0)
+        if not band.any() or good.sum() < 0.8 * band.sum():
+            return float("nan")
+        means.append(float(np.mean(total.flux[0][good] * wave[good] ** 2)))  # flux per Hertz
+    return means[1] / means[0] if means[0] > 0 else float("nan")

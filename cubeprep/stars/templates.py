@@ -1,0 +1,77 @@
+"""Spectra of stellar populations to fit continua with, broadened and shifted on their logarithmic grid.
+
+Made by benchmarks/stellar_templates.py from the models of Maraston+2020 (doi:10.1093/mnras/staa1489), which are built
+from MaNGA's own stellar library and have its resolution, about 70 km/s (sigma).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
+
+LOG_STEP = 1e-4
+PIXEL_KMS = SPEED_OF_LIGHT_KMS * np.log(10) * LOG_STEP
+TABLE = "stellar_templates.npz"
+RANGE = (3660.0, 10_300.0)  # bluer light is spliced from other models, of a coarser resolution
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Spectra of populations of one age and metallicity each.
+
+    Attributes:
+        flux: [template, wave] flux density per Angstrom, 1 at rest wavelength 5500 Angstrom.
+        age_gyr: [template] ages, Gyr.
+        log_metals: [template] log10 of the metallicities, solar units.
+        first: log10 of the first vacuum rest wavelength, Angstrom; the step is `LOG_STEP`.
+    """
+
+    flux: np.ndarray
+    age_gyr: np.ndarray
+    log_metals: np.ndarray
+    first: float
+
+    def on_grid(self, first: float, count: int, velocity_kms: float) -> np.ndarray:
+        """Spectra at a velocity on a grid of the same step, [template, count]; see `shifted`."""
+        offset = (first - self.first) / LOG_STEP - np.log10(1 + velocity_kms / SPEED_OF_LIGHT_KMS) / LOG_STEP
+        return shifted(self.flux, offset, count)
+
+
+def shifted(spectra: np.ndarray, offset: float, count: int) -> np.ndarray:
+    """Values [..., count] of spectra at `offset`, `offset` + 1, ... pixels, by cubic interpolation.
+
+    Positions beyond the ends of the spectra get the value there.
+    """
+    whole = int(np.floor(offset))
+    t = offset - whole
+    # Lagrange's polynomial through the two pixels on either side; a linear one would broaden the spectra.
+    weights = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    last = spectra.shape[-1] - 1
+    start, stop = whole - 1, whole + count + 2
+    if start < 0 or stop > last + 1:
+        spectra = spectra[..., np.clip(np.arange(start, stop), 0, last)]
+        start = 0
+    result = weights[0] * spectra[..., start : start + count]
+    for k in range(1, 4):
+        result += weights[k] * spectra[..., start + k : start + k + count]
+    return result
+
+
+@lru_cache(maxsize=16)
+def templates(sigma_kms: float = 0.0) -> Templates:
+    """All templates, broadened by a Gaussian of `sigma_kms` beyond their own resolution."""
+    with (files("cubeprep.stars") / TABLE).open("rb") as file, np.load(file) as table:
+        flux = table["spectra"].astype(np.float32)
+        ages, metals, first = table["age_gyr"], table["log_metals"], float(table["first_log_wave"])
+    if sigma_kms > 0:
+        flux = gaussian_filter1d(flux, sigma_kms / PIXEL_KMS, axis=1, mode="nearest")
+    return Templates(flux, ages, metals, first)
