@@ -37,7 +37,8 @@ from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.masks import good_samples
 from cubeprep.storage import StorageError, filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
-from cubeprep.store_files import NEW_STORE, NEW_TABLES, RECORD, SUMMARY, check_attributes, parse_json, parse_table
+from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table
+from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
 
@@ -402,9 +403,7 @@ class WindowStore:
             StoreError: the file with them is damaged.
         """
         again = "Delete it and run `cubescout prepare` again."
-        found: dict[str, Any] = parse_json(
-            self.read_file("summary.json"), SUMMARY, f"{self.path}/summary.json", again
-        )
+        found: dict[str, Any] = parse_json(self.read_file("summary.json"), SUMMARY, f"{self.path}/summary.json", again)
         return found
 
     def _read_made(self, name: str) -> bytes:
@@ -459,7 +458,11 @@ class WindowStore:
 
 
 def _is_all(values: np.ndarray, fill_value: Any) -> bool:
-    filled = np.isnan(values) if isinstance(fill_value, float | np.floating) and np.isnan(fill_value) else values == fill_value
+    filled = (
+        np.isnan(values)
+        if isinstance(fill_value, float | np.floating) and np.isnan(fill_value)
+        else values == fill_value
+    )
     return bool(filled.all())
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from astropy.io import fits
@@ -259,8 +260,11 @@ def survey_rows(
     table = table.loc[:, ~table.columns.duplicated()]
     missing = [name for name in (key, *needed) if name not in table]
     if missing:
-        held = ", ".join(map(str, table.attrs[COLUMNS]))
-        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {held}")
+        held = list(map(str, table.attrs[COLUMNS]))
+        close = [near for name in missing for near in get_close_matches(name, map(str.lower, held), n=1)]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        found = ", ".join(held) or "no columns"
+        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {found}{hint}")
     kept = [name for name in wanted[1:] if name in table]
     rows: dict[str, dict[Any, Any]] = {}
     numbers: dict[str, int] = {}
