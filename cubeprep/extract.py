@@ -65,11 +65,13 @@ class Extraction(NamedTuple):
         windows: of all lines.
         offset: velocity offset of the strong lines from the redshift; `NOT_MEASURED` unless requested.
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
+        remarks: differences of its files from their own checksums, in words.
     """
 
     windows: LineWindows
     offset: RedshiftOffset
     noise_ratio: float = float("nan")
+    remarks: tuple[str, ...] = ()
 
 
 def extract_windows(
@@ -108,12 +110,14 @@ def extract_windows(
     windows: dict[str, Planes] = {}
     strong: list[tuple[np.ndarray, np.ndarray]] = []
     noise: list[np.ndarray] = []
+    remarks: list[str] = []
     for number, arm in enumerate(arms):
         mine, wide = [cut for cut in cuts if cut.arm == number], [cut for cut in search if cut.arm == number]
         index = np.unique(np.concatenate([cut.needed for cut in (*mine, *wide)] or [np.arange(0)]))
         if not index.size:
             continue
         planes = arm.read(index.astype(np.intp), config.read_size)
+        remarks += planes.remarks
         strong += [summed(cut.apply(planes, index, SEARCH)) for cut in wide if cut.needed.size]
         noise += [noise_deviations(planes, where) for where in _bands(search or planned, number, index)]
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
@@ -121,7 +125,7 @@ def extract_windows(
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config, source)
     gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
-    return Extraction(gridded, offset, noise_ratio(noise))
+    return Extraction(gridded, offset, noise_ratio(noise), tuple(remarks))
 
 
 def to_grid(

@@ -28,7 +28,7 @@ from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_read
 logger = logging.getLogger(__name__)
 
 MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
-PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible")
+PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible", "remarks")
 
 
 class PrepareConfig(GalaxyConfig):
@@ -179,6 +179,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         "rejected": len(rejected),
         "redshift_flags": int(table["z_flag"].sum()),
         "implausible": int((table["implausible"] != "").sum()),
+        "remarks": int((table["remarks"] != "").sum()),
         "velocity_corrected": int((table["velocity"] == "corrected").sum()),
         "reasons": dict(sorted(Counter(rejected["code"]).items())),
         "splits": {name: int((table[table["status"] == "accepted"]["split"] == name).sum()) for name in plan.splits},

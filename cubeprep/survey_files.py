@@ -14,8 +14,10 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
+from cubeprep.fits.cards import check_unique
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
+from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
@@ -140,6 +142,24 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
         raise Rejected("missing_file", f"{path}: no such file") from error
     except (OSError, TypeError, ValueError) as error:
         raise Rejected("truncated", f"{path}: {error}") from error
+
+
+def sum_remarks(hdus: fits.HDUList, names: Sequence[str | int], path: str) -> tuple[str, ...]:
+    """Differences of HDUs from their checksums, in words; to be called before their data are used.
+
+    Raises:
+        KeyError: there is no such HDU.
+        Rejected: a card that decides what the data mean is there twice with different values.
+    """
+    found = []
+    for name in names:
+        hdu = hdus[name]
+        check_unique(hdu.header, path)
+        if hdu.verify_datasum() == 0:
+            found.append(DATA_REMARK.format(hdu.name))
+        elif hdu.verify_checksum() == 0:
+            found.append(HEADER_REMARK.format(hdu.name))
+    return tuple(found)
 
 
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:

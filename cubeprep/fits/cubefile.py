@@ -1,7 +1,7 @@
 """A cube in a FITS file: fluxes, errors and an optional mask, streamed and converted to the store's unit."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.io.fits import Header
@@ -69,6 +69,8 @@ class CubeFile:
         optional = [layout.mask] if layout.mask_optional else []
         with self._stream as stream:
             arrays = read_cube(stream, self._header, names, planes, size, headers=headers, optional=optional)
+            stream.finish()
+            remarks = tuple(remark for name, remark in stream.remarks.items() if name in names)
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
@@ -80,7 +82,7 @@ class CubeFile:
         del noise
         scale = self._unit.scale(self.wave[planes])
         flux, ivar = _times(flux, scale), _times(ivar, 1 / scale**2)
-        return screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec)
+        return replace(screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec), remarks=remarks)
 
     def _floats(self, values: np.ndarray, name: str) -> np.ndarray:
         """Values as floats, since fluxes and errors may be stored as integers."""
