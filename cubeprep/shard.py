@@ -76,7 +76,7 @@ class Outcome:
         plateifu: identifier of the observation.
         code, reason: code and reason of the rejection; empty if the galaxy is accepted.
         covered: share of the samples that are good.
-        median_snr: median of |flux| sqrt(ivar) over good samples.
+        median_snr: median of flux sqrt(ivar) over good samples, as in the catalog.
         z_used: redshift at which the windows are cut.
         z_offset_kms: velocity of the strong lines relative to the table's redshift, km/s.
         z_offset_snr: signal-to-noise ratio of the offset.
@@ -191,7 +191,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     outcome = Outcome(
         target.plateifu,
         covered=covered,
-        median_snr=float(np.median(np.abs(windows.flux[good]) * np.sqrt(windows.ivar[good]))),
+        median_snr=float(np.median(windows.flux[good] * np.sqrt(windows.ivar[good].astype(np.float64)))),
         z_used=z,
         z_offset_kms=offset.offset_kms if np.isfinite(offset.offset_kms) else None,
         z_offset_snr=offset.snr,

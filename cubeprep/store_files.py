@@ -56,9 +56,24 @@ class _Store(_Attributes):
 
 
 class _Row(_Attributes):
+    """What is recorded of a galaxy; see `shard.Outcome`."""
+
     plateifu: str
     code: str
     reason: str
+    covered: float = 0
+    median_snr: float | None = None
+    z_used: float | None = None
+    z_offset_kms: float | None = None
+    z_offset_snr: float | None = None
+    z_flag: bool = False
+    noise_ratio: float | None = None
+    signal_share: float | None = None
+    flux_level: float | None = None
+    implausible: str = ""
+    remarks: str = ""
+    velocity: str = ""
+    source_checksum: str = ""
 
 
 class _Summary(_Attributes):

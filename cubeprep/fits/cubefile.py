@@ -13,8 +13,10 @@ from cubeprep.fits.stream import open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
+from cubeprep.plausible import MIN_PAIRS, SCATTER
 
 ANY_BIT = -1
+SCATTER_PAIRS = 40  # pairs of neighbouring planes that tell sigmas from variances
 CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
 
 
@@ -78,6 +80,12 @@ class CubeFile:
         del arrays  # the largest arrays of a worker: free them early
         text = text_card(self._header, "BUNIT")
         kind, factor = noise_unit(headers[layout.noise], self._unit, text, stream.path, kind=layout.kind)
+        if text_card(headers[layout.noise], "BUNIT") == text and (kind, layout.kind) == ("sigma", "variance"):
+            kind = kind_by_scatter(flux, noise, planes)
+            if kind == "variance":
+                remarks += (
+                    f"{layout.noise}: has the unit of {layout.flux}; by their scatter its values are variances",
+                )
         ivar = inverse_variance(noise, kind, factor)
         del noise
         scale = self._unit.scale(self.wave[planes])
@@ -98,6 +106,27 @@ class CubeFile:
         largest = int(np.iinfo(mask.dtype).max)
         np.bitwise_and(mask, mask.dtype.type(bits & largest), out=mask)
         return mask != 0
+
+
+def kind_by_scatter(flux: np.ndarray, noise: np.ndarray, planes: np.ndarray) -> NoiseKind:
+    """Whether errors with the unit of the fluxes are sigmas, as it says, or variances under a copied header.
+
+    The scatter between neighbouring planes decides: the right kind is nearer to it by ratio.
+
+    Args:
+        flux: [plane, y, x], any unit.
+        noise: the same shape, in that unit.
+        planes: [plane] sorted indices in the cube.
+    """
+    first = np.flatnonzero(np.diff(planes) == 1)
+    first = first[:: 1 + len(first) // SCATTER_PAIRS]
+    difference, errors = np.abs(flux[first + 1] - flux[first]), noise[first]
+    good = np.isfinite(difference) & np.isfinite(errors) & (errors > 0) & (difference > 0)
+    if good.sum() < MIN_PAIRS:
+        return "sigma"
+    scatter = SCATTER * difference[good].astype(np.float64) / np.sqrt(2)
+    as_sigma, as_variance = (abs(np.log(np.median(scatter / errors[good] ** power))) for power in (1, 0.5))
+    return "variance" if as_variance < as_sigma else "sigma"
 
 
 def _times(values: np.ndarray, factor: float | np.ndarray) -> np.ndarray:

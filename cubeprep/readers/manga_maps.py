@@ -161,14 +161,17 @@ def _target_of(plateifu: str, path: str) -> Target:
         *set_bits(bits_card(header, "DRP3QUAL", path), DRP3QUAL),
         *set_bits(bits_card(header, "DAPQUAL", path), DAPQUAL),
     ]
+    z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
+    unknown = ("no_redshift", f"{path}: SCINPVEL = {header.get('SCINPVEL')!r}, expected a velocity in km/s")
     return Target(
         plateifu,
         name_of(header.get("MANGAID")) or plateifu,
-        number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS,
+        z,
         number(header.get("OBJRA")),
         number(header.get("OBJDEC")),
         (path,),
         number(header.get("REFF")),
         tuple(dict.fromkeys(quality)),
+        rejected=unknown if np.isnan(z) else None,
         depth=depth({key.lower(): value for key, value in header.items()}),
     )
