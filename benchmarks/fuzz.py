@@ -215,8 +215,8 @@ def run(folder: Path, sources: Sequence[Source], *, seed: int, cases: int, minut
             futures = [pool.submit(run_case, str(folder / name), case) for name, case in batch]
             for (name, case), future in zip(batch, futures, strict=True):
                 if time.monotonic() > ends:
-                    future.cancel()
-                    continue
+                    pool.shutdown(cancel_futures=True)
+                    break
                 try:
                     results.append((name, case, future.result()))
                 except BrokenProcessPool:  # the cases that were pending are left out

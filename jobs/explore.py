@@ -25,9 +25,9 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     from modeling.tracking.catalog_registry import keep_beside_catalog
 
     catalog = read_catalog(config.catalog_path)
-    check_recorded(catalog, config.catalog_path, ("created_utc", "rank_by", "spearman.score", "model.digest"))
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
+    check_recorded(catalog, config.catalog_path, ("created_utc", "rank_by", "spearman.score", "model.digest"))
     model = reopen_model(config, catalog, store)
     source = open_source(config, catalog, store, model)
     if serve:

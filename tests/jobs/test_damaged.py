@@ -1,7 +1,9 @@
 """Damaged, empty and edited files: every command that reads one names it in one line, without a traceback."""
 
 import json
+import re
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,7 @@ def said(result: Any, name: str, what: object) -> str:
     assert isinstance(result.exception, SystemExit), (what, result.exception)
     assert result.exit_code == 1, (what, result.output)
     assert "Traceback" not in result.output
-    lines = [line for line in result.output.strip().split("\n") if not line.startswith(("WARNING", "INFO"))]
+    lines = [line for line in result.output.strip().split("\n") if "galaxies (" not in line]  # of prepare's summary
     assert len(lines) == 1, (what, lines)
     assert lines[0].startswith("cubescout: "), (what, lines)
     assert Path(name).name in lines[0] or Path(name).parent.name in lines[0], (what, lines)
@@ -153,7 +155,7 @@ ATTRIBUTES = ("attributes", "cubescout")
         (("line_names",), [], "line_names: List should have at least 1 item"),
         (("line_names",), "Ha", "line_names: Input should be a valid list, found 'Ha'"),
         (("num_samples",), -4, "num_samples: Input should be greater than or equal to 1, found '-4'"),
-        (("size",), 10**12, r"its shape is \(4, 16, 16\), expected|its shape is .*1000000000000"),
+        (("size",), 10**12, "size: the model takes 16, the store holds 1000000000000"),
         (("size",), "16", "size: Input should be a valid integer"),
         (("splits",), {}, "splits: Dictionary should have at least 1 item"),
         (("splits", "train"), None, "splits.train"),
@@ -167,8 +169,6 @@ ATTRIBUTES = ("attributes", "cubescout")
 def test_edited_metadata_of_a_store_are_refused(
     folder: Path, keys: tuple[str, ...], value: object, message: str
 ) -> None:
-    import re
-
     edited(folder / STORE / "zarr.json", (*ATTRIBUTES, *keys), value)
     line = said(run(folder, "score"), STORE, keys)
     assert re.search(message, line), line
@@ -179,8 +179,6 @@ ABSURD = (..., None, -1, 0, 7, 10**12, 60_000, "x", [], {}, 1.5)
 
 @pytest.mark.parametrize("argument", ["num_lines", "num_samples", "size", "latent_dim", "step_channels", "spaxel_code"])
 def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argument: str) -> None:
-    import tracemalloc
-
     content = (folder / MODEL / "model.json").read_text()
     saved = json.loads(content)["arguments"][argument]
     tracemalloc.start()
@@ -277,12 +275,19 @@ def test_a_file_that_is_no_result_of_the_benchmark_is_named(tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     write_survey(folder / "survey", {"8000-1": 0.03, "8000-2": 0.04}, size=9)
     (folder / "p.yaml").write_text(CONFIG.format(folder=folder))
     assert run(folder, "prepare").exit_code == 0
     return folder
+
+
+@pytest.fixture
+def prepared(prepared_once: Path, tmp_path: Path) -> Path:
+    shutil.copytree(prepared_once, tmp_path / "p")
+    (tmp_path / "p" / "p.yaml").write_text(CONFIG.format(folder=tmp_path / "p"))
+    return tmp_path / "p"
 
 
 MADE = ("summary.json", "galaxies.parquet", "zarr.json", "records/train-00000.json")
@@ -316,11 +321,7 @@ def test_prepare_names_the_damaged_file(prepared: Path, name: str) -> None:
     ],
 )
 def test_prepare_refuses_edited_records(prepared: Path, name: str, keys: tuple[Any, ...], value: object) -> None:
-    path, summary = prepared / STORE / name, prepared / STORE / "summary.json"
-    whole, counts = path.read_bytes(), summary.read_bytes()
-    edited(path, keys, value)
+    edited(prepared / STORE / name, keys, value)
     if name != "summary.json":
-        summary.unlink()
+        (prepared / STORE / "summary.json").unlink()
     said(run(prepared, "prepare"), name, keys)
-    path.write_bytes(whole)
-    summary.write_bytes(counts)
