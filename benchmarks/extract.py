@@ -235,8 +235,8 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
     num_bytes = 3 * NUM_PLANES * size**2 * 4
     planned = plan(root)
     ours(*planned)
-    limit, extraction = seconds([lambda: igzip_limit(path, num_bytes), lambda: ours(*planned)], 3 * repeats)
-    (peer,) = seconds([lambda: astropy_slice(path)], 1)
+    actions = [lambda: igzip_limit(path, num_bytes), lambda: ours(*planned), lambda: astropy_slice(path)]
+    limit, extraction, peer = seconds(actions, 3 * repeats)
     table = Table("one cube, one core", "seconds", "cubes/s")
     for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):
         table.add_row(name, f"{value:.3f}", f"{1 / value:.2f}")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from cubeprep.config import Config
+from cubeprep.redact import redact_process
 
 # By default Dask makes workers return every freed page to the system at once; fetching the pages again takes a quarter
 # of the time per galaxy. Its profiler and its 50 checks of each event loop per second take another 5%.
@@ -19,6 +20,7 @@ WORKER_SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.preload": ["cubeprep.cluster"],  # see `dask_setup`
 }
 
 # Beside its dashboard Dask serves counts, metrics and a proxy to anybody, on each scheduler, worker and nanny.
@@ -26,6 +28,11 @@ CLOSED: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role i
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in each worker process: what it prints and logs loses passwords in URLs."""
+    redact_process()
 
 
 class ClusterError(OSError):

@@ -66,12 +66,14 @@ class Planes:
         ivar: [plane, y, x] float32, inverse variance of `flux`; 0 where `mask` is set.
         mask: [plane, y, x] uint8, bits of `masks.WINDOW_MASK_BITS`.
         spaxel_arcsec: side of a spaxel, arcsec; NaN if the file does not give it.
+        remarks: differences from the file's own checksums, in words.
     """
 
     flux: np.ndarray
     ivar: np.ndarray
     mask: np.ndarray
     spaxel_arcsec: float = float("nan")
+    remarks: tuple[str, ...] = ()
 
 
 class Arm(Protocol):

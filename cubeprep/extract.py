@@ -81,6 +81,7 @@ class Extraction(NamedTuple):
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
         continuum: at each line, before it was subtracted; None if it was not.
         stars: what the fit of the stars found.
+        remarks: differences of its files from their own checksums, in words.
     """
 
     windows: LineWindows
@@ -88,6 +89,7 @@ class Extraction(NamedTuple):
     noise_ratio: float = float("nan")
     continuum: Continuum | None = None
     stars: StarlightSummary = StarlightSummary()
+    remarks: tuple[str, ...] = ()
 
 
 def extract_windows(
@@ -131,11 +133,13 @@ def extract_windows(
     continua: dict[str, Planes] = {}
     strong: list[tuple[np.ndarray, np.ndarray]] = []
     noise: list[np.ndarray] = []
+    remarks: list[str] = []
     for number, index in enumerate(indices):
         if not index.size:
             continue
         planes, starlight = read.pop(number)  # the largest arrays of a worker: freed one after the other
         mine, wide = ([cut for cut in some if cut.arm == number] for some in (cuts, search))
+        remarks += planes.remarks
         noise += [noise_deviations(planes, where) for where in _bands(search or planned, number, index)]
         if config.continuum != "none":
             continua |= {cut.line.name: cut.continuum(planes, index) for cut in mine}
@@ -148,10 +152,10 @@ def extract_windows(
     stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
     gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
     if not continua:
-        return Extraction(gridded, offset, noise_ratio(noise))
+        return Extraction(gridded, offset, noise_ratio(noise), remarks=tuple(remarks))
     levels = [continua.get(line.name) for line in config.line_list]
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
-    return Extraction(gridded, offset, noise_ratio(noise), continuum, stars.summary)
+    return Extraction(gridded, offset, noise_ratio(noise), continuum, stars.summary, tuple(remarks))
 
 
 def _needed(cuts: Sequence["Cut | SpaxelCut"]) -> np.ndarray:

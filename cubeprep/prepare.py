@@ -22,13 +22,13 @@ from cubeprep.plausible import survey_doubts
 from cubeprep.redact import redact
 from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
-from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
+from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StoreError, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 
 logger = logging.getLogger(__name__)
 
 MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
-PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible")
+PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible", "remarks")
 
 
 class PrepareConfig(GalaxyConfig):
@@ -169,6 +169,10 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         plan: plan of the store.
     """
     outcomes = {row["plateifu"]: row for record in store.read_records().values() for row in record}
+    unknown = [target.plateifu for target in targets if not target.rejected and target.plateifu not in outcomes]
+    if unknown:
+        again = "Delete the store's folder `records` and run `cubescout prepare` again."
+        raise StoreError(f"{store.path}/records: no outcome of {', '.join(unknown[:3])}. {again}")
     split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
     table = _with_survey_doubts(pd.DataFrame([_galaxy_row(target, outcomes, split_of) for target in targets]))
     rejected = table[table["status"] == "rejected"]
@@ -179,6 +183,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         "rejected": len(rejected),
         "redshift_flags": int(table["z_flag"].sum()),
         "implausible": int((table["implausible"] != "").sum()),
+        "remarks": int((table["remarks"] != "").sum()),
         "velocity_corrected": int((table["velocity"] == "corrected").sum()),
         "reasons": dict(sorted(Counter(rejected["code"]).items())),
         "splits": {name: int((table[table["status"] == "accepted"]["split"] == name).sum()) for name in plan.splits},

@@ -3,6 +3,7 @@
 When in doubt a text is removed, even if it only looks like a password in a URL.
 """
 
+import logging
 import re
 import sys
 import traceback
@@ -61,6 +62,16 @@ def redacted_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def redact_process() -> None:
+    """Redacts all further output of this process, that of existing log handlers included."""
+    sys.stdout, sys.stderr = (RedactedStream(stream) for stream in (sys.stdout, sys.stderr))
+    sys.excepthook = _print_redacted
+    names = [None, *logging.root.manager.loggerDict]
+    for handler in {handler for name in names for handler in logging.getLogger(name).handlers}:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler.stream, RedactedStream):
+            handler.setStream(RedactedStream(handler.stream))
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

@@ -76,7 +76,7 @@ class Outcome:
         plateifu: identifier of the observation.
         code, reason: code and reason of the rejection; empty if the galaxy is accepted.
         covered: share of the samples that are good.
-        median_snr: median of |flux| sqrt(ivar) over good samples.
+        median_snr: median of flux sqrt(ivar) over good samples, as in the catalog.
         z_used: redshift at which the windows are cut.
         z_offset_kms: velocity of the strong lines relative to the table's redshift, km/s.
         z_offset_snr: signal-to-noise ratio of the offset.
@@ -85,6 +85,7 @@ class Outcome:
         signal_share: share of the covered lines that have a significant flux.
         flux_level: 90th percentile of |flux| over good samples, in the store's unit.
         implausible: implausible values, in words; empty if there are none.
+        remarks: differences of its files from their own checksums, in words; empty if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
         source_checksum: checksums of the source files, joined by `;`.
     """
@@ -102,6 +103,7 @@ class Outcome:
     signal_share: float | None = None
     flux_level: float | None = None
     implausible: str = ""
+    remarks: str = ""
     velocity: str = ""
     source_checksum: str = ""
 
@@ -170,12 +172,12 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
 
 def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
     z, limits = target.z, config.redshift
-    (windows, offset, noise), velocity = read_windows(reader, target, z, config)
+    (windows, offset, noise, remarks), velocity = read_windows(reader, target, z, config)
     strong = offset.snr >= limits.min_snr
     flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
     if flagged and limits.correct:
         z = corrected(z, offset)
-        (windows, _, noise), velocity = read_windows(reader, target, z, config)
+        (windows, _, noise, remarks), velocity = read_windows(reader, target, z, config)
     windows = sealed(windows)
     good = windows.mask == 0
     if not good.any():
@@ -189,7 +191,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     outcome = Outcome(
         target.plateifu,
         covered=covered,
-        median_snr=float(np.median(np.abs(windows.flux[good]) * np.sqrt(windows.ivar[good]))),
+        median_snr=float(np.median(windows.flux[good] * np.sqrt(windows.ivar[good].astype(np.float64)))),
         z_used=z,
         z_offset_kms=offset.offset_kms if np.isfinite(offset.offset_kms) else None,
         z_offset_snr=offset.snr,
@@ -198,6 +200,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         signal_share=share,
         flux_level=level,
         implausible=doubts(noise, share),
+        remarks="; ".join(remarks),
         velocity=velocity,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
@@ -239,7 +242,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
     flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
     one_sample = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
     gridded = to_grid(one_sample, maps.spaxel_arcsec, target.re_arcsec, windows, target.paths[0])
-    return Extraction(gridded, NOT_MEASURED), ""
+    return Extraction(gridded, NOT_MEASURED, remarks=maps.remarks), ""
 
 
 def _velocity_field(

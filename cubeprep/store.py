@@ -18,6 +18,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,16 +36,16 @@ from cubeprep.layout import METADATA, encode_rows, store_objects
 from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.masks import good_samples
-from cubeprep.storage import filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
+from cubeprep.storage import StorageError, filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
+from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table
+from cubeprep.store_files import NEW_TABLES as NEW_TABLES
+from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
 
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
+TABLE_COLUMNS = ("plateifu", "mangaid", "z", "status", "code", "reason")
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
-
-
-class StoreError(ValueError):
-    """A window store is missing, unfinished, of another format, or made from another configuration."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,19 @@ class WindowStore:
         try:
             with storage_errors(path):
                 group = zarr.open_group(zarr_store(path), mode=mode, zarr_format=3)
+        except StorageError:
+            raise
         except FileNotFoundError as error:
             raise StoreError(f"{path}: no window store here. `cubescout prepare` creates one.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # of Zarr, for metadata that are none
+            raise StoreError(f"{path}/zarr.json: damaged ({error}). {NEW_STORE}") from error
         attrs = group.attrs.get("cubescout")
         found = attrs.get("format_version") if isinstance(attrs, dict) else None
         if found != FORMAT_VERSION:
             raise StoreError(
                 f"{path} has store format {found}; this version of Cubescout reads format {FORMAT_VERSION}."
             )
+        check_attributes(attrs, path)
         return cls(path, group)
 
     @staticmethod
@@ -213,9 +219,19 @@ class WindowStore:
     def coordinate(self, split: str, name: str) -> np.ndarray:
         """Coordinate of a split: `plateifu`, `mangaid`, `z`, `view` or `valid` [row], `line` or `rest_wave` [line], or
         `velocity_kms` [sample].
+
+        Raises:
+            StoreError: it is damaged or missing.
         """
-        with storage_errors(self.path):
-            return _plain(np.asarray(self._array(split, name)[:]))
+        values = self._coordinate(split, name, slice(None))
+        if _is_all(values, self._array(split, name).fill_value):  # as Zarr reads a missing object
+            self._check_there(f"{self.path.rstrip('/')}/{split}/{name}/c/0", NEW_STORE)
+        return values
+
+    def _coordinate(self, split: str, name: str, rows: slice) -> np.ndarray:
+        array = self._array(split, name)
+        with self._reading(split, name):
+            return _plain(np.asarray(array[rows]))
 
     def num_shards(self, split: str) -> int:
         """Number of shards of a split; a shard is one object per array."""
@@ -231,7 +247,7 @@ class WindowStore:
         step = self._rows_per_shard(split)
         rows = slice(shard * step, (shard + 1) * step)
         windows = self._read(split, rows)
-        valid = np.asarray(self._array(split, "valid")[rows], dtype=bool)
+        valid = self._coordinate(split, "valid", rows).astype(bool)
         return windows if valid.all() else windows.select(valid)
 
     def read_galaxy(self, plateifu: str) -> Windows:
@@ -266,9 +282,8 @@ class WindowStore:
 
     def _read(self, split: str, rows: slice) -> Windows:
         flux, ivar, mask = (self._read_values(split, name, rows) for name in ("flux", "ivar", "mask"))
-        with storage_errors(self.path):
-            plateifu, view = (np.asarray(self._array(split, name)[rows]) for name in ("plateifu", "view"))
-        return Windows(flux, ivar, mask, _plain(plateifu), view)
+        plateifu, view = (self._coordinate(split, name, rows) for name in ("plateifu", "view"))
+        return Windows(flux, ivar, mask, plateifu, view)
 
     def _read_values(self, split: str, name: str, rows: slice) -> np.ndarray:
         """Rows of an array whose shards were all written.
@@ -278,23 +293,36 @@ class WindowStore:
         """
         array = self._array(split, name)
         shard = rows.start // self._rows_per_shard(split)
+        where = self._shard_of(split, name, shard)
         try:
             with storage_errors(self.path):
                 values = np.asarray(array[rows])
         except (RuntimeError, ValueError) as error:  # of Zstandard, and of the index's own checksum
-            raise StoreError(
-                f"{self._shard_of(split, name, shard)}: damaged ({error}). {_mend(split, shard)}"
-            ) from error
+            raise StoreError(f"{where}: damaged ({error}). {_mend(split, shard)}") from error
         # Zarr reads a missing object as fill values. So does a shard without galaxies, which is there all the same.
         # The central spaxel is looked at first: on nearly every read it ends the search at once.
         middle = self.shape[2] // 2
         if values.size and all(_is_all(part, array.fill_value) for part in (values[..., middle, middle], values)):
-            fs, root = filesystem(self.path)
-            where = self._shard_of(split, name, shard)
-            with storage_errors(where):
-                if not fs.exists(f"{root}{where.removeprefix(self.path)}"):
-                    raise StoreError(f"{where}: missing. {_mend(split, shard)}")
+            self._check_there(where, _mend(split, shard))
         return values
+
+    def _check_there(self, where: str, mend: str) -> None:
+        """Raises a `StoreError` if there is no object at a path or URL."""
+        fs, path = filesystem(where)
+        with storage_errors(where):
+            if not fs.exists(path):
+                raise StoreError(f"{where}: missing. {mend}")
+
+    @contextmanager
+    def _reading(self, split: str, name: str) -> Iterator[None]:
+        """Turns the errors of Zarr that a damaged array causes into a `StoreError`, which names it."""
+        try:
+            with storage_errors(self.path):
+                yield
+        except StorageError:
+            raise
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+            raise StoreError(f"{self.path}/{split}/{name}: damaged or missing ({error}). {NEW_STORE}") from error
 
     def _shard_of(self, split: str, name: str, shard: int) -> str:
         """Path of the one object that holds a shard of an array."""
@@ -332,7 +360,8 @@ class WindowStore:
         records = {}
         for name in names:
             split, _, shard = Path(name).stem.rpartition("-")
-            records[split, int(shard)] = json.loads(contents[name])
+            again = "Delete it and summary.json, and run `cubescout prepare` again."
+            records[split, int(shard)] = parse_json(contents[name], RECORD, name, again)
         return records
 
     def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
@@ -360,12 +389,28 @@ class WindowStore:
         self.write_file("summary.json", json.dumps(dict(summary), indent=1).encode())
 
     def galaxies(self) -> pd.DataFrame:
-        """Table with one row per galaxy: identifiers, position, split, status, reason, source file and its checksum."""
-        return pd.read_parquet(io.BytesIO(self.read_file("galaxies.parquet")))
+        """Table with one row per galaxy: identifiers, position, split, status, reason, source file and its checksum.
+
+        Raises:
+            StoreError: it is damaged or missing.
+        """
+        return parse_table(self._read_made("galaxies.parquet"), TABLE_COLUMNS, f"{self.path}/galaxies.parquet")
 
     def summary(self) -> dict[str, Any]:
-        """Counts of a finished store."""
-        return dict(json.loads(self.read_file("summary.json")))
+        """Counts of a finished store.
+
+        Raises:
+            StoreError: the file with them is damaged.
+        """
+        again = "Delete it and run `cubescout prepare` again."
+        found: dict[str, Any] = parse_json(self.read_file("summary.json"), SUMMARY, f"{self.path}/summary.json", again)
+        return found
+
+    def _read_made(self, name: str) -> bytes:
+        try:
+            return self.read_file(name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.path}/{name}: missing. {NEW_TABLES}") from error
 
     def read_file(self, name: str) -> bytes:
         """Content of a file of the store other than its arrays."""
@@ -381,12 +426,30 @@ class WindowStore:
             self.write_file(f"{split}/{name}/{key}", content)
 
     def _array(self, split: str, name: str) -> zarr.Array:
-        """An array of a split; its metadata never change, so they are read only once."""
+        """An array of a split; its metadata never change, so they are read only once.
+
+        Raises:
+            StoreError: its metadata are damaged or missing, or do not agree with those of the store.
+        """
         if (split, name) not in self._arrays:
-            array = self._group[f"{split}/{name}"]
-            assert isinstance(array, zarr.Array)
+            with self._reading(split, name):
+                array = self._group[f"{split}/{name}"]
+                self._check_shape(split, name, array)
             self._arrays[split, name] = array
         return self._arrays[split, name]
+
+    def _check_shape(self, split: str, name: str, array: Any) -> None:
+        lines, samples, size = self.shape
+        per_shard = self.attrs["splits"][split]["num_views"] * self.attrs["splits"][split]["galaxies_per_shard"]
+        window = (lines, samples, size, size)
+        if name in ("flux", "ivar", "mask"):
+            expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
+        elif name in ("line", "rest_wave", "velocity_kms"):
+            expected, found = (samples if name == "velocity_kms" else lines,), array.shape
+        else:
+            expected, found = self._array(split, "flux").shape[:1], array.shape
+        if expected != found:
+            raise ValueError(f"its shape is {found}, expected {expected}")
 
     def _rows_per_shard(self, split: str) -> int:
         shards = self._array(split, "flux").shards
@@ -395,7 +458,12 @@ class WindowStore:
 
 
 def _is_all(values: np.ndarray, fill_value: Any) -> bool:
-    return bool((np.isnan(values) if np.isnan(fill_value) else values == fill_value).all())
+    filled = (
+        np.isnan(values)
+        if isinstance(fill_value, float | np.floating) and np.isnan(fill_value)
+        else values == fill_value
+    )
+    return bool(filled.all())
 
 
 def _mend(split: str, shard: int) -> str:

@@ -7,14 +7,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
+from cubeprep.fits.cards import check_unique
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
+from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
@@ -141,6 +144,24 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
         raise Rejected("truncated", f"{path}: {error}") from error
 
 
+def sum_remarks(hdus: fits.HDUList, names: Sequence[str | int], path: str) -> tuple[str, ...]:
+    """Differences of HDUs from their checksums, in words; to be called before their data are used.
+
+    Raises:
+        KeyError: there is no such HDU.
+        Rejected: a card that decides what the data mean is there twice with different values.
+    """
+    found = []
+    for name in names:
+        hdu = hdus[name]
+        check_unique(hdu.header, path)
+        if hdu.verify_datasum() == 0:
+            found.append(DATA_REMARK.format(hdu.name))
+        elif hdu.verify_checksum() == 0:
+            found.append(HEADER_REMARK.format(hdu.name))
+    return tuple(found)
+
+
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
     """Names of the bits that are set.
 
@@ -259,8 +280,11 @@ def survey_rows(
     table = table.loc[:, ~table.columns.duplicated()]
     missing = [name for name in (key, *needed) if name not in table]
     if missing:
-        held = ", ".join(map(str, table.attrs[COLUMNS]))
-        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {held}")
+        held = list(map(str, table.attrs[COLUMNS]))
+        close = [near for name in missing for near in get_close_matches(name, map(str.lower, held), n=1)]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        found = ", ".join(held) or "no columns"
+        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {found}{hint}")
     kept = [name for name in wanted[1:] if name in table]
     rows: dict[str, dict[Any, Any]] = {}
     numbers: dict[str, int] = {}

@@ -17,7 +17,7 @@ from jobs.console.progress import console, progress_bar
 from jobs.models.opening import ScoringModel, as_scored, check_same_store, reopen_model
 from jobs.page.export import export_page
 from jobs.page.source import Source
-from modeling.catalog import Catalog, read_catalog
+from modeling.catalog import Catalog, check_recorded, read_catalog
 
 
 def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
@@ -27,6 +27,7 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
+    check_recorded(catalog, config.catalog_path, ("created_utc", "rank_by", "spearman.score", "model.digest"))
     model = reopen_model(config, catalog, store)
     source = open_source(config, catalog, store, model)
     if serve:

@@ -23,15 +23,16 @@ from cubeprep.version import code_version
 from cubeprep.windows import LineWindows
 from jobs.console.command import EXIT_FAILED, EXIT_OK
 from jobs.console.progress import console
-from modeling.catalog import SHARE_PREFIX, Catalog, read_catalog
+from modeling.catalog import SHARE_PREFIX, Catalog, check_recorded, read_catalog
 from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.ensemble import EnsembleMean, without_redshift
-from modeling.scoring.galaxy_scorer import SIGNIFICANCES
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES, GalaxyScorer
 from modeling.scoring.residual_sums import scores_from_sums
 from modeling.scoring.survey_scorer import ModelEnsemble, known_offsets_kms
 from modeling.tracking.database import sqlite_uri
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
+RECORDED = ("code_version", "rank_by", "store.path", "model.digest", "model.fold_digests", "model.num_left_out")
 COMBINED = ("score_combined", "score_spread")
 
 
@@ -54,6 +55,7 @@ def reproduce(
     """
     path = Path(catalog)
     found = read_catalog(path)
+    check_recorded(found, path, RECORDED)
     row = _row(found, path, plateifu)
     windows_of = open_store(found, store)
     ensemble = load_ensemble(found, tracking_uri or sqlite_uri(path.parent / "mlflow.db"))
@@ -110,7 +112,14 @@ def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
     networks = (load_model(directory)[0], *load_folds(directory).models)
     if [weights_digest(network) for network in networks] != [kept["digest"], *kept["fold_digests"]]:
         raise ReproduceError(f"{kept['reference']} has other weights than the catalog's model")
-    return ModelEnsemble("", networks, kept["num_left_out"], tuple(found.provenance["judges"]))
+    ensemble = ModelEnsemble("", networks, int(kept["num_left_out"]), tuple(found.provenance["judges"]))
+    try:
+        for pair in zip(networks, ensemble.scorers, strict=True):
+            GalaxyScorer.from_json(*pair)
+        unit_of_combined(found)
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise ReproduceError(f"the catalog's calibration (provenance.judges) is damaged: {error!r}") from error
+    return ensemble
 
 
 def find_source(store: WindowStore, plateifu: str) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
         return None
     if _made_from(earlier) == _made_from(provenance):
         return None
-    folder = path.parent / "earlier" / re.sub(r"[^0-9T]", "", earlier["created_utc"].partition("+")[0])
+    created = re.sub(r"[^0-9T]", "", earlier.get("created_utc", "").partition("+")[0])
+    folder = path.parent / "earlier" / (created or "undated")
     folder.mkdir(parents=True, exist_ok=True)
     for file in path.parent.glob(f"{path.stem}.*"):
         file.rename(folder / file.name)
@@ -165,7 +166,7 @@ def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
 
 
 def _made_from(provenance: Mapping[str, Any]) -> tuple[Any, Any]:
-    return provenance["store"]["identity"], provenance["model"]["digest"]
+    return provenance["store"]["identity"], provenance["model"].get("digest")
 
 
 def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringModel, scores: Scores) -> dict[str, Any]:

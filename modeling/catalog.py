@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cubeprep.files import replacing
 from cubeprep.redact import redact
@@ -24,10 +25,45 @@ from modeling.scoring.residual_sums import Scores
 CATALOG_FORMAT = 1
 METADATA_KEY = b"cubescout"
 SHARE_PREFIX = "share_"
+SCORE_AGAIN = "`cubescout score` makes it again."
+TEXT = (pa.types.is_string, pa.types.is_large_string)
+NUMBER = (pa.types.is_floating, pa.types.is_integer)
+NEEDED = {"plateifu": TEXT, "mangaid": TEXT, "z": NUMBER, "rank": NUMBER, "score": NUMBER}
 
 
 class CatalogError(ValueError):
     """Not an anomaly catalog, or one of another format."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Store(_Section):
+    identity: str
+    path: str = ""
+
+
+class _Model(_Section):
+    reference: str
+    digest: str = ""
+    trained_on: str = ""
+    fold_digests: list[str] = []
+    num_left_out: int = 1
+
+
+class _Provenance(_Section):
+    """Types of the recorded values that commands use; catalogs of earlier versions lack some of them."""
+
+    store: _Store
+    model: _Model
+    created_utc: str = ""
+    code_version: str = ""
+    rank_by: Literal["combined", "unexplained", "chi2", "relative", "mae"] = "combined"
+    spearman: dict[str, dict[str, float | None]] = {}
+    config: dict[str, Any] = {}
+    judges: list[dict[str, Any]] = []
+    by_redshift: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -219,8 +255,16 @@ def write_latents(path: Path, plateifu: Sequence[str], latent: np.ndarray, prove
 
 
 def read_latents(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Plateifu [galaxy] and latents [galaxy, dimension] float32 from a file of latents."""
-    table = pq.read_table(path)
+    """Plateifu [galaxy] and latents [galaxy, dimension] float32 from a file of latents.
+
+    Raises:
+        CatalogError: there is no such file, or it is damaged.
+    """
+    table = _read_parquet(path, "latents")
+    missing = [name for name in ("plateifu", "latent") if name not in table.column_names]
+    if missing or not pa.types.is_fixed_size_list(table.schema.field("latent").type):
+        held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        raise CatalogError(f"{path}: no file of latents; it has {held or 'no columns'}. {SCORE_AGAIN}")
     latent = table["latent"].combine_chunks()
     values = latent.flatten().to_numpy().reshape(len(table), latent.type.list_size)
     return np.asarray(table["plateifu"].to_pylist(), dtype=str), values
@@ -230,23 +274,66 @@ def read_catalog(path: Path) -> Catalog:
     """Catalog from its file.
 
     Raises:
-        CatalogError: there is no file, or it is not a catalog, or of another format.
+        CatalogError: there is no file, or it is not a catalog, damaged, empty, or of another format.
     """
-    if not path.is_file():
-        raise CatalogError(f"{path}: no catalog here. `cubescout score` makes one.")
+    arrow = _read_parquet(path, "catalog")
     try:
-        arrow = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CatalogError(f"{path}: not a readable Parquet file ({error})") from error
-    content = json.loads((arrow.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    if content.get("catalog_format") != CATALOG_FORMAT:
+        content = json.loads((arrow.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         found = content.get("catalog_format")
+    except (ValueError, AttributeError) as error:
+        raise CatalogError(f"{path}: its provenance is not JSON, or no mapping. {SCORE_AGAIN}") from error
+    if found != CATALOG_FORMAT:
         raise CatalogError(f"{path}: catalog format {found}, this version of Cubescout reads {CATALOG_FORMAT}")
+    _check_catalog(arrow, content.get("provenance"), path)
     columns = {
         field.name: Column(*((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit")))
         for field in arrow.schema
     }
     return Catalog(arrow.to_pandas(), columns, content["provenance"])
+
+
+def _read_parquet(path: Path, kind: str) -> pa.Table:
+    if not path.is_file():
+        raise CatalogError(f"{path}: no {kind} here. `cubescout score` makes one.")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogError(f"{path}: not a readable Parquet file ({error}). {SCORE_AGAIN}") from error
+
+
+def _check_catalog(arrow: pa.Table, provenance: Any, path: Path) -> None:
+    """Checks the columns that all commands rely on, and that store and model are recorded.
+
+    Raises:
+        CatalogError: a column is missing or of the wrong type, there is no galaxy, or no provenance.
+    """
+    for name, fits in NEEDED.items():
+        if name not in arrow.column_names:
+            raise CatalogError(f"{path}: no column {name!r}. {SCORE_AGAIN}")
+        kind = arrow.schema.field(name).type
+        if not any(is_kind(kind) for is_kind in fits) or (arrow[name].null_count and name != "z"):
+            raise CatalogError(f"{path}: column {name!r} holds {kind} or missing values. {SCORE_AGAIN}")
+    if not len(arrow):
+        raise CatalogError(f"{path}: the catalog holds no galaxy. {SCORE_AGAIN}")
+    try:
+        _Provenance.model_validate(provenance)
+    except ValidationError as error:
+        item = error.errors()[0]
+        where = ".".join(["provenance", *map(str, item["loc"])])
+        raise CatalogError(f"{path}: {where}: {item['msg']}. {SCORE_AGAIN}") from error
+
+
+def check_recorded(catalog: Catalog, path: Path, names: Sequence[str]) -> None:
+    """Checks that the provenance of a catalog holds what a command needs, such as `model.digest`.
+
+    Raises:
+        CatalogError: something is missing.
+    """
+    for name in names:
+        section, _, key = name.rpartition(".")
+        held = catalog.provenance.get(section, {}) if section else catalog.provenance
+        if key not in held:
+            raise CatalogError(f"{path}: provenance.{name} is missing. {SCORE_AGAIN}")
 
 
 def line_names_of(table: pd.DataFrame) -> list[str]:

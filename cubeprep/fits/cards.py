@@ -1,11 +1,32 @@
 """Cards of a FITS header; a missing or invalid one rejects the galaxy with a message that names the card."""
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected
+
+# Cards that decide what the data mean.
+DECISIVE = re.compile(
+    r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
+    r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
+)
+
+
+def check_unique(header: Header, path: str) -> None:
+    """Checks that no card that decides what the data mean is there twice with different values.
+
+    Raises:
+        Rejected: there is one.
+    """
+    counts = Counter(header.keys())
+    for keyword in [keyword for keyword, count in counts.items() if count > 1 and DECISIVE.fullmatch(keyword)]:
+        values = list(dict.fromkeys(str(header[keyword, i]) for i in range(counts[keyword])))
+        if len(values) > 1:
+            raise Rejected("bad_card", f"{path}: {keyword} is there {counts[keyword]} times, as {', '.join(values)}")
 
 
 def text_card(header: Header, keyword: str, default: str = "") -> str:

@@ -1,7 +1,7 @@
 """A cube in a FITS file: fluxes, errors and an optional mask, streamed and converted to the store's unit."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,9 +14,11 @@ from cubeprep.fits.stream import Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
+from cubeprep.plausible import MIN_PAIRS, SCATTER
 from cubeprep.stars.blocks import BlockSums
 
 ANY_BIT = -1
+SCATTER_PAIRS = 40  # pairs of neighbouring planes that tell sigmas from variances
 CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
 
 
@@ -80,34 +82,40 @@ class CubeFile:
             arrays = read_cube(
                 stream, self._header, names, planes, size, headers=headers, optional=optional, watch=watch
             )
+            stream.finish()
+            remarks = tuple(remark for name, remark in stream.remarks.items() if name in names)
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
         bad = self._bad(arrays[2]) if layout.mask else np.zeros((1, 1, 1), dtype=bool)
         del arrays  # the largest arrays of a worker: free them early
-        ivar = self._ivar(noise, headers[layout.noise])
+        kind, factor, copied = self._noise_kind(headers[layout.noise])
+        if copied and (kind := kind_by_scatter(flux, noise, planes)) == "variance":
+            remarks += (f"{layout.noise}: has the unit of {layout.flux}; by their scatter its values are variances",)
+        ivar = inverse_variance(noise, kind, factor)
         del noise
         scale = self._unit.scale(self.wave[planes])
         flux, ivar = _times(flux, scale), _times(ivar, 1 / scale**2)
-        return screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec)
+        return replace(screened(flux, ivar, bad, outside(self.shape, size), self.spaxel_arcsec), remarks=remarks)
 
-    def _ivar(self, noise: np.ndarray, header: Header) -> np.ndarray:
-        """Inverse variances in the file's unit of flux."""
-        kind, factor = noise_unit(
-            header, self._unit, text_card(self._header, "BUNIT"), self._stream.path, kind=self._layout.kind
-        )
-        return inverse_variance(noise, kind, factor)
+    def _noise_kind(self, header: Header) -> tuple[NoiseKind, float, bool]:
+        """Kind of the errors by their header, their factor to the store's unit, and whether the header may be a copy.
+
+        Variances whose unit is that of the fluxes are found in MUSE cubes: the unit then says nothing.
+        """
+        layout, text = self._layout, text_card(self._header, "BUNIT")
+        kind, factor = noise_unit(header, self._unit, text, self._stream.path, kind=layout.kind)
+        return kind, factor, text_card(header, "BUNIT") == text and (kind, layout.kind) == ("sigma", "variance")
 
     def _add(self, sums: BlockSums, header: Header, index: np.ndarray, values: np.ndarray) -> None:
         """Adds planes of one of the HDUs to sums over blocks, in the store's unit."""
-        layout, name = self._layout, hdu_name(header)
-        scale = self._unit.scale(self.wave[index])
+        layout, scale = self._layout, self._unit.scale(self.wave[index])
         if header is self._header:
             sums.add_flux(index, self._floats(values, layout.flux) * scale)
-        elif name == layout.noise.upper():
-            noise = self._floats(values, layout.noise)
-            noise = noise.astype(np.float64) if self._unit.factor > CGS else noise.copy()
-            sums.add_ivar(index, self._ivar(noise, header) / scale**2)
+        elif hdu_name(header) == layout.noise.upper():
+            kind, factor, copied = self._noise_kind(header)
+            noise = self._floats(values, layout.noise).astype(np.float64 if self._unit.factor > CGS else np.float32)
+            sums.add_ivar(index, inverse_variance(noise, layout.kind if copied else kind, factor) / scale**2)
         else:
             sums.add_bad(index, self._bad(values.copy()))
 
@@ -125,6 +133,27 @@ class CubeFile:
         largest = int(np.iinfo(mask.dtype).max)
         np.bitwise_and(mask, mask.dtype.type(bits & largest), out=mask)
         return mask != 0
+
+
+def kind_by_scatter(flux: np.ndarray, noise: np.ndarray, planes: np.ndarray) -> NoiseKind:
+    """Whether errors with the unit of the fluxes are sigmas, as it says, or variances under a copied header.
+
+    The scatter between neighbouring planes decides: the right kind is nearer to it by ratio.
+
+    Args:
+        flux: [plane, y, x], any unit.
+        noise: the same shape, in that unit.
+        planes: [plane] sorted indices in the cube.
+    """
+    first = np.flatnonzero(np.diff(planes) == 1)
+    first = first[:: 1 + len(first) // SCATTER_PAIRS]
+    difference, errors = np.abs(flux[first + 1] - flux[first]), noise[first]
+    good = np.isfinite(difference) & np.isfinite(errors) & (errors > 0) & (difference > 0)
+    if good.sum() < MIN_PAIRS:
+        return "sigma"
+    scatter = SCATTER * difference[good].astype(np.float64) / np.sqrt(2)
+    as_sigma, as_variance = (abs(np.log(np.median(scatter / errors[good] ** power))) for power in (1, 0.5))
+    return "variance" if as_variance < as_sigma else "sigma"
 
 
 def _times(values: np.ndarray, factor: float | np.ndarray) -> np.ndarray:

@@ -27,11 +27,13 @@ def unzipped(content: bytes, largest: int | None = None) -> bytes:
         largest: most bytes to unzip; default: `LARGEST_WHOLE`.
 
     Raises:
-        OSError: the gzip stream is damaged, or unzips to more than `largest` bytes.
+        OSError: the gzip stream is damaged, or the file or its content are of more than `largest` bytes.
     """
+    held, largest = io.BytesIO(), LARGEST_WHOLE if largest is None else largest
+    if len(content) > largest:
+        raise OSError(f"it is larger than {largest >> 20} MiB, which no file of its kind is")
     if not content.startswith(b"\x1f\x8b"):
         return content
-    held, largest = io.BytesIO(), LARGEST_WHOLE if largest is None else largest
     try:
         with igzip.IGzipFile(fileobj=io.BytesIO(content)) as file:
             while part := file.read(PART_BYTES):

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected
+from cubeprep.fits.cards import check_unique
 from cubeprep.fits.gunzip import DAMAGE, GunzipStream
 from cubeprep.fits.image import (
     BLOCK,
@@ -27,8 +28,9 @@ from cubeprep.fits.image import (
     scaled,
     scaling_of,
 )
+from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK, header_agrees, stated_sum, total
 from cubeprep.geometry import Placement
-from cubeprep.storage import StorageError, open_file, storage_errors
+from cubeprep.storage import StorageError, is_remote, open_file, storage_errors
 
 MAX_HEADER_BLOCKS = 1000
 MOST_BYTES = 6 << 30  # kept of one HDU; checked before memory is allocated
@@ -36,6 +38,7 @@ GZIP_RATIO = 1040  # deflate compresses at most 1032 bytes into one
 HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
 JUNK_BYTES = 1 << 20
 CHUNK_PLANES = 64
+SUM_BYTES = 4 << 20
 PRIMARY = fits.PrimaryHDU().header.tostring().encode()
 
 
@@ -60,7 +63,7 @@ class FitsStream:
     """An open FITS file. Whatever is wrong with the file raises a `Rejected` that names it.
 
     Iterate over `hdus()` and call `read_planes` for the images needed, in the order of the file. `passed` lists the
-    names of the HDUs reached so far.
+    names of the HDUs reached so far, `remarks` those that differ from their checksums. `finish` checks that of gzip.
     """
 
     def __init__(self, path: str) -> None:
@@ -82,6 +85,7 @@ class FitsStream:
         self._next_header = 0
         self._blocks = b""  # of the header just read
         self.passed: list[str] = []
+        self.remarks: dict[str, str] = {}
 
     def __enter__(self) -> "FitsStream":
         return self
@@ -111,7 +115,11 @@ class FitsStream:
             except (KeyError, TypeError, ValueError) as error:
                 raise Rejected("unreadable", f"{self.path}: a header that is no FITS header: {error}") from error
             self._next_header = self._position + padded(count)
-            self.passed.append(hdu_name(shown) or ("" if self.passed else "PRIMARY"))
+            check_unique(header, self.path)
+            name = hdu_name(shown) or ("" if self.passed else "PRIMARY")
+            self.passed.append(name)
+            if not header_agrees(header, self._blocks):
+                self.remarks[name] = HEADER_REMARK.format(name)
             yield shown
             self.skip_data()
 
@@ -119,6 +127,20 @@ class FitsStream:
         """Skips to the next header."""
         with self._damage():
             self._skip_to(self._next_header)
+
+    def finish(self) -> None:
+        """Reads a gzip file to its end, where its checksum is: damage often decompresses to other values, unnoticed.
+
+        Raises:
+            Rejected: the file is damaged, or unzips to more than `MOST_BYTES` after the last HDU that was read.
+            StorageError: the storage service fails.
+        """
+        if self._gunzip is None:
+            return
+        with self._damage():
+            left = self._gunzip.skip(MOST_BYTES)
+        if left == MOST_BYTES:
+            raise Rejected("too_large", f"{self.path}: unzips to {MOST_BYTES >> 20} MiB more than was read of it")
 
     def read_planes(
         self, header: Header, planes: np.ndarray, size: int | None, watch: "Watch | None" = None
@@ -194,6 +216,7 @@ class FitsStream:
         """Planes, [y, x], in the byte order of the file; they share one buffer, so each is valid until the next."""
         start, plane_bytes = self._position, shape[1] * shape[2] * dtype.itemsize
         self._check_size(start + shape[0] * plane_bytes)
+        self._check_sum(header)
         buffer = bytearray(plane_bytes)
         image = np.frombuffer(buffer, dtype=dtype).reshape(shape[1:])
         with self._damage():
@@ -220,6 +243,18 @@ class FitsStream:
             raise
         except Exception as error:  # decompressors raise exceptions without a common base class
             raise Rejected("truncated", f"{self.path}: tiles that cannot be read: {error}") from error
+
+    def _check_sum(self, header: Header) -> None:
+        """Compares the data of a local file with their DATASUM; gzip has a checksum of its own."""
+        stated, start = stated_sum(header), self._position
+        if stated is None or self._gunzip or is_remote(self.path):
+            return
+        parts = (
+            self._read(min(SUM_BYTES, self._next_header - at)) for at in range(start, self._next_header, SUM_BYTES)
+        )
+        if total((part + bytes(-len(part) % 4) for part in parts), 0) != stated:
+            self.remarks[self.passed[-1]] = DATA_REMARK.format(self.passed[-1])
+        self._position = self._raw.seek(start)
 
     def _check_budget(self, count: int) -> None:
         if count > MOST_BYTES:

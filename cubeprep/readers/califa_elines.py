@@ -7,6 +7,7 @@ not fit are masked.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from astropy.io.fits import Header
@@ -19,7 +20,7 @@ from cubeprep.fits.wcs import spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import SIMBAD, find_files, open_maps, targets_from_table
+from cubeprep.survey_files import SIMBAD, find_files, open_maps, sum_remarks, targets_from_table
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 # Pipe3D writes the unit without quotes, so that FITS readers take the text after the first slash for a comment.
@@ -57,6 +58,7 @@ class Reader:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path = target.paths[0]
         with open_maps(path) as hdus:
+            remarks = sum_remarks(hdus, [0], path)
             header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
         if data.ndim != 3:
             raise Rejected("bad_shape", f"{path}: the first HDU is {data.shape}, expected [map, y, x]")
@@ -76,7 +78,7 @@ class Reader:
         for i, name in enumerate(line_names):
             if name not in fitted:
                 maps.flux[i], maps.ivar[i], maps.mask[i] = 0, 0, WINDOW_MASK_BITS["NOCOVERAGE"]
-        return maps
+        return replace(maps, remarks=remarks)
 
 
 def plane_index(header: Header) -> dict[str, tuple[int, int]]:

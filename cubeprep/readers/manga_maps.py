@@ -6,6 +6,7 @@ lines, those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z tha
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from astropy.io.fits import Header
@@ -21,7 +22,7 @@ from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import depth, find_files, first_header, guarded_target, open_maps, set_bits
+from cubeprep.survey_files import depth, find_files, first_header, guarded_target, open_maps, set_bits, sum_remarks
 from cubeprep.tables import name_of, number
 from cubeprep.velocity import STARS
 
@@ -56,6 +57,7 @@ class Reader:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         with open_maps(path) as hdus:
+            remarks = sum_remarks(hdus, [f"{name}{suffix}" for suffix in ("", "_IVAR", "_MASK")], path)
             header, errors = hdus[name].header, hdus[f"{name}_IVAR"].header
             flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
         if not flux.shape == ivar.shape == mask.shape:
@@ -67,7 +69,7 @@ class Reader:
         _, factor = noise_unit(errors, unit, text_card(header, "BUNIT"), path, kind="ivar")
         flux, ivar = place(flux[index] * unit.factor, size), place(ivar[index] * (factor / unit.factor**2), size)
         bad = place((mask[index] & self._bad_bits) != 0, size)
-        return screened(flux, ivar, bad, outside(mask.shape[1:], size), side)
+        return replace(screened(flux, ivar, bad, outside(mask.shape[1:], size), side), remarks=remarks)
 
 
 def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
@@ -121,6 +123,7 @@ def read_velocity(
             images[name] = stream.read_planes(header, np.array([channel]), size)[0]
             if len(images) == len(names):
                 break
+        stream.finish()
     missing = ", ".join(name for name in names if name not in images)
     if missing:
         raise Rejected("missing_hdu", f"{path}: no HDU {missing}")
@@ -151,18 +154,24 @@ def _target(plateifu: str, path: str) -> Target:
 def _target_of(plateifu: str, path: str) -> Target:
     """Target described by a primary header, with the quality bits of the cube (DRP) and of the fits (DAP)."""
     header = first_header(path)
+    named = name_of(header.get("PLATEIFU"))
+    if named not in ("", plateifu):
+        raise Rejected("bad_card", f"{path}: PLATEIFU = {named!r}, expected {plateifu!r} as in the name of the file")
     quality = [
         *set_bits(bits_card(header, "DRP3QUAL", path), DRP3QUAL),
         *set_bits(bits_card(header, "DAPQUAL", path), DAPQUAL),
     ]
+    z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
+    unknown = ("no_redshift", f"{path}: SCINPVEL = {header.get('SCINPVEL')!r}, expected a velocity in km/s")
     return Target(
-        name_of(header.get("PLATEIFU")) or plateifu,
+        plateifu,
         name_of(header.get("MANGAID")) or plateifu,
-        number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS,
+        z,
         number(header.get("OBJRA")),
         number(header.get("OBJDEC")),
         (path,),
         number(header.get("REFF")),
         tuple(dict.fromkeys(quality)),
+        rejected=unknown if np.isnan(z) else None,
         depth=depth({key.lower(): value for key, value in header.items()}),
     )

@@ -57,6 +57,7 @@ class Reader:
         def read() -> Target:
             header = first_header(paths[1])
             z, ra_deg, dec_deg = (number(header.get(key)) for key in ("Z_SPEC", "CATARA", "CATADEC"))
-            return Target(name, catid, z, ra_deg, dec_deg, paths)
+            unknown = ("no_redshift", f"{paths[1]}: Z_SPEC = {header.get('Z_SPEC')!r}, expected a redshift")
+            return Target(name, catid, z, ra_deg, dec_deg, paths, rejected=unknown if np.isnan(z) else None)
 
         return guarded_target(Target(name, catid, np.nan, np.nan, np.nan, paths), read)

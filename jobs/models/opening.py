@@ -10,7 +10,7 @@ import numpy as np
 
 from cubeprep.store import Windows, WindowStore
 from jobs.config import ProjectConfig
-from modeling.catalog import Catalog
+from modeling.catalog import Catalog, check_recorded
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) ->
     Raises:
         ValueError: it is missing, or its weights have changed.
     """
+    check_recorded(catalog, config.catalog_path, ["model.digest"])
     made_by = catalog.provenance["model"]
     model = open_model(config, store, made_by["reference"])
     if model.digest != made_by["digest"]:

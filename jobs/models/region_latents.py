@@ -73,11 +73,13 @@ def _make(config: ProjectConfig, store: WindowStore, model: Any, shape: tuple[in
 
 
 def _read(path: Path, made_of: dict[str, Any]) -> RegionLatents | None:
+    """Latents of the file; None if there is none, it is damaged, or it was made of something else."""
     try:
         table = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid):
+        kept = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except (OSError, ValueError, pa.ArrowException):
         return None
-    if json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}")) != made_of:
+    if kept != made_of:
         return None
     latent = table["latent"].combine_chunks()
     values = latent.flatten().to_numpy().reshape(len(table), latent.type.list_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cubeprep.store import WindowStore
+from cubeprep.store import NEW_TABLES, StoreError, WindowStore
 from cubeprep.survey import survey_facts
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
@@ -131,7 +131,12 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
 
 def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
     """The store's table of galaxies, in the order of scoring."""
-    table = store.galaxies().set_index("plateifu").loc[names].reset_index()
+    table = store.galaxies().set_index("plateifu")
+    unknown = [name for name in names if name not in table.index]
+    if unknown or table.index.has_duplicates:
+        found = f"it lacks {', '.join(unknown[:3])}" if unknown else "it names a galaxy twice"
+        raise StoreError(f"{store.path}/galaxies.parquet: damaged ({found}). {NEW_TABLES}")
+    table = table.loc[names].reset_index()
     kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split", "implausible"]
     return table[[name for name in kept if name in table]]
 

@@ -6,10 +6,11 @@ far in `best/`.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ SINCE_VERSION_1 = {
     **{f"encoder.{name}": f"encoder.blocks.{name}" for name in ("first", "second", "offset_TC")},
     "decoder.to_gain": "to_gain",
 }
+TRAIN_AGAIN = "Delete this training's folder and run `cubescout train` again."
+LARGEST_ARGUMENT = 65_536  # lines, samples, spaxels, channels
 ARCHITECTURES = {"ConvLSTMAutoencoder": ConvLSTMAutoencoder}
 
 
@@ -70,7 +73,9 @@ def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[Con
         CheckpointError: the directory holds no model, one of another format, or weights that do not fit it.
     """
     description = _read_description(directory)
-    model = ARCHITECTURES[description["architecture"]](**description["arguments"])
+    architecture = ARCHITECTURES[description["architecture"]]
+    _check_arguments(architecture, directory, description)
+    model = architecture(**description["arguments"])
     load_weights(model, directory)
     return model.to(device).eval(), description["metadata"]
 
@@ -144,6 +149,26 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def read_training_state(directory: Path) -> dict[str, Any]:
+    """Content of `training.json` of a training checkpoint.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    path = directory / "training.json"
+    kinds: dict[str, Any] = {"history": list, "best": dict, "step": int, "means": dict}
+    try:
+        state = json.loads(path.read_text())
+        found = {name: state[name] for name in kinds}
+        wrong = [name for name, kind in kinds.items() if not isinstance(found[name], kind)]
+        wrong += [] if all(isinstance(epoch, dict) for epoch in found["history"]) else ["history"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: no state of a training ({error!r}). {TRAIN_AGAIN}") from error
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} is {found[wrong[0]]!r:.60}. {TRAIN_AGAIN}")
+    return dict(state)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as JSON: whole or not at all."""
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
@@ -170,9 +195,71 @@ def _read_description(directory: Path) -> dict[str, Any]:
     found_version = description.get("format_version")
     if found_version not in (1, FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {found_version}, this version reads 1 and {FORMAT_VERSION}")
-    if description.get("architecture") not in ARCHITECTURES:
+    if not isinstance(description.get("architecture"), str) or description["architecture"] not in ARCHITECTURES:
         raise CheckpointError(f"{path}: unknown architecture {description.get('architecture')!r}")
+    for name in ("arguments", "metadata"):
+        if not isinstance(description.get(name), dict):
+            raise CheckpointError(f"{path}: {name} is {description.get(name)!r:.60}, expected a mapping")
     return description
+
+
+def _check_arguments(architecture: type[nn.Module], directory: Path, description: Mapping[str, Any]) -> None:
+    """Checks the arguments of a model against its weights, before memory is allocated for them.
+
+    Raises:
+        CheckpointError: an argument is unknown, missing or of the wrong type, or they make a model of other shapes.
+    """
+    path, arguments = directory / "model.json", description["arguments"]
+    known = inspect.signature(architecture).parameters
+    kinds = get_type_hints(architecture.__init__)
+    for name, value in arguments.items():
+        if name not in known:
+            raise CheckpointError(f"{path}: unknown argument {name}")
+        if not _is_of(value, kinds[name]):
+            raise CheckpointError(f"{path}: {name} is {value!r:.60}, expected {_spelled(kinds[name])}")
+    try:
+        with torch.device("meta"):  # without memory
+            made = {name: list(tensor.shape) for name, tensor in architecture(**arguments).state_dict().items()}
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+        cause = str(error).replace(f"{architecture.__name__}.__init__() ", "").partition("\n")[0]
+        raise CheckpointError(f"{path}: these arguments make no model: {cause}") from error
+    kept = _shapes(directory / "model.safetensors", description["format_version"])
+    differing = [name for name in {**made, **kept} if made.get(name) != kept.get(name)]
+    if differing:
+        name = differing[0]
+        found = f"{name} is {kept.get(name, 'missing')} in model.safetensors, expected {made.get(name, 'none')}"
+        raise CheckpointError(f"{path}: the weights do not fit the model of its arguments: {found}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a type annotation; counts must be small enough for a network."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in options
+    if options:  # a union
+        return any(_is_of(value, option) for option in options)
+    if kind is int:
+        return type(value) is int and 0 <= value <= LARGEST_ARGUMENT
+    return isinstance(value, kind)
+
+
+def _spelled(kind: Any) -> str:
+    if get_args(kind):
+        return " or ".join(option if isinstance(option, str) else _spelled(option) for option in get_args(kind))
+    names: dict[Any, str] = {int: f"a whole number up to {LARGEST_ARGUMENT}", bool: "true or false", type(None): "null"}
+    return names.get(kind, str(kind))
+
+
+def _shapes(path: Path, version: int) -> dict[str, list[int]]:
+    """Shapes of the weights in a file, by their present names."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: no readable safetensors file ({error})") from error
+    return {_since_version_1(name): shape for name, shape in found.items()} if version == 1 else found
 
 
 def _since_version_1(name: str) -> str:

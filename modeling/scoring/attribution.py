@@ -104,11 +104,16 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: there are no maps at `path`.
         KeyError: the maps hold no such galaxy.
+        ValueError: the maps are damaged.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
-    group: Any = zarr.open_group(path, mode="r", zarr_format=3)
-    rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
+    try:
+        group: Any = zarr.open_group(path, mode="r", zarr_format=3)
+        rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
+        found = {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if len(rows) and name in group}
+    except Exception as error:  # Zarr's errors for damaged metadata have no common base class
+        raise ValueError(f"{path}: damaged ({error}). `cubescout score` makes it again.") from error
     if not rows.size:
         raise KeyError(f"{plateifu}: not among the galaxies of {path}")
-    return {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if name in group}
+    return found

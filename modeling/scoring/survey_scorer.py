@@ -6,7 +6,9 @@ resumes with the shards that have none. A `RunTasks` decides where tasks run; `r
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -105,14 +107,23 @@ class ShardScores:
 
     @classmethod
     def load(cls, path: Path) -> "ShardScores":
-        """Scores from a file that `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            sums = LineSums(**{name: file[f"sums.{name}"] for name in _names(LineSums)})
-            scores = GalaxyScores(sums=sums, **{n: file[f"scores.{n}"] for n in _names(GalaxyScores) if n != "sums"})
-            means = EnsembleMean(
-                scores=scores, **{name: file[name] for name in _names(EnsembleMean) if name != "scores"}
-            )
-            return cls(file["plateifu"], means)
+        """Scores from a file that `save` wrote.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls._of_arrays(file)
+        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path}: damaged ({error}). Delete it and run `cubescout score` again.") from error
+
+    @classmethod
+    def _of_arrays(cls, file: Mapping[str, np.ndarray]) -> "ShardScores":
+        sums = LineSums(**{name: file[f"sums.{name}"] for name in _names(LineSums)})
+        scores = GalaxyScores(sums=sums, **{n: file[f"scores.{n}"] for n in _names(GalaxyScores) if n != "sums"})
+        means = EnsembleMean(scores=scores, **{name: file[name] for name in _names(EnsembleMean) if name != "scores"})
+        return cls(file["plateifu"], means)
 
 
 # Runs a function of (ensemble, task) on tasks, anywhere and in any order; yields task and result as they are ready.
@@ -214,7 +225,12 @@ def calibrate_ensemble(
         with replacing(path) as partial:
             partial.write_text(json.dumps(scorers))
     # Read back in any case, so that a rerun scores with exactly the numbers of the run that it resumes.
-    calibrated = tuple(json.loads(path.read_text()))
+    try:
+        calibrated = tuple(json.loads(path.read_text()))
+        for pair in zip(ensemble.networks, calibrated, strict=True):
+            GalaxyScorer.from_json(*pair, ensemble.device)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error!r}). Delete it and run `cubescout score` again.") from error
     return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, calibrated, ensemble.device)
 
 

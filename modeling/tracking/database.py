@@ -98,10 +98,7 @@ def _make(path: Path) -> None:
     """Creates an empty database under another name and renames it, so that an interruption leaves no partial one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    beginning = f".{path.name}.new-"
-    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
-        left.unlink()
-    made = path.with_name(f"{beginning}{os.getpid()}")
+    made = _new_file(path)
     with _engine(made) as engine:
         from mlflow.store.db import utils
 
@@ -112,13 +109,27 @@ def _make(path: Path) -> None:
 
 
 def _upgrade(path: Path) -> None:
+    """Upgrades the schema in a copy and renames it: an interrupted migration of SQLite cannot be resumed."""
     from mlflow.store.db import utils
 
     with _engine(path) as engine:
-        if not utils._all_tables_exist(engine):
-            utils._initialize_tables(engine)
-        elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
-            utils._upgrade_db(engine)
+        complete = utils._all_tables_exist(engine)
+        if complete and utils._get_schema_version(engine) == utils._get_latest_schema_revision():
+            return
+    made = _new_file(path)
+    with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(made)) as new:
+        old.backup(new)
+    with _engine(made) as engine:
+        (utils._upgrade_db if complete else utils._initialize_tables)(engine)
+    made.replace(path)
+
+
+def _new_file(path: Path) -> Path:
+    """Path beside a database for one that will replace it, after those of interrupted jobs are removed."""
+    beginning = f".{path.name}.new-"
+    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
+        left.unlink()
+    return path.with_name(f"{beginning}{os.getpid()}")
 
 
 @contextmanager

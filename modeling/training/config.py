@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cubeprep.config import Config
 from modeling.network.config import ModelConfig
 
+MOST_FOLDS = 1000
+
 
 class TrainConfig(Config):
     """One training run.
@@ -54,6 +56,7 @@ class TrainConfig(Config):
     folds: int = Field(
         0,
         ge=0,
+        le=MOST_FOLDS,
         description="Cross-fitting: number of further models, each of which leaves some galaxies out; 0 for none",
     )
     left_out: int = Field(

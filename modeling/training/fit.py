@@ -4,7 +4,6 @@ A training is a function of its configuration and seed: a run that was interrupt
 at the end of an epoch or within one, ends with the weights of an uninterrupted one.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
-from modeling.network.checkpoint import load_optimizer, load_weights, save_model, save_optimizer, write_json
+from modeling.network.checkpoint import (
+    load_optimizer,
+    load_weights,
+    read_training_state,
+    save_model,
+    save_optimizer,
+    write_json,
+)
 from modeling.training.context import Context, Listener, Metrics, scratch_directory
 from modeling.training.metrics import RunningMeans
 from modeling.training.objective import Objective, ObjectiveConfig
@@ -182,7 +188,7 @@ class _Trainer:
         return dict(self.history[-1]) if self.history else {}
 
     def _load(self, directory: Path) -> None:
-        state = json.loads((directory / "training.json").read_text())
+        state = read_training_state(directory)
         self.history, self.best, self.step = state["history"], state["best"], state["step"]
         self.streams = state.get("streams", self.streams)
         self.epoch = len(self.history)

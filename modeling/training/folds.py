@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.checkpoint import CheckpointError, load_model, write_json
-from modeling.training.config import TrainingJob
+from modeling.training.config import MOST_FOLDS, TrainingJob
 
 FOLDER = "folds"
 
@@ -76,8 +76,11 @@ def load_folds(directory: Path) -> Folds:
         return Folds()
     try:
         num, num_left_out = int(recorded["num"]), int(recorded["left_out"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory}/model.json: folds is {recorded!r}, not num and left_out") from error
+        if not 1 <= num_left_out < num <= MOST_FOLDS:
+            raise ValueError(num)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        found = f"folds is {recorded!r:.60}, expected num, at most {MOST_FOLDS}, and left_out, below it"
+        raise CheckpointError(f"{directory}/model.json: {found}") from error
     missing = [str(fold) for fold in range(num) if not (folder / str(fold) / "model.json").is_file()]
     if missing:
         raise CheckpointError(

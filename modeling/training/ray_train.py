@@ -4,7 +4,6 @@ Workers receive the job as JSON, open the store by its path, and share each glob
 neither the batch nor, up to rounding, the gradient. The same name and storage resume an interrupted run.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from torch import nn
 from cubeprep.storage import size_and_tag
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
+from modeling.network.checkpoint import read_training_state
 from modeling.ray_session import ray_session, storage_path
 from modeling.training.config import TrainingJob
 from modeling.training.context import Context, Listener, LocalContext, Metrics
@@ -364,7 +364,7 @@ def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
 
 def take_best(checkpoint: Path, target: Path) -> Trained:
     """Finished training with its best model, copied from a training checkpoint to `target`."""
-    state = json.loads((checkpoint / "training.json").read_text())
+    state = read_training_state(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(checkpoint / "best", target)

@@ -1,0 +1,276 @@
+"""Damaged files in a survey: does one cost its own galaxy alone, and is it noticed?
+
+Surveys of three equal galaxies, as real and simulated files of each reader, cut to a few spaxels. In each case a file
+of one galaxy is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all three. Counted:
+
+- crashes: the process died, or took longer than a minute;
+- tracebacks: an exception that is not one line for the user;
+- galaxies lost: intact galaxies that are missing or differ from what they are beside an intact one;
+- silent differences: the damaged galaxy is accepted with good samples that differ, neither flagged nor remarked, though
+  its file contradicts itself: gzip's CRC, CHECKSUM, DATASUM, or the standard by astropy's judgement.
+
+Files that agree with themselves cannot be known to be damaged: a bit of an uncompressed value, another redshift. They
+are counted apart, with their largest and median change in sigmas of the sample.
+
+    python -m benchmarks.fuzz [--minutes 10] [--cases 2000] [--seed 0] [--real ../shared/data] [--only SOURCE]
+"""
+
+import argparse
+import contextlib
+import gzip
+import io
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fuzz_files import Source, damage, make_sources, read_source
+from cubeprep.cluster import DaskConfig
+from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.shard import Outcome  # noqa: F401 - loaded before the clock of the first case starts
+from cubeprep.split import SplitConfig
+from cubeprep.store import Windows, WindowStore
+from cubeprep.survey import SurveyConfig
+
+SECONDS = 60
+Result = tuple[str, str, "Verdict"]  # source, seed of the case, verdict
+FAULTS = ("crash", "traceback", "lost", "silent")
+OUTCOMES = (*FAULTS, "undetectable", "flagged", "masked", "set aside", "harmless")
+
+
+class Verdict(NamedTuple):
+    """Result of one case.
+
+    Attributes:
+        outcome: one of `OUTCOMES`.
+        kind: kind of damage.
+        detail: message, if there is one.
+        sigmas: largest change of a good sample in its sigmas; 0 where nothing changed.
+    """
+
+    outcome: str
+    kind: str
+    detail: str = ""
+    sigmas: float = 0.0
+
+
+def run_case(folder: str, seed: str) -> Verdict:
+    """Damages the victim of a source and prepares the survey; the same seed gives the same case."""
+    source, rng = read_source(Path(folder)), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch, _time_limit():
+        root = Path(scratch) / "survey"
+        root.mkdir()
+        for path in Path(folder).iterdir():
+            (root / path.name).symlink_to(path)
+        victim = rng.choice(source.files)
+        kind, content = damage((Path(folder) / victim).read_bytes(), rng)
+        (root / victim).unlink()
+        (root / victim).write_bytes(content)
+        try:
+            store = prepared(source, root, f"{scratch}/s.zarr")
+        except TimeoutError:
+            return Verdict("crash", kind, f"longer than {SECONDS} s")
+        except (ValueError, OSError) as error:
+            return Verdict("lost", kind, str(error))
+        except Exception:  # noqa: BLE001 - it is what is counted
+            return Verdict("traceback", kind, traceback.format_exc())
+        return judged(source, store, folder, kind, root / victim)
+
+
+def prepared(source: Source, root: Path, path: str) -> WindowStore:
+    """The store of a survey, made in this process."""
+    values = dict(source.survey)
+    if "table" in values:
+        values["table"] = str(root / values["table"])
+    config = PrepareConfig.model_validate(
+        {
+            "windows": source.windows,
+            "split": SplitConfig(validation=0, test=0),
+            "augment": {"num_views": 1},
+            "dask": DaskConfig(num_workers=0),
+        }
+    )
+    prepare(config, SurveyConfig(root=str(root), **values), path, seed=0)
+    return WindowStore.open(path)
+
+
+def judged(source: Source, store: WindowStore, folder: str, kind: str, path: Path) -> Verdict:
+    """What became of the galaxies of a store."""
+    table, wanted = store.galaxies().set_index("plateifu"), reference(folder)
+    for name in source.intact:
+        if name not in table.index or table.loc[name, "status"] != "accepted":
+            return Verdict("lost", kind, f"{name} is missing or rejected")
+        if not equal(store.read_galaxy(name), wanted):
+            return Verdict("lost", kind, f"{name} differs")
+    if source.victim not in table.index:
+        return Verdict("silent", kind, "the galaxy is not in the table")
+    row = table.loc[source.victim]
+    if row["status"] != "accepted":
+        return Verdict("set aside", kind, f"{row['code']}: {row['reason']}")
+    found = store.read_galaxy(source.victim)
+    if equal(found, wanted):
+        return Verdict("harmless", kind)
+    sigmas = change(found, wanted)
+    doubts = [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]
+    if any(doubts):
+        return Verdict("flagged", kind, "; ".join(filter(None, doubts)), sigmas)
+    if sigmas == 0:
+        return Verdict("masked", kind)
+    return Verdict("silent" if contradicts_itself(path) else "undetectable", kind, "", sigmas)
+
+
+@cache
+def reference(folder: str) -> Windows:
+    """Windows of a galaxy in a survey without damage."""
+    source = read_source(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
+        store = prepared(source, Path(folder), f"{scratch}/s.zarr")
+        row = store.galaxies().set_index("plateifu").loc[source.victim]
+        if row["status"] != "accepted":
+            raise ValueError(f"{source.name}: the intact galaxy is rejected: {row['reason']}")
+        return store.read_galaxy(source.victim)
+
+
+def equal(one: Windows, other: Windows) -> bool:
+    """Whether two windows hold the same samples."""
+    pairs = ((one.flux, other.flux), (one.ivar, other.ivar), (one.mask, other.mask))
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+
+
+def change(one: Windows, other: Windows) -> float:
+    """Largest change of a sample that is good in the first: of its flux in sigmas, or of ln(ivar) / 2."""
+    both, new = one.good & other.good, one.good & ~other.good
+    with np.errstate(over="ignore", invalid="ignore"):
+        flux = np.abs(one.flux - other.flux)[both].astype(np.float64) * np.sqrt(other.ivar[both])
+        noise = np.abs(np.log(one.ivar[both].astype(np.float64) / other.ivar[both])) / 2
+        unmasked = np.abs(one.flux[new].astype(np.float64)) * np.sqrt(one.ivar[new])
+    return float(max(values.max(initial=0.0) for values in (flux, noise, unmasked)))
+
+
+def contradicts_itself(path: Path) -> bool:
+    """Whether a file shows that it is damaged: by gzip's CRC, its own checksums, or astropy's check of the standard."""
+    content = path.read_bytes()
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(io.BytesIO(content), disable_image_compression=True) as hdus:
+                for hdu in hdus:
+                    hdu.verify("exception")
+                    if hdu.verify_datasum() == 0 or hdu.verify_checksum() == 0:
+                        return True
+    except Exception:  # noqa: BLE001 - whatever is raised, astropy has noticed
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _quiet() -> None:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+
+
+def run(folder: Path, sources: Sequence[Source], *, seed: int, cases: int, minutes: float) -> list[Result]:
+    """Verdicts of the cases, with source and seed of each; a dead process is a crash and is replaced."""
+    ends = time.monotonic() + 60 * minutes
+    todo = [(sources[i % len(sources)].name, f"{seed}-{i}") for i in range(cases)]
+    results: list[Result] = []
+    while todo and time.monotonic() < ends:
+        context = multiprocessing.get_context("spawn")
+        workers = os.cpu_count() or 1
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet) as pool:
+            batch, todo = todo[:200], todo[200:]
+            futures = [pool.submit(run_case, str(folder / name), case) for name, case in batch]
+            for (name, case), future in zip(batch, futures, strict=True):
+                if time.monotonic() > ends:
+                    pool.shutdown(cancel_futures=True)
+                    break
+                try:
+                    results.append((name, case, future.result()))
+                except BrokenProcessPool:  # the cases that were pending are left out
+                    results.append((name, case, Verdict("crash", "?", "the process died")))
+                    break
+    return results
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Table of outcomes by source, faults in full, and the counts."""
+    console = Console(width=140)
+    table = Table("source", "files", *OUTCOMES)
+    for name in dict.fromkeys(source for source, _, _ in results):
+        counts = Counter(verdict.outcome for source, _, verdict in results if source == name)
+        table.add_row(name, str(counts.total()), *(str(counts[outcome]) for outcome in OUTCOMES))
+    console.print(table)
+    for name, case, verdict in results:
+        if verdict.outcome in FAULTS:
+            size = f"{verdict.kind}, {verdict.sigmas:.3g} sigma"
+            print(f"{verdict.outcome}: --only {name} --case {case} ({size}) {verdict.detail}")
+    counts = Counter(verdict.outcome for _, _, verdict in results)
+    print(f"files={len(results)}")
+    for outcome, label in zip(FAULTS, ("crashes", "tracebacks", "galaxies_lost", "silent_differences"), strict=True):
+        print(f"{label}={counts[outcome]}")
+    for outcome in OUTCOMES[len(FAULTS) :]:
+        print(f"{outcome.replace(' ', '_')}={counts[outcome]}")
+    sigmas = [verdict.sigmas for _, _, verdict in results if verdict.outcome == "undetectable"]
+    if sigmas:
+        print(f"undetectable_median_sigma={statistics.median(sigmas):.3g}")
+        print(f"undetectable_below_1_sigma={sum(value < 1 for value in sigmas)}")
+        print(f"undetectable_largest_sigma={max(sigmas):.3g}")
+
+
+def main() -> int:
+    """Runs the cases and prints the table; returns 1 if there was a fault."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--only", help="one source")
+    parser.add_argument("--case", help="one case of that source, in this process")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
+        sources = make_sources(Path(scratch), chosen.real if chosen.real.is_dir() else None)
+        sources = [source for source in sources if chosen.only in (None, source.name)]
+        if chosen.case:
+            _quiet()
+            print(run_case(f"{scratch}/{sources[0].name}", chosen.case))
+            return 0
+        results = run(Path(scratch), sources, seed=chosen.seed, cases=chosen.cases, minutes=chosen.minutes)
+    print_results(results)
+    return int(any(verdict.outcome in FAULTS for _, _, verdict in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Checks of a store's metadata, records and tables when they are read.
+
+A file that was damaged or edited is named in the error, with what is wrong and how to make it again.
+"""
+
+import io
+import json
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+NEW_TABLES = "To make it again, delete summary.json beside it and run `cubescout prepare`."
+NEW_STORE = "Delete the store and run `cubescout prepare` again."
+Count = Annotated[int, Field(ge=1, strict=True)]
+Section = dict[str, Any]
+T = TypeVar("T")
+
+
+class StoreError(ValueError):
+    """A window store is missing, unfinished, damaged, of another format, or made from another configuration."""
+
+
+class _Attributes(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Split(_Attributes):
+    num_views: Count
+    galaxies_per_shard: Count
+
+
+class _Prepare(_Attributes):
+    windows: Section = {}
+    velocity: Section = {}
+
+
+class _Config(_Attributes):
+    prepare: _Prepare = _Prepare()
+    survey: Section = {}
+
+
+class _Store(_Attributes):
+    """What other modules rely on in the attribute `cubescout` of a store."""
+
+    identity: str
+    line_names: Annotated[list[str], Field(min_length=1)]
+    num_samples: Count
+    size: Count
+    flux_unit: str
+    splits: Annotated[dict[str, _Split], Field(min_length=1)]
+    config: _Config
+    survey_facts: Section = {}
+    created: bool = True
+
+
+class _Row(_Attributes):
+    """What is recorded of a galaxy; see `shard.Outcome`."""
+
+    plateifu: str
+    code: str
+    reason: str
+    covered: float = 0
+    median_snr: float | None = None
+    z_used: float | None = None
+    z_offset_kms: float | None = None
+    z_offset_snr: float | None = None
+    z_flag: bool = False
+    noise_ratio: float | None = None
+    signal_share: float | None = None
+    flux_level: float | None = None
+    implausible: str = ""
+    remarks: str = ""
+    velocity: str = ""
+    source_checksum: str = ""
+
+
+class _Summary(_Attributes):
+    galaxies: int
+    accepted: int
+    rejected: int
+    splits: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+
+
+RECORD, SUMMARY = TypeAdapter(list[_Row]), TypeAdapter(_Summary)
+
+
+def check_attributes(attrs: Mapping[str, Any], path: str) -> None:
+    """Checks the attribute `cubescout` of a store.
+
+    Raises:
+        StoreError: a value is missing or of the wrong type.
+    """
+    try:
+        _Store.model_validate(attrs)
+    except ValidationError as error:
+        raise StoreError(f"{path}/zarr.json: damaged ({_first(error)}). {NEW_STORE}") from error
+
+
+def parse_json(content: bytes, kind: TypeAdapter[T], path: str, mend: str) -> Any:
+    """Values of a JSON file, of the type `kind`.
+
+    Args:
+        content: content of the file.
+        kind: expected type.
+        path: path of the file, for the message.
+        mend: how to make the file again, for the message.
+
+    Raises:
+        StoreError: the file is not JSON, or of another type.
+    """
+    try:
+        kind.validate_json(content)
+    except ValidationError as error:
+        raise StoreError(f"{path}: damaged ({_first(error)}). {mend}") from error
+    return json.loads(content)
+
+
+def parse_table(content: bytes, columns: Collection[str], path: str) -> pd.DataFrame:
+    """Table of a store.
+
+    Args:
+        content: content of a Parquet file.
+        columns: names of the columns that it must have.
+        path: path of the file, for the message.
+
+    Raises:
+        StoreError: the file is damaged, or lacks a column.
+    """
+    try:
+        table = pd.read_parquet(io.BytesIO(content))
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path}: damaged ({str(error).partition(chr(10))[0]}). {NEW_TABLES}") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise StoreError(f"{path}: damaged (no column {', '.join(missing)}). {NEW_TABLES}")
+    return table
+
+
+def _first(error: ValidationError) -> str:
+    """First mistake found by pydantic: key, problem and value."""
+    item = error.errors()[0]
+    where = ".".join(map(str, item["loc"]))
+    found = "" if item["type"] in ("missing", "json_invalid") else f", found {str(item['input'])[:60]!r}"
+    return f"{where}: {item['msg']}{found}" if where else f"{item['msg']}{found}"
