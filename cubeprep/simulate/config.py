@@ -54,7 +54,7 @@ class SimulateConfig(Config):
         ("dr17",), description="DAP MAPS to write: `dr15` with 22 lines, `dr17` with 35, both, or none"
     )
     model_cubes: bool = Field(
-        False, description="Write the DAP's model cubes beside the MAPS, each twice as large as the LOGCUBE"
+        False, description="Write the DAP's model cubes beside the MAPS, each about as large as the LOGCUBE"
     )
     mantissa_bits: int = Field(
         10,
