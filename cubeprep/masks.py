@@ -23,6 +23,21 @@ DAPPIXMASK = {
     "DONOTUSE": 30,
 }
 
+# MANGA_DAPSPECMASK, of model cubes, as DAP 2.2.1 (DR15, without NOMODEL) and 3.1.0 (DR17) write it; sdssMaskbits.par
+# gives NOMODEL the bit of ELFAILED.
+DAPSPECMASK = {
+    "IGNORED": 0,
+    "FORESTAR": 1,
+    "FLUXINVALID": 2,
+    "IVARINVALID": 3,
+    "ARTIFACT": 4,
+    "FITIGNORED": 5,
+    "FITFAILED": 6,
+    "ELIGNORED": 7,
+    "ELFAILED": 8,
+    "NOMODEL": 9,
+}
+
 # MANGA_DRP3QUAL of sdssMaskbits.par: quality of a whole cube.
 DRP3QUAL = {
     "BADDEPTH": 1,

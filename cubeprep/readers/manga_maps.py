@@ -134,12 +134,17 @@ def read_velocity(
     return np.where(usable, velocity, np.nan).astype(np.float64), z
 
 
+def check_quality(header: Header, path: str) -> None:
+    """Rejects a file of the DAP whose primary header has CRITICAL in DAPQUAL."""
+    if "CRITICAL" in set_bits(bits_card(header, "DAPQUAL", path), DAPQUAL):
+        raise Rejected("quality", f"{path}: the DAP's quality flag has CRITICAL")
+
+
 def _velocity_redshift(stream: FitsStream) -> float:
     """Redshift to which the velocities of a MAPS file are relative, from its primary header."""
     header = find_hdu(stream, "PRIMARY")
     stream.skip_data()
-    if "CRITICAL" in set_bits(bits_card(header, "DAPQUAL", stream.path), DAPQUAL):
-        raise Rejected("quality", f"{stream.path}: the DAP's quality flag has CRITICAL")
+    check_quality(header, stream.path)
     z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
     if not np.isfinite(z):
         raise Rejected("no_redshift", f"{stream.path}: no SCINPVEL, the redshift that its velocities are against")

@@ -53,6 +53,9 @@ class SimulateConfig(Config):
     maps: tuple[MapsForm, ...] = Field(
         ("dr17",), description="DAP MAPS to write: `dr15` with 22 lines, `dr17` with 35, both, or none"
     )
+    model_cubes: bool = Field(
+        False, description="Write the DAP's model cubes beside the MAPS, each about as large as the LOGCUBE"
+    )
     mantissa_bits: int = Field(
         10,
         ge=7,
@@ -77,4 +80,6 @@ class SimulateConfig(Config):
             raise ValueError(f"maps: expected each form once, found {list(self.maps)}")
         if not self.cubes and not self.maps:
             raise ValueError("cubes is false and maps is empty: expected at least one kind of file")
+        if self.model_cubes and not self.maps:
+            raise ValueError("model_cubes is true and maps is empty: expected a form, `dr15` or `dr17`")
         return self

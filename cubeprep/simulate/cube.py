@@ -127,7 +127,7 @@ def observe(
     flux[empty], ivar[empty] = 0, np.inf
     np.reciprocal(ivar, out=ivar)
     for values in (flux, ivar):
-        _keep_bits(values, mantissa_bits)
+        keep_bits(values, mantissa_bits)
     return Cube(maps.sampling.covered, flux, ivar, mask)
 
 
@@ -235,7 +235,7 @@ def _leave_out(
     mask[:, waves] = part
 
 
-def _keep_bits(values: np.ndarray, bits: int) -> None:
+def keep_bits(values: np.ndarray, bits: int) -> None:
     """Rounds float32 values, in place, to `bits` bits of mantissa."""
     drop = 23 - bits
     if drop:

@@ -1,4 +1,4 @@
-"""Measures a simulated cube like the Data Analysis Pipeline (DAP) and writes the results as MAPS files.
+"""Measures a simulated cube like the Data Analysis Pipeline (DAP) and writes the results as MAPS and model cubes.
 
 Emission lines are fitted to, and summed over, the noisy spectra of single spaxels (as in the DAP's HYB10), and
 absorption indices are measured on the same spectra. Quantities that would need a stellar-population fit are taken from
@@ -18,6 +18,7 @@ from cubeprep.simulate.bands import BandSums, absorption_indices
 from cubeprep.simulate.config import MapsForm
 from cubeprep.simulate.cube import Cube, galactic_transmission, star_spectra
 from cubeprep.simulate.dapfile import Measurements, write_maps_file
+from cubeprep.simulate.dapmodel import ModelSpectra, fit_models, moved, write_model_cube
 from cubeprep.simulate.drp import broad_band
 from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.instrument import NUM_WAVES, PIXEL_KMS, lsf_sigma_pixels, pixel_of
@@ -59,6 +60,7 @@ class _Spectra:
     Attributes:
         flux, ivar, stars: [spaxel, wavelength] flux density, its inverse variance (0 where unusable), true starlight.
         velocity_kms, sigma_kms: [spaxel] velocity and dispersion of the stars with measurement errors.
+        velocity_error_kms: [spaxel] error of that velocity.
         snr: [spaxel] signal-to-noise ratio per pixel in the g band.
     """
 
@@ -66,19 +68,31 @@ class _Spectra:
     ivar: np.ndarray
     stars: np.ndarray
     velocity_kms: np.ndarray
+    velocity_error_kms: np.ndarray
     sigma_kms: np.ndarray
     snr: np.ndarray
 
 
-def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cube) -> None:
-    """Measures a cube and writes a MAPS file in each requested form; the bytes depend only on the arguments.
+def write_maps(
+    paths: Mapping[MapsForm, Path],
+    target: Target,
+    galaxy: Galaxy,
+    maps: GalaxyMaps,
+    cube: Cube,
+    *,
+    model_paths: Mapping[MapsForm, Path] | None = None,
+    mantissa_bits: int = 10,
+) -> None:
+    """Measures a cube and writes MAPS and model cubes in the requested forms; the bytes depend only on the arguments.
 
     Args:
-        paths: path of the file in each form.
+        paths: path of the MAPS in each form.
         target: the observation.
         galaxy: the galaxy.
         maps: its light in each exposure, without noise.
         cube: the observed cube.
+        model_paths: path of the model cube in each form; none by default.
+        mantissa_bits: significant bits to keep in model cubes.
 
     Raises:
         OSError: a file cannot be written.
@@ -92,12 +106,20 @@ def write_maps(paths: Mapping[MapsForm, Path], target: Target, galaxy: Galaxy, m
     ]
     parts = [f.velocity(spectra.velocity_kms[rows]) for f, rows in zip(fitter, _chunks(len(spectra.snr)), strict=True)]
     velocity, velocity_ivar = (np.concatenate(part) for part in zip(*parts, strict=True))
-    for form, path in paths.items():
+    model_paths = model_paths or {}
+    for form in dict.fromkeys((*paths, *model_paths)):
         lines = FORM_LINES[form]
         fits = [f.lines(lines, velocity[rows]) for f, rows in zip(fitter, _chunks(len(velocity)), strict=True)]
         fit = LineFit(*(np.concatenate([vars(part)[key] for part in fits], axis=1) for key in vars(fits[0])))
-        measured = _measure(form, galaxy, spectra, fit, (velocity, velocity_ivar))
-        write_maps_file(path, form, DAPTYPES[form], target, galaxy, cube, spaxel_mask, measured)
+        subject = (form, DAPTYPES[form], target, galaxy, cube)
+        if form in paths:
+            measured = _measure(form, galaxy, spectra, fit, (velocity, velocity_ivar))
+            write_maps_file(paths[form], *subject, spaxel_mask, measured)
+        if form in model_paths:
+            models = _models(form, galaxy, spectra, _line_model(galaxy, lines, fit, velocity))
+            write_model_cube(
+                model_paths[form], *subject, spaxel_mask=spaxel_mask, models=models, mantissa_bits=mantissa_bits
+            )
 
 
 def _chunks(count: int) -> list[slice]:
@@ -135,9 +157,20 @@ def _analysed_spectra(target: Target, galaxy: Galaxy, maps: GalaxyMaps, cube: Cu
         ivar=cube.ivar[usable] * good * transmission**2,
         stars=(weights @ star_spectra(galaxy, maps)) / transmission,
         velocity_kms=weights @ velocity + _STAR_VELOCITY_ERROR * noise[0],
+        velocity_error_kms=_STAR_VELOCITY_ERROR * noise[0],
         sigma_kms=np.maximum(weights @ sigma + _STAR_SIGMA_ERROR * noise[1], 1.0),
         snr=snr,
     )
+
+
+def _models(form: MapsForm, galaxy: Galaxy, spectra: _Spectra, lines: np.ndarray) -> ModelSpectra:
+    """Models of the spectra with these emission lines [spaxel, wavelength]."""
+    stars = moved(spectra.stars, spectra.velocity_error_kms)
+    parts = [
+        fit_models(form, galaxy, spectra.flux[rows], spectra.ivar[rows], stars[rows], lines[rows])
+        for rows in _chunks(len(stars))
+    ]
+    return ModelSpectra(*(np.concatenate([vars(part)[key] for part in parts]) for key in vars(parts[0])))
 
 
 def _measure(

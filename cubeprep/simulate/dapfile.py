@@ -17,13 +17,13 @@ from cubeprep.simulate.footprint import SPAXEL_ARCSEC, spaxel_offsets
 from cubeprep.simulate.galaxy import HUBBLE_KMS_MPC, Galaxy, kpc_per_arcsec
 from cubeprep.simulate.instrument import WAVE
 from cubeprep.simulate.linefit import LineFit
-from cubeprep.simulate.mapswriter import AUTHOR, MapsWriter, inverse_unit
+from cubeprep.simulate.mapswriter import AUTHOR, BIN_STAGES, MapsWriter, inverse_unit
 from cubeprep.simulate.target import Target, common_cards
 
 _NOVALUE, _MATHERROR, _NEARBOUND = (
     bits_value([name, "DONOTUSE"], DAPPIXMASK) for name in ("NOVALUE", "MATHERROR", "NEARBOUND")
 )
-_DENSITY, _FLUX = "1E-17 erg/s/cm^2/ang/spaxel", "1E-17 erg/s/cm^2/spaxel"
+DENSITY, _FLUX = "1E-17 erg/s/cm^2/ang/spaxel", "1E-17 erg/s/cm^2/spaxel"
 _FIGURES = ("rms", "frms", "rchi2", "68th perc frac resid", "99th perc frac resid", "max frac resid",
             "68th perc per pix chi", "99th perc per pix chi", "max per pix chi")  # fmt: skip
 
@@ -94,7 +94,7 @@ def write_maps_file(
         OSError: the file cannot be written.
     """
     with whole_gzip(path) as file:
-        write_primary(file, _primary_cards(daptype, target, galaxy, cube, spaxel_mask))
+        write_primary(file, primary_cards(daptype, target, galaxy, cube, spaxel_mask))
         writer = MapsWriter(file, target, galaxy, cube, spaxel_mask)
         _write_spaxels(writer, form)
         _write_stars(writer, form, measured)
@@ -115,14 +115,11 @@ def _write_spaxels(out: MapsWriter, form: MapsForm) -> None:
     seen = out.mask & bits_value(["NOCOV", "LOWCOV"], DAPPIXMASK) == 0
     out.write("SPX_SKYCOO", sky, "arcsec", ("On-sky X", "On-sky Y"))
     out.write("SPX_ELLCOO", ellipse, channels=names, units=units)
-    out.write("SPX_MFLUX", flux * seen, _DENSITY, classes={"ERRDATA": "SPX_MFLUX_IVAR"})
+    out.write("SPX_MFLUX", flux * seen, DENSITY, classes={"ERRDATA": "SPX_MFLUX_IVAR"})
     cards = {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE", "SCIDATA": "SPX_MFLUX"}
-    out.write("SPX_MFLUX_IVAR", ivar * seen, inverse_unit(_DENSITY), classes=cards)
+    out.write("SPX_MFLUX_IVAR", ivar * seen, inverse_unit(DENSITY), classes=cards)
     out.write("SPX_SNR", snr * seen)
-    bins = np.full(out.mask.shape, -1, dtype=np.int32)
-    bins[out.measured] = np.arange(out.measured.sum())
-    stages = ("Binned spectra", "Stellar continua", "Em. line moments", "Em. line models", "Spectral indices")
-    out.write("BINID", np.broadcast_to(bins, (5, *bins.shape)), channels=stages)
+    out.write("BINID", np.broadcast_to(out.bins, (len(BIN_STAGES), *out.bins.shape)), channels=BIN_STAGES)
     own = out.measured.astype(np.float32)
     out.write("BIN_LWSKYCOO", sky * own, "arcsec", ("Lum. weighted on-sky X", "Lum. weighted on-sky Y"))
     weighted = tuple(f"Lum. weighted {name[0].lower()}{name[1:]}" if "llip" in name else name for name in names)
@@ -130,7 +127,7 @@ def _write_spaxels(out: MapsWriter, form: MapsForm) -> None:
     out.write("BIN_AREA", own * np.float32(SPAXEL_ARCSEC**2), "arcsec^2")
     out.write("BIN_FAREA", own)
     out.write_with_errors(
-        "BIN_MFLUX", flux[out.measured], ivar[out.measured], np.zeros(int(own.sum()), dtype=np.int32), _DENSITY
+        "BIN_MFLUX", flux[out.measured], ivar[out.measured], np.zeros(int(own.sum()), dtype=np.int32), DENSITY
     )
     out.write("BIN_SNR", snr * own)
 
@@ -152,7 +149,7 @@ def _write_stars(out: MapsWriter, form: MapsForm, measured: Measurements) -> Non
     else:
         kinds = ("resolution difference", "fit")
         out.write("STELLAR_SIGMACORR", out.image(np.stack([nothing, nothing])), "km/s", kinds)
-        out.write("STELLAR_FOM", out.image(measured.figures), channels=_FIGURES, units=(_DENSITY, *[""] * 8))
+        out.write("STELLAR_FOM", out.image(measured.figures), channels=_FIGURES, units=(DENSITY, *[""] * 8))
 
 
 def _write_lines(out: MapsWriter, form: MapsForm, measured: Measurements) -> None:
@@ -166,7 +163,7 @@ def _write_lines(out: MapsWriter, form: MapsForm, measured: Measurements) -> Non
 
     def pair(kind: str, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, channels: tuple[str, ...]) -> None:
         kept = mask == 0
-        count = ((f"EMLINE_{kind}EW_CNT", continuum * kept, _DENSITY),) if form == "dr17" else ()
+        count = ((f"EMLINE_{kind}EW_CNT", continuum * kept, DENSITY),) if form == "dr17" else ()
         out.write_with_errors(f"EMLINE_{kind}FLUX", flux * kept, ivar * kept, mask, _FLUX, channels)
         wide = flux / safe * kept
         out.write_with_errors(f"EMLINE_{kind}EW", wide, ivar * continuum**2 * kept, mask, "ang", channels, (), count)
@@ -195,9 +192,9 @@ def _write_amplitudes(out: MapsWriter, measured: Measurements, names: tuple[str,
     amplitude = fit.flux / width * fit.fitted
     # Flux and amplitude of a Gaussian of given width are proportional, and so are their errors.
     noise = np.sqrt(1 / np.maximum(fit.flux_ivar, 1e-20)) / width
-    out.write("EMLINE_GA", out.image(amplitude), _DENSITY, names)
+    out.write("EMLINE_GA", out.image(amplitude), DENSITY, names)
     out.write("EMLINE_GANR", out.image(amplitude / np.maximum(noise, 1e-20)), "", names)
-    out.write("EMLINE_FOM", out.image(measured.figures), channels=_FIGURES, units=(_DENSITY, *[""] * 8))
+    out.write("EMLINE_FOM", out.image(measured.figures), channels=_FIGURES, units=(DENSITY, *[""] * 8))
     out.write("EMLINE_LFOM", out.image(measured.line_chi2), "", names)
 
 
@@ -240,7 +237,7 @@ def _g_band(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return images[0], images[1], images[2]
 
 
-def _primary_cards(
+def primary_cards(
     daptype: str, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray
 ) -> list[tuple[Any, ...]]:
     """Cards of the DRP followed by those of the analysis, in the order of the real files."""

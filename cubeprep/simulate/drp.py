@@ -45,12 +45,13 @@ def write_logcube(path: Path, target: Target, galaxy: Galaxy, cube: Cube) -> Non
         write_primary(file, [*common_cards(target, galaxy), ("BUNIT", FLUX_UNIT, "Unit of the flux")])
         shape, wcs = (NUM_WAVES, *cube.covered.shape), _cube_wcs(galaxy, cube.covered.shape[0])
         for name, spectra in (("FLUX", cube.flux), ("IVAR", cube.ivar)):
-            write_planes(file, name, -32, shape, _planes(cube, spectra), {**wcs, **_HDU_CLASS[name]})
+            write_planes(file, name, -32, shape, planes(cube.covered, spectra), {**wcs, **_HDU_CLASS[name]})
         nothing = np.int32(1 | 2 | 1 << 10)  # NOCOV, LOWCOV and DONOTUSE outside the bundle
-        write_planes(file, "MASK", 32, shape, _planes(cube, cube.mask, ">i4", nothing), {**wcs, **_HDU_CLASS["MASK"]})
+        mask = planes(cube.covered, cube.mask, ">i4", nothing)
+        write_planes(file, "MASK", 32, shape, mask, {**wcs, **_HDU_CLASS["MASK"]})
         for name, sigma in zip(("LSFPOST", "LSFPRE"), line_spread(), strict=True):
             constant = np.broadcast_to(sigma.astype(np.float32), cube.flux.shape)
-            write_planes(file, name, -32, shape, _planes(cube, constant), {**wcs, "BUNIT": "Angstrom"})
+            write_planes(file, name, -32, shape, planes(cube.covered, constant), {**wcs, "BUNIT": "Angstrom"})
         for name, vector in _vectors().items():
             write_image(file, name, vector)
         write_table(file, "OBSINFO", _exposures(target))
@@ -113,12 +114,19 @@ def _cube_wcs(galaxy: Galaxy, size: int) -> dict[str, Any]:
     }
 
 
-def _planes(cube: Cube, spectra: np.ndarray, dtype: str = ">f4", outside: Any = 0) -> Iterator[bytes]:
-    """Slabs of a big-endian cube [wavelength, y, x] from spectra [covered spaxel, wavelength]; `outside` elsewhere."""
-    where = np.flatnonzero(cube.covered)
+def planes(inside: np.ndarray, spectra: np.ndarray, dtype: str = ">f4", outside: Any = 0) -> Iterator[bytes]:
+    """Slabs of a big-endian cube [wavelength, y, x] for `write_planes`.
+
+    Args:
+        inside: [y, x] bool, spaxels that have a spectrum.
+        spectra: [spaxel, wavelength] their spectra.
+        dtype: big-endian type of the cube.
+        outside: value in the other spaxels.
+    """
+    where = np.flatnonzero(inside)
     for start in range(0, NUM_WAVES, _PLANES_AT_ONCE):
         part = spectra[:, start : start + _PLANES_AT_ONCE].T
-        slab = np.full((part.shape[0], cube.covered.size), outside, dtype=dtype)
+        slab = np.full((part.shape[0], inside.size), outside, dtype=dtype)
         slab[:, where] = part
         yield slab.tobytes()
 

@@ -14,6 +14,8 @@ from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.target import Target
 
 AUTHOR = "K Westfall & B Andrews <westfall@ucolick.org, andrewsb@pitt.edu>"
+# Channels of BINID.
+BIN_STAGES = ("Binned spectra", "Stellar continua", "Em. line moments", "Em. line models", "Spectral indices")
 _NOTHING = bits_value(["NOCOV", "LOWCOV", "DONOTUSE"], DAPPIXMASK)
 
 
@@ -24,18 +26,23 @@ class MapsWriter:
         file: binary file, open for writing.
         galaxy: the galaxy.
         cube: the observed cube.
-        measured: [y, x] bool, spaxels that were analysed.
+        analysed: [covered spaxel] bool, those that were analysed.
+        measured: [y, x] bool, the same on the sky.
         mask: [y, x] DAP mask of the spaxels.
+        bins: [y, x] int32, number of the bin of each spaxel, which is its only one; -1 where nothing was analysed.
     """
 
     def __init__(self, file: Any, target: Target, galaxy: Galaxy, cube: Cube, spaxel_mask: np.ndarray) -> None:
         """Takes the open file, the observation, and the DAP mask of its covered spaxels."""
         self.file, self.galaxy, self.cube = file, galaxy, cube
+        self.analysed = spaxel_mask == 0
         self.measured = np.zeros(cube.covered.shape, dtype=bool)
-        self.measured[cube.covered] = spaxel_mask == 0
+        self.measured[cube.covered] = self.analysed
+        self.bins = np.full(cube.covered.shape, -1, dtype=np.int32)
+        self.bins[self.measured] = np.arange(self.analysed.sum())
         self.mask = np.full(cube.covered.shape, _NOTHING, dtype=np.int32)
         self.mask[cube.covered] = spaxel_mask
-        self._wcs = _wcs_cards(target, galaxy, cube.covered.shape[0])
+        self._wcs = wcs_cards(target, galaxy, cube.covered.shape[0])
 
     def image(self, values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
         """Images [..., y, x] of values [..., analysed spaxel]; 0 elsewhere and where not finite."""
@@ -119,7 +126,8 @@ class MapsWriter:
 _THIRD_AXIS = {"CRPIX3": 1.0, "CDELT3": 1.0, "CRVAL3": 1.0, "CTYPE3": "", "CUNIT3": ""}
 
 
-def _wcs_cards(target: Target, galaxy: Galaxy, size: int) -> dict[str, Any]:
+def wcs_cards(target: Target, galaxy: Galaxy, size: int) -> dict[str, Any]:
+    """WCS cards of the celestial axes, as astropy writes them."""
     day = date(1858, 11, 17) + timedelta(days=target.mjd)
     return {
         "CRPIX1": size // 2 + 1.0, "CRPIX2": size // 2 + 1.0,

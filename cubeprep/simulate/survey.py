@@ -120,8 +120,8 @@ def simulate_survey(
         config: the survey to simulate.
         seed: seed of all random numbers. Configuration and seed determine every byte, whatever the number of processes.
         root: folder of the survey. It receives `drpall.fits`, `PLATE/stack/manga-PLATE-IFU-LOGCUBE.fits.gz`,
-            `DAPTYPE/PLATE/IFU/manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, the truth as `truth.parquet`, and `simulate.json`
-            with the configuration.
+            `DAPTYPE/PLATE/IFU/manga-PLATE-IFU-MAPS-DAPTYPE.fits.gz`, with `model_cubes` also
+            `...-LOGCUBE-DAPTYPE.fits.gz`, the truth as `truth.parquet`, and `simulate.json` with the configuration.
         on_done: called after each observation with the number done and the total.
 
     Returns:
@@ -162,14 +162,15 @@ def make_observation(config: SimulateConfig, seed: int, root: Path, item: Observ
     maps = galaxy_maps(galaxy, target.psf_fwhm_arcsec, _generator(seed, _STRUCTURE, item.source))
     cube_path = root / target.cube_path
     forms = {form: root / target.maps_path(DAPTYPES[form]) for form in config.maps}
-    missing = [form for form, path in forms.items() if not path.exists()]
-    if missing or (config.cubes and not cube_path.exists()):
+    models = {form: root / target.model_path(DAPTYPES[form]) for form in config.maps if config.model_cubes}
+    forms, models = ({form: path for form, path in paths.items() if not path.exists()} for paths in (forms, models))
+    if forms or models or (config.cubes and not cube_path.exists()):
         rng = _generator(seed, _OBSERVATION, item.index)
         cube = observe(galaxy, maps, config.depth, config.mantissa_bits, rng, target.defects)
         if config.cubes and not cube_path.exists():
             write_logcube(cube_path, target, galaxy, cube)
-        if missing:
-            write_maps({form: forms[form] for form in missing}, target, galaxy, maps, cube)
+        if forms or models:
+            write_maps(forms, target, galaxy, maps, cube, model_paths=models, mantissa_bits=config.mantissa_bits)
     bpt = nuclear_bpt(galaxy, maps)
     return {
         "plateifu": target.plateifu,
@@ -253,7 +254,8 @@ def _claim(root: Path, config: SimulateConfig, seed: int) -> None:
     identity = {
         "format": FORMAT_VERSION,
         "seed": seed,
-        "simulate": config.model_dump(mode="json", exclude={"num_workers"}),
+        # Model cubes may be added to a survey later; its other files do not depend on them.
+        "simulate": config.model_dump(mode="json", exclude={"num_workers", "model_cubes"}),
     }
     identity["sha256"] = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = root / IDENTITY_FILE

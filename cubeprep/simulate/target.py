@@ -55,6 +55,10 @@ class Target:
         folder = Path(daptype) / str(self.plate) / self.ifudsgn
         return folder / f"manga-{self.plateifu}-MAPS-{daptype}.fits.gz"
 
+    def model_path(self, daptype: str) -> Path:
+        """Path of the model cube of an analysis, beside its MAPS."""
+        return self.maps_path(daptype).with_name(f"manga-{self.plateifu}-LOGCUBE-{daptype}.fits.gz")
+
 
 def target_bits(galaxy: Galaxy) -> int:
     """Value of MNGTARG1; the primary sample is observed to 1.5 half-light radii, the secondary to 2.5."""
