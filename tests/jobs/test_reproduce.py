@@ -80,12 +80,13 @@ def test_every_row_is_reproduced_from_its_file(workspace: Path) -> None:
         assert "crc32:" in result.output
 
 
-def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: Path) -> None:
+@pytest.mark.parametrize("factor", [1 + 1e-4, np.nan])
+def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: Path, factor: float) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(copy / "catalog.parquet")
     at = table.schema.get_field_index("score_mae")
-    changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * (1 + 1e-4)])
+    changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * factor])
     pq.write_table(changed, copy / "catalog.parquet")
     result = invoke("reproduce", copy / "catalog.parquet", "1-1", "--tracking-uri", uri(workspace))
     assert result.exit_code == command.EXIT_FAILED
@@ -155,7 +156,9 @@ def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: P
 def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     paths = []
     for name, recall in (("candidate", 0.1), ("champion", 0.2)):
-        rows = {"name": ["PCA", "Cubescout"], "contamination": [0.0, 0.0], "pauroc": [0.9, recall]}
+        # The lowest contamination decides; at the higher one the candidate is ahead.
+        rows = {"name": ["PCA", "Cubescout", "Cubescout"], "contamination": [0, 0.01, 0]}
+        rows["pauroc"] = [0.9, 0.5 - recall, recall]
         paths.append(tmp_path / f"{name}.parquet")
         pd.DataFrame(rows).to_parquet(paths[-1])
     version = register_spoiled(workspace, tmp_path / "model", 1e-7)

@@ -80,6 +80,14 @@ def test_a_peak_without_neighbours_is_not_flagged() -> None:
     assert not spikes_of(flux, good).any()
 
 
+def test_a_peak_beside_noisy_neighbours_may_be_a_point_source() -> None:
+    flux, variance = np.zeros(all_good().shape), np.full(all_good().shape, SIGMA**2)
+    flux[0, 1, 7, 9, 9] = 1
+    assert artefacts.spikes(flux / SIGMA, flux, variance, all_good(), FALL)[0, 1, 7, 9, 9]
+    variance[0, 1, 7, [8, 10, 9, 9], [9, 9, 8, 10]] = 0.5**2  # the PSF puts 0.64 there: within three sigma of 0
+    assert not artefacts.spikes(flux / SIGMA, flux, variance, all_good(), FALL).any()
+
+
 def test_a_stripe_over_all_spaxels_is_the_sky() -> None:
     residual_sigma = noise() / SIGMA
     residual_sigma[0, 2, 11] += 1.5

@@ -60,6 +60,11 @@ def test_order_changes_with_epoch_and_seed_and_nothing_else() -> None:
     assert order(streams=2, epoch=1, seed=1) != order(streams=2, epoch=1)
 
 
+def test_each_epoch_has_its_own_order_of_shards() -> None:
+    orders = {tuple(dict.fromkeys(shard for shard, _ in order(epoch=epoch, buffer_rows=0))) for epoch in range(5)}
+    assert len(orders) >= 4
+
+
 def test_buffer_mixes_shards() -> None:
     def switches(order: list[RowRef]) -> int:
         return sum(a[0] != b[0] for a, b in pairwise(order))
