@@ -102,7 +102,7 @@ def test_our_reader_reads_both(made, files):
 
 def test_fluxes_agree_with_the_truth_within_their_errors(made, files):
     _, _, maps = made
-    for name, most in (("Ha-6564", 1.3), ("OIII-5008", 1.3), ("SII-6718", 1.3), ("Hgam-4341", 1.3)):
+    for name, most in (("Ha-6564", 1.3), ("OIII-5008", 1.3), ("SII-6718", 1.3), ("Hgam-4341", 1.3), ("NII-6549", 1.3)):
         for form, hdus in files.items():
             ok = usable(hdus, "EMLINE_GFLUX", name)
             flux, ivar = (channel(hdus, key, name)[ok] for key in ("EMLINE_GFLUX", "EMLINE_GFLUX_IVAR"))
