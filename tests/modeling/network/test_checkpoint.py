@@ -68,6 +68,21 @@ def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_a_model_whose_weights_could_not_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def full_disk(self: Path, content: bytes) -> int:
+        if "safetensors" in self.name:
+            raise OSError(28, "No space left on device", str(self))
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tmp_path / "m", model(), {})
+    with pytest.raises(CheckpointError, match=r"no model\.json"):
+        load_model(tmp_path / "m")
+
+
 @pytest.mark.parametrize("name", ["adagrad", "adamw"])
 def test_optimizer_comes_back(tmp_path: Path, name: str) -> None:
     cls = {"adagrad": torch.optim.Adagrad, "adamw": torch.optim.AdamW}[name]

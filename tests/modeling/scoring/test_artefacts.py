@@ -155,6 +155,17 @@ def test_lines_that_disagree_or_are_alone_have_no_displacement() -> None:
     assert found[1] == pytest.approx(100, abs=3)
 
 
+def test_lines_with_a_gap_in_their_profile_have_no_displacement() -> None:
+    flux, good = lines_at(0, 0, 0), all_good()
+    good[0, :2, SAMPLES // 2 + 1] = False  # in two of three, which alone would agree on another velocity
+    flux[~good] = 0
+    assert np.isnan(artefacts.displacement_kms(flux, np.full(flux.shape, 1e-6), good, VELOCITY)[0])
+    flux, good = lines_at(0, 0, 0), all_good()
+    good[0, 0, SAMPLES // 2 + 1] = False
+    flux[~good] = 0
+    assert artefacts.displacement_kms(flux, np.full(flux.shape, 1e-6), good, VELOCITY)[0] == pytest.approx(0, abs=3)
+
+
 def test_faint_lines_have_no_displacement() -> None:
     flux = noise()
     assert np.isnan(artefacts.displacement_kms(flux, np.full(flux.shape, SIGMA**2), all_good(), VELOCITY)[0])

@@ -107,6 +107,13 @@ def test_p_values_hold_within_each_kind_whose_scores_differ() -> None:
     assert (p_values(score, np.zeros(num, dtype=int), calibrating)[noisy] <= 0.05).mean() > 0.1
 
 
+def test_kinds_hold_as_many_calibration_galaxies_each_whatever_the_others_are_like() -> None:
+    nuisances, calibrating = np.random.default_rng(8).normal(size=(1800, 3)), np.arange(1800) < 900
+    nuisances[~calibrating] += 3
+    held = np.bincount(kinds(nuisances, calibrating, 3)[calibrating], minlength=9)
+    assert ((held > 70) & (held < 130)).all()
+
+
 def test_few_calibration_galaxies_are_one_kind() -> None:
     assert set(kinds(np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) < 50, 3)) == {0}
 

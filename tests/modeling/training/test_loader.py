@@ -98,6 +98,14 @@ def test_memory_does_not_change_the_batches(store: WindowStore) -> None:
     assert not read._cache
 
 
+def test_no_more_shards_are_kept_than_the_memory_holds(store: WindowStore) -> None:
+    loader = Loader(store, "train", batch_size=4)
+    bytes_per_shard = sum(tensor.nbytes for tensor in loader.read_shard(0).values())
+    loader = Loader(store, "train", batch_size=4, cache_mib=2.5 * bytes_per_shard / 2**20)  # type: ignore[arg-type]
+    list(loader.training(0))
+    assert len(loader._cache) == 2 < store.num_shards("train")
+
+
 def test_global_batch_is_the_same_for_any_number_of_ranks(store: WindowStore) -> None:
     for world_size in (1, 2, 4):
         loaders = [Loader(store, "train", batch_size=4, share=RankShare(r, world_size)) for r in range(world_size)]
