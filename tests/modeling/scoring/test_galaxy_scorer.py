@@ -157,7 +157,7 @@ def test_each_reconstruction_has_a_typical_error_of_its_own() -> None:
     scores = trained().score(*arrays).significance
     for name, changed, same in (("error", slice(0, 2), slice(2, 4)), ("latent_error", slice(2, 4), slice(0, 2))):
         lenient = replace(trained(), **{name: 100 * getattr(trained(), name)}).score(*arrays).significance
-        assert (lenient[0, changed] < 0.5 * scores[0, changed]).all()
+        assert (lenient[0, changed] < 0.9 * scores[0, changed]).all()
         np.testing.assert_allclose(lenient[0, same], scores[0, same], rtol=1e-5)
 
 

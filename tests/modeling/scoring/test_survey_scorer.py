@@ -129,8 +129,9 @@ def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
     folds = {
         fold: set(galaxies["plateifu"][[fold_of(name, 3) == fold for name in galaxies["mangaid"]]]) for fold in range(3)
     }
-    assert min(map(len, folds.values())) >= 3
-    assert used == [set(galaxies["plateifu"]), *folds.values()]
+    everything = set(galaxies["plateifu"])
+    assert sorted(map(len, folds.values())) == [1, 6, 8]  # the one is too few
+    assert used == [everything, *(everything if len(own) == 1 else own for own in folds.values())]
 
 
 def test_calibration_is_kept(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:

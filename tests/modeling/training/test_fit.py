@@ -198,23 +198,21 @@ def test_what_an_epoch_summed_before_an_interruption_is_counted_by_one_rank(
     loader = Loader(store, "train", batch_size=4)
     losses: list[float] = []
 
-    def part(context: LocalContext) -> float:
+    def part(context: LocalContext, checkpoint_steps: int | None) -> float:
         model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
-        batches, config = (
-            Batches(loader.training, loader.num_batches(), None),
-            TrainConfig(epochs=1, checkpoint_steps=2),
-        )
+        batches = Batches(loader.training, loader.num_batches(), None)
+        config = TrainConfig(epochs=1, checkpoint_steps=checkpoint_steps)
         metrics = fit(
             model, batches, config, context, listener=lambda event, said: losses.append(said.get("loss", math.nan))
         )
         return metrics["train_loss"]
 
     with pytest.raises(KeyboardInterrupt):
-        part(Killed(tmp_path, 1))
+        part(Killed(tmp_path, 1), 2)
     before, context = losses[:2], LocalContext(tmp_path)
     losses.clear()
     context.rank = rank
-    mean = part(context)
+    mean = part(context, None)
     after = losses[:-1]  # without the end of the epoch
     assert mean == pytest.approx(np.mean(after if rank else before + after), rel=1e-5)
     assert mean != pytest.approx(np.mean(before + after if rank else after), rel=1e-3)
