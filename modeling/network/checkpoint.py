@@ -132,11 +132,15 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
-    current = optimizer.state_dict()
-    num_parameters = sum(len(group["params"]) for group in current["param_groups"])
-    if any(index >= num_parameters for index in state):
-        raise CheckpointError(f"{path}: made for more parameters than the {num_parameters} of this model")
-    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(index >= len(parameters) for index in state):
+        raise CheckpointError(f"{path}: made for more parameters than the {len(parameters)} of this model")
+    for index, values in state.items():
+        for name, value in values.items():
+            if value.ndim and value.shape != parameters[index].shape:  # the number of steps has no dimensions
+                found, expected = list(value.shape), list(parameters[index].shape)
+                raise CheckpointError(f"{path}: {name} of parameter {index} is {found}, the parameter {expected}")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -126,9 +126,13 @@ def test_maps_and_windows_without_sidebands_have_no_noise_ratio(tmp_path: Path) 
     root = write_survey(tmp_path / "survey", {"8000-1": 0.03}, size=9)
     unchecked = CONFIG.model_copy(update={"redshift": CONFIG.redshift.model_copy(update={"check": False})})
     prepare(unchecked, SurveyConfig(root=str(root)), str(tmp_path / "s.zarr"), seed=3)
-    table = WindowStore.open(str(tmp_path / "s.zarr")).galaxies()
+    store = WindowStore.open(str(tmp_path / "s.zarr"))
+    table = store.galaxies()
     assert table["noise_ratio"].isna().all()
     assert (table["signal_share"] == 1).all()
+    windows = store.read_galaxy("8000-1")
+    snr = np.abs(windows.flux[windows.good]) * np.sqrt(windows.ivar[windows.good])
+    assert table["median_snr"][0] == pytest.approx(np.median(snr), rel=1e-6)
 
 
 def test_records_of_earlier_versions_are_finished(tmp_path: Path) -> None:

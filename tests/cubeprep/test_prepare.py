@@ -1,6 +1,8 @@
+import dataclasses
 import gzip
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from cubeprep import shard as module
 from cubeprep.augment import augment, view_rng
 from cubeprep.cluster import DaskConfig
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.cube import Target
+from cubeprep.facts import SurveyFacts
+from cubeprep.prepare import PrepareConfig, plan_store, prepare
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
@@ -132,6 +136,25 @@ def test_another_configuration_is_refused(survey: SurveyConfig, tmp_path: Path) 
     with pytest.raises(StoreError, match=r"seed \(stored 3, now 4\)"):
         prepare(CONFIG, survey, path, seed=4)
     assert contents(tmp_path) == before
+
+
+TARGET = Target("8000-1", "7-1", 0.03, 180.0, 10.0, ("a/cube.fits",))
+
+
+def test_the_identity_is_of_galaxies_redshifts_and_files_but_not_of_their_folder() -> None:
+    def identity(**changes: object) -> str:
+        targets = [dataclasses.replace(TARGET, **changes)]
+        return plan_store(targets, CONFIG, SurveyConfig(), SurveyFacts(""), seed=3).identity
+
+    others = [{"plateifu": "8000-2"}, {"mangaid": "7-2"}, {"z": 0.0301}, {"paths": ("a/b.fits",)}, {"maps": "m.fits"}]
+    assert len({identity(), *(identity(**changes) for changes in others)}) == 6
+    assert identity(paths=("elsewhere/cube.fits",)) == identity()
+
+
+def test_training_galaxies_alone_have_augmented_views() -> None:
+    targets = [dataclasses.replace(TARGET, plateifu=f"8000-{i}", mangaid=f"7-{i}") for i in range(10)]
+    plan = plan_store(targets, CONFIG, SurveyConfig(), SurveyFacts(""), seed=3)
+    assert {name: split.num_views for name, split in plan.splits.items()} == {"train": 4, "validation": 1, "test": 1}
 
 
 def set_data(name: str, value: float) -> Callable[[fits.HDUList], None]:
@@ -339,7 +362,10 @@ def test_repeat_observations_share_a_split(mangaids: list[str], validation: floa
     assert set(splits) == set(mangaids)
     assert "train" in splits.values()
     assert splits == assign_splits(mangaids[::-1], config, seed)
-    assert abs(list(splits.values()).count("validation") - validation * len(splits)) <= 0.5 + 1e-9
+    count = Counter(splits.values())
+    assert abs(count["validation"] - validation * len(splits)) <= 0.5 + 1e-9
+    most = len(splits) - count["validation"] - 1  # one is left for training
+    assert abs(count["test"] - min(test * len(splits), most)) <= 0.5 + 1e-9
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from astropy.io import fits
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Rejected, screened
 from cubeprep.fits.wcs import wavelengths
-from cubeprep.lines import LINES_BY_NAME, PAPER_LINES
+from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.store import WindowStore
@@ -360,6 +360,38 @@ def test_califa_maps_are_chosen_by_description(real_data: Path, tmp_path: Path) 
     assert (planes.mask[2] > 0).all(), "Pipe3D has no He II here"
     with fits.open(target.paths[0]) as hdus:
         assert planes.flux[1].max() == pytest.approx(hdus[0].data[6].max() * 10)
+
+
+@pytest.mark.parametrize(("kind", "in_air"), [("AWAV", True), ("LINEAR", True), ("WAVE", False)])
+def test_muse_wavelengths_are_in_air_unless_the_header_says_vacuum(tmp_path: Path, kind: str, in_air: bool) -> None:
+    grid = 4750 + 1.25 * np.arange(6)
+    cards = {"CTYPE3": kind, "CUNIT3": "Angstrom", "CRPIX3": 1.0, "CRVAL3": 4750.0, "CD3_3": 1.25}
+    unit = {"BUNIT": "10**(-20)*erg/s/cm**2/Angstrom"}
+    fits.HDUList(
+        [fits.PrimaryHDU(), fits.ImageHDU(np.ones((6, 2, 2), "f4"), fits.Header(cards | unit), name="DATA")]
+    ).writeto(tmp_path / "g.fits")
+    (tmp_path / "t.csv").write_text("name,z\ng,0.01\n")
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(tmp_path / "t.csv"))
+    (target,) = select_targets(config, make_reader(config))
+    (arm,) = make_reader(config).open(target)
+    np.testing.assert_allclose(arm.wave, air_to_vacuum(grid) if in_air else grid, rtol=1e-12)
+
+
+def test_errors_of_califa_maps_are_sigmas(tmp_path: Path) -> None:
+    data = np.stack([np.full((3, 4), value, "f4") for value in (7.0, 2.0, 0.5, 9.0)])
+    data[2, 0, 0] = 0
+    header = fits.Header()
+    for i, kind in ((1, "flux"), (2, "error flux"), (3, "flux")):
+        header[f"DESC_{i}"] = "Halpha emission line" if i < 3 else "[OIII]5007 emission line"
+        header[f"TYPE_{i}"], header[f"UNITS_{i}"] = kind, "10^-16 erg"
+    fits.PrimaryHDU(data, header).writeto(tmp_path / "NGC1.ELINES.cube.fits")
+    (tmp_path / "t.csv").write_text("name,z\nNGC1,0.01\n")
+    config = SurveyConfig(reader="califa-elines", root=str(tmp_path), table=str(tmp_path / "t.csv"))
+    (target,) = select_targets(config, make_reader(config))
+    maps = make_reader(config).read_maps(target, ["Ha-6564", "OIII-5008"], 4)
+    assert maps.flux[0, 2, 2] == pytest.approx(20)
+    assert maps.ivar[0, 2, 2] == pytest.approx(1 / 5**2)
+    assert ((maps.mask[0] == 0).sum(), (maps.mask[1] > 0).all()) == (11, True), "no error, or no map of errors"
 
 
 def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cubeprep.cube import Planes
 from cubeprep.extract import extract_windows
 from cubeprep.redshift import (
     NOT_MEASURED,
@@ -15,6 +16,7 @@ from cubeprep.redshift import (
     _fit,
     corrected,
     measure_offset,
+    summed,
 )
 from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.simulate.config import SimulateConfig
@@ -148,3 +150,19 @@ def test_bumps_of_a_window_are_measured_in_gaussian_sigmas() -> None:
         found.append((accepted, peak > 1.5 * scatter))
     assert (False, True) in found, "a peak lies between the two rules"
     assert (True, True) in found
+
+
+def test_an_artefact_of_one_line_does_not_outvote_the_others() -> None:
+    """A residual of the sky, say, ten times as bright as any line: its vote counts no more than that of a good line."""
+    flux, ivar = spectrum(30)
+    spoiled = flux + 300 * np.exp(-0.5 * ((VELOCITY_KMS + 600) / PROFILE_SIGMA_KMS) ** 2)
+    found = measure_offset([(flux, ivar)] * 5 + [(spoiled, ivar)], VELOCITY_KMS)
+    assert found.offset_kms == pytest.approx(300, abs=20)
+
+
+def test_each_sample_is_a_sum_over_the_same_spaxels() -> None:
+    mask = np.zeros((4, 2, 2), dtype=np.uint8)
+    mask[1, 0, 0], mask[3] = 1, 2  # one spaxel is masked in one sample, and one sample is not covered
+    flux, ivar = summed(Planes(np.where(mask, 0, 5.0), np.where(mask, 0, 4.0), mask))
+    np.testing.assert_array_equal(flux[:3], 15)
+    np.testing.assert_allclose(ivar, [4 / 3, 4 / 3, 4 / 3, 0])

@@ -11,8 +11,9 @@ from astropy.wcs import WCS
 from pydantic import ValidationError
 
 from cubeprep.simulate import drp
+from cubeprep.simulate import survey as module
 from cubeprep.simulate.config import SimulateConfig
-from cubeprep.simulate.survey import plan_survey, simulate_survey
+from cubeprep.simulate.survey import make_observation, plan_survey, simulate_survey
 
 SMALL = SimulateConfig(num_galaxies=3, num_workers=1, bundle_shares={19: 1}, repeat_fraction=0.34, maps=())
 MAPS_ONLY = SMALL.model_copy(update={"num_galaxies": 2, "repeat_fraction": 0, "cubes": False, "maps": ("dr17",)})
@@ -133,6 +134,22 @@ def test_repeats_are_the_same_galaxy_observed_again(survey):
     assert first["plateifu"] != again["plateifu"]
     assert (first["z"], first["log_mass"], first["oh"]) == (again["z"], again["log_mass"], again["oh"])
     assert first["psf_fwhm_arcsec"] != again["psf_fwhm_arcsec"]
+
+
+def test_repeats_show_the_same_clumps(tmp_path, monkeypatch):
+    clumps = {}
+
+    def drawn(galaxy, psf_fwhm_arcsec, rng):
+        clumps.setdefault(item.source, []).append(rng.random())
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "galaxy_maps", drawn)
+    for item in plan_survey(SMALL, SEED):
+        with pytest.raises(InterruptedError):
+            make_observation(SMALL, SEED, tmp_path, item)
+    assert sorted(map(len, clumps.values())) == [1, 2]
+    assert sorted(len(set(values)) for values in clumps.values()) == [1, 1]
+    assert len({value for values in clumps.values() for value in values}) == 2
 
 
 def test_a_cube_is_a_true_logcube(survey):

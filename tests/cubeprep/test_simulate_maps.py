@@ -102,14 +102,14 @@ def test_our_reader_reads_both(made, files):
 
 def test_fluxes_agree_with_the_truth_within_their_errors(made, files):
     _, _, maps = made
-    for name, most in (("Ha-6564", 1.3), ("OIII-5008", 1.3), ("SII-6718", 1.3), ("Hgam-4341", 1.3)):
+    for name, bias in (("Ha-6564", 0.5), ("OIII-5008", 0.5), ("SII-6718", 0.5), ("Hgam-4341", 0.5), ("NII-6549", 0.7)):
         for form, hdus in files.items():
             ok = usable(hdus, "EMLINE_GFLUX", name)
             flux, ivar = (channel(hdus, key, name)[ok] for key in ("EMLINE_GFLUX", "EMLINE_GFLUX_IVAR"))
             truth = maps.line_flux[LINE_NAMES.index(name)][ok]
             chi = (flux - truth) * np.sqrt(ivar)
-            assert 0.8 < 0.5 * np.diff(np.percentile(chi, [16, 84]))[0] < most, (name, form)
-            assert abs(np.median(chi)) < 0.5, (name, form)
+            assert 0.8 < 0.5 * np.diff(np.percentile(chi, [16, 84]))[0] < 1.3, (name, form)
+            assert abs(np.median(chi)) < bias, (name, form)
             assert np.median(flux / truth) == pytest.approx(1, abs=0.06), (name, form)
 
 

@@ -10,10 +10,10 @@ from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import galactic_transmission, star_spectra, true_spectra
 from cubeprep.simulate.footprint import coverage
 from cubeprep.simulate.galaxy import Galaxy
-from cubeprep.simulate.instrument import WAVE
+from cubeprep.simulate.instrument import NUM_WAVES, WAVE
 from cubeprep.simulate.maps import GalaxyMaps, aperture, nuclear_bpt
 from cubeprep.simulate.ratios import LINE_NAMES, bpt_class
-from cubeprep.simulate.spectrum import extinction
+from cubeprep.simulate.spectrum import add_line, extinction
 from cubeprep.simulate.survey import plan_survey
 from tests.cubeprep.simulated import make_galaxy, make_maps
 
@@ -73,6 +73,16 @@ def test_extinction_is_cardelli():
     np.testing.assert_allclose(
         extinction(np.array([1e4 / 1.82, 7000, 9000, 12500])) / 3.1, [1, 0.751, 0.479, 0.282], atol=0.003
     )
+
+
+@pytest.mark.parametrize("z", [0.01, 0.15])
+def test_velocities_are_relative_to_the_galaxys_redshift(z):
+    spectra, velocity = np.zeros((3, NUM_WAVES), np.float32), np.array([-250.0, 0.0, 250.0])
+    add_line(spectra, 5008.24, np.full(3, 10.0), z, velocity, np.full(3, 60.0))
+    width = WAVE * np.log(10) * 1e-4
+    wave = (spectra * width * WAVE).sum(axis=1) / (spectra * width).sum(axis=1)
+    found = (wave / (5008.24 * (1 + z)) - 1) * SPEED_OF_LIGHT_KMS
+    np.testing.assert_allclose(found, velocity, atol=1)
 
 
 def test_lines_lie_at_the_redshift_and_rotation():

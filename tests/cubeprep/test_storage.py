@@ -51,6 +51,7 @@ def test_a_storage_that_goes_on_spoiling_is_an_error_that_names_the_file(
         StorageError, match=rf"{tmp_path}/file: written 2 times, the content read back differed each time"
     ):
         write_file(str(tmp_path / "file"), b"0123456789")
+    assert not (tmp_path / "file").exists(), "nothing is left that looks valid"
 
 
 @pytest.mark.parametrize("name", ["ivar/c", "records/", "summary.json"])

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from astropy import units as u
@@ -179,3 +180,49 @@ def test_units_of_the_store_are_by_spaxel() -> None:
     unit = u.Unit(FLUX_UNIT.replace("spaxel", "pix"))
     assert unit.is_equivalent(u.erg / u.s / u.cm**2 / u.AA / u.pix)
     assert FLUX_UNIT == "1e-17 erg / (s cm2 Angstrom spaxel)"
+
+
+GALAXIES = pd.DataFrame(
+    {"plateifu": ["a-1", "a-2", "a-3"], "mangaid": "1", "z": 0.1, "status": "accepted", "code": "", "reason": ""}
+)
+
+
+@pytest.mark.parametrize("name", ["valid", "galaxies.parquet", "rejected.csv"])
+def test_a_store_counts_as_finished_only_when_all_its_tables_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store, write = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan()), module.write_file
+
+    def failing(path: str, content: bytes) -> None:
+        if name in path:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_file", failing)
+        with pytest.raises(OSError, match="No space left"):
+            store.finish(GALAXIES, {})
+    assert not store.finished
+    store.finish(GALAXIES, {})
+    assert store.finished
+
+
+def test_a_store_that_is_reopened_is_unfinished_before_a_record_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, remove = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan()), module.remove_file
+    store.write_record("train", 0, [])
+    store.finish(GALAXIES, {})
+    removed: list[str] = []
+
+    def interrupted(path: str) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path)
+
+    monkeypatch.setattr(module, "remove_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.reopen([("train", 0)])
+    assert not store.finished
+    assert ("train", 0) in store.read_records()

@@ -127,6 +127,19 @@ def test_variance_is_that_of_the_weighted_mean() -> None:
     assert (measured * windows[0].ivar[0, :, 0, 0]).mean() == pytest.approx(1, abs=0.08)
 
 
+def test_a_line_between_two_arms_is_cut_from_the_one_that_holds_more_of_it() -> None:
+    arms = [ArrayArm(np.arange(low, high, 0.5), np.full(2000, flux)) for low, high, flux in BLUE_AND_RED]
+    config = WindowConfig(lines=("Ha-6564", "SII-6718"), size=8, sampling="conserve", min_lines=1)
+    for order in (arms, arms[::-1]):
+        windows = extract_windows(order, 0.0, config)
+        good = windows.mask[0, :, 0, 0] == 0
+        assert 6 <= good.sum() < 10
+        np.testing.assert_allclose(windows.flux[0, good], 2)
+
+
+BLUE_AND_RED = ((5560.5, 6560.5, 1.0), (6560.5, 7560.5, 2.0))  # three of ten samples of Halpha in the blue
+
+
 def test_a_line_out_of_range_is_masked_and_never_zero() -> None:
     wave = WAVE[WAVE < 6800]
     config = WindowConfig(size=8, min_lines=17)
@@ -176,6 +189,17 @@ def test_sidebands_remove_a_sloping_continuum_and_add_its_variance() -> None:
     np.testing.assert_allclose(got.flux, want.flux, atol=2e-3)
     assert (got.ivar < want.ivar).all()
     assert (got.ivar > 0.9 * want.ivar).all()
+
+
+def test_the_variance_of_a_continuum_is_that_of_a_line_through_two_means() -> None:
+    z, config = 0.04, HA_ONLY.model_copy(update={"continuum": "sidebands"})
+    got = extract_windows([ArrayArm(WAVE, np.ones(len(WAVE)))], z, config)
+    edges = [np.array(band) * (1 + z) for band in (HA.blueside, HA.redside)]
+    num_blue, num_red = (((low <= WAVE) & (high > WAVE)).sum() for low, high in edges)
+    wave = HA.rest_wave * 10**config.offsets_dex
+    share = (wave - np.mean(HA.blueside)) / (np.mean(HA.redside) - np.mean(HA.blueside))
+    expected = 1 + (1 - share) ** 2 / num_blue + share**2 / num_red
+    np.testing.assert_allclose(1 / got.ivar[0, :, 0, 0], expected, rtol=1e-5)
 
 
 def test_sidebands_out_of_range_mask_the_line() -> None:
@@ -252,6 +276,8 @@ def test_a_half_width_beside_samples_and_step_is_a_config_mistake() -> None:
 def test_line_presets_and_lines_of_ones_own(tmp_path) -> None:
     assert len(WindowConfig().line_list) == 19
     assert len(WindowConfig(lines="dap-dr17").line_list) == 35
+    by_name = WindowConfig(lines=tuple(line.name for line in PAPER_LINES))
+    assert by_name.line_list == list(PAPER_LINES), "not the DAP's of DR17, which have other sidebands"
     assert all(3800 < line.rest_wave < 8000 for line in WindowConfig().line_list)
     own = {"name": "HeI-4922", "rest_wave": 4923.305, "blueside": [4898.3, 4913.3], "redside": [4933.3, 4948.3]}
     config = WindowConfig.model_validate({"lines": ["Hb-4862", own]})

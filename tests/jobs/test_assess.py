@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.assess import make_sample
 from jobs.reports.assess_report import as_text, num_trained
-from jobs.tables.label_tables import bpt_classes, read_labels
+from jobs.tables.label_tables import Labels, bpt_classes, read_labels
 from jobs.tables.read import TableError, read_table
-from modeling.catalog import read_catalog
+from modeling.catalog import latents_path, read_catalog, read_latents, write_latents
 from tests.jobs.catalogs import write_synthetic_catalog
 
 
@@ -66,6 +67,21 @@ def test_clusters_in_latent_space_are_pure(workspace: Path) -> None:
     assert found["label"].tolist() == [0, 1, 2]
     assert (found["neighbour_purity"] > 0.9).all()
     assert (found["purity_by_chance"] < 0.4).all()
+
+
+def test_repeat_observations_are_no_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.parquet"
+    write_synthetic_catalog(path)
+    catalog = read_catalog(path)
+    mangaid = catalog.table.set_index("plateifu")["mangaid"]
+    names, latent = read_latents(latents_path(path))
+    first = pd.Series(np.arange(len(names)), mangaid[names]).groupby(level=0).first()[mangaid[names]].to_numpy()
+    write_latents(latents_path(path), names.tolist(), latent[first], {})  # repeats lie at the very same place
+    known = catalog.table["plateifu"].to_numpy(dtype=object)
+    sample = make_sample(catalog, path, Labels(known, {}, len(known), ""))
+    assert len(set(sample.mangaid)) < len(known)
+    assert (sample.neighbours >= 0).all()
+    assert not (sample.mangaid[sample.neighbours] == sample.mangaid[:, None]).any()
 
 
 def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:

@@ -3,6 +3,8 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from cubeprep.checksum import file_checksum
 from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
-from jobs import cli
+from jobs import cli, promote
 from jobs.console import command
-from jobs.reproduce import ReproduceError, load_ensemble
+from jobs.reproduce import ReproduceError, check_source, load_ensemble
 from modeling.catalog import read_catalog
 from modeling.network.checkpoint import load_model, save_model
 from modeling.network.inference import infer
@@ -80,12 +83,13 @@ def test_every_row_is_reproduced_from_its_file(workspace: Path) -> None:
         assert "crc32:" in result.output
 
 
-def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: Path) -> None:
+@pytest.mark.parametrize("factor", [1 + 1e-4, np.nan])
+def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: Path, factor: float) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(copy / "catalog.parquet")
     at = table.schema.get_field_index("score_mae")
-    changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * (1 + 1e-4)])
+    changed = table.set_column(at, table.schema.field(at), [table["score_mae"].to_numpy() * factor])
     pq.write_table(changed, copy / "catalog.parquet")
     result = invoke("reproduce", copy / "catalog.parquet", "1-1", "--tracking-uri", uri(workspace))
     assert result.exit_code == command.EXIT_FAILED
@@ -116,6 +120,22 @@ def test_a_changed_file_is_told_by_its_checksum(workspace: Path, copy: Path) -> 
         assert Path(path).name in result.output
     finally:
         Path(path).write_bytes(before)
+
+
+def test_each_file_of_a_galaxy_is_checked(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("blue.fits", "red.fits")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    checksums = ";".join(file_checksum(str(path), "crc32") for path in paths)
+    source = {"source": ";".join(map(str, paths)), "source_checksum": checksums}
+    store: Any = SimpleNamespace(attrs={"config": {"prepare": {"checksum": "crc32"}}})
+    check_source(store, source)
+    for path in paths:
+        before = path.read_bytes()
+        path.write_bytes(b"changed")
+        with pytest.raises(ReproduceError, match=f"{path.name} has changed"):
+            check_source(store, source)
+        path.write_bytes(before)
 
 
 def register_spoiled(workspace: Path, folder: Path, noise: float) -> str:
@@ -152,10 +172,26 @@ def test_a_worse_candidate_is_refused_unless_forced(workspace: Path, tmp_path: P
     assert "is already the champion" in again.output
 
 
+def test_a_measure_that_is_only_shown_refuses_nothing(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(uri(workspace))
+    champion = find_version(client, "models:/cubescout@champion").version
+    version = register_spoiled(workspace, tmp_path / "model", 1e-6)
+    measures = iter([{"nll": np.zeros(4), "chi2": np.full(4, 2.0)}, {"nll": np.ones(4), "chi2": np.ones(4)}])
+    monkeypatch.setattr(promote, "measure_split", lambda *_: next(measures))
+    result = invoke("promote", f"cubescout/{version}", "demo", *settings(workspace))
+    client.set_registered_model_alias("cubescout", "champion", champion)
+    assert result.exit_code == 0, result.output
+    assert f"version {version} is the champion" in result.output
+
+
 def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     paths = []
     for name, recall in (("candidate", 0.1), ("champion", 0.2)):
-        rows = {"name": ["PCA", "Cubescout"], "contamination": [0.0, 0.0], "pauroc": [0.9, recall]}
+        # The lowest contamination decides; at the higher one the candidate is ahead.
+        rows = {"name": ["PCA", "Cubescout", "Cubescout"], "contamination": [0, 0.01, 0]}
+        rows["pauroc"] = [0.9, 0.5 - recall, recall]
         paths.append(tmp_path / f"{name}.parquet")
         pd.DataFrame(rows).to_parquet(paths[-1])
     version = register_spoiled(workspace, tmp_path / "model", 1e-7)

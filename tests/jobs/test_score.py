@@ -36,7 +36,7 @@ def save_tiny_model(
 
 def make_project(workspace: Path, model: Path | None = None, num_galaxies: int = 3) -> ProjectConfig:
     """A finished store of 15 good galaxies and one rejected, and a config that names the model."""
-    synthetic_store(workspace / "windows.zarr", shape=SHAPE)
+    synthetic_store(workspace / "windows.zarr", shape=SHAPE, repeats={3: 1})
     model = model or save_tiny_model(workspace / "model")
     return ProjectConfig(
         workspace=workspace,
@@ -239,3 +239,6 @@ def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig
     for row in table.itertuples():
         same = table.query("mangaid == @row.mangaid and plateifu != @row.plateifu")["plateifu"]
         assert list(row.other_observations) == list(same)
+        objects = table.set_index("plateifu")["mangaid"][list(row.neighbours)]
+        assert list(row.neighbour_same_object) == list(objects == row.mangaid)
+    assert table["other_observations"].map(len).sum() == 4, "a pair of repeats in each split"

@@ -11,7 +11,7 @@ from cubeprep.store import WindowStore
 from jobs import cli, score, search
 from jobs.config import ProjectConfig
 from jobs.models import opening, region_latents
-from modeling.catalog import latents_path, read_catalog, read_latents
+from modeling.catalog import latents_path, read_catalog, read_latents, write_latents
 from modeling.latents.neighbours import standardise
 from tests.jobs.catalogs import write_synthetic_catalog
 from tests.jobs.test_score import make_project
@@ -42,6 +42,19 @@ def test_the_neighbours_are_the_nearest_in_standardised_latents(workspace: Path,
     table = read_catalog(workspace / "catalog.parquet").table.set_index("plateifu")
     assert list(found["rank"]) == list(table.loc[found["plateifu"], "rank"])
     assert all(name in text for name in found["plateifu"])
+
+
+def test_a_twin_at_the_very_same_place_is_found(workspace: Path) -> None:
+    path = latents_path(workspace / "catalog.parquet")
+    names, latent = read_latents(path)
+    latent = np.where((names == "8000-1902")[:, None], latent[names == "8000-1901"], latent)
+    write_latents(path, names.tolist(), latent, {})
+    output = workspace / "found.csv"
+    assert run(workspace, "8000-1901", "--num", "2", "--output", str(output))[0] == 0
+    found = pd.read_csv(output)
+    assert found["plateifu"][0] == "8000-1902"
+    assert found["distance"][0] == 0
+    assert "8000-1901" not in set(found["plateifu"])
 
 
 def test_repeat_observations_are_marked(workspace: Path) -> None:

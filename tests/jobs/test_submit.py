@@ -308,6 +308,15 @@ def test_a_cluster_that_stays_away_is_given_up(
 
 
 @pytest.mark.usefixtures("quick")
+def test_each_interruption_has_a_time_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    client = FakeClient("refused", "broken", "ends early", "refused", "broken")
+    assert follow_job(client, "job-1", "http://head:8265") == command.EXIT_OK
+    told = capsys.readouterr()
+    assert told.err.count("broke (") == 2, "after the first, the connection held again"
+    assert told.out == "one\ntwo\nthree\n"
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_job_that_the_cluster_forgot_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     client = FakeClient("refused", "Request failed with status code 404: Job job-1 does not exist")
     assert follow_job(client, "job-1", "http://head:8265") == command.EXIT_LOST

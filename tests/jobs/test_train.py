@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
-from jobs.config import load_project
+from jobs.config import ProjectConfig, load_project
 from jobs.console import command
+from jobs.models.training import training_job
 from modeling.tracking.models import resolve_model
 from modeling.tracking.runs import find_run, make_client
 from modeling.training.context import LocalContext
@@ -37,6 +38,14 @@ def runs(workspace: Path) -> list[Any]:
     client = make_client(config.tracking_uri)
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     return list(client.search_runs([experiment.experiment_id], "tags.job = 'train'"))
+
+
+def test_workers_in_other_folders_find_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = ProjectConfig(workspace=Path("runs"))
+    assert training_job(config).store == str(tmp_path / "runs" / "windows.zarr")
+    remote = config.prepare.model_copy(update={"store": "s3://bucket/w.zarr"})
+    assert training_job(config.model_copy(update={"prepare": remote})).store == "s3://bucket/w.zarr"
 
 
 @pytest.fixture

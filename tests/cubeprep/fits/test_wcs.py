@@ -106,6 +106,15 @@ def test_cards_that_are_not_there_have_the_standards_values() -> None:
     del header["CUNIT1"], header["CUNIT2"], header["CUNIT3"]
     assert spaxel_arcsec(header) == pytest.approx(0.5)
     assert wavelengths(header, "c", kinds=KINDS)[0] == pytest.approx(4750)
+    del header["CRPIX3"]
+    assert wavelengths(header, "c", kinds=KINDS)[0] == pytest.approx(4752), "the reference is pixel 0, the first is 1"
+
+
+def test_pc_is_in_steps_of_the_world_axis() -> None:
+    header = header_of(style="PC")
+    header["PC3_1"] = 0.1  # of 1.25 Angstrom, not of a spaxel in degrees
+    with pytest.raises(Rejected, match=r"wavelengths vary over the sky .*0\.125"):
+        wavelengths(header, "c", kinds=KINDS)
 
 
 def test_a_step_in_cdelt_beside_a_cd_of_the_sky_is_the_step() -> None:

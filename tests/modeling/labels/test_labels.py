@@ -1,6 +1,8 @@
 """Labels: the file only grows, whatever happens, and the last word counts."""
 
+import fcntl
 import multiprocessing
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +82,22 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="No space"):
         add(path, ("8000-2", "merger"))
     assert path.read_bytes() == whole
+
+
+def test_others_wait_until_a_label_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fsync, refused = tmp_path / "labels.jsonl", os.fsync, []
+
+    def from_elsewhere(descriptor: int) -> None:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(labels.os, "fsync", from_elsewhere)
+    add(path, ("8000-1", "blueberry"))
+    assert len(refused) == 1
 
 
 def _many(path: Path, author: str) -> None:

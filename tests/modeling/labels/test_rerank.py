@@ -73,6 +73,14 @@ def test_a_label_moves_what_is_alike_and_little_else() -> None:
     assert found.uncertainty[3:50].mean() < found.uncertainty[50:].mean()
 
 
+def test_a_labelled_galaxy_is_expected_to_have_its_label_wherever_it_ranked() -> None:
+    world = World(0, num=300)
+    order = np.argsort(-world.score)
+    labels = {int(order[0]): True, int(order[1]): False, int(order[-1]): True}
+    found = rerank(world.latent, world.score, world.scores, labels)
+    np.testing.assert_allclose(found.value[list(labels)], list(labels.values()), atol=0.15)
+
+
 def test_one_galaxy_of_each_object_is_asked_for_and_none_twice() -> None:
     world = World(0, num=300)
     objects = np.repeat(np.arange(150).astype(str), 2)

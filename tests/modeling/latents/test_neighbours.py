@@ -79,3 +79,10 @@ def test_beyond_the_limit_nearly_the_same_neighbours_are_found_and_never_the_gal
     assert graph.index.shape == (600, 4)
     assert not (graph.index == np.arange(600)[:, None]).any()
     assert np.isclose(graph.distance, exact.distance, atol=1e-4).mean() > 0.99
+
+
+def test_a_galaxy_with_many_equals_is_not_its_own_neighbour_beyond_the_limit() -> None:
+    found = nearest_neighbours(np.zeros((50, 3)), names(50), 4, exact_limit=10)
+    assert found.index.shape == (50, 4)
+    assert not (found.index == np.arange(50)[:, None]).any()
+    np.testing.assert_array_equal(found.distance, 0)

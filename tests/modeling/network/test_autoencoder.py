@@ -148,6 +148,12 @@ def test_a_few_hot_spaxels_do_not_set_the_scale() -> None:
     torch.testing.assert_close(hot, calm, rtol=0.1, atol=0)
 
 
+def test_a_small_bundle_has_the_scale_of_its_covered_spaxels() -> None:
+    flux, good = torch.full((1, 3, 4, 16, 16), 5.0), torch.zeros(1, 3, 4, 16, 16, dtype=torch.bool)
+    good[..., 6:9, 6:9] = True  # 4% of the window
+    assert small().normalise(flux, good)[1].item() == pytest.approx(5)
+
+
 def test_variational_draws_in_training_and_takes_the_mean_otherwise() -> None:
     model = small(variational=True)
     flux, good = windows()

@@ -51,6 +51,38 @@ def test_other_weights_can_be_saved(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model(seed=1).parameters(), loaded.parameters(), strict=True))
 
 
+def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device", str(self))
+
+    save_model(tmp_path / "m", model(), {"epoch": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            save_model(tmp_path / "m", model(seed=1), {"epoch": 2})
+    loaded, metadata = load_model(tmp_path / "m")
+    assert metadata == {"epoch": 1}
+    assert all(torch.equal(a, b) for a, b in zip(model().parameters(), loaded.parameters(), strict=True))
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_a_model_whose_weights_could_not_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def full_disk(self: Path, content: bytes) -> int:
+        if "safetensors" in self.name:
+            raise OSError(28, "No space left on device", str(self))
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tmp_path / "m", model(), {})
+    with pytest.raises(CheckpointError, match=r"no model\.json"):
+        load_model(tmp_path / "m")
+
+
 @pytest.mark.parametrize("name", ["adagrad", "adamw"])
 def test_optimizer_comes_back(tmp_path: Path, name: str) -> None:
     cls = {"adagrad": torch.optim.Adagrad, "adamw": torch.optim.AdamW}[name]
@@ -71,6 +103,23 @@ def test_optimizer_comes_back(tmp_path: Path, name: str) -> None:
     step(first, optimizer)
     step(second, restored)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (torch.nn.Linear(3, 2), "made for more parameters than the 1 of this model"),
+        (torch.nn.Linear(3, 4, bias=False), r"exp_avg of parameter 0 is \[4, 3\], the parameter \[2, 3\]"),
+    ],
+)
+def test_the_optimizer_of_another_model_is_refused(tmp_path: Path, other: torch.nn.Module, message: str) -> None:
+    optimizer = torch.optim.AdamW(other.parameters())
+    sum(parameter.sum() for parameter in other.parameters()).backward()
+    optimizer.step()
+    save_optimizer(tmp_path / "o.safetensors", optimizer)
+    mine = torch.optim.AdamW(torch.nn.Linear(3, 2, bias=False).parameters())
+    with pytest.raises(CheckpointError, match=message):
+        load_optimizer(tmp_path / "o.safetensors", mine)
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def test_a_peak_without_neighbours_is_not_flagged() -> None:
     assert not spikes_of(flux, good).any()
 
 
+def test_a_peak_beside_noisy_neighbours_may_be_a_point_source() -> None:
+    flux, variance = np.zeros(all_good().shape), np.full(all_good().shape, SIGMA**2)
+    flux[0, 1, 7, 9, 9] = 1
+    assert artefacts.spikes(flux / SIGMA, flux, variance, all_good(), FALL)[0, 1, 7, 9, 9]
+    variance[0, 1, 7, [8, 10, 9, 9], [9, 9, 8, 10]] = 0.5**2  # the PSF puts 0.64 there: within three sigma of 0
+    assert not artefacts.spikes(flux / SIGMA, flux, variance, all_good(), FALL).any()
+
+
 def test_a_stripe_over_all_spaxels_is_the_sky() -> None:
     residual_sigma = noise() / SIGMA
     residual_sigma[0, 2, 11] += 1.5
@@ -145,6 +153,17 @@ def test_lines_that_disagree_or_are_alone_have_no_displacement() -> None:
     found = artefacts.displacement_kms(flux, np.full(flux.shape, 1e-6), np.repeat(good, 3, 0), VELOCITY)
     assert np.isnan(found[[0, 2]]).all()
     assert found[1] == pytest.approx(100, abs=3)
+
+
+def test_lines_with_a_gap_in_their_profile_have_no_displacement() -> None:
+    flux, good = lines_at(0, 0, 0), all_good()
+    good[0, :2, SAMPLES // 2 + 1] = False  # in two of three, which alone would agree on another velocity
+    flux[~good] = 0
+    assert np.isnan(artefacts.displacement_kms(flux, np.full(flux.shape, 1e-6), good, VELOCITY)[0])
+    flux, good = lines_at(0, 0, 0), all_good()
+    good[0, 0, SAMPLES // 2 + 1] = False
+    flux[~good] = 0
+    assert artefacts.displacement_kms(flux, np.full(flux.shape, 1e-6), good, VELOCITY)[0] == pytest.approx(0, abs=3)
 
 
 def test_faint_lines_have_no_displacement() -> None:

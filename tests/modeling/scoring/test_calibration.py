@@ -72,6 +72,23 @@ def test_one_nuisance_that_does_not_vary_is_no_trouble() -> None:
     np.testing.assert_allclose(scores.std(), 1, atol=0.15)
 
 
+def test_a_common_level_of_the_scores_leaves_no_excess() -> None:
+    rng = np.random.default_rng(0)
+    score, nuisances = 1000 + rng.normal(size=200), rng.normal(size=(200, 2))
+    excess = NuisanceRegression().fit(score, nuisances).transform(score, nuisances)
+    assert abs(np.median(excess)) < 0.2
+    assert np.std(excess) == pytest.approx(1, abs=0.2)
+
+
+def test_the_dependence_on_nuisances_ends_at_three_standard_deviations() -> None:
+    rng = np.random.default_rng(0)
+    nuisances = rng.normal(5, 2, (500, 1))
+    regression = NuisanceRegression().fit(3 * nuisances[:, 0] + rng.normal(size=500), nuisances)
+    two, three, far = regression.transform(np.full(3, 100.0), np.array([[9.0], [11.3], [1e3]]))
+    assert two > three + 5
+    assert far == pytest.approx(three, abs=1)
+
+
 def test_p_values_by_hand() -> None:
     p = conformal_p_values([0.0, 2.0, 2.5, 9.0, np.nan], [1.0, 2.0, 3.0, np.nan])
     np.testing.assert_array_equal(p, [1.0, 3 / 4, 2 / 4, 1 / 4, np.nan])

@@ -87,6 +87,12 @@ def test_p_values_of_galaxies_like_those_of_calibration_are_uniform() -> None:
             assert (found[chosen] <= level).mean() == pytest.approx(level, abs=0.02 * np.sqrt(level) + 0.003)
 
 
+def test_a_calibration_galaxy_is_not_among_its_own_references() -> None:
+    calibrating = np.array([True, True, True, False])
+    found = p_values(np.array([3.0, 1.0, 2.0, 2.5]), np.zeros(4, dtype=int), calibrating)
+    np.testing.assert_allclose(found, [1 / 3, 3 / 3, 2 / 3, 2 / 4])
+
+
 def test_p_values_hold_within_each_kind_whose_scores_differ() -> None:
     rng = np.random.default_rng(3)
     num = 9000
@@ -99,6 +105,13 @@ def test_p_values_hold_within_each_kind_whose_scores_differ() -> None:
     noisy = (nuisances[:, 1] > 0.6) & ~calibrating
     assert (found[noisy] <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
     assert (p_values(score, np.zeros(num, dtype=int), calibrating)[noisy] <= 0.05).mean() > 0.1
+
+
+def test_kinds_hold_as_many_calibration_galaxies_each_whatever_the_others_are_like() -> None:
+    nuisances, calibrating = np.random.default_rng(8).normal(size=(1800, 3)), np.arange(1800) < 900
+    nuisances[~calibrating] += 3
+    held = np.bincount(kinds(nuisances, calibrating, 3)[calibrating], minlength=9)
+    assert ((held > 70) & (held < 130)).all()
 
 
 def test_few_calibration_galaxies_are_one_kind() -> None:

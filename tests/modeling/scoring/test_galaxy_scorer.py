@@ -152,6 +152,15 @@ def test_noise_is_not_significant_and_a_spot_is_and_is_located() -> None:
     assert found.by_line[1].argmax() == 2
 
 
+def test_each_reconstruction_has_a_typical_error_of_its_own() -> None:
+    arrays = with_light(one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2)
+    scores = trained().score(*arrays).significance
+    for name, changed, same in (("error", slice(0, 2), slice(2, 4)), ("latent_error", slice(2, 4), slice(0, 2))):
+        lenient = replace(trained(), **{name: 100 * getattr(trained(), name)}).score(*arrays).significance
+        assert (lenient[0, changed] < 0.9 * scores[0, changed]).all()
+        np.testing.assert_allclose(lenient[0, same], scores[0, same], rtol=1e-5)
+
+
 def test_unusual_light_raises_the_score_and_is_placed() -> None:
     light = one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2
     scores = trained().score(*with_light(light))

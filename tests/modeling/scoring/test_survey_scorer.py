@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
+from modeling.scoring import survey_scorer
 from modeling.scoring.attribution import attribution_path, read_attribution, write_attribution
 from modeling.scoring.survey_scorer import (
     ModelEnsemble,
@@ -22,7 +24,8 @@ from modeling.scoring.survey_scorer import (
     score_shard,
     score_store,
 )
-from modeling.training.folds import fold_of, left_out
+from modeling.training.config import TrainConfig, TrainingJob
+from modeling.training.folds import fold_of, left_out, left_out_of
 from tests.synthetic import synthetic_store
 
 SHAPE = (5, 4, 16)
@@ -109,6 +112,28 @@ def test_an_interrupted_run_goes_on_with_what_is_left(ensemble: ModelEnsemble, t
         np.testing.assert_array_equal(resumed[name].means.scores.by_place, scores.means.scores.by_place)
 
 
+def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
+    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {w.flux[i].tobytes(): str(w.plateifu[i]) for _, w in store.iter_galaxies() for i in range(len(w))}
+    used: list[set[str]] = []
+
+    def recording(network: Any, batches: Any, *_: Any, **__: Any) -> Any:
+        used.append({names[flux.tobytes()] for batch in batches() for flux in batch[0]})
+        return SimpleNamespace(to_json=dict)
+
+    monkeypatch.setattr(survey_scorer, "calibrate", recording)
+    bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
+    calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100, psf_fwhm_spaxels=5)
+    galaxies = store.galaxies().query("status == 'accepted'")
+    folds = {
+        fold: set(galaxies["plateifu"][[fold_of(name, 3) == fold for name in galaxies["mangaid"]]]) for fold in range(3)
+    }
+    everything = set(galaxies["plateifu"])
+    assert sorted(map(len, folds.values())) == [1, 6, 8]  # the one is too few
+    assert used == [everything, *(everything if len(own) == 1 else own for own in folds.values())]
+
+
 def test_calibration_is_kept(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
     bare = ModelEnsemble(store.path, ensemble.networks[:1])
     path = tmp_path / "scorers.json"
@@ -167,6 +192,18 @@ def test_maps_open_in_xarray(store: WindowStore, ensemble: ModelEnsemble, tmp_pa
     write_attribution(path, shards, store.line_names, store.coordinate("train", "velocity_kms"), store.identity)
     opened = xr.open_zarr(path, consolidated=False)
     assert opened["by_place"].dims == ("galaxy", "line", "y", "x")
+
+
+@pytest.mark.parametrize(("num", "out"), [(2, 1), (5, 2), (7, 3)])
+def test_a_galaxy_is_scored_by_the_models_whose_training_left_it_out(num: int, out: int) -> None:
+    names = [f"1-{i}" for i in range(40)]
+    networks: Any = (None,) * (1 + num)
+    counts = ModelEnsemble("w.zarr", networks, out).counts(names)
+    assert not counts[0].any(), "the main model has seen them all"
+    for fold in range(num):
+        unseen = left_out_of(TrainingJob(store="w.zarr", train=TrainConfig(folds=num, left_out=out), fold=fold))
+        assert unseen is not None
+        assert counts[1 + fold].tolist() == [unseen(name) for name in names]
 
 
 def test_folds_left_out_cover_all_alike() -> None:

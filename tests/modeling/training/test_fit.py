@@ -191,6 +191,45 @@ def test_a_training_goes_on_with_the_batches_of_the_ranks_that_it_began_with(
     assert asked == [(0, 0, 2), (1, 0, 2)]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_an_epoch_summed_before_an_interruption_is_counted_by_one_rank(
+    store: WindowStore, tmp_path: Path, rank: int
+) -> None:
+    loader = Loader(store, "train", batch_size=4)
+    losses: list[float] = []
+
+    def part(context: LocalContext, checkpoint_steps: int | None) -> float:
+        model = make_model(ModelConfig(**MODEL).arguments(store.shape), seed=0)
+        batches = Batches(loader.training, loader.num_batches(), None)
+        config = TrainConfig(epochs=1, checkpoint_steps=checkpoint_steps)
+        metrics = fit(
+            model, batches, config, context, listener=lambda event, said: losses.append(said.get("loss", math.nan))
+        )
+        return metrics["train_loss"]
+
+    with pytest.raises(KeyboardInterrupt):
+        part(Killed(tmp_path, 1), 2)
+    before, context = losses[:2], LocalContext(tmp_path)
+    losses.clear()
+    context.rank = rank
+    mean = part(context, None)
+    after = losses[:-1]  # without the end of the epoch
+    assert mean == pytest.approx(np.mean(after if rank else before + after), rel=1e-5)
+    assert mean != pytest.approx(np.mean(before + after if rank else after), rel=1e-3)
+
+
+def test_ranks_draw_latents_of_their_own(store: WindowStore) -> None:
+    batch = next(Loader(store, "train", batch_size=4).training(0))
+
+    def loss(rank: int) -> float:
+        model = make_model(ModelConfig(kind="vae", **MODEL).arguments(store.shape), seed=0)
+        batches = Batches(lambda *_: [batch], 1, None)
+        return fit(model, batches, TrainConfig(epochs=1), Rank(rank, 2))["train_reconstruction"]
+
+    assert loss(0) == loss(0)
+    assert loss(0) != loss(1)
+
+
 def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: Path) -> None:
     train_rank(job(store), LocalContext(tmp_path / "without"))
     train_rank(job(store, checkpoint_steps=1), LocalContext(tmp_path / "with"))

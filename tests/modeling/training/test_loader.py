@@ -60,6 +60,11 @@ def test_order_changes_with_epoch_and_seed_and_nothing_else() -> None:
     assert order(streams=2, epoch=1, seed=1) != order(streams=2, epoch=1)
 
 
+def test_each_epoch_has_its_own_order_of_shards() -> None:
+    orders = {tuple(dict.fromkeys(shard for shard, _ in order(epoch=epoch, buffer_rows=0))) for epoch in range(5)}
+    assert len(orders) >= 4
+
+
 def test_buffer_mixes_shards() -> None:
     def switches(order: list[RowRef]) -> int:
         return sum(a[0] != b[0] for a, b in pairwise(order))
@@ -91,6 +96,14 @@ def test_memory_does_not_change_the_batches(store: WindowStore) -> None:
             assert all(torch.equal(a[name], b[name]) for name in ("flux", "ivar", "good"))
     assert kept._cache
     assert not read._cache
+
+
+def test_no_more_shards_are_kept_than_the_memory_holds(store: WindowStore) -> None:
+    loader = Loader(store, "train", batch_size=4)
+    bytes_per_shard = sum(tensor.nbytes for tensor in loader.read_shard(0).values())
+    loader = Loader(store, "train", batch_size=4, cache_mib=2.5 * bytes_per_shard / 2**20)  # type: ignore[arg-type]
+    list(loader.training(0))
+    assert len(loader._cache) == 2 < store.num_shards("train")
 
 
 def test_global_batch_is_the_same_for_any_number_of_ranks(store: WindowStore) -> None:

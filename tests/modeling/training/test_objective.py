@@ -65,6 +65,13 @@ def test_kl_warm_up_and_free_bits_enter_the_training_loss_alone() -> None:
     torch.testing.assert_close(measured["kl"], measured["kl_of_latent"].sum(dim=1))
 
 
+@pytest.mark.parametrize("normalise", ["scale", "asinh"])
+def test_the_loss_of_spaxel_codes_does_not_depend_on_the_unit(normalise: str) -> None:
+    objective, (flux, ivar, good) = Objective(model(spaxel_code=2, normalise=normalise), TrainConfig()), batch()
+    once, in_other_unit = (objective(k * flux, ivar / k**2, good)["loss"] for k in (1, 1000))
+    torch.testing.assert_close(in_other_unit, once, rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("variational", [False, True])
 def test_measures_have_meaning(variational: bool) -> None:
     network = model(variational=variational, normalise="none").eval()

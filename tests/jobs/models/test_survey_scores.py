@@ -1,0 +1,76 @@
+"""The steps of `score` that need no model: what is resumed, who calibrates, which galaxies are detections."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs.config import ProjectConfig
+from jobs.models.survey_scores import Survey, score_columns, with_survey_facts, work_folder
+from modeling.scoring.config import ScoreConfig
+from modeling.scoring.ensemble import SurveyScores
+
+CONFIG = ProjectConfig(workspace=Path("runs"))
+
+
+def folder(store: str = "a", digests: tuple[str, ...] = ("1",), num_left_out: int = 1, **score: Any) -> Path:
+    of_store: Any = SimpleNamespace(identity=store)
+    of_model: Any = SimpleNamespace(digests=list(digests), num_left_out=num_left_out)
+    return work_folder(CONFIG.model_copy(update={"score": ScoreConfig(**score)}), of_store, of_model)
+
+
+def test_shards_are_resumed_for_the_same_models_store_and_calibration_alone() -> None:
+    others = [{"store": "b"}, {"digests": ("2",)}, {"digests": ("1", "2")}, {"num_left_out": 2}]
+    others += [{"calibration_galaxies": 99}, {"psf_fwhm_spaxels": 3.0}]
+    assert len({folder(), *(folder(**changes) for changes in others)}) == 7
+    assert folder(rank_by="mae", fdr=0.2, num_workers=2) == folder()
+
+
+def survey(split: list[str], implausible: list[str] | None = None) -> Survey:
+    galaxies = pd.DataFrame({"split": split} | ({} if implausible is None else {"implausible": implausible}))
+    codes = np.array(["", "spike", "", "sky_line"][: len(split)])
+    means: Any = SimpleNamespace(scores=SimpleNamespace(code=codes, velocity_kms=np.zeros(len(split))))
+    ensemble: Any = None
+    return Survey(galaxies, means, [["Ha excess", "Hb deficit"], [], [], []][: len(split)], [], ensemble)
+
+
+def test_galaxies_that_a_model_was_fitted_to_or_selected_by_do_not_calibrate() -> None:
+    assert survey(["train", "validation", "test", "validation"]).calibrating.tolist() == [False, True, False, True]
+
+
+def columns(q_value: list[float], fdr: float = 0.1, implausible: list[str] | None = None) -> dict[str, Any]:
+    values: dict[str, Any] = {name: np.zeros(4) for name in SurveyScores.__dataclass_fields__ if name != "by_redshift"}
+    found = SurveyScores(**values | {"q_value": np.array(q_value), "by_redshift": None})
+    return score_columns(survey(["train"] * 4, implausible), found, fdr)
+
+
+def test_detections_are_within_the_nominal_rate_and_unknown_is_none() -> None:
+    assert columns([0.05, 0.1, 0.11, np.nan])["is_find"].tolist() == [True, True, False, False]
+    assert not columns([np.nan] * 4, fdr=0.99)["is_find"].any()
+
+
+def test_doubtful_data_hide_other_codes() -> None:
+    assert columns([1.0] * 4)["triage"].tolist() == ["", "spike", "", "sky_line"]
+    doubted = columns([1.0] * 4, implausible=["", "flux 1e3 times", "noise", ""])
+    assert doubted["triage"].tolist() == ["", "implausible", "implausible", "sky_line"]
+    assert [doubted[f"reason_{i}"][0] for i in (1, 2, 3)] == ["Ha excess", "Hb deficit", ""]
+
+
+@pytest.mark.parametrize(
+    ("reader", "given", "expected"),
+    [
+        ("manga-logcube", {}, (5.0, 0.5)),
+        ("sami", {}, (4.0, 0.5)),
+        ("no.such.reader", {}, (5.0, None)),
+        ("sami", {"psf_fwhm_spaxels": 3.0, "spaxel_arcsec": 0.7}, (3.0, 0.7)),
+    ],
+)
+def test_what_is_configured_goes_before_the_surveys_facts(
+    reader: str, given: dict[str, float], expected: tuple[float, float | None]
+) -> None:
+    store: Any = SimpleNamespace(attrs={"config": {"survey": {"reader": reader}}, "flux_unit": "erg"})
+    found = with_survey_facts(CONFIG.model_copy(update={"score": ScoreConfig(**given)}), store).score
+    assert (found.psf_fwhm_spaxels, found.spaxel_arcsec) == expected
