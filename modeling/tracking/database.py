@@ -112,13 +112,38 @@ def _make(path: Path) -> None:
 
 
 def _upgrade(path: Path) -> None:
+    """Upgrades the schema in place, where others may have the database open; a copy is kept until that is done.
+
+    MLflow's migrations of SQLite are not transactional, and an interrupted one cannot continue with what it left.
+    """
     from mlflow.store.db import utils
 
+    before = path.with_name(f".{path.name}.before-upgrade")
     with _engine(path) as engine:
-        if not utils._all_tables_exist(engine):
-            utils._initialize_tables(engine)
-        elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
-            utils._upgrade_db(engine)
+        if not _is_current(engine):
+            if before.exists():
+                logger.warning("%s: an earlier upgrade was interrupted and is begun again", path)
+                _copy(before, path)
+            else:
+                partial = before.with_name(f"{before.name}.partial")
+                _copy(path, partial)
+                partial.replace(before)
+            (utils._upgrade_db if utils._all_tables_exist(engine) else utils._initialize_tables)(engine)
+    before.unlink(missing_ok=True)
+
+
+def _is_current(engine: Any) -> bool:
+    from mlflow.store.db import utils
+
+    return utils._all_tables_exist(engine) and (
+        utils._get_schema_version(engine) == utils._get_latest_schema_revision()
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a database through SQLite, which keeps to its locks and undoes an interrupted copy."""
+    with closing(sqlite3.connect(source, timeout=60)) as one, closing(sqlite3.connect(target, timeout=60)) as other:
+        one.backup(other)
 
 
 @contextmanager
