@@ -365,7 +365,9 @@ def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
 def take_best(checkpoint: Path, target: Path) -> Trained:
     """Finished training with its best model, copied from a training checkpoint to `target`."""
     state = json.loads((checkpoint / "training.json").read_text())
-    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(checkpoint / "best", new)
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(checkpoint / "best", target)
+    new.rename(target)
     return Trained(target, state["best"], state["history"])
