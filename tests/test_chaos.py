@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.lon
 
 KILLS, SEED = int(os.environ.get("CUBESCOUT_KILLS", "50")), int(os.environ.get("CUBESCOUT_SEED", "0"))
 STEPS = ("prepare", "train", "tune", "score")
-KILLS_PER_STEP = 2  # before a step is left alone, and the next begins
+KILLS_PER_STEP = 3  # before a step is left alone, and the next begins
 DOWN_S = 10  # a killed server is started again within so many seconds
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(4)}
 SETTINGS = {

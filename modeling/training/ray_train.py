@@ -27,6 +27,7 @@ from modeling.training.context import Context, Listener, LocalContext, Metrics
 from modeling.training.fit import Batches, fit
 from modeling.training.folds import left_out_of
 from modeling.training.loader import Loader, RankShare
+from modeling.training.ray_records import remove_half_written
 
 logger = logging.getLogger(__name__)
 
@@ -287,6 +288,7 @@ def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, 
         import ray.train
 
         _check_room(job)
+        remove_half_written(storage, name)
         queue = _queue_beside_driver() if listener else None
         trainer = make_trainer(job, name=name, storage=storage, queue=queue)
         with _listening(queue, listener):
