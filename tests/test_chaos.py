@@ -42,6 +42,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.lon
 KILLS, SEED = int(os.environ.get("CUBESCOUT_KILLS", "50")), int(os.environ.get("CUBESCOUT_SEED", "0"))
 STEPS = ("prepare", "train", "tune", "score")
 KILLS_PER_STEP = 3  # before a step is left alone, and the next begins
+TRIES = 3  # of a step that nothing disturbs, on a machine that is too busy for Ray to start
 DOWN_S = 10  # a killed server is started again within so many seconds
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(4)}
 SETTINGS = {
@@ -159,6 +160,11 @@ def assert_whole_or_absent(workspace: Workspace, expected: Products) -> None:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def _too_busy(command: Command) -> bool:
+    """Whether Ray gave up to start after half a minute, as it does on a machine with too much else to do."""
+    return "Ray did not start on this machine" in command.output
+
+
 def deal(victims: Mapping[str, Sequence[str]], num_kills: int, rng: np.random.Generator) -> dict[str, deque[str]]:
     """Kills of each step, as many of each step and of each victim as the number allows."""
     dealt = {}
@@ -199,6 +205,7 @@ class Chaos:
         self._rng = np.random.default_rng([SEED, len(servers)])
         self._left = deal(victims, num_kills, self._rng)
         self._find, self._servers, self._undisturbed = find, servers, undisturbed
+        self._seconds = dict(undisturbed.seconds)
         self._started: list[Command] = []
 
     def wreak(self, make_workspace: Callable[[int], Workspace]) -> None:
@@ -220,8 +227,11 @@ class Chaos:
                 if not self._run_and_kill(workspace, step, victim):
                     self._left[step].append(victim)  # the step ended first: in the next workspace
             with self._telling(f"{step} after that"):
-                self._started.append(workspace.start(step))
-                code = self._started[-1].finish()
+                for _ in range(TRIES):
+                    self._started.append(workspace.start(step))
+                    code = self._started[-1].finish()
+                    if not _too_busy(self._started[-1]):
+                        break
                 assert code == 0, f"it ended with {code}"
                 for command in self._started:
                     command.assert_nothing_is_left()
@@ -231,16 +241,22 @@ class Chaos:
 
     def _run_and_kill(self, workspace: Workspace, step: str, victim: str) -> bool:
         """Runs a step and kills the victim at a moment; says whether it was there to be killed."""
-        moment = self._rng.uniform(0, self._undisturbed.seconds[step])
+        moment = self._rng.uniform(0, self._seconds[step])
         with self._telling(f"seed {SEED}: {victim} killed {moment:.1f} s after the start of {step}"):
             command = workspace.start(step)
             self._started.append(command)
             killed = self._kill(command, victim, moment)
             code = command.finish()
             logger.info("%s, %.1f s into %s: killed %s; exit code %d", victim, moment, step, killed or "nothing", code)
+            if not killed:
+                self._seconds[step] = command.seconds
             if "Traceback" in command.output:
                 logger.info("TRACEBACK %s", command.output[-6000:])
-            assert code == (-SIGKILL if killed and victim == "driver" else 0) or (killed and code == 1)
+            assert (
+                code == (-SIGKILL if killed and victim == "driver" else 0)
+                or (killed and code == 1)
+                or _too_busy(command)
+            )
             assert_whole_or_absent(workspace, self._undisturbed.products)
         return bool(killed)
 

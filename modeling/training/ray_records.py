@@ -12,6 +12,7 @@ from cubeprep.storage import filesystem, is_remote
 
 logger = logging.getLogger(__name__)
 
+PICKLE = b"\x80"
 # Files without which Ray does not resume a search; all but the first hold the time of the command's start.
 OF_SEARCH = ("tuner.pkl", "experiment_state-*.json", "search_gen_state-*.json", "searcher-state-*.pkl")
 
@@ -45,11 +46,11 @@ def can_resume_search(storage: str, name: str) -> bool:
 def _is_whole(path: Path) -> bool:
     content = path.read_bytes()
     try:
-        if path.suffix == ".json":
-            json.loads(content)
-        else:
+        if content.startswith(PICKLE):  # some files are pickles, though named .json
             for _ in pickletools.genops(content):  # parses it, and executes nothing
                 pass
+        else:
+            json.loads(content)
     except ValueError:
         return False
     return True

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -328,12 +328,15 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
     if queue is None or listener is None:
         yield
         return
+    import ray
+
     stop = threading.Event()
 
     def drain() -> None:
-        while size := queue.qsize():
-            for event, metrics in queue.get_nowait_batch(size):
-                listener(event, metrics)
+        with suppress(ray.exceptions.RayError):  # the queue is lost with Ray; the driver raises that error
+            while size := queue.qsize():
+                for event, metrics in queue.get_nowait_batch(size):
+                    listener(event, metrics)
 
     def follow() -> None:
         while not stop.wait(0.3):

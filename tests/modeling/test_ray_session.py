@@ -88,3 +88,18 @@ def test_a_ray_that_does_not_start_is_an_error_of_its_own(monkeypatch: pytest.Mo
         module.ray_session(),
     ):
         pass
+
+
+def test_a_process_that_ray_lost_is_an_error_of_its_own_and_what_a_task_raised_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    with pytest.raises(RaySessionError, match=r"run the same command to resume \(ActorDied"), module.ray_session():
+        raise ray.exceptions.ActorDiedError
+    raised = ray.exceptions.RayTaskError("f", "traceback", ValueError("of the task")).as_instanceof_cause()
+    with pytest.raises(ValueError, match="traceback") as caught, module.ray_session():
+        raise raised
+    assert caught.value is raised

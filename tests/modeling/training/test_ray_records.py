@@ -19,10 +19,8 @@ def search(tmp_path: Path) -> Path:
     folder = tmp_path / "search"
     folder.mkdir()
     for name in RECORDS:
-        whole = (
-            pickle.dumps(STATE) if name.endswith("pkl") else json.dumps(STATE["trials"], ensure_ascii=False).encode()
-        )
-        (folder / name).write_bytes(whole)
+        as_json = json.dumps(STATE["trials"], ensure_ascii=False).encode()
+        (folder / name).write_bytes(as_json if name.startswith("experiment") else pickle.dumps(STATE))
     return folder
 
 
