@@ -160,7 +160,8 @@ def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
     created = re.sub(r"[^0-9T]", "", earlier.get("created_utc", "").partition("+")[0])
     folder = path.parent / "earlier" / (created or "undated")
     folder.mkdir(parents=True, exist_ok=True)
-    for file in path.parent.glob(f"{path.stem}.*"):
+    # The catalog last: if this is interrupted, a rerun still finds it, and moves what is left.
+    for file in sorted(path.parent.glob(f"{path.stem}.*"), key=lambda file: file == path):
         file.rename(folder / file.name)
     return folder
 

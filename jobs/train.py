@@ -51,8 +51,7 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     where = config.tracking_uri, config.tracking.experiment
     parent = prepare_run(*where, identity)
     with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
-        if known is None:
-            log_training(tracked, config, store)
+        log_training(tracked, config, store)
         target = config.workspace / "models" / name
         with progress_bar("Training", unit="steps") as bar:
             listener = _Listener(tracked, bar, job.train.epochs)

@@ -56,8 +56,7 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     known = find_run(*where, {"job": "tune", "mlflow.runName": name})
     parent = prepare_run(*where, identity)
     with start_run(*where, name, {"job": "tune"}, parent=parent, resume=known) as tracked, system_metrics(tracked):
-        if known is None:
-            log_training(tracked, config, store)
+        log_training(tracked, config, store)
         children = _Children(config, tracked)
         with progress_bar("Searching", unit="epochs") as bar:
             total = config.tune.num_trials * config.tune.epochs
@@ -140,8 +139,7 @@ class _Children:
         mine = {"mlflow.parentRunId": self._parent.run_id, "mlflow.runName": trial}
         known = find_run(*self._where, mine)
         run = open_run(*self._where, trial, {"job": "trial"}, parent=self._parent.run_id, resume=known)
-        if known is None:
-            run.log_config("", parameters)
+        run.log_config("", parameters)
         self.runs[trial] = run
         self._logged[trial] = run.logged_steps("lr")
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class RaySessionError(ValueError):
-    """Ray cannot start on this machine."""
+    """Ray cannot start on this machine, or has lost one of its own processes."""
 
 
 @contextmanager
@@ -40,7 +40,8 @@ def ray_session(
         resources: custom resources of a local Ray, by name.
 
     Raises:
-        RaySessionError: no folder for a local Ray has a path that is short enough.
+        RaySessionError: no folder for a local Ray has a path that is short enough, Ray does not start, or a process of
+            it is lost that it cannot replace.
     """
     set_environment()
     address = os.environ.get("RAY_ADDRESS")
@@ -61,12 +62,13 @@ def ray_session(
             }
             options["_temp_dir"] = stack.enter_context(short_folder())
             port = _free_port() if include_dashboard else NOBODY_LISTENS
-            with _dashboard_at(port):
+            with _dashboard_at(port), _start_errors():
                 ray.init(address="local", dashboard_host="127.0.0.1", dashboard_port=port, **options)
         stack.callback(ray.shutdown)
         for name in ("ray", "ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        yield
+        with _loss_errors():
+            yield
 
 
 @contextmanager
@@ -116,6 +118,34 @@ def _dashboard_at(port: int) -> Iterator[None]:
         del os.environ["RAY_API_SERVER_ADDRESS"]
         if before is not None:
             os.environ["RAY_API_SERVER_ADDRESS"] = before
+
+
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Converts Ray's errors on starting, most of them a bare `Exception`, to a `RaySessionError`."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error).strip().partition("\n")[0]
+        raise RaySessionError(
+            f"Ray did not start on this machine, which may be too busy; run the command again ({text})"
+        ) from error
+
+
+@contextmanager
+def _loss_errors() -> Iterator[None]:
+    """Converts errors of Ray itself to a `RaySessionError`; those that a task raised pass."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        text = str(error).strip().partition("\n")[0]
+        raise RaySessionError(
+            f"Ray lost a process that this job needs; run the same command to resume ({type(error).__name__}: {text})"
+        ) from error
 
 
 def _free_port() -> int:

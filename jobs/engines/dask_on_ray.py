@@ -64,12 +64,13 @@ def dask_on_ray(config: DaskOnRayConfig) -> Iterator[str]:
         ClusterError: an actor did not start in time.
     """
     import dask
-    import ray
     from distributed.security import Security
 
     from modeling.ray_session import ray_session
 
     with ray_session():
+        import ray  # only here: it reads the session's token when it is imported
+
         security = Security.temporary()
         scheduler = ray.remote(num_cpus=0)(SchedulerActor).remote()
         address = str(_first(scheduler.start.remote(security)))

@@ -26,9 +26,11 @@ def training_job(config: ProjectConfig) -> "TrainingJob":
 
 
 def log_training(tracked: "TrackedRun", config: ProjectConfig, store: "WindowStore") -> None:
-    """Logs the inputs of a training or a search to its run."""
+    """Logs the inputs of a training or a search to its run, unless it has them from before an interruption."""
     from modeling.tracking.lineage import log_inputs
 
+    if tracked.has_store():
+        return
     sections = {"seed", "model", "train", "tune", "tracking", "prepare"}
     values = config.model_dump(mode="json", include=sections)
     log_inputs(tracked, to_yaml(config), values, store, "training")

@@ -98,7 +98,10 @@ def _make(path: Path) -> None:
     """Creates an empty database under another name and renames it, so that an interruption leaves no partial one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    made = _new_file(path)
+    beginning = f".{path.name}.new-"
+    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
+        left.unlink()
+    made = path.with_name(f"{beginning}{os.getpid()}")
     with _engine(made) as engine:
         from mlflow.store.db import utils
 
@@ -109,27 +112,38 @@ def _make(path: Path) -> None:
 
 
 def _upgrade(path: Path) -> None:
-    """Upgrades the schema in a copy and renames it: an interrupted migration of SQLite cannot be resumed."""
+    """Upgrades the schema in place, where others may have the database open; a copy is kept until that is done.
+
+    MLflow's migrations of SQLite are not transactional, and an interrupted one cannot continue with what it left.
+    """
     from mlflow.store.db import utils
 
+    before = path.with_name(f".{path.name}.before-upgrade")
     with _engine(path) as engine:
-        complete = utils._all_tables_exist(engine)
-        if complete and utils._get_schema_version(engine) == utils._get_latest_schema_revision():
-            return
-    made = _new_file(path)
-    with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(made)) as new:
-        old.backup(new)
-    with _engine(made) as engine:
-        (utils._upgrade_db if complete else utils._initialize_tables)(engine)
-    made.replace(path)
+        if not _is_current(engine):
+            if before.exists():
+                logger.warning("%s: an earlier upgrade was interrupted and is begun again", path)
+                _copy(before, path)
+            else:
+                partial = before.with_name(f"{before.name}.partial")
+                _copy(path, partial)
+                partial.replace(before)
+            (utils._upgrade_db if utils._all_tables_exist(engine) else utils._initialize_tables)(engine)
+    before.unlink(missing_ok=True)
 
 
-def _new_file(path: Path) -> Path:
-    """Path beside a database for one that will replace it, after those of interrupted jobs are removed."""
-    beginning = f".{path.name}.new-"
-    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
-        left.unlink()
-    return path.with_name(f"{beginning}{os.getpid()}")
+def _is_current(engine: Any) -> bool:
+    from mlflow.store.db import utils
+
+    return utils._all_tables_exist(engine) and (
+        utils._get_schema_version(engine) == utils._get_latest_schema_revision()
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a database through SQLite, which keeps to its locks and undoes an interrupted copy."""
+    with closing(sqlite3.connect(source, timeout=60)) as one, closing(sqlite3.connect(target, timeout=60)) as other:
+        one.backup(other)
 
 
 @contextmanager

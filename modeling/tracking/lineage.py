@@ -21,7 +21,7 @@ SAMPLING_SECONDS = 10
 
 def prepare_run(uri: str, experiment: str, store_identity: str) -> str | None:
     """Id of the run that made a store; None if it is not tracked here."""
-    return find_run(uri, experiment, {"job": "prepare", "store_identity": store_identity})
+    return find_run(uri, experiment, {"job": "prepare", "store_identity": store_identity}, finished=True)
 
 
 def log_store(run: TrackedRun, store: WindowStore, context: str) -> None:

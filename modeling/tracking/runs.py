@@ -60,6 +60,10 @@ class TrackedRun:
         """Steps at which a metric was logged."""
         return {int(entry.step) for entry in self.client.get_metric_history(self.run_id, metric)}
 
+    def has_store(self) -> bool:
+        """Whether a store was logged, which is the last of a run's inputs."""
+        return bool(self.client.get_run(self.run_id).inputs.dataset_inputs)
+
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run."""
         self.client.set_terminated(self.run_id, status)
@@ -116,12 +120,18 @@ def open_run(
     return tracked
 
 
-def find_run(uri: str, experiment: str, tags: Mapping[str, str], run_id: str | None = None) -> str | None:
-    """Id of the newest run with these tags, and with this id if one is given; None where there is none."""
+def find_run(
+    uri: str, experiment: str, tags: Mapping[str, str], run_id: str | None = None, *, finished: bool = False
+) -> str | None:
+    """Id of the newest run with these tags, and with this id if one is given; None where there is none.
+
+    With `finished`, runs do not count that failed, were killed or still run.
+    """
     client = make_client(uri)
     found = client.get_experiment_by_name(experiment)
     wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
     wanted += [f"attributes.run_id = '{run_id}'"] if run_id else []
+    wanted += ["attributes.status = 'FINISHED'"] if finished else []
     runs = client.search_runs([found.experiment_id], " and ".join(wanted), max_results=1) if found else []
     return str(runs[0].info.run_id) if runs else None
 

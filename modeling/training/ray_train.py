@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from modeling.training.context import Context, Listener, LocalContext, Metrics
 from modeling.training.fit import Batches, fit
 from modeling.training.folds import left_out_of
 from modeling.training.loader import Loader, RankShare
+from modeling.training.ray_records import remove_half_written
 
 logger = logging.getLogger(__name__)
 
@@ -287,6 +288,7 @@ def _train_with_ray(job: TrainingJob, *, name: str, storage: str, target: Path, 
         import ray.train
 
         _check_room(job)
+        remove_half_written(storage, name)
         queue = _queue_beside_driver() if listener else None
         trainer = make_trainer(job, name=name, storage=storage, queue=queue)
         with _listening(queue, listener):
@@ -326,12 +328,15 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
     if queue is None or listener is None:
         yield
         return
+    import ray
+
     stop = threading.Event()
 
     def drain() -> None:
-        while size := queue.qsize():
-            for event, metrics in queue.get_nowait_batch(size):
-                listener(event, metrics)
+        with suppress(ray.exceptions.RayError):  # the queue is lost with Ray; the driver raises that error
+            while size := queue.qsize():
+                for event, metrics in queue.get_nowait_batch(size):
+                    listener(event, metrics)
 
     def follow() -> None:
         while not stop.wait(0.3):
@@ -366,6 +371,9 @@ def take_best(checkpoint: Path, target: Path) -> Trained:
     """Finished training with its best model, copied from a training checkpoint to `target`."""
     state = read_training_state(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(checkpoint / "best", new)
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(checkpoint / "best", target)
+    new.rename(target)
     return Trained(target, state["best"], state["history"])

@@ -22,6 +22,7 @@ from cubeprep.store import WindowStore
 from modeling.ray_session import ray_session, run_path, storage_path
 from modeling.training.config import TrainingJob, TuneConfig
 from modeling.training.context import Metrics
+from modeling.training.ray_records import can_resume_search, remove_half_written
 from modeling.training.ray_train import Trained, check_job, choose_device, make_trainer, take_best, train_rank
 from modeling.training.ray_tune_hooks import DRIVER, OBJECTIVE, TrialListener, asha, deadline, epoch_metrics, tell
 
@@ -201,7 +202,8 @@ def _make_tuner(job: TrainingJob, config: TuneConfig, *, name: str, storage: str
     else:
         resources = {"CPU": job.train.threads or 1, "GPU": 1 if choose_device(job) == "cuda" else 0}
     trainable = ray.tune.with_resources(trainable, resources)
-    if ray.tune.Tuner.can_restore(path):
+    remove_half_written(storage, name)
+    if can_resume_search(storage, name):
         tuner = ray.tune.Tuner.restore(path, trainable=trainable, resume_unfinished=True)
         for result in tuner.get_results():
             frame = result.metrics_dataframe

@@ -12,7 +12,7 @@ from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
 from jobs.page.config import ExploreConfig
-from modeling.catalog import latents_path, read_catalog, read_latents
+from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
 from modeling.scoring.config import ScoreConfig
 from tests.jobs.pages import provenance_of
 from tests.synthetic import synthetic_store
@@ -200,6 +200,33 @@ def test_a_catalog_of_another_model_is_kept_with_the_files_beside_it(tmp_path: P
     (kept,) = (tmp_path / "earlier").iterdir()
     assert (kept / "catalog.parquet").read_bytes() == good
     assert {path.name for path in kept.iterdir()} == files == {path.name for path in tmp_path.glob("catalog.*")}
+
+
+def test_an_earlier_catalog_is_kept_whole_though_it_is_moved_in_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provenance = {"created_utc": "2026-11-26T10:00:00+00:00", "store": {"identity": "1"}, "model": {"digest": "1"}}
+    other = provenance | {"model": {"digest": "2"}}
+    names = {"catalog.fits", "catalog.latents.parquet", "catalog.parquet", "catalog.vot"}
+    for name in names:
+        (tmp_path / name).touch()
+    path = tmp_path / "catalog.parquet"
+    write_catalog(path, pd.DataFrame({"rank": [1]}), {"rank": Column("Rank")}, provenance)
+    rename, moves = Path.rename, iter(range(2))
+
+    def cut(file: Path, target: Path) -> Path:
+        if next(moves, None) is None:
+            raise KeyboardInterrupt
+        return rename(file, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", cut)
+        with pytest.raises(KeyboardInterrupt):
+            score.keep_earlier(path, other)
+    kept = score.keep_earlier(path, other)
+    assert kept is not None
+    assert {file.name for file in kept.iterdir()} == names
+    assert read_catalog(kept / "catalog.parquet").provenance["model"]["digest"] == "1"
 
 
 def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import jobs.train
 from jobs import cli
 from jobs.config import ProjectConfig, load_project
 from jobs.console import command
@@ -52,6 +53,12 @@ def test_workers_in_other_folders_find_the_store(tmp_path: Path, monkeypatch: py
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with a training that was interrupted in its second epoch."""
     synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
+    interrupt_at_second_epoch(tmp_path, monkeypatch)
+    return tmp_path
+
+
+def interrupt_at_second_epoch(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts a training and interrupts it."""
     report = LocalContext.report
 
     def interrupt(self: LocalContext, metrics: dict[str, float] | None, checkpoint: Path | None) -> None:
@@ -61,8 +68,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalContext, "report", interrupt)
-        assert invoke(tmp_path)[0] == command.EXIT_INTERRUPTED
-    return tmp_path
+        assert invoke(workspace)[0] == command.EXIT_INTERRUPTED
 
 
 @pytest.mark.slow
@@ -76,6 +82,23 @@ def test_a_training_goes_on_in_its_own_run(interrupted: Path, by: str) -> None:
     assert (after.info.run_id, after.info.status) == (run.info.run_id, "FINISHED")
     client = make_client(load_project("line", (f"workspace={interrupted}",)).tracking_uri)
     assert [entry.step for entry in client.get_metric_history(run.info.run_id, "train_loss")] == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_run_gets_the_inputs_that_it_lacks_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a kill between a run's creation and the record of its inputs."""
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.train, "log_training", lambda *_: None)
+        interrupt_at_second_epoch(tmp_path, monkeypatch)
+    (run,) = runs(tmp_path)
+    assert not run.inputs.dataset_inputs
+    for threads in (1, 2):
+        assert invoke(tmp_path, "--resume", run.info.run_id, **{"train.threads": threads})[0] == 0
+    (run,) = runs(tmp_path)
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "w.zarr"
+    assert run.data.params["train.threads"] == "1"
 
 
 @pytest.mark.slow

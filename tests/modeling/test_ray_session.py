@@ -73,3 +73,33 @@ def test_ray_runs_where_the_folder_is_too_long(long_folder: Path) -> None:
     assert answer == "42"
     assert not Path(session).parent.exists()
     assert os.environ["TMPDIR"] not in session
+
+
+def test_a_ray_that_does_not_start_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", late)
+    with (
+        pytest.raises(RaySessionError, match=r"did not start .* run the command again \(The current node timed out"),
+        module.ray_session(),
+    ):
+        pass
+
+
+def test_a_process_that_ray_lost_is_an_error_of_its_own_and_what_a_task_raised_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    with pytest.raises(RaySessionError, match=r"run the same command to resume \(ActorDied"), module.ray_session():
+        raise ray.exceptions.ActorDiedError
+    raised = ray.exceptions.RayTaskError("f", "traceback", ValueError("of the task")).as_instanceof_cause()
+    with pytest.raises(ValueError, match="traceback") as caught, module.ray_session():
+        raise raised
+    assert caught.value is raised

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,11 @@ from tests.logcube import write_survey
 from tests.ray_head import started_by
 
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(8)}
+START = """
+from jobs.engines.dask_on_ray import DaskOnRayConfig, dask_on_ray
+with dask_on_ray(DaskOnRayConfig(num_workers=1)) as address:
+    print(address)
+"""
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -100,3 +107,14 @@ def test_a_dead_worker_is_replaced_and_nobody_without_the_keys_gets_in(ray_clust
         with pytest.raises(OSError, match="TLS certificate does not match"):
             Client(address, security=Security.temporary(), timeout=3)
     assert not worker_actors(ray_cluster)
+
+
+def test_without_a_cluster_a_ray_of_its_own_is_started() -> None:
+    """In a new process, whose Ray has not read its token yet."""
+    hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    started = subprocess.run(
+        [sys.executable, "-c", START], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert started.returncode == 0, started.stderr
+    assert started.stdout.startswith("tls://")

@@ -22,6 +22,22 @@ from modeling.tracking.runs import TrackingError, find_run, make_client, start_r
 
 NAMES = ("run?1", "p%41ct", "50%", "a#b", "with space", "Größe", "q[1]*", "x&y=z;a+b@c", "file:x")
 PREPARE = "import sys; from modeling.tracking import make_client; make_client(sys.argv[1])"
+# Prepares a database, and kills itself before its Nth statement that changes a table.
+PREPARE_AND_DIE = """
+import itertools, os, signal, sys
+from pathlib import Path
+import sqlalchemy
+from modeling.tracking.database import prepare_database
+
+numbers = itertools.count(1)
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if statement.split()[0] in ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE") and next(numbers) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+prepare_database(Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +185,47 @@ def test_a_kill_while_the_database_is_made_spoils_nothing(tmp_path: Path) -> Non
         names = {path.name for path in workspace.iterdir()}
         assert names == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
     assert interrupted >= 3, "kills came too late for the test to mean something"
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an earlier MLflow, with a run."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    path = tmp_path_factory.mktemp("earlier") / "mlflow.db"
+    engine = utils.create_sqlalchemy_engine_with_retry(sqlite_uri(path))
+    Base.metadata.create_all(engine)
+    config = utils._get_alembic_config(sqlite_uri(path))
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    command.upgrade(config, revisions[25])
+    engine.dispose()
+    location = artifact_location(path, "exp")
+    with sqlite3.connect(path) as database:
+        experiment = (1, "exp", location, "active")
+        database.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (?, ?, ?, ?)",
+            experiment,
+        )
+        run = ("0" * 32, "old", 1, "me", "FINISHED", 1, "active", f"{location}/run/artifacts")
+        columns = "run_uuid, name, experiment_id, user_id, status, start_time, lifecycle_stage, artifact_uri"
+        database.execute(f"INSERT INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", [2, 12, 30])
+def test_a_kill_while_the_schema_is_upgraded_loses_nothing(statement: int, tmp_path: Path, earlier: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(earlier, path)
+    died = subprocess.run([sys.executable, "-c", PREPARE_AND_DIE, str(path), str(statement)], capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    uri = sqlite_uri(path)
+    assert find_run(uri, "exp", {}, "0" * 32) == "0" * 32
+    track(uri)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
 
 
 @pytest.mark.parametrize("tables", [0, 1, 5])

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import CheckpointError, load_model, save_model
 from modeling.network.inference import infer
 from modeling.tracking.catalog_registry import register_catalog
-from modeling.tracking.lineage import git_commit, log_environment, log_store
+from modeling.tracking.lineage import git_commit, log_environment, log_store, prepare_run
 from modeling.tracking.models import RegisteredVersion, register_model, resolve_model
 from modeling.tracking.runs import TrackingError, make_client, start_run
 from tests.synthetic import synthetic_store, synthetic_windows
@@ -39,6 +40,18 @@ def register(
 ) -> RegisteredVersion:
     with start_run(uri, "tests", "run") as run:
         return register_model(run, directory, model_name=name, store_identity=store, loss=loss, comparable=measure)
+
+
+def test_a_store_s_run_that_was_interrupted_is_none_of_its(uri: str, tmp_path: Path) -> None:
+    """`prepare` then records the store in a run that has all of it."""
+    store = synthetic_store(tmp_path / "w.zarr", num_train=3, num_validation=1, shape=SHAPE)
+    for cut in (True, False):
+        with suppress(KeyboardInterrupt), start_run(uri, "prepared", "prepare", {"job": "prepare"}) as run:
+            log_store(run, store, "prepare")
+            assert prepare_run(uri, "prepared", store.identity) is None
+            if cut:
+                raise KeyboardInterrupt
+        assert prepare_run(uri, "prepared", store.identity) == (None if cut else run.run_id)
 
 
 def test_runs_keep_config_metrics_store_environment_and_children(uri: str, tmp_path: Path) -> None:

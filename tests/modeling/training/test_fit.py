@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder, make_model
-from modeling.network.checkpoint import load_model
+from modeling.network.checkpoint import load_model, save_model
 from modeling.network.config import ModelConfig
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batch, Batches, DivergedError, fit, make_optimizer
 from modeling.training.loader import Loader, RankShare
-from modeling.training.ray_train import train, train_rank
+from modeling.training.ray_train import take_best, train, train_rank
 from tests.synthetic import synthetic_store
 
 MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6, "decoder_channels": 6}
@@ -36,6 +37,27 @@ def job(store: WindowStore, *, kind: str = "ae", spaxel_code: int = 4, **train: 
 def same_weights(a: Path, b: Path) -> bool:
     pairs = zip(load_model(a)[0].parameters(), load_model(b)[0].parameters(), strict=True)
     return all(torch.equal(p, q) for p, q in pairs)
+
+
+def test_a_model_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, target = tmp_path / "checkpoint", tmp_path / "models" / "m"
+    save_model(checkpoint / "best", make_model({"num_lines": 2, "num_samples": 3, "size": 8, "latent_dim": 4}, 0), {})
+    (checkpoint / "training.json").write_text(json.dumps({"best": {}, "history": []}))
+    take_best(checkpoint, target)
+    copy = shutil.copytree
+
+    def cut(source: Path, new: Path) -> None:
+        copy(source, new)
+        (new / "model.safetensors").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            take_best(checkpoint, target)
+    assert same_weights(target, checkpoint / "best")
+    take_best(checkpoint, target)
+    assert [path.name for path in target.parent.iterdir()] == ["m"]
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
         places = {"name": "search", "storage": str(tmp_path / "storage"), "target": tmp_path / "model"}
         return tune(job(store), config, **places, listener=listen)
 
+    # What a kill leaves within the first seconds; then the search is interrupted, then done.
+    (tmp_path / "storage/search").mkdir(parents=True)
+    (tmp_path / "storage/search/tuner.pkl").write_bytes(pickle.dumps({}))
     with ray_session(num_cpus=2), pytest.raises(KeyboardInterrupt):
         search(stop_after=3)
     before = set(heard)
