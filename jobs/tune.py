@@ -72,14 +72,11 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
         _leave_report(tracked, config, tuned, best, folder)
         retrain |= config.tune.retrain
         version = None if retrain else register(tracked, config, tuned.job, tuned.trained, identity)
-    console.print(f"Trials, plot and the best configuration are in {folder}")
+    console.print(f"Trials, plot and the configuration with the best values, best.yaml, are in {folder}")
     if version is None:
         console.print("Training with the best values:")
         return train(best)
     report(config, tuned.trained, version)
-    console.print(
-        f"To train longer with the best values, run `cubescout train {folder / 'best.yaml'}` or use --retrain"
-    )
     return EXIT_OK
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cubeprep.config import Config
 from jobs.config import ProjectConfig
+from modeling.training.config import TrainingJob
 from tests.test_architecture import ROOT, modules_of
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)
@@ -38,11 +39,11 @@ def is_module_or_attribute(name: str) -> bool:
     return re.search(rf"^(?:def|class) {attribute}\b|^{attribute}\b.*=", modules[module].read_text(), re.M) is not None
 
 
-def config_keys(section: type[Config], prefix: str = "") -> set[str]:
-    """All dotted keys of a configuration, those of sections included."""
-    keys = set()
+def config_keys(section: type[Config], prefix: str = "") -> dict[str, str]:
+    """Descriptions of all dotted keys of a configuration, those of sections included."""
+    keys = {}
     for name, field in section.model_fields.items():
-        keys.add(prefix + name)
+        keys[prefix + name] = field.description or ""
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, Config):
                 keys |= config_keys(kind, f"{prefix}{name}.")
@@ -51,7 +52,7 @@ def config_keys(section: type[Config], prefix: str = "") -> set[str]:
 
 def unknown_keys(text: str) -> set[str]:
     """Names in backticks that look like keys of a section of the configuration and are none."""
-    keys = config_keys(ProjectConfig)
+    keys = config_keys(ProjectConfig).keys()
     sections = {key.partition(".")[0] for key in keys if "." in key}
     named = {match[0] for code in CODE.findall(text) for match in [re.match(KEY, code)] if match}
     files = {name for name in named if Path(name).suffix in SUFFIXES}
@@ -81,13 +82,9 @@ def test_pages_name_configuration_keys_that_exist(page: Path) -> None:
     assert unknown_keys(page.read_text()) == set()
 
 
-DESCRIBED = ("model", "train", "tune", "score", "tracking", "rerank", "dask_on_ray", "explore")
-
-
-@pytest.mark.parametrize("section", DESCRIBED)
-def test_every_key_of_a_section_has_a_description(section: str) -> None:
-    fields = getattr(ProjectConfig(workspace=Path("w")), section).__class__.model_fields
-    assert [name for name, field in fields.items() if len((field.description or "").split()) < 2] == []
+@pytest.mark.parametrize("section", [ProjectConfig, TrainingJob])
+def test_every_section_and_key_has_a_description(section: type[Config]) -> None:
+    assert [key for key, text in config_keys(section).items() if len(text.split()) < 2] == []
 
 
 def test_the_picture_shows_every_room_and_no_other() -> None:

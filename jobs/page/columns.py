@@ -11,6 +11,17 @@ from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24
+# Groups of columns in the page's menus, by how the names begin; the first that fits counts.
+GROUPS = {
+    "Score": ("rank", "score", "num_models"),
+    "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_"),
+    "Lines": ("strongest_line", "top_line", "share_"),
+    "Galaxy": ("z", "ra_deg", "dec_deg", "total_flux", "median_snr", "num_good"),
+    "Labels": ("label",),
+    "Map and split": ("umap", "embedding", "split", "fold"),
+}
+OTHER_COLUMNS = "Other columns"
+NAMES = ("plateifu", "mangaid", "url")  # texts, however few differ
 EXACT = ("ra_deg", "dec_deg")  # as float64: the seven digits of float32 are too few
 
 
@@ -18,7 +29,7 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
     """Descriptions of the columns, and arrays of those that are numbers or categories; columns of lists are left out.
 
     Returns:
-        Descriptions in the order of the catalog, with name, description, unit and kind: `number` has an array of
+        Descriptions in the order of the catalog, with name, group, description, unit and kind: `number` has an array of
         values; `category` a list of categories and an array of their indices, -1 for no value; `text` a list of values.
         Then the arrays by name, [galaxy], float32, float64 or int32.
     """
@@ -31,6 +42,7 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
         found = catalog.columns.get(name)
         item: dict[str, Any] = {
             "name": name,
+            "group": group_of(name),
             "description": found.description if found else "",
             "unit": pretty_unit(found.unit) if found else "",
         }
@@ -40,12 +52,17 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
             continue
         words = _words(values)
         codes, categories = pd.factorize(words.replace("", None), sort=True)
-        if len(categories) <= MAX_CATEGORIES and name not in ("plateifu", "mangaid"):
+        if len(categories) <= MAX_CATEGORIES and name not in NAMES:
             arrays[name] = codes.astype(np.int32)
             described.append(item | {"kind": "category", "categories": list(categories)})
         else:
             described.append(item | {"kind": "text", "values": words.tolist()})
     return described, arrays
+
+
+def group_of(column: str) -> str:
+    """Group of the page's menus that contains a column."""
+    return next((group for group, starts in GROUPS.items() if column.startswith(starts)), OTHER_COLUMNS)
 
 
 def selection_csv(table: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import survey_facts
 from jobs.page.attribution import read_maps
-from jobs.page.columns import column_arrays, selection_csv
+from jobs.page.columns import GROUPS, OTHER_COLUMNS, column_arrays, selection_csv
 from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette, thumbnail_of
 from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
@@ -86,6 +86,7 @@ class Source:
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
         meta: dict[str, Any] = {
             "columns": described,
+            "groups": [*GROUPS, OTHER_COLUMNS],
             "version": self.version,
             "provenance": short_provenance(self.catalog.provenance),
             "summary": summarise(self.catalog, self._store),

@@ -93,8 +93,8 @@ class TrainingJob(Config):
 
     store: str = Field(description="Path or URL of the window store")
     seed: int = Field(0, description="Seed of initial weights, shuffling and random draws")
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
+    model: ModelConfig = Field(ModelConfig(), description="Network and its normalisation")
+    train: TrainConfig = Field(TrainConfig(), description="How the network is trained")
     fold: int | None = Field(
         None, ge=0, description="Index of a cross-fitting model; the main model (null) sees all galaxies"
     )

@@ -37,24 +37,47 @@ def until(tab: Any, expression: str, timeout_s: float = 10) -> None:
         tab.wait_for_timeout(30)
 
 
+class Tab:
+    """A tab without a network but that of one page's own server; any error or foreign request fails the test."""
+
+    def __init__(self, browser: Any, address: str, **context: Any) -> None:
+        origin = address.partition("/?")[0] if address.startswith("http") else ""
+        own = (origin, f"blob:{origin}") if origin else (address, "blob:")
+        self._address, self._complaints = address, list[str]()
+        self._view = {"viewport": {"width": 1280, "height": 900}} | context
+        self._made = browser.new_context(**self._view, reduced_motion="reduce")
+        self._made.set_offline(not origin)
+        self.page = self._made.new_page()
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        self.page.on("request", lambda r: r.url.startswith((*own, "data:")) or self._complaints.append(r.url))
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning") and MADE not in message.text:
+            self._complaints.append(message.text)
+
+    @contextmanager
+    def visit(self) -> Iterator[Any]:
+        """The page, loaded anew, as a browser that was never there shows it."""
+        self.page.set_viewport_size(self._view["viewport"])
+        self.page.emulate_media(color_scheme="null")
+        self.page.goto(self._address)
+        self.page.wait_for_selector("html[data-ready=true]")
+        yield self.page
+        self.page.evaluate("localStorage.clear()")
+        self._made.clear_cookies()
+        self.page.goto("about:blank")  # else the next visit would only follow the address's fragment
+        complaints, self._complaints = self._complaints, []
+        assert complaints == []
+
+    def close(self) -> None:
+        self._made.close()
+
+
 @contextmanager
 def opened(browser: Any, address: str, **context: Any) -> Iterator[Any]:
-    """The page in a tab without a network but its own server's; any error or foreign request fails the test."""
-    origin = address.partition("/?")[0] if address.startswith("http") else ""
-    allowed = (origin, f"blob:{origin}", "data:") if origin else (address, "blob:", "data:")
-    made = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context)
-    tab = made.new_page()
-    complaints: list[str] = []
-    tab.on(
-        "console",
-        lambda m: complaints.append(m.text) if m.type in ("error", "warning") and MADE not in m.text else None,
-    )
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda r: None if r.url.startswith(allowed) else complaints.append(r.url))
-    if not origin:
-        made.set_offline(True)
-    tab.goto(address)
-    tab.wait_for_selector("html[data-ready=true]")
-    yield tab
-    made.close()
-    assert complaints == []
+    """The page in a tab of its own."""
+    tab = Tab(browser, address, **context)
+    with tab.visit() as page:
+        yield page
+    tab.close()

@@ -21,7 +21,7 @@ from jobs.page import export
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
-from tests.jobs.pages import opened, until
+from tests.jobs.pages import Tab, opened, until
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 
@@ -66,18 +66,29 @@ def small_file(project: ProjectConfig, tmp_path_factory: pytest.TempPathFactory)
     return path.as_uri()
 
 
+# A tab for each form of the page: a new one for each test would take twice the time of a processor.
+@pytest.fixture(scope="module")
+def tab_of_server(browser: Any, server: str) -> Tab:
+    return Tab(browser, server)
+
+
+@pytest.fixture(scope="module")
+def tab_of_file(browser: Any, project: ProjectConfig) -> Tab:
+    return Tab(browser, project.page_path.absolute().as_uri())
+
+
 @pytest.fixture
-def served(browser: Any, server: str, project: ProjectConfig) -> Iterator[Any]:
-    with opened(browser, server) as tab:
-        yield tab
+def served(tab_of_server: Tab, project: ProjectConfig) -> Iterator[Any]:
+    with tab_of_server.visit() as page:
+        yield page
     project.labels_path.unlink(missing_ok=True)
 
 
 @pytest.fixture
-def file(browser: Any, project: ProjectConfig) -> Iterator[Any]:
+def file(tab_of_file: Tab) -> Iterator[Any]:
     """The exported file, opened without a network."""
-    with opened(browser, project.page_path.absolute().as_uri()) as tab:
-        yield tab
+    with tab_of_file.visit() as page:
+        yield page
 
 
 @pytest.fixture(params=["served", "file"])
@@ -260,6 +271,35 @@ def test_the_order_follows_a_column(tab: Any, project: ProjectConfig) -> None:
     until(tab, f"document.querySelector('.card').innerText.includes('{first}')")
 
 
+def test_menus_of_columns_are_grouped(tab: Any) -> None:
+    places(tab)  # the map is there, and its menu
+    for menu in ("#order", "#map-colour", "#filters select"):
+        groups = tab.locator(f"{menu} optgroup").evaluate_all("(all) => all.map((group) => group.label)")
+        coloured = ["Labels"] if menu == "#map-colour" else []
+        assert groups == ["Score", "Significance and triage", "Lines", "Galaxy", *coloured, "Map and split"]
+    assert tab.locator("#map-colour").input_value() == "score"
+    assert tab.locator("#order").input_value() == "rank"
+
+
+LINES_OF_WORDS = """() => [...document.querySelectorAll(".range legend")].map((legend) => {
+  const range = document.createRange();
+  return [...legend.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE && node.data).map((node) => {
+    range.selectNodeContents(node);
+    return range.getClientRects().length;
+  });
+})"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_names_of_filters_break_after_underscores(tab: Any, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 780})
+    if width < 860:
+        tab.click(".panes [data-pane=filters]")
+    lines = tab.evaluate(LINES_OF_WORDS)
+    assert [len(words) for words in lines] == [1, 1, 2, 3, 2]
+    assert {number for words in lines for number in words} == {1}
+
+
 def test_search_finds_a_galaxy_and_says_when_there_is_none(tab: Any, project: ProjectConfig) -> None:
     name = table(project)["plateifu"].iloc[9]
     tab.fill("#search-id", "9-9")
@@ -435,11 +475,12 @@ def test_all_is_reached_by_touch_on_a_phone(browser: Any, server: str, project: 
         tab.wait_for_selector("#survey:not([hidden])")
 
 
-def test_the_strongest_line_is_named_where_the_catalog_has_it(
+def test_cards_name_the_strongest_line_and_mark_repeat_observations(
     browser: Any, project: ProjectConfig, tmp_path: Path
 ) -> None:
     catalog, store = read_catalog(project.catalog_path), WindowStore.open(project.store_path)
     with_line = catalog.table.assign(strongest_line="Hzet-3890", strongest_line_snr=41.5)
+    with_line.loc[[0, 2], "mangaid"] = "1-22"
     model = opening.reopen_model(project, catalog, store)
     source = explore.open_source(project, replace(catalog, table=with_line), store, model)
     path = tmp_path / "explore.html"
@@ -447,6 +488,9 @@ def test_the_strongest_line_is_named_where_the_catalog_has_it(
     with opened(browser, path.as_uri()) as tab:
         assert "S/N Hzet 41.5" in tab.locator(".card").first.inner_text()
         assert "med. S/N" not in tab.locator(".card").first.inner_text()
+        cards = tab.locator(".card:has(.repeat)")
+        assert [card.get_attribute("data-row") for card in cards.all()] == ["0", "2"]
+        assert cards.first.locator(".repeat").get_attribute("title") == "One of 2 observations of 1-22 in this catalog"
         tab.locator(".card").first.click()
         facts = " ".join(tab.locator(".galaxy-head .facts").inner_text().split())
         assert "S/N Hzet-3890 41.5 median S/N" in facts

@@ -216,6 +216,14 @@ def test_columns_arrive_whatever_their_kind() -> None:
     assert selection_csv(table, ["1-2"], {"1-2": "odd"}).splitlines()[1].endswith("1-1,odd")
 
 
+def test_every_column_of_a_catalog_is_in_a_group_of_the_menus(project: ProjectConfig) -> None:
+    described, _ = column_arrays(read_catalog(project.catalog_path))
+    groups = {column["name"]: column["group"] for column in described}
+    texts = {"plateifu", "mangaid", "url"}  # which are in no menu
+    assert {name for name, group in groups.items() if group == "Other columns"} == texts
+    assert [groups[name] for name in ("score_mae", "share_Hb-4862", "z")] == ["Score", "Lines", "Galaxy"]
+
+
 def test_a_message_refuses_what_the_page_cannot_read() -> None:
     with pytest.raises(ValueError, match="complex128"):
         pack({}, {"x": np.zeros(1, complex)})

@@ -19,6 +19,9 @@ export function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A column's name, which may break after an underscore.
+export const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
+
 export const byId = (id) => document.getElementById(id);
 
 const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };

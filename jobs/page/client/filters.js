@@ -1,5 +1,6 @@
 // Filters: chips for columns with few categories, ranges for numbers.
-import { byId, element, number } from "./dom.js";
+import { breakable, byId, element, number } from "./dom.js";
+import { columnOptions } from "./menu.js";
 
 const CHIPS = ["label", "split", "triage", "is_find", "top_line"];
 const RANGES = ["z", "score", "q_value", "strongest_line_snr", "median_snr"];
@@ -38,7 +39,7 @@ export class Filters {
       onchange: () => this.readRange(column.name),
     });
     return element("fieldset", { class: "range", title: column.description },
-      element("legend", {}, column.name, column.unit && element("span", { class: "soft" }, ` ${column.unit}`)),
+      element("legend", {}, ...breakable(column.name), column.unit && element("span", { class: "soft" }, ` ${column.unit}`)),
       histogram(column.data, low, high), input("low", low, "at least"), element("span", { "aria-hidden": "true" }, "–"), input("high", high, "at most"));
   }
 
@@ -54,7 +55,7 @@ export class Filters {
     const choose = (event) => { this.ranges.push(event.target.value); this.draw(); };
     return element("select", { "aria-label": "Add a range of another column", onchange: choose },
       element("option", { value: "" }, "Range of another column …"),
-      ...left.map((column) => element("option", { value: column.name, title: column.description }, column.name)));
+      ...columnOptions(this.survey, left));
   }
 
   chips(column) {

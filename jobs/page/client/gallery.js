@@ -77,6 +77,8 @@ export class Gallery {
     const why = of("reason_1") ?? of("top_line") ?? "";
     const label = of("label");
     const lineSnr = strongest(of, true);
+    const object = survey.objects[row];
+    const repeats = survey.observations.get(object);
     const facts = [["score", of("score")], ["q", of("q_value")], ["z", of("z")], lineSnr ?? ["med. S/N", of("median_snr")]];
     if (survey.orderBy !== "rank" && !["score", "q_value", "z"].includes(survey.orderBy)) facts.unshift([survey.orderBy, of(survey.orderBy)]);
     const url = survey.thumbnail(name);
@@ -86,6 +88,7 @@ export class Gallery {
       of("triage") && element("span", { class: "tag warn" }, of("triage")),
       ["yes", 1].includes(of("is_find")) && element("span", { class: "tag detection" }, "detection"),
       label && element("span", { class: "tag label" }, label),
+      repeats > 1 && element("span", { class: "tag repeat", title: `One of ${repeats} observations of ${object} in this catalog` }, `${repeats} obs.`),
       !survey.source.holds(name) && element("span", { class: "tag", title: "This file contains only the catalog's row, without maps and spectra" }, "row only"),
     ];
     return element("div", { role: "listitem", class: "cell" },

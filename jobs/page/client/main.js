@@ -6,6 +6,7 @@ import { Filters } from "./filters.js";
 import { GalaxyView } from "./galaxy.js";
 import { Gallery } from "./gallery.js";
 import { LatentMap } from "./map.js";
+import { columnOptions } from "./menu.js";
 import { Served } from "./served.js";
 import { Survey } from "./survey.js";
 
@@ -24,7 +25,7 @@ requestAnimationFrame(() => requestAnimationFrame(() => new LatentMap(survey, op
 
 function drawHead() {
   const numbers = [...survey.columns.values()].filter((column) => column.kind === "number");
-  byId("order").append(...numbers.map((column) => element("option", { value: column.name, title: column.description }, column.name)));
+  byId("order").append(...columnOptions(survey, numbers));
   byId("order").value = "rank";
   const reorder = () => survey.setOrder(byId("order").value, byId("reverse").getAttribute("aria-pressed") === "true");
   byId("order").addEventListener("change", reorder);

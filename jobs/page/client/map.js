@@ -1,13 +1,13 @@
 // The map of latents on a canvas, without a library: 2-D with a lasso, or 3-D that can be turned; coloured by any column.
 import { colouring, NONE } from "./colours.js";
 import { byId, element, number } from "./dom.js";
+import { columnOptions } from "./menu.js";
 import { inside } from "./polygon.js";
 import { Plane, Space } from "./projection.js";
 import { drawFrame, sprite } from "./points.js";
 
 const LEAST_PIXELS = 4; // a press that moves less is a click
 const REACH = { mouse: 8, touch: 20, pen: 12 }; // pixels between pointer and galaxy
-const PREFERRED = ["score", "label", "triage", "split", "q_value", "z", "strongest_line_snr", "median_snr", "top_line"];
 const FAINT = 0.16;
 
 export class LatentMap {
@@ -33,9 +33,8 @@ export class LatentMap {
 
   chooseColumns() {
     const colourable = [...this.survey.columns.values()].filter((column) => column.kind !== "text");
-    const order = (column) => { const i = PREFERRED.indexOf(column.name); return i < 0 ? 99 : i; };
-    colourable.sort((a, b) => order(a) - order(b));
-    byId("map-colour").append(...colourable.map((column) => element("option", { value: column.name, title: column.description }, column.name)));
+    byId("map-colour").append(...columnOptions(this.survey, colourable));
+    byId("map-colour").value = "score";
     byId("map-colour").addEventListener("change", () => { this.colours = null; this.draw(); });
   }
 

@@ -9,6 +9,9 @@ export class Survey extends EventTarget {
     this.columns = new Map(meta.columns.map((column) => [column.name, { ...column, data: arrays[column.name] }]));
     this.names = this.columns.get("plateifu").values;
     this.count = this.names.length;
+    this.objects = this.columns.get("mangaid")?.values ?? [];
+    this.observations = new Map();
+    for (const object of this.objects) this.observations.set(object, (this.observations.get(object) ?? 0) + 1);
     this.rowOf = new Map(this.names.map((name, row) => [name, row]));
     this.filters = new Map();
     this.lasso = null;
@@ -26,7 +29,7 @@ export class Survey extends EventTarget {
       if (this.rowOf.has(name)) data[this.rowOf.get(name)] = categories.indexOf(label);
     }
     const description = "Label given by a person";
-    this.columns.set("label", { name: "label", kind: "category", unit: "", description, categories, data });
+    this.columns.set("label", { name: "label", group: "Labels", kind: "category", unit: "", description, categories, data });
     this.dispatchEvent(new Event("labels"));
   }
 
@@ -100,8 +103,7 @@ export class Survey extends EventTarget {
   find(text) {
     const wanted = text.trim();
     if (this.rowOf.has(wanted)) return this.rowOf.get(wanted);
-    const objects = this.columns.get("mangaid");
-    const row = objects ? (objects.values ?? []).indexOf(wanted) : -1;
+    const row = this.objects.indexOf(wanted);
     return row >= 0 ? row : null;
   }
 
