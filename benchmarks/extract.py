@@ -97,7 +97,7 @@ def plan(root: Path) -> tuple[Any, Target]:
 
 def ours(reader: Any, target: Target) -> None:
     """Cuts the 19 windows of one galaxy."""
-    outcome, _ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
+    outcome, *_ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
     if outcome.code:
         raise RuntimeError(outcome.reason)
 

@@ -37,6 +37,7 @@ class Target:
         rejected: code and reason of a rejection known before the data are read; None if there is none.
         maps: file with the fitted velocity field; None where there is none, or none is needed.
         depth: depth of the observation, such as its (S/N)^2, comparable within one survey; NaN where unknown.
+        model: file with the survey's own model of the stars; None where there is none, or none is needed.
     """
 
     plateifu: str
@@ -50,11 +51,12 @@ class Target:
     rejected: tuple[str, str] | None = None
     maps: str | None = None
     depth: float = float("nan")
+    model: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of all files of the target."""
-        return self.paths if self.maps is None else (*self.paths, self.maps)
+        return (*self.paths, *(path for path in (self.maps, self.model) if path is not None))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from zarr.storage import MemoryStore
 
 from cubeprep.masks import WINDOW_MASK_BITS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1 has no continuum
+CONTINUUM = ("continuum", "continuum_ivar", "stars")
 METADATA = "zarr.json"
 DIMENSIONS = ("row", "line", "sample", "y", "x")
 WRITE_ALL: Any = {"write_empty_chunks": True}
@@ -70,6 +72,7 @@ class StorePlan:
         identity: digest of configuration, inputs and format.
         config: resolved configuration, as JSON values.
         survey_facts: of `facts.SurveyFacts`, as JSON values.
+        with_continuum: whether the continuum at each line is kept.
     """
 
     line_names: Sequence[str]
@@ -81,6 +84,7 @@ class StorePlan:
     identity: str
     config: Mapping[str, Any]
     survey_facts: Mapping[str, Any] = field(default_factory=dict)
+    with_continuum: bool = False
 
 
 def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -> dict[str, bytes]:
@@ -106,6 +110,7 @@ def store_objects(plan: StorePlan, code_version: str, *, created: bool = True) -
         },
         "config": dict(plan.config),
         "survey_facts": dict(plan.survey_facts),
+        "continuum": plan.with_continuum,
         "created": created,
     }
     root = zarr.create_group(MemoryStore(contents), attributes={"cubescout": attrs}, zarr_format=3)
@@ -158,6 +163,8 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
             attributes=attributes,
             dimension_names=DIMENSIONS,
         )
+    if plan.with_continuum:
+        _create_continuum(group, plan, split)
     repeat = split.num_views
     coordinates: tuple[tuple[str, Any, tuple[str, ...], dict[str, Any]], ...] = (
         ("plateifu", np.repeat(np.asarray(split.plateifu, dtype=object), repeat), ("row",), {}),
@@ -180,3 +187,27 @@ def _create_split(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
             config=WRITE_ALL,
         )
         array[...] = values.astype(np.dtypes.StringDType()) if is_text else values
+
+
+def _create_continuum(group: zarr.Group, plan: StorePlan, split: SplitPlan) -> None:
+    """Creates the arrays of `CONTINUUM`, one row a galaxy: views do not differ in it."""
+    image = (plan.size, plan.size)
+    per_line = (len(plan.line_names), *image)
+    units = {"continuum": plan.flux_unit, "continuum_ivar": f"({plan.flux_unit})^-2"}
+    kinds: tuple[tuple[str, str, Any, tuple[int, ...]], ...] = (
+        ("continuum", "float32", np.nan, per_line),
+        ("continuum_ivar", "float32", 0.0, per_line),
+        ("stars", "uint8", 0, image),
+    )
+    for name, dtype, fill_value, shape in kinds:
+        group.create_array(
+            name,
+            shape=(split.num_galaxies, *shape),
+            dtype=dtype,
+            chunks=(1, *shape),
+            shards=(split.galaxies_per_shard, *shape),
+            compressors=ZstdCodec(level=1, checksum=True),
+            fill_value=fill_value,
+            attributes={"units": units[name]} if name in units else {"long_name": "starlight was subtracted"},
+            dimension_names=("galaxy", "line", "y", "x") if len(shape) == 3 else ("galaxy", "y", "x"),
+        )

@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_read
 logger = logging.getLogger(__name__)
 
 MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
+STARS = ("stellar_velocity_kms", "stellar_sigma_kms", "d4000", "stellar_age_gyr", "stellar_chi2", "stellar_share")
 PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible", "remarks")
 
 
@@ -65,11 +66,16 @@ def prepare(
         ValueError: no galaxy is found or selected.
         StoreError: there is another store at `store_path`.
     """
-    if not config.velocity.correct:
+    with_models = config.windows.continuum == "dap"
+    if not (config.velocity.correct or with_models):
         survey = survey.model_copy(update={"maps_root": None})
     reader = make_reader(survey)
     _check_reader(reader, config, survey)
+    if with_models:
+        reader.with_models = True
     targets = select_targets(survey, reader)
+    if not config.velocity.correct:  # files that are found beside the model cubes, but not needed
+        targets = [replace(target, maps=None) for target in targets]
     usable = [target for target in targets if not target.rejected]
     plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
     store = WindowStore.create_or_resume(store_path, plan)
@@ -157,6 +163,7 @@ def plan_store(
         identity,
         resolved,
         facts.to_json(),
+        config.windows.continuum != "none",
     )
 
 
@@ -207,7 +214,7 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "status": "rejected" if code else "accepted",
         "code": code,
         "reason": redact(reason),
-        **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE)},
+        **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE, *STARS)},
         "source": redact(";".join(target.files)),
     }
 
@@ -242,6 +249,12 @@ def _check_reader(reader: Any, config: PrepareConfig, survey: SurveyConfig) -> N
         mistakes.append(f"windows.sampling: {survey.reader} has a linear wavelength grid; set it to conserve")
     if reader.grid == "maps" and windows.num_samples != 1:
         mistakes.append(f"windows.num_samples: {survey.reader} has one sample a line; set it to 1")
+    if windows.subtracts_stars and reader.grid == "maps":
+        mistakes.append(f"windows.continuum: {survey.reader} has no spectra to fit stars to; set it to none")
+    elif windows.continuum == "dap" and not hasattr(reader, "starlight"):
+        mistakes.append(f"windows.continuum: {survey.reader} has no model cubes, manga-logcube has; set it to stars")
+    elif windows.continuum == "dap" and not survey.maps_root:
+        mistakes.append("windows.continuum: dap needs survey.maps_root, the folder with the DAP's model cubes")
     if config.velocity.correct and not hasattr(reader, "velocity"):
         mistakes.append(f"velocity.correct: {survey.reader} has no velocity fields, manga-logcube has")
     elif config.velocity.correct and not survey.maps_root:

@@ -1,7 +1,7 @@
 """Work on one shard in a worker: extract and augment its galaxies, write the shard whole, then its record."""
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +17,12 @@ from cubeprep.plausible import check_level, doubts, flux_level, signal_share
 from cubeprep.redact import redact
 from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
 from cubeprep.sampling import check_grid
+from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.storage import StorageError
 from cubeprep.store import StoreError, Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityConfig, VelocityField
-from cubeprep.windows import LineWindows, WindowConfig, sealed
+from cubeprep.windows import Continuum, LineWindows, WindowConfig, sealed
 
 
 class GalaxyConfig(Config):
@@ -87,6 +88,12 @@ class Outcome:
         implausible: implausible values, in words; empty if there are none.
         remarks: differences of its files from their own checksums, in words; empty if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
+        stellar_velocity_kms: velocity of the stars relative to `z_used`, km/s; None where no stars were fitted.
+        stellar_sigma_kms: median velocity dispersion of the stars beyond the templates' resolution, km/s.
+        d4000: narrow 4000 Angstrom break.
+        stellar_age_gyr: mean stellar age weighted by the light at 5500 Angstrom, of the logarithm, Gyr.
+        stellar_chi2: median reduced chi-square of the fits, outside lines.
+        stellar_share: share of the spaxels with light whose stars were subtracted; the others have sidebands alone.
         source_checksum: checksums of the source files, joined by `;`.
     """
 
@@ -105,6 +112,12 @@ class Outcome:
     implausible: str = ""
     remarks: str = ""
     velocity: str = ""
+    stellar_velocity_kms: float | None = None
+    stellar_sigma_kms: float | None = None
+    d4000: float | None = None
+    stellar_age_gyr: float | None = None
+    stellar_chi2: float | None = None
+    stellar_share: float | None = None
     source_checksum: str = ""
 
 
@@ -122,10 +135,12 @@ def make_shard(task: ShardTask) -> list[Outcome]:
     config = GalaxyConfig.model_validate(task.galaxy)
     reader = make_reader(survey)
     rows: list[LineWindows] = []
+    continua: list[Continuum | None] = []
     outcomes = []
     for target in task.targets:
-        outcome, observed = extract_galaxy(reader, target, config)
+        outcome, observed, continuum = extract_galaxy(reader, target, config)
         outcomes.append(outcome)
+        continua.append(continuum)
         rows.append(observed)
         for view in range(1, task.num_views):
             rng = view_rng(task.seed, target.plateifu, view)
@@ -135,6 +150,8 @@ def make_shard(task: ShardTask) -> list[Outcome]:
     view_index = np.tile(np.arange(task.num_views), len(task.targets))
     store = open_store(task.store_path, task.identity)
     store.write_shard(task.split, task.shard, Windows(flux, ivar, mask, names, view_index))
+    if store.has_continuum:
+        store.write_continuum(task.split, task.shard, [each or _no_continuum(config.windows) for each in continua])
     store.write_record(task.split, task.shard, [asdict(outcome) for outcome in outcomes])
     return outcomes
 
@@ -152,8 +169,8 @@ def open_store(path: str, identity: str) -> WindowStore:
     return store
 
 
-def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
-    """Outcome and windows of one galaxy; the windows of a rejected galaxy are masked throughout.
+def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows, Continuum | None]:
+    """Outcome, windows and continuum of one galaxy; the windows of a rejected galaxy are masked throughout.
 
     Raises:
         StorageError: the storage service fails.
@@ -161,24 +178,25 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
     try:
         return _extract(reader, target, config)
     except Rejected as rejected:
-        return Outcome(target.plateifu, rejected.code, redact(rejected.reason)), _all_masked(config.windows)
+        return Outcome(target.plateifu, rejected.code, redact(rejected.reason)), _all_masked(config.windows), None
     except StorageError:
         raise  # says nothing about this galaxy: the run stops, and a rerun resumes here
     except Exception as error:  # noqa: BLE001 - one damaged file must not stop the survey
         where = target.paths[0] if target.paths else target.plateifu
         reason = redact(f"{where}: {type(error).__name__}: {error}")
-        return Outcome(target.plateifu, "unreadable", reason), _all_masked(config.windows)
+        return Outcome(target.plateifu, "unreadable", reason), _all_masked(config.windows), None
 
 
-def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows]:
+def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome, LineWindows, Continuum | None]:
     z, limits = target.z, config.redshift
-    (windows, offset, noise, remarks), velocity = read_windows(reader, target, z, config)
+    found, velocity = read_windows(reader, target, z, config)
+    offset = found.offset
     strong = offset.snr >= limits.min_snr
     flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
     if flagged and limits.correct:
         z = corrected(z, offset)
-        (windows, _, noise, remarks), velocity = read_windows(reader, target, z, config)
-    windows = sealed(windows)
+        found, velocity = read_windows(reader, target, z, config)
+    windows, noise = sealed(found.windows), found.noise_ratio
     good = windows.mask == 0
     if not good.any():
         raise Rejected(*_why_all_masked(windows.mask, target.paths[0]))
@@ -188,6 +206,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         raise Rejected("low_coverage", reason)
     level, share = flux_level(windows), signal_share(windows)
     check_level(windows, level, reader.facts.flux_unit, target.paths[0])
+    stars: dict[str, Any] = _star_columns(found.stars, config.windows)
     outcome = Outcome(
         target.plateifu,
         covered=covered,
@@ -200,11 +219,21 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         signal_share=share,
         flux_level=level,
         implausible=doubts(noise, share),
-        remarks="; ".join(remarks),
+        remarks="; ".join(found.remarks),
         velocity=velocity,
+        **stars,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
-    return outcome, windows
+    return outcome, windows, found.continuum
+
+
+def _star_columns(stars: StarlightSummary, windows: WindowConfig) -> dict[str, float | None]:
+    """What is known of the stars, for `Outcome`; None where they were not subtracted or are not known."""
+    if not windows.subtracts_stars:
+        return {}
+    values = {f"stellar_{name}": value for name, value in stars._asdict().items()}
+    values["d4000"] = values.pop("stellar_d4000")
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
 
 
 def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) -> tuple[Extraction, str]:
@@ -236,6 +265,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
             re_arcsec=target.re_arcsec,
             check_redshift=config.redshift.check,
             velocity=field,
+            model=partial(reader.starlight, target, arms[0]) if windows.continuum == "dap" else None,
         )
         return extraction, velocity
     maps = reader.read_maps(target, windows.line_names, windows.read_size)
@@ -267,6 +297,12 @@ def _all_masked(config: WindowConfig) -> LineWindows:
     shape = (len(config.line_list), config.num_samples, config.size, config.size)
     mask = np.full(shape, WINDOW_MASK_BITS["REJECTED"], dtype=np.uint8)
     return LineWindows(np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.float32), mask)
+
+
+def _no_continuum(config: WindowConfig) -> Continuum:
+    shape = (len(config.line_list), config.size, config.size)
+    nothing = np.zeros(shape, dtype=np.float32)
+    return Continuum(np.full_like(nothing, np.nan), nothing, np.zeros(shape[1:], dtype=bool))
 
 
 def _why_all_masked(mask: np.ndarray, path: str) -> tuple[str, str]:

@@ -1,17 +1,19 @@
 """The window store, a sharded Zarr v3 store: the interface between extraction and modeling.
 
-Layout, format version 1 (also a table in `docs/architecture.md`):
+Layout, format version 2 (also a table in `docs/architecture.md`):
 
     PATH/zarr.json               attribute `cubescout`: format version, identity, resolved config, code version
     PATH/{train,validation,test} one group per split; arrays `flux`, `ivar`, `mask` [row, line, sample, y, x] and
-                                 coordinates per row (plateifu, mangaid, z, view, valid), line and sample
+                                 `continuum`, `continuum_ivar` [galaxy, line, y, x] and `stars` [galaxy, y, x], unless
+                                 the continuum was left in; coordinates per row (plateifu, mangaid, z, view, valid),
+                                 line and sample
     PATH/records/SPLIT-N.json    outcome for each galaxy of shard N; written after the shard, so it marks it as done
     PATH/galaxies.parquet        one row per galaxy, rejected ones included
     PATH/rejected.csv            rejected galaxies with reasons
     PATH/summary.json            counts; written last: a store without it is unfinished
 
 A row is one view of one galaxy. The views of a galaxy are consecutive rows of the same shard. A rejected galaxy keeps
-its rows, fully masked, with `valid` false.
+its rows, fully masked, with `valid` false. Format 1 has no continuum; stores of it can be read, not resumed.
 """
 
 import io
@@ -31,8 +33,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from cubeprep.csvtext import csv_text
 from cubeprep.files import remove_partials
+from cubeprep.layout import CONTINUUM, METADATA, READABLE_VERSIONS, encode_rows, store_objects
 from cubeprep.layout import FORMAT_VERSION as FORMAT_VERSION
-from cubeprep.layout import METADATA, encode_rows, store_objects
 from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.masks import good_samples
@@ -41,6 +43,7 @@ from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, p
 from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
+from cubeprep.windows import Continuum
 
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
@@ -110,6 +113,11 @@ class WindowStore:
         fs, root = filesystem(path)
         if fs.exists(f"{root}/zarr.json"):
             store = cls._open(path, mode="r+")
+            if store.attrs["format_version"] != FORMAT_VERSION:
+                raise StoreError(
+                    f"{path} holds a store of format {store.attrs['format_version']}, which can be read but not "
+                    "resumed. Choose another path or delete this store."
+                )
             if store.identity != plan.identity:
                 changed = _differences(store.attrs["config"], plan.config) or ["the list of galaxies or their files"]
                 raise StoreError(
@@ -156,12 +164,11 @@ class WindowStore:
             raise StoreError(f"{path}: no window store here. `cubescout prepare` creates one.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # of Zarr, for metadata that are none
             raise StoreError(f"{path}/zarr.json: damaged ({error}). {NEW_STORE}") from error
-        attrs = group.attrs.get("cubescout")
+        attrs: Any = group.attrs.get("cubescout")
         found = attrs.get("format_version") if isinstance(attrs, dict) else None
-        if found != FORMAT_VERSION:
-            raise StoreError(
-                f"{path} has store format {found}; this version of Cubescout reads format {FORMAT_VERSION}."
-            )
+        if found not in READABLE_VERSIONS:
+            known = " and ".join(map(str, READABLE_VERSIONS))
+            raise StoreError(f"{path} has store format {found}; this version of Cubescout reads formats {known}.")
         check_attributes(attrs, path)
         return cls(path, group)
 
@@ -189,6 +196,11 @@ class WindowStore:
     def shape(self) -> tuple[int, int, int]:
         """Number of lines, samples per line, and side of the windows in spaxels."""
         return len(self.line_names), self.attrs["num_samples"], self.attrs["size"]
+
+    @property
+    def has_continuum(self) -> bool:
+        """Whether the store keeps the continuum at each line."""
+        return bool(self.attrs.get("continuum", False))
 
     @property
     def window_settings(self) -> dict[str, Any]:
@@ -292,7 +304,7 @@ class WindowStore:
             StoreError: a shard is damaged or missing.
         """
         array = self._array(split, name)
-        shard = rows.start // self._rows_per_shard(split)
+        shard = rows.start // _shard_length(array)
         where = self._shard_of(split, name, shard)
         try:
             with storage_errors(self.path):
@@ -326,7 +338,9 @@ class WindowStore:
 
     def _shard_of(self, split: str, name: str, shard: int) -> str:
         """Path of the one object that holds a shard of an array."""
-        return "/".join([self.path.rstrip("/"), split, name, "c", str(shard), *["0"] * (len(self.shape) + 1)])
+        return "/".join(
+            [self.path.rstrip("/"), split, name, "c", str(shard), *["0"] * (self._array(split, name).ndim - 1)]
+        )
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
         """Writes one complete shard. Each shard belongs to one task: writing part of one would erase its other rows.
@@ -342,6 +356,33 @@ class WindowStore:
             raise ValueError(f"shard {split}/{shard} has {rows.stop - rows.start} rows, {len(windows)} were given")
         for name in ("flux", "ivar", "mask"):
             self._write(split, name, rows, getattr(windows, name))
+
+    def write_continuum(self, split: str, shard: int, continua: Sequence[Continuum]) -> None:
+        """Writes the continua of the galaxies of one complete shard.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        start = shard * self.attrs["splits"][split]["galaxies_per_shard"]
+        rows = slice(start, start + len(continua))
+        stacked = (np.stack([getattr(each, name) for each in continua]) for name in ("flux", "ivar", "stars"))
+        for name, values in zip(CONTINUUM, stacked, strict=True):
+            self._write(split, name, rows, values.astype(self._array(split, name).dtype))
+
+    def read_continuum(self, split: str, shard: int) -> list[Continuum]:
+        """Continua of the valid galaxies of one shard, in the order of their rows.
+
+        Raises:
+            StoreError: the store has none, or the shard is damaged or missing.
+        """
+        if not self.has_continuum:
+            raise StoreError(f"{self.path} holds no continuum: it has store format 1, or the continuum was left in.")
+        views = self.attrs["splits"][split]["num_views"]
+        step = self.attrs["splits"][split]["galaxies_per_shard"]
+        galaxies = slice(shard * step, (shard + 1) * step)
+        flux, ivar, stars = (self._read_values(split, name, galaxies) for name in CONTINUUM)
+        valid = self.coordinate(split, "valid")[::views][galaxies]
+        return [Continuum(flux[i], ivar[i], stars[i] > 0) for i in np.flatnonzero(valid)]
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
         """Marks a shard as done and records the outcome for each of its galaxies."""
@@ -433,17 +474,22 @@ class WindowStore:
         """
         if (split, name) not in self._arrays:
             with self._reading(split, name):
-                array = self._group[f"{split}/{name}"]
+                array: Any = self._group[f"{split}/{name}"]
                 self._check_shape(split, name, array)
             self._arrays[split, name] = array
         return self._arrays[split, name]
 
     def _check_shape(self, split: str, name: str, array: Any) -> None:
         lines, samples, size = self.shape
-        per_shard = self.attrs["splits"][split]["num_views"] * self.attrs["splits"][split]["galaxies_per_shard"]
+        galaxies = self.attrs["splits"][split]["galaxies_per_shard"]
+        per_shard = self.attrs["splits"][split]["num_views"] * galaxies
         window = (lines, samples, size, size)
+        expected: tuple[Any, ...]
         if name in ("flux", "ivar", "mask"):
             expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
+        elif name in CONTINUUM:
+            image = (size, size) if name == "stars" else (lines, size, size)
+            expected, found = (image, (galaxies, *image)), (array.shape[1:], array.shards)
         elif name in ("line", "rest_wave", "velocity_kms"):
             expected, found = (samples if name == "velocity_kms" else lines,), array.shape
         else:
@@ -452,9 +498,13 @@ class WindowStore:
             raise ValueError(f"its shape is {found}, expected {expected}")
 
     def _rows_per_shard(self, split: str) -> int:
-        shards = self._array(split, "flux").shards
-        assert shards is not None
-        return int(shards[0])
+        return _shard_length(self._array(split, "flux"))
+
+
+def _shard_length(array: zarr.Array) -> int:
+    """Rows of an array in each of its shards."""
+    assert array.shards is not None
+    return int(array.shards[0])
 
 
 def _is_all(values: np.ndarray, fill_value: Any) -> bool:

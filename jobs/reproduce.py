@@ -160,8 +160,10 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
     galaxy = GalaxyConfig.model_validate({name: config["prepare"][name] for name in GalaxyConfig.model_fields})
     files = source["source"].split(";")
     survey = {**config["survey"], "root": str(Path(files[0]).parent) if "://" not in files[0] else files[0]}
-    maps = None
-    if galaxy.velocity.correct and len(files) > 1:  # such readers list the cube first, then its MAPS
+    maps = model = None
+    if galaxy.windows.continuum == "dap":  # readers list the cube first, then its MAPS, then its model cube
+        *files, model = files
+    if galaxy.velocity.correct and len(files) > 1:
         *files, maps = files
         survey["maps_root"] = str(Path(maps).parent)
     target = Target(
@@ -173,8 +175,9 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
         tuple(files),
         re_arcsec=source.get("re_arcsec", float("nan")),
         maps=maps,
+        model=model,
     )
-    outcome, windows = extract_galaxy(make_reader(SurveyConfig.model_validate(survey)), target, galaxy)
+    outcome, windows, _ = extract_galaxy(make_reader(SurveyConfig.model_validate(survey)), target, galaxy)
     if outcome.code:
         raise ReproduceError(outcome.reason)
     return windows

@@ -12,7 +12,7 @@ import numpy as np
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers import manga_maps
+from cubeprep.readers import manga_maps, manga_model
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import depth, find_files, set_bits, survey_rows
@@ -29,6 +29,7 @@ class Reader:
 
     grid = "log"
     facts = manga_maps.facts_in(FLUX_UNIT)
+    with_models = False  # whether `find_targets` looks for model cubes below `survey.maps_root`
 
     def __init__(self, config: SurveyConfig) -> None:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
@@ -46,6 +47,7 @@ class Reader:
         root = str(self._config.root)
         files = find_files(root, FILE_NAME)
         maps = find_files(self._config.maps_root, manga_maps.FILE_NAME) if self._config.maps_root else {}
+        models = manga_model.find_models(str(self._config.maps_root)) if self.with_models else {}
         rows = _read_drpall(self._config.table or _find_table(root))
         targets = []
         for (plate, ifu), path in files.items():
@@ -55,7 +57,7 @@ class Reader:
                 reason = ("not_in_table", f"{path}: {plateifu} is not in the survey's table, its redshift is unknown")
                 targets.append(Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=reason))
             else:
-                targets.append(_target(plateifu, path, row, maps.get((plateifu,))))
+                targets.append(_target(plateifu, path, row, maps.get((plateifu,)), models.get(plateifu)))
         return targets
 
     def open(self, target: Target) -> list[CubeFile]:
@@ -65,6 +67,17 @@ class Reader:
             Rejected: the file is missing or damaged, or has no FLUX on a logarithmic wavelength grid.
         """
         return [CubeFile(target.paths[0], self._layout)]
+
+    def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> manga_model.Starlight:
+        """Stars of a galaxy in planes of `arm`, from the DAP's model cube; see `manga_model.read_starlight`.
+
+        Raises:
+            Rejected: the galaxy has no model cube, or it cannot be used.
+        """
+        if target.model is None:
+            root = self._config.maps_root
+            raise Rejected("no_model", f"{target.paths[0]}: no model cube of {target.plateifu} below {root}")
+        return manga_model.read_starlight(target.model, arm.wave, planes, size, shape=arm.shape)
 
     def velocity(
         self, target: Target, arm: CubeFile, size: int | None, config: VelocityConfig
@@ -95,7 +108,7 @@ def _read_drpall(path: str) -> dict[str, dict[Any, Any]]:
     return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")[0]
 
 
-def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None) -> Target:
+def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None, model: str | None) -> Target:
     """Target of a row of drpall; galaxies outside the NASA-Sloan Atlas have their redshift in the column `z`."""
     z, quality = number(row["nsa_z"]), number(row["drp3qual"])
     unknown = ("quality", f"{path}: the survey's table has no drp3qual for {plateifu}, its quality is unknown")
@@ -111,4 +124,5 @@ def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None) -> 
         rejected=unknown if np.isnan(quality) else None,
         maps=maps,
         depth=depth(row),
+        model=model,
     )

@@ -88,9 +88,8 @@ class BlockSums:
         """Spectra of all blocks, in the order of their rows."""
         bad = block_any(self._bad & ~self._empty)
         good = ~bad & (self._variance > 0)
-        return BlockSpectra(
-            *(values.reshape(len(values), -1) for values in (self._flux, self._variance, good)), self._wave
-        )
+        flux, variance, good = (values.reshape(len(values), -1) for values in (self._flux, self._variance, good))
+        return BlockSpectra(flux, variance, good, self._wave)
 
     def _allocate(self, size: int) -> None:
         side = -(-size // SIDE)
@@ -121,7 +120,7 @@ def read_summed(arm: Arm, planes: np.ndarray, size: int | None, sums: BlockSums)
     An arm of a reader from another package that cannot sum is read whole.
     """
     if hasattr(arm, "read_summed"):
-        return arm.read_summed(planes, size, sums)  # type: ignore[no-any-return]
+        return arm.read_summed(planes, size, sums)
     every = np.union1d(planes, sums.planes)
     whole = arm.read(every, size)
     sums.add_flux(every, whole.flux)

@@ -1,7 +1,7 @@
 """Planes of a galaxy's arms with the starlight in them, from our own fit or from a survey's model cube."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,8 +10,26 @@ from cubeprep.stars.blocks import BlockSums, read_summed
 from cubeprep.stars.starlight import FITTED_RANGE, Starlight, StarlightSummary, fit_starlight
 from cubeprep.windows import WindowConfig
 
-# Reads the model's stars in planes of the first arm: its wavelengths, the planes' indices, and the side in spaxels.
-ModelCube = Callable[[np.ndarray, np.ndarray, int | None], tuple[Starlight, np.ndarray]]
+
+class ModelPlanes(Protocol):
+    """Stars in planes of a survey's model cube.
+
+    Attributes:
+        flux: [plane, y, x] float32, in the store's unit; 0 where `fitted` is False.
+        fitted: [plane, y, x] bool, whether there is a model.
+    """
+
+    @property
+    def flux(self) -> np.ndarray:
+        """Fluxes [plane, y, x]."""
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Whether there is a model, [plane, y, x]."""
+
+
+# Reads planes of the first arm's model: sorted indices of the planes, and the side of the square, spaxels.
+ModelCube = Callable[[np.ndarray, int | None], ModelPlanes]
 
 
 class StarsFound(NamedTuple):
@@ -43,8 +61,7 @@ def read_arms(
         found = StarsFound(np.zeros(planes[0].flux.shape[1:], dtype=bool))
         if config.continuum == "dap":
             assert model is not None
-            starlight[0], fitted = model(arms[0].wave, indices[0], size)
-            found = StarsFound(fitted)
+            starlight[0], found = _from_model(model(indices[0], size), indices[0])
         return dict(zip(used, zip(planes, starlight, strict=True), strict=True)), found
     lines = config.line_list
     low = min(FITTED_RANGE[0], *(line.blueside[0] for line in lines))
@@ -54,6 +71,21 @@ def read_arms(
     waves = [arms[number].wave[indices[number]] for number in used]
     fitted = fit_starlight([total.spectra() for total in sums], list(zip(waves, planes, strict=True)), z, (low, high))
     return dict(zip(used, zip(planes, fitted.arms, strict=True), strict=True)), StarsFound(fitted.known, fitted.summary)
+
+
+def _from_model(model: ModelPlanes, index: np.ndarray) -> tuple[Starlight, StarsFound]:
+    """Starlight of a survey's model, and the spaxels that have it in most planes.
+
+    Within a run of planes, which holds whole windows, a spaxel has a model throughout or not at all: samples without
+    one among others with one would keep their stars, and are lost.
+    """
+    lost = np.zeros(model.fitted.shape, dtype=bool)
+    for run in np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) > 1) + 1):
+        fitted = model.fitted[run]
+        lost[run] = ~fitted & fitted.any(axis=0)
+    known = model.fitted.mean(axis=0) > 0.5
+    share = float(known.sum() / max(int(model.fitted.any(axis=0).sum()), 1))
+    return Starlight(model.flux, np.zeros_like(model.flux), lost), StarsFound(known, StarlightSummary(share=share))
 
 
 def _between(wave: np.ndarray, low: float, high: float, z: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from cubeprep.cube import Planes
+from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
 from cubeprep.stars.population import Population, Stars, fit_stars
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
@@ -50,17 +51,22 @@ class Starlight:
     Attributes:
         flux: [plane, y, x] float32 in the store's unit; 0 where the stars are not known.
         variance: [plane, y, x] float32, of the model's own errors.
+        lost: [plane, y, x] bool, samples without a model among others with one, which are masked; None for none.
     """
 
     flux: np.ndarray
     variance: np.ndarray
+    lost: np.ndarray | None = None
 
     def subtract(self, planes: Planes) -> Planes:
         """Planes without the stars; masked samples stay as they are."""
-        good = planes.mask == 0
+        mask = planes.mask
+        if self.lost is not None:
+            mask = mask | np.where(self.lost, WINDOW_MASK_BITS["SURVEY"], 0).astype(np.uint8)
+        good = mask == 0
         flux = np.where(good, planes.flux - self.flux, 0).astype(np.float32)
         variance = 1 / np.where(good, planes.ivar, 1) + self.variance
-        return Planes(flux, np.where(good, 1 / variance, 0).astype(np.float32), planes.mask, planes.spaxel_arcsec)
+        return Planes(flux, np.where(good, 1 / variance, 0).astype(np.float32), mask, planes.spaxel_arcsec)
 
 
 class FittedStars(NamedTuple):
@@ -95,8 +101,9 @@ def fit_starlight(
     errors = [_model_error(spectra, number, fit) for number, fit in enumerate(stars.bins)]
     known = np.array([error is not None for error in errors])
     models = np.zeros(spectra.flux.shape)
-    for number in np.flatnonzero(known):
-        models[number] = stars.bins[number].model
+    for number, fit in enumerate(stars.bins):
+        if fit is not None and known[number]:
+            models[number] = fit.model
     spaxels = np.repeat(np.repeat(bins, SIDE, axis=0), SIDE, axis=1)[:size, :size]
     lit = np.logical_or.reduce([(planes.mask == 0).any(axis=0) for _, planes in read])
     fitted = (spaxels >= 0) & known[spaxels] & lit

@@ -78,7 +78,7 @@ def test_a_wrong_redshift_is_flagged_and_corrected_if_asked(tmp_path: Path, corr
     (target,) = select_targets(SurveyConfig(root=str(root)), reader)
     wrong = target.__class__(**{**target.__dict__, "z": 0.0315})
     config = GalaxyConfig(windows=CONFIG, redshift=RedshiftConfig(correct=correct))
-    outcome, windows = extract_galaxy(reader, wrong, config)
+    outcome, windows, _ = extract_galaxy(reader, wrong, config)
     assert outcome.z_flag
     assert outcome.z_offset_kms == pytest.approx(-437, abs=40)
     assert outcome.z_used == pytest.approx(0.03 if correct else 0.0315, abs=2e-4)

@@ -86,7 +86,7 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     WindowStore.create_or_resume(str(path), plan())
     (path / "zarr.json").write_text(
-        (path / "zarr.json").read_text().replace('"format_version": 1', '"format_version": 99')
+        (path / "zarr.json").read_text().replace('"format_version": 2', '"format_version": 99')
     )
     with pytest.raises(StoreError, match="format 99"):
         WindowStore.open(str(path))

@@ -163,7 +163,7 @@ ATTRIBUTES = ("attributes", "cubescout")
         (("splits", "other"), {"num_views": 1, "galaxies_per_shard": 1}, "other/"),
         (("config",), [], "config: Input should be a valid dictionary|config: Input should be an object"),
         (("config",), {"prepare": 3}, "config.prepare"),
-        (("format_version",), "1", "store format 1"),
+        (("format_version",), "2", "store format 2"),
     ],
 )
 def test_edited_metadata_of_a_store_are_refused(
