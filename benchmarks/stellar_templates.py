@@ -62,11 +62,6 @@ def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.nda
     return np.where(wave < SPLICE_WAVE, blue * red[overlap].mean() / blue[overlap].mean(), red)
 
 
-# Old stars of low metallicity are left out of the templates: beside young ones they fit much the same continua, but
-# with other Balmer lines.
-OLD_GYR, OLD_LOG_METALS = 9.0, -0.5
-
-
 def write_populations(folder: Path) -> None:
     """Writes the histories: spectra [history, metallicity, wavelength]."""
     spectra = [
@@ -88,10 +83,7 @@ def write_populations(folder: Path) -> None:
 def write_templates(folder: Path) -> None:
     """Writes the templates: spectra [template, wavelength] with their ages, Gyr, and metallicities."""
     kinds = [
-        (age, log_metals, bc03)
-        for age in BC03_AGE
-        for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
-        if float(age) < OLD_GYR or log_metals > OLD_LOG_METALS
+        (age, log_metals, bc03) for age in BC03_AGE for log_metals, bc03 in zip(LOG_METALS, BC03_METALS, strict=True)
     ]
     np.savez_compressed(
         TEMPLATES,

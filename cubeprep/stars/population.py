@@ -21,6 +21,8 @@ SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
 # populations at will, which scatters the Balmer lines.
 PRIOR_SHARE = 0.1
 TEMPLATE_ERROR = 0.03  # of the flux
+ROUNDS = 5  # until the mixture of the whole galaxy and its polynomial agree
+SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 RIDGE, PRIOR = 1e-7, 1e-4  # of the normal equations, relative to their diagonal
 
 
@@ -117,27 +119,49 @@ def fit_population(
         return None
     # The templates are no better than this, however bright the stars: else bright, red light would decide alone.
     floor = (TEMPLATE_ERROR * flux) ** 2
-    root = np.sqrt(np.where(used, ivar / (1 + ivar * floor), 0))
+    weight = np.where(used, ivar / (1 + ivar * floor), 0)
     broadened = templates(SIGMA_STEP_KMS * round(sigma_kms / SIGMA_STEP_KMS))
     shapes = broadened.on_grid(spectra.first, len(flux), velocity_kms)
-    weights = _mixture(shapes * polynomial.astype(np.float32), flux, root, prior)
-    mixture = weights @ shapes
-    if not mixture.any():
-        return None
-    polynomial = _polynomial(mixture, flux, root, spectra.arm)
-    outliers = _outliers((flux - mixture * polynomial) * root, used)
+    start = np.full(len(shapes), 1 / len(shapes)) if prior is None else prior
+    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (start, polynomial), prior)
+    outliers = _outliers((flux - weights @ shapes * polynomial) * np.sqrt(weight), used)
     if outliers.any():
         used = used & ~binary_dilation(outliers, iterations=2)
-        root = np.where(used, root, 0)
-        weights = _mixture(shapes * polynomial.astype(np.float32), flux, root, prior)
-        mixture = weights @ shapes
-        if used.sum() < MIN_PIXELS or not mixture.any():
+        weight = np.where(used, weight, 0)
+        if used.sum() < MIN_PIXELS:
             return None
-        polynomial = _polynomial(mixture, flux, root, spectra.arm)
-    model = mixture * polynomial
+        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior)
+    model = weights @ shapes * polynomial
+    if not model.any():
+        return None
     residual = (flux - model)[used]
-    scatter = 1.4826 * float(np.median(np.abs(residual / np.abs(model[used]))))
-    return Population(weights, polynomial, model, used, float(np.mean((residual * root[used]) ** 2)), scatter)
+    scatter = SCATTER * float(np.median(np.abs(residual / np.abs(model[used]))))
+    return Population(weights, polynomial, model, used, float(np.mean(residual**2 * weight[used])), scatter)
+
+
+def _solve(
+    shapes: np.ndarray,
+    flux: np.ndarray,
+    weight: np.ndarray,
+    arm: np.ndarray,
+    start: tuple[np.ndarray, np.ndarray],
+    prior: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the templates and polynomial that fit together, from a start of both.
+
+    To alternate between the two is slow, and ends at red, old stars where there is dust. So the change of the
+    polynomial is solved with the weights, to first order, and eliminated; then the polynomial follows from the weights.
+    """
+    weights, polynomial = start
+    for _ in range(ROUNDS if prior is None else 1):
+        mixture = weights @ shapes
+        weights = _mixture(
+            shapes * polynomial.astype(np.float32), _slopes(mixture * polynomial, arm), flux, weight, prior
+        )
+        if not weights.any():
+            break
+        polynomial = _polynomial(weights @ shapes, flux, weight, arm)
+    return weights, polynomial
 
 
 def _outliers(deviation: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -145,42 +169,71 @@ def _outliers(deviation: np.ndarray, used: np.ndarray) -> np.ndarray:
 
     Wide deviations are left to the next fit. Clipping them would leave the polynomial without a hold there.
     """
-    spread = max(1.4826 * float(np.median(np.abs(deviation[used]))), 1.0)
+    spread = max(SCATTER * float(np.median(np.abs(deviation[used]))), 1.0)
     bounded = np.clip(deviation, -CLIP_SIGMAS * spread, CLIP_SIGMAS * spread)
     weight = uniform_filter1d(used.astype(np.float64), CLIP_WIDTH)
     local = uniform_filter1d(np.where(used, bounded, 0), CLIP_WIDTH) / np.maximum(weight, 1 / CLIP_WIDTH)
     return used & (np.abs(deviation - local) > CLIP_SIGMAS * spread)
 
 
-def _mixture(shapes: np.ndarray, flux: np.ndarray, root: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
-    """Non-negative weights [template] of least squares, from the normal equations: fewer rows than wavelengths."""
-    design = shapes * root.astype(np.float32)
+def _mixture(
+    shapes: np.ndarray, slopes: np.ndarray, flux: np.ndarray, weight: np.ndarray, prior: np.ndarray | None
+) -> np.ndarray:
+    """Non-negative weights [template] of least squares, from the normal equations: fewer rows than wavelengths.
+
+    Args:
+        shapes: [template, wave] spectra of the templates.
+        slopes: [term, wave] changes of the model with the terms of the polynomial, which are eliminated.
+        flux: [wave] spectrum.
+        weight: [wave] inverse variances.
+        prior: [template] shares of the light in the whole galaxy, if they are known.
+    """
+    root = np.sqrt(weight).astype(np.float32)
+    design = np.concatenate([shapes, slopes]).astype(np.float32) * root
     normal = (design @ design.T).astype(np.float64)
     right = (design @ (flux * root).astype(np.float32)).astype(np.float64)
-    normal += RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
+    count = len(shapes)
+    kept, terms = normal[:count, :count], normal[count:, count:]
+    terms = terms + (PRIOR * np.trace(terms) / len(terms) + 1e-300) * np.eye(len(terms))
+    eliminate = np.linalg.solve(terms, normal[count:, :count]).T
+    normal = kept - eliminate @ normal[count:, :count]
+    right = right[:count] - eliminate @ right[count:]
+    normal += RIDGE * np.trace(kept) / count * np.eye(count)
     if prior is not None:
         # Light of the bin with the galaxy's mixture; each share may differ from the galaxy's by PRIOR_SHARE of that.
-        light = (prior @ right) / (prior @ normal @ prior)
+        light = (prior @ (design[:count] @ (flux * root))) / (prior @ kept @ prior)
         if light > 0:
             precision = (PRIOR_SHARE * light) ** -2
-            normal += precision * np.eye(len(normal))
+            normal += precision * np.eye(count)
             right += precision * light * prior
-    factor = np.linalg.cholesky(normal)
+    values, vectors = np.linalg.eigh(normal)
+    factor = vectors * np.sqrt(np.maximum(values, RIDGE * values[-1]))
     return nnls(factor.T, np.linalg.solve(factor, right))[0]
 
 
-def _polynomial(mixture: np.ndarray, flux: np.ndarray, root: np.ndarray, segments: np.ndarray) -> np.ndarray:
+def _slopes(model: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """Changes [term, wave] of a model with the terms of its polynomial, but for the factor of all wavelengths."""
+    terms = []
+    for number in np.unique(arm):
+        here = arm == number
+        basis = np.zeros((len(_basis(int(here.sum()))), len(arm)))
+        basis[:, here] = _basis(int(here.sum()))
+        terms.append(basis)
+    return np.concatenate(terms)[1:] * model
+
+
+def _polynomial(mixture: np.ndarray, flux: np.ndarray, weight: np.ndarray, arm: np.ndarray) -> np.ndarray:
     """Factor [wave] of the mixture, by least squares; a polynomial of its own for each arm."""
     polynomial = np.zeros(len(flux))
-    for arm in np.unique(segments):
-        here = segments == arm
+    for number in np.unique(arm):
+        here = arm == number
         basis = _basis(int(here.sum()))
-        design = basis * (mixture * root)[here]
-        normal = design @ design.T
+        design = basis * mixture[here]
+        normal = (design * weight[here]) @ design.T
         # Where little is known the terms stay small.
         diagonal = PRIOR * np.trace(normal) / len(normal) * (np.arange(len(normal)) > 0)
         normal += np.diag(diagonal + 1e-12 * np.trace(normal) + 1e-300)
-        polynomial[here] = np.linalg.solve(normal, design @ (flux * root)[here]) @ basis
+        polynomial[here] = np.linalg.solve(normal, design @ (flux * weight)[here]) @ basis
     return polynomial
 
 

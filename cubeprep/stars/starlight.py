@@ -10,15 +10,14 @@ from scipy.interpolate import CubicSpline
 from cubeprep.cube import Planes
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
-from cubeprep.stars.population import Population, Stars, fit_stars
+from cubeprep.stars.population import Stars, fit_stars
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, templates
 
 # Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
 BIN_SNR, MOST_BINS = 20.0, 64
-# Below this S/N per pixel the stars of a bin are not trusted; nor where they leave more than this share of the flux, or
-# this multiple of the noise.
-TRUSTED_SNR, TRUSTED_SCATTER, TRUSTED_NOISES = 5.0, 0.1, 2.5
+# The stars of a bin are not trusted where they leave more than this share of their flux.
+TRUSTED_SCATTER = 0.3
 # Rest wavelengths that are fitted at least, Angstrom.
 FITTED_RANGE = (3700.0, 6850.0)
 D4000_BANDS = ((3850.0, 3950.0), (4000.0, 4100.0))
@@ -98,8 +97,7 @@ def fit_starlight(
     stars = fit_stars(spectra)
     if stars is None:
         return _no_stars(read)
-    errors = [_model_error(spectra, number, fit) for number, fit in enumerate(stars.bins)]
-    known = np.array([error is not None for error in errors])
+    known = np.array([fit is not None and fit.scatter <= TRUSTED_SCATTER for fit in stars.bins])
     models = np.zeros(spectra.flux.shape)
     for number, fit in enumerate(stars.bins):
         if fit is not None and known[number]:
@@ -110,12 +108,11 @@ def fit_starlight(
     rest = [wave / (1 + z) for wave, _ in read]
     shapes = [_in_planes(spectra, models, wave, spaxels) for wave in rest]
     scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes)
-    error = np.array([error or 0.0 for error in errors], dtype=np.float32)[spaxels]
     light = [np.where(fitted, scale * shape, 0).astype(np.float32) for shape in shapes]
     share = float(fitted.sum() / max(int(lit.sum()), 1))
-    return FittedStars(
-        [Starlight(flux, (error * flux) ** 2) for flux in light], fitted, _summary(spectra, stars, known, share)
-    )
+    error = np.float32(stars.total.scatter)  # the bins' own scatter is mostly noise, which spaxels share
+    arms = [Starlight(flux, (error * flux) ** 2) for flux in light]
+    return FittedStars(arms, fitted, _summary(spectra, stars, known, share))
 
 
 def _no_stars(read: Sequence[tuple[np.ndarray, Planes]]) -> FittedStars:
@@ -138,19 +135,6 @@ def block_snr(blocks: Sequence[BlockSpectra]) -> np.ndarray:
         found[enough] = np.nanmedian(snr[:, enough], axis=0)
         best = np.maximum(best, found)
     return best
-
-
-def _model_error(spectra: RestSpectra, number: int, fit: Population | None) -> float | None:
-    """Error of the stars of a bin as a share of their flux, beyond the noise; None if they are not to be trusted."""
-    if fit is None:
-        return None
-    used = fit.used & (fit.model > 0)
-    if used.sum() < fit.used.sum() / 2:
-        return None
-    noise = float(np.median(1 / (np.sqrt(spectra.ivar[number][used]) * fit.model[used])))
-    if noise > 1 / TRUSTED_SNR or fit.scatter > max(TRUSTED_SCATTER, TRUSTED_NOISES * noise):
-        return None
-    return float(np.sqrt(max(fit.scatter**2 - noise**2, 0)))
 
 
 def _in_planes(spectra: RestSpectra, models: np.ndarray, wave: np.ndarray, spaxels: np.ndarray) -> np.ndarray:
