@@ -88,8 +88,8 @@ class BlockSums:
         """Spectra of all blocks, in the order of their rows."""
         bad = block_any(self._bad & ~self._empty)
         good = ~bad & (self._variance > 0)
-        flux, variance, good = (values.reshape(len(values), -1) for values in (self._flux, self._variance, good))
-        return BlockSpectra(flux, variance, good, self._wave)
+        shape = len(self.planes), -1
+        return BlockSpectra(self._flux.reshape(shape), self._variance.reshape(shape), good.reshape(shape), self._wave)
 
     def _allocate(self, size: int) -> None:
         side = -(-size // SIDE)

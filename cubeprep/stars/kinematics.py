@@ -8,7 +8,7 @@ from cubeprep.stars.spectra import RestSpectra
 from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
 
 VELOCITIES_KMS = np.arange(-600.0, 601.0, 40.0)
-SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0)
+SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0, 420.0)
 ORDERS = 4  # of the polynomial that takes up how the continuum of a bin differs from that of the galaxy
 
 

@@ -1,0 +1,181 @@
+"""Windows without stars: of a simulated galaxy, of noise, and of real SAMI cubes beside the survey's own maps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from cubeprep.cube import Planes
+from cubeprep.extract import Extraction, extract_windows
+from cubeprep.lines import LINES_BY_NAME
+from cubeprep.simulate.cube import galactic_transmission, observe
+from cubeprep.simulate.galaxy import Galaxy
+from cubeprep.simulate.instrument import WAVE
+from cubeprep.simulate.maps import GalaxyMaps
+from cubeprep.simulate.ratios import LINE_NAMES
+from cubeprep.stars.blocks import BlockSpectra
+from cubeprep.stars.population import fit_stars
+from cubeprep.stars.spectra import rest_spectra
+from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.windows import WindowConfig
+from tests.cubeprep.simulated import make_galaxy, make_maps
+
+
+class SimulatedArm:
+    """A simulated cube, without a file."""
+
+    wave = WAVE
+
+    def __init__(self, galaxy: Galaxy, maps: GalaxyMaps, seed: int = 1) -> None:
+        cube = observe(galaxy, maps, 1.0, 23, np.random.default_rng(seed))
+        shape = (len(WAVE), *cube.covered.shape)
+        self.flux, self.ivar = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.mask = np.full(shape, 4, np.uint8)
+        self.mask[:, cube.covered] = (cube.mask.T != 0).astype(np.uint8)
+        self.flux[:, cube.covered], self.ivar[:, cube.covered] = cube.flux.T, cube.ivar.T
+        self.flux[self.mask != 0] = self.ivar[self.mask != 0] = 0
+        self.size = shape[1]
+
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
+        assert size in (None, self.size)
+        return Planes(self.flux[planes], self.ivar[planes], self.mask[planes], 0.5)
+
+
+def extraction(arm: SimulatedArm, z: float, continuum: str) -> Extraction:
+    config = WindowConfig(num_samples=14, continuum=continuum, size=arm.size)
+    return extract_windows([arm], z, config)
+
+
+def recovered(found: Extraction, galaxy: Galaxy, maps: GalaxyMaps, line: str) -> np.ndarray:
+    """Flux of a line over the true one, in spaxels where it has a S/N above 10."""
+    config = WindowConfig(num_samples=14)
+    k = config.line_names.index(line)
+    wave = LINES_BY_NAME[line].rest_wave * (1 + galaxy.z) * 10**config.offsets_dex
+    width = (wave * np.log(10) * 1e-4)[:, None, None]
+    flux, ivar = found.windows.flux[k], found.windows.ivar[k]
+    error = np.sqrt((width**2 / np.where(ivar > 0, ivar, np.inf)).sum(axis=0))
+    truth = maps.line_flux[LINE_NAMES.index(line)] * np.interp(wave.mean(), WAVE, galactic_transmission(galaxy))
+    bright = np.isfinite(flux.sum(axis=0)) & (truth > 10 * error)
+    assert bright.sum() > 20
+    return ((flux * width).sum(axis=0) / truth)[bright]
+
+
+@pytest.fixture(scope="module")
+def seyfert() -> tuple[Galaxy, GalaxyMaps, SimulatedArm]:
+    galaxy = make_galaxy("seyfert", seed=8, num_fibres=19)
+    maps = make_maps(galaxy)
+    return galaxy, maps, SimulatedArm(galaxy, maps)
+
+
+def test_half_of_hbeta_is_no_longer_missing(seyfert: tuple[Galaxy, GalaxyMaps, SimulatedArm]) -> None:
+    galaxy, maps, arm = seyfert
+    sidebands, stars = (extraction(arm, galaxy.z, kind) for kind in ("sidebands", "stars"))
+    assert np.median(recovered(sidebands, galaxy, maps, "Hb-4862")) < 0.75
+    assert np.median(recovered(stars, galaxy, maps, "Hb-4862")) == pytest.approx(1, abs=0.05)
+    assert np.median(recovered(stars, galaxy, maps, "OIII-5008")) == pytest.approx(1, abs=0.03)
+    assert stars.stars.share > 0.9
+    assert stars.stars.sigma_kms > 40
+    assert 1 < stars.stars.d4000 < 2.2
+    assert stars.continuum is not None
+    assert sidebands.continuum is not None
+    assert not sidebands.continuum.stars.any()
+    # The continuum is that of the cube, whatever is subtracted afterwards.
+    np.testing.assert_array_equal(stars.continuum.flux, sidebands.continuum.flux)
+
+
+def test_a_passive_galaxy_leaves_noise_in_its_balmer_windows() -> None:
+    galaxy = make_galaxy("passive", seed=10, num_fibres=19)
+    arm = SimulatedArm(galaxy, make_maps(galaxy))
+    found, config = extraction(arm, galaxy.z, "stars"), WindowConfig()
+    for line in ("Hgam-4341", "Hdel-4102"):
+        k = config.line_names.index(line)
+        good = found.windows.mask[k] == 0
+        sigmas = (found.windows.flux[k] * np.sqrt(found.windows.ivar[k]))[good]
+        assert 1.4826 * np.median(np.abs(sigmas - np.median(sigmas))) == pytest.approx(1, abs=0.1)
+        assert abs(np.median(sigmas)) < 0.15
+
+
+def test_noise_has_no_stars_and_keeps_its_sidebands() -> None:
+    galaxy = make_galaxy("passive", seed=3, num_fibres=19)
+    arm = SimulatedArm(galaxy, make_maps(galaxy))
+    good = arm.mask == 0
+    arm.flux[good] = np.random.default_rng(0).normal(0, 1, int(good.sum())) / np.sqrt(arm.ivar[good])
+    sidebands, stars = (extraction(arm, galaxy.z, kind) for kind in ("sidebands", "stars"))
+    assert stars.continuum is not None
+    assert not stars.continuum.stars.any()
+    assert stars.stars.share == 0
+    for name in ("flux", "ivar", "mask"):
+        np.testing.assert_array_equal(getattr(stars.windows, name), getattr(sidebands.windows, name))
+
+
+def test_the_stars_velocity_is_relative_to_the_redshift(
+    seyfert: tuple[Galaxy, GalaxyMaps, SimulatedArm],
+) -> None:
+    galaxy, _, arm = seyfert
+    displaced = replace(galaxy, z=galaxy.z * 1.01)
+    found = extraction(arm, displaced.z, "stars")
+    expected = (galaxy.z - displaced.z) / (1 + galaxy.z) * 299792.458
+    assert found.stars.velocity_kms == pytest.approx(expected, abs=15)
+
+
+def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: str, continuum: str) -> np.ndarray:
+    """Flux within 6 Angstrom of a line over that of the survey's sector-binned map, where its S/N is above 10."""
+    rest_wave = LINES_BY_NAME[line].rest_wave
+    step = float(np.log10((rest_wave + 6) / (rest_wave - 6))) / 10
+    config = WindowConfig(
+        lines=(line,), num_samples=10, step_dex=step, sampling="conserve", continuum=continuum, size=50
+    )
+    survey = SurveyConfig(reader="sami", root=str(real_data / "sami" / folder), galaxies=(observation,))
+    reader = make_reader(survey)
+    (target,) = select_targets(survey, reader)
+    windows = extract_windows(reader.open(target), target.z, config).windows
+    width = np.diff(rest_wave * (1 + target.z) * 10 ** ((np.arange(11) - 5) * step))[:, None, None]
+    flux = (windows.flux[0] * width).sum(axis=0) / 10  # to SAMI's 1e-16
+    maps = "repeats" if folder == "repeats" else observation.split("_")[0]
+    with fits.open(real_data / "sami" / maps / f"{observation}_{name}_sectors_1-comp.fits") as hdus:
+        theirs, error = (np.squeeze(hdu.data) for hdu in hdus[:2])
+    theirs, error = (values[0] if values.ndim > 2 else values for values in (theirs, error))
+    strong = np.isfinite(flux) & (theirs / error > 10)
+    assert strong.sum() > 500
+    return (flux / theirs)[strong]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("folder", "observation", "highest", "width"),
+    [("cubes", "41144_A", 1.07, 0.12), ("repeats", "41144_B", 1.07, 0.12), ("cubes", "572402_A", 1.13, 0.12)],
+)
+def test_hbeta_of_real_galaxies_is_that_of_the_survey(
+    real_data: Path, folder: str, observation: str, highest: float, width: float
+) -> None:
+    low, median, high = np.percentile(
+        sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "stars"), [16, 50, 84]
+    )
+    assert (
+        0.95 < median < highest
+    )  # Halpha and [N II], which need no stars, are 2 to 4% above the survey's fits as well
+    assert high - low < width
+    assert np.median(sami_ratio(real_data, folder, observation, "OIII-5008", "OIII5007", "stars")) > 0.95
+    assert np.median(sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "sidebands")) < 0.6
+
+
+@pytest.mark.realdata
+def test_real_manga_spectra_are_fitted_to_their_noise_and_a_percent(real_data: Path) -> None:
+    with fits.open(real_data / "spectra" / "MaNGA_test_spectra.fits.gz") as hdus:
+        wave, flux, ivar, mask, redshift = (hdus[name].data for name in ("WAVE", "FLUX", "IVAR", "MASK", "Z"))
+        found = {}
+        for number, z in enumerate(redshift):
+            good = (ivar[number] > 0) & (mask[number] == 0)
+            variance = np.where(good, 1 / np.where(good, ivar[number], 1), 0)
+            block = BlockSpectra(np.where(good, flux[number], 0)[:, None], variance[:, None], good[:, None], wave)
+            spectra = rest_spectra([block], float(z), (3700, 6850))
+            stars = fit_stars(spectra)
+            if stars is None:
+                continue  # a spectrum without a good sample
+            used, model = stars.total.used, stars.total.model
+            error = np.sqrt(1 / spectra.ivar[0][used] + (0.012 * model[used]) ** 2)
+            found[number] = 1.4826 * np.median(np.abs(spectra.flux[0][used] - model[used]) / error)
+    assert sorted(found) == [0, 1, 2, 3, 4, 6, 7]
+    assert all(0.7 < sigma < 1.1 for sigma in found.values())
