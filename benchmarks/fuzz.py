@@ -1,7 +1,7 @@
 """Damaged files in a survey: does one cost its own galaxy alone, and is it noticed?
 
-Surveys of equal galaxies, as real and simulated files of each reader, cut to a few spaxels. Of most galaxies one file is
-damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all of them. Counted by damaged file:
+Surveys of equal galaxies, as real and simulated files of each reader, cut to a few spaxels. Of most galaxies one file
+is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all of them. Counted by file:
 
 - crashes: the process died, or took longer than a minute;
 - tracebacks: an exception that is not one line for the user;

@@ -14,6 +14,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeprep.fits.cards import DECISIVE
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import simulate_survey
 
@@ -232,11 +233,13 @@ def _shift(content: bytes, rng: random.Random) -> bytes:
 
 @_inside
 def _edit_card(content: bytearray, rng: random.Random) -> None:
-    """Changes one card of one of the first headers."""
+    """Changes one card of one of the first headers, most often one that decides what the data mean."""
     headers = list(_headers(content))
     start, count = rng.choice(headers[:5] if rng.random() < 0.7 else headers)
-    at = start + CARD * rng.randrange(count)
-    other = start + CARD * rng.randrange(count)
+    places = range(start, start + CARD * count, CARD)
+    decisive = [at for at in places if DECISIVE.fullmatch(content[at : at + 8].decode("ascii").strip())]
+    at = rng.choice(decisive if rng.random() < 0.8 else places)
+    other = rng.choice(places)
     card = bytes(content[at : at + CARD])
     value = rng.choice(VALUES) if rng.random() < 0.6 else _misspelt(card[10:30].decode("ascii", "replace"), rng)
     new = rng.choice(
