@@ -162,6 +162,7 @@ class WindowStore:
             raise StoreError(
                 f"{path} has store format {found}; this version of Cubescout reads format {FORMAT_VERSION}."
             )
+        assert isinstance(attrs, dict)  # it has a format version
         check_attributes(attrs, path)
         return cls(path, group)
 
@@ -433,7 +434,7 @@ class WindowStore:
         """
         if (split, name) not in self._arrays:
             with self._reading(split, name):
-                array = self._group[f"{split}/{name}"]
+                array: Any = self._group[f"{split}/{name}"]
                 self._check_shape(split, name, array)
             self._arrays[split, name] = array
         return self._arrays[split, name]
@@ -442,6 +443,7 @@ class WindowStore:
         lines, samples, size = self.shape
         per_shard = self.attrs["splits"][split]["num_views"] * self.attrs["splits"][split]["galaxies_per_shard"]
         window = (lines, samples, size, size)
+        expected: Any
         if name in ("flux", "ivar", "mask"):
             expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
         elif name in ("line", "rest_wave", "velocity_kms"):

