@@ -125,17 +125,19 @@ def prepared(source: Source, root: Path, folder: Path, path: str) -> WindowStore
 
 def judged(source: Source, store: WindowStore, folder: str, damaged: Sequence[tuple[str, str, Path]]) -> list[Verdict]:
     """What became of the damaged galaxies of a store; of all of them if an intact one was lost."""
-    table, wanted = store.galaxies().set_index("plateifu"), reference(folder)
+    table, (wanted, usual) = store.galaxies().set_index("plateifu"), reference(folder)
     for name in source.intact:
         accepted = name in table.index and table.loc[name, "status"] == "accepted"
         if not accepted or not equal(store.read_galaxy(name), wanted):
             return [Verdict("lost", kind, f"{name} is missing, rejected or differs") for _, kind, _ in damaged]
-    return [_judged(store, table, wanted, *one) for one in damaged]
+    return [_judged(store, table, (wanted, usual), *one) for one in damaged]
 
 
-def _judged(store: WindowStore, table: pd.DataFrame, wanted: Windows, galaxy: str, kind: str, path: Path) -> Verdict:
+def _judged(
+    store: WindowStore, table: pd.DataFrame, intact: tuple[Windows, str], galaxy: str, kind: str, path: Path
+) -> Verdict:
+    wanted, usual = intact
     if galaxy not in table.index:
-        # A survey without a table of its galaxies knows of one by its file alone.
         return Verdict("silent", kind, "the galaxy is not in the table")
     row = table.loc[galaxy]
     if row["status"] != "accepted":
@@ -144,17 +146,16 @@ def _judged(store: WindowStore, table: pd.DataFrame, wanted: Windows, galaxy: st
     if equal(found, wanted):
         return Verdict("harmless", kind)
     sigmas = change(found, wanted)
-    doubts = [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]
-    if any(doubts):
-        return Verdict("flagged", kind, "; ".join(filter(None, doubts)), sigmas)
+    if doubts_of(row) != usual:
+        return Verdict("flagged", kind, doubts_of(row), sigmas)
     if sigmas == 0:
         return Verdict("masked", kind)
     return Verdict("silent" if contradicts_itself(path) else "undetectable", kind, "", sigmas)
 
 
 @cache
-def reference(folder: str) -> Windows:
-    """Windows of a galaxy in a survey without damage."""
+def reference(folder: str) -> tuple[Windows, str]:
+    """Windows of a galaxy in a survey without damage, and what is said of it."""
     source = read_source(Path(folder))
     with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
         for form in source.forms:
@@ -163,7 +164,12 @@ def reference(folder: str) -> Windows:
         row = store.galaxies().set_index("plateifu").loc[source.intact[0]]
         if row["status"] != "accepted":
             raise ValueError(f"{source.name}: the intact galaxy is rejected: {row['reason']}")
-        return store.read_galaxy(source.intact[0])
+        return store.read_galaxy(source.intact[0]), doubts_of(row)
+
+
+def doubts_of(row: pd.Series) -> str:
+    """What `prepare` says of an accepted galaxy."""
+    return "; ".join(filter(None, [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]))
 
 
 def equal(one: Windows, other: Windows) -> bool:

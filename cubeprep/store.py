@@ -444,6 +444,7 @@ class WindowStore:
         per_shard = self.attrs["splits"][split]["num_views"] * self.attrs["splits"][split]["galaxies_per_shard"]
         window = (lines, samples, size, size)
         expected: Any
+        found: Any
         if name in ("flux", "ivar", "mask"):
             expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
         elif name in ("line", "rest_wave", "velocity_kms"):
