@@ -1,7 +1,7 @@
 """Damaged files in a survey: does one cost its own galaxy alone, and is it noticed?
 
-Surveys of three equal galaxies, as real and simulated files of each reader, cut to a few spaxels. In each case a file
-of one galaxy is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all three. Counted:
+Surveys of equal galaxies, as real and simulated files of each reader, cut to a few spaxels. Of most galaxies one file
+is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all of them. Counted by file:
 
 - crashes: the process died, or took longer than a minute;
 - tracebacks: an exception that is not one line for the user;
@@ -39,14 +39,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from astropy.io import fits
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fuzz_files import Source, damage, make_sources, read_source
+from benchmarks.fuzz_files import BASE, NUM_GALAXIES, NUM_INTACT, Source, damage, make_sources, read_source
 from cubeprep.cluster import DaskConfig
 from cubeprep.prepare import PrepareConfig, prepare
-from cubeprep.shard import Outcome  # noqa: F401 - loaded before the clock of the first case starts
 from cubeprep.split import SplitConfig
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig
@@ -73,81 +73,103 @@ class Verdict(NamedTuple):
     sigmas: float = 0.0
 
 
-def run_case(folder: str, seed: str) -> Verdict:
-    """Damages the victim of a source and prepares the survey; the same seed gives the same case."""
-    source, rng = read_source(Path(folder)), random.Random(seed)
+def run_survey(folder: str, seeds: Sequence[str]) -> list[Verdict]:
+    """Damages one victim of a source for each seed and prepares the survey; the same seed gives the same damage."""
+    source = read_source(Path(folder))
     with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch, _time_limit():
-        root = Path(scratch) / "survey"
+        root, damaged = Path(scratch) / "survey", list[tuple[str, str, Path]]()
         root.mkdir()
-        for path in Path(folder).iterdir():
-            (root / path.name).symlink_to(path)
-        victim = rng.choice(source.files)
-        kind, content = damage((Path(folder) / victim).read_bytes(), rng)
-        (root / victim).unlink()
-        (root / victim).write_bytes(content)
+        for galaxy in (*source.victims[: len(seeds)], *source.intact):
+            for form in source.forms:
+                (root / form.format(galaxy)).symlink_to(Path(folder) / form.format(BASE))
+        for galaxy, seed in zip(source.victims, seeds, strict=False):
+            rng = random.Random(seed)
+            form = rng.choice(source.forms)
+            kind, content = damage((Path(folder) / form.format(BASE)).read_bytes(), rng)
+            path = root / form.format(galaxy)
+            path.unlink()
+            path.write_bytes(content)
+            damaged.append((galaxy, kind, path))
         try:
-            store = prepared(source, root, f"{scratch}/s.zarr")
-        except TimeoutError:
-            return Verdict("crash", kind, f"longer than {SECONDS} s")
-        except (ValueError, OSError) as error:
-            return Verdict("lost", kind, str(error))
-        except Exception:  # noqa: BLE001 - it is what is counted
-            return Verdict("traceback", kind, traceback.format_exc())
-        return judged(source, store, folder, kind, root / victim)
+            store = prepared(source, root, Path(folder), f"{scratch}/s.zarr")
+        except Exception as error:  # noqa: BLE001 - it is what is counted
+            if len(seeds) > 1:
+                return [run_survey(folder, [seed])[0] for seed in seeds]
+            return [Verdict(_failure(error), damaged[0][1], traceback.format_exc())]
+        return judged(source, store, folder, damaged)
 
 
-def prepared(source: Source, root: Path, path: str) -> WindowStore:
+def _failure(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "crash"
+    return "lost" if isinstance(error, ValueError | OSError) else "traceback"
+
+
+def prepared(source: Source, root: Path, folder: Path, path: str) -> WindowStore:
     """The store of a survey, made in this process."""
     values = dict(source.survey)
     if "table" in values:
-        values["table"] = str(root / values["table"])
+        values["table"] = str(folder / values["table"])
     config = PrepareConfig.model_validate(
         {
             "windows": source.windows,
             "split": SplitConfig(validation=0, test=0),
             "augment": {"num_views": 1},
             "dask": DaskConfig(num_workers=0),
+            "galaxies_per_shard": 16,
         }
     )
     prepare(config, SurveyConfig(root=str(root), **values), path, seed=0)
     return WindowStore.open(path)
 
 
-def judged(source: Source, store: WindowStore, folder: str, kind: str, path: Path) -> Verdict:
-    """What became of the galaxies of a store."""
-    table, wanted = store.galaxies().set_index("plateifu"), reference(folder)
+def judged(source: Source, store: WindowStore, folder: str, damaged: Sequence[tuple[str, str, Path]]) -> list[Verdict]:
+    """What became of the damaged galaxies of a store; of all of them if an intact one was lost."""
+    table, (wanted, usual) = store.galaxies().set_index("plateifu"), reference(folder)
     for name in source.intact:
-        if name not in table.index or table.loc[name, "status"] != "accepted":
-            return Verdict("lost", kind, f"{name} is missing or rejected")
-        if not equal(store.read_galaxy(name), wanted):
-            return Verdict("lost", kind, f"{name} differs")
-    if source.victim not in table.index:
+        accepted = name in table.index and table.loc[name, "status"] == "accepted"
+        if not accepted or not equal(store.read_galaxy(name), wanted):
+            return [Verdict("lost", kind, f"{name} is missing, rejected or differs") for _, kind, _ in damaged]
+    return [_judged(store, table, (wanted, usual), *one) for one in damaged]
+
+
+def _judged(
+    store: WindowStore, table: pd.DataFrame, intact: tuple[Windows, str], galaxy: str, kind: str, path: Path
+) -> Verdict:
+    wanted, usual = intact
+    if galaxy not in table.index:
         return Verdict("silent", kind, "the galaxy is not in the table")
-    row = table.loc[source.victim]
+    row = table.loc[galaxy]
     if row["status"] != "accepted":
         return Verdict("set aside", kind, f"{row['code']}: {row['reason']}")
-    found = store.read_galaxy(source.victim)
+    found = store.read_galaxy(galaxy)
     if equal(found, wanted):
         return Verdict("harmless", kind)
     sigmas = change(found, wanted)
-    doubts = [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]
-    if any(doubts):
-        return Verdict("flagged", kind, "; ".join(filter(None, doubts)), sigmas)
+    if doubts_of(row) != usual:
+        return Verdict("flagged", kind, doubts_of(row), sigmas)
     if sigmas == 0:
         return Verdict("masked", kind)
     return Verdict("silent" if contradicts_itself(path) else "undetectable", kind, "", sigmas)
 
 
 @cache
-def reference(folder: str) -> Windows:
-    """Windows of a galaxy in a survey without damage."""
+def reference(folder: str) -> tuple[Windows, str]:
+    """Windows of a galaxy in a survey without damage, and what is said of it."""
     source = read_source(Path(folder))
     with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
-        store = prepared(source, Path(folder), f"{scratch}/s.zarr")
-        row = store.galaxies().set_index("plateifu").loc[source.victim]
+        for form in source.forms:
+            (Path(scratch) / form.format(source.intact[0])).symlink_to(Path(folder) / form.format(BASE))
+        store = prepared(source, Path(scratch), Path(folder), f"{scratch}/s.zarr")
+        row = store.galaxies().set_index("plateifu").loc[source.intact[0]]
         if row["status"] != "accepted":
             raise ValueError(f"{source.name}: the intact galaxy is rejected: {row['reason']}")
-        return store.read_galaxy(source.victim)
+        return store.read_galaxy(source.intact[0]), doubts_of(row)
+
+
+def doubts_of(row: pd.Series) -> str:
+    """What `prepare` says of an accepted galaxy."""
+    return "; ".join(filter(None, [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]))
 
 
 def equal(one: Windows, other: Windows) -> bool:
@@ -205,23 +227,26 @@ def _quiet() -> None:
 def run(folder: Path, sources: Sequence[Source], *, seed: int, cases: int, minutes: float) -> list[Result]:
     """Verdicts of the cases, with source and seed of each; a dead process is a crash and is replaced."""
     ends = time.monotonic() + 60 * minutes
-    todo = [(sources[i % len(sources)].name, f"{seed}-{i}") for i in range(cases)]
+    size = NUM_GALAXIES - NUM_INTACT
+    starts = list(range(0, cases, size))
+    todo = [
+        (sources[i % len(sources)].name, [f"{seed}-{case}" for case in range(start, min(start + size, cases))])
+        for i, start in enumerate(starts)
+    ]
     results: list[Result] = []
     while todo and time.monotonic() < ends:
         context = multiprocessing.get_context("spawn")
-        workers = os.cpu_count() or 1
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet) as pool:
-            batch, todo = todo[:200], todo[200:]
-            futures = [pool.submit(run_case, str(folder / name), case) for name, case in batch]
-            for (name, case), future in zip(batch, futures, strict=True):
-                if time.monotonic() > ends:
-                    pool.shutdown(cancel_futures=True)
-                    break
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_quiet) as pool:
+            futures = [pool.submit(run_survey, str(folder / name), seeds) for name, seeds in todo]
+            while todo and time.monotonic() < ends:
+                name, seeds = todo.pop(0)
                 try:
-                    results.append((name, case, future.result()))
-                except BrokenProcessPool:  # the cases that were pending are left out
-                    results.append((name, case, Verdict("crash", "?", "the process died")))
+                    verdicts = futures.pop(0).result()
+                except BrokenProcessPool:  # one of those under way: which one, a rerun of each tells
+                    results.append((name, seeds[0], Verdict("crash", "?", "the process died")))
                     break
+                results += [(name, case, verdict) for case, verdict in zip(seeds, verdicts, strict=True)]
+            pool.shutdown(cancel_futures=True)
     return results
 
 
@@ -265,7 +290,7 @@ def main() -> int:
         sources = [source for source in sources if chosen.only in (None, source.name)]
         if chosen.case:
             _quiet()
-            print(run_case(f"{scratch}/{sources[0].name}", chosen.case))
+            print(run_survey(f"{scratch}/{sources[0].name}", [chosen.case])[0])
             return 0
         results = run(Path(scratch), sources, seed=chosen.seed, cases=chosen.cases, minutes=chosen.minutes)
     print_results(results)

@@ -1,4 +1,4 @@
-"""Surveys of three equal galaxies in every format that is read, and damage to the files of one of them."""
+"""Surveys of galaxies with equal files in every format that is read, and damage to the files of most of them."""
 
 import gzip
 import io
@@ -14,15 +14,18 @@ import pandas as pd
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeprep.fits.cards import DECISIVE
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import simulate_survey
 
-SIDE = 12  # spaxels that are kept of a cube
+SIDE = 10  # spaxels that are kept of a cube
 LINES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585")
 CUBE_WINDOWS: dict[str, Any] = {"lines": LINES, "size": 8, "min_lines": 1, "sampling": "conserve", "num_samples": 8}
 MAPS_WINDOWS: dict[str, Any] = {"lines": LINES, "size": 16, "num_samples": 1}
 REAL_MAPS = "manga/manga-7815-3702-MAPS-HYB10-GAU-MILESHC.fits.gz"
 BLOCK, CARD = 2880, 80
+NUM_GALAXIES, NUM_INTACT = 14, 2
+BASE, DESCRIPTION = "BASE", "source.json"
 VALUES = (
     "",
     "T",
@@ -42,36 +45,44 @@ VALUES = (
 
 @dataclass(frozen=True)
 class Source:
-    """A survey of galaxies with equal files.
+    """A survey of galaxies with equal files, which lie in a folder of its name, each under the name BASE.
 
     Attributes:
         name: of the source.
-        survey: values of `SurveyConfig` but the root; a table is named relative to it.
+        survey: values of `SurveyConfig` but the root; a table is named relative to the folder.
         windows: values of `WindowConfig`.
-        victim: plateifu of the galaxy whose files are damaged.
-        intact: plateifu of the others.
-        files: paths of the victim's files, relative to the root.
+        forms: names of a galaxy's files, with `{}` for the galaxy.
+        galaxies: names of the galaxies; the last `NUM_INTACT` stay intact.
     """
 
     name: str
     survey: dict[str, Any]
     windows: dict[str, Any]
-    victim: str
-    intact: tuple[str, ...]
-    files: tuple[str, ...]
+    forms: tuple[str, ...]
+    galaxies: tuple[str, ...]
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        """Galaxies whose files are damaged."""
+        return self.galaxies[:-NUM_INTACT]
+
+    @property
+    def intact(self) -> tuple[str, ...]:
+        """The other galaxies."""
+        return self.galaxies[-NUM_INTACT:]
 
 
 def make_sources(folder: Path, real: Path | None) -> list[Source]:
     """Writes the surveys, each into a folder of its name, with a description; those of real files if there are any."""
     made = [*_simulated(folder), *(_real(folder, real) if real else ())]
     for source in made:
-        (folder / source.name / "source.json").write_text(json.dumps(asdict(source)))
+        (folder / source.name / DESCRIPTION).write_text(json.dumps(asdict(source)))
     return made
 
 
 def read_source(folder: Path) -> Source:
     """Source from its folder."""
-    values = json.loads((folder / "source.json").read_text())
+    values = json.loads((folder / DESCRIPTION).read_text())
     return Source(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -88,73 +99,56 @@ def _simulated(folder: Path) -> Iterator[Source]:
     simulate_survey(config, 3, root)
     z = float(pd.read_parquet(root / "truth.parquet")["z"].iloc[0])
     (cube,), (maps,) = root.rglob("*LOGCUBE.fits.gz"), root.rglob("*MAPS*.fits.gz")
-    names = tuple(f"8001-190{i}" for i in (1, 2, 3))
-    for source, suffix, sums in (("manga-gz", ".fits.gz", False), ("manga-plain", ".fits", True)):
-        content = written(cut(cube, ("PRIMARY", "FLUX", "IVAR", "MASK", "WAVE")), checksum=sums)
-        files = _write(folder / source, names, {f"manga-{{}}-LOGCUBE{suffix}": content})
-        rows = {"plateifu": names, "mangaid": names, "objra": 1.0, "objdec": 1.0, "nsa_z": z, "drp3qual": 0}
-        table = Table({key: [value] * 3 if isinstance(value, float | int) else value for key, value in rows.items()})
-        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table, name="MANGA")]).writeto(
-            folder / source / "drpall.fits", overwrite=True
-        )
-        windows = CUBE_WINDOWS | {"sampling": "nearest"}
-        yield Source(source, {"reader": "manga-logcube", "z_max": 0.2}, windows, names[0], names[1:], files)
+    names = tuple(f"8001-19{i:02}" for i in range(NUM_GALAXIES))
+    for name, suffix, sums in (("manga-gz", ".fits.gz", False), ("manga-plain", ".fits", True)):
+        hdus = cut(cube, ("PRIMARY", "FLUX", "IVAR", "MASK", "WAVE"))
+        hdus.append(fits.ImageHDU(hdus["FLUX"].data, name="LSFPOST"))  # true files go on with other cubes
+        forms = _write(folder / name, {f"manga-{{}}-LOGCUBE{suffix}": written(hdus, checksum=sums)})
+        rows: dict[str, Any] = {"plateifu": names, "mangaid": names, "drp3qual": [0] * len(names)}
+        rows |= {key: [value] * len(names) for key, value in (("objra", 1.0), ("objdec", 1.0), ("nsa_z", z))}
+        table = fits.BinTableHDU(Table(rows), name="MANGA")
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(folder / name / "drpall.fits")
+        survey = {"reader": "manga-logcube", "z_max": 0.2, "table": "drpall.fits"}
+        yield Source(name, survey, CUBE_WINDOWS | {"sampling": "nearest"}, forms, names)
     yield _maps_source(folder, "maps-simulated", maps)
 
 
 def _maps_source(folder: Path, name: str, path: Path) -> Source:
-    """Copies of a MAPS file, each with the PLATEIFU of its name."""
-    names, form = tuple(f"7815-370{i}" for i in (1, 2, 3)), "manga-{}-MAPS-HYB10-GAU-MILESHC.fits.gz"
-    for plateifu in names:
-        with fits.open(path) as hdus:
-            hdus[0].header["PLATEIFU"] = plateifu
-            content = written(hdus, checksum=True)
-        _write(folder / name, (plateifu,), {form: content})
-    files = (form.format(names[0]),)
-    return Source(name, {"reader": "manga-maps", "z_max": 0.2}, MAPS_WINDOWS, names[0], names[1:], files)
+    """A MAPS file, without PLATEIFU, so that it may have any name."""
+    with fits.open(path) as hdus:
+        del hdus[0].header["PLATEIFU"]
+        content = written(hdus, checksum=True)
+    forms = _write(folder / name, {"manga-{}-MAPS-HYB10-GAU-MILESHC.fits.gz": content})
+    names = tuple(f"7815-37{i:02}" for i in range(NUM_GALAXIES))
+    return Source(name, {"reader": "manga-maps", "z_max": 0.2}, MAPS_WINDOWS, forms, names)
 
 
 def _real(folder: Path, real: Path) -> Iterator[Source]:
     yield _maps_source(folder, "maps-gz", real / REAL_MAPS)
     arms = {arm: real / "sami/cubes" / f"41144_A_sectors_{arm}.fits.gz" for arm in ("blue", "red")}
     pair = {f"{{}}_sectors_{arm}.fits.gz": written(cut(path, ("PRIMARY", "VARIANCE"))) for arm, path in arms.items()}
-    names = tuple(f"4114{i}_A" for i in (4, 5, 6))
-    files = _write(folder / "sami-gz", names, pair)
-    yield Source("sami-gz", {"reader": "sami", "z_max": 0.2}, CUBE_WINDOWS, names[0], names[1:], files)
-    names = ("first", "second", "third")
+    forms = _write(folder / "sami-gz", pair)
+    names = tuple(f"411{i:02}_A" for i in range(NUM_GALAXIES))
+    yield Source("sami-gz", {"reader": "sami", "z_max": 0.2}, CUBE_WINDOWS, forms, names)
     whole = cut(real / "muse/mpdaf_CUBE.fits", ("PRIMARY", "DATA", "STAT"))
+    yield _with_table(folder, "muse-plain", "muse", {"{}.fits": written(whole)}, 0.2)
     minicube = cut(real / "muse/mpdaf_minicube_Abell478.fits.gz", ("PRIMARY", "DATA", "STAT", "DQ"))
-    tiles = fits.HDUList(
-        [minicube[0]]
-        + [
-            fits.CompImageHDU(hdu.data, hdu.header, name=hdu.name, compression_type="GZIP_2", quantize_level=0.0)
-            for hdu in minicube[1:]
-        ]
-    )
-    for source, suffix, hdus, z, sums in (
-        ("muse-plain", ".fits", whole, 0.2, False),
-        ("muse-gz", ".fits.gz", minicube, 0.088, True),
-        ("muse-fz", ".fits.fz", tiles, 0.088, False),
-    ):
-        files = _write(folder / source, names, {f"{{}}{suffix}": written(hdus, checksum=sums)})
-        yield _with_table(folder, source, "muse", CUBE_WINDOWS, names, files, z)
-    content = (real / "califa/NGC4047.ELINES.cube.fits.gz").read_bytes()
-    files = _write(folder / "califa-gz", names, {"{}.ELINES.cube.fits.gz": gzip.decompress(content)})
-    yield _with_table(folder, "califa-gz", "califa-elines", MAPS_WINDOWS, names, files, 0.0114)
+    tiled = [
+        fits.CompImageHDU(hdu.data, hdu.header, name=hdu.name, compression_type="GZIP_2", quantize_level=0.0)
+        for hdu in minicube[1:]
+    ]
+    yield _with_table(folder, "muse-gz", "muse", {"{}.fits.gz": written(minicube, checksum=True)}, 0.088)
+    yield _with_table(folder, "muse-fz", "muse", {"{}.fits.fz": written(fits.HDUList([minicube[0], *tiled]))}, 0.088)
+    content = gzip.decompress((real / "califa/NGC4047.ELINES.cube.fits.gz").read_bytes())
+    yield _with_table(folder, "califa-gz", "califa-elines", {"{}.ELINES.cube.fits.gz": content}, 0.0114)
 
 
-def _with_table(
-    folder: Path,
-    source: str,
-    reader: str,
-    windows: dict[str, Any],
-    names: tuple[str, ...],
-    files: tuple[str, ...],
-    z: float,
-) -> Source:
-    (folder / source / "table.csv").write_text("name,z\n" + "".join(f"{name},{z}\n" for name in names))
-    survey = {"reader": reader, "table": "table.csv", "z_max": 0.5}
-    return Source(source, survey, windows, names[0], names[1:], files)
+def _with_table(folder: Path, name: str, reader: str, contents: dict[str, bytes], z: float) -> Source:
+    forms = _write(folder / name, contents)
+    names = tuple(f"galaxy{i:02}" for i in range(NUM_GALAXIES))
+    (folder / name / "table.csv").write_text("name,z\n" + "".join(f"{galaxy},{z}\n" for galaxy in names))
+    windows = MAPS_WINDOWS if reader == "califa-elines" else CUBE_WINDOWS
+    return Source(name, {"reader": reader, "table": "table.csv", "z_max": 0.5}, windows, forms, names)
 
 
 def cut(path: Path, names: tuple[str, ...]) -> fits.HDUList:
@@ -182,14 +176,13 @@ def written(hdus: fits.HDUList, *, checksum: bool = False) -> bytes:
     return held.getvalue()
 
 
-def _write(root: Path, names: tuple[str, ...], contents: dict[str, bytes]) -> tuple[str, ...]:
-    """Writes the files of each galaxy; returns the names of the first galaxy's."""
-    root.mkdir(parents=True, exist_ok=True)
+def _write(root: Path, contents: dict[str, bytes]) -> tuple[str, ...]:
+    """Writes the files of one galaxy under the name BASE; returns the forms of their names."""
+    root.mkdir(parents=True)
     for form, content in contents.items():
         packed = gzip.compress(content, 1) if form.endswith(".gz") else content
-        for name in names:
-            (root / form.format(name)).write_bytes(packed)
-    return tuple(form.format(names[0]) for form in contents)
+        (root / form.format(BASE)).write_bytes(packed)
+    return tuple(contents)
 
 
 def _inside(change: Callable[[bytearray, random.Random], None]) -> Callable[[bytes, random.Random], bytes]:
@@ -241,11 +234,13 @@ def _shift(content: bytes, rng: random.Random) -> bytes:
 
 @_inside
 def _edit_card(content: bytearray, rng: random.Random) -> None:
-    """Changes one card of one of the first headers."""
+    """Changes one card of one of the first headers, most often one that decides what the data mean."""
     headers = list(_headers(content))
     start, count = rng.choice(headers[:5] if rng.random() < 0.7 else headers)
-    at = start + CARD * rng.randrange(count)
-    other = start + CARD * rng.randrange(count)
+    places = range(start, start + CARD * count, CARD)
+    decisive = [at for at in places if DECISIVE.fullmatch(content[at : at + 8].decode("ascii").strip())]
+    at = rng.choice(decisive if rng.random() < 0.8 else places)
+    other = rng.choice(places)
     card = bytes(content[at : at + CARD])
     value = rng.choice(VALUES) if rng.random() < 0.6 else _misspelt(card[10:30].decode("ascii", "replace"), rng)
     new = rng.choice(

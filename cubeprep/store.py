@@ -484,7 +484,8 @@ class WindowStore:
         galaxies = self.attrs["splits"][split]["galaxies_per_shard"]
         per_shard = self.attrs["splits"][split]["num_views"] * galaxies
         window = (lines, samples, size, size)
-        expected: tuple[Any, ...]
+        expected: Any
+        found: Any
         if name in ("flux", "ivar", "mask"):
             expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
         elif name in CONTINUUM:

@@ -144,22 +144,18 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
         raise Rejected("truncated", f"{path}: {error}") from error
 
 
-def sum_remarks(hdus: fits.HDUList, names: Sequence[str | int], path: str) -> tuple[str, ...]:
-    """Differences of HDUs from their checksums, in words; to be called before their data are used.
+def sum_remarks(hdus: fits.HDUList, name: str | int, path: str) -> tuple[str, ...]:
+    """Difference of an HDU from its checksums, in words, if there is one; to be called before its data are used.
 
     Raises:
         KeyError: there is no such HDU.
         Rejected: a card that decides what the data mean is there twice with different values.
     """
-    found = []
-    for name in names:
-        hdu = hdus[name]
-        check_unique(hdu.header, path)
-        if hdu.verify_datasum() == 0:
-            found.append(DATA_REMARK.format(hdu.name))
-        elif hdu.verify_checksum() == 0:
-            found.append(HEADER_REMARK.format(hdu.name))
-    return tuple(found)
+    hdu = hdus[name]
+    check_unique(hdu.header, path)
+    if hdu.verify_datasum() == 0:
+        return (DATA_REMARK.format(hdu.name),)
+    return (HEADER_REMARK.format(hdu.name),) if hdu.verify_checksum() == 0 else ()
 
 
 def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:

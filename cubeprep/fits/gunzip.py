@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections.abc import Callable
 from gzip import BadGzipFile
 from typing import Any
 
@@ -54,6 +55,7 @@ class GunzipStream:
         self._reader = igzip._IGzipReader(raw, INPUT_BYTES)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._held = self._buffer[:0]
+        self.tally: Callable[[memoryview], None] | None = None  # is given all bytes that are skipped or read
 
     def skip(self, count: int) -> int:
         """Skips `count` bytes; returns the number skipped, which is smaller only at the end of the file."""
@@ -75,4 +77,6 @@ class GunzipStream:
         if not self._held:
             self._held = self._buffer[: self._reader.readinto(self._buffer)]
         part, self._held = self._held[:most], self._held[most:]
+        if self.tally:
+            self.tally(part)
         return part

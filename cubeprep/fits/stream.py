@@ -28,7 +28,7 @@ from cubeprep.fits.image import (
     scaled,
     scaling_of,
 )
-from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK, header_agrees, stated_sum, total
+from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK, RunningSum, header_agrees, stated_sum, total
 from cubeprep.geometry import Placement
 from cubeprep.storage import StorageError, is_remote, open_file, storage_errors
 
@@ -216,7 +216,11 @@ class FitsStream:
         """Planes, [y, x], in the byte order of the file; they share one buffer, so each is valid until the next."""
         start, plane_bytes = self._position, shape[1] * shape[2] * dtype.itemsize
         self._check_size(start + shape[0] * plane_bytes)
-        self._check_sum(header)
+        stated, found = stated_sum(header), RunningSum()
+        if self._gunzip and stated is not None:
+            self._gunzip.tally = found.add
+        else:
+            self._check_sum(header)
         buffer = bytearray(plane_bytes)
         image = np.frombuffer(buffer, dtype=dtype).reshape(shape[1:])
         with self._damage():
@@ -225,6 +229,11 @@ class FitsStream:
                 if self._fill(memoryview(buffer)) < plane_bytes:
                     self._truncated(start + (plane + 1) * plane_bytes)
                 yield image
+            if self._gunzip and stated is not None:
+                self._skip_to(self._next_header)
+                self._gunzip.tally = None
+                if found.total != stated:
+                    self.remarks[self.passed[-1]] = DATA_REMARK.format(self.passed[-1])
 
     def _decompressed(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
@@ -245,9 +254,9 @@ class FitsStream:
             raise Rejected("truncated", f"{self.path}: tiles that cannot be read: {error}") from error
 
     def _check_sum(self, header: Header) -> None:
-        """Compares the data of a local file with their DATASUM; gzip has a checksum of its own."""
+        """Compares the data of a local file that is not gzipped with their DATASUM."""
         stated, start = stated_sum(header), self._position
-        if stated is None or self._gunzip or is_remote(self.path):
+        if stated is None or is_remote(self.path):
             return
         parts = (
             self._read(min(SUM_BYTES, self._next_header - at)) for at in range(start, self._next_header, SUM_BYTES)

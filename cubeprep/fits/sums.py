@@ -24,6 +24,25 @@ def total(parts: Iterable[bytes | memoryview], start: int = 0) -> int:
     return found
 
 
+class RunningSum:
+    """Sum of parts of any length, one after the other."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._rest = b""
+
+    def add(self, part: bytes | memoryview) -> None:
+        """Adds the next part."""
+        if self._rest:
+            held = self._rest + bytes(part[: 4 - len(self._rest)])
+            part, self._rest = part[4 - len(self._rest) :], held
+            if len(held) < 4:
+                return
+            self.total = total([held], self.total)
+        whole = len(part) // 4 * 4
+        self.total, self._rest = total([part[:whole]], self.total), bytes(part[whole:])
+
+
 def stated_sum(header: Header) -> int | None:
     """DATASUM of a header; None if it has none."""
     text = str(header.get("DATASUM", "")).strip()

@@ -58,7 +58,7 @@ class Reader:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path = target.paths[0]
         with open_maps(path) as hdus:
-            remarks = sum_remarks(hdus, [0], path)
+            remarks = sum_remarks(hdus, 0, path)
             header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
         if data.ndim != 3:
             raise Rejected("bad_shape", f"{path}: the first HDU is {data.shape}, expected [map, y, x]")

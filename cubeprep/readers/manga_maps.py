@@ -57,9 +57,12 @@ class Reader:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         with open_maps(path) as hdus:
-            remarks = sum_remarks(hdus, [f"{name}{suffix}" for suffix in ("", "_IVAR", "_MASK")], path)
             header, errors = hdus[name].header, hdus[f"{name}_IVAR"].header
-            flux, ivar, mask = (hdus[f"{name}{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
+            remarks, arrays = tuple[str, ...](), []
+            for suffix in ("", "_IVAR", "_MASK"):
+                remarks += sum_remarks(hdus, f"{name}{suffix}", path)
+                arrays.append(hdus[f"{name}{suffix}"].data)
+        flux, ivar, mask = arrays
         if not flux.shape == ivar.shape == mask.shape:
             raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")
         if mask.dtype.kind not in "iu":

@@ -1,7 +1,9 @@
 """Dask on this machine: only the process that started it may use it."""
 
+import logging
 import os
 import stat
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import dask
 import psutil
 import pytest
 
-from cubeprep.cluster import DaskConfig, local_cluster
+from cubeprep.cluster import DaskConfig, local_cluster, run_tasks
 
 PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "proxy/1/127.0.0.1/status")
 
@@ -38,6 +40,21 @@ def test_its_own_client_runs_tasks(cluster: Any) -> None:
 
     with Client(cluster) as client:
         assert client.submit(os.getpid).result() != os.getpid()
+
+
+def noisy(address: str) -> None:
+    """A task that prints and logs a URL with a password, as libraries do."""
+    sys.stderr.write(f"printed {address}\n")
+    logging.getLogger("distributed.worker").critical("logged %s", address)
+
+
+def test_workers_do_not_print_passwords(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    list(run_tasks(noisy, ["s3://me:canary@host/bucket", "https://host/a?password=canary"], DaskConfig(num_workers=1)))
+    said = "".join(capfd.readouterr())
+    assert "printed s3://host/bucket" in said
+    assert "logged s3://host/bucket" in said
+    assert "password=***" in said
+    assert "canary" not in said
 
 
 def keys_of_another(cluster: Any) -> Any:

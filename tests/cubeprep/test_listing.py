@@ -18,7 +18,7 @@ from cubeprep.fits import gunzip
 from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.survey_files import find_files, guarded_target
-from tests.logcube import write_drpall
+from tests.logcube import write_drpall, write_gzipped
 from tests.maps import maps_hdus, write_maps
 
 
@@ -42,7 +42,7 @@ def test_a_redshift_that_is_none_costs_one_sami_galaxy(tmp_path: Path, z: object
     assert found["1000_A"] is None
     assert found["1001_A"] is not None
     assert found["1001_A"][0] == "no_redshift"
-    assert "1001_A_cube_blue.fits" in found["1001_A"][1]
+    assert "1001_A_cube_red.fits: Z_SPEC = " in found["1001_A"][1]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,22 @@ def test_a_header_that_is_damaged_costs_one_galaxy(tmp_path: Path) -> None:
     assert str(path) in found["1001_A"][1]
 
 
+def test_a_name_in_the_header_of_another_file_costs_one_galaxy(tmp_path: Path) -> None:
+    for name in ("8000-1", "8000-2"):
+        hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
+        hdus[0].header["PLATEIFU"] = name
+        path = write_maps(tmp_path, hdus)
+        if name == "8000-2":
+            hdus[0].header["PLATEIFU"] = "8000-1"
+            write_gzipped(hdus, path)
+    config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
+    first, second = select_targets(config, make_reader(config))
+    assert first.rejected is None
+    assert second.rejected is not None
+    assert second.rejected[0] == "bad_card"
+    assert "PLATEIFU = '8000-1', expected '8000-2'" in second.rejected[1]
+
+
 @pytest.mark.parametrize(
     ("card", "value", "rejected"),
     [
@@ -105,6 +121,9 @@ def test_maps_obey_the_quality_of_the_cube_and_of_the_fits(
     config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
     (target,) = select_targets(config, make_reader(config))
     assert (target.rejected and target.rejected[0]) == rejected
+    if card == "SCINPVEL":
+        assert target.rejected is not None
+        assert "SCINPVEL = -9999.0" in target.rejected[1]
     if card == "MANGAID":
         assert target.mangaid == target.plateifu == "8000-1"
     if rejected is None and card == "DAPQUAL":

@@ -174,7 +174,9 @@ def test_other_columns_are_no_velocities(name: str) -> None:
 def test_what_unzips_to_more_than_is_allowed_is_refused_before_it_is_held() -> None:
     content = gzip.compress(bytes(9 << 20))
     assert unzipped(content, 9 << 20) == bytes(9 << 20)
-    assert unzipped(b"plain", 2) == b"plain"
+    assert unzipped(b"plain", 5) == b"plain"
+    with pytest.raises(OSError, match="it is larger than 0 MiB"):
+        unzipped(b"plain", 4)
     with pytest.raises(OSError, match="larger than 8 MiB"):
         unzipped(content, 8 << 20)
     with pytest.raises(OSError, match="damaged gzip"):

@@ -44,16 +44,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "search": (GALAXY,),
     "assess": ("--labels", "{folder}/labels.csv", "--label", "kind"),
     "label": (f"{GALAXY}=agn",),
+    "reproduce": (GALAXY,),
 }
 FILES = {
-    f"{STORE}/zarr.json": ("train", "score", "explore", "figures"),
+    f"{STORE}/zarr.json": ("train", "tune", "score", "explore", "figures"),
     f"{STORE}/galaxies.parquet": ("score",),
     f"{STORE}/train/flux/zarr.json": ("score",),
     f"{STORE}/train/valid/zarr.json": ("score",),
     f"{STORE}/train/plateifu/zarr.json": ("score",),
     f"{MODEL}/model.json": ("score",),
     f"{MODEL}/model.safetensors": ("score",),
-    CATALOG: ("explore", "figures", "export", "rerank", "search", "assess", "label"),
+    CATALOG: ("explore", "figures", "export", "rerank", "search", "assess", "label", "reproduce"),
     LATENTS: ("rerank", "search", "assess"),
     "labels.jsonl": ("rerank",),
     "labels.csv": ("assess",),
@@ -85,7 +86,8 @@ def folder(intact: Path, tmp_path: Path) -> Path:
 
 def run(folder: Path, command: str, *options: str) -> Any:
     given = [option.format(folder=folder) for option in options or COMMANDS.get(command, ())]
-    return CliRunner().invoke(cli.main, [command, str(folder / "p.yaml"), *given])
+    first = folder / (CATALOG if command == "reproduce" else "p.yaml")
+    return CliRunner().invoke(cli.main, [command, str(first), *given])
 
 
 def said(result: Any, name: str, what: object) -> str:

@@ -26,7 +26,10 @@ from modeling.latents.umap_map import Embedding
 from modeling.scoring.residual_sums import line_sums, median_snr, scores_from_sums
 
 LINES = ["Hb-4862", "OIII-5008", "Ha-6564"]
-PROVENANCE = {"store": {"identity": "abc", "path": "windows.zarr"}, "model": {"version": "3"}}
+PROVENANCE = {
+    "store": {"identity": "abc", "path": "windows.zarr"},
+    "model": {"reference": "models:/m/3", "version": "3"},
+}
 
 
 def table_of(num_galaxies: int = 6) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from astropy.io import fits
 from cubeprep.cube import Rejected
 from cubeprep.fits.cubefile import CubeFile
 from cubeprep.fits.stream import FitsStream
-from cubeprep.fits.sums import header_agrees, stated_sum, total
+from cubeprep.fits.sums import RunningSum, header_agrees, stated_sum, total
 from cubeprep.readers.muse import LAYOUT
 from tests.cubeprep.fits.test_headers import PLANES, write_cube
 
@@ -45,13 +45,26 @@ def test_sums_agree_with_those_that_astropy_writes(tmp_path: Path, suffix: str) 
             assert total([data[:2880], data[2880:]]) == stated_sum(hdu.header) > 0
 
 
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
 @pytest.mark.parametrize("name", ["DATA", "STAT"])
-def test_a_flipped_bit_of_the_data_is_remarked_on(tmp_path: Path, name: str) -> None:
+def test_a_flipped_bit_of_the_data_is_remarked_on(tmp_path: Path, name: str, suffix: str) -> None:
     content = bytearray(with_sums(write_cube(tmp_path / "c.fits")))
     with fits.open(io.BytesIO(bytes(content))) as hdus:
         content[hdus[name].fileinfo()["datLoc"] + 4000] ^= 4
-    (tmp_path / "s.fits").write_bytes(content)
-    assert remarks_of(tmp_path / "s.fits") == (f"{name}: its data are not those of its DATASUM",)
+    path = tmp_path / f"s.{suffix}"
+    path.write_bytes(gzip.compress(content, 1) if suffix == "fits.gz" else content)
+    assert remarks_of(path) == (f"{name}: its data are not those of its DATASUM",)
+
+
+def test_a_running_sum_is_that_of_the_whole_however_it_is_cut() -> None:
+    rng = random.Random(2)
+    content = rng.randbytes(4000)
+    found, start = RunningSum(), 0
+    while start < len(content):
+        length = rng.choice((0, 1, 2, 3, 4, 5, 700))
+        found.add(memoryview(content)[start : start + length])
+        start += length
+    assert found.total == total([content])
 
 
 @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])

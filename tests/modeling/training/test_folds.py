@@ -189,5 +189,5 @@ def test_folds_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no readable safetensors file"):
         load_folds(tmp_path)
     save_model(tmp_path, make_model(arguments, 0), {"folds": "two"})
-    with pytest.raises(CheckpointError, match="folds is 'two', not num and left_out"):
+    with pytest.raises(CheckpointError, match="folds is 'two', expected num, at most 1000, and left_out"):
         load_folds(tmp_path)
