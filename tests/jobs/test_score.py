@@ -1,5 +1,7 @@
 """The score job on a small store with a small model: catalog, registry, and what it refuses."""
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,11 @@ def save_tiny_model(
     return folder
 
 
-def make_project(workspace: Path, model: Path | None = None, num_galaxies: int = 3) -> ProjectConfig:
+def make_project(
+    workspace: Path, model: Path | None = None, num_galaxies: int = 3, repeats: Mapping[int, int] | None = None
+) -> ProjectConfig:
     """A finished store of 15 good galaxies and one rejected, and a config that names the model."""
-    synthetic_store(workspace / "windows.zarr", shape=SHAPE, repeats={3: 1})
+    synthetic_store(workspace / "windows.zarr", shape=SHAPE, repeats=repeats)
     model = model or save_tiny_model(workspace / "model")
     return ProjectConfig(
         workspace=workspace,
@@ -47,7 +51,11 @@ def make_project(workspace: Path, model: Path | None = None, num_galaxies: int =
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("score"))
+    config = make_project(tmp_path_factory.mktemp("score"), repeats={3: 1})
+    # The table of a store is in the order of its survey, which the shards do not have.
+    store, table = WindowStore.open(config.store_path), io.BytesIO()
+    store.galaxies().iloc[::-1].to_parquet(table, index=False)
+    store.write_file("galaxies.parquet", table.getvalue())
     assert score.run(config) == 0
     return config
 

@@ -52,6 +52,18 @@ def table_of(num_galaxies: int = 6) -> pd.DataFrame:
     return build_table(galaxies, scores, LINES, maps=maps, neighbours=neighbours)
 
 
+@pytest.mark.parametrize("rank_by", ["mae", "chi2"])
+def test_a_flux_is_by_spaxel_until_it_is_summed_over_them(rank_by: str) -> None:
+    unit = "1e-17 erg / (s cm2 Angstrom spaxel)"
+    units = {
+        name: column.unit
+        for name, column in describe_columns(LINES, unit, rank_by).items()
+        if "Angstrom" in column.unit
+    }
+    of_the_score = {"score": unit} if rank_by == "mae" else {}
+    assert units == of_the_score | {"score_mae": unit, "total_flux": "1e-17 erg / (s cm2 Angstrom)"}
+
+
 def test_round_trip_with_units_descriptions_and_provenance(tmp_path: Path) -> None:
     table, path = table_of(), tmp_path / "new" / "catalog.parquet"
     write_catalog(path, table, describe_columns(LINES, "erg", "chi2"), PROVENANCE)
