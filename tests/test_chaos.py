@@ -241,6 +241,6 @@ def test_with_servers_of_files_runs_and_tasks(
         return Workspace(tmp_path / str(number), f"s3://{s3.bucket}/survey", settings)
 
     find = {"driver": lambda command: [command.driver], "raylet": raylet}
-    find |= {"worker": lambda command: ray_workers(command) or dask.workers()}
+    find |= {"worker": lambda command: dask.workers() if command.step == "prepare" else ray_workers(command)}
     chaos = Chaos(THERE, KILLS - KILLS * 2 // 5, find=find, servers=servers, undisturbed=undisturbed)
     chaos.wreak(make_workspace)
