@@ -29,7 +29,8 @@ test: setup
 test-quick: setup
 	$(PYTEST) $(PARALLEL) -m 'not (ray or s3 or browser or slow or ceph or long)' $(ARGS)
 
-# Tests that the default run leaves out because they take long.
+# Tests that the default run leaves out because they take long. 50 kills of the whole pipeline take most of an hour:
+# CUBESCOUT_KILLS=8 makes 8 of them, CUBESCOUT_SEED=1 others.
 test-long: setup
 	$(PYTEST) $(PARALLEL) -m long $(ARGS)
 

@@ -97,6 +97,7 @@ class Command:
     """One run of `cubescout STEP CONFIG`, with all processes that it has started."""
 
     def __init__(self, step: str, config: Path, log: Path) -> None:
+        self.step = step
         self._run = uuid.uuid4().hex
         self._log, self._start_of_log = log, log.stat().st_size if log.exists() else 0
         environment = os.environ | {SESSION: self._run, "OMP_NUM_THREADS": "1"}
