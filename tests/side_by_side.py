@@ -19,7 +19,6 @@ TOGETHER = {
     "mark.ray": "ray",
     # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
-    "make_project": "umap",
 }
 
 
