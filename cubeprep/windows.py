@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cubeprep.config import Config
 from cubeprep.lines import LINES_BY_NAME, PRESETS, SPEED_OF_LIGHT_KMS, Line
-from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.masks import WINDOW_MASK_BITS, good_samples
 
 
 class WindowConfig(Config):
@@ -155,8 +155,7 @@ def sealed(windows: LineWindows) -> LineWindows:
 
     Values were finite when they were read (`cube.screened`); their sums over spaxels and planes may overflow.
     """
-    usable = np.isfinite(windows.flux) & np.isfinite(windows.ivar) & (windows.ivar > 0)
-    broken = (windows.mask == 0) & ~usable
+    broken = (windows.mask == 0) & ~good_samples(windows.flux, windows.ivar, windows.mask)
     if not broken.any():
         return windows
     mask = np.where(broken, WINDOW_MASK_BITS["NONFINITE"], windows.mask).astype(np.uint8)

@@ -19,7 +19,6 @@ TOGETHER = {
     "mark.ray": "ray",
     # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
-    "make_project": "umap",
 }
 
 
@@ -61,6 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     """Divides the CPUs between the processes: with one OpenMP thread per CPU in each, waiting threads would spin."""
+    # Ray would start a worker for each CPU with each session, also where none is needed.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     workers = config.getoption("numprocesses", None)
     if isinstance(workers, int) and workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))

@@ -49,7 +49,7 @@ def summarise(catalog: Catalog, store: WindowStore) -> dict[str, Any]:
 def score_label(catalog: Catalog) -> str:
     """Name of the score that ranks the galaxies, with its unit."""
     names = {
-        "combined": "combined significance of the residuals",
+        "combined": "combined significance",
         "unexplained": "unexplained share of the signal",
         "chi2": "reduced χ² of the reconstruction",
         "relative": "relative error of the reconstruction",

@@ -49,24 +49,27 @@ class LatentIndex:
         return self._graph is None
 
     @classmethod
-    def build(cls, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT) -> Self:
-        """Index of latents [galaxy, dimension], with a graph for more than `exact_limit` of them."""
+    def build(cls, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT, threads: int = 0) -> Self:
+        """Index of latents [galaxy, dimension], with a graph for more than `exact_limit` of them.
+
+        The graph is built by `threads`, 0 for one per CPU; only one thread builds the same graph each time.
+        """
         if len(latent) <= exact_limit:
             return cls(latent)
         graph = _empty_graph(latent.shape[1])
-        graph.add(np.arange(len(latent)), np.ascontiguousarray(latent, dtype=np.float32))
+        graph.add(np.arange(len(latent)), np.ascontiguousarray(latent, dtype=np.float32), threads=threads)
         return cls(latent, graph)
 
     @classmethod
-    def load_or_build(cls, path: Path, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT) -> Self:
-        """Index of these latents, read from its file or built and written there; an exact one needs no file."""
+    def load_or_build(cls, path: Path, latent: np.ndarray, *, exact_limit: int = EXACT_LIMIT, threads: int = 0) -> Self:
+        """Index of these latents, read from its file or built (see `build`) and written; an exact one needs no file."""
         if len(latent) <= exact_limit:
             return cls(latent)
         latent = np.ascontiguousarray(latent, dtype=np.float32)
         described = _describe(latent)
         if (graph := _load(path, described)) is not None:
             return cls(latent, graph)
-        index = cls.build(latent, exact_limit=exact_limit)
+        index = cls.build(latent, exact_limit=exact_limit, threads=threads)
         _save(path, index._graph, described)
         return index
 

@@ -206,7 +206,8 @@ def test_columns_arrive_whatever_their_kind() -> None:
     meta, arrays = unpack(pack({"columns": described}, arrays))
     columns = {column["name"]: column for column in meta["columns"]}
     assert "neighbours" not in columns
-    assert columns["ra_deg"] == {"name": "ra_deg", "kind": "number", "description": "Right ascension", "unit": "deg"}
+    expected = {"name": "ra_deg", "group": "Galaxy", "description": "Right ascension", "unit": "deg", "kind": "number"}
+    assert columns["ra_deg"] == expected
     np.testing.assert_array_equal(arrays["ra_deg"], table["ra_deg"])
     assert columns["triage"]["categories"] == ["cosmic_ray"]
     assert arrays["triage"].tolist() == [-1, 0]
@@ -221,7 +222,7 @@ def test_every_column_of_a_catalog_is_in_a_group_of_the_menus(project: ProjectCo
     groups = {column["name"]: column["group"] for column in described}
     texts = {"plateifu", "mangaid", "url"}  # which are in no menu
     assert {name for name, group in groups.items() if group == "Other columns"} == texts
-    assert [groups[name] for name in ("score_mae", "share_Hb-4862", "z")] == ["Score", "Lines", "Galaxy"]
+    assert [groups[name] for name in ("score_mae", "top_line", "z")] == ["Score", "Lines", "Galaxy"]
 
 
 def test_a_message_refuses_what_the_page_cannot_read() -> None:

@@ -1,5 +1,6 @@
 """The whole path through the command line, on a small simulated survey and on real files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cubeprep.store import WindowStore
 from jobs import cli
 from jobs.config import load_project
 from modeling.catalog import read_catalog
+from modeling.latents import umap_map
 from modeling.tracking.lineage import git_commit
 from tests.jobs.pages import messages_of
 
@@ -40,6 +42,13 @@ def trained_model(workspace: Path) -> Path:
     return model
 
 
+@pytest.fixture(scope="module", autouse=True)
+def maps_by_umap() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(umap_map, "MIN_UMAP", 5)
+        yield
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
@@ -56,6 +65,7 @@ def test_every_galaxy_is_in_the_catalog_with_its_provenance(workspace: Path) -> 
     assert sorted(catalog.table["plateifu"]) == sorted(accepted["plateifu"])
     assert sorted(catalog.table["rank"]) == list(range(1, len(catalog.table) + 1))
     assert np.isfinite(catalog.table["score"]).all()
+    assert set(catalog.table["embedding"]) == {"umap"}
     provenance = str(catalog.provenance)
     assert store.identity in provenance
     assert "cubescout" in provenance

@@ -27,7 +27,7 @@ from modeling.training.losses import student_t_nll
 from modeling.training.model_comparison import Comparison, compare, measure_split
 from tests.logcube import write_survey
 
-pytestmark = pytest.mark.slow  # a training, and UMAP, which is compiled for ten seconds
+pytestmark = pytest.mark.slow  # a training
 
 REDSHIFTS = {f"1-{i}": 0.02 + 0.003 * i for i in range(8)}
 SMALL = {

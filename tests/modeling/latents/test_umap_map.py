@@ -5,6 +5,8 @@ import pytest
 
 from modeling.latents.umap_map import MIN_UMAP, embed
 
+pytestmark = pytest.mark.slow  # UMAP is compiled for ten seconds
+
 
 def two_groups(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
