@@ -84,6 +84,15 @@ class BlockSums:
         where, bad = self._mine(index, bad)
         self._bad[where] |= bad
 
+    def add_planes(self, index: np.ndarray, planes: Planes) -> None:
+        """Adds planes whose masked samples are 0, of which those in spaxels with other good samples are bad."""
+        self.add_flux(index, planes.flux)
+        self.add_ivar(index, planes.ivar)
+        where, mask = self._mine(index, planes.mask)
+        covered = (mask == 0).any(axis=0)
+        self._empty[where] = ~covered
+        self._bad[where] = (mask != 0) & covered
+
     def spectra(self) -> BlockSpectra:
         """Spectra of all blocks, in the order of their rows."""
         bad = block_any(self._bad & ~self._empty)
@@ -123,9 +132,7 @@ def read_summed(arm: Arm, planes: np.ndarray, size: int | None, sums: BlockSums)
         return arm.read_summed(planes, size, sums)
     every = np.union1d(planes, sums.planes)
     whole = arm.read(every, size)
-    sums.add_flux(every, whole.flux)
-    sums.add_ivar(every, whole.ivar)
-    sums.add_bad(every, whole.mask != 0)
+    sums.add_planes(every, whole)
     kept = np.searchsorted(every, planes)
     return Planes(whole.flux[kept], whole.ivar[kept], whole.mask[kept], whole.spaxel_arcsec)
 
