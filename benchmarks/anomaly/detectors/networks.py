@@ -113,6 +113,19 @@ class Cubescout(Network):
 
 
 @register
+class Masked(Cubescout):
+    """Our masked network: the same scores from the residuals of what was hidden from it."""
+
+    name = "Cubescout, masked network"
+    group = "network"
+    cost = "slow_runs"
+
+    def budget(self) -> TrainingBudget:
+        """Budget of the tier for our masked network."""
+        return self.tier.masked
+
+
+@register
 class PermutedLines(Cubescout):
     """Our model with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
 
