@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm
-from modeling.network.hiding import lattice, membership
+from modeling.network.hiding import lattice, margin, membership
 from modeling.network.line_groups import Groups
 from modeling.network.normalisation import Normalisation, WindowNetwork
 
@@ -115,6 +115,11 @@ class MaskedPredictor(WindowNetwork):
         self.lines = LineRecurrence(context_channels, num_lines, num_samples, lstm_channels) if lstm_channels else None
         self.to_coarse = nn.Linear(latent_dim, frames * COARSE**2)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def middle_side(self) -> int:
+        """Spaxels per side of the middle of a hidden square, which is scored: about the FWHM of the PSF."""
+        return self.hidden_side - 2 * margin(self.hidden_side)
 
     def forward(self, flux_BLSYX: Tensor, seen_BLSYX: Tensor) -> Prediction:
         """Prediction of all samples from those seen; see `predict`."""

@@ -27,7 +27,7 @@ from modeling.scoring import artefacts
 from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.hidden import HiddenResiduals
 from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
-from modeling.scoring.significance import ErrorSums, Residuals, Significance
+from modeling.scoring.significance import REGION_SIDE, ErrorSums, Residuals, Significance
 
 MIN_CALIBRATION = 3
 NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
@@ -156,9 +156,10 @@ class GalaxyScorer:
         windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), known_offset_kms)
         residuals, code = self._mask_artefacts(residuals, windows, moved)
         residual_sigma = residuals.residual_sigma(self.error)
-        significance = Significance.of(residual_sigma, residuals.good)
+        side = self.model.middle_side if isinstance(self.model, MaskedPredictor) else REGION_SIDE
+        significance = Significance.of(residual_sigma, residuals.good, side)
         # Artefacts are flagged once, with the reconstruction, and masked for both.
-        of_galaxy = Significance.of(self._sigma_of_galaxy(residuals, windows), residuals.good)
+        of_galaxy = Significance.of(self._sigma_of_galaxy(residuals, windows), residuals.good, side)
         shown = [residual_sigma, residuals.from_spaxels] if isinstance(residuals, HiddenResiduals) else [residual_sigma]
         return GalaxyScores(
             sums=sums,
