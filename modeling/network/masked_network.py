@@ -95,7 +95,8 @@ class MaskedPredictor(WindowNetwork):
             normalise: normalisation of the flux; see the method `normalise`.
 
         Raises:
-            ValueError: a size that is no multiple of 8, or channels that are none.
+            ValueError: a size or number of channels that is no multiple of 8, a square as large as the window, or
+                groups that do not hold each line once.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -274,6 +275,8 @@ def _check(arguments: dict[str, Any]) -> None:
         for name, multiple in (("size", 8), ("context_channels", NORM_GROUPS))
         if arguments[name] < multiple or arguments[name] % multiple
     ]
+    if arguments["hidden_side"] >= arguments["size"]:
+        mistakes.append(f"hidden_side is {arguments['hidden_side']}, expected less than size, {arguments['size']}")
     if sorted(line for group in arguments["groups"] for line in group) != list(range(arguments["num_lines"])):
         mistakes.append(f"groups is {arguments['groups']}, expected each of {arguments['num_lines']} lines once")
     if mistakes:

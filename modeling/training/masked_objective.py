@@ -23,7 +23,7 @@ from modeling.training.objective import Objective, ObjectiveConfig
 
 # Weight of the squared error of the coarse means that the latent decodes to, normalised units, against nats.
 LATENT_WEIGHT = 1.0
-# Positions of the lattice that an evaluation hides: each costs a pass, and these two hide half of the spaxels.
+# Positions of the lattice that an evaluation hides; each costs a pass.
 EVALUATED = (0, 4)
 
 
@@ -68,12 +68,12 @@ class MaskedObjective(nn.Module):
         They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
         """
         # A sum of integers is the same in any order.
-        digest = int(flux_LSYX.contiguous().view(torch.int32).sum(dtype=torch.int64))
+        digest = int(flux_LSYX.float().contiguous().view(torch.int32).sum(dtype=torch.int64))
         return torch.Generator().manual_seed(hash((self.step_seed, digest)) % 2**63)
 
     def _draw_hidden(self, generator: torch.Generator) -> Tensor:
-        network = self.model
-        return draw_hidden(network.groups, network.num_lines, network.size, network.hidden_side, generator)
+        model = self.model
+        return draw_hidden(model.groups, model.num_lines, model.size, model.hidden_side, generator)
 
     @torch.no_grad()
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
@@ -124,8 +124,7 @@ class MaskedObjective(nn.Module):
         found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX)
         noise_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
         tested_BLSYX = good_BLSYX & hidden_BLSYX
-        likelihood = LIKELIHOODS[self.config.loss]
-        nll_B = likelihood(found.mean, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
+        nll_B = LIKELIHOODS[self.config.loss](found.mean, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
         # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
         nll_B = nll_B - masked_mean(0.5 * noise_BLSYX.log(), tested_BLSYX)
         latent_B = self._latent_loss(found.latent, target_BLSYX, good_BLSYX)

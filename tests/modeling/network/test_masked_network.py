@@ -126,6 +126,8 @@ def test_windows_that_it_cannot_take_are_named() -> None:
     config = ModelConfig(kind="masked")
     with pytest.raises(ValueError, match="size is 12, expected a multiple of 8"):
         make_network(config, (4, 5, 12), NAMES, seed=0)
+    with pytest.raises(ValueError, match="hidden_side is 8, expected less than size, 8"):
+        make_network(config.model_copy(update={"hidden_side": 8}), (4, 5, 8), NAMES, seed=0)
     with pytest.raises(ValueError, match=r"groups is \[\[0\], \[0\]\], expected each of 2 lines once"):
         MaskedPredictor(num_lines=2, num_samples=3, size=8, groups=[[0], [0]])
     with pytest.raises(ValueError, match="lstm_channels is 0: an autoencoder needs at least 1"):
