@@ -77,8 +77,8 @@ class MaskedPredictor(WindowNetwork):
         groups: Groups,
         hidden_side: int = 5,
         latent_dim: int = 64,
-        context_channels: int = 96,
-        lstm_channels: int = 0,
+        context_channels: int = 64,
+        lstm_channels: int = 16,
         normalise: Normalisation = "asinh",
     ) -> None:
         """Makes the network with PyTorch's default initial weights.

@@ -91,6 +91,14 @@ NOT_PART_OF_IDENTITY = {
 }
 
 
+def loss_mistake(model: ModelConfig, train: TrainConfig) -> str:
+    """Why a network cannot be trained with a loss; empty if it can."""
+    if model.kind != "masked" or train.loss in LIKELIHOODS:
+        return ""
+    wanted = " or ".join(LIKELIHOODS)
+    return f"train.loss: {train.loss}; model.kind masked predicts a variance too, which takes {wanted}"
+
+
 class TrainingJob(Config):
     """All that a training worker receives; sent between processes as JSON."""
 
@@ -110,11 +118,8 @@ class TrainingJob(Config):
 
     @model_validator(mode="after")
     def _loss_fits_the_network(self) -> "TrainingJob":
-        if self.model.kind == "masked" and self.train.loss not in LIKELIHOODS:
-            raise ValueError(
-                f"train.loss is {self.train.loss}, but model.kind masked predicts a variance too: "
-                f"expected {' or '.join(LIKELIHOODS)}"
-            )
+        if mistake := loss_mistake(self.model, self.train):
+            raise ValueError(mistake)
         return self
 
     def identity(self, store_identity: str) -> str:

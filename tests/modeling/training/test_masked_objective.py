@@ -121,7 +121,7 @@ def test_nll_does_not_depend_on_the_unit_of_the_flux() -> None:
 
 
 def test_a_masked_network_needs_a_likelihood() -> None:
-    with pytest.raises(ValueError, match=r"train\.loss is mae, but model\.kind masked predicts a variance too"):
+    with pytest.raises(ValueError, match=r"train\.loss: mae; model\.kind masked predicts a variance too"):
         TrainingJob(store="w.zarr", model=ModelConfig(kind="masked"), train=TrainConfig(loss="mae"))
 
 
