@@ -16,7 +16,7 @@ from modeling.network.config import SIZE_MULTIPLE, ModelConfig
 from modeling.scoring.config import ScoreConfig
 from modeling.tracking.config import TrackingConfig
 from modeling.tracking.database import sqlite_uri
-from modeling.training.config import TrainConfig, TuneConfig
+from modeling.training.config import TrainConfig, TuneConfig, loss_mistake
 
 
 class ProjectConfig(Config):
@@ -93,12 +93,15 @@ def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectC
 
 def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:
     """Mistakes that would otherwise show only after the windows are cut, when a model is trained on them."""
-    size = config.prepare.windows.size
+    size, side = config.prepare.windows.size, config.model.hidden_side
+    mistakes = [mistake] if (mistake := loss_mistake(config.model, config.train)) else []
+    if config.model.kind == "masked" and side >= size:
+        mistakes.append(f"model.hidden_side: {side}; expected less than prepare.windows.size, {size}")
     if size % SIZE_MULTIPLE:
         near = size // SIZE_MULTIPLE * SIZE_MULTIPLE
         known = f"{SIZE_MULTIPLE} (they halve it three times), such as {near} or {near + SIZE_MULTIPLE}"
-        return [f"prepare.windows.size: {size}; models take a multiple of {known}"]
-    return []
+        mistakes.append(f"prepare.windows.size: {size}; models take a multiple of {known}")
+    return mistakes
 
 
 def find_config(name_or_path: str) -> Path:

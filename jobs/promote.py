@@ -2,7 +2,8 @@
 
 MODEL@ALIAS, such as cubescout@candidate, or NAME/VERSION, is looked up in the registry of CONFIG (tracking.uri). Both
 models are measured on the validation split of CONFIG's store. The negative log-likelihood decides, since models of any
-loss and normalisation share it; chi2 is shown beside it, and both with the uncertainty from resampling galaxies. With
+loss and normalisation share it, but not a masked network and an autoencoder, which sees what it reconstructs: between
+these --benchmark decides alone. chi2 is shown beside it, and both with the uncertainty from resampling galaxies. With
 --benchmark, the results.parquet of an injection benchmark of each model (`python -m benchmarks.anomaly`), the recall of
 anomalies below 1% false positives decides too.
 
@@ -10,6 +11,7 @@ A worse candidate is not promoted (exit code 4), unless --force is given. The va
 version.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ def promote(
     """Moves the alias `champion`, or prints why not; returns the exit code.
 
     Raises:
-        ValueError: the model, the store or a benchmark result is missing or does not fit.
+        ValueError: the model, the store or a benchmark result is missing or does not fit; or the kinds of the models
+            differ, and neither `benchmark` nor `force` is given.
     """
     from modeling.tracking.models import CHAMPION, find_version
     from modeling.tracking.runs import make_client
@@ -50,7 +53,7 @@ def promote(
     elif champion.version == candidate.version:
         console.print(f"{candidate.name} version {candidate.version} is already the champion")
         return EXIT_OK
-    found = _compare(config, candidate, champion, benchmark) if champion is not None else []
+    found = _compare(config, candidate, champion, benchmark, force) if champion is not None else []
     worse = [one.measure for one in found if one.decides and one.worse]
     if found and champion is not None:
         _print(found, candidate, champion)
@@ -76,7 +79,7 @@ def _champion(client: Any, name: str) -> Any:
 
 
 def _compare(
-    config: ProjectConfig, candidate: Any, champion: Any, benchmark: tuple[str, str] | None
+    config: ProjectConfig, candidate: Any, champion: Any, benchmark: tuple[str, str] | None, force: bool
 ) -> list[Comparison]:
     store = WindowStore.open(config.store_path)
     networks = [
@@ -84,7 +87,13 @@ def _compare(
         for version in (candidate, champion)
     ]
     first, second = (measure_split(network, store, SPLIT) for network in networks)
-    found = compare(first, second)
+    same_kind = type(networks[0]) is type(networks[1])
+    if not (same_kind or benchmark or force):
+        raise PromotionError(
+            f"{candidate.name} version {candidate.version} is a {type(networks[0]).__name__} and the champion a "
+            f"{type(networks[1]).__name__}, whose likelihoods do not compare: give --benchmark, or --force"
+        )
+    found = [replace(one, decides=one.decides and same_kind) for one in compare(first, second)]
     if benchmark:
         ours, theirs = (read_benchmark(Path(path)) for path in benchmark)
         found.append(Comparison("pAUROC, injected anomalies", ours, theirs, higher_is_better=True))

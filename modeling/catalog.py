@@ -104,10 +104,13 @@ IDENTITY = {
 SURVEY_SCORES = {
     "score_combined": Column("Mean of the four significances, corrected for flux, S/N, size and redshift"),
     "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
-    "score_region": Column("Excess chi2 of the most unusual 3 x 3 spaxels, in units of its standard deviation"),
-    "score_peak": Column("The same of the most unusual line of the most unusual 3 x 3 spaxels"),
-    "score_latent_region": Column("score_region of the residuals of the reconstruction from the latent alone"),
-    "score_latent_peak": Column("score_peak of the residuals of the reconstruction from the latent alone"),
+    "score_region": Column("Excess chi2 of the most unusual region of spaxels, in units of its standard deviation"),
+    "score_peak": Column("The same of the most unusual line of the most unusual region"),
+    "score_latent_region": Column(
+        "score_region of the residuals of what the whole galaxy lets expect: reconstructed from the latent alone, or "
+        "predicted from other spaxels"
+    ),
+    "score_latent_peak": Column("score_peak of the same residuals as score_latent_region"),
     "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is isolated"),
     "score_spread": Column("Standard deviation of score_combined over models; empty where one model scored"),
     "num_models": Column("Models that scored it: where models were cross-fitted, those that never saw the galaxy"),

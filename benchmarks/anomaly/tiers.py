@@ -61,6 +61,7 @@ class Tier(Config):
         description="Runs of the paper's models, by far the slowest, and of variants of ours"
     )
     default: TrainingBudget = Field(description="Budget of our model")
+    masked: TrainingBudget = Field(description="Budget of our masked network")
     paper_ae: TrainingBudget = Field(description="Budget of the paper's autoencoder")
     paper_vae: TrainingBudget = Field(description="Budget of the paper's variational autoencoder")
     conv_epochs: int = Field(description="Epochs of the per-line convolutional autoencoder")
@@ -72,6 +73,8 @@ PAPER_MODEL = ModelConfig(
     latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,
 )  # fmt: skip
+# Steps of the masked network hide other parts of the same galaxies, so that it gains from many of them.
+MASKED_TRAIN = TrainConfig(epochs=60, batch_size=16, lr=2e-3, weight_decay=1e-3, loss="student-t")
 PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01, schedule="constant", grad_clip=None)
 
 
@@ -111,6 +114,10 @@ TIERS = {
             model=ModelConfig(latent_dim=4, step_channels=4, lstm_channels=4, decoder_channels=2),
             train=TrainConfig(epochs=1),
         ),
+        masked=TrainingBudget(
+            model=ModelConfig(kind="masked", latent_dim=4, context_channels=8, lstm_channels=2, hidden_side=3),
+            train=MASKED_TRAIN.model_copy(update={"epochs": 1}),
+        ),
         paper_ae=TrainingBudget(
             model=PAPER_MODEL.model_copy(update={"latent_dim": 4, "step_channels": 2, "lstm_channels": 2}),
             train=PAPER_TRAIN.model_copy(update={"epochs": 1}),
@@ -136,6 +143,7 @@ TIERS = {
         network_runs=runs(2, 0.01, 0.0, 0.05),
         slow_runs=runs(1, 0.01),
         default=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
+        masked=TrainingBudget(model=ModelConfig(kind="masked"), train=MASKED_TRAIN),
         paper_ae=paper("ae"),
         paper_vae=paper("vae"),
         conv_epochs=12,
@@ -153,6 +161,10 @@ TIERS = {
         network_runs=runs(5, 0.01, 0.0, 0.05),
         slow_runs=runs(3, 0.01, 0.0, 0.05),
         default=TrainingBudget(model=ModelConfig(), train=TrainConfig()),
+        masked=TrainingBudget(
+            model=ModelConfig(kind="masked", context_channels=96, hidden_side=9),  # the PSF is 5 spaxels wide
+            train=MASKED_TRAIN,
+        ),
         paper_ae=paper("ae", epochs=30),
         paper_vae=paper("vae", epochs=30),
         conv_epochs=30,

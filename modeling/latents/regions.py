@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cubeprep.masks import good_samples
-from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.normalisation import WindowNetwork
 
 MIN_GOOD = 0.5  # share of a region's samples; with fewer, the mask would set the latent more than the flux does
 
@@ -87,7 +87,7 @@ def usable_regions(
 
 @torch.inference_mode()
 def region_latents(
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     flux: np.ndarray,
     ivar: np.ndarray,
     mask: np.ndarray,

@@ -17,6 +17,8 @@ from torch import nn
 
 from cubeprep.files import replacing
 from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.masked_network import MaskedPredictor
+from modeling.network.normalisation import WindowNetwork
 
 FORMAT = "cubescout-model"
 FORMAT_VERSION = 2
@@ -27,7 +29,10 @@ SINCE_VERSION_1 = {
 }
 TRAIN_AGAIN = "Delete this training's folder and run `cubescout train` again."
 LARGEST_ARGUMENT = 65_536  # lines, samples, spaxels, channels
-ARCHITECTURES = {"ConvLSTMAutoencoder": ConvLSTMAutoencoder}
+ARCHITECTURES: dict[str, type[WindowNetwork]] = {
+    "ConvLSTMAutoencoder": ConvLSTMAutoencoder,
+    "MaskedPredictor": MaskedPredictor,
+}
 
 
 class CheckpointError(ValueError):
@@ -36,7 +41,7 @@ class CheckpointError(ValueError):
 
 def save_model(
     directory: Path,
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     metadata: dict[str, Any],
     *,
     weights: Mapping[str, torch.Tensor] | None = None,
@@ -66,7 +71,7 @@ def save_model(
     write_json(directory / "model.json", description)
 
 
-def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[ConvLSTMAutoencoder, dict[str, Any]]:
+def load_model(directory: Path, device: str | torch.device = "cpu") -> tuple[WindowNetwork, dict[str, Any]]:
     """Model in evaluation mode, and its metadata, from a directory.
 
     Raises:

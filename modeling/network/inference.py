@@ -7,7 +7,9 @@ import torch
 
 from cubeprep.masks import good_samples
 from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.hiding import turned
 from modeling.network.masked import masked_mae
+from modeling.network.normalisation import WindowNetwork
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Inference:
 
 
 def infer(
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     flux: np.ndarray,
     ivar: np.ndarray,
     mask: np.ndarray,
@@ -43,7 +45,7 @@ def infer(
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Inference:
-    """Latents and reconstructions of windows.
+    """Latents and reconstructions of windows; those of a masked network are predictions from other lines.
 
     Args:
         model: as `checkpoint.load_model` returns it; it is put into evaluation mode.
@@ -70,8 +72,29 @@ def infer(
 
 
 @torch.inference_mode()
+def encode(
+    model: WindowNetwork,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    mask: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Latents alone, [N, D] float32; arguments and errors as of `infer`."""
+    _check_shapes(model, flux, ivar, mask)
+    model = model.to(device).eval()
+    latent = np.empty((len(flux), model.arguments["latent_dim"]), np.float32)
+    for start in range(0, len(latent), batch_size):
+        some = slice(start, start + batch_size)
+        good_BLSYX, normalised_BLSYX, _ = _normalised(model, flux[some], ivar[some], mask[some], device=device)
+        latent[some] = model.encode(normalised_BLSYX, good_BLSYX).float().cpu().numpy()
+    return latent
+
+
+@torch.inference_mode()
 def reconstruct(
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     flux: np.ndarray,
     ivar: np.ndarray,
     mask: np.ndarray,
@@ -85,14 +108,19 @@ def reconstruct(
     With `from_latent` they come from the latent of the whole galaxy. Orientation on the sky is arbitrary: each galaxy
     is then encoded and decoded in its four rotations and their mirror images, and the result is their mean, which
     rotates with the galaxy. The other arguments, and the error raised, are those of `infer`.
+
+    Raises:
+        ValueError: also if a reconstruction from the latent is asked of a masked network, which has none.
     """
     _check_shapes(model, flux, ivar, mask)
+    if from_latent and not isinstance(model, ConvLSTMAutoencoder):
+        raise ValueError(f"{type(model).__name__} has no reconstruction from the latent")
     model = model.to(device).eval()
     reconstruction = np.empty(flux.shape, np.float32)
     for start in range(0, len(reconstruction), batch_size):
         some = slice(start, start + batch_size)
         good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux[some], ivar[some], mask[some], device=device)
-        if from_latent:
+        if from_latent and isinstance(model, ConvLSTMAutoencoder):
             normalised_BLSYX = _mean_of_views(model, normalised_BLSYX, good_BLSYX)
         else:
             normalised_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX)
@@ -104,14 +132,14 @@ def _mean_of_views(
     model: ConvLSTMAutoencoder, normalised_BLSYX: torch.Tensor, good_BLSYX: torch.Tensor
 ) -> torch.Tensor:
     views = (
-        _turned(model.decode(model.encode(_turned(normalised_BLSYX, k), _turned(good_BLSYX, k))), k, back=True)
+        turned(model.decode(model.encode(turned(normalised_BLSYX, k), turned(good_BLSYX, k))), k, back=True)
         for k in range(8)
     )
     return torch.stack(list(views)).mean(dim=0)
 
 
 def _normalised(
-    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+    model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Good samples, normalised flux and scale of each galaxy, as tensors on `device`."""
     # One rule of good samples for model, residuals and scores: the model sees exactly the samples that are scored.
@@ -120,18 +148,9 @@ def _normalised(
     return good_BLSYX, *model.normalise(flux_BLSYX, good_BLSYX)
 
 
-def _turned(images: torch.Tensor, view: int, *, back: bool = False) -> torch.Tensor:
-    """Images [..., Y, X] rotated by `view` % 4 quarter turns after a reflection for `view` >= 4; `back` undoes that."""
-    if back:
-        images = torch.rot90(images, -(view % 4), (-2, -1))
-    if view >= 4:
-        images = images.flip(-1)
-    return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
-
-
 @torch.inference_mode()
 def _infer_batch(
-    model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
+    model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> list[np.ndarray]:
     good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
     latent_BD = model.encode(normalised_BLSYX, good_BLSYX)
@@ -142,7 +161,7 @@ def _infer_batch(
     return [np.ascontiguousarray(tensor.float().cpu().numpy()) for tensor in tensors]
 
 
-def _check_shapes(model: ConvLSTMAutoencoder, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> None:
+def _check_shapes(model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> None:
     expected = (model.num_lines, model.num_samples, model.size, model.size)
     if flux.ndim != 5 or flux.shape[1:] != expected:
         raise ValueError(

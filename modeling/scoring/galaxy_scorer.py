@@ -1,7 +1,8 @@
 """Scores galaxies with one model: residuals, artefacts, significance, and a score independent of brightness and S/N.
 
 A galaxy can be unusual in two ways: its spectra cannot be represented by a spaxel code, or they are atypical for a
-galaxy with its latent. Residuals of both reconstructions are therefore used.
+galaxy with its latent. Residuals of both reconstructions are therefore used; for a masked network, those of its
+predictions from other lines and from other spaxels (`hidden`).
 
 A `GalaxyScorer` is a model with its calibration: its typical error, the displacement of lines in calibration galaxies,
 and the significance that is typical of a galaxy with given brightness, S/N and size. `calibrate` makes one,
@@ -12,18 +13,21 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import shift as interpolate
 
 from cubeprep.masks import good_samples
-from modeling.network.autoencoder import ConvLSTMAutoencoder
-from modeling.network.inference import infer, reconstruct
+from modeling.network.inference import encode, infer, reconstruct
+from modeling.network.masked_network import MaskedPredictor
+from modeling.network.normalisation import WindowNetwork
 from modeling.scoring import artefacts
 from modeling.scoring.calibration import NuisanceRegression
+from modeling.scoring.hidden import HiddenResiduals
 from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
-from modeling.scoring.significance import ErrorSums, Residuals, Significance
+from modeling.scoring.significance import REGION_SIDE, ErrorSums, Residuals, Significance
 
 MIN_CALIBRATION = 3
 NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
@@ -43,7 +47,7 @@ class GalaxyScores:
         snr: [N] median S/N of a sample.
         latent: [N, D].
         significance: [N, 4], columns `SIGNIFICANCES`: `Significance.table` of the reconstruction, then of that from
-            the latent alone; artefacts masked.
+            the latent alone, or from other spaxels; artefacts masked.
         nll: [N] of `Significance`, artefacts masked.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `artefacts.CODES`.
@@ -84,7 +88,8 @@ class GalaxyScorer:
     Attributes:
         model: in evaluation mode.
         velocity_kms: [S] of the samples.
-        error: [L, S] typical error of the reconstruction, a share of the local amplitude.
+        error: [L, S] typical error of the reconstruction, a share of the local amplitude; empty for a masked network,
+            which predicts its own.
         latent_error: the same of the reconstruction from the latent alone.
         line_offsets: typical displacement of the lines.
         fall: of `artefacts.point_fall`.
@@ -92,7 +97,7 @@ class GalaxyScorer:
         device: such as `cpu`.
     """
 
-    model: ConvLSTMAutoencoder
+    model: WindowNetwork
     velocity_kms: np.ndarray
     error: np.ndarray
     latent_error: np.ndarray
@@ -114,7 +119,7 @@ class GalaxyScorer:
         }
 
     @classmethod
-    def from_json(cls, model: ConvLSTMAutoencoder, state: Mapping[str, Any], device: str = "cpu") -> "GalaxyScorer":
+    def from_json(cls, model: WindowNetwork, state: Mapping[str, Any], device: str = "cpu") -> "GalaxyScorer":
         """Scorer from a model and the state that `to_json` returned."""
         return cls(
             model,
@@ -144,33 +149,49 @@ class GalaxyScorer:
             known_offset_kms: [N] displacement of the lines where the redshift is known to be wrong, such as measured
                 in wider windows; where NaN, it is measured in the windows themselves.
         """
-        inference = infer(self.model, flux, ivar, mask, device=self.device)
+        latent, reconstruction, residuals = self._examined(flux, ivar, mask)
         # The plain scores compare with the paper's, so they see the galaxy before artefacts are masked.
-        sums, snr = line_sums(flux, ivar, mask, inference.reconstruction), median_snr(flux, ivar, mask)
-        residuals = Residuals.of(flux, ivar, mask, inference.reconstruction)
+        sums, snr = line_sums(flux, ivar, mask, reconstruction), median_snr(flux, ivar, mask)
         known_offset_kms = np.full(len(flux), np.nan) if known_offset_kms is None else known_offset_kms
         windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), known_offset_kms)
         residuals, code = self._mask_artefacts(residuals, windows, moved)
         residual_sigma = residuals.residual_sigma(self.error)
-        significance = Significance.of(residual_sigma, residuals.good)
-        from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
+        side = self.model.middle_side if isinstance(self.model, MaskedPredictor) else REGION_SIDE
+        significance = Significance.of(residual_sigma, residuals.good, side)
         # Artefacts are flagged once, with the reconstruction, and masked for both.
-        of_latent = Significance.of(residuals.against(from_latent).residual_sigma(self.latent_error), residuals.good)
-        places = _root_mean(residual_sigma, residuals.good, axis=2)
+        of_galaxy = Significance.of(self._sigma_of_galaxy(residuals, windows), residuals.good, side)
+        shown = [residual_sigma, residuals.from_spaxels] if isinstance(residuals, HiddenResiduals) else [residual_sigma]
         return GalaxyScores(
             sums=sums,
             snr=snr,
-            latent=inference.latent,
-            significance=np.hstack([significance.table(), of_latent.table()]),
+            latent=latent,
+            significance=np.hstack([significance.table(), of_galaxy.table()]),
             nll=significance.nll,
             nuisances=nuisances(sums, snr, residuals.good),
             code=code,
             velocity_kms=velocity,
-            by_sample=_root_mean(residual_sigma, residuals.good, axis=(3, 4)),
+            by_sample=_largest(_root_mean(sigma, residuals.good, axis=(3, 4)) for sigma in shown),
             by_line=significance.by_line,
-            by_spaxel=significance.by_spaxel,
-            by_place=places,
+            by_spaxel=np.maximum(significance.by_spaxel, of_galaxy.by_spaxel) if shown[1:] else significance.by_spaxel,
+            by_place=_largest(_root_mean(sigma, residuals.good, axis=2) for sigma in shown),
         )
+
+    def _examined(
+        self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Residuals]:
+        """Latents [N, D], reconstruction and residuals of windows."""
+        if isinstance(self.model, MaskedPredictor):
+            hidden = HiddenResiduals.predicted(self.model, flux, ivar, mask, self.device)
+            return encode(self.model, flux, ivar, mask, device=self.device), hidden.reconstruction, hidden
+        inference = infer(self.model, flux, ivar, mask, device=self.device)
+        return inference.latent, inference.reconstruction, Residuals.of(flux, ivar, mask, inference.reconstruction)
+
+    def _sigma_of_galaxy(self, residuals: Residuals, windows: Arrays) -> np.ndarray:
+        """Residuals [N, L, S, Y, X] in sigma of what the whole galaxy lets expect at each place."""
+        if isinstance(residuals, HiddenResiduals):
+            return residuals.from_spaxels
+        from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
+        return residuals.against(from_latent).residual_sigma(self.latent_error)
 
     def combined(self, scores: GalaxyScores) -> np.ndarray:
         """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies."""
@@ -226,13 +247,13 @@ class GalaxyScorer:
         """Updates the residuals of chosen galaxies [N] bool in place, from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
-            updated = Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
+            updated = _residuals(self.model, flux, ivar, mask, self.device)
             for field in fields(residuals):
                 getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
 
 
 def calibrate(
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     batches: Callable[[], Iterable[Arrays]],
     velocity_kms: np.ndarray,
     *,
@@ -255,19 +276,27 @@ def calibrate(
     """
     sums, latent_sums, velocities = [], [], []
     for flux, ivar, mask in batches():
-        residuals = Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
-        sums.append(ErrorSums.of(residuals))
-        from_latent = reconstruct(model, flux, ivar, mask, from_latent=True, device=device)
-        latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
+        # A masked network predicts its error itself, so that only the displacement of the lines is left to measure.
+        predicts_error = isinstance(model, MaskedPredictor)
+        expected = np.zeros_like(flux) if predicts_error else reconstruct(model, flux, ivar, mask, device=device)
+        residuals = Residuals.of(flux, ivar, mask, expected)
         velocities.append(artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
+        if not predicts_error:
+            sums.append(ErrorSums.of(residuals))
+            from_latent = reconstruct(model, flux, ivar, mask, from_latent=True, device=device)
+            latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
     if not sum(map(len, velocities)):
         raise ValueError("no galaxy to calibrate on")
-    error, latent_error = (ErrorSums.total(parts).typical_error() for parts in (sums, latent_sums))
+    error, latent_error = (_typical_error(parts) for parts in (sums, latent_sums))
     line_offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
     # The significances that the regressions are fitted to need the typical error: hence two passes over the galaxies.
     first = GalaxyScorer(model, velocity_kms, error, latent_error, line_offsets, fall, device=device)
     scores = GalaxyScores.concatenate([first.score(*arrays) for arrays in batches()])
     return replace(first, regressions=tuple(_regression(column, scores) for column in scores.significance.T))
+
+
+def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:
+    return ErrorSums.total(parts).typical_error() if parts else np.zeros((0, 0), np.float32)
 
 
 def _regression(significance: np.ndarray, scores: GalaxyScores) -> NuisanceRegression:
@@ -290,6 +319,17 @@ def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
     flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
     size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
+
+
+def _residuals(model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, device: str) -> Residuals:
+    if isinstance(model, MaskedPredictor):
+        return HiddenResiduals.predicted(model, flux, ivar, mask, device)
+    return Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
+
+
+def _largest(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """Of each element of signed maps, the value of largest size."""
+    return reduce(lambda first, second: np.where(np.abs(first) >= np.abs(second), first, second), maps)
 
 
 def _root_mean(residual_sigma: np.ndarray, good: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:

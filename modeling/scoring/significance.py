@@ -23,6 +23,8 @@ ERROR_GRID = np.geomspace(1e-3, 1.0, 25)
 # Squared residuals are clipped at this value so that anomalies among the calibration galaxies do not inflate the
 # typical error.
 CLIPPED_CHI2 = 25.0
+# Spaxels per side of a region, unless the network says otherwise.
+REGION_SIDE = 3
 # Samples that a region or line is taken to have at least: chi2 of fewer has a long tail, and a single outlier among
 # them would count as many standard deviations.
 MIN_REGION_SAMPLES = 50
@@ -141,10 +143,12 @@ class Significance:
     Attributes:
         nll: [N] mean of (residual_sigma^2 - 1) / 2 over good samples: negative log-likelihood in nats above its
             expectation for a typical galaxy.
-        region: [N] excess chi2 of the most unusual 3 x 3 spaxels, all lines together, over its standard deviation.
-        peak: [N] the same of the most unusual line of the most unusual 3 x 3 spaxels.
+        region: [N] excess chi2 of the most unusual region, all lines together, over its standard deviation.
+        peak: [N] the same of the most unusual line of the most unusual region.
         by_line: [N, L] the same of each line over all spaxels.
         by_spaxel: [N, Y, X] the higher of region and peak around each spaxel.
+
+    A region is a square of 3 x 3 spaxels, or of the size that `of` is given.
     """
 
     nll: np.ndarray
@@ -154,19 +158,20 @@ class Significance:
     by_spaxel: np.ndarray
 
     @classmethod
-    def of(cls, residual_sigma: np.ndarray, good: np.ndarray) -> "Significance":
+    def of(cls, residual_sigma: np.ndarray, good: np.ndarray, side: int = REGION_SIDE) -> "Significance":
         """Significance of residuals in sigma, [N, L, S, Y, X], over good samples alone.
 
         Args:
             residual_sigma: of `Residuals.residual_sigma`.
             good: the same shape, bool.
+            side: spaxels per side of a region.
         """
         # A squared normal residual is 1 on average, so noise adds up to an excess of about zero.
         excess = np.where(good, residual_sigma**2 - 1, 0).sum(2)
         count = good.sum(2, dtype=np.float32)
         total, samples = excess.sum((1, 2, 3)), count.sum((1, 2, 3))
-        lines = _significance(_of_regions(excess), _of_regions(count), MIN_LINE_SAMPLES)
-        regions = _significance(_of_regions(excess.sum(1)), _of_regions(count.sum(1)), MIN_REGION_SAMPLES)
+        lines = _significance(_of_regions(excess, side), _of_regions(count, side), MIN_LINE_SAMPLES)
+        regions = _significance(_of_regions(excess.sum(1), side), _of_regions(count.sum(1), side), MIN_REGION_SAMPLES)
         return cls(
             nll=0.5 * total / np.maximum(samples, 1),
             region=regions.max((1, 2)),
@@ -190,8 +195,8 @@ def _significance(excess: np.ndarray, count: np.ndarray, at_least: int) -> np.nd
     return np.asarray(excess / np.sqrt(2 * np.maximum(count, at_least)))
 
 
-def _of_regions(values: np.ndarray) -> np.ndarray:
-    """Sums over the 3 x 3 spaxels around each, [..., Y, X]; spaxels beyond the edge count as 0."""
-    size = (1,) * (values.ndim - 2) + (3, 3)
-    # uniform_filter returns means of nine.
-    return 9 * uniform_filter(values.astype(np.float64), size=size, mode="constant")
+def _of_regions(values: np.ndarray, side: int) -> np.ndarray:
+    """Sums over the region around each spaxel, [..., Y, X]; spaxels beyond the edge count as 0."""
+    size = (1,) * (values.ndim - 2) + (side, side)
+    # uniform_filter returns means.
+    return side**2 * uniform_filter(values.astype(np.float64), size=size, mode="constant")

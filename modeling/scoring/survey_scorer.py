@@ -20,7 +20,7 @@ import pandas as pd
 from cubeprep.files import replacing
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
-from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.normalisation import WindowNetwork
 from modeling.scoring.ensemble import EnsembleMean, average
 from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer, GalaxyScores, calibrate
 from modeling.scoring.residual_sums import LineSums
@@ -52,7 +52,7 @@ class ModelEnsemble:
     """
 
     store: str
-    networks: tuple[ConvLSTMAutoencoder, ...]
+    networks: tuple[WindowNetwork, ...]
     num_left_out: int = 1
     scorers: tuple[dict[str, Any], ...] = ()
     device: str = "cpu"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.inference import infer
+from modeling.network.normalisation import WindowNetwork
 
 FILE = "example.npz"
 # Values are rounded to multiples of this, so that they compress; a power of two, which float32 holds exactly.
@@ -30,7 +30,7 @@ def example_windows(num_lines: int, num_samples: int, size: int) -> dict[str, np
     return {"flux": flux[None], "ivar": ivar[None], "mask": mask[None]}
 
 
-def write_example(model: ConvLSTMAutoencoder, directory: Path) -> Path:
+def write_example(model: WindowNetwork, directory: Path) -> Path:
     """Writes the example with the model's output for it; returns the file's path."""
     windows = example_windows(model.num_lines, model.num_samples, model.size)
     inference = infer(model, windows["flux"], windows["ivar"], windows["mask"])

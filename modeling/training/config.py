@@ -30,7 +30,10 @@ class TrainConfig(Config):
         "mae", description="Loss; gaussian and student-t are likelihoods that use the inverse variance"
     )
     error_floor: float = Field(
-        0.05, ge=0, description="Error of the model in a likelihood, added in quadrature to the noise, normalised units"
+        0.05,
+        ge=0,
+        description="Error of an autoencoder in a likelihood, added in quadrature to the noise, normalised units; a "
+        "masked network predicts its own",
     )
     kl_weight: float = Field(
         1e-4, ge=0, description="Weight of a VAE's KL divergence, per nat, relative to the mean error per sample"
@@ -73,6 +76,9 @@ class TrainConfig(Config):
         return self
 
 
+# Losses that use the variance of the target.
+LIKELIHOODS = ("student-t", "gaussian")
+
 # Keys of `train` that decide where, how and how many trainings run, but not their results.
 NOT_PART_OF_IDENTITY = {
     "num_workers",
@@ -86,6 +92,14 @@ NOT_PART_OF_IDENTITY = {
     "folds",
     "left_out",
 }
+
+
+def loss_mistake(model: ModelConfig, train: TrainConfig) -> str:
+    """Why a network cannot be trained with a loss; empty if it can."""
+    if model.kind != "masked" or train.loss in LIKELIHOODS:
+        return ""
+    wanted = " or ".join(LIKELIHOODS)
+    return f"train.loss: {train.loss}; model.kind masked predicts a variance too, which takes {wanted}"
 
 
 class TrainingJob(Config):
@@ -105,9 +119,17 @@ class TrainingJob(Config):
             raise ValueError(f"fold is {self.fold}, but train.folds is {self.train.folds}")
         return self
 
+    @model_validator(mode="after")
+    def _loss_fits_the_network(self) -> "TrainingJob":
+        if mistake := loss_mistake(self.model, self.train):
+            raise ValueError(mistake)
+        return self
+
     def identity(self, store_identity: str) -> str:
         """Digest of everything that decides the weights; paths and resources do not."""
-        decisive = self.model_dump(mode="json", exclude={"store": True, "fold": True, "train": NOT_PART_OF_IDENTITY})
+        exclude: dict[str, Any] = {"store": True, "fold": True, "train": NOT_PART_OF_IDENTITY}
+        exclude["model"] = self.model.unused - {"kind"}
+        decisive = self.model_dump(mode="json", exclude=exclude)
         if self.fold is not None:
             decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
         text = json.dumps([store_identity, decisive], sort_keys=True)

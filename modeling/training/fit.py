@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.checkpoint import (
     load_optimizer,
     load_weights,
@@ -22,9 +21,11 @@ from modeling.network.checkpoint import (
     save_optimizer,
     write_json,
 )
+from modeling.network.normalisation import WindowNetwork
 from modeling.training.context import Context, Listener, Metrics, scratch_directory
+from modeling.training.masked_objective import make_objective
 from modeling.training.metrics import RunningMeans
-from modeling.training.objective import Objective, ObjectiveConfig
+from modeling.training.objective import ObjectiveConfig
 
 Batch = dict[str, Tensor]
 
@@ -97,7 +98,7 @@ class Batches:
 
 
 def fit(
-    model: ConvLSTMAutoencoder,
+    model: WindowNetwork,
     batches: Batches,
     config: FitConfig,
     context: Context,
@@ -151,7 +152,7 @@ class _Trainer:
 
     def __init__(
         self,
-        model: ConvLSTMAutoencoder,
+        model: WindowNetwork,
         config: FitConfig,
         context: Context,
         steps_per_epoch: int,
@@ -172,7 +173,7 @@ class _Trainer:
         self.best: Metrics = {"best_loss": math.inf}
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Metrics] = []
-        self.objective = Objective(self.model, config)
+        self.objective = make_objective(self.model, config)
         # Wrapped after the initial weights are loaded: a wrapper may copy them to the other ranks.
         self.wrapped: nn.Module | None = None
 
@@ -224,6 +225,7 @@ class _Trainer:
         total_step = self.epoch * self.steps_per_epoch + self.step
         # The draws of a step do not depend on earlier ones, so that a training may resume from any step.
         torch.manual_seed(hash((self.seed, total_step, self.context.rank)) % 2**63)
+        self.objective.step_seed = hash((self.seed, total_step))
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(total_step)
         warmup_steps = self.config.kl_warmup_epochs * self.steps_per_epoch

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.checkpoint import CheckpointError, load_model, write_json
+from modeling.network.normalisation import WindowNetwork
 from modeling.training.config import MOST_FOLDS, TrainingJob
 
 FOLDER = "folds"
@@ -27,7 +27,7 @@ class Folds:
         left_out: number of folds that each model has not seen.
     """
 
-    models: tuple[ConvLSTMAutoencoder, ...] = ()
+    models: tuple[WindowNetwork, ...] = ()
     num: int = 0
     left_out: int = 1
 

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.convlstm import pytorch_only
+from modeling.network.masked_network import MaskedPredictor
+from modeling.network.normalisation import WindowNetwork
 
-CARD = """# ConvLSTM {kind} of emission-line windows
+CARD = """# {kind} of emission-line windows
 
-Takes windows of {windows} with inverse variance and mask; gives their reconstruction and {latent_dim} latents.
+Takes windows of {windows} with inverse variance and mask; gives {gives} and {latent_dim} latents.
 {cost}.
 
 Trained without labels on the window store `{store}`.
@@ -45,7 +46,7 @@ class Cost:
         )
 
 
-def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
+def measure_cost(model: WindowNetwork) -> Cost:
     """Cost of a model, counted while it runs on an empty galaxy."""
     shape = (1, model.num_lines, model.num_samples, model.size, model.size)
     flux_BLSYX = torch.zeros(shape, device=next(model.parameters()).device)
@@ -60,7 +61,7 @@ def measure_cost(model: ConvLSTMAutoencoder) -> Cost:
     return Cost(num_parameters, counter.get_total_flops() / 1e9, saved_bytes / 2**20)
 
 
-def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
+def _saved_bytes(model: WindowNetwork, *inputs: torch.Tensor) -> int:
     """Bytes that a forward pass keeps for its backward pass, without the weights."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -78,7 +79,7 @@ def _saved_bytes(model: ConvLSTMAutoencoder, *inputs: torch.Tensor) -> int:
 
 
 def model_card(
-    model: ConvLSTMAutoencoder, cost: Cost, *, metrics: Mapping[str, float], training: Mapping[str, Any], store: str
+    model: WindowNetwork, cost: Cost, *, metrics: Mapping[str, float], training: Mapping[str, Any], store: str
 ) -> str:
     """Markdown that describes a model: architecture, training data and configuration, metrics and limits of use.
 
@@ -89,9 +90,12 @@ def model_card(
         training: keys and values of the training's configuration.
         store: identity of the window store that it was trained on.
     """
-    kind = "variational autoencoder" if model.variational else "autoencoder"
+    kind, gives = f"ConvLSTM {'variational ' if model.variational else ''}autoencoder", "their reconstruction"
+    if isinstance(model, MaskedPredictor):
+        kind, gives = "Masked network", "each line as predicted from the others"
     text = CARD.format(
         kind=kind,
+        gives=gives,
         windows=f"{model.num_lines} lines x {model.num_samples} samples x {model.size} x {model.size} spaxels",
         latent_dim=model.arguments["latent_dim"],
         cost=cost,

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from cubeprep.store import WindowStore
-from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.normalisation import WindowNetwork
 from modeling.resampling import bootstrap_weights
 from modeling.training.config import TrainConfig
-from modeling.training.objective import Objective
+from modeling.training.masked_objective import make_objective
 
 NUM_RESAMPLINGS = 1000
 MEASURES = {
@@ -47,7 +47,7 @@ class Comparison:
         return not self.candidate <= self.champion
 
 
-def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) -> dict[str, np.ndarray]:
+def measure_split(model: WindowNetwork, store: WindowStore, split: str) -> dict[str, np.ndarray]:
     """Measures [galaxy] of a split's galaxies as observed, by the names of `MEASURES`; a shard at a time.
 
     Raises:
@@ -56,7 +56,7 @@ def measure_split(model: ConvLSTMAutoencoder, store: WindowStore, split: str) ->
     if split not in store.splits:
         raise ValueError(f"{store.path} has no split {split}: models cannot be compared on it")
     model.eval()
-    objective = Objective(model, TrainConfig())
+    objective = make_objective(model, TrainConfig(loss="student-t"))
     parts: list[dict[str, np.ndarray]] = []
     for shard in range(store.num_shards(split)):
         windows = store.read_shard(split, shard).observed

@@ -19,8 +19,8 @@ from torch import nn
 
 from cubeprep.storage import size_and_tag
 from cubeprep.store import WindowStore
-from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import read_training_state
+from modeling.network.make import make_network
 from modeling.ray_session import ray_session, storage_path
 from modeling.training.config import TrainingJob
 from modeling.training.context import Context, Listener, LocalContext, Metrics
@@ -50,7 +50,8 @@ class Trained:
         """Reconstruction loss of the best epoch and the name of its measure; only equal measures are comparable."""
         split = "validation" if "validation_loss" in self.best else "train"
         loss = self.best.get(f"{split}_reconstruction", self.best[f"{split}_loss"])
-        return loss, f"{split} {job.train.loss} of {job.model.normalise} flux"
+        hidden = "hidden " if job.model.kind == "masked" else ""
+        return loss, f"{split} {job.train.loss} of {hidden}{job.model.normalise} flux"
 
 
 def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
@@ -83,7 +84,7 @@ def check_job(job: TrainingJob) -> None:
         ValueError: the store cannot be used, or the batch is too small for the workers.
     """
     store = WindowStore.open(job.store)
-    make_model(job.model.arguments(store.shape), job.seed)
+    make_network(job.model, store.shape, store.line_names, seed=job.seed)
     for rank in range(max(1, job.train.num_workers)):
         share = RankShare(rank, max(1, job.train.num_workers))
         Loader(store, "train", batch_size=job.train.batch_size, share=share, without=left_out_of(job))
@@ -94,7 +95,7 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
     if context.device.type == "cpu":
         torch.set_num_threads(threads_per_worker(job))
     store = WindowStore.open(job.store)
-    model = make_model(job.model.arguments(store.shape), job.seed)
+    model = make_network(job.model, store.shape, store.line_names, seed=job.seed)
     share = RankShare(context.rank, context.world_size)
     options: dict[str, Any] = {
         "batch_size": job.train.batch_size,

@@ -166,5 +166,5 @@ def test_nothing_outside_knows_of_the_benchmark_and_models_know_no_family():
 def test_every_baseline_of_the_protocol_is_there():
     wanted = {"random", "total flux", "median S/N", "mean cube", "line ratios (Mahalanobis)", "PCA-32", "PCA-128"}
     wanted |= {"PCA + IsolationForest", "PCA + ECOD", "PCA + KNN", "PCA + LOF", "Conv2D AE per line"}
-    wanted |= {"paper AE", "paper VAE", "Cubescout, lines permuted", "Cubescout"}
+    wanted |= {"paper AE", "paper VAE", "Cubescout, lines permuted", "Cubescout, masked network", "Cubescout"}
     assert wanted == set(load_detectors()) == set(DETECTORS)

@@ -77,6 +77,14 @@ def test_prepare_refuses_a_size_that_train_would_and_no_other(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_prepare_refuses_a_masked_network_that_train_would_refuse(tmp_path: Path) -> None:
+    values = {"workspace": tmp_path, "model.kind": "masked", "model.hidden_side": 32, "prepare.windows.size": 32}
+    code, text = invoke("prepare", "demo", *(f"--set={key}={value}" for key, value in values.items()))
+    assert code == 2
+    assert "train.loss: mae; model.kind masked predicts a variance too, which takes student-t or gaussian" in text
+    assert "model.hidden_side: 32; expected less than prepare.windows.size, 32" in text
+
+
 def test_an_unknown_configuration_names_the_shipped_ones() -> None:
     code, text = invoke("prepare", "nowhere.yaml")
     assert code == 2

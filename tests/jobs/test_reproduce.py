@@ -186,6 +186,29 @@ def test_a_measure_that_is_only_shown_refuses_nothing(
     assert f"version {version} is the champion" in result.output
 
 
+MASKED = {"model.kind": "masked", "model.context_channels": 8, "model.lstm_channels": 2, "train.loss": "student-t"}
+
+
+def test_a_masked_network_is_trained_scored_reproduced_and_promoted_by_force_alone(workspace: Path, copy: Path) -> None:
+    values = [part for key, value in MASKED.items() for part in ("--set", f"{key}={value}")]
+    arguments = ("demo", *settings(copy), *values, "--set", f"tracking.uri={uri(workspace)}")
+    for job in ("train", "score"):
+        result = invoke(job, *arguments, *(["--set", "score.model=models:/cubescout@candidate"] * (job == "score")))
+        assert result.exit_code == 0, result.output
+    table = read_catalog(copy / "catalog.parquet").table
+    assert np.isfinite(table[["score_combined", "score_peak", "score_latent_peak"]]).all(axis=None)
+    result = invoke("reproduce", copy / "catalog.parquet", table["plateifu"][0], "--tracking-uri", uri(workspace))
+    assert result.exit_code == 0, result.output
+    refused = invoke("promote", "cubescout@candidate", *arguments)
+    assert refused.exit_code == command.EXIT_FAILED
+    assert "is a MaskedPredictor and the champion a ConvLSTMAutoencoder" in " ".join(refused.output.split())
+    champion = find_version(make_client(uri(workspace)), "models:/cubescout@champion").version
+    forced = invoke("promote", "cubescout@candidate", *arguments, "--force")
+    assert forced.exit_code == 0, forced.output
+    back = invoke("promote", f"cubescout/{champion}", *arguments, "--force")
+    assert back.exit_code == 0, back.output
+
+
 def test_the_benchmark_decides_too(workspace: Path, tmp_path: Path) -> None:
     paths = []
     for name, recall in (("candidate", 0.1), ("champion", 0.2)):

@@ -13,9 +13,9 @@ from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.tiers import TrainingBudget
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
-from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import load_model
 from modeling.network.inference import infer
+from modeling.network.make import make_network
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES, calibrate
 from modeling.scoring.residual_sums import PlainScore, scores_from_sums
 from modeling.training.context import LocalContext
@@ -54,7 +54,7 @@ class Network(Detector):
             lambda: self._permuted(loaders["validation"].evaluation()),
             first=lambda: next(iter(self._permuted([loaders[split].first()]))),
         )
-        model = make_model(config.model.arguments(store.shape), self.run.seed)
+        model = make_network(config.model, store.shape, [store.line_names[i] for i in self.lines], seed=self.run.seed)
         with tempfile.TemporaryDirectory(prefix="cubescout-benchmark-") as folder:
             fit(model, batches, config.train, LocalContext(Path(folder)), seed=self.run.seed)
             self.model, _ = load_model(Path(folder) / "last" / "best")
@@ -110,6 +110,19 @@ class Cubescout(Network):
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our model."""
         return self.tier.default
+
+
+@register
+class Masked(Cubescout):
+    """Our masked network: the same scores from the residuals of what was hidden from it."""
+
+    name = "Cubescout, masked network"
+    group = "network"
+    cost = "slow_runs"
+
+    def budget(self) -> TrainingBudget:
+        """Budget of the tier for our masked network."""
+        return self.tier.masked
 
 
 @register

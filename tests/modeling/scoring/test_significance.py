@@ -162,3 +162,15 @@ def test_a_few_good_samples_are_not_significant() -> None:
     assert Significance.of(residual_sigma, good).peak[0] == pytest.approx(8 / np.sqrt(20))
     nothing = Significance.of(residual_sigma, np.zeros_like(good))
     assert nothing.nll[0] == nothing.peak[0] == nothing.region[0] == 0
+
+
+def test_a_region_of_its_own_size_makes_an_excess_most_significant() -> None:
+    residual_sigma = np.ones((1, *SHAPE), np.float32)  # an excess of zero
+    residual_sigma[..., 3:8, 4:9] = 2.0
+    good = np.ones(residual_sigma.shape, dtype=bool)
+    small, fitting, large = (Significance.of(residual_sigma, good, side) for side in (3, 5, 7))
+    # The excess of n spaxels grows with n, its standard deviation with the root of n.
+    assert fitting.region[0] == pytest.approx(small.region[0] * 5 / 3)
+    assert large.peak[0] == pytest.approx(fitting.peak[0] * 5 / 7)
+    assert np.unravel_index(fitting.by_spaxel[0].argmax(), SHAPE[-2:]) == (5, 6)
+    np.testing.assert_array_equal(fitting.by_line, small.by_line)

@@ -1,0 +1,283 @@
+"""Network that predicts what is hidden from it, with a variance: the lines and spaxels of a galaxy from the others.
+
+Hidden samples enter as zeros, like bad ones, beside the share of each line that is seen in each spaxel; the scale of
+the flux is that of the samples seen. So a prediction does not depend on what it predicts.
+
+Context comes from convolutions at the resolution of the image, dilated to see further, and from a coarser level, whose
+features also give the latent of the galaxy, which is added to the features of every spaxel. A bidirectional ConvLSTM
+then passes over the lines, and each line has weights of its own for its samples.
+
+Shapes: B batch, L lines, S samples of a line, Y and X spaxels, C channels, H hidden, D latent.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm
+from modeling.network.hiding import lattice, margin, membership
+from modeling.network.line_groups import Groups
+from modeling.network.normalisation import Normalisation, WindowNetwork
+
+DILATIONS = (1, 2, 4)
+NORM_GROUPS = 8
+# The latent sees, and decodes to, COARSE x COARSE means of the features, and of the images.
+COARSE = 4
+STEP_CHANNELS = 16
+# Logarithms of the smallest and largest variance that is predicted, in normalised units squared.
+LOG_VARIANCE = (-9.0, 4.0)
+
+
+class Prediction(NamedTuple):
+    """Prediction for a batch, in normalised units.
+
+    Attributes:
+        mean: [B, L, S, Y, X].
+        variance: the same shape: of the flux without noise, about its mean.
+        latent: [B, D], of what was seen.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    latent: Tensor
+
+
+class Pass(NamedTuple):
+    """What one pass hides, and the part of it whose prediction is kept; both broadcast to [B, L, S, Y, X] bool."""
+
+    hidden: Tensor
+    kept: Tensor
+
+
+class HiddenSamples(NamedTuple):
+    """Predictions of all samples, each from a pass that hides it; 0 where not good.
+
+    Attributes:
+        mean: [B, L, S, Y, X] in the unit of the flux.
+        residual_sigma: the same shape, normalised flux less its prediction, over the root of the variances of noise and
+            prediction.
+    """
+
+    mean: Tensor
+    residual_sigma: Tensor
+
+
+class MaskedPredictor(WindowNetwork):
+    """Predicts hidden samples from the others; `arguments` holds the arguments that make another of the same shape."""
+
+    def __init__(
+        self,
+        *,
+        num_lines: int,
+        num_samples: int,
+        size: int,
+        groups: Groups,
+        hidden_side: int = 5,
+        latent_dim: int = 64,
+        context_channels: int = 64,
+        lstm_channels: int = 16,
+        normalise: Normalisation = "asinh",
+    ) -> None:
+        """Makes the network with PyTorch's default initial weights.
+
+        Args:
+            num_lines: emission lines of a window.
+            num_samples: velocity samples of a line.
+            size: spaxels per side, a multiple of 8.
+            groups: indices of the lines that are hidden together, of `line_groups.line_groups`.
+            hidden_side: spaxels per side of a hidden square.
+            latent_dim: dimension of the latent of a galaxy.
+            context_channels: channels of the convolutions, a multiple of 8.
+            lstm_channels: hidden channels of each direction of the ConvLSTM over the lines; 0 for convolutions alone.
+            normalise: normalisation of the flux; see the method `normalise`.
+
+        Raises:
+            ValueError: a size or number of channels that is no multiple of 8, a square as large as the window, or
+                groups that do not hold each line once.
+        """
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        _check(arguments)
+        self.arguments: dict[str, Any] = arguments
+        self.normalisation = normalise
+        self.num_lines, self.num_samples, self.size = num_lines, num_samples, size
+        self.groups, self.hidden_side = groups, hidden_side
+        frames = num_lines * num_samples
+        self.first = nn.Conv2d(frames + num_lines + 1, context_channels, 1)
+        self.place_CYX = nn.Parameter(torch.zeros(context_channels, size, size))
+        self.fine = nn.Sequential(*(Block(context_channels, dilation) for dilation in DILATIONS))
+        self.galaxy = Galaxy(context_channels, latent_dim)
+        self.from_latent = nn.Linear(latent_dim, context_channels)
+        self.further = nn.Sequential(*(Block(context_channels, dilation) for dilation in DILATIONS))
+        self.to_samples = nn.Conv2d(context_channels, 2 * frames, 1)
+        self.lines = LineRecurrence(context_channels, num_lines, num_samples, lstm_channels) if lstm_channels else None
+        self.to_coarse = nn.Linear(latent_dim, frames * COARSE**2)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def middle_side(self) -> int:
+        """Spaxels per side of the middle of a hidden square, which is scored: about the FWHM of the PSF."""
+        return self.hidden_side - 2 * margin(self.hidden_side)
+
+    def forward(self, flux_BLSYX: Tensor, seen_BLSYX: Tensor) -> Prediction:
+        """Prediction of all samples from those seen; see `predict`."""
+        normalised_BLSYX, _ = self.normalise(flux_BLSYX, seen_BLSYX)
+        return self.predict(normalised_BLSYX, seen_BLSYX)
+
+    def predict(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor) -> Prediction:
+        """Prediction of all samples.
+
+        Args:
+            normalised_BLSYX: of `normalise` with the samples seen; any value where not seen.
+            seen_BLSYX: bool, samples that are good and not hidden.
+        """
+        h_BCYX = self._features(normalised_BLSYX, seen_BLSYX)
+        coarse_BCYX, latent_BD = self.galaxy(h_BCYX)
+        h_BCYX = h_BCYX + coarse_BCYX + self.from_latent(latent_BD)[:, :, None, None]
+        h_BCYX = functional.gelu(self.further(h_BCYX))
+        # In float32 whatever precision autocast gave: the logarithm of a variance needs it.
+        out_BLOYX = self.to_samples(h_BCYX).float().unflatten(1, (self.num_lines, 2 * self.num_samples))
+        if self.lines is not None:
+            out_BLOYX = out_BLOYX + self.lines(h_BCYX).float()
+        mean_BLSYX, log_variance_BLSYX = out_BLOYX.chunk(2, dim=2)
+        return Prediction(mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float())
+
+    def line_passes(self) -> Iterator[Pass]:
+        """Passes that hide one group of lines each: every line is predicted from those of other groups."""
+        for lines_L in membership(self.groups, self.num_lines) > 0:
+            hidden = lines_L[None, :, None, None, None]
+            yield Pass(hidden, hidden)
+
+    def square_passes(self) -> Iterator[Pass]:
+        """Passes that hide a lattice of squares each: every spaxel is predicted in the middle of a hidden square."""
+        for hidden_YX, middle_YX in lattice(self.size, self.hidden_side):
+            yield Pass(hidden_YX[None, None, None], middle_YX[None, None, None])
+
+    def predict_hidden(
+        self, passes: Iterable[Pass], flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor
+    ) -> HiddenSamples:
+        """Predictions of all samples that some passes keep.
+
+        Args:
+            passes: of `line_passes` or `square_passes`.
+            flux_BLSYX: in any unit; any value where not good.
+            ivar_BLSYX: inverse variance of the flux.
+            good_BLSYX: bool.
+        """
+        mean_BLSYX = sigma_BLSYX = torch.zeros_like(flux_BLSYX)
+        for hidden, kept in passes:
+            seen_BLSYX = good_BLSYX & ~hidden.to(good_BLSYX.device)
+            target_BLSYX, scale_B = self.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
+            found = self.predict(target_BLSYX, seen_BLSYX)
+            noise_BLSYX = self.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+            tested_BLSYX = good_BLSYX & kept.to(good_BLSYX.device)
+            residual_BLSYX = (target_BLSYX - found.mean) / (noise_BLSYX + found.variance).sqrt()
+            mean_BLSYX = torch.where(tested_BLSYX, self.denormalise(found.mean, scale_B), mean_BLSYX)
+            sigma_BLSYX = torch.where(tested_BLSYX, residual_BLSYX, sigma_BLSYX)
+        return HiddenSamples(mean_BLSYX, sigma_BLSYX)
+
+    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
+        """Prediction of each line from those of other groups, [B, L, S, Y, X] in normalised units; 0 where not good.
+
+        Arguments as of `ConvLSTMAutoencoder.reconstruct`; the latent is not used.
+        """
+        linear_BLSYX = self.to_linear(normalised_BLSYX)
+        found = self.predict_hidden(self.line_passes(), linear_BLSYX, torch.ones_like(linear_BLSYX), good_BLSYX)
+        return torch.asinh(found.mean) if self.normalisation == "asinh" else found.mean
+
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        """Latent of galaxies of which nothing is hidden, [B, D]; arguments as of `predict`."""
+        latent_BD: Tensor = self.galaxy(self._features(normalised_BLSYX, good_BLSYX))[1]
+        return latent_BD
+
+    def coarse_means(self, latent_BD: Tensor) -> Tensor:
+        """Means of the images in COARSE x COARSE cells from latents, [B, L, S, COARSE, COARSE], normalised units."""
+        return self.to_coarse(latent_BD).unflatten(1, (self.num_lines, self.num_samples, COARSE, COARSE))
+
+    def _features(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
+        # Selected, not multiplied: 0 x NaN is NaN.
+        x_BLSYX = torch.where(seen_BLSYX, normalised_BLSYX, 0.0)
+        share_BLYX = seen_BLSYX.to(x_BLSYX.dtype).mean(dim=2)
+        covered_BLYX = share_BLYX.amax(dim=1, keepdim=True)
+        x_BCYX = torch.cat([x_BLSYX.flatten(1, 2), share_BLYX, covered_BLYX], dim=1)
+        x_BCYX = x_BCYX.contiguous(memory_format=torch.channels_last)
+        h_BCYX: Tensor = self.fine(self.first(x_BCYX) + self.place_CYX)
+        return h_BCYX
+
+
+class Block(nn.Module):
+    """Residual block: a dilated convolution of 3 x 3 spaxels and one of a single spaxel."""
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
+        self.wide = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.narrow = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x_BCYX: Tensor) -> Tensor:
+        """Images of the same shape."""
+        h_BCYX = functional.gelu(self.wide(functional.gelu(self.norm(x_BCYX))))
+        shaped_BCYX: Tensor = x_BCYX + self.narrow(h_BCYX)
+        return shaped_BCYX
+
+
+class Galaxy(nn.Module):
+    """The whole galaxy: features at a quarter of the resolution, and the latent."""
+
+    def __init__(self, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.shrink = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(2))
+        self.block = Block(channels)
+        self.back = nn.Conv2d(channels, channels, 1)
+        self.to_latent = nn.Linear(channels * COARSE**2, latent_dim)
+
+    def forward(self, x_BCYX: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the coarse level at the resolution of the image, and the latent [B, D]."""
+        h_BCYX = x_BCYX
+        for convolution in self.shrink:
+            h_BCYX = convolution(functional.gelu(h_BCYX))
+        h_BCYX = self.block(h_BCYX)
+        latent_BD = functional.elu(self.to_latent(functional.adaptive_avg_pool2d(h_BCYX, COARSE).flatten(1)))
+        wide_BCYX = functional.interpolate(self.back(h_BCYX), size=x_BCYX.shape[-2:], mode="bilinear")
+        return wide_BCYX, latent_BD
+
+
+class LineRecurrence(nn.Module):
+    """Bidirectional ConvLSTM over the lines at the resolution of the image, with each line's own weights around it."""
+
+    def __init__(self, channels: int, num_lines: int, num_samples: int, lstm_channels: int) -> None:
+        super().__init__()
+        self.num_lines = num_lines
+        self.to_steps = nn.Conv2d(channels, num_lines * STEP_CHANNELS, 1)
+        self.recurrent = BidirectionalConvLSTM(STEP_CHANNELS, lstm_channels)
+        self.norm = ChannelNorm(2 * lstm_channels)
+        widths = num_lines * 2 * lstm_channels, num_lines * 2 * num_samples
+        self.to_samples = nn.Conv2d(*widths, 1, groups=num_lines)
+        # A new network predicts what its convolutions do.
+        nn.init.zeros_(self.to_samples.weight)
+
+    def forward(self, h_BCYX: Tensor) -> Tensor:
+        """Additions to the mean and the logarithm of the variance of each line, [B, L, 2 S, Y, X]."""
+        x_LBCYX = self.to_steps(h_BCYX).unflatten(1, (self.num_lines, STEP_CHANNELS)).transpose(0, 1)
+        h_LBHYX = self.recurrent(x_LBCYX.contiguous())
+        h_NHYX = self.norm(h_LBHYX.flatten(0, 1))
+        h_BHYX = h_NHYX.unflatten(0, h_LBHYX.shape[:2]).transpose(0, 1).flatten(1, 2)
+        samples_BOYX: Tensor = self.to_samples(h_BHYX)
+        return samples_BOYX.unflatten(1, (self.num_lines, -1))
+
+
+def _check(arguments: dict[str, Any]) -> None:
+    mistakes = [
+        f"{name} is {arguments[name]}, expected a multiple of {multiple}"
+        for name, multiple in (("size", 8), ("context_channels", NORM_GROUPS))
+        if arguments[name] < multiple or arguments[name] % multiple
+    ]
+    if arguments["hidden_side"] >= arguments["size"]:
+        mistakes.append(f"hidden_side is {arguments['hidden_side']}, expected less than size, {arguments['size']}")
+    if sorted(line for group in arguments["groups"] for line in group) != list(range(arguments["num_lines"])):
+        mistakes.append(f"groups is {arguments['groups']}, expected each of {arguments['num_lines']} lines once")
+    if mistakes:
+        raise ValueError("; ".join(mistakes))

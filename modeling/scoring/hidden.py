@@ -1,0 +1,75 @@
+"""Residuals of a masked network: each sample against predictions that did not see it.
+
+A galaxy is predicted twice: each group of lines from the other lines, and each spaxel from those around its square.
+Light that is unusual for its spaxel's other lines shows in the first, light that is unusual for its place in the
+galaxy in the second. The network predicts its own variance, to which that of the noise is added.
+
+Shapes: N galaxies, L lines, S samples, Y and X spaxels.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cubeprep.masks import good_samples
+from modeling.network.masked_network import MaskedPredictor
+from modeling.scoring.significance import Residuals
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class HiddenResiduals(Residuals):
+    """Residuals of a masked network; `residual` is that of the prediction from other lines.
+
+    Attributes:
+        from_lines: [N, L, S, Y, X] in sigma, of the prediction from other lines; 0 where not good.
+        from_spaxels: the same shape, of the prediction from the spaxels around a square.
+    """
+
+    from_lines: np.ndarray
+    from_spaxels: np.ndarray
+
+    @classmethod
+    def predicted(
+        cls, model: MaskedPredictor, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, device: str
+    ) -> "HiddenResiduals":
+        """Residuals of windows [N, L, S, Y, X]; masked values are never read."""
+        good = good_samples(flux, ivar, mask)
+        mean, from_lines, from_spaxels = (np.zeros(flux.shape, np.float32) for _ in range(3))
+        model = model.to(device).eval()
+        for start in range(0, len(flux), BATCH):
+            some = slice(start, start + BATCH)
+            arrays = (np.asarray(values[some], np.float32) for values in (flux, ivar))
+            batch = [
+                *(torch.from_numpy(values).to(device) for values in arrays),
+                torch.from_numpy(good[some]).to(device),
+            ]
+            with torch.inference_mode():
+                of_lines = model.predict_hidden(model.line_passes(), *batch)
+                of_spaxels = model.predict_hidden(model.square_passes(), *batch)
+            mean[some] = of_lines.mean.cpu().numpy()
+            from_lines[some] = of_lines.residual_sigma.cpu().numpy()
+            from_spaxels[some] = of_spaxels.residual_sigma.cpu().numpy()
+        plain = Residuals.of(flux, ivar, mask, mean)
+        return cls(plain.flux, plain.residual, plain.variance, plain.amplitude, plain.good, from_lines, from_spaxels)
+
+    @property
+    def reconstruction(self) -> np.ndarray:
+        """Flux [N, L, S, Y, X] predicted from other lines; 0 where not good."""
+        return self.flux - self.residual
+
+    def without(self, bad: np.ndarray) -> "HiddenResiduals":
+        """Residuals with further samples masked; `bad` broadcasts to [N, L, S, Y, X] bool."""
+        kept = super().without(bad)
+        assert isinstance(kept, HiddenResiduals)
+        return replace(
+            kept,
+            from_lines=np.where(kept.good, self.from_lines, 0),
+            from_spaxels=np.where(kept.good, self.from_spaxels, 0),
+        )
+
+    def residual_sigma(self, error: np.ndarray) -> np.ndarray:
+        """Residuals `from_lines`; their variance is the network's, and `error` is not used."""
+        return self.from_lines

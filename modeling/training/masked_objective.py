@@ -1,0 +1,145 @@
+"""Training objective of a masked network: the likelihood of what is hidden from it.
+
+Each step hides other lines and spaxels (`modeling.network.hiding`) and turns the galaxies, since orientation on the sky
+is arbitrary. As for the autoencoders, each galaxy has the same weight: its loss is the mean over its hidden good
+samples, so the mean over a batch is the mean over its parts, in one process or in many.
+
+Shapes: B batch, L lines, S samples, Y and X spaxels, P passes.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modeling.network.autoencoder import ConvLSTMAutoencoder
+from modeling.network.hiding import draw_hidden, turned
+from modeling.network.masked import masked_mean
+from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction
+from modeling.network.normalisation import WindowNetwork
+from modeling.training.losses import LIKELIHOODS
+from modeling.training.objective import Objective, ObjectiveConfig
+
+# Weight of the squared error of the coarse means that the latent decodes to, normalised units, against nats.
+LATENT_WEIGHT = 1.0
+# Positions of the lattice that an evaluation hides; each costs a pass.
+EVALUATED = (0, 4)
+
+
+class MaskedObjective(nn.Module):
+    """Loss as a function of windows, as `Objective`, of a masked network.
+
+    Attributes:
+        model: the network.
+        config: name of the likelihood.
+        kl_scale: as of `Objective`; not used.
+        step_seed: of the draws of a step.
+    """
+
+    def __init__(self, model: MaskedPredictor, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.kl_scale = 1.0
+        self.step_seed = 0
+
+    def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
+        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`.
+
+        `nll` is the mean negative log-likelihood of a hidden good sample in nats, and `latent` the squared error of the
+        coarse means that the latent decodes to.
+        """
+        flux_BLSYX = torch.where(good_BLSYX, flux_BLSYX, 0.0)
+        hidden, rows = [], []
+        for row in zip(flux_BLSYX, ivar_BLSYX, good_BLSYX, strict=True):
+            generator = self._draws_of(row[0])
+            view = int(torch.randint(8, (), generator=generator))
+            rows.append([turned(values, view) for values in row])
+            hidden.append(self._draw_hidden(generator))
+        hidden_BLSYX = torch.stack(hidden).to(flux_BLSYX.device)[:, :, None]
+        flux_BLSYX, ivar_BLSYX, good_BLSYX = (torch.stack(values) for values in zip(*rows, strict=True))
+        nll_B, latent_B, _ = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX)
+        return {"loss": nll_B + LATENT_WEIGHT * latent_B, "nll": nll_B, "latent": latent_B}
+
+    def _draws_of(self, flux_LSYX: Tensor) -> torch.Generator:
+        """Generator of one galaxy's draws in one step.
+
+        They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
+        """
+        # A sum of integers is the same in any order.
+        digest = int(flux_LSYX.float().contiguous().view(torch.int32).sum(dtype=torch.int64))
+        return torch.Generator().manual_seed(hash((self.step_seed, digest)) % 2**63)
+
+    def _draw_hidden(self, generator: torch.Generator) -> Tensor:
+        model = self.model
+        return draw_hidden(model.groups, model.num_lines, model.size, model.hidden_side, generator)
+
+    @torch.no_grad()
+    def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
+        """Loss and the metrics of `metric_sizes`; NaN where a galaxy has no good sample.
+
+        What is hidden is the same for every galaxy and epoch: two lattices of squares, and every line once. `nll` is
+        that of `forward`, in the unit of `Objective.evaluate`: the density of the flux over its error. `chi2` and `mae`
+        are those of the hidden samples.
+        """
+        parts: list[dict[str, Tensor]] = []
+        absolute_BLSYX = torch.zeros_like(flux_BLSYX)
+        for hidden_BLSYX, of_lines in self._passes(good_BLSYX):
+            nll_B, latent_B, (residual_BLSYX, noise_BLSYX) = self._losses(
+                flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX
+            )
+            chi2_B = masked_mean(residual_BLSYX.square() / noise_BLSYX, good_BLSYX & hidden_BLSYX)
+            parts.append({"nll": nll_B, "latent": latent_B, "chi2": chi2_B})
+            if of_lines:
+                absolute_BLSYX = torch.where(hidden_BLSYX, residual_BLSYX.abs(), absolute_BLSYX)
+        has_good_BL = good_BLSYX.flatten(2).any(dim=2)
+        measured = {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
+        measured["loss"] = measured["nll"] + LATENT_WEIGHT * measured["latent"]
+        measured = {name: values.masked_fill(~has_good_BL.any(dim=1), math.nan) for name, values in measured.items()}
+        mae_BL = masked_mean(absolute_BLSYX.flatten(0, 1), good_BLSYX.flatten(0, 1)).view(has_good_BL.shape)
+        return measured | {"mae": mae_BL.masked_fill(~has_good_BL, math.nan)}
+
+    def metric_sizes(self) -> dict[str, int]:
+        """Number of columns of each metric of `evaluate`."""
+        return {"nll": 1, "latent": 1, "chi2": 1, "loss": 1, "mae": self.model.num_lines}
+
+    def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
+        """Does nothing: a masked network starts from random weights."""
+
+    def _passes(self, good_BLSYX: Tensor) -> list[tuple[Tensor, bool]]:
+        """What each pass of an evaluation hides, [B, L, S, Y, X] bool, and whether it is lines."""
+        squares = list(self.model.square_passes())
+        passes = [(squares[index].hidden, False) for index in EVALUATED]
+        passes += [(lines.hidden, True) for lines in self.model.line_passes()]
+        return [(hidden.to(good_BLSYX.device).expand_as(good_BLSYX), of_lines) for hidden, of_lines in passes]
+
+    def _losses(
+        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Losses [B] of the hidden samples and of the latent; residuals and variance of the noise."""
+        seen_BLSYX = good_BLSYX & ~hidden_BLSYX
+        # The scale of the samples seen: that of all would tell how bright the hidden ones are.
+        target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
+        found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX)
+        noise_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+        tested_BLSYX = good_BLSYX & hidden_BLSYX
+        nll_B = LIKELIHOODS[self.config.loss](found.mean, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
+        # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
+        nll_B = nll_B - masked_mean(0.5 * noise_BLSYX.log(), tested_BLSYX)
+        latent_B = self._latent_loss(found.latent, target_BLSYX, good_BLSYX)
+        return nll_B, latent_B, (torch.where(tested_BLSYX, found.mean - target_BLSYX, 0.0), noise_BLSYX)
+
+    def _latent_loss(self, latent_BD: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+        share_BFYX = functional.adaptive_avg_pool2d(good_BLSYX.flatten(1, 2).float(), COARSE)
+        means_BFYX = functional.adaptive_avg_pool2d(target_BLSYX.flatten(1, 2), COARSE) / share_BFYX.clamp(min=1e-6)
+        residual_BFYX = self.model.coarse_means(latent_BD).flatten(1, 2) - means_BFYX
+        return masked_mean(residual_BFYX.square(), share_BFYX > 0)
+
+
+def make_objective(model: WindowNetwork, config: ObjectiveConfig) -> Objective | MaskedObjective:
+    """Objective of a network."""
+    if isinstance(model, MaskedPredictor):
+        return MaskedObjective(model, config)
+    assert isinstance(model, ConvLSTMAutoencoder)
+    return Objective(model, config)

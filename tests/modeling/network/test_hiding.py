@@ -1,0 +1,62 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubeprep.lines import DAP_DR17_LINES, PAPER_LINES
+from modeling.network.hiding import draw_hidden, lattice, margin, membership, turned
+from modeling.network.line_groups import line_groups
+
+
+def test_lines_of_one_ion_are_one_group() -> None:
+    names = [line.name for line in PAPER_LINES]
+    groups = [[names[line] for line in group] for group in line_groups(names)]
+    assert groups[0] == ["Heta-3836", "Hzet-3890", "Heps-3971", "Hdel-4102", "Hgam-4341", "Hb-4862", "Ha-6564"]
+    assert groups[1:] == [
+        ["NeIII-3869", "NeIII-3968"], ["HeII-4687"], ["OIII-4960", "OIII-5008"], ["HeI-5877"],
+        ["OI-6302", "OI-6365"], ["NII-6549", "NII-6585"], ["SII-6718", "SII-6732"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [["Ha-6564"], ["Ha-6564", "Hb-4862"], [line.name for line in DAP_DR17_LINES]])
+def test_every_line_is_in_one_group_and_one_group_is_never_all(names: list[str]) -> None:
+    groups = line_groups(names)
+    assert sorted(line for group in groups for line in group) == list(range(len(names)))
+    assert len(groups) > 1 or len(names) == 1
+    torch.testing.assert_close(membership(groups, len(names)).sum(0), torch.ones(len(names)))
+
+
+@given(size=st.integers(2, 5).map(lambda n: 8 * n), side=st.integers(1, 11))
+def test_each_spaxel_is_once_in_the_middle_of_a_hidden_square(size: int, side: int) -> None:
+    passes = lattice(size, side)
+    assert len(passes) == 9
+    assert torch.stack([middle for _, middle in passes]).sum(0).unique().tolist() == [1]
+    for hidden, middle in passes:
+        near = torch.nn.functional.max_pool2d(middle[None].float(), 2 * margin(side) + 1, 1, margin(side))[0] > 0
+        # All spaxels within the margin are hidden too, and never all spaxels.
+        assert hidden[near].all()
+        assert not hidden.all()
+
+
+def test_draws_hide_squares_lines_and_both_and_leave_something_to_see() -> None:
+    groups, generator = [[0, 2], [1], [3, 4], [5]], torch.Generator().manual_seed(0)
+    draws = torch.stack([draw_hidden(groups, 6, 16, 5, generator) for _ in range(400)])
+    lines = draws.flatten(2).all(2)
+    squares = draws.all(1).flatten(1).any(1) & ~lines.all(1)
+    kinds = [(squares & ~lines.any(1)), (~squares & lines.any(1)), (squares & lines.any(1))]
+    assert [kind.float().mean().item() for kind in kinds] == pytest.approx([0.4, 0.4, 0.2], abs=0.07)
+    assert sum(kind.sum() for kind in kinds) == 400
+    for group in groups:  # related lines go together
+        assert (lines[:, group] == lines[:, group[:1]]).all()
+    assert not draws.flatten(1).all(1).any()
+    assert draws.flatten(1).any(1).all()
+    # A square reaches every spaxel, corners included.
+    assert draws[:, 0].any(0).all()
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_turning_back_undoes_turning(view: int) -> None:
+    images = torch.arange(2 * 16.0).view(2, 4, 4)
+    there = turned(images, view)
+    torch.testing.assert_close(turned(there, view, back=True), images)
+    assert view == 0 or not torch.equal(there, images)

@@ -1,0 +1,134 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from modeling.network.checkpoint import load_model, save_model
+from modeling.network.config import ModelConfig
+from modeling.network.inference import encode, infer, reconstruct
+from modeling.network.make import make_network
+from modeling.network.masked_network import MaskedPredictor
+
+NAMES = ["Hb-4862", "OIII-5008", "Ha-6564", "NII-6585"]
+SHAPE = (4, 5, 16)
+
+
+def network(lstm_channels: int = 3, **values: Any) -> MaskedPredictor:
+    config = ModelConfig(kind="masked", latent_dim=6, context_channels=8, lstm_channels=lstm_channels, **values)
+    made = make_network(config, SHAPE, NAMES, seed=0)
+    assert isinstance(made, MaskedPredictor)
+    if made.lines is not None:  # zero in a new network, so that the recurrence would not count
+        torch.nn.init.normal_(made.lines.to_samples.weight, std=0.1)
+    return made.eval()
+
+
+def windows(num: int = 2) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    good = torch.rand(num, 4, 5, 16, 16) > 0.1
+    return torch.randn(good.shape) + 2, good
+
+
+def hidden_part(good: Tensor) -> Tensor:
+    """Hydrogen of the first galaxy, and a square of the second."""
+    hidden = torch.zeros_like(good)
+    hidden[0, [0, 2]] = True
+    hidden[1, ..., 4:9, 6:11] = True
+    return hidden
+
+
+@pytest.mark.parametrize("lstm_channels", [0, 3])
+@pytest.mark.parametrize("value", [torch.nan, 1e6])
+def test_hidden_and_bad_samples_change_no_prediction(lstm_channels: int, value: float) -> None:
+    model, (flux, good) = network(lstm_channels), windows()
+    seen = good & ~hidden_part(good)
+    expected = model(flux, seen)
+    found = model(torch.where(seen, flux, value), seen)
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(model(torch.where(good, flux, 0.5), seen & (flux > 0)).mean, expected.mean)
+
+
+@pytest.mark.parametrize("passes", ["line_passes", "square_passes"])
+def test_a_sample_is_predicted_without_it(passes: str) -> None:
+    model, (flux, good) = network(), windows()
+    ivar = torch.full_like(flux, 100.0)
+    before = model.predict_hidden(getattr(model, passes)(), flux, ivar, good)
+    changed = flux.clone()
+    changed[0, 2, 3, 5, 7] = 1e4
+    after = model.predict_hidden(getattr(model, passes)(), changed, ivar, good)
+    assert good[0, 2, 3, 5, 7]
+    torch.testing.assert_close(after.mean[0, 2, 3, 5, 7], before.mean[0, 2, 3, 5, 7])
+    assert after.residual_sigma[0, 2, 3, 5, 7] > before.residual_sigma[0, 2, 3, 5, 7] + 1
+    # But it counts in the prediction of others, and not in other galaxies.
+    assert not torch.allclose(after.mean[0], before.mean[0])
+    torch.testing.assert_close(after.mean[1], before.mean[1])
+    for found in before:
+        assert (found[~good] == 0).all()
+        assert (found[good] != 0).all()
+
+
+def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
+    model, (flux, good) = network(normalise="none"), windows()
+    passes = [next(iter(model.line_passes()))]
+    found = model.predict(flux, good & ~passes[0].hidden)
+    by_hand = (flux - found.mean) / (found.variance + 0.25).sqrt()
+    sigma = model.predict_hidden(passes, flux, torch.full_like(flux, 4.0), good).residual_sigma
+    chosen = good & passes[0].kept
+    torch.testing.assert_close(sigma[chosen], by_hand[chosen])
+    assert (sigma[~chosen] == 0).all()
+
+
+def test_flux_in_another_unit_gives_the_same_prediction() -> None:
+    model, (flux, good) = network(), windows()
+    for one, other in zip(model(flux, good), model(1000 * flux, good), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_inference_gives_latents_and_predictions_from_other_lines() -> None:
+    model, (flux, good) = network(), windows(3)
+    arrays = flux.numpy(), np.full(flux.shape, 4.0, np.float32), (~good).numpy().astype(np.uint8)
+    found = infer(model, *arrays, batch_size=2)
+    np.testing.assert_allclose(found.latent, encode(model, *arrays), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.reconstruction, reconstruct(model, *arrays), rtol=1e-5, atol=1e-5)
+    hidden = model.predict_hidden(model.line_passes(), flux, torch.ones_like(flux), good)
+    np.testing.assert_allclose(found.reconstruction, hidden.mean.detach(), rtol=1e-3, atol=1e-4)
+    assert np.isfinite(found.mae).all()
+    with pytest.raises(ValueError, match="MaskedPredictor has no reconstruction from the latent"):
+        reconstruct(model, *arrays, from_latent=True)
+
+
+def test_a_saved_network_is_the_same_when_it_is_read(tmp_path: Path) -> None:
+    model, (flux, good) = network(), windows()
+    save_model(tmp_path, model, {"line_names": NAMES})
+    again, metadata = load_model(tmp_path)
+    assert isinstance(again, MaskedPredictor)
+    assert again.arguments == model.arguments
+    assert again.groups == [[0, 2], [1], [3]]
+    assert metadata["line_names"] == NAMES
+    for one, other in zip(model(flux, good), again(flux, good), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_seed_determines_the_weights_and_nothing_else() -> None:
+    state = torch.get_rng_state()
+    config = ModelConfig(kind="masked", context_channels=8)
+    one, same, other = (make_network(config, SHAPE, NAMES, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    weights = [model.state_dict()["first.weight"] for model in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_windows_that_it_cannot_take_are_named() -> None:
+    config = ModelConfig(kind="masked")
+    with pytest.raises(ValueError, match="size is 12, expected a multiple of 8"):
+        make_network(config, (4, 5, 12), NAMES, seed=0)
+    with pytest.raises(ValueError, match="hidden_side is 8, expected less than size, 8"):
+        make_network(config.model_copy(update={"hidden_side": 8}), (4, 5, 8), NAMES, seed=0)
+    with pytest.raises(ValueError, match=r"groups is \[\[0\], \[0\]\], expected each of 2 lines once"):
+        MaskedPredictor(num_lines=2, num_samples=3, size=8, groups=[[0], [0]])
+    with pytest.raises(ValueError, match="lstm_channels is 0: an autoencoder needs at least 1"):
+        ModelConfig(lstm_channels=0)

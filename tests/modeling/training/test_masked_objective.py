@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from modeling.network.config import ModelConfig
+from modeling.network.hiding import draw_hidden, turned
+from modeling.network.make import make_network
+from modeling.training.config import TrainConfig, TrainingJob
+from modeling.training.losses import STUDENT_DOF
+from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, make_objective
+
+NAMES = ["Hb-4862", "OIII-5008", "Ha-6564"]
+SHAPE = (3, 4, 8)
+
+
+def objective(loss: str = "student-t", **values: object) -> MaskedObjective:
+    config = ModelConfig.model_validate(
+        {"kind": "masked", "latent_dim": 5, "context_channels": 8, "lstm_channels": 2, "hidden_side": 4} | values
+    )
+    made = make_objective(make_network(config, SHAPE, NAMES, seed=0), TrainConfig(loss=loss))  # type: ignore[arg-type]
+    assert isinstance(made, MaskedObjective)
+    return made
+
+
+def batch(num: int = 3, sigma: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    good = torch.rand(num, 3, 4, 8, 8) > 0.2
+    flux = torch.where(good, torch.randn(good.shape) + 2, torch.nan)
+    return flux, torch.where(good, sigma**-2, 0.0), good
+
+
+def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_variance() -> None:
+    made, (flux, ivar, good) = objective(normalise="none"), batch(1)
+    made.step_seed = 7
+    network = made.model
+    found = made(flux, ivar, good)
+    generator = made._draws_of(torch.where(good, flux, 0.0)[0])
+    view = int(torch.randint(8, (), generator=generator))
+    hidden = draw_hidden(network.groups, 3, 8, 4, generator)[None, :, None]
+    flux, good = (turned(values, view) for values in (torch.where(good, flux, 0.0), good))
+    prediction = network.predict(flux, good & ~hidden)
+    chosen = good & hidden
+    variance, residual = (prediction.variance + 0.01)[chosen], (prediction.mean - flux)[chosen]
+    each = 0.5 * (STUDENT_DOF + 1) * torch.log1p(residual**2 / (STUDENT_DOF * variance)) + 0.5 * (variance / 0.01).log()
+    assert found["nll"].item() == pytest.approx(each.mean().item(), rel=1e-4)
+    assert found["loss"].item() == pytest.approx(found["nll"].item() + LATENT_WEIGHT * found["latent"].item())
+
+
+def test_draws_depend_on_step_and_galaxy_and_not_on_the_batch() -> None:
+    made, rows = objective(), batch()
+    made.step_seed = 1
+    together = made(*rows)["loss"]
+    alone = torch.cat([made(*(values[i : i + 1] for values in rows))["loss"] for i in (2, 0, 1)])
+    torch.testing.assert_close(alone, together[[2, 0, 1]], rtol=1e-4, atol=1e-5)
+    made.step_seed = 2
+    assert not torch.allclose(made(*rows)["loss"], together)
+
+
+def test_bad_samples_change_neither_loss_nor_gradient() -> None:
+    made, (flux, ivar, good) = objective(), batch()
+    gradients = []
+    for value in (torch.nan, 1e9):
+        made.zero_grad()
+        made(torch.where(good, flux, value), torch.where(good, ivar, value), good)["loss"].mean().backward()
+        gradients.append([p.grad.clone() for p in made.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(list(made.parameters()))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+        assert torch.isfinite(one).all()
+
+
+@pytest.mark.parametrize("loss", ["student-t", "gaussian"])
+def test_training_learns_what_other_lines_and_spaxels_tell(loss: str) -> None:
+    """Discs whose lines have fixed ratios: predictable but for the noise."""
+    torch.manual_seed(0)
+    made = objective(loss)
+    yy, xx = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    disc = torch.exp(-((yy - 3.5) ** 2 + (xx - 3.5) ** 2) / (2 * (1 + 2 * torch.rand(24)[:, None, None]) ** 2))
+    flux = (torch.tensor([1.0, 0.5, 3.0])[:, None, None, None] * disc[:, None, None]).expand(24, 3, 4, 8, 8)
+    flux = flux + 0.02 * torch.randn(flux.shape)
+    good = torch.ones_like(flux, dtype=torch.bool)
+    rows = flux, torch.full_like(flux, 0.02**-2), good
+    before = made.evaluate(*rows)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=5e-3)
+    for step in range(60):
+        made.step_seed = step
+        optimizer.zero_grad()
+        made(*rows)["loss"].mean().backward()
+        optimizer.step()
+    after = made.evaluate(*rows)
+    for name in ("nll", "latent", "mae"):
+        assert after[name].mean() < 0.7 * before[name].mean(), name
+
+
+def test_measures_have_meaning_and_no_value_where_nothing_is_good() -> None:
+    made, (flux, ivar, good) = objective(normalise="none"), batch()
+    made.eval()
+    good[0, 1] = False
+    good[1] = False
+    measured = made.evaluate(flux, ivar, good)
+    assert {name: values[0].numel() for name, values in measured.items()} == made.metric_sizes()
+    assert measured["mae"].isnan().tolist() == [[False, True, False], [True, True, True], [False, False, False]]
+    for name in ("loss", "nll", "chi2", "latent"):
+        assert measured[name].isnan().tolist() == [False, True, False]
+    line = made.model.predict_hidden(
+        made.model.line_passes(), torch.where(good, flux, 0), torch.where(good, ivar, 1.0), good
+    )
+    residual = (line.mean - flux)[2, 1][good[2, 1]]
+    assert measured["mae"][2, 1].item() == pytest.approx(residual.abs().mean().item(), rel=1e-4)
+    again = made.evaluate(flux, ivar, good)
+    assert torch.equal(again["nll"].nan_to_num(), measured["nll"].nan_to_num())
+
+
+def test_nll_does_not_depend_on_the_unit_of_the_flux() -> None:
+    made, (flux, ivar, good) = objective(), batch()
+    one, other = made.evaluate(flux, ivar, good), made.evaluate(100 * flux, ivar / 1e4, good)
+    torch.testing.assert_close(one["nll"], other["nll"], rtol=1e-3, atol=1e-3)
+    assert not math.isnan(one["nll"].sum().item())
+
+
+def test_a_masked_network_needs_a_likelihood() -> None:
+    with pytest.raises(ValueError, match=r"train\.loss: mae; model\.kind masked predicts a variance too"):
+        TrainingJob(store="w.zarr", model=ModelConfig(kind="masked"), train=TrainConfig(loss="mae"))
+
+
+def test_identity_ignores_keys_that_the_kind_does_not_take() -> None:
+    def identity(**values: object) -> str:
+        model = ModelConfig.model_validate(values)
+        return TrainingJob(store="w", model=model, train=TrainConfig(loss="student-t")).identity("s")
+
+    assert identity(kind="masked", spaxel_code=3) == identity(kind="masked")
+    assert identity(kind="masked", context_channels=8) != identity(kind="masked")
+    assert identity(context_channels=8) == identity()
+    assert identity(spaxel_code=3) != identity()
