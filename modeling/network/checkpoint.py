@@ -8,7 +8,7 @@ far in `best/`.
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -245,6 +245,8 @@ def _is_of(value: Any, kind: Any) -> bool:
     options = get_args(kind)
     if get_origin(kind) is Literal:
         return value in options
+    if get_origin(kind) in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and all(_is_of(item, options[0]) for item in value)
     if options:  # a union
         return any(_is_of(value, option) for option in options)
     if kind is int:
@@ -253,6 +255,8 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def _spelled(kind: Any) -> str:
+    if get_origin(kind) in (list, tuple, Sequence):
+        return f"a list of {_spelled(get_args(kind)[0])}"
     if get_args(kind):
         return " or ".join(option if isinstance(option, str) else _spelled(option) for option in get_args(kind))
     names: dict[Any, str] = {int: f"a whole number up to {LARGEST_ARGUMENT}", bool: "true or false", type(None): "null"}
