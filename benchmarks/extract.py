@@ -39,12 +39,14 @@ from cubeprep.cube import Target
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.sampling import sample_line
 from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.simulate.stars import template
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
 
 NUM_PLANES = 4563
 Z = 0.03
 CONFIG = WindowConfig()
+STARS = WindowConfig(continuum="stars")
 
 
 def write_cube(root: Path, size: int) -> Path:
@@ -54,7 +56,10 @@ def write_cube(root: Path, size: int) -> Path:
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     covered = np.hypot(x, y) < size / 2
     sigma = np.float32(0.01)
-    flux = rng.standard_normal((NUM_PLANES, size, size), dtype=np.float32) * sigma * covered
+    stars = template("middle", 0.0, Z, 100.0, 0)
+    light = 0.5 * np.exp(-np.hypot(x, y) / (size / 8)) * covered
+    flux = (stars[:, None, None] * light).astype(np.float32)
+    flux += rng.standard_normal(flux.shape, dtype=np.float32) * sigma * covered
     ivar = (covered / sigma**2 * rng.uniform(0.9, 1.1, flux.shape)).astype(np.float32)
     mask = np.broadcast_to(np.where(covered, 0, 1 | 1 << 10), flux.shape).astype(np.int32)
     cards = {
@@ -95,9 +100,9 @@ def plan(root: Path) -> tuple[Any, Target]:
     return reader, select_targets(survey, reader)[0]
 
 
-def ours(reader: Any, target: Target) -> None:
+def ours(reader: Any, target: Target, config: WindowConfig = CONFIG) -> None:
     """Cuts the 19 windows of one galaxy."""
-    outcome, *_ = extract_galaxy(reader, target, GalaxyConfig(windows=CONFIG))
+    outcome, *_ = extract_galaxy(reader, target, GalaxyConfig(windows=config))
     if outcome.code:
         raise RuntimeError(outcome.reason)
 
@@ -120,7 +125,7 @@ def astropy_slice(path: Path) -> None:
                 np.array(hdus[name].data[start:stop])
 
 
-def peak_mib(root: Path) -> float:
+def peak_mib(root: Path, config: str = "CONFIG") -> float:
     """Peak memory of a process that extracts the cube, above what it holds when idle (Linux)."""
     code = (
         "import re, sys; from pathlib import Path; import benchmarks.extract as b\n"
@@ -128,9 +133,10 @@ def peak_mib(root: Path) -> float:
         "def status(name):\n"
         "    return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
         "Path('/proc/self/clear_refs').write_text('5')\n"  # resets the peak
-        "planned = b.plan(Path(sys.argv[1])); idle = status('VmRSS'); b.ours(*planned); print(status('VmHWM') - idle)"
+        "planned, config = b.plan(Path(sys.argv[1])), getattr(b, sys.argv[2]); b.templates(100.0)\n"
+        "idle = status('VmRSS'); b.ours(*planned, config); print(status('VmHWM') - idle)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(root), config], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -235,13 +241,26 @@ def one_cube(root: Path, size: int, repeats: int) -> dict[str, float]:
     num_bytes = 3 * NUM_PLANES * size**2 * 4
     planned = plan(root)
     ours(*planned)
-    actions = [lambda: igzip_limit(path, num_bytes), lambda: ours(*planned), lambda: astropy_slice(path)]
-    limit, extraction, peer = seconds(actions, 3 * repeats)
+    ours(*planned, STARS)
+    actions = [
+        lambda: igzip_limit(path, num_bytes),
+        lambda: ours(*planned),
+        lambda: ours(*planned, STARS),
+        lambda: astropy_slice(path),
+    ]
+    limit, extraction, stars, peer = seconds(actions, 3 * repeats)
     table = Table("one cube, one core", "seconds", "cubes/s")
-    for name, value in (("igzip, FLUX + IVAR + MASK", limit), ("cubescout", extraction), ("astropy", peer)):
+    names = ("igzip, FLUX + IVAR + MASK", "cubescout", "cubescout, stars fitted and subtracted", "astropy")
+    for name, value in zip(names, (limit, extraction, stars, peer), strict=True):
         table.add_row(name, f"{value:.3f}", f"{1 / value:.2f}")
     Console().print(table)
-    return {"ratio_igzip_limit": limit / extraction, "ratio_astropy": peer / extraction, "peak_mib": peak_mib(root)}
+    return {
+        "ratio_igzip_limit": limit / extraction,
+        "ratio_igzip_limit_stars": limit / stars,
+        "ratio_astropy": peer / extraction,
+        "peak_mib": peak_mib(root),
+        "peak_mib_stars": peak_mib(root, "STARS"),
+    }
 
 
 def one_survey(folder: Path, repeats: int) -> dict[str, float]:
