@@ -82,7 +82,7 @@ def deadline() -> Any:
     from ray.tune import Stopper
 
     class Deadline(Stopper):
-        """Stops all trials when the time budget is spent."""
+        """Stops all trials when the time budget is spent, or when Ray has no node left: Tune would wait for ever."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
@@ -90,8 +90,14 @@ def deadline() -> Any:
         def stop_all(self) -> bool:
             import time
 
+            import ray
+
+            from modeling.ray_session import RaySessionError
             from modeling.training.ray_tune_hooks import DRIVER
 
+            nodes = ray.nodes()
+            if nodes and not any(node["Alive"] for node in nodes):
+                raise RaySessionError("Ray lost its last node; run the same command to resume")
             return time.monotonic() > DRIVER.deadline
 
     return Deadline()

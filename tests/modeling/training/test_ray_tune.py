@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from cubeprep.store import WindowStore
 from modeling.network.checkpoint import load_model
 from modeling.network.config import ModelConfig
-from modeling.ray_session import ray_session
+from modeling.ray_session import RaySessionError, ray_session
 from modeling.training.config import TrainConfig, TrainingJob, TuneConfig
 from modeling.training.ray_tune import Tuned, trial_job, tune
+from modeling.training.ray_tune_hooks import deadline
 from tests.synthetic import synthetic_store
 
 MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_channels=4)
@@ -171,3 +172,13 @@ def test_a_trial_overrides_the_job_and_is_validated() -> None:
     assert trial.model.step_channels == MODEL.step_channels
     with pytest.raises(ValidationError, match="latent_dim"):
         trial_job(job, {"model.latent_dim": 0}, config)
+
+
+def test_a_search_ends_with_the_last_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": False}, {"Alive": True}])
+    assert not deadline().stop_all()
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": False}])
+    with pytest.raises(RaySessionError, match="last node; run the same command"):
+        deadline().stop_all()
