@@ -133,7 +133,7 @@ def peak_mib(root: Path, config: str = "CONFIG") -> float:
         "def status(name):\n"
         "    return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
         "Path('/proc/self/clear_refs').write_text('5')\n"  # resets the peak
-        "planned, config = b.plan(Path(sys.argv[1])), getattr(b, sys.argv[2]); b.templates(100.0)\n"
+        "planned, config = b.plan(Path(sys.argv[1])), getattr(b, sys.argv[2])\n"
         "idle = status('VmRSS'); b.ours(*planned, config); print(status('VmHWM') - idle)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root), config], capture_output=True, text=True, check=True)

@@ -3,11 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from cubeprep.stars.spectra import RestSpectra
 from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
 
-VELOCITIES_KMS = np.arange(-600.0, 601.0, 40.0)
+# Whole pixels, so that the spectra at all velocities are slices of one.
+SHIFTS = np.arange(-8, 9)
+VELOCITIES_KMS = SHIFTS * PIXEL_KMS
 SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0, 420.0)
 ORDERS = 4  # of the polynomial that takes up how the continuum of a bin differs from that of the galaxy
 
@@ -30,31 +33,34 @@ def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) ->
         weights: [template] mixture of the templates.
         continuum: [wave] multiplicative polynomial of the galaxy.
     """
-    mixtures = [weights @ templates(sigma).flux for sigma in SIGMAS_KMS]
     offset = (spectra.first - templates().first) / LOG_STEP
-    pixels = VELOCITIES_KMS / PIXEL_KMS
     count = spectra.flux.shape[1]
-    models = np.array([[shifted(mixture, offset - pixel, count) for pixel in pixels] for mixture in mixtures])
-    models *= continuum
-    chi2 = _chi2(spectra, models.reshape(-1, count)).reshape(-1, *models.shape[:2])
+    wide = [
+        shifted(weights @ templates(sigma).flux, offset - SHIFTS[-1], count + len(SHIFTS) - 1) for sigma in SIGMAS_KMS
+    ]
+    models = np.stack([sliding_window_view(mixture, count)[::-1] for mixture in wide]) * continuum
+    chi2 = _chi2(spectra, models.reshape(-1, count).astype(np.float32)).reshape(-1, *models.shape[:2])
     return _minima(chi2)
 
 
 def _chi2(spectra: RestSpectra, models: np.ndarray) -> np.ndarray:
     """Chi-square [bin, model], less a constant of each bin, with the best polynomial factor of each model."""
-    count = models.shape[1]
-    powers = np.linspace(-1, 1, count)[:, None] ** np.arange(2 * ORDERS - 1)
-    ivar = spectra.ivar.astype(np.float32)
+    bins, count = spectra.flux.shape
+    powers = np.linspace(-1, 1, count, dtype=np.float32)[:, None] ** np.arange(2 * ORDERS - 1, dtype=np.float32)
+
+    def moments(images: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
+        """Sums over the wavelengths [model, bin, power] of products with the powers of the wavelength."""
+        columns = (values.T[:, :, None] * powers[:, None, :number]).reshape(count, -1)
+        return (images @ columns.astype(np.float32)).reshape(-1, bins, number).astype(np.float64)
+
     # Normal equations of all polynomials at once: the moments of the squared models, and of model times flux.
-    square = np.stack([(models**2 * powers[:, k]).astype(np.float32) @ ivar.T for k in range(2 * ORDERS - 1)])
-    weighted = (ivar * spectra.flux).astype(np.float32)
-    right = np.stack([(models * powers[:, k]).astype(np.float32) @ weighted.T for k in range(ORDERS)], axis=-1)
+    square = moments(models**2, spectra.ivar, 2 * ORDERS - 1)
+    right = moments(models, spectra.ivar * spectra.flux, ORDERS)
     order = np.arange(ORDERS)
-    normal = np.moveaxis(square[order[:, None] + order], (0, 1), (-2, -1)).astype(np.float64)
+    normal = square[..., order[:, None] + order]
     trace = np.trace(normal, axis1=-2, axis2=-1)[..., None, None]
-    solution = np.linalg.solve(
-        normal + 1e-9 * trace * np.eye(ORDERS) + 1e-300 * np.eye(ORDERS), right[..., None].astype(np.float64)
-    )
+    ridge = (1e-9 * trace + 1e-300) * np.eye(ORDERS)  # where a bin has no samples
+    solution = np.linalg.solve(normal + ridge, right[..., None])
     return -np.einsum("mbk,mbk->bm", right, solution[..., 0])
 
 

@@ -21,7 +21,7 @@ SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
 # populations at will, which scatters the Balmer lines.
 PRIOR_SHARE = 0.1
 TEMPLATE_ERROR = 0.03  # of the flux
-ROUNDS = 5  # until the mixture of the whole galaxy and its polynomial agree
+ROUNDS = 3  # until the mixture of the whole galaxy and its polynomial agree
 SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 RIDGE, PRIOR = 1e-7, 1e-4  # of the normal equations, relative to their diagonal
 
@@ -72,21 +72,23 @@ def fit_stars(spectra: RestSpectra) -> Stars | None:
     known = (total.ivar[0] > 0) & total.fitted
     if known.sum() < MIN_PIXELS:
         return None
-    fit = fit_population(total, 0, 0.0, 150.0, np.ones(len(known)), known)
+    fit = fit_population(total, 0, 0.0, 150.0, (None, np.ones(len(known))), known)
     kinematics = Kinematics(np.zeros(1), np.zeros(1))
     for _ in range(2):
         if fit is None:
             return None
         used = replace(total, ivar=total.ivar * fit.used)
         kinematics = measure(used, fit.weights, fit.polynomial)
-        fit = fit_population(total, 0, kinematics.velocity_kms[0], kinematics.sigma_kms[0], fit.polynomial, known)
+        fit = fit_population(
+            total, 0, kinematics.velocity_kms[0], kinematics.sigma_kms[0], (fit.weights, fit.polynomial), known
+        )
     if fit is None:
         return None
     clear = replace(spectra, ivar=spectra.ivar * fit.used)
     each = measure(clear, fit.weights, fit.polynomial)
     shares = fit.weights / fit.weights.sum()
     bins = [
-        fit_population(spectra, number, velocity, sigma, fit.polynomial, fit.used, shares)
+        fit_population(spectra, number, velocity, sigma, (shares, fit.polynomial), fit.used, shares)
         for number, (velocity, sigma) in enumerate(zip(*each, strict=True))
     ]
     return Stars(bins, each, fit, kinematics)
@@ -97,7 +99,7 @@ def fit_population(
     number: int,
     velocity_kms: float,
     sigma_kms: float,
-    polynomial: np.ndarray,
+    start: tuple[np.ndarray | None, np.ndarray],
     used: np.ndarray,
     prior: np.ndarray | None = None,
 ) -> Population | None:
@@ -108,7 +110,7 @@ def fit_population(
         number: the bin.
         velocity_kms: velocity of its stars.
         sigma_kms: their dispersion beyond the templates' resolution.
-        polynomial: [wave] factor to begin with.
+        start: shares of the templates, or None for equal ones, and polynomial [wave] to begin with.
         used: [wave] bool, samples to fit.
         prior: [template] shares of the light in the whole galaxy, from which those of a bin differ by `PRIOR_SHARE`;
             None for no such prior.
@@ -122,8 +124,8 @@ def fit_population(
     weight = np.where(used, ivar / (1 + ivar * floor), 0)
     broadened = templates(SIGMA_STEP_KMS * round(sigma_kms / SIGMA_STEP_KMS))
     shapes = broadened.on_grid(spectra.first, len(flux), velocity_kms)
-    start = np.full(len(shapes), 1 / len(shapes)) if prior is None else prior
-    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (start, polynomial), prior)
+    first = np.ones(len(shapes)) if start[0] is None else start[0]
+    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, start[1]), prior)
     outliers = _outliers((flux - weights @ shapes * polynomial) * np.sqrt(weight), used)
     if outliers.any():
         used = used & ~binary_dilation(outliers, iterations=2)

@@ -15,7 +15,7 @@ from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, templates
 
 # Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
-BIN_SNR, MOST_BINS = 20.0, 64
+BIN_SNR, MOST_BINS = 20.0, 40
 # The stars of a bin are not trusted where they leave more than this share of their flux.
 TRUSTED_SCATTER = 0.3
 # Rest wavelengths that are fitted at least, Angstrom.

@@ -75,7 +75,7 @@ def test_half_of_hbeta_is_no_longer_missing(seyfert: tuple[Galaxy, GalaxyMaps, S
     assert np.median(recovered(sidebands, galaxy, maps, "Hb-4862")) < 0.75
     assert np.median(recovered(stars, galaxy, maps, "Hb-4862")) == pytest.approx(1, abs=0.05)
     assert np.median(recovered(stars, galaxy, maps, "OIII-5008")) == pytest.approx(1, abs=0.03)
-    assert stars.stars.share > 0.9
+    assert stars.stars.share > 0.8
     assert stars.stars.sigma_kms > 40
     assert 1 < stars.stars.d4000 < 2.2
     assert stars.continuum is not None
