@@ -82,6 +82,7 @@ class Extraction(NamedTuple):
         continuum: at each line, before it was subtracted; None if it was not.
         stars: what the fit of the stars found.
         remarks: differences of its files from their own checksums, in words.
+        re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
     """
 
     windows: LineWindows
@@ -90,6 +91,7 @@ class Extraction(NamedTuple):
     continuum: Continuum | None = None
     stars: StarlightSummary = StarlightSummary()
     remarks: tuple[str, ...] = ()
+    re_spaxels: float = float("nan")
 
 
 def extract_windows(
@@ -150,12 +152,21 @@ def extract_windows(
         del planes, starlight
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
-    gridded = to_grid(stacked, next(iter(windows.values())).spaxel_arcsec, re_arcsec, config, source)
+    spaxel_arcsec = next(iter(windows.values())).spaxel_arcsec
+    gridded = to_grid(stacked, spaxel_arcsec, re_arcsec, config, source)
     if not continua:
         return Extraction(gridded, offset, noise_ratio(noise), remarks=tuple(remarks))
     levels = [continua.get(line.name) for line in config.line_list]
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
-    return Extraction(gridded, offset, noise_ratio(noise), continuum, stars.summary, tuple(remarks))
+    ratio, radius = noise_ratio(noise), _re_spaxels(spaxel_arcsec, re_arcsec, config)
+    return Extraction(gridded, offset, ratio, continuum, stars.summary, tuple(remarks), radius)
+
+
+def _re_spaxels(spaxel_arcsec: float, re_arcsec: float, config: WindowConfig) -> float:
+    """Effective radius in spaxels of the windows; NaN if it is unknown."""
+    if config.space == "scale-to-re":
+        return config.size / config.extent_re
+    return re_arcsec / spaxel_arcsec / (config.bin_factor if config.space == "bin" else 1)
 
 
 def _needed(cuts: Sequence["Cut | SpaxelCut"]) -> np.ndarray:

@@ -215,6 +215,7 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "code": code,
         "reason": redact(reason),
         **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE, *STARS)},
+        **outcome["lines"],
         "source": redact(";".join(target.files)),
     }
 

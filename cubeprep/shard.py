@@ -1,6 +1,6 @@
 """Work on one shard in a worker: extract and augment its galaxies, write the shard whole, then its record."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from cubeprep.checksum import ChecksumKind, file_checksum
 from cubeprep.config import Config
 from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid
+from cubeprep.line_ratios import line_ratios
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.plausible import check_level, doubts, flux_level, signal_share
 from cubeprep.redact import redact
@@ -88,6 +89,7 @@ class Outcome:
         implausible: implausible values, in words; empty if there are none.
         remarks: differences of its files from their own checksums, in words; empty if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
+        lines: equivalent widths and line ratios, by name of the column; empty where no continuum is kept.
         stellar_velocity_kms: velocity of the stars relative to `z_used`, km/s; None where no stars were fitted.
         stellar_sigma_kms: median velocity dispersion of the stars beyond the templates' resolution, km/s.
         d4000: narrow 4000 Angstrom break.
@@ -112,6 +114,7 @@ class Outcome:
     implausible: str = ""
     remarks: str = ""
     velocity: str = ""
+    lines: dict[str, float | None] = field(default_factory=dict)
     stellar_velocity_kms: float | None = None
     stellar_sigma_kms: float | None = None
     d4000: float | None = None
@@ -221,10 +224,17 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         implausible=doubts(noise, share),
         remarks="; ".join(found.remarks),
         velocity=velocity,
+        lines=_line_columns(found, windows, config.windows, z),
         **stars,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
     return outcome, windows, found.continuum
+
+
+def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:
+    if found.continuum is None:
+        return {}
+    return line_ratios(windows, found.continuum, config, z, found.re_spaxels)
 
 
 def _star_columns(stars: StarlightSummary, windows: WindowConfig) -> dict[str, float | None]:

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cubeprep.files import replacing
+from cubeprep.line_ratios import COLUMNS as LINE_RATIOS
+from cubeprep.line_ratios import described as described_ratios
 from cubeprep.redact import redact
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
@@ -155,6 +157,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
         "num_good": Column("Good samples, over all lines and spaxels"),
         "top_line": Column(f"Line with the largest share of {residual}; empty if there is none"),
     }
+    described |= {name: Column(*text) for name, text in described_ratios().items()}
     described |= {f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}") for name in line_names}
     described |= {f"umap_{i}": Column("Position on the 2-D map of latents") for i in (1, 2)}
     described |= {f"umap3_{i}": Column("Position on the 3-D map of latents") for i in (1, 2, 3)}
@@ -181,7 +184,7 @@ def build_table(
 
     Args:
         galaxies: one row per galaxy, in the order of all other arguments: plateifu, mangaid, z, split and, if known,
-            ra_deg, dec_deg.
+            ra_deg, dec_deg, and the columns of `cubeprep.line_ratios`.
         scores: of those galaxies.
         line_names: [line].
         maps: in two and in three dimensions.
@@ -197,6 +200,7 @@ def build_table(
     columns |= {"total_flux": scores.total_flux, "strongest_line": _named(scores.strongest_line, line_names)}
     columns |= {"strongest_line_snr": scores.strongest_line_snr, "median_snr": scores.median_snr}
     columns |= {"num_good": scores.num_good, "top_line": _named(scores.top_line, line_names)}
+    columns |= {name: galaxies[name].to_numpy(dtype=float) for name in LINE_RATIOS if name in galaxies}
     columns |= {f"{SHARE_PREFIX}{name}": scores.line_shares[:, i] for i, name in enumerate(line_names)}
     columns |= {f"umap_{i + 1}": flat.coordinates[:, i] for i in range(2)}
     columns |= {f"umap3_{i + 1}": deep.coordinates[:, i] for i in range(3)}

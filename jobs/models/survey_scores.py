@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.line_ratios import COLUMNS as LINE_RATIOS
 from cubeprep.store import NEW_TABLES, StoreError, WindowStore
 from cubeprep.survey import survey_facts
 from jobs.config import ProjectConfig
@@ -137,7 +138,7 @@ def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
         found = f"it lacks {', '.join(unknown[:3])}" if unknown else "it names a galaxy twice"
         raise StoreError(f"{store.path}/galaxies.parquet: damaged ({found}). {NEW_TABLES}")
     table = table.loc[names].reset_index()
-    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split", "implausible"]
+    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split", "implausible", *LINE_RATIOS]
     return table[[name for name in kept if name in table]]
 
 

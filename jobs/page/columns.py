@@ -15,7 +15,7 @@ MAX_CATEGORIES = 24
 GROUPS = {
     "Score": ("rank", "score", "num_models"),
     "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_"),
-    "Lines": ("strongest_line", "top_line", "share_"),
+    "Lines": ("strongest_line", "top_line", "share_", "ew_", "log_"),
     "Galaxy": ("z", "ra_deg", "dec_deg", "total_flux", "median_snr", "num_good"),
     "Labels": ("label",),
     "Map and split": ("umap", "embedding", "split", "fold"),

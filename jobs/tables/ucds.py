@@ -44,6 +44,8 @@ UCDS: Mapping[str, str] = {
     "neighbours": "meta.id.assoc",
     "neighbour_distances": "stat.param",
     "neighbour_same_object": "meta.code",
+    "ew_": "spect.line.eqWidth",
+    "log_": "spect.line.intensity;arith.ratio",
     "url": "meta.ref.url",
     "other_observations": "meta.id.cross",
 }

@@ -1,0 +1,130 @@
+"""Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum.
+
+Errors are those of independent spaxels: the noise that neighbouring spaxels share is not included.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
+from cubeprep.windows import Continuum, LineWindows, WindowConfig
+
+# Samples within this velocity of a line count, so that [N II] is not taken for Halpha in wide windows.
+HALF_WIDTH_KMS = 450.0
+MIN_SNR = 3.0  # of both lines of a ratio
+WIDTHS = {"ew_ha": "Ha-6564", "ew_oiii": "OIII-5008"}
+RATIOS = {"log_nii_ha": ("NII-6585", "Ha-6564"), "log_oiii_hb": ("OIII-5008", "Hb-4862")}
+CENTRE_SPAXELS = 1.5  # radius of the central aperture: 3 x 3 spaxels without the corners beyond it
+# Suffixes of the columns: the whole window, the centre, and within one effective radius.
+APERTURES = ("", "_centre", "_re")
+COLUMNS = tuple(
+    f"{name}{aperture}{unit}{suffix}"
+    for names, unit in ((WIDTHS, "_angstrom"), (RATIOS, ""))
+    for name in names
+    for aperture in APERTURES
+    for suffix in ("", "_error")
+)
+
+
+def line_ratios(
+    windows: LineWindows, continuum: Continuum, config: WindowConfig, z: float, re_spaxels: float
+) -> dict[str, float | None]:
+    """Values of `COLUMNS`; None where a line is not covered, or too faint for a ratio.
+
+    Equivalent widths are in the rest frame, positive in emission.
+
+    Args:
+        windows: windows of the galaxy, of which the continuum was subtracted.
+        continuum: its continuum at the lines.
+        config: window parameters.
+        z: redshift at which the windows are cut.
+        re_spaxels: effective radius in spaxels of the windows; NaN if it is unknown.
+    """
+    found: dict[str, float | None] = dict.fromkeys(COLUMNS)
+    names = config.line_names
+    wanted = {*WIDTHS.values(), *(name for pair in RATIOS.values() for name in pair)} & set(names)
+    fluxes = {
+        name: _flux(windows, config, config.line_list[names.index(name)], names.index(name), z) for name in wanted
+    }
+    for aperture, inside in _apertures(config.size, re_spaxels).items():
+        for name, line in WIDTHS.items():
+            if line in fluxes:
+                level = continuum.flux[names.index(line)]
+                _set(found, f"{name}{aperture}_angstrom", _width(fluxes[line], level, inside, z))
+        for name, (above, below) in RATIOS.items():
+            if above in fluxes and below in fluxes:
+                _set(found, f"{name}{aperture}", _ratio(fluxes[above], fluxes[below], inside))
+    return found
+
+
+def _set(found: dict[str, float | None], name: str, value: tuple[float, float] | None) -> None:
+    if value is not None:
+        found[name], found[f"{name}_error"] = value
+
+
+def _apertures(size: int, re_spaxels: float) -> dict[str, np.ndarray]:
+    """Masks [y, x] of the apertures that are known."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    radius = np.hypot(y, x)
+    found = {"": radius >= 0, "_centre": radius <= CENTRE_SPAXELS}
+    if np.isfinite(re_spaxels) and re_spaxels > 0:
+        found["_re"] = radius <= re_spaxels
+    return found
+
+
+def _flux(
+    windows: LineWindows, config: WindowConfig, line: Line, number: int, z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flux of a line and its variance, both [y, x]; NaN where a sample is bad."""
+    near = np.abs(config.velocity_kms) <= max(HALF_WIDTH_KMS, config.step_dex * np.log(10) * SPEED_OF_LIGHT_KMS)
+    wave = line.rest_wave * (1 + z) * 10 ** config.offsets_dex[near]
+    width = (wave * np.log(10) * config.step_dex)[:, None, None]
+    good = windows.mask[number][near] == 0
+    flux = np.where(good, windows.flux[number][near], 0) * width
+    variance = width**2 / np.where(good, windows.ivar[number][near], np.inf)
+    known = good.all(axis=0)
+    total, error2 = flux.sum(axis=0, dtype=np.float64), variance.sum(axis=0, dtype=np.float64)
+    return np.where(known, total, np.nan), np.where(known, error2, np.nan)
+
+
+def _width(
+    flux: tuple[np.ndarray, np.ndarray], level: np.ndarray, inside: np.ndarray, z: float
+) -> tuple[float, float] | None:
+    """Equivalent width in the rest frame and its error, Angstrom; that of the continuum is negligible beside it."""
+    used = inside & np.isfinite(flux[0]) & np.isfinite(level)
+    total = float(level[used].sum(dtype=np.float64)) * (1 + z)
+    if not used.any() or total <= 0:
+        return None
+    return float(flux[0][used].sum()) / total, float(np.sqrt(flux[1][used].sum())) / total
+
+
+def _ratio(
+    above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray], inside: np.ndarray
+) -> tuple[float, float] | None:
+    """Log10 of a ratio and its error, dex."""
+    used = inside & np.isfinite(above[0]) & np.isfinite(below[0])
+    sums = [(float(flux[used].sum()), float(np.sqrt(variance[used].sum()))) for flux, variance in (above, below)]
+    if any(error <= 0 or value < MIN_SNR * error for value, error in sums):
+        return None
+    relative = [error / value for value, error in sums]
+    return float(np.log10(sums[0][0] / sums[1][0])), float(np.hypot(relative[0], relative[1]) / np.log(10))
+
+
+def described(columns: Sequence[str] = COLUMNS) -> dict[str, tuple[str, str]]:
+    """Description and unit of each column."""
+    places = {"": "over the whole window", "_centre": "in the central 3 x 3 spaxels", "_re": "within one Re"}
+    quantities = {
+        "ew_ha": "Rest-frame equivalent width of Halpha, positive in emission,",
+        "ew_oiii": "Rest-frame equivalent width of [O III] 5008, positive in emission,",
+        "log_nii_ha": "log10 of [N II] 6585 over Halpha",
+        "log_oiii_hb": "log10 of [O III] 5008 over Hbeta",
+    }
+    found = {}
+    for column in columns:
+        name = next(name for name in quantities if column.startswith(name))
+        rest = column.removeprefix(name).replace("_angstrom", "")
+        place = places[rest.removesuffix("_error")]
+        error = "Error of: " if rest.endswith("_error") else ""
+        found[column] = (f"{error}{quantities[name]} {place}", "Angstrom" if name in WIDTHS else "")
+    return found
