@@ -236,7 +236,7 @@ class WindowStore:
             StoreError: it is damaged or missing.
         """
         values = self._coordinate(split, name, slice(None))
-        if _is_all(values, self._array(split, name).fill_value):  # as Zarr reads a missing object
+        if values.size and _is_all(values, self._array(split, name).fill_value):  # as Zarr reads a missing object
             self._check_there(f"{self.path.rstrip('/')}/{split}/{name}/c/0", NEW_STORE)
         return values
 

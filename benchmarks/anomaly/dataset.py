@@ -168,7 +168,7 @@ def make_shard(task: ShardTask) -> None:
         found = injected(host, row, families, data.seed)
         windows.append(found.windows)
         truths.append(truth(found))
-        records.append(measured(host, found) | row)
+        records.append({"plateifu": row["name"], "code": "", "reason": "", **measured(host, found), **row})
     arrays = (np.stack([getattr(part, name) for part in windows]) for name in ("flux", "ivar", "mask"))
     names = np.array([row["name"] for row in task.rows])
     store = WindowStore.open_unfinished(f"{task.folder}/fold-{task.fold}.zarr")

@@ -112,15 +112,27 @@ def test_a_rerun_changes_nothing_that_is_done(workspace: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_sami_galaxies_are_scored_by_the_demos_model(workspace: Path, real_data: Path, tmp_path: Path) -> None:
-    settings = {"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0}
+    windows = {"prepare.windows.continuum": "sidebands"}  # as the demo's model was trained
+    settings = {"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0, **windows}
     run("prepare", "sami", tmp_path, **settings)
     output = run("score", "sami", tmp_path, **settings, **{"score.model": trained_model(workspace)})
     assert "was trained on another store" in output
     table = read_catalog(tmp_path / "catalog.parquet").table
     assert set(table["plateifu"]) == {"41144_A", "56140_A", "572402_A"}
     assert np.isfinite(table["score"]).all()
+    assert (table.set_index("plateifu")["ew_ha_angstrom"].loc[["41144_A", "572402_A"]] > 5).all()
+
+
+@pytest.mark.realdata
+def test_stars_of_sami_galaxies_are_found_by_the_preset(real_data: Path, tmp_path: Path) -> None:
+    run("prepare", "sami", tmp_path, **{"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0})
     galaxies = pd.read_parquet(tmp_path / "windows.zarr" / "galaxies.parquet").set_index("plateifu")
     assert galaxies["z_flag"].to_dict() == {"41144_A": False, "56140_A": True, "572402_A": False}
+    assert (galaxies["stellar_share"] > 0.9).all()
+    old = galaxies.loc["56140_A"]
+    assert old["d4000"] > 1.5 > galaxies["d4000"].drop("56140_A").max()
+    assert old["stellar_velocity_kms"] < -40, "as its lines, its stars lie below the redshift of the header"
+    assert 150 < old["stellar_sigma_kms"] < 300
 
 
 @pytest.mark.slow

@@ -56,9 +56,7 @@ def table_of(num_galaxies: int = 6) -> pd.DataFrame:
 def test_a_flux_is_by_spaxel_until_it_is_summed_over_them(rank_by: str) -> None:
     unit = "1e-17 erg / (s cm2 Angstrom spaxel)"
     units = {
-        name: column.unit
-        for name, column in describe_columns(LINES, unit, rank_by).items()
-        if "erg" in column.unit
+        name: column.unit for name, column in describe_columns(LINES, unit, rank_by).items() if "erg" in column.unit
     }
     of_the_score = {"score": unit} if rank_by == "mae" else {}
     assert units == of_the_score | {"score_mae": unit, "total_flux": "1e-17 erg / (s cm2 Angstrom)"}
