@@ -261,36 +261,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Pat
         make_client(sqlite_uri(tmp_path / "mlflow.db"))
 
 
-def test_an_interrupted_upgrade_leaves_the_database_as_it_was(
-    tmp_path: Path, new: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mlflow.store.db import utils
-
-    uri, path = new(tmp_path), tmp_path / "mlflow.db"
-    run = track(uri)
-    before = path.read_bytes()
-
-    def killed(engine: Any) -> None:
-        with engine.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE runs")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(utils, "_get_latest_schema_revision", lambda: "newer")
-        patch.setattr(utils, "_upgrade_db", killed)
-        with pytest.raises(KeyboardInterrupt):
-            make_client(uri)
-    assert path.read_bytes() == before
-    upgraded = []
-    with monkeypatch.context() as patch:
-        patch.setattr(utils, "_get_latest_schema_revision", lambda: "newer")
-        patch.setattr(utils, "_upgrade_db", lambda engine: upgraded.append(str(engine.url)))
-        assert find_run(uri, "exp", {}, run) == run
-    assert len(upgraded) == 1
-    assert not upgraded[0].endswith("/mlflow.db")
-    assert {item.name for item in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
-
-
 def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlalchemy
     from mlflow.store.db import utils
