@@ -45,7 +45,7 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_a_model_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, target = tmp_path / "checkpoint", tmp_path / "models" / "m"
     save_model(checkpoint / "best", make_model({"num_lines": 2, "num_samples": 3, "size": 8, "latent_dim": 4}, 0), {})
-    (checkpoint / "training.json").write_text(json.dumps({"best": {}, "history": []}))
+    (checkpoint / "training.json").write_text(json.dumps({"best": {}, "history": [], "step": 0, "means": {}}))
     take_best(checkpoint, target)
     copy = shutil.copytree
 
