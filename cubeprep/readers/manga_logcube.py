@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from cubeprep import dap_model
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
-from cubeprep.readers import manga_maps, manga_model
+from cubeprep.readers import manga_maps
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import depth, find_files, set_bits, survey_rows
@@ -47,7 +48,7 @@ class Reader:
         root = str(self._config.root)
         files = find_files(root, FILE_NAME)
         maps = find_files(self._config.maps_root, manga_maps.FILE_NAME) if self._config.maps_root else {}
-        models = manga_model.find_models(str(self._config.maps_root)) if self.with_models else {}
+        models = dap_model.find_models(str(self._config.maps_root)) if self.with_models else {}
         rows = _read_drpall(self._config.table or _find_table(root))
         targets = []
         for (plate, ifu), path in files.items():
@@ -68,8 +69,8 @@ class Reader:
         """
         return [CubeFile(target.paths[0], self._layout)]
 
-    def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> manga_model.Starlight:
-        """Stars of a galaxy in planes of `arm`, from the DAP's model cube; see `manga_model.read_starlight`.
+    def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> dap_model.Starlight:
+        """Stars of a galaxy in planes of `arm`, from the DAP's model cube; see `dap_model.read_starlight`.
 
         Raises:
             Rejected: the galaxy has no model cube, or it cannot be used.
@@ -77,7 +78,7 @@ class Reader:
         if target.model is None:
             root = self._config.maps_root
             raise Rejected("no_model", f"{target.paths[0]}: no model cube of {target.plateifu} below {root}")
-        return manga_model.read_starlight(target.model, arm.wave, planes, size, shape=arm.shape)
+        return dap_model.read_starlight(target.model, arm.wave, planes, size, shape=arm.shape)
 
     def velocity(
         self, target: Target, arm: CubeFile, size: int | None, config: VelocityConfig

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from cubeprep.cube import Planes
 from cubeprep.cube import Target as SurveyTarget
+from cubeprep.dap_model import Starlight, find_models, read_starlight
 from cubeprep.lines import DAP_DR17_LINES, LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPSPECMASK
 from cubeprep.readers import manga_logcube
-from cubeprep.readers.manga_model import Starlight, find_models, read_starlight
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import Cube, galactic_transmission, observe, star_spectra
 from cubeprep.simulate.dap import DAPTYPES, write_maps

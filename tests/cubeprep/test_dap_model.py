@@ -9,9 +9,9 @@ import pytest
 from astropy.io import fits
 
 from cubeprep.cube import Rejected
+from cubeprep.dap_model import Starlight, find_models, read_starlight
 from cubeprep.geometry import outside, place
 from cubeprep.masks import DAPSPECMASK
-from cubeprep.readers.manga_model import Starlight, find_models, read_starlight
 from tests.logcube import WAVE, cube_hdus, write_gzipped
 from tests.maps import maps_hdus, write_maps
 from tests.model_cubes import DAPTYPES, MASK_OF_MODEL, model_hdus, write_model
