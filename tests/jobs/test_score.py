@@ -213,13 +213,15 @@ def test_a_catalog_of_another_model_is_kept_with_the_files_beside_it(tmp_path: P
 def test_an_earlier_catalog_is_kept_whole_though_it_is_moved_in_two_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provenance = {"created_utc": "2026-11-26T10:00:00+00:00", "store": {"identity": "1"}, "model": {"digest": "1"}}
-    other = provenance | {"model": {"digest": "2"}}
+    model = {"reference": "models:/m/1", "digest": "1"}
+    provenance = {"created_utc": "2026-11-26T10:00:00+00:00", "store": {"identity": "1"}, "model": model}
+    other = provenance | {"model": model | {"digest": "2"}}
     names = {"catalog.fits", "catalog.latents.parquet", "catalog.parquet", "catalog.vot"}
     for name in names:
         (tmp_path / name).touch()
     path = tmp_path / "catalog.parquet"
-    write_catalog(path, pd.DataFrame({"rank": [1]}), {"rank": Column("Rank")}, provenance)
+    row = {"plateifu": "8000-1", "mangaid": "1-1", "z": 0.03, "rank": 1, "score": 2.0}
+    write_catalog(path, pd.DataFrame([row]), dict.fromkeys(row, Column("A value")), provenance)
     rename, moves = Path.rename, iter(range(2))
 
     def cut(file: Path, target: Path) -> Path:
