@@ -12,7 +12,7 @@ from modeling.network.config import ModelConfig
 from modeling.ray_session import RaySessionError, ray_session
 from modeling.training.config import TrainConfig, TrainingJob, TuneConfig
 from modeling.training.ray_tune import Tuned, trial_job, tune
-from modeling.training.ray_tune_hooks import deadline
+from modeling.training.ray_tune_hooks import DRIVER, deadline
 from tests.synthetic import synthetic_store
 
 MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_channels=4)
@@ -177,6 +177,7 @@ def test_a_trial_overrides_the_job_and_is_validated() -> None:
 def test_a_search_ends_with_the_last_node(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
+    monkeypatch.setattr(DRIVER, "deadline", float("inf"))  # whatever a search before has left
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": False}, {"Alive": True}])
     assert not deadline().stop_all()
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": False}])
