@@ -8,7 +8,6 @@ ends at 7400 Angstrom in the rest frame. All of them include the Milky Way's dus
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from cubeprep.fits.wcs import read_axes
 from cubeprep.geometry import outside
 from cubeprep.masks import DAPSPECMASK, bits_value
 from cubeprep.readers.manga_maps import channels, check_quality
+from cubeprep.stars.starlight import ModelStars
 from cubeprep.survey_files import find_files
 from cubeprep.tables import name_of
 
@@ -33,19 +33,6 @@ BIN_CHANNEL = "Em. line models"
 NO_MODEL = ("FORESTAR", "FITFAILED", "ELFAILED", "NOMODEL")
 # Largest difference between the wavelengths of model and cube, planes: 0.7 km/s.
 MOST_SHIFT = 0.01
-
-
-@dataclass(frozen=True)
-class Starlight:
-    """Modelled stellar continuum in some planes of a cube.
-
-    Attributes:
-        flux: [plane, y, x] float32, in the store's unit; 0 where `fitted` is False.
-        fitted: [plane, y, x] bool, whether there is a model.
-    """
-
-    flux: np.ndarray
-    fitted: np.ndarray
 
 
 def find_models(maps_root: str) -> dict[str, str]:
@@ -66,7 +53,7 @@ def find_models(maps_root: str) -> dict[str, str]:
 
 def read_starlight(
     path: str, wave: np.ndarray, planes: np.ndarray, size: int | None, *, shape: tuple[int, int]
-) -> Starlight:
+) -> ModelStars:
     """Stellar continuum of a galaxy in planes of its LOGCUBE.
 
     Args:
@@ -103,7 +90,7 @@ def read_starlight(
     return _starlight(parts)
 
 
-def _starlight(parts: dict[str, np.ndarray]) -> Starlight:
+def _starlight(parts: dict[str, np.ndarray]) -> ModelStars:
     """Difference of MODEL and EMLINE, which replaces MODEL, to save memory."""
     flux, lines = parts[MODEL], parts.pop(LINES)
     # The DAP writes 0 outside the fitted range; DR15 has no mask bit for it.
@@ -112,7 +99,7 @@ def _starlight(parts: dict[str, np.ndarray]) -> Starlight:
         flux -= lines
     fitted &= np.isfinite(flux)
     np.copyto(flux, 0, where=~fitted)
-    return Starlight(flux, fitted)
+    return ModelStars(flux, fitted)
 
 
 def _check_primary(stream: FitsStream) -> None:

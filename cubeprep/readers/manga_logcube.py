@@ -14,6 +14,7 @@ from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
+from cubeprep.stars.starlight import ModelStars
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import depth, find_files, set_bits, survey_rows
@@ -69,7 +70,7 @@ class Reader:
         """
         return [CubeFile(target.paths[0], self._layout)]
 
-    def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> dap_model.Starlight:
+    def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> ModelStars:
         """Stars of a galaxy in planes of `arm`, from the DAP's model cube; see `dap_model.read_starlight`.
 
         Raises:

@@ -2,7 +2,6 @@
 
 import heapq
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -116,17 +115,11 @@ class BlockSums:
         return slice(start, stop), values[np.searchsorted(index, chosen)]
 
 
-class SummingArm(Protocol):
-    """An arm whose cube is summed while it is read, so that it need not be held in memory."""
-
-    def read_summed(self, planes: np.ndarray, size: int | None, sums: BlockSums) -> Planes:
-        """Planes as by `Arm.read`; all planes of `sums` are added to it."""
-
-
 def read_summed(arm: Arm, planes: np.ndarray, size: int | None, sums: BlockSums) -> Planes:
     """Planes of an arm, as by `Arm.read`, after all planes of `sums` were added to it.
 
-    An arm of a reader from another package that cannot sum is read whole.
+    `CubeFile` sums while it reads, so that the cube need not be held in memory. An arm of a reader from another package
+    that has no `read_summed` is read whole.
     """
     if hasattr(arm, "read_summed"):
         return arm.read_summed(planes, size, sums)

@@ -9,6 +9,7 @@ from numpy.polynomial import legendre
 from scipy.ndimage import binary_dilation, uniform_filter1d
 from scipy.optimize import nnls
 
+from cubeprep.plausible import SCATTER
 from cubeprep.stars.kinematics import Kinematics, measure
 from cubeprep.stars.spectra import RestSpectra
 from cubeprep.stars.templates import templates
@@ -22,7 +23,6 @@ SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
 PRIOR_SHARE = 0.1
 TEMPLATE_ERROR = 0.03  # of the flux
 ROUNDS = 3  # until the mixture of the whole galaxy and its polynomial agree
-SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 RIDGE, PRIOR = 1e-7, 1e-4  # of the normal equations, relative to their diagonal
 
 

@@ -1,35 +1,17 @@
 """Planes of a galaxy's arms with the starlight in them, from our own fit or from a survey's model cube."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from cubeprep.cube import Arm, Planes
 from cubeprep.stars.blocks import BlockSums, read_summed
-from cubeprep.stars.starlight import FITTED_RANGE, Starlight, StarlightSummary, fit_starlight
+from cubeprep.stars.starlight import FITTED_RANGE, ModelStars, Starlight, StarlightSummary, fit_starlight
 from cubeprep.windows import WindowConfig
 
-
-class ModelPlanes(Protocol):
-    """Stars in planes of a survey's model cube.
-
-    Attributes:
-        flux: [plane, y, x] float32, in the store's unit; 0 where `fitted` is False.
-        fitted: [plane, y, x] bool, whether there is a model.
-    """
-
-    @property
-    def flux(self) -> np.ndarray:
-        """Fluxes [plane, y, x]."""
-
-    @property
-    def fitted(self) -> np.ndarray:
-        """Whether there is a model, [plane, y, x]."""
-
-
 # Reads planes of the first arm's model: sorted indices of the planes, and the side of the square, spaxels.
-ModelCube = Callable[[np.ndarray, int | None], ModelPlanes]
+ModelCube = Callable[[np.ndarray, int | None], ModelStars]
 
 
 class StarsFound(NamedTuple):
@@ -73,7 +55,7 @@ def read_arms(
     return dict(zip(used, zip(planes, fitted.arms, strict=True), strict=True)), StarsFound(fitted.known, fitted.summary)
 
 
-def _from_model(model: ModelPlanes, index: np.ndarray) -> tuple[Starlight, StarsFound]:
+def _from_model(model: ModelStars, index: np.ndarray) -> tuple[Starlight, StarsFound]:
     """Starlight of a survey's model, and the spaxels that have it in most planes.
 
     Within a run of planes, which holds whole windows, a spaxel has a model throughout or not at all: samples without

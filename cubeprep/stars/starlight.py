@@ -68,6 +68,19 @@ class Starlight:
         return Planes(flux, np.where(good, 1 / variance, 0).astype(np.float32), mask, planes.spaxel_arcsec)
 
 
+@dataclass(frozen=True)
+class ModelStars:
+    """Stars in some planes of a cube, from a survey's own model of each spaxel.
+
+    Attributes:
+        flux: [plane, y, x] float32, in the store's unit; 0 where `fitted` is False.
+        fitted: [plane, y, x] bool, whether there is a model.
+    """
+
+    flux: np.ndarray
+    fitted: np.ndarray
+
+
 class FittedStars(NamedTuple):
     """Starlight in the planes of each arm, whether it is known in each spaxel [y, x], and the stars of the galaxy."""
 

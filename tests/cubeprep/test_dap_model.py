@@ -9,9 +9,10 @@ import pytest
 from astropy.io import fits
 
 from cubeprep.cube import Rejected
-from cubeprep.dap_model import Starlight, find_models, read_starlight
+from cubeprep.dap_model import find_models, read_starlight
 from cubeprep.geometry import outside, place
 from cubeprep.masks import DAPSPECMASK
+from cubeprep.stars.starlight import ModelStars
 from tests.logcube import WAVE, cube_hdus, write_gzipped
 from tests.maps import maps_hdus, write_maps
 from tests.model_cubes import DAPTYPES, MASK_OF_MODEL, model_hdus, write_model
@@ -35,7 +36,7 @@ def galaxy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 STARS, LINES, BINS = galaxy()
 
 
-def read(path: Path, size: int | None = None, **changes) -> Starlight:
+def read(path: Path, size: int | None = None, **changes) -> ModelStars:
     return read_starlight(str(path), planes=PLANES, size=size, **({"wave": WAVE, "shape": SHAPE} | changes))
 
 

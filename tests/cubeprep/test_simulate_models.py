@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from cubeprep.cube import Planes
 from cubeprep.cube import Target as SurveyTarget
-from cubeprep.dap_model import Starlight, find_models, read_starlight
+from cubeprep.dap_model import find_models, read_starlight
 from cubeprep.lines import DAP_DR17_LINES, LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPSPECMASK
 from cubeprep.readers import manga_logcube
@@ -27,6 +27,7 @@ from cubeprep.simulate.maps import GalaxyMaps
 from cubeprep.simulate.ratios import LINE_NAMES
 from cubeprep.simulate.survey import simulate_survey
 from cubeprep.simulate.target import Target
+from cubeprep.stars.starlight import ModelStars
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import fits_bytes
 from tests.cubeprep.simulated import LIKE_7815_3702, make_galaxy, make_maps
@@ -49,7 +50,7 @@ class Simulated:
     planes: Planes
     opened: dict[str, fits.HDUList] = field(default_factory=dict)
 
-    def starlight(self, form: str) -> Starlight:
+    def starlight(self, form: str) -> ModelStars:
         """Starlight in the planes `PLANES`, from the file of a form."""
         folder = str(self.root / DAPTYPES[form])  # type: ignore[index]
         (path,) = find_models(folder).values()

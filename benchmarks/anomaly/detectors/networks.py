@@ -133,10 +133,6 @@ class PermutedLines(Cubescout):
     group = "network"
     cost = "slow_runs"
 
-    def budget(self) -> TrainingBudget:
-        """Budget of the tier for our model."""
-        return self.tier.default
-
     def order(self, num_lines: int) -> np.ndarray:
         """Random order [line], different for each seed."""
         return np.random.default_rng([self.run.seed, num_lines]).permutation(num_lines)
