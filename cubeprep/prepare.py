@@ -18,9 +18,10 @@ from pydantic import Field
 from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError
 from cubeprep.cube import Target
+from cubeprep.outcome import Outcome
 from cubeprep.plausible import survey_doubts
 from cubeprep.redact import redact
-from cubeprep.shard import GalaxyConfig, Outcome, ShardTask, make_shard
+from cubeprep.shard import GalaxyConfig, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StoreError, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets

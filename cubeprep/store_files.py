@@ -6,15 +6,19 @@ A file that was damaged or edited is named in the error, with what is wrong and 
 import io
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
 from typing import Annotated, Any, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+from cubeprep.outcome import Outcome
 
 NEW_TABLES = "To make it again, delete summary.json beside it and run `cubescout prepare`."
 NEW_STORE = "Delete the store and run `cubescout prepare` again."
 Count = Annotated[int, Field(ge=1, strict=True)]
 Section = dict[str, Any]
+NEEDED = ("plateifu", "code", "reason")
 T = TypeVar("T")
 
 
@@ -55,27 +59,6 @@ class _Store(_Attributes):
     created: bool = True
 
 
-class _Row(_Attributes):
-    """What is recorded of a galaxy; see `shard.Outcome`."""
-
-    plateifu: str
-    code: str
-    reason: str
-    covered: float = 0
-    median_snr: float | None = None
-    z_used: float | None = None
-    z_offset_kms: float | None = None
-    z_offset_snr: float | None = None
-    z_flag: bool = False
-    noise_ratio: float | None = None
-    signal_share: float | None = None
-    flux_level: float | None = None
-    implausible: str = ""
-    remarks: str = ""
-    velocity: str = ""
-    source_checksum: str = ""
-
-
 class _Summary(_Attributes):
     galaxies: int
     accepted: int
@@ -84,6 +67,11 @@ class _Summary(_Attributes):
     reasons: dict[str, int] = {}
 
 
+# The fields of an outcome: a record of an earlier version may lack all but the first three.
+_FIELDS: dict[str, Any] = {
+    each.name: (each.type, each.default if each.default is not MISSING else {}) for each in fields(Outcome)
+}
+_Row = create_model("_Row", __base__=_Attributes, **_FIELDS | dict.fromkeys(NEEDED, (str, ...)))
 RECORD, SUMMARY = TypeAdapter(list[_Row]), TypeAdapter(_Summary)
 
 
