@@ -10,6 +10,11 @@ With `train.folds` it then trains further models, each without `train.left_out` 
 divided by mangaid, so that `score` has models that were not trained on a given galaxy. They are registered with the
 main model.
 
+`train.start_from` names a model whose weights the training starts from, for a survey of few galaxies: a registered one
+(models:/NAME@ALIAS), a model's folder, or `pretrained`. It must be of the same kind and sizes; a masked network may be
+of another size of windows, and one without recurrence of more lines. A model of windows that were made otherwise is
+rejected, and so, with `train.folds`, is one that has seen these galaxies; --force trains all the same.
+
 --resume RUN resumes an existing MLflow run and fails if it cannot. RUN is the training's name (`train-` and 12 digits,
 as in MLflow and in the storage) or the id of its MLflow run. Everything that decides the weights must be unchanged;
 workers, threads and paths may differ.
@@ -23,6 +28,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import progress_bar
 from jobs.models.resume import find_training
+from jobs.models.starting import start_tags, with_start
 from jobs.models.training import log_epochs, log_training, register, report, training_job
 
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from modeling.training.ray_train import Trained
 
 
-def run(config: ProjectConfig, *, resume: str | None = None) -> int:
+def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False) -> int:
     """Trains, tracks and registers; returns the exit code."""
     from cubeprep.store import WindowStore
     from jobs.reports.training_plots import plot_training
@@ -42,12 +48,13 @@ def run(config: ProjectConfig, *, resume: str | None = None) -> int:
     from modeling.training.ray_train import train
 
     job = training_job(config)
-    check_folds(job)
     store = WindowStore.open(job.store)
+    job = with_start(config, job, store, force=force)
+    check_folds(job)
     identity = store.identity
     name = f"train-{job.identity(identity)[:12]}"
     known = find_training(config, job, name, resume) if resume else None
-    tags = {"job": "train", "model_kind": config.model.kind}
+    tags = {"job": "train", "model_kind": config.model.kind, **start_tags(job)}
     where = config.tracking_uri, config.tracking.experiment
     parent = prepare_run(*where, identity)
     with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):

@@ -28,6 +28,7 @@ from cubeprep.config import to_yaml
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
+from jobs.models.starting import check_space, with_start
 from jobs.models.training import log_epochs, log_training, register, report, training_job
 from jobs.reports.tune_report import plot_parallel, print_table, trials_table, write_table
 from jobs.train import run as train
@@ -46,8 +47,9 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     from modeling.tracking.runs import find_run, start_run
     from modeling.training.ray_tune import tune
 
-    job = training_job(config)
-    store = WindowStore.open(job.store)
+    check_space(config)
+    store = WindowStore.open(config.store_path)
+    job = with_start(config, training_job(config), store)
     identity = store.identity
     same = job.model_copy(update={"store": identity}), config.tune.search_identity()
     name = f"tune-{digest(*same)[:12]}"

@@ -59,7 +59,7 @@ SHARED = {
 TORCH_ONLY = (
     *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "compile_c", "autoencoder", "decoders")),
     *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation")),
-    *(f"modeling.network.{name}" for name in ("masked_network", "hiding", "line_groups")),
+    *(f"modeling.network.{name}" for name in ("masked_network", "hiding", "line_groups", "transfer")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),
 )
 # Packages that a machine for the core alone may lack.

@@ -68,6 +68,11 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
     ),
     "train": (
         click.Option(["--resume"], metavar="RUN", help="Resume this training: its name, or the id of its MLflow run."),
+        click.Option(
+            ["--force"],
+            is_flag=True,
+            help="Start from train.start_from even if its windows were made otherwise, or it has seen these galaxies.",
+        ),
     ),
     "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, like tune.retrain."),),
     "assess": _label_table(required=True),

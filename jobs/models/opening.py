@@ -1,6 +1,5 @@
 """Opens models: from the registry or a folder for a store, or the model that scored a catalog."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +38,7 @@ class ScoringModel:
 
     def differing_windows(self, store: WindowStore) -> list[str]:
         """Settings of the store's windows that differ from those the model was trained on, with both values."""
-        trained_on, found = self.window_settings or {}, store.window_settings
-        return [
-            f"{key} is {found.get(key)}, the model was trained on {trained_on.get(key)}"
-            for key in dict.fromkeys([*trained_on, *found])
-            if self.window_settings is not None and trained_on.get(key) != found.get(key)
-        ]
+        return differing_windows(self.window_settings, store)
 
     @property
     def digests(self) -> list[str]:
@@ -58,6 +52,23 @@ class ScoringModel:
         """Values that a catalog records."""
         kept = ("reference", "version", "digest", "trained_on", "num_left_out")
         return {name: getattr(self, name) for name in kept} | {"fold_digests": self.digests[1:]}
+
+
+def differing_windows(trained_on: dict[str, Any] | None, store: WindowStore) -> list[str]:
+    """Settings of a store's windows that differ from those a model was trained on, with both values.
+
+    Args:
+        trained_on: `window_settings` of the model's store; None if not recorded, when nothing can be compared.
+        store: the other store.
+    """
+    if trained_on is None:
+        return []
+    found = store.window_settings
+    return [
+        f"{key} is {found.get(key)}, the model was trained on {trained_on.get(key)}"
+        for key in dict.fromkeys([*trained_on, *found])
+        if trained_on.get(key) != found.get(key)
+    ]
 
 
 def open_model(config: ProjectConfig, store: WindowStore, reference: str | None = None) -> ScoringModel:
@@ -79,14 +90,11 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
     found = resolve_model(config.tracking_uri, wanted)
     network, metadata = load_model(found.directory)
     check_fits(network, metadata, store, wanted)
-    # An alias may move to another version, so the version itself is recorded.
-    name = re.split("[@/]", wanted.removeprefix("models:/"))[0]
-    resolved = f"models:/{name}/{found.version}" if found.version else str(found.directory.absolute())
     trained_on = str(metadata.get("store_identity", ""))
     folds = load_folds(found.directory)
     return ScoringModel(
         network,
-        resolved,
+        found.reference,
         found.version or "",
         weights_digest(network),
         trained_on,

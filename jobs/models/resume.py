@@ -38,7 +38,9 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
         )
     run = make_client(config.tracking_uri).get_run(run_id)
     if run.info.run_name != name:
-        differing = _differing(config, run.data.params) or ["the window store differs"]
+        differing = _differing(config, run.data.params) or [
+            "the window store differs, or the model that it starts from"
+        ]
         raise ConfigError("--resume", [f"{run.info.run_name} is another training: {text}" for text in differing])
     if not has_checkpoint(job, name=name, storage=config.checkpoints_path):
         raise ConfigError("--resume", [f"{name} has left no checkpoint in {config.checkpoints_path}"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cubeprep.config import to_yaml
 from jobs.config import ProjectConfig
 from jobs.console.progress import console
+from jobs.models.starting import start_tags
 
 if TYPE_CHECKING:
     from cubeprep.store import WindowStore
@@ -60,7 +61,7 @@ def register(
     cost = measure_cost(model)
     console.print(f"The model has {cost}")
     training = job.train.model_dump(mode="json", exclude_none=True)
-    card = model_card(model, cost, metrics=trained.best, training=training, store=identity)
+    card = model_card(model, cost, metrics=trained.best, training=training, store=identity, start=job.start)
     return register_model(
         tracked,
         trained.directory,
@@ -75,6 +76,7 @@ def register(
             "model_kind": job.model.kind,
             "steps": job.model.steps,
             "config_sha256": digest(job.model, job.train),
+            **start_tags(job),
         },
     )
 

@@ -45,11 +45,15 @@ class ResolvedModel:
         directory: a checkpoint for `checkpoint.load_model`.
         version: in the registry; None for a plain directory.
         tags: of that version, such as `store_identity`.
+        reference: that names it for good, such as `models:/cubescout/3`: an alias may move to another version.
+        run_id: of the run that made it; empty for a plain directory.
     """
 
     directory: Path
     version: str | None
     tags: dict[str, str]
+    reference: str
+    run_id: str = ""
 
 
 def register_model(
@@ -107,16 +111,21 @@ def register_model(
 
 
 def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
-    """Model of `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, or of a directory.
+    """Model of `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, `pretrained`, or that of a directory.
 
     Raises:
         TrackingError: there is no such model.
+        CheckpointError: this version comes without a pretrained model.
     """
+    from modeling.network.pretrained import PRETRAINED, pretrained_folder
+
+    if name_or_path == PRETRAINED:
+        return ResolvedModel(pretrained_folder(), None, {}, PRETRAINED)
     if not name_or_path.startswith("models:/"):
         directory = Path(name_or_path)
         if not (directory / "model.json").is_file():
             raise TrackingError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS")
-        return ResolvedModel(directory, None, {})
+        return ResolvedModel(directory, None, {}, str(directory.absolute()))
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise TrackingError(f"{name_or_path}: there is no registry at {without_credentials(uri)} (tracking.uri)")
@@ -126,7 +135,10 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
     checkpoints = sorted(directory.glob("artifacts/*/model.json"))
     if len(checkpoints) != 1:
         raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
-    return ResolvedModel(checkpoints[0].parent, str(version.version), dict(version.tags))
+    reference = f"models:/{version.name}/{version.version}"
+    return ResolvedModel(
+        checkpoints[0].parent, str(version.version), dict(version.tags), reference, str(version.run_id)
+    )
 
 
 def find_version(client: Any, reference: str) -> Any:

@@ -65,6 +65,15 @@ class TrainConfig(Config):
     left_out: int = Field(
         1, ge=1, description="Folds that each of these models leaves out; with 2, two models never saw a given galaxy"
     )
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Model whose weights the training starts from: models:/NAME@ALIAS, models:/NAME/VERSION, its "
+        "folder, or `pretrained`; default: random weights",
+    )
+    freeze: Literal["none", "all-but-last"] = Field(
+        "none", description="Weights of start_from that stay as they are: none, or all but those of the last layers"
+    )
 
     @model_validator(mode="after")
     def _each_fold_leaves_some_to_train(self) -> "TrainConfig":
@@ -73,6 +82,12 @@ class TrainConfig(Config):
                 f"folds is {self.folds} and left_out {self.left_out}: a model that leaves out all folds has nothing to "
                 "train on; folds must be more than left_out, or 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_have_been_trained(self) -> "TrainConfig":
+        if self.freeze != "none" and self.start_from is None:
+            raise ValueError(f"freeze is {self.freeze}, but without start_from the weights are random: set start_from")
         return self
 
 
@@ -102,6 +117,15 @@ def loss_mistake(model: ModelConfig, train: TrainConfig) -> str:
     return f"train.loss: {train.loss}; model.kind masked predicts a variance too, which takes {wanted}"
 
 
+class StartConfig(Config):
+    """Model whose weights a training starts from, where every worker can read it."""
+
+    path: str = Field(description="Folder or URL of the model")
+    weights_sha256: str = Field(description="Digest of its weights, which is part of the training's identity")
+    reference: str = Field(description="Its name, such as models:/cubescout/3")
+    run_id: str = Field("", description="MLflow run that made it, if it was registered")
+
+
 class TrainingJob(Config):
     """All that a training worker receives; sent between processes as JSON."""
 
@@ -112,6 +136,7 @@ class TrainingJob(Config):
     fold: int | None = Field(
         None, ge=0, description="Index of a cross-fitting model; the main model (null) sees all galaxies"
     )
+    start: StartConfig | None = Field(None, description="Model of train.start_from, as found by the driver")
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> "TrainingJob":
@@ -127,9 +152,13 @@ class TrainingJob(Config):
 
     def identity(self, store_identity: str) -> str:
         """Digest of everything that decides the weights; paths and resources do not."""
-        exclude: dict[str, Any] = {"store": True, "fold": True, "train": NOT_PART_OF_IDENTITY}
+        # A name may come to stand for another model: the weights themselves decide.
+        unused = NOT_PART_OF_IDENTITY | {"start_from"} | (set() if self.start else {"freeze"})
+        exclude: dict[str, Any] = {"store": True, "fold": True, "start": True, "train": unused}
         exclude["model"] = self.model.unused - {"kind"}
         decisive = self.model_dump(mode="json", exclude=exclude)
+        if self.start is not None:
+            decisive["start"] = self.start.weights_sha256
         if self.fold is not None:
             decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
         text = json.dumps([store_identity, decisive], sort_keys=True)
@@ -138,8 +167,8 @@ class TrainingJob(Config):
 
 Space = dict[str, dict[str, list[Any]]]
 
-# These change how long or where a trial runs.
-NOT_SEARCHABLE = {"train.epochs"} | {f"train.{key}" for key in NOT_PART_OF_IDENTITY}
+# These change how long, where or from which model a trial runs.
+NOT_SEARCHABLE = {"train.epochs", "train.start_from"} | {f"train.{key}" for key in NOT_PART_OF_IDENTITY}
 
 
 class TuneConfig(Config):
@@ -190,7 +219,7 @@ def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
     if section not in SECTIONS or name not in SECTIONS[section].model_fields:
         return [f"{key} is not a key of the sections model or train"]
     if key in NOT_SEARCHABLE:
-        return [f"{key} cannot be searched: it changes how long or where a trial runs"]
+        return [f"{key} cannot be searched: it changes how long, where or from which model a trial runs"]
     if len(domain) != 1 or next(iter(domain)) not in DOMAINS:
         return [f"{key}: expected one of {', '.join(DOMAINS)}, found {', '.join(domain) or 'nothing'}"]
     kind, values = next(iter(domain.items()))

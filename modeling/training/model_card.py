@@ -10,13 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from modeling.network.convlstm import pytorch_only
 from modeling.network.masked_network import MaskedPredictor
 from modeling.network.normalisation import WindowNetwork
+from modeling.training.config import StartConfig
 
 CARD = """# {kind} of emission-line windows
 
 Takes windows of {windows} with inverse variance and mask; gives {gives} and {latent_dim} latents.
 {cost}.
 
-Trained without labels on the window store `{store}`.
+Trained without labels on the window store `{store}`{start}.
 
 Use: to rank galaxies of a survey prepared in the same way by what the model cannot explain, and to find their
 neighbours. Not for: measuring line fluxes, or windows of other lines, samples or flux units. Galaxies of the training
@@ -79,7 +80,13 @@ def _saved_bytes(model: WindowNetwork, *inputs: torch.Tensor) -> int:
 
 
 def model_card(
-    model: WindowNetwork, cost: Cost, *, metrics: Mapping[str, float], training: Mapping[str, Any], store: str
+    model: WindowNetwork,
+    cost: Cost,
+    *,
+    metrics: Mapping[str, float],
+    training: Mapping[str, Any],
+    store: str,
+    start: StartConfig | None = None,
 ) -> str:
     """Markdown that describes a model: architecture, training data and configuration, metrics and limits of use.
 
@@ -89,7 +96,9 @@ def model_card(
         metrics: of the epoch that the weights come from.
         training: keys and values of the training's configuration.
         store: identity of the window store that it was trained on.
+        start: the model whose weights it started from, if there was one.
     """
+    started = start and f", starting from the weights of `{start.reference}` (sha256 `{start.weights_sha256[:12]}`)"
     kind, gives = f"ConvLSTM {'variational ' if model.variational else ''}autoencoder", "their reconstruction"
     if isinstance(model, MaskedPredictor):
         kind, gives = "Masked network", "each line as predicted from the others"
@@ -100,6 +109,7 @@ def model_card(
         latent_dim=model.arguments["latent_dim"],
         cost=cost,
         store=store,
+        start=started or "",
     )
 
     def table(values: Mapping[str, Any], first: str) -> list[str]:

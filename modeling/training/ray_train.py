@@ -20,7 +20,6 @@ from torch import nn
 from cubeprep.storage import size_and_tag
 from cubeprep.store import WindowStore
 from modeling.network.checkpoint import read_training_state
-from modeling.network.make import make_network
 from modeling.ray_session import ray_session, storage_path
 from modeling.training.config import TrainingJob
 from modeling.training.context import Context, Listener, LocalContext, Metrics
@@ -28,6 +27,7 @@ from modeling.training.fit import Batches, fit
 from modeling.training.folds import left_out_of
 from modeling.training.loader import Loader, RankShare
 from modeling.training.ray_records import remove_half_written
+from modeling.training.start import initial_network, objects_seen
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ def check_job(job: TrainingJob) -> None:
     """Checks a job here, so that it fails early and with a plain message, not late in a worker.
 
     Raises:
-        ValueError: the store cannot be used, or the batch is too small for the workers.
+        ValueError: the store or the model to start from cannot be used, or the batch is too small for the workers.
     """
     store = WindowStore.open(job.store)
-    make_network(job.model, store.shape, store.line_names, seed=job.seed)
+    initial_network(job, store)
     for rank in range(max(1, job.train.num_workers)):
         share = RankShare(rank, max(1, job.train.num_workers))
         Loader(store, "train", batch_size=job.train.batch_size, share=share, without=left_out_of(job))
@@ -95,7 +95,7 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
     if context.device.type == "cpu":
         torch.set_num_threads(threads_per_worker(job))
     store = WindowStore.open(job.store)
-    model = make_network(job.model, store.shape, store.line_names, seed=job.seed)
+    model, start = initial_network(job, store)
     share = RankShare(context.rank, context.world_size)
     options: dict[str, Any] = {
         "batch_size": job.train.batch_size,
@@ -122,7 +122,8 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
             validation,
             # As many as configured, not as many workers as there happened to be at the start.
             streams=max(1, job.train.num_workers),
-            first=training.first,
+            # Initial weights made from galaxies would replace those of another model.
+            first=training.first if job.start is None else None,
         ),
         job.train,
         context,
@@ -131,7 +132,8 @@ def train_rank(job: TrainingJob, context: Context, listener: Listener | None = N
             "line_names": store.line_names,
             "store_identity": store.identity,
             "window_settings": store.window_settings,
-            "job": job.model_dump(mode="json", exclude={"store"}),
+            "objects_seen": objects_seen(job, store, start),
+            "job": job.model_dump(mode="json", exclude={"store": True, "start": {"path"}}),
         },
         listener=listener,
     )

@@ -1,0 +1,107 @@
+"""Weights that a network takes over from another one: of windows of another size, or for some of its lines.
+
+Only what is exact is taken over. Weights of other shapes are refused, and so is an autoencoder for windows of another
+size, since its latent is made from the pixels. The map that a masked network adds to the features of each spaxel is
+interpolated: at both sizes it describes a window with the galaxy in its middle. A masked network without a recurrence
+treats a line that it lacks like one that is masked, so weights for more lines hold those for fewer.
+
+Shapes: C channels, D latent, L lines, S samples of a line, Y and X spaxels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from modeling.network.masked_network import COARSE, MaskedPredictor
+from modeling.network.normalisation import WindowNetwork
+
+# Arguments that may differ: they shape no weights, or only those that `take_weights` adapts.
+FREE = {
+    "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines"},
+    "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
+}
+# First letters of the names of the last layers' weights: all that stands between features and samples.
+LAST_LAYERS = {
+    "MaskedPredictor": ("to_samples.", "lines.to_samples.", "to_coarse."),
+    "ConvLSTMAutoencoder": (
+        *("decoder.last.", "decoder.upsampling.last.", "to_gain."),
+        *("spaxels.to_samples.", "spaxels.linear_samples."),
+    ),
+}
+
+
+def take_weights(
+    model: WindowNetwork, start: WindowNetwork, names: Sequence[str] = (), start_names: Sequence[str] = ()
+) -> None:
+    """Replaces the weights of a network by those of another one.
+
+    Args:
+        model: of which the weights are replaced.
+        start: that gives them.
+        names: lines of `model`.
+        start_names: lines of `start`.
+
+    Raises:
+        ValueError: the networks differ in more than can be taken over; the message lists all of it.
+    """
+    mistakes = _differences(model, start) or _line_mistakes(model, start, names, start_names)
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    weights = dict(start.state_dict())
+    if isinstance(start, MaskedPredictor):
+        side = model.size, model.size
+        weights["place_CYX"] = functional.interpolate(weights["place_CYX"][None], side, mode="bilinear")[0]
+        if list(names) != list(start_names):
+            weights |= _of_lines(weights, [list(start_names).index(name) for name in names], start)
+    model.load_state_dict(weights)
+
+
+def freeze_all_but_last(model: WindowNetwork) -> None:
+    """Keeps all weights as they are but those of the last layers."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith(LAST_LAYERS[type(model).__name__])
+
+
+def _differences(model: WindowNetwork, start: WindowNetwork) -> list[str]:
+    """Arguments that differ, with both values."""
+    if type(model) is not type(start):
+        return [f"kind: it is a {type(start).__name__}, here a {type(model).__name__} is trained"]
+    return [
+        f"{name}: it has {start.arguments.get(name)}, here it is {value}"
+        for name, value in model.arguments.items()
+        if name not in FREE[type(model).__name__] and value != start.arguments.get(name)
+    ]
+
+
+def _line_mistakes(
+    model: WindowNetwork, start: WindowNetwork, names: Sequence[str], start_names: Sequence[str]
+) -> list[str]:
+    if list(names) == list(start_names):
+        return [] if model.num_lines == start.num_lines else [f"lines: it has {start.num_lines}, not {model.num_lines}"]
+    unknown = [name for name in names if name not in start_names]
+    if unknown:
+        return [f"lines: it has none of {', '.join(unknown)} among {', '.join(start_names) or 'lines without names'}"]
+    if not isinstance(start, MaskedPredictor) or start.lines is not None:
+        of = "a recurrence over the lines" if isinstance(start, MaskedPredictor) else "an autoencoder"
+        return [f"lines: it has {', '.join(start_names)}; {of} can only be taken over for the same lines in this order"]
+    return []
+
+
+def _of_lines(weights: dict[str, Tensor], lines: Sequence[int], start: MaskedPredictor) -> dict[str, Tensor]:
+    """Weights of the layers that have some of their own for each line, for some of the lines."""
+    num_lines, num_samples = start.num_lines, start.num_samples
+    first = weights["first.weight"]
+    # Samples of all lines, the share of each line that is seen, and the share of the spaxel.
+    samples_CF, shares_CL, covered_C1 = first.split([num_lines * num_samples, num_lines, 1], dim=1)
+    chosen = _rows(lines, num_samples)
+    found = {"first.weight": torch.cat([samples_CF[:, chosen], shares_CL[:, list(lines)], covered_C1], dim=1)}
+    for layer, per_line in {"to_samples": 2 * num_samples, "to_coarse": num_samples * COARSE**2}.items():
+        chosen = _rows(lines, per_line)
+        found |= {f"{layer}.{name}": weights[f"{layer}.{name}"][chosen] for name in ("weight", "bias")}
+    return found
+
+
+def _rows(lines: Sequence[int], per_line: int) -> Tensor:
+    return (torch.tensor(lines)[:, None] * per_line + torch.arange(per_line)).flatten()
