@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,8 @@ from cubeprep.storage import write_file
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
-from modeling.catalog import METADATA_KEY, latents_path, read_catalog, read_latents
+from jobs.tables.features import latents_of, scores_of
+from modeling.catalog import METADATA_KEY, read_catalog
 from modeling.labels.labels import catalog_version, current, read
 from modeling.labels.rerank import Reranking, ask_next, rerank
 from modeling.latents.neighbours import standardise
@@ -41,7 +41,8 @@ def run(config: ProjectConfig) -> int:
     said = current(read(config.labels_path))
     table = catalog.table.assign(label=[said.get(name, "") for name in catalog.table["plateifu"]])
     labels = finds_of(table["label"], config.rerank.usual)
-    found = rerank(latents_of(table, config.catalog_path), table["score"].to_numpy(), scores_of(table), labels)
+    latent = standardise(latents_of(table, config.catalog_path))
+    found = rerank(latent, table["score"].to_numpy(), scores_of(table), labels)
     labelled, objects = (table["label"] != "").to_numpy(), table["mangaid"].to_numpy(dtype=object)
     asked = ask_next(found, labelled, objects, config.rerank.num_next)
     ranking = ranking_table(table, found, asked)
@@ -60,17 +61,6 @@ def run(config: ProjectConfig) -> int:
 def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
     """Whether each labelled row is a detection, by row number; rows without a label are left out."""
     return {row: label not in usual for row, label in enumerate(labels) if label}
-
-
-def latents_of(table: pd.DataFrame, catalog_path: Path) -> np.ndarray:
-    """Standardised latents in the order of a table."""
-    names, latent = read_latents(latents_path(catalog_path))
-    return standardise(latent)[pd.Series(np.arange(len(names)), names)[table["plateifu"]].to_numpy()]
-
-
-def scores_of(table: pd.DataFrame) -> np.ndarray:
-    """[galaxy, score] all scores of a catalog."""
-    return table[[name for name in table if str(name).startswith("score")]].to_numpy(dtype=float)
 
 
 def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:

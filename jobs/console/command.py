@@ -50,6 +50,7 @@ JOBS = {
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog again by labels.",
+    "classify": "Learn classes from labels, and predict their probabilities.",
     "demo": "Run the whole pipeline on a small simulated survey.",
 }
 

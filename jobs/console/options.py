@@ -76,5 +76,13 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
     ),
     "tune": (click.Option(["--retrain"], is_flag=True, help="Then train with the best values, like tune.retrain."),),
     "assess": _label_table(required=True),
+    "classify": (
+        *_label_table(required=False),
+        click.Option(
+            ["--heads"],
+            metavar="FILE|MODEL",
+            help="Apply classifiers learned before, such as models:/cubescout-classes@current, and learn none.",
+        ),
+    ),
     "figures": _label_table(required=False),
 }

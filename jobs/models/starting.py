@@ -26,6 +26,7 @@ def with_start(
     if job.train.start_from is None:
         return job
     from modeling.network.checkpoint import load_model
+    from modeling.network.pretrained import PRETRAINED, read_card
     from modeling.tracking.models import resolve_model
     from modeling.training.config import TrainingJob
     from modeling.training.start import publish, seen_before
@@ -41,6 +42,8 @@ def with_start(
     _check_seen(found.reference, seen_before(metadata, store), folds=job.train.folds, force=force)
     start = publish(found.directory, config.checkpoints_path, reference=found.reference, run_id=found.run_id)
     console.print(f"Starts from {start.reference} (weights {start.weights_sha256[:12]})", markup=False)
+    if found.reference == PRETRAINED:
+        console.print(read_card()["description"], markup=False)
     return TrainingJob.model_validate(job.model_dump(mode="json") | {"start": start.model_dump()})
 
 

@@ -103,7 +103,7 @@ def assess_label(
         tops = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
         alike = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
         rows.append([auroc(score, labelled, weight), alike, *tops])
-    area, purity, *enrichments = (_estimate(values) for values in np.array(rows).T)
+    area, purity, *enrichments = (estimate(values) for values in np.array(rows).T)
     return Assessment(
         num_labelled,
         num_others,
@@ -174,7 +174,7 @@ def _or_nan(value: float) -> float:
     return value if value else np.nan
 
 
-def _estimate(values: np.ndarray) -> Estimate:
+def estimate(values: np.ndarray) -> Estimate:
     """Estimate from the value of the sample itself, first, and those of its resamples."""
     # A resample without galaxies of the label has no value.
     finite = values[1:][np.isfinite(values[1:])]

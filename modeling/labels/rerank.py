@@ -45,6 +45,11 @@ def percentile(score: np.ndarray) -> np.ndarray:
     return np.asarray((ordered - 1) / max(1, len(score) - 1))
 
 
+def ordered(scores: np.ndarray) -> np.ndarray:
+    """Percentiles, -0.5 to 0.5, of scores [galaxy, score], which have heavy tails and different units."""
+    return np.stack([percentile(column) for column in scores.T], axis=1) - 0.5
+
+
 def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Features [galaxy, feature] of the Gaussian process: principal components of latents, and ordered scores.
 
@@ -55,9 +60,7 @@ def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
     components = min(NUM_COMPONENTS, *latent.shape)
     varies = np.ptp(latent, axis=0).any()
     reduced = PCA(components, svd_solver="full").fit_transform(latent) if varies else np.zeros((len(latent), 1))
-    # Scores have heavy tails and different units; their order has neither.
-    ordered = np.stack([percentile(column) for column in scores.T], axis=1) - 0.5
-    parts = [_unit_variance(reduced), SCORE_WEIGHT * _unit_variance(ordered)]
+    parts = [_unit_variance(reduced), SCORE_WEIGHT * _unit_variance(ordered(scores))]
     return np.concatenate(parts, axis=1)
 
 

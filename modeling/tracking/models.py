@@ -131,7 +131,7 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
         raise TrackingError(f"{name_or_path}: there is no registry at {without_credentials(uri)} (tracking.uri)")
     client = make_client(uri)
     version = find_version(client, name_or_path)
-    directory = _download(client, version)
+    directory = download(client, version)
     checkpoints = sorted(directory.glob("artifacts/*/model.json"))
     if len(checkpoints) != 1:
         raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
@@ -261,7 +261,7 @@ def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
     return float(tags["validation_loss"]) < float(champion.get("validation_loss", "inf"))
 
 
-def _download(client: Any, version: Any) -> Path:
+def download(client: Any, version: Any) -> Path:
     """Directory on this machine with the files of a version; local artifacts are used in place."""
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException

@@ -131,10 +131,13 @@ def test_the_package_s_model_is_a_start_and_scores(source: Path, target: Path, m
         code, text = invoke(target, job=job, **{key: "pretrained"})
         assert code == 1
         assert "no pretrained model in this version: name a registered model or a model's folder" in text
-    monkeypatch.setattr(pretrained, "FOLDER", folder_of(source))
+    shutil.copytree(folder_of(source), target / "package")
+    (target / "package" / "card.json").write_text('{"description": "Of 7 simulated galaxies."}')
+    monkeypatch.setattr(pretrained, "FOLDER", target / "package")
     code, text = invoke(target, **{"train.start_from": "pretrained"})
     assert code == 0, text
     assert "Starts from pretrained (weights " in text
+    assert "Of 7 simulated galaxies." in text
 
 
 def test_a_search_does_not_vary_a_network_that_is_fixed(target: Path) -> None:
