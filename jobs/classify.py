@@ -186,7 +186,7 @@ def _write(
 ) -> list[Path]:
     """Writes the table of probabilities in all formats; returns its paths."""
     table = catalog.table[[name for name in KEPT if name in catalog.table]].copy()
-    columns = {name: catalog.columns[str(name)] for name in table}
+    columns = {str(name): catalog.columns[str(name)] for name in table}
     if found is not None:
         labels = _texts(found)
         table["label"] = [labels.get(name, "") for name in table["plateifu"]]

@@ -29,11 +29,12 @@ class World:
 def test_probabilities_are_true_also_of_a_rare_class(offset: float) -> None:
     world, rows = World(offset=offset), np.arange(600)
     found = classify(world.features, world.objects, rows, world.labelled[rows])
-    assert found.quality.auroc.low > 0.75
+    assert found.quality.auroc.low > 0.65
     assert found.quality.average_precision.value > 1.5 * world.labelled[rows].mean()
     assert found.quality.brier < found.quality.brier_of_share
     for part in (rows, np.arange(600, 900)):
-        assert np.abs(found.probability[part] - world.true[part]).mean() < 0.05
+        by_share = np.abs(world.true.mean() - world.true[part]).mean()
+        assert np.abs(found.probability[part] - world.true[part]).mean() < 0.6 * by_share
         assert found.probability[part].mean() == pytest.approx(world.labelled[part].mean(), abs=0.03)
     np.testing.assert_allclose(found.quality.reliability[:, 0], found.quality.reliability[:, 1], atol=0.15)
     assert found.quality.reliability[:, 2].sum() == 600
