@@ -8,9 +8,9 @@ galaxies: area under the ROC curve and average precision, with 95% intervals fro
 Brier score beside that of the label's share. Probabilities hold for galaxies drawn like the labelled ones.
 
 Writes catalog.classes.parquet beside the catalog, also as FITS and VOTable, with a column probability_LABEL for each
-label, and classes.json, the classifiers as plain numbers. Both are registered in MLflow as `tracking.model_name` with
-`-classes` after it. --heads applies such classifiers (models:/NAME@current, or the file) to a catalog that the same
-model has scored.
+label, and catalog.classes.json, the classifiers as plain numbers. Both are registered in MLflow as
+`tracking.model_name` with `-classes` after it. --heads applies such classifiers (models:/NAME@current, or the file) to
+a catalog that the same model has scored.
 
 With few labels, or to decide which galaxies to look at next, use `rerank`.
 """
@@ -55,35 +55,51 @@ def run(
     check_recorded(catalog, config.catalog_path, ["model.digest"])
     if heads:
         return _apply(config, catalog, heads)
-    table = catalog.table
-    names = table["plateifu"].tolist()
-    found = (
-        read_labels(Path(labels), names, label=label, bpt=bpt or None, key=key)
-        if labels
-        else own_labels(config.labels_path, names)
-    )
-    latent, objects = latents_of(table, config.catalog_path), table["mangaid"].to_numpy(dtype=object)
-    rows = pd.Series(np.arange(len(table)), names)[found.plateifu].to_numpy()
-    enough = _enough(found, objects[rows])
-    features = Features.of(latent, tuple(score_names(table)))
-    values = features(latent, scores_of(table))
-    learned = {name: classify(values, objects, rows, chosen, seed=config.seed) for name, chosen in enough.items()}
+    names = catalog.table["plateifu"].tolist()
+    if labels:
+        found = read_labels(Path(labels), names, label=label, bpt=bpt or None, key=key)
+    else:
+        found = own_labels(config.labels_path, names)
+    features, learned = learn(config, catalog, found)
     provenance = make_provenance(config, found)
-    quality = {name: _plain(one.quality) for name, one in learned.items()}
     path = config.workspace / HEAD_FILE
     write_heads(
         path,
         {name: one.head for name, one in learned.items()},
         features,
         model_digest=catalog.provenance["model"]["digest"],
-        quality=quality,
+        quality={name: _plain(one.quality) for name, one in learned.items()},
         provenance=provenance,
     )
     written = _write(config, catalog, {name: one.probability for name, one in learned.items()}, found, provenance)
     version = _register(config, catalog, path, written, learned, provenance)
-    _print(found, learned, [name for name in found.labelled if name not in enough])
+    _print(found, learned)
     console.print(f"Probabilities: {written[0]} (MLflow: {version})", markup=False)
     return EXIT_OK
+
+
+def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Features, dict[str, Classified]]:
+    """Features of the catalog's galaxies, and what was learned of each label that has enough objects.
+
+    Raises:
+        LabelError: no label has.
+    """
+    table = catalog.table
+    latent, objects = latents_of(table, config.catalog_path), table["mangaid"].to_numpy(dtype=object)
+    rows = pd.Series(np.arange(len(table)), table["plateifu"])[found.plateifu].to_numpy()
+    few = few_objects(found.labelled, objects[rows])
+    enough = {name: chosen for name, chosen in found.labelled.items() if name not in few}
+    if not enough:
+        counts = "; ".join(f"{name}: {num} with, {others} without" for name, (num, others) in few.items())
+        raise LabelError(
+            f"{found.source}: {len(found.plateifu)} galaxies of the catalog, objects with and without each label: "
+            f"{counts}. Each label needs {MIN_OBJECTS} of both; `cubescout rerank` learns from fewer"
+        )
+    features = Features.of(latent, tuple(score_names(table)))
+    values = features(latent, scores_of(table))
+    return features, {
+        name: classify(values, objects, rows, chosen, seed=config.seed) for name, chosen in enough.items()
+    }
 
 
 def own_labels(path: Path, known: list[str]) -> Labels:
@@ -130,23 +146,6 @@ def make_provenance(config: ProjectConfig, found: Labels) -> dict[str, Any]:
         "labels_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "num_labelled": len(found.plateifu),
     }
-
-
-def _enough(found: Labels, objects: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels with enough objects.
-
-    Raises:
-        LabelError: there are none.
-    """
-    few = few_objects(found.labelled, objects)
-    enough = {name: chosen for name, chosen in found.labelled.items() if name not in few}
-    if not enough:
-        counts = "; ".join(f"{name}: {num} with, {others} without" for name, (num, others) in few.items())
-        raise LabelError(
-            f"{found.source}: {len(found.plateifu)} galaxies of the catalog, objects with and without each label: "
-            f"{counts}. Each label needs {MIN_OBJECTS} of both; `cubescout rerank` learns from fewer"
-        )
-    return enough
 
 
 def _apply(config: ProjectConfig, catalog: Catalog, reference: str) -> int:
@@ -197,7 +196,8 @@ def _write(
         }
     for label, name in columns_of(list(probabilities)).items():
         table[name] = probabilities[label]
-        columns[name] = Column(f"Probability of the label {label} among galaxies drawn like the labelled ones")
+        # Escaped: a FITS header holds printable ASCII alone.
+        columns[name] = Column(f"Probability of the label {label!a} among galaxies drawn like the labelled ones")
     kept = {key: catalog.provenance[key] for key in ("store", "model")}
     path = config.catalog_path.with_name(f"{config.catalog_path.stem}.classes.parquet")
     write_catalog(path, table, columns, kept | provenance)
@@ -256,7 +256,7 @@ def _plain(quality: Quality) -> dict[str, Any]:
     return asdict(quality) | {"reliability": quality.reliability.round(6).tolist()}
 
 
-def _print(found: Labels, learned: dict[str, Classified], few: list[str]) -> None:
+def _print(found: Labels, learned: dict[str, Classified]) -> None:
     console.print(f"{len(found.plateifu)} galaxies of the catalog, {found.source}; of those left out:", markup=False)
     for name, one in learned.items():
         quality = one.quality
@@ -269,6 +269,7 @@ def _print(found: Labels, learned: dict[str, Classified], few: list[str]) -> Non
         )
         rows = "  ".join(f"{mean:.2f}: {part:.2f} ({num:.0f})" for mean, part, num in quality.reliability)
         console.print(f"    probability: share with the label (galaxies)  {rows}", markup=False)
+    few = [name for name in found.labelled if name not in learned]
     if few:
         console.print(f"  fewer than {MIN_OBJECTS} objects with or without the label: {', '.join(few)}", markup=False)
 

@@ -11,7 +11,7 @@ from modeling.labels.classes import Features, Head
 from modeling.network.checkpoint import write_json
 
 FORMAT: Literal["cubescout-classes"] = "cubescout-classes"
-HEAD_FILE = "classes.json"
+HEAD_FILE = "catalog.classes.json"  # beside the catalog, and moved with it
 
 
 class HeadError(ValueError):

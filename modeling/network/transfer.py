@@ -55,7 +55,10 @@ def take_weights(
         weights["place_CYX"] = functional.interpolate(weights["place_CYX"][None], side, mode="bilinear")[0]
         if list(names) != list(start_names):
             weights |= _of_lines(weights, [list(start_names).index(name) for name in names], start)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def freeze_all_but_last(model: WindowNetwork) -> None:

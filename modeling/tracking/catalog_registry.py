@@ -43,9 +43,9 @@ def register_catalog(
     Raises:
         TrackingError: one of the files does not exist.
     """
-    provenance, parent = provenance or {}, _run_of_model(uri, model)
     files = (catalog, *extra_artifacts)
     _check_files(files)
+    provenance, parent = provenance or {}, _run_of_model(uri, model)
     with start_run(uri, experiment, "catalog", {"job": "score", **provenance}, parent=parent) as run:
         if store is not None:
             log_store(run, store, "scoring")

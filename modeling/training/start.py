@@ -7,7 +7,7 @@ left out would not be one that never saw them.
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,13 @@ def objects_seen(job: TrainingJob, store: WindowStore, start: Mapping[str, Any])
         start: metadata of the model that it starts from; empty for none.
     """
     left_out = left_out_of(job)
-    seen = {digest for name, digest in _digests(store) if left_out is None or not left_out(name)}
+    read = {"train", "validation"} & set(store.splits)
+    seen = {digest for name, digest in _digests(store, read) if left_out is None or not left_out(name)}
     return " ".join(sorted(seen | set(start.get("objects_seen", "").split())))
 
 
 def seen_before(start: Mapping[str, Any], store: WindowStore) -> list[str]:
-    """Objects, by mangaid, of the splits train and validation of a store that a model has seen.
+    """Objects of a store, by mangaid, that a model has seen.
 
     Models of earlier versions record no objects, only their store.
 
@@ -102,15 +103,15 @@ def seen_before(start: Mapping[str, Any], store: WindowStore) -> list[str]:
         store: the galaxies.
     """
     if start.get("store_identity") == store.identity and "objects_seen" not in start:
-        return sorted({name for name, _ in _digests(store)})
+        return sorted({name for name, _ in _digests(store, store.splits)})
     known = set(start.get("objects_seen", "").split())
-    return sorted({name for name, digest in _digests(store) if digest in known})
+    return sorted({name for name, digest in _digests(store, store.splits) if digest in known})
 
 
-def _digests(store: WindowStore) -> list[tuple[str, str]]:
-    """Names of the objects of the splits train and validation, and digests that tell them from others of that name."""
+def _digests(store: WindowStore, splits: Iterable[str]) -> list[tuple[str, str]]:
+    """Names of the objects of some splits, and digests that tell them from others of that name."""
     found = set()
-    for split in {"train", "validation"} & set(store.splits):
+    for split in splits:
         valid = store.coordinate(split, "valid")
         names, redshifts = (store.coordinate(split, name)[valid] for name in ("mangaid", "z"))
         found |= set(zip(map(str, names), redshifts.tolist(), strict=True))

@@ -66,7 +66,7 @@ def test_the_table_has_probabilities_with_descriptions_and_ucds(learned: tuple[P
     for column, kind in (("probability_AGN", 0), ("probability_merger_1", 1)):
         assert table.loc[cluster == kind, column].min() > 0.5 > table.loc[cluster != kind, column].max()
         assert table.loc[~table["labelled"] & (cluster == kind), column].min() > 0.5
-    assert found.columns["probability_merger_1"].description.startswith("Probability of the label merger > 1 among")
+    assert found.columns["probability_merger_1"].description.startswith("Probability of the label 'merger > 1' among")
     with fits.open(workspace / "catalog.classes.fits") as file:
         header = file["CATALOG"].header
         place = 1 + file["CATALOG"].columns.names.index("probability_AGN")
@@ -85,14 +85,14 @@ def test_classifiers_are_registered_with_their_quality(learned: tuple[Path, str]
     assert metrics["merger_1/brier"] < metrics["merger_1/brier_of_share"] == pytest.approx(2 / 9)
     files = {file.path for file in client.list_artifacts(version.run_id, "classes")}
     assert files == {
-        "classes/classes.json",
+        "classes/catalog.classes.json",
         *(f"classes/catalog.classes.{kind}" for kind in ("parquet", "fits", "vot")),
     }
-    kept = json.loads((workspace / "classes.json").read_text())
+    kept = json.loads((workspace / "catalog.classes.json").read_text())
     assert set(kept["heads"]) == set(kept["quality"]) == {"AGN", "merger > 1"}
 
 
-@pytest.mark.parametrize("reference", ["models:/cubescout-classes@current", "classes.json"])
+@pytest.mark.parametrize("reference", ["models:/cubescout-classes@current", "catalog.classes.json"])
 def test_learned_classes_are_applied_to_a_catalog_of_the_same_model(
     learned: tuple[Path, str], tmp_path: Path, reference: str
 ) -> None:
@@ -117,17 +117,17 @@ def test_own_labels_are_learned_and_too_few_are_counted(tmp_path: Path) -> None:
     assert code == 1
     assert "labels.jsonl: no labels of galaxies in this catalog; label some, or give --labels TABLE" in text
     table = read_catalog(tmp_path / "catalog.parquet").table
-    words = np.array(["blueberry", "usual", "artefact"])[cluster_of(table)]
+    words = np.array(["blueberry", "usual", "Gr\u2028öße"])[cluster_of(table)]
     said = [Label(plateifu=name, label=word, author="a") for name, word in zip(table["plateifu"], words, strict=True)]
     append(tmp_path / "labels.jsonl", said[:18])
     code, text = run(tmp_path)
     assert code == 1
     assert "Each label needs 10 of both; `cubescout rerank` learns from fewer" in text
-    assert not (tmp_path / "classes.json").exists()
+    assert not (tmp_path / "catalog.classes.json").exists()
     append(tmp_path / "labels.jsonl", said[18:60])
     code, text = run(tmp_path)
     assert code == 0, text
-    assert {"probability_artefact", "probability_blueberry", "probability_usual"} <= set(
+    assert {"probability_Gr_e", "probability_blueberry", "probability_usual"} <= set(
         read_catalog(tmp_path / "catalog.classes.parquet").table
     )
 
