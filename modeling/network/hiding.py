@@ -1,20 +1,22 @@
-"""Parts of a galaxy to hide from a network: groups of related lines, squares of spaxels, and both.
+"""Parts of a galaxy to hide from a network: squares of spaxels, or in each square one group of related lines.
 
 A network that sees a spectrum reproduces what is unusual in it. One that must predict a hidden part from the rest
-cannot. Lines of one ion are hidden together, since each of them alone determines the others.
+cannot. Lines of one ion are hidden together, since each of them alone determines the others. In a patchwork of squares
+each hides one group: it is predicted from the square's other lines, and from the same lines around the square.
 
-Shapes: G groups, L lines, N squares, Y and X spaxels.
+Shapes: G groups, L lines, N squares, T tiles, Y and X spaxels.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from modeling.network.line_groups import Groups
 
-# Probabilities that a galaxy's hidden part is squares alone, or groups alone; otherwise it is both.
-SQUARES_ONLY, GROUPS_ONLY = 0.4, 0.4
-# Largest share of the groups, and of the spaxels, that is hidden in training.
-MAX_GROUPS, MAX_SQUARES = 0.25, 0.5
+# Probability that a galaxy's hidden part is squares; otherwise it is a patchwork.
+SQUARES = 0.4
+# Largest share of the spaxels that squares hide in training.
+MAX_SQUARES = 0.5
 # Positions of the lattice along each axis.
 LATTICE_STEPS = 3
 
@@ -34,13 +36,9 @@ def draw_hidden(groups: Groups, num_lines: int, size: int, side: int, generator:
         side: spaxels per side of a hidden square.
         generator: of the draws.
     """
-    kind = float(torch.rand((), generator=generator))
-    hidden_LYX = torch.zeros(num_lines, size, size, dtype=torch.bool)
-    if kind >= GROUPS_ONLY:
-        hidden_LYX |= _draw_squares(size, side, generator)
-    if kind < 1 - SQUARES_ONLY:
-        hidden_LYX[_draw_lines(groups, generator)] = True
-    return hidden_LYX
+    if float(torch.rand((), generator=generator)) < SQUARES:
+        return _draw_squares(size, side, generator).expand(num_lines, -1, -1)
+    return _draw_patchwork(groups, num_lines, size, side, generator)
 
 
 def _draw_squares(size: int, side: int, generator: torch.Generator) -> Tensor:
@@ -53,19 +51,46 @@ def _draw_squares(size: int, side: int, generator: torch.Generator) -> Tensor:
     return (inside_N2S[:, 0, :, None] & inside_N2S[:, 1, None, :]).any(dim=0)
 
 
-def _draw_lines(groups: Groups, generator: torch.Generator) -> list[int]:
-    """Lines of one or more groups; at least one group is left, unless there is no other."""
-    most = max(1, int(MAX_GROUPS * len(groups)))
-    number = int(torch.randint(1, most + 1, (), generator=generator))
-    return [line for group in torch.randperm(len(groups), generator=generator)[:number] for line in groups[group]]
+def _draw_patchwork(groups: Groups, num_lines: int, size: int, side: int, generator: torch.Generator) -> Tensor:
+    """Squares at a random place of their tiling, each with a random group, hidden_LYX bool."""
+    core = side - 2 * margin(side)
+    tiles = -(-size // core) + 1
+    group_TT = torch.randint(len(groups), (tiles, tiles), generator=generator)
+    y, x = torch.randint(core, (2,), generator=generator).tolist()
+    group_YX = group_TT.repeat_interleave(core, 0).repeat_interleave(core, 1)[y : y + size, x : x + size]
+    return _lines_of(groups, num_lines, group_YX, margin(side))
 
 
-def membership(groups: Groups, num_lines: int) -> Tensor:
-    """Which lines belong to each group, [G, L] float, 0 or 1."""
-    member_GL = torch.zeros(len(groups), num_lines)
-    for index, lines in enumerate(groups):
-        member_GL[index, lines] = 1
-    return member_GL
+def _lines_of(groups: Groups, num_lines: int, group_YX: Tensor, edge: int) -> Tensor:
+    """Lines of the groups of each spaxel and of those within `edge` spaxels of it, [L, Y, X] bool."""
+    chosen_GYX = (group_YX == torch.arange(len(groups))[:, None, None]).float()
+    near_GYX = functional.max_pool2d(chosen_GYX, 2 * edge + 1, stride=1, padding=edge) > 0
+    lines_LYX = torch.zeros(num_lines, *group_YX.shape, dtype=torch.bool)
+    for near_YX, lines in zip(near_GYX, groups, strict=True):
+        lines_LYX[lines] = near_YX
+    return lines_LYX
+
+
+def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
+    """Patchworks such that each group of each spaxel is hidden exactly once in the middle of a square.
+
+    Args:
+        groups: of `line_groups.line_groups`.
+        num_lines: L.
+        size: spaxels per side of a window.
+        side: spaxels per side of a hidden square.
+
+    Returns:
+        Pairs of [L, Y, X] bool: what is hidden, and the part of it in the middle of its square.
+    """
+    tile = torch.arange(size) // (side - 2 * margin(side))
+    # Neighbours hide different groups, diagonal ones too, so that each sees what the other hides.
+    first_YX = tile[:, None] + 2 * tile
+    hidden = []
+    for step in range(len(groups)):
+        group_YX = (first_YX + step) % len(groups)
+        hidden.append(tuple(_lines_of(groups, num_lines, group_YX, edge) for edge in (margin(side), 0)))
+    return hidden
 
 
 def lattice(size: int, side: int) -> list[tuple[Tensor, Tensor]]:

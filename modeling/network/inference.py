@@ -45,7 +45,7 @@ def infer(
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Inference:
-    """Latents and reconstructions of windows; those of a masked network are predictions from other lines.
+    """Latents and reconstructions of windows; those of a masked network are predictions of hidden lines.
 
     Args:
         model: as `checkpoint.load_model` returns it; it is put into evaluation mode.

@@ -1,4 +1,4 @@
-"""Network that predicts what is hidden from it, with a variance: the lines and spaxels of a galaxy from the others.
+"""Network that predicts what is hidden from it, with a variance: lines and spaxels of a galaxy from the others.
 
 Hidden samples enter as zeros, like bad ones, beside the share of each line that is seen in each spaxel; the scale of
 the flux is that of the samples seen. So a prediction does not depend on what it predicts.
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm
-from modeling.network.hiding import lattice, margin, membership
+from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups
 from modeling.network.normalisation import Normalisation, WindowNetwork
 
@@ -145,11 +145,10 @@ class MaskedPredictor(WindowNetwork):
         mean_BLSYX, log_variance_BLSYX = out_BLOYX.chunk(2, dim=2)
         return Prediction(mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float())
 
-    def line_passes(self) -> Iterator[Pass]:
-        """Passes that hide one group of lines each: every line is predicted from those of other groups."""
-        for lines_L in membership(self.groups, self.num_lines) > 0:
-            hidden = lines_L[None, :, None, None, None]
-            yield Pass(hidden, hidden)
+    def patch_passes(self) -> Iterator[Pass]:
+        """Passes that hide one group of lines in each square: its other lines are seen, and the same lines around."""
+        for hidden_LYX, middle_LYX in patchwork(self.groups, self.num_lines, self.size, self.hidden_side):
+            yield Pass(hidden_LYX[None, :, None], middle_LYX[None, :, None])
 
     def square_passes(self) -> Iterator[Pass]:
         """Passes that hide a lattice of squares each: every spaxel is predicted in the middle of a hidden square."""
@@ -162,7 +161,7 @@ class MaskedPredictor(WindowNetwork):
         """Predictions of all samples that some passes keep.
 
         Args:
-            passes: of `line_passes` or `square_passes`.
+            passes: of `patch_passes` or `square_passes`.
             flux_BLSYX: in any unit; any value where not good.
             ivar_BLSYX: inverse variance of the flux.
             good_BLSYX: bool.
@@ -180,12 +179,12 @@ class MaskedPredictor(WindowNetwork):
         return HiddenSamples(mean_BLSYX, sigma_BLSYX)
 
     def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
-        """Prediction of each line from those of other groups, [B, L, S, Y, X] in normalised units; 0 where not good.
+        """Prediction of each line of a patch from the others, [B, L, S, Y, X] in normalised units; 0 where not good.
 
         Arguments as of `ConvLSTMAutoencoder.reconstruct`; the latent is not used.
         """
         linear_BLSYX = self.to_linear(normalised_BLSYX)
-        found = self.predict_hidden(self.line_passes(), linear_BLSYX, torch.ones_like(linear_BLSYX), good_BLSYX)
+        found = self.predict_hidden(self.patch_passes(), linear_BLSYX, torch.ones_like(linear_BLSYX), good_BLSYX)
         return torch.asinh(found.mean) if self.normalisation == "asinh" else found.mean
 
     def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 A galaxy can be unusual in two ways: its spectra cannot be represented by a spaxel code, or they are atypical for a
 galaxy with its latent. Residuals of both reconstructions are therefore used; for a masked network, those of its
-predictions from other lines and from other spaxels (`hidden`).
+predictions of hidden lines and hidden squares (`hidden`).
 
 A `GalaxyScorer` is a model with its calibration: its typical error, the displacement of lines in calibration galaxies,
 and the significance that is typical of a galaxy with given brightness, S/N and size. `calibrate` makes one,
@@ -160,7 +160,7 @@ class GalaxyScorer:
         significance = Significance.of(residual_sigma, residuals.good, side)
         # Artefacts are flagged once, with the reconstruction, and masked for both.
         of_galaxy = Significance.of(self._sigma_of_galaxy(residuals, windows), residuals.good, side)
-        shown = [residual_sigma, residuals.from_spaxels] if isinstance(residuals, HiddenResiduals) else [residual_sigma]
+        shown = [residual_sigma, residuals.from_squares] if isinstance(residuals, HiddenResiduals) else [residual_sigma]
         return GalaxyScores(
             sums=sums,
             snr=snr,
@@ -189,7 +189,7 @@ class GalaxyScorer:
     def _sigma_of_galaxy(self, residuals: Residuals, windows: Arrays) -> np.ndarray:
         """Residuals [N, L, S, Y, X] in sigma of what the whole galaxy lets expect at each place."""
         if isinstance(residuals, HiddenResiduals):
-            return residuals.from_spaxels
+            return residuals.from_squares
         from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
         return residuals.against(from_latent).residual_sigma(self.latent_error)
 

@@ -1,8 +1,9 @@
 """Residuals of a masked network: each sample against predictions that did not see it.
 
-A galaxy is predicted twice: each group of lines from the other lines, and each spaxel from those around its square.
-Light that is unusual for its spaxel's other lines shows in the first, light that is unusual for its place in the
-galaxy in the second. The network predicts its own variance, to which that of the noise is added.
+A galaxy is predicted twice: the lines of a group in a patch from the patch's other lines and the same lines around it,
+and all lines of a square from the spaxels around it. Light that is unusual for the other lines shows in the first,
+light that is unusual for its place in the galaxy in the second. The network predicts its own variance, to which that of
+the noise is added.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
@@ -21,15 +22,15 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class HiddenResiduals(Residuals):
-    """Residuals of a masked network; `residual` is that of the prediction from other lines.
+    """Residuals of a masked network; `residual` is that of the patches.
 
     Attributes:
-        from_lines: [N, L, S, Y, X] in sigma, of the prediction from other lines; 0 where not good.
-        from_spaxels: the same shape, of the prediction from the spaxels around a square.
+        from_patches: [N, L, S, Y, X] in sigma, of the lines of a group from what else is seen; 0 where not good.
+        from_squares: the same shape, of all lines from the spaxels around a square.
     """
 
-    from_lines: np.ndarray
-    from_spaxels: np.ndarray
+    from_patches: np.ndarray
+    from_squares: np.ndarray
 
     @classmethod
     def predicted(
@@ -37,7 +38,7 @@ class HiddenResiduals(Residuals):
     ) -> "HiddenResiduals":
         """Residuals of windows [N, L, S, Y, X]; masked values are never read."""
         good = good_samples(flux, ivar, mask)
-        mean, from_lines, from_spaxels = (np.zeros(flux.shape, np.float32) for _ in range(3))
+        mean, from_patches, from_squares = (np.zeros(flux.shape, np.float32) for _ in range(3))
         model = model.to(device).eval()
         for start in range(0, len(flux), BATCH):
             some = slice(start, start + BATCH)
@@ -47,17 +48,17 @@ class HiddenResiduals(Residuals):
                 torch.from_numpy(good[some]).to(device),
             ]
             with torch.inference_mode():
-                of_lines = model.predict_hidden(model.line_passes(), *batch)
-                of_spaxels = model.predict_hidden(model.square_passes(), *batch)
-            mean[some] = of_lines.mean.cpu().numpy()
-            from_lines[some] = of_lines.residual_sigma.cpu().numpy()
-            from_spaxels[some] = of_spaxels.residual_sigma.cpu().numpy()
+                of_patches = model.predict_hidden(model.patch_passes(), *batch)
+                of_squares = model.predict_hidden(model.square_passes(), *batch)
+            mean[some] = of_patches.mean.cpu().numpy()
+            from_patches[some] = of_patches.residual_sigma.cpu().numpy()
+            from_squares[some] = of_squares.residual_sigma.cpu().numpy()
         plain = Residuals.of(flux, ivar, mask, mean)
-        return cls(plain.flux, plain.residual, plain.variance, plain.amplitude, plain.good, from_lines, from_spaxels)
+        return cls(plain.flux, plain.residual, plain.variance, plain.amplitude, plain.good, from_patches, from_squares)
 
     @property
     def reconstruction(self) -> np.ndarray:
-        """Flux [N, L, S, Y, X] predicted from other lines; 0 where not good."""
+        """Flux [N, L, S, Y, X] predicted for the patches; 0 where not good."""
         return self.flux - self.residual
 
     def without(self, bad: np.ndarray) -> "HiddenResiduals":
@@ -66,10 +67,10 @@ class HiddenResiduals(Residuals):
         assert isinstance(kept, HiddenResiduals)
         return replace(
             kept,
-            from_lines=np.where(kept.good, self.from_lines, 0),
-            from_spaxels=np.where(kept.good, self.from_spaxels, 0),
+            from_patches=np.where(kept.good, self.from_patches, 0),
+            from_squares=np.where(kept.good, self.from_squares, 0),
         )
 
     def residual_sigma(self, error: np.ndarray) -> np.ndarray:
-        """Residuals `from_lines`; their variance is the network's, and `error` is not used."""
-        return self.from_lines
+        """Residuals `from_patches`; their variance is the network's, and `error` is not used."""
+        return self.from_patches

@@ -79,20 +79,24 @@ class MaskedObjective(nn.Module):
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
         """Loss and the metrics of `metric_sizes`; NaN where a galaxy has no good sample.
 
-        What is hidden is the same for every galaxy and epoch: two lattices of squares, and every line once. `nll` is
+        What is hidden is the same for every galaxy and epoch: two lattices of squares, and all patchworks. `nll` is
         that of `forward`, in the unit of `Objective.evaluate`: the density of the flux over its error. `chi2` and `mae`
         are those of the hidden samples.
         """
         parts: list[dict[str, Tensor]] = []
         absolute_BLSYX = torch.zeros_like(flux_BLSYX)
-        for hidden_BLSYX, of_lines in self._passes(good_BLSYX):
+        squares = list(self.model.square_passes())
+        chosen = [squares[index] for index in EVALUATED]
+        for index, part in enumerate([*chosen, *self.model.patch_passes()]):
+            hidden_BLSYX = part.hidden.to(good_BLSYX.device).expand_as(good_BLSYX)
             nll_B, latent_B, (residual_BLSYX, noise_BLSYX) = self._losses(
                 flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX
             )
             chi2_B = masked_mean(residual_BLSYX.square() / noise_BLSYX, good_BLSYX & hidden_BLSYX)
             parts.append({"nll": nll_B, "latent": latent_B, "chi2": chi2_B})
-            if of_lines:
-                absolute_BLSYX = torch.where(hidden_BLSYX, residual_BLSYX.abs(), absolute_BLSYX)
+            if index >= len(chosen):  # a patchwork: together they hide each sample once
+                kept = part.kept.to(good_BLSYX.device)
+                absolute_BLSYX = torch.where(kept, residual_BLSYX.abs(), absolute_BLSYX)
         has_good_BL = good_BLSYX.flatten(2).any(dim=2)
         measured = {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
         measured["loss"] = measured["nll"] + LATENT_WEIGHT * measured["latent"]
@@ -106,13 +110,6 @@ class MaskedObjective(nn.Module):
 
     def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
         """Does nothing: a masked network starts from random weights."""
-
-    def _passes(self, good_BLSYX: Tensor) -> list[tuple[Tensor, bool]]:
-        """What each pass of an evaluation hides, [B, L, S, Y, X] bool, and whether it is lines."""
-        squares = list(self.model.square_passes())
-        passes = [(squares[index].hidden, False) for index in EVALUATED]
-        passes += [(lines.hidden, True) for lines in self.model.line_passes()]
-        return [(hidden.to(good_BLSYX.device).expand_as(good_BLSYX), of_lines) for hidden, of_lines in passes]
 
     def _losses(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor

@@ -18,7 +18,9 @@ from modeling.training.folds import load_folds
 from tests.synthetic import synthetic_store
 
 SMALL = {
-    **{f"model.{key}": 4 for key in ("latent_dim", "step_channels", "lstm_channels", "decoder_channels")},
+    "model.latent_dim": 4,
+    "model.context_channels": 8,
+    "model.hidden_side": 5,
     "train.num_workers": 0,
     "train.threads": 1,
     "train.epochs": 2,

@@ -51,7 +51,7 @@ def test_hidden_and_bad_samples_change_no_prediction(lstm_channels: int, value: 
     assert not torch.equal(model(torch.where(good, flux, 0.5), seen & (flux > 0)).mean, expected.mean)
 
 
-@pytest.mark.parametrize("passes", ["line_passes", "square_passes"])
+@pytest.mark.parametrize("passes", ["patch_passes", "square_passes"])
 def test_a_sample_is_predicted_without_it(passes: str) -> None:
     model, (flux, good) = network(), windows()
     ivar = torch.full_like(flux, 100.0)
@@ -72,7 +72,7 @@ def test_a_sample_is_predicted_without_it(passes: str) -> None:
 
 def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
     model, (flux, good) = network(normalise="none"), windows()
-    passes = [next(iter(model.line_passes()))]
+    passes = [next(iter(model.patch_passes()))]
     found = model.predict(flux, good & ~passes[0].hidden)
     by_hand = (flux - found.mean) / (found.variance + 0.25).sqrt()
     sigma = model.predict_hidden(passes, flux, torch.full_like(flux, 4.0), good).residual_sigma
@@ -93,7 +93,7 @@ def test_inference_gives_latents_and_predictions_from_other_lines() -> None:
     found = infer(model, *arrays, batch_size=2)
     np.testing.assert_allclose(found.latent, encode(model, *arrays), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.reconstruction, reconstruct(model, *arrays), rtol=1e-5, atol=1e-5)
-    hidden = model.predict_hidden(model.line_passes(), flux, torch.ones_like(flux), good)
+    hidden = model.predict_hidden(model.patch_passes(), flux, torch.ones_like(flux), good)
     np.testing.assert_allclose(found.reconstruction, hidden.mean.detach(), rtol=1e-3, atol=1e-4)
     assert np.isfinite(found.mae).all()
     with pytest.raises(ValueError, match="MaskedPredictor has no reconstruction from the latent"):

@@ -53,11 +53,11 @@ def test_typical_galaxies_are_predicted_to_within_noise_and_predicted_error() ->
     model = trained().model
     assert isinstance(model, MaskedPredictor)
     found = HiddenResiduals.predicted(model, *galaxies(8, seed=3), "cpu")
-    for sigma in (found.from_lines, found.from_spaxels):
+    for sigma in (found.from_patches, found.from_squares):
         assert 0.5 < (sigma**2).mean() < 1.5
 
 
-def test_a_line_that_does_not_go_with_the_others_shows_in_the_prediction_from_lines() -> None:
+def test_a_line_that_does_not_go_with_the_others_shows_in_the_prediction_from_patches() -> None:
     light = one_line(2, profile(sigma_kms=400), spot(4, 11)) * 2
     scores = trained().score(*with_light(light))
     score = trained().combined(scores)
@@ -73,12 +73,12 @@ def test_a_line_that_does_not_go_with_the_others_shows_in_the_prediction_from_li
     assert abs(x - 11) <= 2
 
 
-def test_usual_spectra_at_an_unusual_place_show_in_the_prediction_from_spaxels() -> None:
+def test_usual_spectra_at_an_unusual_place_show_in_the_prediction_from_squares() -> None:
     usual = np.array([1, 0.35, 0.4, 0.25])[:, None] * profile()
     scores = trained().score(*with_light(3 * usual[..., None, None] * spot(3, 12)))
-    of_lines, of_spaxels = scores.significance[:, :2], scores.significance[:, 2:]
-    assert (of_spaxels[0] > of_spaxels[1:].max() + 1).all()
-    assert (of_spaxels[0] > of_lines[0]).all()
+    of_patches, of_squares = scores.significance[:, :2], scores.significance[:, 2:]
+    assert (of_squares[0] > of_squares[1:].max() + 1).all()
+    assert (of_squares[0] > of_patches[0]).all()
     y, x = np.unravel_index(scores.by_spaxel[0].argmax(), (SIZE, SIZE))
     assert abs(y - 3) <= 2
     assert abs(x - 12) <= 2

@@ -105,7 +105,7 @@ def test_measures_have_meaning_and_no_value_where_nothing_is_good() -> None:
     for name in ("loss", "nll", "chi2", "latent"):
         assert measured[name].isnan().tolist() == [False, True, False]
     line = made.model.predict_hidden(
-        made.model.line_passes(), torch.where(good, flux, 0), torch.where(good, ivar, 1.0), good
+        made.model.patch_passes(), torch.where(good, flux, 0), torch.where(good, ivar, 1.0), good
     )
     residual = (line.mean - flux)[2, 1][good[2, 1]]
     assert measured["mae"][2, 1].item() == pytest.approx(residual.abs().mean().item(), rel=1e-4)
