@@ -89,7 +89,8 @@ def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tupl
     hidden = []
     for step in range(len(groups)):
         group_YX = (first_YX + step) % len(groups)
-        hidden.append(tuple(_lines_of(groups, num_lines, group_YX, edge) for edge in (margin(side), 0)))
+        wide_LYX = _lines_of(groups, num_lines, group_YX, margin(side))
+        hidden.append((wide_LYX, _lines_of(groups, num_lines, group_YX, 0)))
     return hidden
 
 
