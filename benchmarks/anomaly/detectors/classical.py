@@ -5,8 +5,10 @@ import hashlib
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
+from benchmarks.anomaly.detectors.components import principal_components, symmetric_components
 from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import (
+    Reconstructing,
     brightness,
     denormalised,
     good_flux,
@@ -109,24 +111,41 @@ class LineRatios(Detector):
         return np.arcsinh(sums / np.where(total > 0, total, 1) / self.softening)
 
 
-class Pca(Detector):
-    """Residual of a reconstruction from the first principal components of the training galaxies."""
+class Pca(Reconstructing):
+    """Residual of a reconstruction from the first principal components of the training galaxies.
+
+    Attributes:
+        num_components: number of components.
+        copies: whether the rotations and mirror images of the training galaxies are trained on too.
+        fill_passes: times that masked samples of covered spaxels are replaced by their reconstruction; otherwise they
+            are 0, as in training.
+    """
 
     group = "classical"
     num_components: int
+    copies = False
+    fill_passes = 0
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Computes the mean and the principal components."""
-        self.mean, self.components = principal_components(
-            mapped(store, split, lambda windows: normalised(windows)[0]), self.num_components
-        )
+        features = mapped(store, split, lambda windows: normalised(windows)[0])
+        if self.copies:
+            self.mean, self.components = symmetric_components(features, store.shape[2], self.num_components)
+        else:
+            self.mean, self.components = principal_components(features, self.num_components)
 
-    def score_windows(self, windows: Windows) -> Scored:
-        """Unexplained fraction of the signal; the other scores are variants."""
+    def reconstruct(self, windows: Windows) -> np.ndarray:
+        """Flux [row, line, sample, y, x] reconstructed from the components."""
         features, scale = normalised(windows)
-        latent = (features - self.mean) @ self.components.T
-        reconstruction = denormalised(latent @ self.components + self.mean, scale, windows.flux.shape)
-        return scored_residuals(windows, reconstruction, "unexplained")
+        found = self._projected(features)
+        missing = (windows.good.any(axis=(1, 2), keepdims=True) & ~windows.good).reshape(features.shape)
+        rows = np.flatnonzero(missing.any(axis=1))
+        for _ in range(self.fill_passes if rows.size else 0):
+            found[rows] = self._projected(np.where(missing[rows], found[rows], features[rows]))
+        return denormalised(found, scale, windows.flux.shape)
+
+    def _projected(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) @ self.components.T @ self.components + self.mean
 
 
 @register
@@ -145,16 +164,18 @@ class Pca128(Pca):
     num_components = 128
 
 
-def principal_components(features: np.ndarray, num_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [feature] of rows [row, feature] and their first principal components [component, feature].
+@register
+class Pca512(Pca):
+    """PCA with 512 components."""
 
-    Components come from the eigenvectors of the matrix of inner products of rows, since there are far fewer rows than
-    features.
-    """
-    mean = features.mean(axis=0)
-    centred = features - mean
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    kept = np.argsort(values)[::-1][: min(num_components, len(features) - 1)]
-    kept = kept[values[kept] > 1e-6 * values.max()]
-    components = (vectors[:, kept] / np.sqrt(values[kept])).T @ centred
-    return mean, components.astype(np.float32)
+    name = "PCA-512"
+    num_components = 512
+
+
+@register
+class Pca512Copies(Pca):
+    """PCA with 512 components of the training galaxies in all orientations."""
+
+    name = "PCA-512, rotated copies"
+    num_components = 512
+    copies = True

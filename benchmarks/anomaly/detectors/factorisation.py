@@ -1,0 +1,231 @@
+"""Heteroscedastic matrix factorisation: principal components that mind masks and the variance of every sample.
+
+Galaxies are a mean and a few components, fitted by alternating weighted least squares with robust weights; the rank and
+the typical error of the model are those of the highest marginal likelihood of the validation galaxies, which are clean.
+
+Source: Tsalmantza & Hogg 2012, doi:10.1088/0004-637X/753/2/122. The likelihood integrates over normal coefficients as
+that of probabilistic principal components does: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196.
+
+Shapes: n galaxies, k components, f features (all samples of all spaxels).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from benchmarks.anomaly.detectors.components import principal_components
+from benchmarks.anomaly.detectors.detector import Scored, register, shards
+from benchmarks.anomaly.detectors.features import Reconstructing, brightness, good_flux
+from cubeprep.store import Windows, WindowStore
+from modeling.network.spaxel_code import local_amplitude
+
+RANKS = (16, 32, 64, 128, 256)
+# Candidates for the typical error of the model, a share of the local amplitude.
+ERRORS = (0.02, 0.05, 0.1, 0.2)
+FIRST_ERROR = 0.1
+MOST_VALIDATION = 50
+ROUNDS = 4
+STEPS = 5  # of conjugate gradients, which start from the last round's solution
+SCORE_STEPS = 12
+DEGREES_OF_FREEDOM = 5.0  # of the Student distribution whose weights make the fit robust
+TRAINING_PRIOR = 0.01  # the precision of coefficients of unit variance is 1; less, or weak components would vanish
+Operator = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Galaxies in units of their brightness.
+
+    Attributes:
+        flux: [n, f], 0 where not good.
+        ivar: [n, f] inverse variance, 0 where not good.
+        power: [n, spaxel] squared local amplitude; spaxels are the last part of a feature.
+        scale: [n] brightness, flux units.
+    """
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    power: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, windows: Windows) -> "Weighted":
+        """Galaxies of windows; masked values are never read."""
+        flux, ivar, good = good_flux(windows)
+        amplitude = local_amplitude(torch.from_numpy(flux.astype(np.float32)), torch.from_numpy(good)).numpy()
+        scale = brightness(flux, good)
+        rows, column = len(flux), scale[:, None]
+        power = (amplitude.reshape(rows, -1) / column) ** 2
+        return cls(
+            (flux.reshape(rows, -1) / column).astype(np.float32),
+            (ivar.reshape(rows, -1) * column**2).astype(np.float32),
+            power.astype(np.float32),
+            scale,
+        )
+
+    def weights(self, error: float) -> np.ndarray:
+        """Inverse variance [n, f] of noise and of a model whose error is a share of the local amplitude."""
+        ivar = self.ivar.reshape(len(self.ivar), -1, self.power.shape[1])
+        return (ivar / (1 + ivar * (np.float32(error**2) * self.power[:, None]))).reshape(self.ivar.shape)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A mean [f] and components [k, f] whose coefficients have zero mean and unit variance, and the model's error."""
+
+    mean: np.ndarray
+    components: np.ndarray
+    error: float = FIRST_ERROR
+
+    def solve(self, flux: np.ndarray, weights: np.ndarray, start: np.ndarray, prior: float, steps: int) -> np.ndarray:
+        """Coefficients [n, k] of the weighted least squares, with a normal prior of that precision."""
+        gram = (self.components * weights.mean(axis=0)) @ self.components.T
+        values, vectors = np.linalg.eigh(gram)
+        share = weights.mean(axis=1, keepdims=True) / max(weights.mean(), 1e-30)
+
+        def precondition(rest: np.ndarray) -> np.ndarray:
+            return (rest @ vectors / (share * np.maximum(values, 0) + prior)) @ vectors.T
+
+        def normal(coefficients: np.ndarray) -> np.ndarray:
+            return (weights * (coefficients @ self.components)) @ self.components.T + prior * coefficients
+
+        target = (weights * (flux - self.mean)) @ self.components.T
+        return conjugate_gradients(normal, target, start, precondition, steps)
+
+    def expected(self, coefficients: np.ndarray) -> np.ndarray:
+        """Flux [n, f] of galaxies of such coefficients."""
+        return coefficients @ self.components + self.mean
+
+    def log_likelihood(self, galaxies: Weighted, error: float) -> float:
+        """Marginal log-likelihood per good sample, in nats, up to a constant that the data alone determine."""
+        weights = galaxies.weights(error)
+        total = 0.0
+        for flux, weight in zip(galaxies.flux - self.mean, weights, strict=True):
+            precision = (self.components * weight) @ self.components.T + np.eye(len(self.components))
+            target = self.components @ (weight * flux)
+            good = weight > 0
+            quadratic = (flux**2 * weight).sum(dtype=np.float64) - target @ np.linalg.solve(precision, target)
+            total += np.log(weight[good]).sum(dtype=np.float64) - np.linalg.slogdet(precision)[1] - quadratic
+        return float(0.5 * total / max((weights > 0).sum(), 1))
+
+
+def conjugate_gradients(
+    operator: Operator, target: np.ndarray, start: np.ndarray, precondition: Operator, steps: int
+) -> np.ndarray:
+    """Solutions [system, unknown] of many positive definite systems at once, after so many steps from `start`."""
+    found, rest = start.copy(), target - operator(start)
+    towards = direction = precondition(rest)
+    gain = (rest * towards).sum(axis=1, keepdims=True)
+    for _ in range(steps):
+        image = operator(direction)
+        length = gain / np.maximum((direction * image).sum(axis=1, keepdims=True), 1e-30)
+        found += length * direction
+        rest -= length * image
+        towards = precondition(rest)
+        before, gain = gain, (rest * towards).sum(axis=1, keepdims=True)
+        direction = towards + gain / np.maximum(before, 1e-30) * direction
+    return found
+
+
+def factorise(galaxies: Weighted, rank: int, error: float) -> Factors:
+    """Factors of the given rank, fitted to galaxies that may hold a few anomalies."""
+    weights = galaxies.weights(error)
+    column = weights.sum(axis=0)
+    ridge = column[column > 0].mean() / len(weights)  # one galaxy of zero flux: it decides where none is observed
+    mean = (weights * galaxies.flux).sum(axis=0) / (column + ridge)
+    # Principal components of the flux in units of its typical error start the fit near its end.
+    root = np.sqrt(column / len(weights))
+    _, components = principal_components((galaxies.flux - mean) * (root * (weights > 0)), rank)
+    factors = Factors(mean, np.divide(components, root, out=np.zeros_like(components), where=root > 0), error)
+    coefficients = np.zeros((len(weights), len(components)), np.float32)
+    for _ in range(ROUNDS):
+        robust = _robust(weights, galaxies.flux - factors.expected(coefficients))
+        coefficients = factors.solve(galaxies.flux, robust, coefficients, TRAINING_PRIOR, STEPS)
+        factors, coefficients = _standardised(factors, coefficients)
+        factors = replace(factors, components=_components(factors, galaxies.flux, robust, coefficients, ridge))
+    return _standardised(factors, coefficients)[0]
+
+
+def _components(
+    factors: Factors, flux: np.ndarray, weights: np.ndarray, coefficients: np.ndarray, ridge: float
+) -> np.ndarray:
+    """Components [k, f] of the weighted least squares for coefficients of unit variance."""
+    diagonal = (weights.sum(axis=0) + ridge)[:, None]
+
+    def normal(columns: np.ndarray) -> np.ndarray:
+        return (weights * (coefficients @ columns.T)).T @ coefficients + ridge * columns
+
+    target = (weights * (flux - factors.mean)).T @ coefficients
+    start = np.ascontiguousarray(factors.components.T)
+    return np.ascontiguousarray(conjugate_gradients(normal, target, start, lambda rest: rest / diagonal, STEPS).T)
+
+
+def _robust(weights: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Weights of a Student distribution: a sample that is far off counts little."""
+    scaled = weights * residual**2
+    return weights * ((DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + scaled))
+
+
+def _standardised(factors: Factors, coefficients: np.ndarray) -> tuple[Factors, np.ndarray]:
+    """The same factorisation, with coefficients of zero mean, unit variance and no correlation."""
+    centre = coefficients.mean(axis=0)
+    coefficients = coefficients - centre
+    variance, vectors = np.linalg.eigh((coefficients.T @ coefficients).astype(np.float64) / len(coefficients))
+    kept = variance > 1e-12 * max(variance[-1], 1e-30)
+    spread, vectors = np.sqrt(variance[kept]).astype(np.float32), vectors[:, kept].astype(np.float32)
+    components = spread[:, None] * (vectors.T @ factors.components)
+    return Factors(factors.expected(centre), components, factors.error), coefficients @ vectors / spread
+
+
+@register
+class Hmf(Reconstructing):
+    """Heteroscedastic matrix factorisation, scored by chi2 with the error of the model."""
+
+    name = "HMF"
+    group = "classical"
+
+    def fit(self, store: WindowStore, split: str) -> None:
+        """Fits factors of increasing rank until the likelihood of the validation galaxies falls."""
+        galaxies, held_out = (_read(store, name) for name in (split, "validation"))
+        held_out = Weighted(*(values[:MOST_VALIDATION] for values in vars(held_out).values()))
+        self.likelihoods: dict[int, dict[float, float]] = {}
+        best, error = -np.inf, FIRST_ERROR
+        for rank in [rank for rank in RANKS if rank < len(galaxies.flux)] or [1]:
+            factors = factorise(galaxies, rank, error)
+            likelihoods = {error: factors.log_likelihood(held_out, error) for error in ERRORS}
+            self.likelihoods[rank] = likelihoods
+            error = max(likelihoods, key=lambda value: likelihoods[value])
+            if likelihoods[error] <= best:
+                break
+            best, self.factors = likelihoods[error], replace(factors, error=error)
+
+    def reconstruct(self, windows: Windows) -> np.ndarray:
+        """Flux [row, line, sample, y, x] of the factors, fitted with robust weights."""
+        galaxies = Weighted.of(windows)
+        weights = galaxies.weights(self.factors.error)
+        coefficients = np.zeros((len(weights), len(self.factors.components)), np.float32)
+        robust = weights
+        for steps in (SCORE_STEPS, STEPS):
+            coefficients = self.factors.solve(galaxies.flux, robust, coefficients, 1.0, steps)
+            robust = _robust(weights, galaxies.flux - self.factors.expected(coefficients))
+        return (self.factors.expected(coefficients) * galaxies.scale[:, None]).reshape(windows.flux.shape)
+
+    def judge(self, windows: Windows, reconstruction: np.ndarray) -> Scored:
+        """chi2 with the error of the model; plain scores are variants."""
+        plain = super().judge(windows, reconstruction)
+        galaxies = Weighted.of(windows)
+        expected = reconstruction.reshape(galaxies.flux.shape) / galaxies.scale[:, None]
+        weights = galaxies.weights(self.factors.error)
+        squares = weights * np.where(weights > 0, galaxies.flux - expected, 0) ** 2
+        score = squares.sum(axis=1, dtype=np.float64) / np.maximum((weights > 0).sum(axis=1), 1)
+        by_sample = squares.reshape(windows.flux.shape)
+        variants = {"unexplained": plain.score, **plain.variants}
+        return Scored(score, by_sample.sum(axis=(1, 2)), by_sample.sum(axis=(2, 3, 4)), variants)
+
+
+def _read(store: WindowStore, split: str) -> Weighted:
+    """All galaxies of a split, read one shard at a time."""
+    parts = [Weighted.of(windows) for windows in shards(store, split)]
+    return Weighted(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Weighted)))
