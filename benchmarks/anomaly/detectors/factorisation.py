@@ -26,8 +26,10 @@ RANKS = (16, 32, 64, 128, 256)
 ERRORS = (0.02, 0.05, 0.1, 0.2)
 FIRST_ERROR = 0.1
 MOST_VALIDATION = 50
-ROUNDS = 4
-STEPS = 5  # of conjugate gradients, which start from the last round's solution
+MOST_ROUNDS = 8
+PLAIN_ROUNDS = 2  # before weights are robust: far from the solution every sample is an outlier
+LEAST_GAIN = 1e-3  # of the robust chi2 in a round; less ends the fit
+STEPS = 3  # of conjugate gradients, which start from the last round's solution
 SCORE_STEPS = 12
 DEGREES_OF_FREEDOM = 5.0  # of the Student distribution whose weights make the fit robust
 TRAINING_PRIOR = 0.01  # the precision of coefficients of unit variance is 1; less, or weak components would vanish
@@ -140,26 +142,33 @@ def factorise(galaxies: Weighted, rank: int, error: float) -> Factors:
     _, components = principal_components((galaxies.flux - mean) * (root * (weights > 0)), rank)
     factors = Factors(mean, np.divide(components, root, out=np.zeros_like(components), where=root > 0), error)
     coefficients = np.zeros((len(weights), len(components)), np.float32)
-    for _ in range(ROUNDS):
-        robust = _robust(weights, galaxies.flux - factors.expected(coefficients))
+    last = np.inf
+    for number in range(MOST_ROUNDS):
+        residual = galaxies.flux - factors.expected(coefficients)
+        robust = _robust(weights, residual) if number >= PLAIN_ROUNDS else weights
+        chi2 = float((robust * residual**2).sum(dtype=np.float64))
+        if number > PLAIN_ROUNDS and chi2 > (1 - LEAST_GAIN) * last:
+            break
+        last = chi2
         coefficients = factors.solve(galaxies.flux, robust, coefficients, TRAINING_PRIOR, STEPS)
         factors, coefficients = _standardised(factors, coefficients)
-        factors = replace(factors, components=_components(factors, galaxies.flux, robust, coefficients, ridge))
+        factors = _refitted(factors, galaxies.flux, robust, coefficients, ridge)
     return _standardised(factors, coefficients)[0]
 
 
-def _components(
+def _refitted(
     factors: Factors, flux: np.ndarray, weights: np.ndarray, coefficients: np.ndarray, ridge: float
-) -> np.ndarray:
-    """Components [k, f] of the weighted least squares for coefficients of unit variance."""
+) -> Factors:
+    """Factors whose mean and components are those of the weighted least squares for coefficients of unit variance."""
+    with_mean = np.column_stack([np.ones(len(coefficients), np.float32), coefficients])
     diagonal = (weights.sum(axis=0) + ridge)[:, None]
 
     def normal(columns: np.ndarray) -> np.ndarray:
-        return (weights * (coefficients @ columns.T)).T @ coefficients + ridge * columns
+        return (weights * (with_mean @ columns.T)).T @ with_mean + ridge * columns
 
-    target = (weights * (flux - factors.mean)).T @ coefficients
-    start = np.ascontiguousarray(factors.components.T)
-    return np.ascontiguousarray(conjugate_gradients(normal, target, start, lambda rest: rest / diagonal, STEPS).T)
+    start = np.vstack([factors.mean, factors.components]).T.copy()
+    found = conjugate_gradients(normal, (weights * flux).T @ with_mean, start, lambda rest: rest / diagonal, STEPS)
+    return Factors(found[:, 0].copy(), np.ascontiguousarray(found[:, 1:].T), factors.error)
 
 
 def _robust(weights: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -190,16 +199,19 @@ class Hmf(Reconstructing):
         """Fits factors of increasing rank until the likelihood of the validation galaxies falls."""
         galaxies, held_out = (_read(store, name) for name in (split, "validation"))
         held_out = Weighted(*(values[:MOST_VALIDATION] for values in vars(held_out).values()))
-        self.likelihoods: dict[int, dict[float, float]] = {}
+        likelihood_of: dict[int, float] = {}
         best, error = -np.inf, FIRST_ERROR
         for rank in [rank for rank in RANKS if rank < len(galaxies.flux)] or [1]:
             factors = factorise(galaxies, rank, error)
             likelihoods = {error: factors.log_likelihood(held_out, error) for error in ERRORS}
-            self.likelihoods[rank] = likelihoods
             error = max(likelihoods, key=lambda value: likelihoods[value])
+            likelihood_of[rank] = likelihoods[error]
             if likelihoods[error] <= best:
                 break
             best, self.factors = likelihoods[error], replace(factors, error=error)
+        tried = ", ".join(f"{rank}: {likelihood:.4f}" for rank, likelihood in likelihood_of.items())
+        chosen = f"rank {len(self.factors.components)}, error {self.factors.error:g}"
+        self.training = f"{chosen}; nats a sample by rank {tried}"
 
     def reconstruct(self, windows: Windows) -> np.ndarray:
         """Flux [row, line, sample, y, x] of the factors, fitted with robust weights."""

@@ -5,6 +5,8 @@ The stores of the benchmark hold no continuum, so that equivalent widths are not
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import uniform_filter
 
@@ -63,7 +65,7 @@ class PhysicalEcod(Physical, Ecod):
     name = "physical features + ECOD"
 
 
-def measured(windows: Windows, lines: list[str]) -> np.ndarray:
+def measured(windows: Windows, lines: Sequence[str]) -> np.ndarray:
     """Features [row, feature] of galaxies; NaN where one cannot be measured."""
     flux, ivar, good = good_flux(windows)
     variance = np.divide(1, ivar, out=np.zeros(flux.shape, np.float32), where=good)
