@@ -19,7 +19,8 @@ from cubeprep.store import WindowStore
 SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
 # Keys of a tier that change no result.
 NOT_OF_A_TASK = {
-    *("num_bootstrap", "runs", "network_runs", "slow_runs", "paper_runs", "paper_asked", "cpu_hours", "headline"),
+    *("runs", "network_runs", "masked_runs", "slow_runs", "paper_runs", "paper_asked"),
+    *("headline", "num_bootstrap", "cpu_hours"),
 }
 
 
@@ -62,7 +63,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
         pass
     # By run, so that an interrupted benchmark has complete results of the first ones; within a run the slow networks
     # first, so that short tasks fill the remaining time of all workers.
-    costs = ("paper_runs", "slow_runs", "network_runs", "runs")
+    costs = ("paper_runs", "masked_runs", "slow_runs", "network_runs", "runs")
 
     def priority(task: Task) -> tuple[int, int, int]:
         cost = detectors[task.detector].cost
@@ -70,7 +71,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
 
     missing.sort(key=priority)
     began = time.monotonic()
-    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers), start=1):
+    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers, progress=False), start=1):
         label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
         minutes = (time.monotonic() - began) / 60
         print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s; {minutes:.0f} min so far", flush=True)

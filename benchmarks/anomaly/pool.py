@@ -11,23 +11,22 @@ Result = TypeVar("Result")
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-MANY = 20  # tasks, whose progress is worth a line for each tenth
+MANY = 20
 
 
 def run_all(
-    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int, *, progress: bool = True
 ) -> Iterator[tuple[Task, Result]]:
     """Yields tasks with their results in order of completion; with one worker they run in this process.
-
-    Of many tasks the progress is printed.
 
     Args:
         function: run once per task; importable by name.
         tasks: arguments of the function; picklable if there are several workers.
         num_workers: number of processes.
+        progress: whether to print a line after each tenth of many tasks.
     """
     for done, found in enumerate(_run_all(function, tasks, num_workers), start=1):
-        if len(tasks) >= MANY and 10 * done // len(tasks) > 10 * (done - 1) // len(tasks):
+        if progress and len(tasks) >= MANY and 10 * done // len(tasks) > 10 * (done - 1) // len(tasks):
             print(f"{function.__name__}: {done} of {len(tasks)}", flush=True)
         yield found
 

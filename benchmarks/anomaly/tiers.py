@@ -57,6 +57,7 @@ class Tier(Config):
     headline: float = Field(0.01, description="Contamination at which detectors are compared")
     runs: tuple[Run, ...] = Field(description="Runs of detectors that train within seconds")
     network_runs: tuple[Run, ...] = Field(description="Runs of our model")
+    masked_runs: tuple[Run, ...] = Field(description="Runs of our masked network")
     slow_runs: tuple[Run, ...] = Field(description="Runs of variants of our model")
     paper_runs: tuple[Run, ...] = Field(description="Runs of the paper's models, by far the slowest")
     paper_asked: bool = Field(
@@ -115,6 +116,7 @@ TIERS = {
         validation=0.2,
         runs=runs(1, 0.01),
         network_runs=runs(1, 0.01),
+        masked_runs=runs(1, 0.01),
         slow_runs=runs(1, 0.01),
         paper_runs=runs(1, 0.01),
         cpu_hours=0.02,
@@ -149,6 +151,7 @@ TIERS = {
         ),
         runs=runs(2, 0.01, 0.0, 0.05),
         network_runs=runs(2, 0.01, 0.0, 0.05),
+        masked_runs=runs(1, 0.01),
         slow_runs=runs(1, 0.01),
         paper_runs=runs(1, 0.01),
         cpu_hours=0.5,
@@ -168,10 +171,11 @@ TIERS = {
         ),
         runs=runs(1, 0.01),
         network_runs=runs(2, 0.01),
-        slow_runs=runs(2, 0.01),
+        masked_runs=runs(2, 0.01),
+        slow_runs=runs(1, 0.01),
         paper_runs=runs(1, 0.01),
         paper_asked=True,
-        cpu_hours=5,
+        cpu_hours=5.5,
         default=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
         masked=TrainingBudget(model=ModelConfig(kind="masked"), train=MASKED_SURVEY),
         paper_ae=paper("ae", epochs=PAPER_EPOCHS),
@@ -189,6 +193,7 @@ TIERS = {
         augment=AugmentConfig(num_views=4),
         runs=runs(5, 0.01, 0.0, 0.05),
         network_runs=runs(5, 0.01, 0.0, 0.05),
+        masked_runs=runs(3, 0.01, 0.0, 0.05),
         slow_runs=runs(3, 0.01, 0.0, 0.05),
         paper_runs=runs(3, 0.01, 0.0, 0.05),
         cpu_hours=500,

@@ -176,9 +176,10 @@ def test_the_survey_tier_judges_on_two_thousand_galaxies():
     }
     assert rows.groupby("fold")["mangaid"].nunique().min() >= 1000
     assert tier.num_folds == 2
-    assert len({run.seed for run in tier.network_runs}) == 2
-    assert len(tier.runs) == 1
-    assert all(run.contamination == tier.headline == 0.01 for run in (*tier.runs, *tier.network_runs, *tier.slow_runs))
+    assert [len({run.seed for run in part}) for part in (tier.network_runs, tier.masked_runs)] == [2, 2]
+    assert len(tier.runs) == len(tier.slow_runs) == 1
+    trained = (*tier.runs, *tier.network_runs, *tier.masked_runs, *tier.slow_runs, *tier.paper_runs)
+    assert all(run.contamination == tier.headline == 0.01 for run in trained)
     # The small tier's galaxies but more of them, so that figures of the two can be compared.
     same = {"windows", "bin_factor", "amplitudes"}
     assert tier.data.model_dump(include=same) == small.data.model_dump(include=same)

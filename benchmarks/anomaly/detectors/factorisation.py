@@ -21,16 +21,16 @@ from benchmarks.anomaly.detectors.features import Reconstructing, brightness, go
 from cubeprep.store import Windows, WindowStore
 from modeling.network.spaxel_code import local_amplitude
 
-RANKS = (16, 32, 64, 128, 256)
+RANKS = (32, 128, 512)
 # Candidates for the typical error of the model, a share of the local amplitude.
-ERRORS = (0.02, 0.05, 0.1, 0.2)
+ERRORS = (0.05, 0.1, 0.2)
 FIRST_ERROR = 0.1
-MOST_VALIDATION = 50
+MOST_VALIDATION = 25
 MOST_ROUNDS = 8
 PLAIN_ROUNDS = 2  # before weights are robust: far from the solution every sample is an outlier
 LEAST_GAIN = 1e-3  # of the robust chi2 in a round; less ends the fit
 STEPS = 3  # of conjugate gradients, which start from the last round's solution
-SCORE_STEPS = 12
+SCORE_STEPS = 8
 DEGREES_OF_FREEDOM = 5.0  # of the Student distribution whose weights make the fit robust
 TRAINING_PRIOR = 0.01  # the precision of coefficients of unit variance is 1; less, or weak components would vanish
 Operator = Callable[[np.ndarray], np.ndarray]
@@ -131,17 +131,23 @@ def conjugate_gradients(
     return found
 
 
-def factorise(galaxies: Weighted, rank: int, error: float) -> Factors:
+def first_factors(galaxies: Weighted, rank: int, error: float = FIRST_ERROR) -> Factors:
+    """Principal components of the flux in units of its typical error, from which a fit starts."""
+    weights = galaxies.weights(error)
+    column = weights.sum(axis=0)
+    mean = (weights * galaxies.flux).sum(axis=0) / np.maximum(column, 1e-30)
+    root = np.sqrt(column / len(weights))
+    _, components = principal_components((galaxies.flux - mean) * (root * (weights > 0)), rank)
+    return Factors(mean, np.divide(components, root, out=np.zeros_like(components), where=root > 0), error)
+
+
+def factorise(galaxies: Weighted, first: Factors, rank: int, error: float) -> Factors:
     """Factors of the given rank, fitted to galaxies that may hold a few anomalies."""
     weights = galaxies.weights(error)
     column = weights.sum(axis=0)
     ridge = column[column > 0].mean() / len(weights)  # one galaxy of zero flux: it decides where none is observed
-    mean = (weights * galaxies.flux).sum(axis=0) / (column + ridge)
-    # Principal components of the flux in units of its typical error start the fit near its end.
-    root = np.sqrt(column / len(weights))
-    _, components = principal_components((galaxies.flux - mean) * (root * (weights > 0)), rank)
-    factors = Factors(mean, np.divide(components, root, out=np.zeros_like(components), where=root > 0), error)
-    coefficients = np.zeros((len(weights), len(components)), np.float32)
+    factors = Factors(first.mean, first.components[:rank], error)
+    coefficients = np.zeros((len(weights), len(factors.components)), np.float32)
     last = np.inf
     for number in range(MOST_ROUNDS):
         residual = galaxies.flux - factors.expected(coefficients)
@@ -201,8 +207,10 @@ class Hmf(Reconstructing):
         held_out = Weighted(*(values[:MOST_VALIDATION] for values in vars(held_out).values()))
         likelihood_of: dict[int, float] = {}
         best, error = -np.inf, FIRST_ERROR
-        for rank in [rank for rank in RANKS if rank < len(galaxies.flux)] or [1]:
-            factors = factorise(galaxies, rank, error)
+        ranks = [rank for rank in RANKS if rank < len(galaxies.flux)] or [1]
+        first = first_factors(galaxies, ranks[-1])
+        for rank in ranks:
+            factors = factorise(galaxies, first, rank, error)
             likelihoods = {error: factors.log_likelihood(held_out, error) for error in ERRORS}
             error = max(likelihoods, key=lambda value: likelihoods[value])
             likelihood_of[rank] = likelihoods[error]

@@ -59,7 +59,7 @@ class Network(Detector):
             metrics = fit(model, batches, config.train, LocalContext(Path(folder)), seed=self.run.seed)
             self.model, _ = load_model(Path(folder) / "last" / "best")
         self.training = (
-            f"lowest validation loss {metrics['best_loss']:.4g} in epoch {metrics['best_epoch']:g} of "
+            f"lowest validation loss {metrics['best_loss']:.4g} in epoch {metrics['best_epoch'] + 1:g} of "
             f"{config.train.epochs}, {metrics['validation_loss']:.4g} in the last"
         )
 
@@ -122,7 +122,7 @@ class Masked(Cubescout):
 
     name = "Cubescout, masked network"
     group = "network"
-    cost = "slow_runs"
+    cost = "masked_runs"
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our masked network."""
