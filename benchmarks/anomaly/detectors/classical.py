@@ -18,6 +18,8 @@ from benchmarks.anomaly.detectors.features import (
 from cubeprep.store import Windows, WindowStore
 from modeling.scoring.residual_sums import median_snr
 
+FILL_PASSES = 2
+
 
 @register
 class Random(Detector):
@@ -117,14 +119,11 @@ class Pca(Reconstructing):
     Attributes:
         num_components: number of components.
         copies: whether the rotations and mirror images of the training galaxies are trained on too.
-        fill_passes: times that masked samples of covered spaxels are replaced by their reconstruction; otherwise they
-            are 0, as in training.
     """
 
     group = "classical"
     num_components: int
     copies = False
-    fill_passes = 0
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Computes the mean and the principal components."""
@@ -137,11 +136,15 @@ class Pca(Reconstructing):
     def reconstruct(self, windows: Windows) -> np.ndarray:
         """Flux [row, line, sample, y, x] reconstructed from the components."""
         features, scale = normalised(windows)
-        found = self._projected(features)
+        return denormalised(self._projected(features), scale, windows.flux.shape)
+
+    def reconstruct_masked(self, windows: Windows) -> np.ndarray:
+        """The same, with masked samples of covered spaxels replaced by their reconstruction instead of 0."""
+        features, scale = normalised(windows)
         missing = (windows.good.any(axis=(1, 2), keepdims=True) & ~windows.good).reshape(features.shape)
-        rows = np.flatnonzero(missing.any(axis=1))
-        for _ in range(self.fill_passes if rows.size else 0):
-            found[rows] = self._projected(np.where(missing[rows], found[rows], features[rows]))
+        found = self._projected(features)
+        for _ in range(FILL_PASSES):
+            found = self._projected(np.where(missing, found, features))
         return denormalised(found, scale, windows.flux.shape)
 
     def _projected(self, features: np.ndarray) -> np.ndarray:
@@ -156,7 +159,6 @@ class Pca32(Pca):
     num_components = 32
 
 
-@register
 class Pca128(Pca):
     """PCA with 128 components."""
 
@@ -164,7 +166,6 @@ class Pca128(Pca):
     num_components = 128
 
 
-@register
 class Pca512(Pca):
     """PCA with 512 components."""
 
@@ -172,7 +173,6 @@ class Pca512(Pca):
     num_components = 512
 
 
-@register
 class Pca512Copies(Pca):
     """PCA with 512 components of the training galaxies in all orientations."""
 

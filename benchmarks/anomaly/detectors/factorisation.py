@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.anomaly.detectors.components import principal_components
-from benchmarks.anomaly.detectors.detector import Scored, register, shards
+from benchmarks.anomaly.detectors.detector import Scored, shards
 from benchmarks.anomaly.detectors.features import Reconstructing, brightness, good_flux
 from cubeprep.store import Windows, WindowStore
 from modeling.network.spaxel_code import local_amplitude
@@ -194,7 +194,6 @@ def _standardised(factors: Factors, coefficients: np.ndarray) -> tuple[Factors, 
     return Factors(factors.expected(centre), components, factors.error), coefficients @ vectors / spread
 
 
-@register
 class Hmf(Reconstructing):
     """Heteroscedastic matrix factorisation, scored by chi2 with the error of the model."""
 

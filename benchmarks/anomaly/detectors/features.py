@@ -62,6 +62,10 @@ class Reconstructing(Detector):
         """Flux [row, line, sample, y, x] that the detector expects; each subclass defines it."""
         raise NotImplementedError
 
+    def reconstruct_masked(self, windows: Windows) -> np.ndarray:
+        """The same for windows in which artefacts were masked, which a detector may mind more than other masks."""
+        return self.reconstruct(windows)
+
     def judge(self, windows: Windows, reconstruction: np.ndarray) -> Scored:
         """Unexplained fraction of the signal; the other plain scores are variants."""
         return scored_residuals(windows, reconstruction, "unexplained")

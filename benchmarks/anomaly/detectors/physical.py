@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from benchmarks.anomaly.detectors.detector import mapped, register
+from benchmarks.anomaly.detectors.detector import mapped
 from benchmarks.anomaly.detectors.features import good_flux
 from benchmarks.anomaly.detectors.outliers import Ecod, Forest, Outliers
 from cubeprep.store import Windows, WindowStore
@@ -51,14 +51,12 @@ class Physical(Outliers):
         return np.nan_to_num((features - self.centre) / self.spread)
 
 
-@register
 class PhysicalForest(Physical, Forest):
     """Isolation forest on physical features."""
 
     name = "physical features + IsolationForest"
 
 
-@register
 class PhysicalEcod(Physical, Ecod):
     """ECOD on physical features."""
 

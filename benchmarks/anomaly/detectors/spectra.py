@@ -3,14 +3,13 @@
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
+from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped
 from benchmarks.anomaly.detectors.features import normalised
 from cubeprep.store import Windows, WindowStore
 
 SPECTRA_PER_SHARD = 2000
 
 
-@register
 class Rx(Detector):
     """Mahalanobis distance of the most unusual spaxel's spectrum, all lines together.
 

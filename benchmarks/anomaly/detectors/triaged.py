@@ -1,4 +1,4 @@
-"""Classical detectors behind the triage and the standardisation of `cubescout score`.
+"""Classical detectors in front of and behind the triage and the standardisation of `cubescout score`.
 
 Artefacts are masked and displaced galaxies recentred as `GalaxyScorer` does, with the residuals of the detector's own
 reconstruction, or of PCA-128 for detectors without one. The detector then scores these windows, and each of its scores
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from benchmarks.anomaly.detectors.classical import Pca, Pca128, Pca512, Pca512Copies
+from benchmarks.anomaly.detectors.classical import Pca128, Pca512, Pca512Copies
 from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.factorisation import Hmf
 from benchmarks.anomaly.detectors.features import Reconstructing
@@ -26,7 +26,6 @@ from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, GalaxyScorer, nuisan
 from modeling.scoring.residual_sums import line_sums, median_snr
 from modeling.scoring.significance import ErrorSums, Residuals, Significance
 
-FILL_PASSES = 2  # masked artefacts would be zeros to a principal component
 VALIDATION = "validation"
 
 
@@ -49,7 +48,7 @@ class Triage(GalaxyScorer):
         """Triage calibrated on galaxies that the guide was not trained on; `psf_fwhm` in spaxels."""
         sums, velocities = [], []
         for windows in galaxies():
-            residuals = _residuals(guide, windows)
+            residuals = Residuals.of(windows.flux, windows.ivar, windows.mask, guide.reconstruct(windows))
             sums.append(ErrorSums.of(residuals))
             velocities.append(
                 artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms)
@@ -58,11 +57,11 @@ class Triage(GalaxyScorer):
         offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm)
         return cls(guide, velocity_kms, error, np.zeros((0, 0)), offsets, fall)  # type: ignore[arg-type]
 
-    def clean(self, windows: Windows) -> Cleaned:
-        """Galaxies of windows with artefacts masked and lines centred."""
-        residuals = _residuals(self.model, windows)  # type: ignore[arg-type]
+    def clean(self, windows: Windows, reconstruction: np.ndarray) -> Cleaned:
+        """Galaxies of windows with artefacts masked and lines centred; `reconstruction` is the guide's of `windows`."""
         arrays = windows.flux, windows.ivar, windows.mask
-        sums, snr = line_sums(*arrays, windows.flux - residuals.residual), median_snr(*arrays)
+        residuals = Residuals.of(*arrays, reconstruction)
+        sums, snr = line_sums(*arrays, reconstruction), median_snr(*arrays)
         centred, _, moved = self._recentred(residuals, arrays, np.full(len(windows), np.nan))
         residuals, _ = self._mask_artefacts(residuals, centred, moved)
         flux, ivar, mask = centred
@@ -74,17 +73,14 @@ class Triage(GalaxyScorer):
         if chosen.any():
             names = np.zeros(int(chosen.sum()), dtype=int)
             flux, ivar, mask = (values[chosen] for values in windows)
-            updated = _residuals(self.model, Windows(flux, ivar, mask, names, names))  # type: ignore[arg-type]
+            reconstruction = self.model.reconstruct_masked(Windows(flux, ivar, mask, names, names))  # type: ignore[operator]
+            updated = Residuals.of(flux, ivar, mask, reconstruction)
             for field in fields(residuals):
                 getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
 
 
-def _residuals(guide: Reconstructing, windows: Windows) -> Residuals:
-    return Residuals.of(windows.flux, windows.ivar, windows.mask, guide.reconstruct(windows))
-
-
 class Triaged(Detector):
-    """A detector behind the triage, with standardised scores.
+    """A detector with its scores as they are, and its standardised scores behind the triage as variants.
 
     Attributes:
         inner: the detector.
@@ -97,43 +93,50 @@ class Triaged(Detector):
         super().__init__(tier, run)
         self.detector = self.inner(tier, run)
         self.guide = self.detector if isinstance(self.detector, Reconstructing) else Pca128(tier, run)
-        if isinstance(self.guide, Pca):
-            self.guide.fill_passes = FILL_PASSES
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Fits the detector, then calibrates triage and regressions on the validation galaxies.
 
         Residuals of the training galaxies would be too small: a linear model has nearly as many components as rows.
         """
-        for detector in {id(part): part for part in (self.detector, self.guide)}.values():
-            detector.fit(store, split)
+        self.detector.fit(store, split)
+        if self.guide is not self.detector:
+            self.guide.fit(store, split)
+        self.training = self.detector.training
         velocity_kms = store.coordinate(split, "velocity_kms")
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
         self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
-        found = [self._raw(windows) for windows in shards(store, VALIDATION)]
-        scores = {name: np.concatenate([scored[name] for _, scored, _ in found]) for name in found[0][1]}
-        known = np.concatenate([values for *_, values in found])
+        parts = [self._behind(windows, self.guide.reconstruct(windows)) for windows in shards(store, VALIDATION)]
+        known = np.concatenate([values for _, values in parts])
+        scores = {name: np.concatenate([found[name] for found, _ in parts]) for name in parts[0][0]}
         self.regressions = {name: _regression(score, known) for name, score in scores.items()}
 
     def score_windows(self, windows: Windows) -> Scored:
-        """Standardised scores; of the residuals, the significance of regions and lines are variants too."""
-        scored, scores, known = self._raw(windows)
-        excess = {name: self.regressions[name].transform(score, known) for name, score in scores.items()}
-        if "region" in excess:
-            excess["region and peak"] = (excess["region"] + excess["peak"]) / 2
-        return Scored(excess.pop(""), scored.spaxels, scored.lines, excess)
+        """The detector's scores, and those behind the triage; `triaged` is the standardised main score."""
+        reconstruction = self.guide.reconstruct(windows)
+        if isinstance(self.detector, Reconstructing):
+            front = self.detector.judge(windows, reconstruction)
+        else:
+            front = self.detector.score_windows(windows)
+        scores, known = self._behind(windows, reconstruction)
+        behind = {name: self.regressions[name].transform(score, known) for name, score in scores.items()}
+        if "triaged region" in behind:
+            behind["triaged region and peak"] = (behind["triaged region"] + behind["triaged peak"]) / 2
+        return Scored(front.score, front.spaxels, front.lines, front.variants | behind)
 
-    def _raw(self, windows: Windows) -> tuple[Scored, dict[str, np.ndarray], np.ndarray]:
-        """Result of the detector, all scores before standardisation by name, and the nuisances."""
-        cleaned = self.triage.clean(windows)
+    def _behind(self, windows: Windows, reconstruction: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Scores [row] of the windows without artefacts by name, before standardisation, and the nuisances."""
+        cleaned = self.triage.clean(windows, reconstruction)
         if not isinstance(self.detector, Reconstructing):
-            scored = self.detector.score_windows(cleaned.windows)
-            return scored, {"": scored.score, **scored.variants}, cleaned.nuisances
+            return _named(self.detector.score_windows(cleaned.windows)), cleaned.nuisances
         residuals = cleaned.residuals
-        scored = self.detector.judge(cleaned.windows, residuals.flux - residuals.residual)
+        scores = _named(self.detector.judge(cleaned.windows, residuals.flux - residuals.residual))
         table = Significance.of(residuals.residual_sigma(self.triage.error), residuals.good).table()
-        scores = {"": scored.score, **scored.variants, "region": table[:, 0], "peak": table[:, 1]}
-        return scored, scores, cleaned.nuisances
+        return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}, cleaned.nuisances
+
+
+def _named(scored: Scored) -> dict[str, np.ndarray]:
+    return {"triaged": scored.score} | {f"triaged {name}": score for name, score in scored.variants.items()}
 
 
 def _regression(score: np.ndarray, known: np.ndarray) -> NuisanceRegression:
@@ -142,6 +145,6 @@ def _regression(score: np.ndarray, known: np.ndarray) -> NuisanceRegression:
     return NuisanceRegression().fit(score, known)
 
 
-# Dependent classes of one line each: a detector is behind the triage what it is in front of it.
+# These detectors do not register themselves: their row is that of the class made here.
 for _inner in (Pca128, Pca512, Pca512Copies, Hmf, Rx, PhysicalEcod, PhysicalForest):
-    register(type(f"Triaged{_inner.__name__}", (Triaged,), {"inner": _inner, "name": f"{_inner.name}, triaged"}))
+    register(type(f"Triaged{_inner.__name__}", (Triaged,), {"inner": _inner, "name": _inner.name}))
