@@ -1,6 +1,15 @@
 """Registry of all detectors."""
 
-from benchmarks.anomaly.detectors import classical, conv, networks, outliers  # noqa: F401 - they register themselves
+from benchmarks.anomaly.detectors import (  # noqa: F401 - they register themselves
+    classical,
+    conv,
+    factorisation,
+    networks,
+    outliers,
+    physical,
+    spectra,
+    triaged,
+)
 from benchmarks.anomaly.detectors.detector import DETECTORS, Detector
 
 

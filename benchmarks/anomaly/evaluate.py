@@ -58,6 +58,7 @@ class Entry:
         located: mean AUPRO, pointing-game and line accuracy of each run.
         real: fraction of the injections into real cubes that score above their clean twin, by amplitude, for each run.
         seconds: CPU seconds to train and score all folds, mean over runs.
+        training: what the detector said of its training in each fold.
     """
 
     detector: str
@@ -67,6 +68,7 @@ class Entry:
     located: dict[Run, dict[str, float]] = field(default_factory=dict)
     real: dict[Run, pd.Series] = field(default_factory=dict)
     seconds: float = float("nan")
+    training: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -97,6 +99,7 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
         if real is not None:
             entries[name].real[run] = wins(results[0]["variant:real"], real[1])
         entries[name].located[run] = located(data, results, truths)
+        entries[name].training += [str(result["training"]) for result in results if str(result["training"])]
         seconds[name].append(sum(float(result["fit_seconds"] + result["score_seconds"]) for result in results))
     for name, values in seconds.items():
         entries[name].seconds = float(np.mean(values))

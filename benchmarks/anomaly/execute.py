@@ -17,6 +17,11 @@ from cubeprep.files import replacing
 from cubeprep.store import WindowStore
 
 SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
+# Keys of a tier that change no result.
+NOT_OF_A_TASK = {
+    *("runs", "network_runs", "masked_runs", "slow_runs", "paper_runs", "paper_asked"),
+    *("headline", "num_bootstrap", "cpu_hours"),
+}
 
 
 class Task(NamedTuple):
@@ -58,16 +63,18 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
         pass
     # By run, so that an interrupted benchmark has complete results of the first ones; within a run the slow networks
     # first, so that short tasks fill the remaining time of all workers.
-    costs = ("slow_runs", "network_runs", "runs")
+    costs = ("paper_runs", "masked_runs", "slow_runs", "network_runs", "runs")
 
     def priority(task: Task) -> tuple[int, int, int]:
         cost = detectors[task.detector].cost
         return getattr(data.tier, cost).index(task.run), task.fold, costs.index(cost)
 
     missing.sort(key=priority)
-    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers), start=1):
+    began = time.monotonic()
+    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers, progress=False), start=1):
         label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
-        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s", flush=True)
+        minutes = (time.monotonic() - began) / 60
+        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s; {minutes:.0f} min so far", flush=True)
     return tasks
 
 
@@ -88,20 +95,21 @@ def run_task(task: Task) -> float:
     real = task.data.real() if task.fold == 0 else None
     if real is not None:
         found.variants["real"] = detector.score_windows(real[0]).score
-    save(task.path, found, fitted - began, ended - fitted)
+    save(task.path, found, fitted - began, ended - fitted, detector.training)
     return ended - began
 
 
 def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
     """Path of a result, named after a digest of everything that determines it."""
-    tier = data.tier.model_dump(mode="json", exclude={"num_bootstrap", "runs", "network_runs", "slow_runs", "headline"})
+    tier = data.tier.model_dump(mode="json", exclude=NOT_OF_A_TASK)
     digest = digest_of([identity(data.tier), tier, code_digest(SCORE_CODE), name, run.model_dump(), fold])
     return data.folder / "scores" / f"{digest[:16]}.npz"
 
 
-def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float) -> None:
+def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float, training: str = "") -> None:
     """Writes a result, completely or not at all."""
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
+    arrays["training"] = training
     arrays |= {name: values for name in ("spaxels", "lines") if (values := getattr(found, name)) is not None}
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}
     with replacing(path) as partial, partial.open("wb") as file:

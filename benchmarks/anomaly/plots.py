@@ -29,7 +29,7 @@ def write_plots(report: Report, data: Data, entries: Sequence[Entry], folder: Pa
 def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -> None:
     """Plots recall over the false-positive rate, whose logarithmic axis shows the relevant low rates."""
     figure, axes = _figure(1)
-    chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))
+    chosen = dict(zip(highlighted(report), STYLES, strict=True))
     compared = data.rows["kind"].isin(["", "A"]).to_numpy()
     positive = (data.rows["kind"] == "A").to_numpy()[compared]
     grid = np.geomspace(1e-3, 1, 300)
@@ -50,7 +50,7 @@ def plot_recall(report: Report, data: Data, path: Path) -> None:
     """Plots recall at 1% false positives over the signal-to-noise ratio of the injected difference."""
     figure, axes = _figure(2)
     families = report.families[report.families["kind"] == "A"]
-    chosen = dict(zip(highlighted(report, data.tier.headline), STYLES, strict=True))
+    chosen = dict(zip(highlighted(report), STYLES, strict=True))
     for name, part in families.groupby("name"):
         recall = part.groupby("amplitude")["fires"].mean()
         axes[0].plot(recall.index, recall, **_style(str(name), chosen))

@@ -11,9 +11,11 @@ Result = TypeVar("Result")
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+MANY = 20
+
 
 def run_all(
-    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int, *, progress: bool = True
 ) -> Iterator[tuple[Task, Result]]:
     """Yields tasks with their results in order of completion; with one worker they run in this process.
 
@@ -21,7 +23,17 @@ def run_all(
         function: run once per task; importable by name.
         tasks: arguments of the function; picklable if there are several workers.
         num_workers: number of processes.
+        progress: whether to print a line after each tenth of many tasks.
     """
+    for done, found in enumerate(_run_all(function, tasks, num_workers), start=1):
+        if progress and len(tasks) >= MANY and 10 * done // len(tasks) > 10 * (done - 1) // len(tasks):
+            print(f"{function.__name__}: {done} of {len(tasks)}", flush=True)
+        yield found
+
+
+def _run_all(
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
+) -> Iterator[tuple[Task, Result]]:
     if num_workers <= 1 or len(tasks) <= 1:
         yield from ((task, function(task)) for task in tasks)
         return

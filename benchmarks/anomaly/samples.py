@@ -11,7 +11,8 @@ from cubeprep.augment import augment, view_rng
 from cubeprep.store import SplitPlan, Windows, WindowStore
 
 GALAXIES_PER_SHARD = 16
-CACHE_BYTES = 2 * 2**30
+# Of each of the two stores that a worker reads: two workers stay below 8 GB at the survey tier.
+CACHE_BYTES = 3 * 2**28
 
 
 def training_store(data: Data, fold: int, run: Run) -> WindowStore:

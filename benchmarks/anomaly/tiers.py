@@ -57,9 +57,13 @@ class Tier(Config):
     headline: float = Field(0.01, description="Contamination at which detectors are compared")
     runs: tuple[Run, ...] = Field(description="Runs of detectors that train within seconds")
     network_runs: tuple[Run, ...] = Field(description="Runs of our model")
-    slow_runs: tuple[Run, ...] = Field(
-        description="Runs of the paper's models, by far the slowest, and of variants of ours"
+    masked_runs: tuple[Run, ...] = Field(description="Runs of our masked network")
+    slow_runs: tuple[Run, ...] = Field(description="Runs of variants of our model")
+    paper_runs: tuple[Run, ...] = Field(description="Runs of the paper's models, by far the slowest")
+    paper_asked: bool = Field(
+        False, description="Whether the paper's models are run only with `--paper`; else a kept result is shown"
     )
+    cpu_hours: float = Field(gt=0, description="Processor hours of a whole run without `paper_asked`, for its start")
     default: TrainingBudget = Field(description="Budget of our model")
     masked: TrainingBudget = Field(description="Budget of our masked network")
     paper_ae: TrainingBudget = Field(description="Budget of the paper's autoencoder")
@@ -75,6 +79,9 @@ PAPER_MODEL = ModelConfig(
 )  # fmt: skip
 # Steps of the masked network hide other parts of the same galaxies, so that it gains from many of them.
 MASKED_TRAIN = TrainConfig(epochs=60, batch_size=16, lr=2e-3, weight_decay=1e-3, loss="student-t")
+# The survey tier's own; another choice of epochs is the masked network's.
+MASKED_SURVEY = MASKED_TRAIN.model_copy(update={"epochs": 80, "bf16": True})
+PAPER_EPOCHS = 30  # the paper's; the best epoch, which the result names, must not be among the last ones
 PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01, schedule="constant", grad_clip=None)
 
 
@@ -109,7 +116,10 @@ TIERS = {
         validation=0.2,
         runs=runs(1, 0.01),
         network_runs=runs(1, 0.01),
+        masked_runs=runs(1, 0.01),
         slow_runs=runs(1, 0.01),
+        paper_runs=runs(1, 0.01),
+        cpu_hours=0.02,
         default=TrainingBudget(
             model=ModelConfig(latent_dim=4, step_channels=4, lstm_channels=4, decoder_channels=2),
             train=TrainConfig(epochs=1),
@@ -131,7 +141,7 @@ TIERS = {
         conv_epochs=1,
         num_bootstrap=20,
     ),
-    # Takes less than 15 minutes on two idle cores.
+    # A smoke test that takes a quarter of an hour on two idle cores; its sample is too small to rank methods.
     "small": Tier(
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
@@ -141,11 +151,35 @@ TIERS = {
         ),
         runs=runs(2, 0.01, 0.0, 0.05),
         network_runs=runs(2, 0.01, 0.0, 0.05),
+        masked_runs=runs(1, 0.01),
         slow_runs=runs(1, 0.01),
+        paper_runs=runs(1, 0.01),
+        cpu_hours=0.5,
         default=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
         masked=TrainingBudget(model=ModelConfig(kind="masked"), train=MASKED_TRAIN),
         paper_ae=paper("ae"),
         paper_vae=paper("vae"),
+        conv_epochs=12,
+    ),
+    # The judge: at least 2,000 clean galaxies, of the small tier's kind; takes hours on two idle cores.
+    "survey": Tier(
+        data=DataConfig(
+            simulate=SimulateConfig(num_galaxies=2100, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
+            windows=SMALL_WINDOWS,
+            bin_factor=2,
+            copies={"A": 3, "C": 1, "N": 1},
+        ),
+        runs=runs(1, 0.01),
+        network_runs=runs(2, 0.01),
+        masked_runs=runs(2, 0.01),
+        slow_runs=runs(1, 0.01),
+        paper_runs=runs(1, 0.01),
+        paper_asked=True,
+        cpu_hours=6,  # from the small tier and from parts measured on 1,000 galaxies
+        default=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
+        masked=TrainingBudget(model=ModelConfig(kind="masked"), train=MASKED_SURVEY),
+        paper_ae=paper("ae", epochs=PAPER_EPOCHS),
+        paper_vae=paper("vae", epochs=PAPER_EPOCHS),
         conv_epochs=12,
     ),
     # The survey's spaxels, all bundles, the paper's crop and budget; takes hours on many cores or a GPU.
@@ -159,7 +193,10 @@ TIERS = {
         augment=AugmentConfig(num_views=4),
         runs=runs(5, 0.01, 0.0, 0.05),
         network_runs=runs(5, 0.01, 0.0, 0.05),
+        masked_runs=runs(3, 0.01, 0.0, 0.05),
         slow_runs=runs(3, 0.01, 0.0, 0.05),
+        paper_runs=runs(3, 0.01, 0.0, 0.05),
+        cpu_hours=500,
         default=TrainingBudget(model=ModelConfig(), train=TrainConfig()),
         masked=TrainingBudget(
             model=ModelConfig(kind="masked", context_channels=96, hidden_side=9),  # the PSF is 5 spaxels wide

@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.anomaly.__main__ import EXPERIMENT, main
+from benchmarks.anomaly.__main__ import EXPERIMENT, main, runs_unasked
 from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
 from benchmarks.anomaly.detectors.detector import DETECTORS
-from benchmarks.anomaly.evaluate import load_entries, standardised
+from benchmarks.anomaly.evaluate import Entry, load_entries, standardised
 from benchmarks.anomaly.execute import execute
-from benchmarks.anomaly.rows import assign_folds
+from benchmarks.anomaly.kept import kept_path, read_kept, write_kept
+from benchmarks.anomaly.report import as_markdown, make_report
+from benchmarks.anomaly.rows import assign_folds, plan_rows
 from benchmarks.anomaly.samples import choose, training_store
 from benchmarks.anomaly.tiers import TIERS, Run
 from cubeprep.store import WindowStore
@@ -163,8 +165,81 @@ def test_nothing_outside_knows_of_the_benchmark_and_models_know_no_family():
                 assert not texts & names, path
 
 
+def test_the_survey_tier_judges_on_two_thousand_galaxies():
+    tier, small = TIERS["survey"], TIERS["small"]
+    rows = plan_rows(tier.data, tier.num_folds)
+    clean = rows[rows["family"] == ""]
+    assert clean["mangaid"].nunique() >= 2000
+    assert set(rows["family"]) == {"", *load_families()}
+    assert rows["kind"].value_counts().to_dict() == {
+        kind: len(clean) * n for kind, n in {"": 1, "A": 3, "C": 1, "N": 1}.items()
+    }
+    assert rows.groupby("fold")["mangaid"].nunique().min() >= 1000
+    assert tier.num_folds == 2
+    assert [len({run.seed for run in part}) for part in (tier.network_runs, tier.masked_runs)] == [2, 2]
+    assert len(tier.runs) == len(tier.slow_runs) == 1
+    trained = (*tier.runs, *tier.network_runs, *tier.masked_runs, *tier.slow_runs, *tier.paper_runs)
+    assert all(run.contamination == tier.headline == 0.01 for run in trained)
+    # The small tier's galaxies but more of them, so that figures of the two can be compared.
+    same = {"windows", "bin_factor", "amplitudes"}
+    assert tier.data.model_dump(include=same) == small.data.model_dump(include=same)
+    assert tier.data.simulate.bundle_shares == small.data.simulate.bundle_shares
+    assert (tier.masked.train.epochs, tier.masked.train.bf16) == (80, True)
+
+
+def test_the_papers_networks_run_in_the_survey_tier_only_when_asked():
+    groups = {name: detector.group for name, detector in load_detectors().items()}
+    left_out = {name for name, group in groups.items() if not runs_unasked(group, TIERS["survey"])}
+    assert left_out == {"paper AE", "paper VAE"}
+    assert all(runs_unasked(group, TIERS["small"]) for group in groups.values())
+
+
+def test_kept_scores_of_the_paper_belong_to_their_data(data, tmp_path, capsys):
+    run = TINY.paper_runs[0]
+    scores = np.linspace(0, 1, len(data.rows))
+    kept = Entry("paper AE", "", "paper", {run: scores}, {run: {"aupro": 0.5}}, seconds=7.0, training=["epoch 3 of 5"])
+    others = [Entry("paper AE", "chi2", "paper", {run: scores}), Entry("PCA-32", "", "classical", {run: scores})]
+    path = kept_path("tiny", tmp_path)
+    assert read_kept(path, "abc") == []
+    write_kept(path, [kept, *others], "abc")
+    (found,) = read_kept(path, "abc")
+    assert (found.name, found.group, found.seconds, found.training) == ("paper AE", "paper", 7.0, ["epoch 3 of 5"])
+    np.testing.assert_allclose(found.scores[run], scores, rtol=1e-6)
+    assert found.located == {run: {"aupro": 0.5}}
+    assert read_kept(path, "of other data") == []
+    assert "abc" in capsys.readouterr().out
+
+
+def test_gains_are_over_the_best_classical_score_and_without_the_paper_if_it_did_not_run(data):
+    clean = (data.rows["kind"] == "").to_numpy()
+    perfect, half = (np.where(clean, 0.0, value) for value in (1.0, np.arange(len(clean)) % 2))
+    run = TINY.runs[0]
+    located = {run: {"aupro": 1.0, "pointing_game": 1.0, "top1_line": 1.0}}
+    entries = [
+        Entry("Cubescout", "", "ours", {run: perfect}, located),
+        Entry("PCA-32", "", "classical", {run: np.zeros(len(clean))}),
+        Entry("PCA-32", "chi2", "classical", {run: half}),
+        Entry("total flux", "", "floor", {run: perfect}),
+    ]
+    report = make_report(data, entries)
+    assert report.rivals == {"best_classical": "PCA-32: chi2"}
+    gain = report.figures["pauroc_gain_vs_best_classical"]
+    assert 0 < gain < 1
+    assert (
+        report.figures["pauroc_gain_vs_best_classical_low"]
+        <= gain
+        <= report.figures["pauroc_gain_vs_best_classical_high"]
+    )
+    assert not [name for name in report.figures if "paper" in name]
+    text = as_markdown(report, data, entries, "a title")
+    assert "best_classical: PCA-32: chi2" in text
+    assert "`--paper` runs them" in text
+
+
 def test_every_baseline_of_the_protocol_is_there():
     wanted = {"random", "total flux", "median S/N", "mean cube", "line ratios (Mahalanobis)", "PCA-32", "PCA-128"}
     wanted |= {"PCA + IsolationForest", "PCA + ECOD", "PCA + KNN", "PCA + LOF", "Conv2D AE per line"}
     wanted |= {"paper AE", "paper VAE", "Cubescout, lines permuted", "Cubescout, masked network", "Cubescout"}
+    strong = {"PCA-512", "PCA-512, rotated copies", "HMF", "RX on spaxels"}
+    wanted |= strong | {"physical features + ECOD", "physical features + IsolationForest"}
     assert wanted == set(load_detectors()) == set(DETECTORS)

@@ -5,8 +5,10 @@ import hashlib
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
+from benchmarks.anomaly.detectors.components import principal_components, symmetric_components
 from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import (
+    Reconstructing,
     brightness,
     denormalised,
     good_flux,
@@ -15,6 +17,8 @@ from benchmarks.anomaly.detectors.features import (
 )
 from cubeprep.store import Windows, WindowStore
 from modeling.scoring.residual_sums import median_snr
+
+FILL_PASSES = 2
 
 
 @register
@@ -109,24 +113,42 @@ class LineRatios(Detector):
         return np.arcsinh(sums / np.where(total > 0, total, 1) / self.softening)
 
 
-class Pca(Detector):
-    """Residual of a reconstruction from the first principal components of the training galaxies."""
+class Pca(Reconstructing):
+    """Residual of a reconstruction from the first principal components of the training galaxies.
+
+    Attributes:
+        num_components: number of components.
+        copies: whether the rotations and mirror images of the training galaxies are trained on too.
+    """
 
     group = "classical"
     num_components: int
+    copies = False
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Computes the mean and the principal components."""
-        self.mean, self.components = principal_components(
-            mapped(store, split, lambda windows: normalised(windows)[0]), self.num_components
-        )
+        features = mapped(store, split, lambda windows: normalised(windows)[0])
+        if self.copies:
+            self.mean, self.components = symmetric_components(features, store.shape[2], self.num_components)
+        else:
+            self.mean, self.components = principal_components(features, self.num_components)
 
-    def score_windows(self, windows: Windows) -> Scored:
-        """Unexplained fraction of the signal; the other scores are variants."""
+    def reconstruct(self, windows: Windows) -> np.ndarray:
+        """Flux [row, line, sample, y, x] reconstructed from the components."""
         features, scale = normalised(windows)
-        latent = (features - self.mean) @ self.components.T
-        reconstruction = denormalised(latent @ self.components + self.mean, scale, windows.flux.shape)
-        return scored_residuals(windows, reconstruction, "unexplained")
+        return denormalised(self._projected(features), scale, windows.flux.shape)
+
+    def reconstruct_masked(self, windows: Windows) -> np.ndarray:
+        """The same, with masked samples of covered spaxels replaced by their reconstruction instead of 0."""
+        features, scale = normalised(windows)
+        missing = (windows.good.any(axis=(1, 2), keepdims=True) & ~windows.good).reshape(features.shape)
+        found = self._projected(features)
+        for _ in range(FILL_PASSES):
+            found = self._projected(np.where(missing, found, features))
+        return denormalised(found, scale, windows.flux.shape)
+
+    def _projected(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) @ self.components.T @ self.components + self.mean
 
 
 @register
@@ -137,7 +159,6 @@ class Pca32(Pca):
     num_components = 32
 
 
-@register
 class Pca128(Pca):
     """PCA with 128 components."""
 
@@ -145,16 +166,16 @@ class Pca128(Pca):
     num_components = 128
 
 
-def principal_components(features: np.ndarray, num_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [feature] of rows [row, feature] and their first principal components [component, feature].
+class Pca512(Pca):
+    """PCA with 512 components."""
 
-    Components come from the eigenvectors of the matrix of inner products of rows, since there are far fewer rows than
-    features.
-    """
-    mean = features.mean(axis=0)
-    centred = features - mean
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    kept = np.argsort(values)[::-1][: min(num_components, len(features) - 1)]
-    kept = kept[values[kept] > 1e-6 * values.max()]
-    components = (vectors[:, kept] / np.sqrt(values[kept])).T @ centred
-    return mean, components.astype(np.float32)
+    name = "PCA-512"
+    num_components = 512
+
+
+class Pca512Copies(Pca):
+    """PCA with 512 components of the training galaxies in all orientations."""
+
+    name = "PCA-512, rotated copies"
+    num_components = 512
+    copies = True

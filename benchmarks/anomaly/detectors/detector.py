@@ -44,11 +44,13 @@ class Detector(ABC):
         name: name in the tables.
         group: group in the tables; see `Group`.
         cost: name of the tier's list of runs that the detector takes part in.
+        training: what is to be known of a training, such as its best epoch; kept with the result.
     """
 
     name: str
     group: Group
-    cost: Literal["runs", "network_runs", "slow_runs"] = "runs"
+    cost: Literal["runs", "network_runs", "masked_runs", "slow_runs", "paper_runs"] = "runs"
+    training: str = ""
 
     def __init__(self, tier: Tier, run: Run) -> None:
         self.tier, self.run = tier, run

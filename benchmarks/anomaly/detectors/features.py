@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.anomaly.detectors.detector import Scored
+from benchmarks.anomaly.detectors.detector import Detector, Scored
 from cubeprep.store import Windows
 from modeling.scoring.residual_sums import PlainScore, line_sums, median_snr, scores_from_sums
 
@@ -53,3 +53,23 @@ def scored_residuals(windows: Windows, reconstruction: np.ndarray, rank_by: Plai
     variants = {name: getattr(found, name) for name in get_args(PlainScore) if name != rank_by}
     spaxels, lines = contribution.sum(axis=(1, 2)), contribution.sum(axis=(2, 3, 4))
     return Scored(found.score, spaxels.astype(np.float32), lines.astype(np.float32), variants)
+
+
+class Reconstructing(Detector):
+    """Detector that scores the residuals of a reconstruction: the share of the signal that it does not explain."""
+
+    def reconstruct(self, windows: Windows) -> np.ndarray:
+        """Flux [row, line, sample, y, x] that the detector expects; each subclass defines it."""
+        raise NotImplementedError
+
+    def reconstruct_masked(self, windows: Windows) -> np.ndarray:
+        """The same for windows in which artefacts were masked, which a detector may mind more than other masks."""
+        return self.reconstruct(windows)
+
+    def judge(self, windows: Windows, reconstruction: np.ndarray) -> Scored:
+        """Unexplained fraction of the signal; the other plain scores are variants."""
+        return scored_residuals(windows, reconstruction, "unexplained")
+
+    def score_windows(self, windows: Windows) -> Scored:
+        """Scores of the residuals of the reconstruction."""
+        return self.judge(windows, self.reconstruct(windows))

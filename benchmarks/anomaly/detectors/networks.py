@@ -56,8 +56,12 @@ class Network(Detector):
         )
         model = make_network(config.model, store.shape, [store.line_names[i] for i in self.lines], seed=self.run.seed)
         with tempfile.TemporaryDirectory(prefix="cubescout-benchmark-") as folder:
-            fit(model, batches, config.train, LocalContext(Path(folder)), seed=self.run.seed)
+            metrics = fit(model, batches, config.train, LocalContext(Path(folder)), seed=self.run.seed)
             self.model, _ = load_model(Path(folder) / "last" / "best")
+        self.training = (
+            f"lowest validation loss {metrics['best_loss']:.4g} in epoch {metrics['best_epoch'] + 1:g} of "
+            f"{config.train.epochs}, {metrics['validation_loss']:.4g} in the last"
+        )
 
     def score_windows(self, windows: Windows) -> Scored:
         """Score `rank_by` of the residuals; the other plain scores are variants."""
@@ -118,7 +122,7 @@ class Masked(Cubescout):
 
     name = "Cubescout, masked network"
     group = "network"
-    cost = "slow_runs"
+    cost = "masked_runs"
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our masked network."""
@@ -144,7 +148,7 @@ class PaperAe(Network):
 
     name = "paper AE"
     group = "paper"
-    cost = "slow_runs"
+    cost = "paper_runs"
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:
@@ -158,7 +162,7 @@ class PaperVae(Network):
 
     name = "paper VAE"
     group = "paper"
-    cost = "slow_runs"
+    cost = "paper_runs"
     rank_by: PlainScore = "mae"
 
     def budget(self) -> TrainingBudget:

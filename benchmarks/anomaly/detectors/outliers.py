@@ -9,7 +9,7 @@ from scipy.stats import skew
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from benchmarks.anomaly.detectors.classical import principal_components
+from benchmarks.anomaly.detectors.components import principal_components
 from benchmarks.anomaly.detectors.detector import Detector, Scored, mapped, register
 from benchmarks.anomaly.detectors.features import normalised
 from cubeprep.store import Windows, WindowStore
@@ -31,17 +31,24 @@ class Outliers(Detector):
         raise NotImplementedError
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Computes the components, then fits the detector."""
+        """Learns the components, then fits the detector."""
+        self.learn(self.prepare(store, split))
+
+    def score_windows(self, windows: Windows) -> Scored:
+        """Outlyingness of the detector."""
+        return Scored(np.asarray(self.outlyingness(self.latent(windows)), dtype=np.float64))
+
+    def prepare(self, store: WindowStore, split: str) -> np.ndarray:
+        """Computes the components; those of the training galaxies, whitened, [row, component]."""
         features = mapped(store, split, lambda windows: normalised(windows)[0])
         self.mean, self.components = principal_components(features, NUM_COMPONENTS)
         latent = (features - self.mean) @ self.components.T
         self.sigma = latent.std(axis=0)
-        self.learn(latent / self.sigma)
+        return latent / self.sigma
 
-    def score_windows(self, windows: Windows) -> Scored:
-        """Outlyingness of the detector."""
-        latent = (normalised(windows)[0] - self.mean) @ self.components.T
-        return Scored(np.asarray(self.outlyingness(latent / self.sigma), dtype=np.float64))
+    def latent(self, windows: Windows) -> np.ndarray:
+        """Whitened components [row, component]."""
+        return (normalised(windows)[0] - self.mean) @ self.components.T / self.sigma
 
 
 @register

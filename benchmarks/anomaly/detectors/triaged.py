@@ -1,0 +1,150 @@
+"""Classical detectors in front of and behind the triage and the standardisation of `cubescout score`.
+
+Artefacts are masked and displaced galaxies recentred as `GalaxyScorer` does, with the residuals of the detector's own
+reconstruction, or of PCA-128 for detectors without one. The detector then scores these windows, and each of its scores
+is regressed on brightness, S/N and size. A network is thus compared with simple models that had the same treatment.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from benchmarks.anomaly.detectors.classical import Pca128, Pca512, Pca512Copies
+from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
+from benchmarks.anomaly.detectors.factorisation import Hmf
+from benchmarks.anomaly.detectors.features import Reconstructing
+from benchmarks.anomaly.detectors.networks import PSF_FWHM_ARCSEC
+from benchmarks.anomaly.detectors.physical import PhysicalEcod, PhysicalForest
+from benchmarks.anomaly.detectors.spectra import Rx
+from benchmarks.anomaly.tiers import Run, Tier
+from cubeprep.simulate.footprint import SPAXEL_ARCSEC
+from cubeprep.store import Windows, WindowStore
+from modeling.scoring import artefacts
+from modeling.scoring.calibration import NuisanceRegression
+from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, GalaxyScorer, nuisances
+from modeling.scoring.residual_sums import line_sums, median_snr
+from modeling.scoring.significance import ErrorSums, Residuals, Significance
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Galaxies without artefacts, with residuals of the guide and what scores should not depend on."""
+
+    windows: Windows
+    residuals: Residuals
+    nuisances: np.ndarray
+
+
+class Triage(GalaxyScorer):
+    """The triage of `GalaxyScorer` with another reconstruction than a network's: `model` is a `Reconstructing`."""
+
+    @classmethod
+    def calibrated(
+        cls, guide: Reconstructing, galaxies: Callable[[], Iterator[Windows]], velocity_kms: np.ndarray, psf_fwhm: float
+    ) -> "Triage":
+        """Triage calibrated on galaxies that the guide was not trained on; `psf_fwhm` in spaxels."""
+        sums, velocities = [], []
+        for windows in galaxies():
+            residuals = Residuals.of(windows.flux, windows.ivar, windows.mask, guide.reconstruct(windows))
+            sums.append(ErrorSums.of(residuals))
+            velocities.append(
+                artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms)
+            )
+        error = ErrorSums.total(sums).typical_error()
+        offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm)
+        return cls(guide, velocity_kms, error, np.zeros((0, 0)), offsets, fall)  # type: ignore[arg-type]
+
+    def clean(self, windows: Windows, reconstruction: np.ndarray) -> Cleaned:
+        """Galaxies of windows with artefacts masked and lines centred; `reconstruction` is the guide's of `windows`."""
+        arrays = windows.flux, windows.ivar, windows.mask
+        residuals = Residuals.of(*arrays, reconstruction)
+        sums, snr = line_sums(*arrays, reconstruction), median_snr(*arrays)
+        centred, _, moved = self._recentred(residuals, arrays, np.full(len(windows), np.nan))
+        residuals, _ = self._mask_artefacts(residuals, centred, moved)
+        flux, ivar, mask = centred
+        mask = np.where(residuals.good, mask, np.maximum(mask, 1))
+        kept = Windows(flux, ivar, mask, windows.plateifu, windows.view)
+        return Cleaned(kept, residuals, nuisances(sums, snr, residuals.good))
+
+    def _recompute(self, residuals: Residuals, windows: tuple[np.ndarray, ...], chosen: np.ndarray) -> None:
+        if chosen.any():
+            names = np.zeros(int(chosen.sum()), dtype=int)
+            flux, ivar, mask = (values[chosen] for values in windows)
+            reconstruction = self.model.reconstruct_masked(Windows(flux, ivar, mask, names, names))  # type: ignore[operator]
+            updated = Residuals.of(flux, ivar, mask, reconstruction)
+            for field in fields(residuals):
+                getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
+
+
+class Triaged(Detector):
+    """A detector with its scores as they are, and its standardised scores behind the triage as variants.
+
+    Attributes:
+        inner: the detector.
+    """
+
+    group = "classical"
+    inner: type[Detector]
+
+    def __init__(self, tier: Tier, run: Run) -> None:
+        super().__init__(tier, run)
+        self.detector = self.inner(tier, run)
+        self.guide = self.detector if isinstance(self.detector, Reconstructing) else Pca128(tier, run)
+
+    def fit(self, store: WindowStore, split: str) -> None:
+        """Fits the detector, then calibrates triage and regressions on the validation galaxies.
+
+        Residuals of the training galaxies would be too small: a linear model has nearly as many components as rows.
+        """
+        self.detector.fit(store, split)
+        if self.guide is not self.detector:
+            self.guide.fit(store, split)
+        self.training = self.detector.training
+        velocity_kms = store.coordinate(split, "velocity_kms")
+        psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
+        self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
+        parts = [self._behind(windows, self.guide.reconstruct(windows)) for windows in shards(store, VALIDATION)]
+        known = np.concatenate([values for _, values in parts])
+        scores = {name: np.concatenate([found[name] for found, _ in parts]) for name in parts[0][0]}
+        self.regressions = {name: _regression(score, known) for name, score in scores.items()}
+
+    def score_windows(self, windows: Windows) -> Scored:
+        """The detector's scores, and those behind the triage; `triaged` is the standardised main score."""
+        reconstruction = self.guide.reconstruct(windows)
+        if isinstance(self.detector, Reconstructing):
+            front = self.detector.judge(windows, reconstruction)
+        else:
+            front = self.detector.score_windows(windows)
+        scores, known = self._behind(windows, reconstruction)
+        behind = {name: self.regressions[name].transform(score, known) for name, score in scores.items()}
+        if "triaged region" in behind:
+            behind["triaged region and peak"] = (behind["triaged region"] + behind["triaged peak"]) / 2
+        return Scored(front.score, front.spaxels, front.lines, front.variants | behind)
+
+    def _behind(self, windows: Windows, reconstruction: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Scores [row] of the windows without artefacts by name, before standardisation, and the nuisances."""
+        cleaned = self.triage.clean(windows, reconstruction)
+        if not isinstance(self.detector, Reconstructing):
+            return _named(self.detector.score_windows(cleaned.windows)), cleaned.nuisances
+        residuals = cleaned.residuals
+        scores = _named(self.detector.judge(cleaned.windows, residuals.flux - residuals.residual))
+        table = Significance.of(residuals.residual_sigma(self.triage.error), residuals.good).table()
+        return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}, cleaned.nuisances
+
+
+def _named(scored: Scored) -> dict[str, np.ndarray]:
+    return {"triaged": scored.score} | {f"triaged {name}": score for name, score in scored.variants.items()}
+
+
+def _regression(score: np.ndarray, known: np.ndarray) -> NuisanceRegression:
+    if (np.isfinite(score) & np.isfinite(known).all(axis=1)).sum() < MIN_CALIBRATION:
+        return NuisanceRegression.of_nothing(known.shape[1])
+    return NuisanceRegression().fit(score, known)
+
+
+# These detectors do not register themselves: their row is that of the class made here.
+for _inner in (Pca128, Pca512, Pca512Copies, Hmf, Rx, PhysicalEcod, PhysicalForest):
+    register(type(f"Triaged{_inner.__name__}", (Triaged,), {"inner": _inner, "name": _inner.name}))
