@@ -1,0 +1,112 @@
+"""Line ratios of a component, and what they say of the gas: published demarcations.
+
+Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. Kauffmann+2003
+(doi:10.1111/j.1365-2966.2003.07154.x): below it nothing else needs to. Marino+2013 (doi:10.1051/0004-6361/201321956):
+oxygen abundance from [N II] / Halpha.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from modeling.scoring.hypotheses.templates import Templates
+
+METAL_POOR_OH = 8.2  # 12 + log(O/H): a third of solar, where blueberries and green peas are
+HIGH_EXCITATION = 0.5  # log [O III] / Hbeta of compact starbursts (Yang+2017, doi:10.3847/1538-4357/aa8c66)
+MIN_SNR = 3.0
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Log10 of a ratio with its error; an upper limit where the line above is not detected, NaN where unknown."""
+
+    value: float
+    error: float
+    is_limit: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value or a limit."""
+        return bool(np.isfinite(self.value))
+
+    def text(self, name: str) -> str:
+        """Such as "log [N II]/Ha -0.12 ± 0.03"."""
+        value = f"{self.value:.2f}".replace("-", "\N{MINUS SIGN}" if False else "-")
+        return f"log {name} < {value}" if self.is_limit else f"log {name} {value} ± {self.error:.2f}"
+
+
+NOTHING = Ratio(float("nan"), float("nan"))
+
+
+def ratio(templates: Templates, flux: np.ndarray, error: np.ndarray, above: tuple[str, ...], below: str) -> Ratio:
+    """Log10 of the summed flux of some lines over that of another.
+
+    Args:
+        templates: of the survey.
+        flux: [G].
+        error: [G]; an amplitude of zero has the error that it would have.
+        above: lines of the numerator.
+        below: line of the denominator.
+    """
+    up, down = [templates.index(name) for name in above], templates.index(below)
+    if down is None or any(i is None for i in up) or flux[down] < MIN_SNR * error[down]:
+        return NOTHING
+    total, noise = float(flux[up].sum()), float(np.sqrt((error[up] ** 2).sum()))
+    if not np.isfinite(noise):
+        return NOTHING
+    if total < MIN_SNR * noise:
+        return Ratio(float(np.log10((max(total, 0) + 2 * noise) / flux[down])), float("nan"), is_limit=True)
+    relative = np.hypot(noise / total, error[down] / flux[down])
+    return Ratio(float(np.log10(total / flux[down])), float(relative / np.log(10)))
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Ratios of one component."""
+
+    nii_ha: Ratio
+    oiii_hb: Ratio
+    sii_ha: Ratio
+
+    @classmethod
+    def of(cls, templates: Templates, flux: np.ndarray, error: np.ndarray) -> "Ratios":
+        """Ratios of the fluxes [G] of a component."""
+        return cls(
+            ratio(templates, flux, error, ("NII-6585",), "Ha-6564"),
+            ratio(templates, flux, error, ("OIII-5008",), "Hb-4862"),
+            ratio(templates, flux, error, ("SII-6718", "SII-6732"), "Ha-6564"),
+        )
+
+    def text(self) -> str:
+        """All that are known, in words."""
+        named = (("[N II]/Ha", self.nii_ha), ("[O III]/Hb", self.oiii_hb), ("[S II]/Ha", self.sii_ha))
+        return ", ".join(each.text(name) for name, each in named if each.known)
+
+    @property
+    def is_metal_poor(self) -> bool:
+        """Whether [N II] is as weak and [O III] as strong as in metal-poor starbursts, at two standard deviations."""
+        limit = (METAL_POOR_OH - 8.743) / 0.462
+        high = self.nii_ha.value + (0 if self.nii_ha.is_limit else 2 * self.nii_ha.error)
+        strong = self.oiii_hb.known and not self.oiii_hb.is_limit
+        return bool(high < limit and strong and self.oiii_hb.value - 2 * self.oiii_hb.error > HIGH_EXCITATION)
+
+    @property
+    def is_agn(self) -> bool:
+        """Whether the ratios lie above the curve of Kewley+2001, at two standard deviations."""
+        if not (self.nii_ha.known and self.oiii_hb.known) or self.nii_ha.is_limit or self.oiii_hb.is_limit:
+            return False
+        corners = [
+            (self.nii_ha.value + a * self.nii_ha.error, self.oiii_hb.value + b * self.oiii_hb.error)
+            for a, b in ((-2, 0), (0, -2))
+        ]
+        return not self.is_metal_poor and all(oiii > kewley2001(nii) for nii, oiii in corners)
+
+
+def kewley2001(nii_ha: float) -> float:
+    """log([O III]/Hbeta) of the curve of Kewley+2001; minus infinity to the right of it."""
+    return 0.61 / (nii_ha - 0.47) + 1.19 if nii_ha < 0.4 else float("-inf")
+
+
+def kauffmann2003(nii_ha: float) -> float:
+    """log([O III]/Hbeta) of the curve of Kauffmann+2003; minus infinity to the right of it."""
+    return 0.61 / (nii_ha - 0.05) + 1.3 if nii_ha < 0 else float("-inf")

@@ -1,0 +1,122 @@
+"""Spectra of emission-line components in a galaxy's windows: what a component of given velocity and width looks like.
+
+Lines from a common upper level are tied by their transition probabilities, so that a component has one free flux for
+each group of lines. Where sidebands were subtracted from the windows, they are subtracted from the templates in the
+same way: the bands of Hbeta hold up to half of the height of a broad component.
+
+Shapes: T samples of all windows (line by line), G groups of tied lines, P grid points.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
+
+# Flux of the weaker line over that of the stronger one (Storey & Zeippen 2000, doi:10.1046/j.1365-8711.2000.03184.x,
+# as in MaNGA's DAP).
+DOUBLETS = {
+    "OIII-4960": ("OIII-5008", 0.340),
+    "NII-6549": ("NII-6585", 0.327),
+    "OI-6365": ("OI-6302", 0.328),
+    "NeIII-3968": ("NeIII-3869", 0.301),
+}
+BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102", "Heps-3971", "Hzet-3890", "Heta-3836")
+POINTS_PER_BAND = 5
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Lines and samples of a survey's windows.
+
+    Attributes:
+        names: lines of the windows, in their order.
+        rest_wave: [L] vacuum wavelength of each, Angstrom.
+        velocity_kms: [S] of the samples.
+        sidebands: whether the straight line through each line's sidebands was subtracted.
+    """
+
+    names: tuple[str, ...]
+    rest_wave: tuple[float, ...]
+    velocity_kms: tuple[float, ...]
+    sidebands: bool
+
+    @cached_property
+    def wave(self) -> np.ndarray:
+        """Wavelength [T] of each sample in the rest frame, Angstrom."""
+        return (np.array(self.rest_wave)[:, None] * np.exp(np.array(self.velocity_kms) / SPEED_OF_LIGHT_KMS)).ravel()
+
+    @cached_property
+    def line_of(self) -> np.ndarray:
+        """Index [T] of the line whose window each sample belongs to."""
+        return np.repeat(np.arange(len(self.names)), len(self.velocity_kms))
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Strongest line of each group of tied lines, in the order of the windows."""
+        tied = [name for name, (strong, _) in DOUBLETS.items() if strong in self.names]
+        return tuple(name for name in self.names if name not in tied)
+
+    @cached_property
+    def balmer(self) -> np.ndarray:
+        """[G] bool, groups that are Balmer lines."""
+        return np.isin(self.groups, BALMER)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """[G, L] flux of each line for a flux of 1 of its group."""
+        found = np.zeros((len(self.groups), len(self.names)))
+        for i, name in enumerate(self.names):
+            group, share = DOUBLETS.get(name, (name, 1.0))
+            group, share = (group, share) if group in self.groups else (name, 1.0)
+            found[self.groups.index(group), i] = share
+        return found
+
+    def index(self, name: str) -> int | None:
+        """Index of a group by its strongest line; None where the windows do not have it."""
+        return self.groups.index(name) if name in self.groups else None
+
+    @cached_property
+    def _bands(self) -> np.ndarray:
+        """Wavelengths [2, L, point] of the sidebands."""
+        bands = [[LINES_BY_NAME[name].blueside, LINES_BY_NAME[name].redside] for name in self.names]
+        low, high = np.array(bands).T[..., None]
+        return low + (high - low) * (np.arange(POINTS_PER_BAND) + 0.5) / POINTS_PER_BAND
+
+    def windows_of(self, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What the windows [..., T] hold of a spectrum, a function of rest wavelengths [T] that returns [..., T]."""
+        found = spectrum(self.wave)
+        if not self.sidebands:
+            return found
+        bands = spectrum(self._bands.ravel())
+        blue, red = np.moveaxis(bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1), -2, 0)
+        at_blue, at_red = self._bands.mean(-1)
+        share = (self.wave - at_blue[self.line_of]) / (at_red - at_blue)[self.line_of]
+        return np.asarray(found - (blue[..., self.line_of] * (1 - share) + red[..., self.line_of] * share))
+
+    def profiles(self, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
+        """Gaussian lines of flux 1 in the windows, [..., T], per Angstrom.
+
+        Args:
+            centre: [...] rest wavelength of their peaks, Angstrom.
+            sigma_kms: [...] standard deviation.
+        """
+        return self.windows_of(lambda wave: _gaussian(wave, centre, sigma_kms))
+
+    def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
+        """Spectra [P, G, T] of gas of one velocity and width, of flux 1 in each group.
+
+        Args:
+            velocity_kms: [P] velocity.
+            sigma_kms: [P] standard deviation, the instrument's included.
+        """
+        centre = np.array(self.rest_wave) * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
+        lines = self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
+        return np.einsum("gl,plt->pgt", self.shares, lines)
+
+
+def _gaussian(wave: np.ndarray, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
+    sigma = (centre * sigma_kms / SPEED_OF_LIGHT_KMS)[..., None]
+    return np.exp(-0.5 * ((wave - centre[..., None]) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
