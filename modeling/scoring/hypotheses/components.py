@@ -39,7 +39,7 @@ class Light:
         num_parameters: fluxes above zero, velocities, widths and shares.
         parameters: its nonlinear parameters.
         errors: of them, from the curvature of chi2.
-        flux: [G] of each group; one flux for `line`.
+        flux: [L] of each group; one flux for `line`.
         flux_error: the same shape.
     """
 
@@ -58,7 +58,7 @@ class Light:
 
 @lru_cache(maxsize=32)
 def _grid(templates: Templates, velocity: tuple[float, ...], sigma: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [P, 2] of velocity and width whose lines reach into the windows, and their spectra [P, G, T]."""
+    """Points [P, 2] of velocity and width whose lines reach into the windows, and their spectra [P, L, T]."""
     points = np.array([(v, s) for v in velocity for s in sigma if abs(v) <= max(templates.velocity_kms) + 1.5 * s])
     return points, templates.component(*points.T)
 
@@ -81,7 +81,7 @@ def broad(templates: Templates, data: Whitened) -> Light | None:
         return templates.component(*p.T)[:, templates.balmer]
 
     light = _refined("broad", data, make, points[found.trial], (120.0, 0.25), found, sigmas=(BROAD_SIGMA[0], 3000.0))
-    flux, error = (np.zeros(len(templates.groups)) for _ in range(2))
+    flux, error = (np.zeros(len(templates.names)) for _ in range(2))
     flux[templates.balmer], error[templates.balmer] = light.flux, light.flux_error
     return Light("broad", light.gain, light.num_parameters, light.parameters, light.errors, flux, error)
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from modeling.scoring.hypotheses.templates import Templates
 
-METAL_POOR_OH = 8.2  # 12 + log(O/H): a third of solar, where blueberries and green peas are
+# log [N II] / Halpha of 12 + log(O/H) = 8.28. Narrow-line regions of active nuclei are metal-rich and lie above it (Groves+2006,
+# doi:10.1111/j.1365-2966.2006.10812.x).
+METAL_POOR = -1.0
+HEII = 0.1  # He II 4687 / Hbeta of active nuclei, where it is above (Shirazi & Brinchmann 2012, doi:10.1111/j.1365-2966.2012.20439.x)
 HIGH_EXCITATION = 0.5  # log [O III] / Hbeta of compact starbursts (Yang+2017, doi:10.3847/1538-4357/aa8c66)
 MIN_SNR = 3.0
 
@@ -43,8 +46,8 @@ def ratio(templates: Templates, flux: np.ndarray, error: np.ndarray, above: tupl
 
     Args:
         templates: of the survey.
-        flux: [G].
-        error: [G]; an amplitude of zero has the error that it would have.
+        flux: [L].
+        error: [L]; an amplitude of zero has the error that it would have.
         above: lines of the numerator.
         below: line of the denominator.
     """
@@ -55,7 +58,7 @@ def ratio(templates: Templates, flux: np.ndarray, error: np.ndarray, above: tupl
     if not np.isfinite(noise):
         return NOTHING
     if total < MIN_SNR * noise:
-        return Ratio(float(np.log10((max(total, 0) + 2 * noise) / flux[down])), float("nan"), is_limit=True)
+        return Ratio(float(np.log10((max(total, 0) + noise) / flux[down])), float("nan"), is_limit=True)
     relative = np.hypot(noise / total, error[down] / flux[down])
     return Ratio(float(np.log10(total / flux[down])), float(relative / np.log(10)))
 
@@ -67,32 +70,45 @@ class Ratios:
     nii_ha: Ratio
     oiii_hb: Ratio
     sii_ha: Ratio
+    heii_hb: Ratio
 
     @classmethod
     def of(cls, templates: Templates, flux: np.ndarray, error: np.ndarray) -> "Ratios":
-        """Ratios of the fluxes [G] of a component."""
+        """Ratios of the fluxes [L] of a component."""
         return cls(
             ratio(templates, flux, error, ("NII-6585",), "Ha-6564"),
             ratio(templates, flux, error, ("OIII-5008",), "Hb-4862"),
             ratio(templates, flux, error, ("SII-6718", "SII-6732"), "Ha-6564"),
+            ratio(templates, flux, error, ("HeII-4687",), "Hb-4862"),
         )
 
     def text(self) -> str:
         """All that are known, in words."""
-        named = (("[N II]/Ha", self.nii_ha), ("[O III]/Hb", self.oiii_hb), ("[S II]/Ha", self.sii_ha))
-        return ", ".join(each.text(name) for name, each in named if each.known)
+        named = (("[N II]/Ha", self.nii_ha), ("[O III]/Hb", self.oiii_hb), ("[S II]/Ha", self.sii_ha), ("He II/Hb", self.heii_hb))
+        return ", ".join(each.text(name) for name, each in named if each.known and not (each.is_limit and name == "He II/Hb"))
 
     @property
     def is_metal_poor(self) -> bool:
         """Whether [N II] is as weak and [O III] as strong as in metal-poor starbursts, at two standard deviations."""
-        limit = (METAL_POOR_OH - 8.743) / 0.462
-        high = self.nii_ha.value + (0 if self.nii_ha.is_limit else 2 * self.nii_ha.error)
         strong = self.oiii_hb.known and not self.oiii_hb.is_limit
-        return bool(high < limit and strong and self.oiii_hb.value - 2 * self.oiii_hb.error > HIGH_EXCITATION)
+        return bool(
+            self.nii_ha.value < METAL_POOR
+            and strong
+            and self.oiii_hb.value - 2 * self.oiii_hb.error > HIGH_EXCITATION
+            and not self.has_heii
+        )
+
+    @property
+    def has_heii(self) -> bool:
+        """Whether He II needs a harder radiation than that of stars, at two standard deviations."""
+        known = self.heii_hb.known and not self.heii_hb.is_limit
+        return known and self.heii_hb.value - 2 * self.heii_hb.error > np.log10(HEII)
 
     @property
     def is_agn(self) -> bool:
         """Whether the ratios lie above the curve of Kewley+2001, at two standard deviations."""
+        if self.has_heii and self.oiii_hb.known and self.oiii_hb.value > HIGH_EXCITATION:
+            return True
         if not (self.nii_ha.known and self.oiii_hb.known) or self.nii_ha.is_limit or self.oiii_hb.is_limit:
             return False
         corners = [

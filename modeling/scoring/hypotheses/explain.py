@@ -1,6 +1,6 @@
 """The hypothesis that explains best why a galaxy is unusual, in the field's words."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ WRONG_KMS = 60.0
 MIN_DEFICIT = 0.15  # of the light of the surroundings: clumps and gaps make smaller ones
 OTHERS_SHARE = 0.1
 UNCLEAR = "unclear"
+NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Candidate:
     text: str
     evidence: float
     values: dict[str, float]
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,11 @@ def explain(setting: Setting, galaxy: Galaxy, region: tuple[int, int], z: float)
     templates = setting.templates
     height, width = galaxy.flux.shape[1:]
     rows, columns = np.mgrid[:height, :width]
-    outside = np.hypot(rows - region[0], columns - region[1]) > 4.5 * galaxy.psf_sigma
+    # Without the region and its mirror image, in which a rotating disc moves the other way.
+    mirror = height - region[0], width - region[1]
+    outside = np.ones((height, width), dtype=bool)
+    for y, x in (region, mirror):
+        outside &= np.hypot(rows - y, columns - x) > 4.5 * galaxy.psf_sigma
     whole = _whole(templates, galaxy, outside)
     candidates: list[Candidate] = []
     candidates += _global(setting, galaxy, whole, outside)
@@ -69,7 +75,12 @@ def explain(setting: Setting, galaxy: Galaxy, region: tuple[int, int], z: float)
     if not candidates or candidates[0].evidence < MIN_EVIDENCE:
         return Hypothesis(UNCLEAR, "unclear: nothing stands out", 0.0), candidates
     first = candidates[0]
-    rivals = [each for each in candidates[1:] if each.name != first.name]
+    # Of nested models the simpler one stands unless the other is clearly better.
+    for simple, rich in NESTED:
+        simpler = next((each for each in candidates if each.kind == simple), None)
+        if first.kind == rich and simpler is not None and first.evidence - simpler.evidence < CLEARLY:
+            first = simpler
+    rivals = [each for each in candidates if each.name != first.name and (first.kind, each.kind) not in NESTED]
     if rivals and first.evidence - rivals[0].evidence < CLEARLY:
         return Hypothesis(UNCLEAR, f"unclear: {first.name} or {rivals[0].name}", first.evidence), candidates
     return Hypothesis(first.name, first.text, first.evidence, first.values), candidates
@@ -98,7 +109,8 @@ def _best_place(setting: Setting, galaxy: Galaxy, region: tuple[int, int], whole
                     found.append(each)
     if not found:
         return None
-    at = max(found, key=lambda each: float((np.maximum(each.source, 0) ** 2 / each.variance).sum()))
+    whole_view = [each for each in found if not each.lopsided] or [each for each in found if (each.y, each.x) == region] or found
+    at = max(whole_view, key=lambda each: float((np.maximum(each.source, 0) ** 2 / each.variance).sum()))
     centre = np.array([(height) / 2, (width) / 2])
     central = np.hypot(at.y - centre[0], at.x - centre[1]) <= FWHM * galaxy.psf_sigma + 0.71
     return at, place_of(setting.templates, at, whole, central=bool(central)), bool(central)
@@ -130,7 +142,10 @@ def _local(
     dof = max(data.count - 30, 1)
     scale = max((data.chi2 - max(light.gain for light in lights)) / dof, 1.0)
     where = place_in_words(at.y, at.x, galaxy.flux.shape[1:], setting.spaxel_arcsec)
-    found = [_named(setting, galaxy, at, place, light, light.evidence(data.count, scale), central, where, z) for light in lights]
+    found = [
+        replace(_named(setting, galaxy, at, place, light, light.evidence(data.count, scale), central, where, z), kind=light.kind)
+        for light in lights
+    ]
     deficit = _deficit(place, max(light.gain for light in lights), scale)
     if deficit is not None:
         found.append(Candidate("fibre", f"{-100 * place.amount:.0f}% of the light missing, {where}", deficit, {}))
@@ -139,9 +154,10 @@ def _local(
 
 def _deficit(place: Place, others: float, scale: float) -> float | None:
     """Evidence for a deficit of all lines alike, where it leaves nothing else to explain."""
-    if place.amount > -MIN_DEFICIT or others > OTHERS_SHARE * place.amount_gain:
+    gain = (place.amount / place.amount_error) ** 2
+    if place.amount > -MIN_DEFICIT or others > OTHERS_SHARE * gain:
         return None
-    return place.amount_gain / scale
+    return float(gain / scale)
 
 
 def _named(setting, galaxy, at, place, light: Light, evidence: float, central: bool, where: str, z: float) -> Candidate:
@@ -163,14 +179,27 @@ def _named(setting, galaxy, at, place, light: Light, evidence: float, central: b
         return Candidate("double_peak", f"double peaks {light.parameters[2]:.0f} km/s apart, {where}", evidence, {"separation": light.parameters[2]})
     ratios = Ratios.of(templates, light.flux, light.flux_error)
     offset = velocity - place.host.velocity_kms
-    name = _component_name(width, offset, sigma, ratios, central)
+    purest = Ratios.of(templates, _without_host(light, place), light.flux_error)
+    name = _component_name(width, offset, ratios, purest, central)
     return Candidate(name, f"{name}: v {velocity:+.0f} km/s FWHM {width:.0f}, {ratios.text()}, {where}", evidence, {"v": velocity, "fwhm": width, "n2": ratios.nii_ha.value, "o3": ratios.oiii_hb.value})
 
 
-def _component_name(width: float, offset: float, sigma: float, ratios: Ratios, central: bool) -> str:
+def _without_host(light: Light, place: Place) -> np.ndarray:
+    """Fluxes [L] of a component less as much of the host's as they may hold.
+
+    A component and its host have the same profile where both are narrow, so that how they share the light is open.
+    """
+    strong = place.host.flux > 5 * place.host.error
+    if not strong.any():
+        return light.flux
+    share = (light.flux[strong] / place.host.flux[strong]).min()
+    return light.flux - share * np.where(strong, place.host.flux, 0)
+
+
+def _component_name(width: float, offset: float, ratios: Ratios, purest: Ratios, central: bool) -> str:
     if central and (width > 400 or (abs(offset) > 100 and width > 300)):
         return "wing"
-    if ratios.is_metal_poor:
+    if purest.is_metal_poor:
         return "starburst"
     if ratios.is_agn:
         return "agn"

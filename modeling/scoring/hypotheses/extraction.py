@@ -12,6 +12,7 @@ import numpy as np
 
 REACH_SIGMA = 3.3  # of the PSF: spaxels that far from the place are fitted
 MIN_SPAXELS = 9  # four parameters, with spaxels to spare
+LOPSIDED_SIGMA = 0.6
 MAX_LOST = 0.1  # share of the weight of the source that bad samples may take
 
 
@@ -43,6 +44,7 @@ class Extracted:
         surroundings_variance: [T] of it.
         y: row of the place.
         x: its column.
+        lopsided: whether the place is seen from one side only.
     """
 
     source: np.ndarray
@@ -51,6 +53,7 @@ class Extracted:
     surroundings_variance: np.ndarray
     y: int
     x: int
+    lopsided: bool
 
 
 def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
@@ -64,7 +67,10 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
         return None
     image = np.exp(-0.5 * (dy**2 + dx**2)[near] / galaxy.psf_sigma**2)
     image /= 2 * np.pi * galaxy.psf_sigma**2
-    design = np.stack([image, np.ones(len(image)), dy[near], dx[near]], axis=1)
+    terms = [image, np.ones(len(image)), dy[near], dx[near]]
+    # Seen from one side only, as at the edge of a bundle, a slope could not be told from the source.
+    lopsided = max(abs(dy[near].mean()), abs(dx[near].mean())) > LOPSIDED_SIGMA * galaxy.psf_sigma
+    design = np.stack(terms[:2] if lopsided else terms, axis=1)
     kernel = np.linalg.pinv(design)[:2]
     flux, variance, good = (values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance, galaxy.good))
     # A bad sample enters as zero, which is wrong by what it would have held: few are tolerable, others exclude theirs.
@@ -75,4 +81,4 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     # The mean of the surroundings weighted with the image, per total of the image, is comparable with the source.
     scale = 1 / (image**2).sum() * image.sum()
     of_source, of_surroundings = errors
-    return Extracted(source, of_source, scale * surroundings, scale**2 * of_surroundings, y, x)
+    return Extracted(source, of_source, scale * surroundings, scale**2 * of_surroundings, y, x, bool(lopsided))

@@ -110,6 +110,7 @@ class Shift:
 
 
 BLUE_BELOW = 5400.0  # rest wavelength, Angstrom: arms of a spectrograph meet between Hbeta and Halpha
+RATIO_SCATTER = 0.1  # between spaxels, of the ratio of two lines
 SHIFT_FLOOR = 0.05  # spaxels: gradients of dust and metallicity displace images by that much
 
 
@@ -125,7 +126,7 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow: Narrow) -> Shift | N
         images.append(np.divide((weight[used] * t * galaxy.flux[used]).sum(0), norm, out=np.zeros_like(norm), where=norm > 0))
         variances.append(np.divide(1, norm, out=np.full_like(norm, np.inf), where=norm > 0))
     images, variances = np.array(images, dtype=np.float64), np.array(variances, dtype=np.float64)
-    waves = np.array([dict(zip(templates.names, templates.rest_wave))[name] for name in templates.groups])
+    waves = np.array([dict(zip(templates.names, templates.rest_wave))[name] for name in templates.names])
     known = np.isfinite(variances).all(0)
     snr = np.sqrt((np.where(known, images, 0) ** 2 / np.where(np.isfinite(variances), variances, np.inf)).sum((1, 2)))
     strong = snr > 30
@@ -142,7 +143,7 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow: Narrow) -> Shift | N
     base = images[red].reshape(len(red), -1)[:, inner.ravel()].T
     for b in blue:
         gy, gx = np.gradient(images[b])
-        root = 1 / np.sqrt(variances[b][inner] + (0.05 * images[b][inner]) ** 2)
+        root = 1 / np.sqrt(variances[b][inner] + (RATIO_SCATTER * images[b][inner]) ** 2)
         q, _ = np.linalg.qr(base * root[:, None])
 
         def clean(values, q=q):

@@ -19,7 +19,10 @@ RATIO_DEX = 0.1
 SHIFT_KMS = 30.0
 BROADENING_KMS = 20.0
 PROFILE_SHARE = 0.03
-FLAT = 1e3  # prior width of the brightness, in units of the surroundings: any factor
+# A source's ordinary light beyond the plane through its surroundings, in units of them: 0 where a galaxy is smooth, about
+# 1 in a cusp or a clump.
+USUAL_SCALE, SCALE_SIGMA = 0.5, 1.0
+LEAST_SCALE = 0.3
 VELOCITY_GRID = np.arange(-360.0, 361.0, 30.0)
 SIGMA_GRID = np.array([65.0, 80.0, 100.0, 125.0, 150.0])
 MAX_SIGMA = 160.0  # of ordinary narrow lines, the instrument's 70 km/s included
@@ -33,8 +36,8 @@ class Narrow:
     Attributes:
         velocity_kms: velocity.
         sigma_kms: standard deviation, the instrument's included.
-        flux: [G] of each group of lines.
-        error: [G].
+        flux: [L] of each group of lines.
+        error: [L].
         snr: root of the chi2 that they remove.
     """
 
@@ -83,14 +86,14 @@ class Place:
     Attributes:
         excess: spectrum of the place, whitened by `Whitened`.
         host: narrow lines of the surroundings.
-        scale: brightness of the place's ordinary light, in units of `host`.
+        amount: brightness of the ordinary light of the point source, in units of the surroundings under its image.
+        amount_error: of it.
     """
 
     excess: Whitened
     host: Narrow
-    scale: float
     amount: float
-    amount_gain: float
+    amount_error: float
 
 
 def place_of(templates: Templates, found: Extracted, whole: Narrow, *, central: bool) -> Place:
@@ -103,18 +106,18 @@ def place_of(templates: Templates, found: Extracted, whole: Narrow, *, central: 
         central: whether the place is within the PSF of the centre, where gas is at rest on average.
     """
     host = fit_narrow(templates, found.surroundings, found.surroundings_variance, central=central)
-    if host.snr < MIN_SNR:
+    if host.snr < MIN_SNR or found.lopsided:
         host = replace(whole, sigma_kms=min(whole.sigma_kms, MAX_SIGMA), velocity_kms=0.0 if central else whole.velocity_kms)
     v, s = np.array([host.velocity_kms]), np.array([host.sigma_kms])
     lines = templates.component(v, s)[0]
     spectrum = host.flux @ lines
     stars = flat_starlight(templates, found.source, host.velocity_kms)
     scale = _scale(lines, host, Whitened(found.source, found.variance, stars))
-    size = float(np.clip(scale, 0.1, None)) if scale > 0 else float(np.clip(-scale, 0.1, 1.0))  # no more than all light can be lost
+    size = max(abs(scale), LEAST_SCALE)
     derivative_v = host.flux @ (templates.component(v + 5, s)[0] - templates.component(v - 5, s)[0]) / 10
     derivative_s = host.flux @ (templates.component(v, s + 5)[0] - templates.component(v, s - 5)[0]) / 10
     columns = [
-        FLAT * size * spectrum,
+        SCALE_SIGMA * spectrum,
         size * SHIFT_KMS * derivative_v,
         size * BROADENING_KMS * derivative_s,
         *((10**RATIO_DEX - 1) * size * host.flux[:, None] * lines),
@@ -122,10 +125,10 @@ def place_of(templates: Templates, found: Extracted, whole: Narrow, *, central: 
     nuisances = np.hstack([np.stack(columns, axis=1), stars])
     floor = PROFILE_SHARE * (np.abs(found.source) + size * spectrum)
     variance = found.variance + _smooth(floor, templates) ** 2
-    data = Whitened(found.source, variance, nuisances)
-    amount = float(FLAT * size * (data.inner @ (data.weighted.T @ data.data))[0])
-    without = Whitened(found.source, variance, nuisances[:, 1:])
-    return Place(data, host, scale, amount, without.chi2 - data.chi2)
+    data = Whitened(found.source - USUAL_SCALE * spectrum, variance, nuisances)
+    amount = USUAL_SCALE + SCALE_SIGMA * float((data.inner @ (data.weighted.T @ data.data))[0])
+    error = SCALE_SIGMA * float(np.sqrt(data.inner[0, 0]))
+    return Place(data, host, amount, error)
 
 
 def _smooth(values: np.ndarray, templates: Templates) -> np.ndarray:

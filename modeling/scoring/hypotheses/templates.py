@@ -1,10 +1,10 @@
 """Spectra of emission-line components in a galaxy's windows: what a component of given velocity and width looks like.
 
-Lines from a common upper level are tied by their transition probabilities, so that a component has one free flux for
-each group of lines. Where sidebands were subtracted from the windows, they are subtracted from the templates in the
+Every line has a flux of its own, even where transition probabilities fix a ratio: what the windows hold of starlight is
+not known well enough to be divided by three. Where sidebands were subtracted from the windows, they are subtracted from the templates in the
 same way: the bands of Hbeta hold up to half of the height of a broad component.
 
-Shapes: T samples of all windows (line by line), G groups of tied lines, P grid points.
+Shapes: L lines, T samples of all windows (line by line), P grid points.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,6 @@ import numpy as np
 
 from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 
-# Flux of the weaker line over that of the stronger one (Storey & Zeippen 2000, doi:10.1046/j.1365-8711.2000.03184.x,
-# as in MaNGA's DAP).
-DOUBLETS = {
-    "OIII-4960": ("OIII-5008", 0.340),
-    "NII-6549": ("NII-6585", 0.327),
-    "OI-6365": ("OI-6302", 0.328),
-    "NeIII-3968": ("NeIII-3869", 0.301),
-}
 BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102", "Heps-3971", "Hzet-3890", "Heta-3836")
 POINTS_PER_BAND = 5
 
@@ -54,29 +46,13 @@ class Templates:
         return np.repeat(np.arange(len(self.names)), len(self.velocity_kms))
 
     @cached_property
-    def groups(self) -> tuple[str, ...]:
-        """Strongest line of each group of tied lines, in the order of the windows."""
-        tied = [name for name, (strong, _) in DOUBLETS.items() if strong in self.names]
-        return tuple(name for name in self.names if name not in tied)
-
-    @cached_property
     def balmer(self) -> np.ndarray:
-        """[G] bool, groups that are Balmer lines."""
-        return np.isin(self.groups, BALMER)
-
-    @cached_property
-    def shares(self) -> np.ndarray:
-        """[G, L] flux of each line for a flux of 1 of its group."""
-        found = np.zeros((len(self.groups), len(self.names)))
-        for i, name in enumerate(self.names):
-            group, share = DOUBLETS.get(name, (name, 1.0))
-            group, share = (group, share) if group in self.groups else (name, 1.0)
-            found[self.groups.index(group), i] = share
-        return found
+        """[L] bool, Balmer lines."""
+        return np.isin(self.names, BALMER)
 
     def index(self, name: str) -> int | None:
-        """Index of a group by its strongest line; None where the windows do not have it."""
-        return self.groups.index(name) if name in self.groups else None
+        """Index of a line; None where the windows do not have it."""
+        return self.names.index(name) if name in self.names else None
 
     @cached_property
     def _bands(self) -> np.ndarray:
@@ -106,15 +82,14 @@ class Templates:
         return self.windows_of(lambda wave: _gaussian(wave, centre, sigma_kms))
 
     def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
-        """Spectra [P, G, T] of gas of one velocity and width, of flux 1 in each group.
+        """Spectra [P, L, T] of gas of one velocity and width, of flux 1 in each line.
 
         Args:
             velocity_kms: [P] velocity.
             sigma_kms: [P] standard deviation, the instrument's included.
         """
         centre = np.array(self.rest_wave) * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
-        lines = self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
-        return np.einsum("gl,plt->pgt", self.shares, lines)
+        return self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
 
 
 def _gaussian(wave: np.ndarray, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
