@@ -1,210 +1,219 @@
-"""The hypothesis that explains best why a galaxy is unusual, in the field's words."""
+"""The hypothesis that explains best why a galaxy is unusual, in the field's words.
 
-from dataclasses import dataclass, field, replace
+Hypotheses of one place compete for its excess over its surroundings, those of the instrument for the whole galaxy. Each
+has the gain of the information criterion over what is ordinary; the highest wins if it is clearly the highest.
+
+Shapes: T samples of all windows, Y and X spaxels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from modeling.scoring.explanations import place as place_in_words
-from modeling.scoring.hypotheses import components, instrument
-from modeling.scoring.hypotheses.components import Light
-from modeling.scoring.hypotheses.diagrams import Ratios
+from modeling.scoring.hypotheses import components
 from modeling.scoring.hypotheses.extraction import Extracted, Galaxy, extract
-from modeling.scoring.hypotheses.ordinary import Narrow, Place, fit_narrow, place_of
+from modeling.scoring.hypotheses.images import arm_shift, sharpness
+from modeling.scoring.hypotheses.naming import FWHM_PER_SIGMA, Candidate, Describer, pm
+from modeling.scoring.hypotheses.ordinary import Narrow, fit_narrow, place_of
+from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
-INSTRUMENT_KMS = 70.0
-FWHM = 2.3548
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572).
+# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be five standard deviations.
 CLEARLY = 10.0
-MIN_EVIDENCE = 25.0
-WRONG_KMS = 60.0
-MIN_DEFICIT = 0.15  # of the light of the surroundings: clumps and gaps make smaller ones
-OTHERS_SHARE = 0.1
-UNCLEAR = "unclear"
+LEAST_EVIDENCE = 25.0
+# A richer kind of fit contains the simpler one, which stands unless it is clearly worse.
 NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
+MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
+MIN_REDSHIFT_SNR = 20.0
+MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are shallower
+OTHERS_SHARE = 0.1  # of a deficit's gain, that other light may have
+EXCLUDED_SIGMA = 4.5  # of the PSF: light of the region, which is not of the galaxy as a whole
+MIN_WHOLE_SPAXELS = 10
+MIN_SAMPLES = 5  # per line; fewer tell nothing of a profile
+PLACES = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)]
+# Parameters of hypotheses; which of them a galaxy has depends on its hypothesis.
+VALUES = {
+    "velocity_kms": "Velocity of the component relative to the galaxy's redshift",
+    "fwhm_kms": "FWHM of the component, without the instrument's width",
+    "separation_kms": "Separation of two peaks",
+    "wave_angstrom": "Observed vacuum wavelength of a single line",
+    "log_nii_ha": "log10 of [N II] 6585 over Halpha of the component",
+    "log_oiii_hb": "log10 of [O III] 5008 over Hbeta of the component",
+}
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """An explanation."""
+    """The first reason of a galaxy.
+
+    Attributes:
+        name: one of `naming.NAMES`.
+        text: a sentence; empty where nothing is significant.
+        significance: in standard deviations.
+        values: parameters by the names of `VALUES`; those that do not apply are left out.
+        candidates: all that competed, best first.
+    """
 
     name: str
     text: str
-    evidence: float
+    significance: float
     values: dict[str, float] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A hypothesis that competes, with the evidence for it."""
+class Survey:
+    """What hypotheses need to know of a survey.
 
-    name: str
-    text: str
-    evidence: float
-    values: dict[str, float]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is known of the survey."""
+    Attributes:
+        templates: lines and samples of the windows.
+        psf_sigma: standard deviation of the PSF, spaxels.
+        spaxel_arcsec: side of a spaxel; without it places are in spaxels.
+    """
 
     templates: Templates
     psf_sigma: float
-    spaxel_arcsec: float | None
+    spaxel_arcsec: float | None = None
+
+    def explain(
+        self, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, region: tuple[int, int], z: float
+    ) -> Hypothesis:
+        """Best hypothesis for a galaxy's most significant region.
+
+        Args:
+            flux: [L, S, Y, X] observed, flux units; any value where not good.
+            variance: the same shape, of the flux.
+            good: the same shape, bool.
+            region: row and column of its middle.
+            z: redshift of the windows.
+        """
+        if flux.shape[1] < MIN_SAMPLES:
+            return Hypothesis("", "", 0.0)
+        shape = (-1, *flux.shape[2:])
+        galaxy = Galaxy(
+            np.where(good, flux, 0).reshape(shape), np.where(good, variance, 1).reshape(shape), good.reshape(shape),
+            self.psf_sigma,
+        )  # fmt: skip
+        return _decided(_Explanation(self, galaxy, region, z).candidates())
 
 
-def explain(setting: Setting, galaxy: Galaxy, region: tuple[int, int], z: float) -> tuple[Hypothesis, list[Candidate]]:
-    """Best hypothesis for what a region shows, and all candidates."""
-    templates = setting.templates
-    height, width = galaxy.flux.shape[1:]
-    rows, columns = np.mgrid[:height, :width]
-    # Without the region and its mirror image, in which a rotating disc moves the other way.
-    mirror = height - region[0], width - region[1]
-    outside = np.ones((height, width), dtype=bool)
-    for y, x in (region, mirror):
-        outside &= np.hypot(rows - y, columns - x) > 4.5 * galaxy.psf_sigma
-    whole = _whole(templates, galaxy, outside)
-    candidates: list[Candidate] = []
-    candidates += _global(setting, galaxy, whole, outside)
-    best_place = _best_place(setting, galaxy, region, whole)
-    if best_place is not None:
-        candidates += _local(setting, galaxy, *best_place, whole, z)
-    candidates.sort(key=lambda each: -each.evidence)
-    if not candidates or candidates[0].evidence < MIN_EVIDENCE:
-        return Hypothesis(UNCLEAR, "unclear: nothing stands out", 0.0), candidates
-    first = candidates[0]
-    # Of nested models the simpler one stands unless the other is clearly better.
+def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
+    """The candidate that is clearly the best, else `unclear`."""
+    ranked = tuple(sorted(candidates, key=lambda each: -each.evidence))
+    if not ranked or ranked[0].evidence < LEAST_EVIDENCE:
+        return Hypothesis("", "", 0.0, candidates=ranked)
+    first = ranked[0]
     for simple, rich in NESTED:
-        simpler = next((each for each in candidates if each.kind == simple), None)
+        simpler = next((each for each in ranked if each.kind == simple), None)
         if first.kind == rich and simpler is not None and first.evidence - simpler.evidence < CLEARLY:
             first = simpler
-    rivals = [each for each in candidates if each.name != first.name and (first.kind, each.kind) not in NESTED]
+    rivals = [each for each in ranked if each.name != first.name and (first.kind, each.kind) not in NESTED]
     if rivals and first.evidence - rivals[0].evidence < CLEARLY:
-        return Hypothesis(UNCLEAR, f"unclear: {first.name} or {rivals[0].name}", first.evidence), candidates
-    return Hypothesis(first.name, first.text, first.evidence, first.values), candidates
+        text = f"unclear: {first.text}; or {rivals[0].text}"
+        return Hypothesis("unclear", text, first.significance, candidates=ranked)
+    return Hypothesis(first.name, first.text, first.significance, dict(first.values), ranked)
 
 
-def _whole(templates: Templates, galaxy: Galaxy, chosen: np.ndarray, *, central: bool = False) -> Narrow:
-    good = galaxy.good & chosen
-    if good.any(0).sum() < 10:
-        good = galaxy.good
-    flux = np.where(good, galaxy.flux, 0).sum((1, 2), dtype=np.float64)
-    count = good.sum((1, 2))
-    variance = np.where(count > 0, np.where(good, galaxy.variance, 0).sum((1, 2), dtype=np.float64), np.inf)
-    return fit_narrow(templates, flux, variance, central=central, whole=True)
+class _Explanation:
+    """Candidates for one galaxy."""
 
+    def __init__(self, survey: Survey, galaxy: Galaxy, region: tuple[int, int], z: float) -> None:
+        self.survey, self.galaxy, self.region, self.z = survey, galaxy, region, z
+        height, width = galaxy.flux.shape[1:]
+        rows, columns = np.mgrid[:height, :width]
+        # Without the mirror image of the region, in which a rotating disc moves the other way, too.
+        mirror = height - region[0], width - region[1]
+        self.outside = np.ones((height, width), dtype=bool)
+        for y, x in (region, mirror):
+            self.outside &= np.hypot(rows - y, columns - x) > EXCLUDED_SIGMA * galaxy.psf_sigma
+        self.whole = cache(self._whole)
 
-def _best_place(setting: Setting, galaxy: Galaxy, region: tuple[int, int], whole: Narrow):
-    """The place within a spaxel of the region's with the highest excess."""
-    found: list[Extracted] = []
-    height, width = galaxy.flux.shape[1:]
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            y, x = region[0] + dy, region[1] + dx
-            if 0 <= y < height and 0 <= x < width:
-                each = extract(galaxy, y, x)
-                if each is not None:
-                    found.append(each)
-    if not found:
-        return None
-    whole_view = [each for each in found if not each.lopsided] or [each for each in found if (each.y, each.x) == region] or found
-    at = max(whole_view, key=lambda each: float((np.maximum(each.source, 0) ** 2 / each.variance).sum()))
-    centre = np.array([(height) / 2, (width) / 2])
-    central = np.hypot(at.y - centre[0], at.x - centre[1]) <= FWHM * galaxy.psf_sigma + 0.71
-    return at, place_of(setting.templates, at, whole, central=bool(central)), bool(central)
+    def candidates(self) -> list[Candidate]:
+        """All candidates."""
+        return [*self._sky(), *self._shifted(), *self._redshift(), *self._local()]
 
+    def _whole(self, at_rest: bool = False) -> Narrow:
+        """Narrow lines of the galaxy without its region; of all of it where little is left."""
+        good = self.galaxy.good & self.outside
+        if good.any(0).sum() < MIN_WHOLE_SPAXELS:
+            good = self.galaxy.good
+        total = np.where(good, self.galaxy.flux, 0).sum((1, 2), dtype=np.float64)
+        noise = np.where(good, self.galaxy.variance, 0).sum((1, 2), dtype=np.float64)
+        variance = np.where(good.any((1, 2)), noise, np.inf)
+        return fit_narrow(self.survey.templates, total, variance, at_rest=at_rest, whole=True)
 
-def _global(setting: Setting, galaxy: Galaxy, whole: Narrow, outside: np.ndarray) -> list[Candidate]:
-    templates, found = setting.templates, []
-    streak = instrument.stripe(galaxy, templates, whole)
-    if streak is not None and streak.same_sign > instrument.SAME_SIGN:
-        evidence = streak.light.evidence(len(templates.wave))
-        sign = "" if streak.light.flux[0] > 0 else "negative "
-        found.append(Candidate("sky_line", f"{sign}sky-line residual", evidence, {"wave": streak.light.parameters[0]}))
-    move = instrument.arm_shift(galaxy, templates, whole)
-    if move is not None and move.gain > 0:
-        found.append(Candidate("shift", f"blue images shifted by {np.hypot(move.dy, move.dx):.2f} spaxels", move.gain - 10, {"dy": move.dy, "dx": move.dx}))
-    if abs(whole.velocity_kms) > WRONG_KMS and whole.snr > 20:
-        gain = whole.snr**2 - _whole(templates, galaxy, outside, central=True).snr**2
-        found.append(Candidate("redshift", f"all lines displaced by {whole.velocity_kms:+.0f} km/s", gain - 10, {}))
-    return found
+    def _sky(self) -> list[Candidate]:
+        found = stripe(self.galaxy, self.survey.templates, self.whole())
+        if found is None or found.same_sign < SAME_SIGN:
+            return []
+        wave = found.light.parameters[0] * (1 + self.z)
+        sign = "" if found.light.flux[0] > 0 else "negative "
+        text = f"{sign}sky-line residual: {wave:.1f} Angstrom, over the whole bundle"
+        evidence = found.light.evidence(found.count, found.scale)
+        significance = float(np.sqrt(found.light.gain / found.scale))
+        return [Candidate("sky_line", "stripe", text, evidence, significance, {"wave_angstrom": float(wave)})]
 
+    def _shifted(self) -> list[Candidate]:
+        whole = self.whole()
+        found = arm_shift(
+            self.galaxy, self.survey.templates, (whole.velocity_kms, whole.sigma_kms), self.outside
+        )
+        if found is None or found.gain <= 0:
+            return []
+        text = f"images of blue lines displaced by {found.size:.2f} ± {found.error:.2f} spaxels against red ones"
+        evidence = found.gain - 2 * float(np.log(self.galaxy.good.any(0).sum()))
+        return [Candidate("shifted_images", "images", text, evidence, float(np.sqrt(found.gain)))]
 
-def _local(
-    setting: Setting, galaxy: Galaxy, at: Extracted, place: Place, central: bool, whole: Narrow, z: float
-) -> list[Candidate]:
-    templates, data = setting.templates, place.excess
-    one = components.single(templates, data)
-    lights = [one, components.broad(templates, data), components.peaks(templates, data, one), components.line(templates, data)]
-    lights = [light for light in lights if light is not None]
-    dof = max(data.count - 30, 1)
-    scale = max((data.chi2 - max(light.gain for light in lights)) / dof, 1.0)
-    where = place_in_words(at.y, at.x, galaxy.flux.shape[1:], setting.spaxel_arcsec)
-    found = [
-        replace(_named(setting, galaxy, at, place, light, light.evidence(data.count, scale), central, where, z), kind=light.kind)
-        for light in lights
-    ]
-    deficit = _deficit(place, max(light.gain for light in lights), scale)
-    if deficit is not None:
-        found.append(Candidate("fibre", f"{-100 * place.amount:.0f}% of the light missing, {where}", deficit, {}))
-    return found
+    def _redshift(self) -> list[Candidate]:
+        whole = self.whole()
+        velocity = whole.velocity_kms
+        if abs(velocity) < MIN_REDSHIFT_KMS or whole.snr < MIN_REDSHIFT_SNR:
+            return []
+        gain = whole.gain - self.whole(True).gain
+        text = f"wrong redshift: all lines of the galaxy at {velocity:+.0f} km/s"
+        evidence = gain - 2 * float(np.log(len(self.survey.templates.wave)))
+        significance = float(np.sqrt(max(gain, 0)))
+        return [Candidate("wrong_redshift", "galaxy", text, evidence, significance, {"velocity_kms": velocity})]
 
+    def _local(self) -> list[Candidate]:
+        """Candidates for the region's excess over its surroundings."""
+        found = self._best_place()
+        if found is None:
+            return []
+        survey, templates = self.survey, self.survey.templates
+        shape = self.galaxy.flux.shape[1:]
+        middle = np.array(shape) / 2
+        # Half a diagonal more: the centre of an even number of spaxels lies between them.
+        central = bool(np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA * survey.psf_sigma + 0.71)
+        place = place_of(templates, found, self.whole, central=central)
+        one, broad = components.single(templates, place.excess), components.broad(templates, place.excess)
+        two, line = components.peaks(templates, place.excess, one), components.line(templates, place.excess)
+        gain = max(light.gain for light in (one, broad, two, line) if light is not None)
+        free = place.excess.nuisances.shape[1]
+        scale = max((place.excess.chi2 - gain) / max(place.excess.count - free, 1), 1.0)
+        where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
+        words = Describer(templates, place, where, central, self.z, scale)
+        sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
+        candidates = [words.single(one), broad and words.broad(broad), words.peaks(two), words.line(line, sharp)]
+        # A deficit stands only where it leaves nothing else to explain.
+        amount, error = place.amount()
+        if amount < -MIN_DEFICIT and gain < OTHERS_SHARE * (amount / error) ** 2:
+            missing = (amount / error) ** 2 / scale
+            text = f"dead fibre or gap: {pm(-100 * amount, 100 * error)}% of the light missing, {where}"
+            candidates.append(Candidate("dead_fibre", "deficit", text, missing, float(np.sqrt(missing))))
+        return [each for each in candidates if each is not None]
 
-def _deficit(place: Place, others: float, scale: float) -> float | None:
-    """Evidence for a deficit of all lines alike, where it leaves nothing else to explain."""
-    gain = (place.amount / place.amount_error) ** 2
-    if place.amount > -MIN_DEFICIT or others > OTHERS_SHARE * gain:
-        return None
-    return float(gain / scale)
-
-
-def _named(setting, galaxy, at, place, light: Light, evidence: float, central: bool, where: str, z: float) -> Candidate:
-    templates = setting.templates
-    if light.kind == "line":
-        wave = light.parameters[0]
-        image = instrument.image_of(galaxy, templates, light, at.y, at.x)
-        narrow = light.parameters[1] < 0.85 * INSTRUMENT_KMS
-        if light.flux[0] < 0:
-            return Candidate("negative_line", f"absorption at {wave * (1 + z):.1f} A", evidence, {})
-        if image.width < instrument.SHARP and image.gain_over_psf > 9:
-            return Candidate("cosmic_ray", f"cosmic ray, {where}", evidence, {"width": image.width})
-        return Candidate("foreign_line", f"line at {wave * (1 + z):.1f} A, {where}", evidence, {"width": image.width, "sigma": light.parameters[1]})
-    velocity, sigma = light.parameters[:2]
-    width = FWHM * np.sqrt(max(sigma**2 - INSTRUMENT_KMS**2, 0))
-    if light.kind == "broad":
-        return Candidate("broad_balmer", f"broad Balmer lines: FWHM {width:,.0f} km/s, {where}", evidence, {"fwhm": width})
-    if light.kind == "peaks":
-        return Candidate("double_peak", f"double peaks {light.parameters[2]:.0f} km/s apart, {where}", evidence, {"separation": light.parameters[2]})
-    ratios = Ratios.of(templates, light.flux, light.flux_error)
-    offset = velocity - place.host.velocity_kms
-    purest = Ratios.of(templates, _without_host(light, place), light.flux_error)
-    name = _component_name(width, offset, ratios, purest, central)
-    return Candidate(name, f"{name}: v {velocity:+.0f} km/s FWHM {width:.0f}, {ratios.text()}, {where}", evidence, {"v": velocity, "fwhm": width, "n2": ratios.nii_ha.value, "o3": ratios.oiii_hb.value})
-
-
-def _without_host(light: Light, place: Place) -> np.ndarray:
-    """Fluxes [L] of a component less as much of the host's as they may hold.
-
-    A component and its host have the same profile where both are narrow, so that how they share the light is open.
-    """
-    strong = place.host.flux > 5 * place.host.error
-    if not strong.any():
-        return light.flux
-    share = (light.flux[strong] / place.host.flux[strong]).min()
-    return light.flux - share * np.where(strong, place.host.flux, 0)
-
-
-def _component_name(width: float, offset: float, ratios: Ratios, purest: Ratios, central: bool) -> str:
-    if central and (width > 400 or (abs(offset) > 100 and width > 300)):
-        return "wing"
-    if purest.is_metal_poor:
-        return "starburst"
-    if ratios.is_agn:
-        return "agn"
-    if width > 500 and abs(offset) > 100:
-        return "wing"
-    if abs(offset) > 50:
-        return "kinematics"
-    return "gas"
+    def _best_place(self) -> Extracted | None:
+        """The place within a spaxel of the region's with the brightest source; not beyond an edge of the bundle."""
+        height, width = self.galaxy.flux.shape[1:]
+        places = [(self.region[0] + dy, self.region[1] + dx) for dy, dx in PLACES]
+        inside = [place for place in places if 0 <= place[0] < height and 0 <= place[1] < width]
+        found = [each for place in inside if (each := extract(self.galaxy, *place)) is not None]
+        if not found:
+            return None
+        alike = [each for each in found if not each.lopsided] if not found[0].lopsided else found[:1]
+        return max(alike, key=lambda each: float((np.maximum(each.source, 0) ** 2 / each.variance).sum()))

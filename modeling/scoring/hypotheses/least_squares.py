@@ -63,24 +63,25 @@ class Whitened:
         gram = weighted @ templates.swapaxes(1, 2) - shared @ self.inner @ shared.swapaxes(1, 2)
         return gram, weighted @ self.data - shared @ self.seen
 
-    def fit(self, templates: np.ndarray) -> Fit:
-        """Best of trials [P, F, T] with amplitudes that are not negative."""
-        return best(*self.normal(templates))
+    def fit(self, templates: np.ndarray, rounds: int = ROUNDS) -> Fit:
+        """Best of trials [P, F, T] with amplitudes that are not negative; see `best`."""
+        return best(*self.normal(templates), rounds)
 
 
-def best(gram: np.ndarray, right: np.ndarray) -> Fit:
+def best(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
     """Best of trials with amplitudes that are not negative.
 
     Args:
         gram: [P, F, F] normal matrices.
         right: [P, F] right-hand sides.
+        rounds: of leaving out columns of negative amplitude; one suffices to choose from a coarse grid.
     """
     diagonal = np.einsum("pff->pf", gram)
     # Columns without data: an amplitude of zero.
     floor = 1e-9 * diagonal.max(1, keepdims=True) + 1e-300
     used = diagonal > floor
     eye = np.eye(gram.shape[1])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         both = used[:, :, None] & used[:, None, :]
         kept = np.where(both, gram, 0) + eye * np.where(used, floor, 1.0)[:, :, None]
         amplitude = np.linalg.solve(kept, np.where(used, right, 0)[..., None])[..., 0]
@@ -89,5 +90,6 @@ def best(gram: np.ndarray, right: np.ndarray) -> Fit:
     gains = 2 * (amplitude * right).sum(1) - np.einsum("pf,pfg,pg->p", amplitude, gram, amplitude)
     trial = int(gains.argmax())
     used_one = amplitude[trial] > 0
-    free = gram[trial] * np.outer(used_one, used_one) + eye * np.where(used_one, floor[trial], diagonal[trial] + floor[trial])
+    free = gram[trial] * np.outer(used_one, used_one)
+    free = free + eye * np.where(used_one, floor[trial], diagonal[trial] + floor[trial])
     return Fit(float(gains[trial]), amplitude[trial], np.sqrt(np.diag(np.linalg.inv(free))), trial, gains)

@@ -1,12 +1,20 @@
-"""What a place of a galaxy would ordinarily emit: narrow lines like those of its surroundings.
+"""What a place of a galaxy would ordinarily emit: stars, and narrow lines like those of its surroundings.
 
-A place may be brighter or fainter than its surroundings by any factor, its line ratios may differ by a gradient of
-`RATIO_DEX`, its velocity and width by what rotation and the PSF do within a few spaxels, and no line is known better
-than to `PROFILE_SHARE` of itself, since the instrument's profile is not exactly Gaussian. All of this is nuisance: what
-it can explain counts for no hypothesis.
+All of this is nuisance; what it can explain counts for no hypothesis:
+
+- starlight of any populations,
+- the lines of the surroundings, brighter or fainter,
+- with line ratios that differ by `RATIO_DEX` from line to line, as gradients make them,
+- and a velocity and a width that differ by what rotation and the PSF do within a few spaxels.
+
+No line is known better than to `PROFILE_SHARE` of itself: the instrument's profile is not exactly Gaussian.
+
+Shapes: L lines, T samples of all windows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,134 +27,156 @@ RATIO_DEX = 0.1
 SHIFT_KMS = 30.0
 BROADENING_KMS = 20.0
 PROFILE_SHARE = 0.03
-# A source's ordinary light beyond the plane through its surroundings, in units of them: 0 where a galaxy is smooth, about
-# 1 in a cusp or a clump.
-USUAL_SCALE, SCALE_SIGMA = 0.5, 1.0
-LEAST_SCALE = 0.3
-VELOCITY_GRID = np.arange(-360.0, 361.0, 30.0)
-SIGMA_GRID = np.array([65.0, 80.0, 100.0, 125.0, 150.0])
-MAX_SIGMA = 160.0  # of ordinary narrow lines, the instrument's 70 km/s included
-MIN_SNR = 10.0  # of the surroundings' lines; below, the whole galaxy's are taken
+# The ordinary light of a place beyond the plane through its surroundings, in units of them: 0 where a galaxy is smooth,
+# about 1 in a cusp or a clump.
+USUAL_AMOUNT, AMOUNT_SIGMA = 0.5, 1.0
+LEAST_AMOUNT = 0.3  # that the differences above are taken of
+FLAT = 10.0  # amplitude of starlight, in units of the data: any
+STEP_KMS = 30.0
+MOST_KMS = 360.0  # of rotation; beyond, half of a line is outside of its window
+CENTRAL_KMS = 40.0  # at the centre gas is at rest, on average
+MAX_SIGMA = 160.0  # of the narrow lines of one place, the instrument's 70 km/s included
+MAX_SIGMA_WHOLE = 320.0  # of those of a rotating galaxy
+SIGMAS = (65.0, 80.0, 105.0, 140.0)
+SIGMAS_WHOLE = (*SIGMAS, 200.0, 260.0)
+REFINEMENTS = (0.5, 0.2, 0.08)
+MIN_SNR = 10.0  # of the surroundings' lines; below, those of the whole galaxy are taken
 
 
 @dataclass(frozen=True)
 class Narrow:
-    """Narrow lines.
+    """Narrow lines of one velocity and width.
 
     Attributes:
         velocity_kms: velocity.
         sigma_kms: standard deviation, the instrument's included.
-        flux: [L] of each group of lines.
+        flux: [L].
         error: [L].
-        snr: root of the chi2 that they remove.
+        gain: chi2 that they remove.
     """
 
     velocity_kms: float
     sigma_kms: float
     flux: np.ndarray
     error: np.ndarray
-    snr: float
+    gain: float
+
+    @property
+    def snr(self) -> float:
+        """Signal-to-noise ratio of all lines together."""
+        return float(np.sqrt(max(self.gain, 0)))
+
+    @property
+    def strong(self) -> np.ndarray:
+        """[L] bool, lines of a signal-to-noise ratio above 5."""
+        return np.asarray(self.flux > 5 * self.error)
 
 
-def fit_narrow(templates: Templates, spectrum: np.ndarray, variance: np.ndarray, *, central: bool = False, whole: bool = False) -> Narrow:
-    """Narrow lines of one velocity and width, fitted to a spectrum [T]."""
-    whitened = Whitened(spectrum, variance, flat_starlight(templates, spectrum, 0.0))
-    grid_v = VELOCITY_GRID[np.abs(VELOCITY_GRID) < 40] if central else VELOCITY_GRID
-    grid_s = np.append(SIGMA_GRID, [200.0, 260.0]) if whole else SIGMA_GRID
-    most = 320.0 if whole else MAX_SIGMA
-    velocity, sigma = (grid.ravel() for grid in np.meshgrid(grid_v, grid_s, indexing="ij"))
-    found = whitened.fit(cached(templates, tuple(velocity), tuple(sigma)))
-    v, s = velocity[found.trial], sigma[found.trial]
-    for step in (1.0, 0.4):
-        dv, ds = (grid.ravel() for grid in np.meshgrid([-1, -0.5, 0, 0.5, 1], [-1, -0.5, 0, 0.5, 1], indexing="ij"))
-        velocity, sigma = v + 15 * step * dv, np.clip(s * (1 + 0.15 * step * ds), 55.0, most)
-        found = whitened.fit(templates.component(velocity, sigma))
-        v, s = velocity[found.trial], sigma[found.trial]
-    return Narrow(float(v), float(s), found.flux, found.error, float(np.sqrt(max(found.gain, 0))))
+def fit_narrow(
+    templates: Templates, spectrum: np.ndarray, variance: np.ndarray, *, at_rest: bool = False, whole: bool = False
+) -> Narrow:
+    """Narrow lines on starlight, fitted to a spectrum [T].
+
+    Args:
+        templates: of the survey.
+        spectrum: [T].
+        variance: [T] of it, infinite where there is no data.
+        at_rest: limits the velocity to `CENTRAL_KMS`.
+        whole: allows the width of a rotating galaxy.
+    """
+    data = Whitened(spectrum, variance, any_starlight(templates, spectrum, 0.0))
+    points, spectra = _grid(templates, CENTRAL_KMS if at_rest else MOST_KMS, SIGMAS_WHOLE if whole else SIGMAS)
+    found = data.fit(spectra, rounds=1)
+    point = points[found.trial]
+    for step in REFINEMENTS:
+        moves = np.array([(a * STEP_KMS * step, b * 0.3 * step * point[1]) for a in (-1, 0, 1) for b in (-1, 0, 1)])
+        trials = point + moves
+        trials[:, 1] = np.clip(trials[:, 1], 55.0, MAX_SIGMA_WHOLE if whole else MAX_SIGMA)
+        found = data.fit(templates.component(*trials.T))
+        point = trials[found.trial]
+    return Narrow(float(point[0]), float(point[1]), found.flux, found.error, found.gain)
 
 
-def flat_starlight(templates: Templates, spectrum: np.ndarray, velocity_kms: float) -> np.ndarray:
-    return 10 * np.linalg.norm(spectrum) * starlight(templates, velocity_kms).T
+@lru_cache(maxsize=8)
+def _grid(templates: Templates, most_kms: float, sigmas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    velocity = np.arange(-most_kms, most_kms + 1, min(STEP_KMS * 1.5, most_kms))
+    points = np.array([(v, s) for v in velocity for s in sigmas])
+    return points, templates.component(*points.T)
 
 
-_CACHE: dict = {}
-
-
-def cached(templates: Templates, velocity: tuple, sigma: tuple) -> np.ndarray:
-    key = (templates, velocity, sigma)
-    if key not in _CACHE:
-        _CACHE[key] = templates.component(np.array(velocity), np.array(sigma))
-    return _CACHE[key]
+def any_starlight(templates: Templates, spectrum: np.ndarray, velocity_kms: float) -> np.ndarray:
+    """Nuisance spectra [T, component] of starlight of any strength, given the spectrum [T] that it is part of."""
+    return np.asarray(FLAT * np.linalg.norm(spectrum) * starlight(templates, velocity_kms).T)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place's excess over its surroundings with the covariance of what is ordinary.
+    """A place's light beyond its surroundings, with the covariance of what is ordinary.
 
     Attributes:
-        excess: spectrum of the place, whitened by `Whitened`.
+        excess: spectrum of the point source less `USUAL_AMOUNT` of the surroundings.
         host: narrow lines of the surroundings.
-        amount: brightness of the ordinary light of the point source, in units of the surroundings under its image.
-        amount_error: of it.
     """
 
     excess: Whitened
     host: Narrow
-    amount: float
-    amount_error: float
+
+    def amount(self, light: np.ndarray | None = None) -> tuple[float, float]:
+        """Brightness of the ordinary light and its error, in units of the surroundings, beside some other light [T]."""
+        data = self.excess.data if light is None else self.excess.data - light
+        inner, weighted = self.excess.inner[0], self.excess.weighted
+        return (
+            USUAL_AMOUNT + AMOUNT_SIGMA * float(inner @ (weighted.T @ data)),
+            AMOUNT_SIGMA * float(np.sqrt(inner[0])),
+        )
 
 
-def place_of(templates: Templates, found: Extracted, whole: Narrow, *, central: bool) -> Place:
-    """The excess at a place.
+def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow], *, central: bool) -> Place:
+    """Excess at a place.
 
     Args:
         templates: of the survey.
         found: spectra at the place.
-        whole: narrow lines of the whole galaxy, for faint surroundings.
-        central: whether the place is within the PSF of the centre, where gas is at rest on average.
+        whole: narrow lines of the whole galaxy, for surroundings that are too faint.
+        central: whether the place is at the centre, where gas is at rest on average.
     """
-    host = fit_narrow(templates, found.surroundings, found.surroundings_variance, central=central)
+    host = fit_narrow(templates, found.surroundings, found.surroundings_variance, at_rest=central)
     if host.snr < MIN_SNR or found.lopsided:
-        host = replace(whole, sigma_kms=min(whole.sigma_kms, MAX_SIGMA), velocity_kms=0.0 if central else whole.velocity_kms)
-    v, s = np.array([host.velocity_kms]), np.array([host.sigma_kms])
-    lines = templates.component(v, s)[0]
-    spectrum = host.flux @ lines
-    stars = flat_starlight(templates, found.source, host.velocity_kms)
-    scale = _scale(lines, host, Whitened(found.source, found.variance, stars))
-    size = max(abs(scale), LEAST_SCALE)
-    derivative_v = host.flux @ (templates.component(v + 5, s)[0] - templates.component(v - 5, s)[0]) / 10
-    derivative_s = host.flux @ (templates.component(v, s + 5)[0] - templates.component(v, s - 5)[0]) / 10
+        host = replace(whole(), sigma_kms=min(whole().sigma_kms, MAX_SIGMA))
+        host = replace(host, velocity_kms=0.0) if central else host
+    velocity, sigma = host.velocity_kms + np.array([0, 5, -5, 0, 0]), host.sigma_kms + np.array([0, 0, 0, 5, -5])
+    spectra = templates.component(velocity, sigma)
+    lines = spectra[0]
+    total, faster, slower, broader, narrower = host.flux @ spectra
+    stars = any_starlight(templates, found.source, host.velocity_kms)
+    size = max(abs(_least(lines, host, Whitened(found.source, found.variance, stars))), LEAST_AMOUNT)
     columns = [
-        SCALE_SIGMA * spectrum,
-        size * SHIFT_KMS * derivative_v,
-        size * BROADENING_KMS * derivative_s,
+        AMOUNT_SIGMA * total,
+        size * SHIFT_KMS * (faster - slower) / 10,
+        size * BROADENING_KMS * (broader - narrower) / 10,
         *((10**RATIO_DEX - 1) * size * host.flux[:, None] * lines),
     ]
+    floor = PROFILE_SHARE * (np.abs(found.source) + size * total)
+    variance = found.variance + _highest_nearby(floor, templates) ** 2
     nuisances = np.hstack([np.stack(columns, axis=1), stars])
-    floor = PROFILE_SHARE * (np.abs(found.source) + size * spectrum)
-    variance = found.variance + _smooth(floor, templates) ** 2
-    data = Whitened(found.source - USUAL_SCALE * spectrum, variance, nuisances)
-    amount = USUAL_SCALE + SCALE_SIGMA * float((data.inner @ (data.weighted.T @ data.data))[0])
-    error = SCALE_SIGMA * float(np.sqrt(data.inner[0, 0]))
-    return Place(data, host, amount, error)
+    return Place(Whitened(found.source - USUAL_AMOUNT * total, variance, nuisances), host)
 
 
-def _smooth(values: np.ndarray, templates: Templates) -> np.ndarray:
-    """Largest of neighbouring samples of one window."""
-    rows = values.reshape(len(templates.names), -1)
-    padded = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
-    return np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), rows).ravel()
+def _highest_nearby(values: np.ndarray, templates: Templates) -> np.ndarray:
+    """Highest [T] of each sample and its two neighbours in the window."""
+    rows = np.pad(values.reshape(len(templates.names), -1), ((0, 0), (1, 1)), mode="edge")
+    return np.asarray(np.maximum(np.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1]).ravel())
 
 
-def _scale(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
-    """Brightness of the ordinary light: as much as the line allows that is weakest relative to the surroundings.
+def _least(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
+    """Brightness of the ordinary light that the line allows which exceeds the surroundings least.
 
-    Other light only adds to lines, so the ordinary light is at most what the least exceeding line has.
+    Other light only adds to lines, so the ordinary light is at most what this one has.
     """
     gram, right = source.normal(lines[None])
-    strong = (host.flux > 5 * host.error) & (np.diag(gram[0]) > 0)
+    strong = host.strong & (np.diag(gram[0]) > 0)
     if not strong.any():
         return 0.0
     inverse = np.linalg.inv(gram[0][np.ix_(strong, strong)])
-    ratio = inverse @ right[0][strong] / host.flux[strong]
-    return float((ratio + np.sqrt(np.diag(inverse)) / host.flux[strong]).min())
+    error = np.sqrt(np.maximum(np.diag(inverse), 0))
+    return float(((inverse @ right[0][strong] + error) / host.flux[strong]).min())

@@ -17,6 +17,7 @@ from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 
 BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102", "Heps-3971", "Hzet-3890", "Heta-3836")
 POINTS_PER_BAND = 5
+NARROW_KMS = 200.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class Templates:
             centre: [...] rest wavelength of their peaks, Angstrom.
             sigma_kms: [...] standard deviation.
         """
+        # The bands lie far enough from narrow lines to hold nothing of them.
+        if np.max(sigma_kms) < NARROW_KMS:
+            return _gaussian(self.wave, centre, sigma_kms)
         return self.windows_of(lambda wave: _gaussian(wave, centre, sigma_kms))
 
     def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
