@@ -27,6 +27,7 @@ CLEARLY = 10.0
 LEAST_EVIDENCE = 25.0
 # A richer kind of fit contains the simpler one, which stands unless it is clearly worse.
 NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
+NESTED_SHARE = 0.05  # of the evidence: a better fit by less may be due to profiles that are not exactly Gaussian
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
 MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are shallower
@@ -109,7 +110,8 @@ def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
     first = ranked[0]
     for simple, rich in NESTED:
         simpler = next((each for each in ranked if each.kind == simple), None)
-        if first.kind == rich and simpler is not None and first.evidence - simpler.evidence < CLEARLY:
+        clearly = max(CLEARLY, NESTED_SHARE * first.evidence)
+        if first.kind == rich and simpler is not None and first.evidence - simpler.evidence < clearly:
             first = simpler
     rivals = [each for each in ranked if each.name != first.name and (first.kind, each.kind) not in NESTED]
     if rivals and first.evidence - rivals[0].evidence < CLEARLY:
@@ -188,7 +190,7 @@ class _Explanation:
         shape = self.galaxy.flux.shape[1:]
         middle = np.array(shape) / 2
         # Half a diagonal more: the centre of an even number of spaxels lies between them.
-        central = bool(np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA * survey.psf_sigma + 0.71)
+        central = bool(np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA / 2 * survey.psf_sigma + 0.71)
         place = place_of(templates, found, self.whole, central=central)
         one, broad = components.single(templates, place.excess), components.broad(templates, place.excess)
         two, line = components.peaks(templates, place.excess, one), components.line(templates, place.excess)
@@ -198,14 +200,17 @@ class _Explanation:
         where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
         words = Describer(templates, place, where, central, self.z, scale)
         sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
-        candidates = [words.single(one), broad and words.broad(broad), words.peaks(two), words.line(line, sharp)]
+        candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else [])]
+        # Lines as broad as the fit allows are no narrow lines, nor are two peaks that imitate their flat tops.
+        if one.parameters[1] < 0.98 * components.LIMIT_KMS:
+            candidates += [words.single(one), words.peaks(two)]
         # A deficit stands only where it leaves nothing else to explain.
         amount, error = place.amount()
         if amount < -MIN_DEFICIT and gain < OTHERS_SHARE * (amount / error) ** 2:
             missing = (amount / error) ** 2 / scale
             text = f"dead fibre or gap: {pm(-100 * amount, 100 * error)}% of the light missing, {where}"
             candidates.append(Candidate("dead_fibre", "deficit", text, missing, float(np.sqrt(missing))))
-        return [each for each in candidates if each is not None]
+        return candidates
 
     def _best_place(self) -> Extracted | None:
         """The place within a spaxel of the region's with the brightest source; not beyond an edge of the bundle."""

@@ -20,8 +20,8 @@ BLUE_BELOW = 5600.0  # rest wavelength, Angstrom: a spectrograph's arms meet bet
 MIN_SNR = 30.0  # of a line's image
 MIN_SPAXELS = 20
 RATIO_SCATTER = 0.1  # of the ratio of two lines between spaxels
-SHIFT_FLOOR = 0.08  # spaxels, by which gradients of dust and metallicity displace images
-SHIFT_SIGMA = 4.0
+SHIFT_FLOOR = 0.06  # spaxels, by which gradients of dust and metallicity displace images
+SHIFT_SIGMA = 3.0
 
 
 @dataclass(frozen=True)

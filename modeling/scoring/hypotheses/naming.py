@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modeling.scoring.hypotheses.components import LIMIT_KMS, Light
+from modeling.scoring.hypotheses.components import Light
 from modeling.scoring.hypotheses.diagrams import Ratios
 from modeling.scoring.hypotheses.images import Sharpness
 from modeling.scoring.hypotheses.ordinary import Place
@@ -13,9 +13,9 @@ from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
 FWHM_PER_SIGMA = 2.3548
-# Outflows (Harrison+2014, doi:10.1093/mnras/stu515, and Woo+2016, doi:10.3847/0004-637X/817/2/108): broader than gravity makes
-# gas of a nucleus, or broad and moving against the galaxy.
-WING_FWHM_KMS = 400.0
+# Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and moving
+# against the galaxy.
+WING_FWHM_KMS = 700.0
 MOVING_FWHM_KMS = 250.0
 MOVING_KMS = 100.0
 DISPLACED_KMS = 50.0
@@ -69,7 +69,9 @@ def intrinsic_fwhm(sigma_kms: float) -> float:
 
 
 def pm(value: float, error: float, signed: bool = False) -> str:
-    """Value and error such as "3,100 ± 150"; rounded to ten where the error is above thirty."""
+    """Value and error such as "3,100 ± 150"; rounded to ten where the error is above thirty or unknown."""
+    if not np.isfinite(error):
+        return f"about {round(value, -1):{'+' if signed else ''},.0f}"
     digits = -1 if error > 30 else 0
     value, error = round(value, digits), max(round(error, digits), 1.0)
     return f"{value:+,.0f} ± {error:,.0f}" if signed else f"{value:,.0f} ± {error:,.0f}"
@@ -114,11 +116,9 @@ class Describer:
         values = {"velocity_kms": light.parameters[0], "separation_kms": apart}
         return self._candidate("double_peak", light, text, values)
 
-    def single(self, light: Light) -> Candidate | None:
-        """One component; None where it is as broad as the fit allows, so that it is none of narrow lines."""
+    def single(self, light: Light) -> Candidate:
+        """One component of narrow lines."""
         velocity, sigma = light.parameters
-        if sigma > 0.98 * LIMIT_KMS:
-            return None
         dv, ds = light.errors * np.sqrt(self.scale)
         fwhm, offset = intrinsic_fwhm(sigma), velocity - self.place.host.velocity_kms
         # The host's velocity does not matter to a nucleus, whose own is that of the galaxy.
@@ -197,7 +197,9 @@ class Describer:
             return ratios, "wing"
         if purest.is_metal_poor or ratios.is_metal_poor:
             return (ratios if ratios.is_metal_poor else purest), "metal_poor"
-        if ratios.is_agn:
+        # Where [N II] exceeds the host least, the host may hold all of it, and the component be metal-poor.
+        open_nii = purest.nii_ha.known and purest.nii_ha.value < ratios.nii_ha.value - 0.3
+        if ratios.is_agn and not open_nii:
             return ratios, "agn_ratios"
         if fwhm > WING_FWHM_KMS and abs(offset) > MOVING_KMS:
             return ratios, "wing"

@@ -142,8 +142,7 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     """
     host = fit_narrow(templates, found.surroundings, found.surroundings_variance, at_rest=central)
     if host.snr < MIN_SNR or found.lopsided:
-        host = replace(whole(), sigma_kms=min(whole().sigma_kms, MAX_SIGMA))
-        host = replace(host, velocity_kms=0.0) if central else host
+        host = _as_bright(templates, whole(), host, at_rest=central)
     velocity, sigma = host.velocity_kms + np.array([0, 5, -5, 0, 0]), host.sigma_kms + np.array([0, 0, 0, 5, -5])
     spectra = templates.component(velocity, sigma)
     lines = spectra[0]
@@ -160,6 +159,21 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     variance = found.variance + _highest_nearby(floor, templates) ** 2
     nuisances = np.hstack([np.stack(columns, axis=1), stars])
     return Place(Whitened(found.source - USUAL_AMOUNT * total, variance, nuisances), host)
+
+
+def _as_bright(templates: Templates, whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:
+    """Lines of the whole galaxy, as bright as those of the surroundings where these are too faint to be used."""
+    weight = 1 / np.maximum(local.error, 1e-300) ** 2
+    power = float((whole.flux**2 * weight).sum())
+    share = float((whole.flux * local.flux * weight).sum()) / power if power > 0 else 0.0
+    share = max(share, 1 / np.sqrt(power) if power > 0 else 0.0)
+    return replace(
+        whole,
+        velocity_kms=0.0 if at_rest else whole.velocity_kms,
+        sigma_kms=min(whole.sigma_kms, MAX_SIGMA),
+        flux=share * whole.flux,
+        error=share * whole.error,
+    )
 
 
 def _highest_nearby(values: np.ndarray, templates: Templates) -> np.ndarray:
