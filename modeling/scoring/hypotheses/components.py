@@ -93,9 +93,7 @@ def broad(templates: Templates, data: Whitened) -> Light | None:
         return None
     points, spectra = _grid(templates, BROAD_VELOCITY, BROAD_SIGMA)
     start = points[data.fit(spectra[:, chosen], rounds=1).trial]
-    light = _refined(
-        "broad", data, lambda p: templates.component(*p.T)[:, chosen], start, (120.0, 0.25), BROAD_LIMITS
-    )
+    light = _refined("broad", data, lambda p: templates.component(*p.T)[:, chosen], start, (120.0, 0.25), BROAD_LIMITS)
     flux, error = np.zeros(len(chosen)), np.zeros(len(chosen))
     flux[chosen], error[chosen] = light.flux, light.flux_error
     return replace(light, flux=flux, flux_error=error)

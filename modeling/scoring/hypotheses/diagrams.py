@@ -34,8 +34,9 @@ class Ratio:
 
     def text(self, name: str) -> str:
         """Such as "log [N II]/Ha -0.12 ± 0.03"."""
-        value = f"{self.value:.2f}".replace("-", "\N{MINUS SIGN}" if False else "-")
-        return f"log {name} < {value}" if self.is_limit else f"log {name} {value} ± {self.error:.2f}"
+        return f"log {name} {'< ' if self.is_limit else ''}{self.value:.2f}" + (
+            "" if self.is_limit else f" ± {self.error:.2f}"
+        )
 
 
 NOTHING = Ratio(float("nan"), float("nan"))
@@ -51,8 +52,10 @@ def ratio(templates: Templates, flux: np.ndarray, error: np.ndarray, above: tupl
         above: lines of the numerator.
         below: line of the denominator.
     """
-    up, down = [templates.index(name) for name in above], templates.index(below)
-    if down is None or any(i is None for i in up) or flux[down] < MIN_SNR * error[down]:
+    if not {*above, below} <= set(templates.names):
+        return NOTHING
+    up, down = [templates.names.index(name) for name in above], templates.names.index(below)
+    if flux[down] < MIN_SNR * error[down]:
         return NOTHING
     total, noise = float(flux[up].sum()), float(np.sqrt((error[up] ** 2).sum()))
     if not np.isfinite(noise):
@@ -84,8 +87,15 @@ class Ratios:
 
     def text(self) -> str:
         """All that are known, in words."""
-        named = (("[N II]/Ha", self.nii_ha), ("[O III]/Hb", self.oiii_hb), ("[S II]/Ha", self.sii_ha), ("He II/Hb", self.heii_hb))
-        return ", ".join(each.text(name) for name, each in named if each.known and not (each.is_limit and name == "He II/Hb"))
+        named = (
+            ("[N II]/Ha", self.nii_ha),
+            ("[O III]/Hb", self.oiii_hb),
+            ("[S II]/Ha", self.sii_ha),
+            ("He II/Hb", self.heii_hb),
+        )
+        return ", ".join(
+            each.text(name) for name, each in named if each.known and not (each.is_limit and name == "He II/Hb")
+        )
 
     @property
     def is_metal_poor(self) -> bool:

@@ -12,22 +12,28 @@ from functools import cache
 
 import numpy as np
 
+from modeling.scoring.artefacts import FWHM_PER_SIGMA
 from modeling.scoring.explanations import place as place_in_words
 from modeling.scoring.hypotheses import components
 from modeling.scoring.hypotheses.extraction import Extracted, Galaxy, extract
 from modeling.scoring.hypotheses.images import arm_shift, sharpness
-from modeling.scoring.hypotheses.naming import FWHM_PER_SIGMA, Candidate, Describer, pm
+from modeling.scoring.hypotheses.naming import UNCLEAR, Candidate, Describer, pm
 from modeling.scoring.hypotheses.ordinary import Narrow, fit_narrow, place_of
 from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be five standard deviations.
+# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against noise in a
+# thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large as the noise.
 CLEARLY = 10.0
-LEAST_EVIDENCE = 25.0
-# A richer kind of fit contains the simpler one, which stands unless it is clearly worse.
+LEAST_EVIDENCE = 50.0
+# A richer kind of fit contains the simpler one, which stands where it explains nearly as much.
 NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
-NESTED_SHARE = 0.05  # of the evidence: a better fit by less may be due to profiles that are not exactly Gaussian
+# Of the evidence: other lines may explain so much of what one line leaves because its profile is not exactly Gaussian.
+LINE_SHARE = 0.05
+# Lines as broad as the fit of narrow ones allows are none; two peaks may imitate the flat tops of broad ones.
+IMITATED = 1.5
+MOST = 0.9  # of the richer fit's chi2, that the simpler one must explain
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
 MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are shallower
@@ -110,13 +116,19 @@ def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
     first = ranked[0]
     for simple, rich in NESTED:
         simpler = next((each for each in ranked if each.kind == simple), None)
-        clearly = max(CLEARLY, NESTED_SHARE * first.evidence)
-        if first.kind == rich and simpler is not None and first.evidence - simpler.evidence < clearly:
+        clearly = max(CLEARLY, LINE_SHARE * first.evidence if simple == "line" else 0)
+        if (
+            first.kind == rich
+            and simpler is not None
+            and first.evidence - simpler.evidence < clearly
+            and simpler.significance**2 > MOST * first.significance**2
+        ):
             first = simpler
-    rivals = [each for each in ranked if each.name != first.name and (first.kind, each.kind) not in NESTED]
+    contained = {rich for simple, rich in NESTED if simple == first.kind}
+    rivals = [each for each in ranked if each.name != first.name and each.kind not in contained]
     if rivals and first.evidence - rivals[0].evidence < CLEARLY:
         text = f"unclear: {first.text}; or {rivals[0].text}"
-        return Hypothesis("unclear", text, first.significance, candidates=ranked)
+        return Hypothesis(UNCLEAR, text, first.significance, candidates=ranked)
     return Hypothesis(first.name, first.text, first.significance, dict(first.values), ranked)
 
 
@@ -161,9 +173,7 @@ class _Explanation:
 
     def _shifted(self) -> list[Candidate]:
         whole = self.whole()
-        found = arm_shift(
-            self.galaxy, self.survey.templates, (whole.velocity_kms, whole.sigma_kms), self.outside
-        )
+        found = arm_shift(self.galaxy, self.survey.templates, (whole.velocity_kms, whole.sigma_kms), self.outside)
         if found is None or found.gain <= 0:
             return []
         text = f"images of blue lines displaced by {found.size:.2f} ± {found.error:.2f} spaxels against red ones"
@@ -190,7 +200,9 @@ class _Explanation:
         shape = self.galaxy.flux.shape[1:]
         middle = np.array(shape) / 2
         # Half a diagonal more: the centre of an even number of spaxels lies between them.
-        central = bool(np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA / 2 * survey.psf_sigma + 0.71)
+        central = bool(
+            np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA / 2 * survey.psf_sigma + 0.71
+        )
         place = place_of(templates, found, self.whole, central=central)
         one, broad = components.single(templates, place.excess), components.broad(templates, place.excess)
         two, line = components.peaks(templates, place.excess, one), components.line(templates, place.excess)
@@ -200,10 +212,11 @@ class _Explanation:
         where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
         words = Describer(templates, place, where, central, self.z, scale)
         sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
-        candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else [])]
-        # Lines as broad as the fit allows are no narrow lines, nor are two peaks that imitate their flat tops.
+        candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else []), words.peaks(two)]
         if one.parameters[1] < 0.98 * components.LIMIT_KMS:
-            candidates += [words.single(one), words.peaks(two)]
+            candidates.append(words.single(one))
+        elif broad and candidates[2].evidence < IMITATED * candidates[1].evidence:
+            del candidates[2]
         # A deficit stands only where it leaves nothing else to explain.
         amount, error = place.amount()
         if amount < -MIN_DEFICIT and gain < OTHERS_SHARE * (amount / error) ** 2:

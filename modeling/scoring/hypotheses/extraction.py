@@ -72,7 +72,9 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     lopsided = max(abs(dy[near].mean()), abs(dx[near].mean())) > LOPSIDED_SIGMA * galaxy.psf_sigma
     design = np.stack(terms[:2] if lopsided else terms, axis=1)
     kernel = np.linalg.pinv(design)[:2]
-    flux, variance, good = (values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance, galaxy.good))
+    flux, variance, good = (
+        values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance, galaxy.good)
+    )
     # A bad sample enters as zero, which is wrong by what it would have held: few are tolerable, others exclude theirs.
     lost = (1 - good) @ image**2 / (image**2).sum()
     known = lost <= MAX_LOST

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from modeling.scoring.artefacts import FWHM_PER_SIGMA
 from modeling.scoring.hypotheses.components import Light
 from modeling.scoring.hypotheses.diagrams import Ratios
 from modeling.scoring.hypotheses.images import Sharpness
@@ -12,7 +13,6 @@ from modeling.scoring.hypotheses.ordinary import Place
 from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
-FWHM_PER_SIGMA = 2.3548
 # Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and moving
 # against the galaxy.
 WING_FWHM_KMS = 700.0
@@ -23,9 +23,10 @@ DISPLACED_KMS = 50.0
 DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
 MIN_DISTANCE = 0.005  # in redshift, behind the galaxy
 
+UNCLEAR = "unclear"
 NAMES = {
     "": "nothing significant",
-    "unclear": "no hypothesis is clearly the best",
+    UNCLEAR: "no hypothesis is clearly the best",
     "broad_balmer": "broad component of the Balmer lines",
     "double_peak": "two narrow peaks in all lines",
     "wing": "broad or fast component of all lines in the nucleus",
@@ -142,7 +143,7 @@ class Describer:
 
     def line(self, light: Light, sharpness: Sharpness) -> Candidate:
         """One line: of another galaxy, or a cosmic ray where it is sharper than the PSF or the spectrograph."""
-        (wave, sigma), (error, _) = light.parameters, light.errors * np.sqrt(self.scale)
+        wave, error = light.parameters[0], light.errors[0] * np.sqrt(self.scale)
         observed = wave * (1 + self.z)
         at = f"{observed:.1f} ± {max(error * (1 + self.z), 0.1):.1f} Angstrom"
         values = {"wave_angstrom": observed}
@@ -165,8 +166,8 @@ class Describer:
     def _ratios(self, light: Light) -> tuple[Ratios, Ratios, Ratios]:
         """Ratios of a component, of the whole source, and of the source less as much of the host as it may hold.
 
-        Where a component and its host have the same profile, how they share the light is open: only their sum is known, and
-        that the host has at most what the line holds that exceeds it least.
+        Where a component and its host have the same profile, how they share the light is open: only their sum is known,
+        and that the host has at most what the line holds that exceeds it least.
         """
         host = self.place.host
         total = light.flux + max(self.place.amount(light.spectrum)[0], 0) * host.flux
@@ -187,9 +188,7 @@ class Describer:
         spectra = self.templates.component(light.parameters[:1], light.parameters[1:2])[0]
         return np.asarray(spectra**2 @ self.place.excess.weight)
 
-    def _name(
-        self, fwhm: float, offset: float, split: Ratios, total: Ratios, purest: Ratios
-    ) -> tuple[Ratios, str]:
+    def _name(self, fwhm: float, offset: float, split: Ratios, total: Ratios, purest: Ratios) -> tuple[Ratios, str]:
         """Ratios to quote, and the name of a component."""
         ratios = split if split.nii_ha.known and split.oiii_hb.known else total
         moving = abs(offset) > MOVING_KMS and fwhm > MOVING_FWHM_KMS

@@ -5,6 +5,7 @@ templates that `prepare` fits stars with.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,16 @@ def starlight(templates: Templates, velocity_kms: float) -> np.ndarray:
     return _starlight(templates, round(velocity_kms / VELOCITY_STEP_KMS))
 
 
+class _Interpolated(NamedTuple):
+    """A spectrum on a grid of log10 of wavelengths."""
+
+    log_wave: np.ndarray
+    flux: np.ndarray
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        return np.interp(np.log10(wave), self.log_wave, self.flux)
+
+
 @lru_cache(maxsize=256)
 def _starlight(templates: Templates, step: int) -> np.ndarray:
     shift = 1 + step * VELOCITY_STEP_KMS / SPEED_OF_LIGHT_KMS
@@ -30,7 +41,6 @@ def _starlight(templates: Templates, step: int) -> np.ndarray:
     for sigma_kms in DISPERSIONS_KMS:
         stars = stellar_templates(sigma_kms)
         log_wave = stars.first + LOG_STEP * np.arange(stars.flux.shape[1])
-        for flux in stars.flux:
-            rows.append(templates.windows_of(lambda wave, flux=flux: np.interp(np.log10(wave / shift), log_wave, flux)))
+        rows += [templates.windows_of(_Interpolated(log_wave + np.log10(shift), flux)) for flux in stars.flux]
     _, _, components = np.linalg.svd(np.array(rows), full_matrices=False)
     return components[:NUM_SPECTRA]

@@ -1,8 +1,8 @@
-"""Spectra of emission-line components in a galaxy's windows: what a component of given velocity and width looks like.
+"""Spectra of emission-line components in a galaxy's windows.
 
 Every line has a flux of its own, even where transition probabilities fix a ratio: what the windows hold of starlight is
-not known well enough to be divided by three. Where sidebands were subtracted from the windows, they are subtracted from the templates in the
-same way: the bands of Hbeta hold up to half of the height of a broad component.
+not known well enough to be divided by three. The sidebands are subtracted from the templates as they were from the
+windows: those of Hbeta hold up to half of the height of a broad component.
 
 Shapes: L lines, T samples of all windows (line by line), P grid points.
 """
@@ -22,19 +22,17 @@ NARROW_KMS = 200.0
 
 @dataclass(frozen=True)
 class Templates:
-    """Lines and samples of a survey's windows.
+    """Lines and samples of a survey's windows, of which the straight line through each line's sidebands was subtracted.
 
     Attributes:
         names: lines of the windows, in their order.
         rest_wave: [L] vacuum wavelength of each, Angstrom.
         velocity_kms: [S] of the samples.
-        sidebands: whether the straight line through each line's sidebands was subtracted.
     """
 
     names: tuple[str, ...]
     rest_wave: tuple[float, ...]
     velocity_kms: tuple[float, ...]
-    sidebands: bool
 
     @cached_property
     def wave(self) -> np.ndarray:
@@ -58,15 +56,17 @@ class Templates:
     @cached_property
     def _bands(self) -> np.ndarray:
         """Wavelengths [2, L, point] of the sidebands."""
-        bands = [[LINES_BY_NAME[name].blueside, LINES_BY_NAME[name].redside] for name in self.names]
+        bands = [_bands_of(name, wave) for name, wave in zip(self.names, self.rest_wave, strict=True)]
         low, high = np.array(bands).T[..., None]
         return low + (high - low) * (np.arange(POINTS_PER_BAND) + 0.5) / POINTS_PER_BAND
 
     def windows_of(self, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """What the windows [..., T] hold of a spectrum, a function of rest wavelengths [T] that returns [..., T]."""
+        """Samples [..., T] of a spectrum less its sidebands.
+
+        Args:
+            spectrum: flux density [..., T] as a function of rest wavelengths [T], Angstrom.
+        """
         found = spectrum(self.wave)
-        if not self.sidebands:
-            return found
         bands = spectrum(self._bands.ravel())
         blue, red = np.moveaxis(bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1), -2, 0)
         at_blue, at_red = self._bands.mean(-1)
@@ -94,6 +94,12 @@ class Templates:
         """
         centre = np.array(self.rest_wave) * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
         return self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
+
+
+def _bands_of(name: str, rest_wave: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Blue and red sideband of a line; for a line that is not ours, bands so far away that they hold no line."""
+    line = LINES_BY_NAME.get(name)
+    return (line.blueside, line.redside) if line else ((0.1 * rest_wave, 0.1 * rest_wave), (10 * rest_wave,) * 2)
 
 
 def _gaussian(wave: np.ndarray, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
