@@ -102,7 +102,9 @@ def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
 def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float) -> None:
     """Writes a result, completely or not at all."""
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
-    arrays |= {name: values for name in ("spaxels", "lines") if (values := getattr(found, name)) is not None}
+    arrays |= {
+        name: values for name in ("spaxels", "lines", "hypotheses") if (values := getattr(found, name)) is not None
+    }
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)

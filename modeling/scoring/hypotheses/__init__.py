@@ -1,1 +1,1 @@
-"""Hypotheses why a galaxy is unusual: physical templates fitted to its most significant region, in the field's words."""
+"""Hypotheses why a galaxy is unusual: physical templates fitted to its most significant region."""

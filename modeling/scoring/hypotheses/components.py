@@ -44,8 +44,8 @@ class Light:
         kind: `single`, `peaks`, `broad` or `line`.
         gain: chi2 that it removes.
         num_parameters: fluxes above zero, velocities, widths and shares.
-        parameters: [N] velocity (for `line` the rest wavelength, Angstrom) and standard deviation, km/s; for `peaks` the
-            mean velocity, then the separation of the peaks in km/s and the share of the blue one.
+        parameters: [N] velocity (for `line` the rest wavelength, Angstrom) and standard deviation, km/s; for `peaks`
+            the mean velocity, then the separation of the peaks in km/s and the share of the blue one.
         errors: [N], from the curvature of chi2.
         flux: [L] of each line; one flux for `line`.
         flux_error: the same shape.

@@ -11,10 +11,11 @@ import numpy as np
 
 from modeling.scoring.hypotheses.templates import Templates
 
-# log [N II] / Halpha of 12 + log(O/H) = 8.28. Narrow-line regions of active nuclei are metal-rich and lie above it (Groves+2006,
-# doi:10.1111/j.1365-2966.2006.10812.x).
+# log [N II] / Halpha of 12 + log(O/H) = 8.28. Narrow-line regions of active nuclei are metal-rich and lie above it
+# (Groves+2006, doi:10.1111/j.1365-2966.2006.10812.x).
 METAL_POOR = -1.0
-HEII = 0.1  # He II 4687 / Hbeta of active nuclei, where it is above (Shirazi & Brinchmann 2012, doi:10.1111/j.1365-2966.2012.20439.x)
+# He II 4687 / Hbeta above which a nucleus is active (Shirazi & Brinchmann 2012, doi:10.1111/j.1365-2966.2012.20439.x).
+HEII = 0.1
 HIGH_EXCITATION = 0.5  # log [O III] / Hbeta of compact starbursts (Yang+2017, doi:10.3847/1538-4357/aa8c66)
 MIN_SNR = 3.0
 
@@ -84,6 +85,20 @@ class Ratios:
             ratio(templates, flux, error, ("SII-6718", "SII-6732"), "Ha-6564"),
             ratio(templates, flux, error, ("HeII-4687",), "Hb-4862"),
         )
+
+    def differ(self, others: "Ratios", least_dex: float) -> bool:
+        """Whether a ratio differs from that of other gas, by `least_dex` and three standard deviations."""
+        pairs = [(self.nii_ha, others.nii_ha), (self.oiii_hb, others.oiii_hb), (self.sii_ha, others.sii_ha)]
+        for mine, other in pairs:
+            if not (mine.known and other.known) or other.is_limit:
+                continue
+            if mine.is_limit and mine.value < other.value - least_dex:
+                return True
+            if not mine.is_limit and abs(mine.value - other.value) > max(
+                least_dex, 3 * np.hypot(mine.error, other.error)
+            ):
+                return True
+        return False
 
     def text(self) -> str:
         """All that are known, in words."""

@@ -15,7 +15,7 @@ import numpy as np
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
 from modeling.scoring.explanations import place as place_in_words
 from modeling.scoring.hypotheses import components
-from modeling.scoring.hypotheses.extraction import Extracted, Galaxy, extract
+from modeling.scoring.hypotheses.extraction import Extracted, Galaxy, extract, psf_area
 from modeling.scoring.hypotheses.images import arm_shift, sharpness
 from modeling.scoring.hypotheses.naming import UNCLEAR, Candidate, Describer, pm
 from modeling.scoring.hypotheses.ordinary import Narrow, fit_narrow, place_of
@@ -23,8 +23,8 @@ from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against noise in a
-# thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large as the noise.
+# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against noise
+# in a thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large as the noise.
 CLEARLY = 10.0
 LEAST_EVIDENCE = 50.0
 # A richer kind of fit contains the simpler one, which stands where it explains nearly as much.
@@ -127,8 +127,10 @@ def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
     contained = {rich for simple, rich in NESTED if simple == first.kind}
     rivals = [each for each in ranked if each.name != first.name and each.kind not in contained]
     if rivals and first.evidence - rivals[0].evidence < CLEARLY:
-        text = f"unclear: {first.text}; or {rivals[0].text}"
+        text = "unclear: " + "; or ".join(each.text for each in (first, rivals[0]) if each.text)
         return Hypothesis(UNCLEAR, text, first.significance, candidates=ranked)
+    if first.name in ("", UNCLEAR):
+        return Hypothesis(first.name, first.text, first.significance if first.name else 0.0, candidates=ranked)
     return Hypothesis(first.name, first.text, first.significance, dict(first.values), ranked)
 
 
@@ -151,14 +153,15 @@ class _Explanation:
         return [*self._sky(), *self._shifted(), *self._redshift(), *self._local()]
 
     def _whole(self, at_rest: bool = False) -> Narrow:
-        """Narrow lines of the galaxy without its region; of all of it where little is left."""
+        """Narrow lines of the galaxy without its region, mean of a PSF's area; of all of it where little is left."""
         good = self.galaxy.good & self.outside
         if good.any(0).sum() < MIN_WHOLE_SPAXELS:
             good = self.galaxy.good
         total = np.where(good, self.galaxy.flux, 0).sum((1, 2), dtype=np.float64)
         noise = np.where(good, self.galaxy.variance, 0).sum((1, 2), dtype=np.float64)
-        variance = np.where(good.any((1, 2)), noise, np.inf)
-        return fit_narrow(self.survey.templates, total, variance, at_rest=at_rest, whole=True)
+        share = psf_area(self.galaxy.psf_sigma) / max(good.any(0).sum(), 1)
+        variance = np.where(good.any((1, 2)), share**2 * noise, np.inf)
+        return fit_narrow(self.survey.templates, share * total, variance, at_rest=at_rest, whole=True)
 
     def _sky(self) -> list[Candidate]:
         found = stripe(self.galaxy, self.survey.templates, self.whole())

@@ -56,6 +56,11 @@ class Extracted:
     lopsided: bool
 
 
+def psf_area(psf_sigma: float) -> float:
+    """Spaxels of surroundings whose flux is as much as a source's of the same signal-to-noise ratio: 4 pi sigma^2."""
+    return float(4 * np.pi * psf_sigma**2)
+
+
 def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     """Spectra at a place; None where too few spaxels are covered."""
     height, width = galaxy.flux.shape[1:]
@@ -80,7 +85,6 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     known = lost <= MAX_LOST
     source, surroundings = (np.where(known, flux @ row, 0) for row in kernel)
     errors = (np.where(known, variance @ row**2, np.inf) for row in kernel)
-    # The mean of the surroundings weighted with the image, per total of the image, is comparable with the source.
-    scale = 1 / (image**2).sum() * image.sum()
+    scale = psf_area(galaxy.psf_sigma)
     of_source, of_surroundings = errors
     return Extracted(source, of_source, scale * surroundings, scale**2 * of_surroundings, y, x, bool(lopsided))

@@ -13,12 +13,16 @@ from modeling.scoring.hypotheses.ordinary import Place
 from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
-# Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and moving
-# against the galaxy.
+# Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and
+# moving against the galaxy.
 WING_FWHM_KMS = 700.0
 MOVING_FWHM_KMS = 250.0
 MOVING_KMS = 100.0
-DISPLACED_KMS = 50.0
+# Three times what rotation and the PSF do, see `ordinary.SHIFT_KMS`.
+DISPLACED_KMS = 90.0
+BROADENED_KMS = 400.0  # FWHM; below 700 km/s a nucleus may have it from rotation
+OTHER_DEX = 0.15  # that ratios differ by where they are other ones
+COINCIDENT_KMS = 60.0  # of a peak and the lines of the surroundings, which then are one
 # Vacuum rest wavelengths of the strongest lines of distant galaxies, Angstrom.
 DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
 MIN_DISTANCE = 0.005  # in redshift, behind the galaxy
@@ -101,7 +105,6 @@ class Describer:
     def broad(self, light: Light) -> Candidate:
         """Broad Balmer lines."""
         (velocity, sigma), (_, error) = light.parameters, light.errors * np.sqrt(self.scale)
-        # Beyond three times the width of the windows only a lower limit of the width is known.
         fwhm = FWHM_PER_SIGMA * sigma
         text = f"broad Balmer component: FWHM {pm(fwhm, FWHM_PER_SIGMA * error)} km/s, {self.where}"
         index = self.templates.index("Ha-6564")
@@ -113,6 +116,11 @@ class Describer:
     def peaks(self, light: Light) -> Candidate:
         """Two peaks."""
         apart, error = light.parameters[2], light.errors[2] * np.sqrt(self.scale)
+        sides = light.parameters[0] + np.array([-0.5, 0.5]) * apart - self.place.host.velocity_kms
+        near, far = sorted(sides, key=abs)
+        if abs(near) < COINCIDENT_KMS and abs(far) > 2 * DISPLACED_KMS:
+            text = f"gas at {far:+.0f} km/s from its surroundings, {self.where}"
+            return self._candidate("kinematics", light, text, {"velocity_kms": far + self.place.host.velocity_kms})
         text = f"double-peaked lines: {pm(apart, error)} km/s apart, {self.where}"
         values = {"velocity_kms": light.parameters[0], "separation_kms": apart}
         return self._candidate("double_peak", light, text, values)
@@ -128,7 +136,9 @@ class Describer:
         ratios, name = self._name(fwhm, offset, split, total, purest)
         values = {"velocity_kms": velocity, "fwhm_kms": fwhm}
         values |= {"log_nii_ha": ratios.nii_ha.value, "log_oiii_hb": ratios.oiii_hb.value}
-        width = f"FWHM {pm(fwhm, FWHM_PER_SIGMA * ds * sigma / max(np.sqrt(max(sigma**2 - INSTRUMENT_KMS**2, 0)), 20))}"
+        # FWHM and sigma differ by the instrument's width in quadrature; below 20 km/s nothing is resolved.
+        error = FWHM_PER_SIGMA * ds * sigma / max(fwhm / FWHM_PER_SIGMA, 20.0)
+        width = f"FWHM {pm(fwhm, error)}"
         moving = f"{pm(velocity, dv, signed=True)} km/s, {width} km/s"
         measured = f": {ratios.text()}" if ratios.text() else ""
         side = "blue" if offset < -MOVING_KMS / 2 else "red" if offset > MOVING_KMS / 2 else "broad"
@@ -136,7 +146,10 @@ class Describer:
             "wing": f"{side} wing of the lines: {moving}, {self.where}",
             "metal_poor": f"metal-poor starburst{measured}, {self.where}",
             "agn_ratios": f"AGN-like gas{measured}, {self.where}",
-            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {width} km/s, {self.where}",
+            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {width} km/s{measured}, "
+            f"{self.where}",
+            "": "",
+            UNCLEAR: f"broadened lines: {moving}, {self.where}",
             "line_ratios": f"other line ratios than around it{measured}, {self.where}",
         }
         return self._candidate(name, light, texts[name], values)
@@ -202,4 +215,10 @@ class Describer:
             return ratios, "agn_ratios"
         if fwhm > WING_FWHM_KMS and abs(offset) > MOVING_KMS:
             return ratios, "wing"
-        return ratios, "kinematics" if abs(offset) > DISPLACED_KMS else "line_ratios"
+        if fwhm > BROADENED_KMS:
+            return ratios, UNCLEAR
+        if abs(offset) > DISPLACED_KMS:
+            return ratios, "kinematics"
+        host = self.place.host
+        own = Ratios.of(self.templates, host.flux, host.error)
+        return ratios, "line_ratios" if ratios.differ(own, OTHER_DEX) else ""

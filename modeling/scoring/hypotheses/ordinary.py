@@ -40,6 +40,10 @@ MAX_SIGMA_WHOLE = 320.0  # of those of a rotating galaxy
 SIGMAS = (65.0, 80.0, 105.0, 140.0)
 SIGMAS_WHOLE = (*SIGMAS, 200.0, 260.0)
 REFINEMENTS = (0.5, 0.2, 0.08)
+# In units of the surroundings: light of a source brighter than two standard deviations beyond the ordinary is, if it is wider
+# than the PSF, much of what is seen around it.
+OUTSHONE = USUAL_AMOUNT + 2 * AMOUNT_SIGMA
+BRIGHTNESS = (0.1, 3.0)  # of surroundings, in units of the mean over the galaxy
 MIN_SNR = 10.0  # of the surroundings' lines; below, those of the whole galaxy are taken
 
 
@@ -141,8 +145,9 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
         central: whether the place is at the centre, where gas is at rest on average.
     """
     host = fit_narrow(templates, found.surroundings, found.surroundings_variance, at_rest=central)
-    if host.snr < MIN_SNR or found.lopsided:
-        host = _as_bright(templates, whole(), host, at_rest=central)
+    outshone = np.abs(found.source).sum() > OUTSHONE * np.abs(found.surroundings).sum()
+    if host.snr < MIN_SNR or found.lopsided or outshone:
+        host = _as_bright(whole(), host, at_rest=central)
     velocity, sigma = host.velocity_kms + np.array([0, 5, -5, 0, 0]), host.sigma_kms + np.array([0, 0, 0, 5, -5])
     spectra = templates.component(velocity, sigma)
     lines = spectra[0]
@@ -161,12 +166,12 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     return Place(Whitened(found.source - USUAL_AMOUNT * total, variance, nuisances), host)
 
 
-def _as_bright(templates: Templates, whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:
-    """Lines of the whole galaxy, as bright as those of the surroundings where these are too faint to be used."""
+def _as_bright(whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:
+    """Lines of the whole galaxy, as bright as those of the surroundings, which themselves are of no use."""
     weight = 1 / np.maximum(local.error, 1e-300) ** 2
     power = float((whole.flux**2 * weight).sum())
     share = float((whole.flux * local.flux * weight).sum()) / power if power > 0 else 0.0
-    share = max(share, 1 / np.sqrt(power) if power > 0 else 0.0)
+    share = float(np.clip(share, *BRIGHTNESS))
     return replace(
         whole,
         velocity_kms=0.0 if at_rest else whole.velocity_kms,

@@ -31,7 +31,7 @@ class _Interpolated(NamedTuple):
     flux: np.ndarray
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        return np.interp(np.log10(wave), self.log_wave, self.flux)
+        return np.asarray(np.interp(np.log10(wave), self.log_wave, self.flux))
 
 
 @lru_cache(maxsize=256)
