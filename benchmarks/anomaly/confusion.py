@@ -8,8 +8,8 @@ import pandas as pd
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import Entry
 
-# The right hypothesis for each family; families without one are not judged. It lives here, since no other package may know
-# the families.
+# The right hypothesis for each family; families without one are not judged. It lives here, since no other package may
+# know the families.
 RIGHT = {
     "broad_halpha": "broad_balmer",
     "offnuclear_agn": "agn_ratios",

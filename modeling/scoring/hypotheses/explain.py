@@ -23,8 +23,8 @@ from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against noise
-# in a thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large as the noise.
+# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against
+# noise in a thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large.
 CLEARLY = 10.0
 LEAST_EVIDENCE = 50.0
 # A richer kind of fit contains the simpler one, which stands where it explains nearly as much.
@@ -37,7 +37,7 @@ MOST = 0.9  # of the richer fit's chi2, that the simpler one must explain
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
 MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are shallower
-OTHERS_SHARE = 0.1  # of a deficit's gain, that other light may have
+OTHERS_SHARE = 0.1  # of the evidence for a deficit, that other light may have
 EXCLUDED_SIGMA = 4.5  # of the PSF: light of the region, which is not of the galaxy as a whole
 MIN_WHOLE_SPAXELS = 10
 MIN_SAMPLES = 5  # per line; fewer tell nothing of a profile
@@ -222,8 +222,8 @@ class _Explanation:
             del candidates[2]
         # A deficit stands only where it leaves nothing else to explain.
         amount, error = place.amount()
-        if amount < -MIN_DEFICIT and gain < OTHERS_SHARE * (amount / error) ** 2:
-            missing = (amount / error) ** 2 / scale
+        missing = (amount / error) ** 2 / scale
+        if amount < -MIN_DEFICIT and max(each.evidence for each in candidates) < OTHERS_SHARE * missing:
             text = f"dead fibre or gap: {pm(-100 * amount, 100 * error)}% of the light missing, {where}"
             candidates.append(Candidate("dead_fibre", "deficit", text, missing, float(np.sqrt(missing))))
         return candidates

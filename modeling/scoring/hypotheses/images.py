@@ -17,11 +17,12 @@ SHARPEST = 0.88  # of the PSF's width, which is not known better than to a tenth
 SHARP_GAIN = 9.0  # chi2, three standard deviations
 REACH_SIGMA = 3.5
 BLUE_BELOW = 5600.0  # rest wavelength, Angstrom: a spectrograph's arms meet between Hbeta and Halpha
+NUM_RED = 4  # images that blue ones are mixtures of; more would follow noise
 MIN_SNR = 30.0  # of a line's image
 MIN_SPAXELS = 20
 RATIO_SCATTER = 0.1  # of the ratio of two lines between spaxels
 SHIFT_FLOOR = 0.06  # spaxels, by which gradients of dust and metallicity displace images
-SHIFT_SIGMA = 3.0
+SHIFT_SIGMA = 5.0
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow_kms: tuple[float, flo
     """
     profiles = templates.component(np.array(narrow_kms[:1]), np.array([max(narrow_kms[1], 100.0)]))[0]
     images, ivars = (np.stack(each) for each in zip(*(line_image(galaxy, row) for row in profiles), strict=True))
-    strong = np.sqrt((images**2 * ivars).sum((1, 2))) > MIN_SNR
+    snr = np.sqrt((images**2 * ivars).sum((1, 2)))
+    strong = snr > MIN_SNR
     wave = np.array(templates.rest_wave)
     blue, red = (np.flatnonzero(strong & side) for side in (wave < BLUE_BELOW, wave > BLUE_BELOW))
+    red = red[np.argsort(-snr[red])[:NUM_RED]]
     known = (ivars[np.concatenate([blue, red])] > 0).all(0)
     inner = use & known & _shifted_all(known)
     if not len(blue) or not len(red) or inner.sum() < MIN_SPAXELS:

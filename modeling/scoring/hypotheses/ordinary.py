@@ -40,8 +40,8 @@ MAX_SIGMA_WHOLE = 320.0  # of those of a rotating galaxy
 SIGMAS = (65.0, 80.0, 105.0, 140.0)
 SIGMAS_WHOLE = (*SIGMAS, 200.0, 260.0)
 REFINEMENTS = (0.5, 0.2, 0.08)
-# In units of the surroundings: light of a source brighter than two standard deviations beyond the ordinary is, if it is wider
-# than the PSF, much of what is seen around it.
+# In units of the surroundings, two standard deviations beyond the ordinary. Light of a brighter source is, if it is
+# wider than the PSF, much of what is seen around it.
 OUTSHONE = USUAL_AMOUNT + 2 * AMOUNT_SIGMA
 BRIGHTNESS = (0.1, 3.0)  # of surroundings, in units of the mean over the galaxy
 MIN_SNR = 10.0  # of the surroundings' lines; below, those of the whole galaxy are taken
@@ -153,7 +153,8 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     lines = spectra[0]
     total, faster, slower, broader, narrower = host.flux @ spectra
     stars = any_starlight(templates, found.source, host.velocity_kms)
-    size = max(abs(_least(lines, host, Whitened(found.source, found.variance, stars))), LEAST_AMOUNT)
+    least = _least(lines, host, Whitened(found.source, found.variance, stars))
+    size = float(np.clip(abs(least), LEAST_AMOUNT, OUTSHONE))
     columns = [
         AMOUNT_SIGMA * total,
         size * SHIFT_KMS * (faster - slower) / 10,

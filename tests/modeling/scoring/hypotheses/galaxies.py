@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-
 from scipy.ndimage import gaussian_filter
 
 from cubeprep.lines import PAPER_LINES, SPEED_OF_LIGHT_KMS
@@ -60,7 +59,7 @@ def starlight() -> np.ndarray:
 class Galaxy:
     """A rotating disc, with light added to it."""
 
-    def __init__(self, seed: int = 0, snr: float = 1500.0) -> None:
+    def __init__(self, seed: int = 0, snr: float = 1500.0, stars: float = 0.05) -> None:
         self.rng = np.random.default_rng(seed)
         rows, columns = np.mgrid[:SIZE, :SIZE] - 8.0
         radius = np.hypot(rows, columns)
@@ -70,7 +69,7 @@ class Galaxy:
         self.flux = np.zeros((len(LINES.wave), SIZE, SIZE))
         for y, x in np.ndindex(SIZE, SIZE):
             metals = {name: flux * (slope[y, x] if name.startswith("NII") else 1) for name, flux in HII.items()}
-            self.flux[:, y, x] = light[y, x] * (spectrum(metals, rotation[y, x], 30.0) + 0.05 * starlight())
+            self.flux[:, y, x] = light[y, x] * (spectrum(metals, rotation[y, x], 30.0) + stars * starlight())
         self.flux = gaussian_filter(self.flux, (0, PSF_SIGMA, PSF_SIGMA))
         noise = 0.3 * self.flux.max() * np.abs(self.flux) + (0.01 * self.flux.max()) ** 2
         self.variance = noise * (self.flux**2 / noise).sum() / snr**2
