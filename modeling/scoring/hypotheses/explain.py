@@ -36,6 +36,9 @@ IMITATED = 1.5
 MOST = 0.9  # of the richer fit's chi2, that the simpler one must explain
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
+# Several lines have to agree: one alone is another line.
+MIN_LINES = 3
+ALONE_SHARE = 0.85
 MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are shallower
 OTHERS_SHARE = 0.1  # of the evidence for a deficit, that other light may have
 EXCLUDED_SIGMA = 4.5  # of the PSF: light of the region, which is not of the galaxy as a whole
@@ -186,7 +189,9 @@ class _Explanation:
     def _redshift(self) -> list[Candidate]:
         whole = self.whole()
         velocity = whole.velocity_kms
-        if abs(velocity) < MIN_REDSHIFT_KMS or whole.snr < MIN_REDSHIFT_SNR:
+        power = np.divide(whole.flux, whole.error, out=np.zeros_like(whole.flux), where=whole.error > 0) ** 2
+        alone = whole.strong.sum() < MIN_LINES or power.max() > ALONE_SHARE * power.sum()
+        if abs(velocity) < MIN_REDSHIFT_KMS or whole.snr < MIN_REDSHIFT_SNR or alone:
             return []
         gain = whole.gain - self.whole(True).gain
         text = f"wrong redshift: all lines of the galaxy at {velocity:+.0f} km/s"

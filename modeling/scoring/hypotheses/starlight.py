@@ -4,8 +4,7 @@ A few spectra span what populations of any age and metallicity leave in the wind
 templates that `prepare` fits stars with.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -24,14 +23,8 @@ def starlight(templates: Templates, velocity_kms: float) -> np.ndarray:
     return _starlight(templates, round(velocity_kms / VELOCITY_STEP_KMS))
 
 
-class _Interpolated(NamedTuple):
-    """A spectrum on a grid of log10 of wavelengths."""
-
-    log_wave: np.ndarray
-    flux: np.ndarray
-
-    def __call__(self, wave: np.ndarray) -> np.ndarray:
-        return np.asarray(np.interp(np.log10(wave), self.log_wave, self.flux))
+def _interpolated(log_wave: np.ndarray, flux: np.ndarray, wave: np.ndarray) -> np.ndarray:
+    return np.asarray(np.interp(np.log10(wave), log_wave, flux))
 
 
 @lru_cache(maxsize=256)
@@ -41,6 +34,6 @@ def _starlight(templates: Templates, step: int) -> np.ndarray:
     for sigma_kms in DISPERSIONS_KMS:
         stars = stellar_templates(sigma_kms)
         log_wave = stars.first + LOG_STEP * np.arange(stars.flux.shape[1])
-        rows += [templates.windows_of(_Interpolated(log_wave + np.log10(shift), flux)) for flux in stars.flux]
+        rows += [templates.windows_of(partial(_interpolated, log_wave + np.log10(shift), flux)) for flux in stars.flux]
     _, _, components = np.linalg.svd(np.array(rows), full_matrices=False)
     return components[:NUM_SPECTRA]
