@@ -17,7 +17,7 @@ from modeling.scoring.hypotheses.least_squares import Fit, Whitened, best
 from modeling.scoring.hypotheses.templates import Templates
 
 # Standard deviations in km/s, the instrument's included: narrow lines are those of an FWHM below 1,200 km/s, broad ones
-# those above (Hao+2005, doi:10.1086/428486).
+# those above (Hao+2005, AJ 129, 1783).
 LIMIT_KMS = 510.0
 SINGLE_SIGMA = (70.0, 85.0, 110.0, 150.0, 210.0, 300.0, 425.0)
 SINGLE_VELOCITY = tuple(np.arange(-720.0, 721.0, 60.0))

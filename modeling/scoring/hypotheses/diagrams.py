@@ -1,8 +1,8 @@
 """Line ratios of a component, and what they say of the gas: published demarcations.
 
-Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. Kauffmann+2003
-(doi:10.1111/j.1365-2966.2003.07154.x): below it nothing else needs to. Marino+2013 (doi:10.1051/0004-6361/201321956):
-oxygen abundance from [N II] / Halpha.
+Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. The stricter curve of Kauffmann+2003
+is not used: composite gas lies between the two, which is no hypothesis of its own. Marino+2013
+(doi:10.1051/0004-6361/201321956): oxygen abundance from [N II] / Halpha.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from modeling.scoring.hypotheses.templates import Templates
 METAL_POOR = -1.0
 # He II 4687 / Hbeta above which a nucleus is active (Shirazi & Brinchmann 2012, doi:10.1111/j.1365-2966.2012.20439.x).
 HEII = 0.1
-HIGH_EXCITATION = 0.5  # log [O III] / Hbeta of compact starbursts (Yang+2017, doi:10.3847/1538-4357/aa8c66)
+HIGH_EXCITATION = 0.5  # log [O III] / Hbeta of compact starbursts (Yang+2017, ApJ 847, 38)
 MIN_SNR = 3.0
 
 
@@ -146,8 +146,3 @@ class Ratios:
 def kewley2001(nii_ha: float) -> float:
     """log([O III]/Hbeta) of the curve of Kewley+2001; minus infinity to the right of it."""
     return 0.61 / (nii_ha - 0.47) + 1.19 if nii_ha < 0.4 else float("-inf")
-
-
-def kauffmann2003(nii_ha: float) -> float:
-    """log([O III]/Hbeta) of the curve of Kauffmann+2003; minus infinity to the right of it."""
-    return 0.61 / (nii_ha - 0.05) + 1.3 if nii_ha < 0 else float("-inf")

@@ -169,7 +169,7 @@ class Describer:
             if observed / rest - 1 > self.z + MIN_DISTANCE
         ]
         text = f"foreign line: {at}, {self.where} ({' or '.join(origins)})"
-        return self._candidate("foreign_line", light, text, values | {"velocity_kms": float("nan")})
+        return self._candidate("foreign_line", light, text, values)
 
     def _candidate(self, name: str, light: Light, text: str, values: Mapping[str, float]) -> Candidate:
         evidence = light.evidence(self.place.excess.count, self.scale)
