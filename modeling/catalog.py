@@ -22,6 +22,7 @@ from cubeprep.line_ratios import described as described_ratios
 from cubeprep.redact import redact
 from modeling.latents.neighbours import Neighbours
 from modeling.latents.umap_map import Embedding
+from modeling.scoring.hypotheses.explain import VALUES
 from modeling.scoring.residual_sums import Scores
 
 CATALOG_FORMAT = 1
@@ -102,6 +103,12 @@ IDENTITY = {
     ),
 }
 
+HYPOTHESIS_UNITS = {
+    "velocity_kms": "km / s",
+    "fwhm_kms": "km / s",
+    "separation_kms": "km / s",
+    "wave_angstrom": "Angstrom",
+}
 # Columns of `ensemble.SurveyScores`, and of the artefacts and explanations of `GalaxyScorer`.
 SURVEY_SCORES = {
     "score_combined": Column("Mean of the four significances, corrected for flux, S/N, size and redshift"),
@@ -121,6 +128,10 @@ SURVEY_SCORES = {
     "is_find": Column("Whether the galaxy is a detection: q_value is within the nominal false discovery rate"),
     "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
     "velocity_offset_kms": Column("Velocity of the lines in their windows; empty where lines disagree", "km / s"),
+    "hypothesis": Column("Best physical or instrumental hypothesis for the most significant region; empty for none"),
+    "hypothesis_text": Column("The hypothesis with its numbers and errors, in words"),
+    "hypothesis_significance": Column("Significance of the hypothesis over an ordinary galaxy, in standard deviations"),
+    **{f"hypothesis_{name}": Column(text, HYPOTHESIS_UNITS.get(name, "")) for name, text in VALUES.items()},
     **{f"reason_{i}": Column("What is unusual, most significant first; empty for none") for i in (1, 2, 3)},
 }
 

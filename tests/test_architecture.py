@@ -50,6 +50,7 @@ SHARED = {
     "cubeprep.masks",
     "cubeprep.redact",
     "cubeprep.lines",
+    "cubeprep.stars.templates",
     "cubeprep.line_ratios",
     "cubeprep.augment",
     "cubeprep.version",

@@ -57,6 +57,7 @@ class Entry:
         scores: [row] standardised scores of each run.
         located: mean AUPRO, pointing-game and line accuracy of each run.
         real: fraction of the injections into real cubes that score above their clean twin, by amplitude, for each run.
+        hypotheses: [row] names of the hypotheses of each run, if the detector has any.
         seconds: CPU seconds to train and score all folds, mean over runs.
         training: what the detector said of its training in each fold.
     """
@@ -67,6 +68,7 @@ class Entry:
     scores: dict[Run, np.ndarray] = field(default_factory=dict)
     located: dict[Run, dict[str, float]] = field(default_factory=dict)
     real: dict[Run, pd.Series] = field(default_factory=dict)
+    hypotheses: dict[Run, np.ndarray] = field(default_factory=dict)
     seconds: float = float("nan")
     training: list[str] = field(default_factory=list)
 
@@ -98,6 +100,8 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
             entry.scores[run] = standardised(np.concatenate([result[key] for result in results]), data.rows)
         if real is not None:
             entries[name].real[run] = wins(results[0]["variant:real"], real[1])
+        if "hypotheses" in results[0]:
+            entries[name].hypotheses[run] = np.concatenate([result["hypotheses"] for result in results])
         entries[name].located[run] = located(data, results, truths)
         entries[name].training += [str(result["training"]) for result in results if str(result["training"])]
         seconds[name].append(sum(float(result["fit_seconds"] + result["score_seconds"]) for result in results))

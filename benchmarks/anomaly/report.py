@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.anomaly.all_families import load_families
+from benchmarks.anomaly.confusion import CLEAR_AMPLITUDE, accuracy, tables
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import (
     CURVES,
@@ -95,6 +96,7 @@ def make_report(data: Data, entries: Sequence[Entry]) -> Report:
     main = table[table["contamination"] == tier.headline].set_index("name")
     families, rivals = family_table(data, entries), find_rivals(main)
     figures = {name: float(main.loc[OURS, name]) for name in NAMED}
+    figures["hypothesis_accuracy"] = accuracy(data, next(entry for entry in entries if entry.name == OURS))
     figures |= gains(data, entries, main, rivals, bootstrap) | further_figures(entries, families, tier.headline)
     return Report(table, families, figures, rivals)
 
@@ -164,6 +166,15 @@ def real_tables(entries: Sequence[Entry], headline: float) -> list[str]:
     return ["## Real cubes: fraction of injections that score above their clean twin, by amplitude", markdown(shown)]
 
 
+def confusion_tables(data: Data, entries: Sequence[Entry]) -> list[str]:
+    """Hypotheses of each detector that has any."""
+    parts = []
+    for name, table in tables(data, entries):
+        parts.append(f"## {name}: hypotheses of injections at S/N {CLEAR_AMPLITUDE:g} and above, in rows of the data")
+        parts.append(markdown(table))
+    return parts
+
+
 def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str) -> str:
     """The tables as one page."""
     headline = data.tier.headline
@@ -186,6 +197,7 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
         markdown(contaminated),
         f"## {OURS}: fraction above the threshold of 1% false positives, by amplitude (N: by strength)",
         markdown(by_family.reset_index().set_index("family")),
+        *confusion_tables(data, entries),
         *real_tables(entries, headline),
         "## Figures",
         "\n".join(["```", *(f"{name}={value:.4f}" for name, value in report.figures.items()), "```"]),

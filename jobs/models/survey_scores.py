@@ -17,6 +17,9 @@ from jobs.console.progress import progress_bar
 from modeling.scoring.ensemble import EnsembleMean, SurveyScores
 from modeling.scoring.explanations import NUM_REASONS, reasons
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES, GalaxyScores
+from modeling.scoring.hypotheses.explain import VALUES
+from modeling.scoring.hypotheses.naming import UNCLEAR
+from modeling.scoring.hypotheses.shard import Hypotheses
 from modeling.scoring.residual_sums import LineSums
 from modeling.scoring.survey_scorer import (
     ModelEnsemble,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from jobs.models.opening import ScoringModel
 
 # Format of the shards' files; files of an earlier format are not read.
-SHARD_FORMAT = 2
+SHARD_FORMAT = 3
 UNKNOWN_PSF_FWHM_SPAXELS = 5.0  # MaNGA's
 # Splits whose galaxies were not used for training.
 CALIBRATING = ("validation",)
@@ -44,7 +47,8 @@ class Survey:
     Attributes:
         galaxies: plateifu, mangaid, z, split and, if the store has them, ra_deg and dec_deg.
         means: means over the models; the maps are left out, they are in `shards`.
-        reasons: [galaxy] up to three phrases each.
+        reasons: [galaxy] phrases, the most significant first; that of the hypothesis is not among them.
+        hypotheses: of the galaxies.
         shards: files of `ShardScores`.
         ensemble: the models with their calibrated scorers.
     """
@@ -52,6 +56,7 @@ class Survey:
     galaxies: pd.DataFrame
     means: EnsembleMean
     reasons: list[list[str]]
+    hypotheses: Hypotheses
     shards: list[Path]
     ensemble: ModelEnsemble
 
@@ -86,7 +91,14 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         raise ValueError(f"{store.path} holds no galaxy: all were rejected, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
-    ensemble = ModelEnsemble(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
+    ensemble = ModelEnsemble(
+        path,
+        (model.network, *model.folds),
+        model.num_left_out,
+        device=config.score.device,
+        psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
+        spaxel_arcsec=config.score.spaxel_arcsec,
+    )
     ensemble = calibrate_ensemble(
         ensemble,
         folder / "scorers.json",
@@ -105,7 +117,9 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
 
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
     """Folder of the shards' files until the catalog is written, specific to models and settings."""
-    settings = config.score.model_dump(mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels"})
+    settings = config.score.model_dump(
+        mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels", "spaxel_arcsec"}
+    )
     decisive = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
     return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -116,6 +130,7 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
     names: list[str] = []
     phrases: list[list[str]] = []
     parts: list[EnsembleMean] = []
+    explained: list[Hypotheses] = []
     kept: list[Path] = []
     for shard in shards:
         loaded = ShardScores.load(shard)
@@ -126,8 +141,10 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
             phrases.append(reasons(places, samples, store.line_names, velocity_kms, config.score.spaxel_arcsec))
         names += loaded.plateifu.tolist()
         parts.append(loaded.means.without_maps())
+        explained.append(loaded.hypotheses)
         kept.append(shard)
-    return Survey(_identify(store, names), EnsembleMean.concatenate(parts), phrases, kept, ensemble)
+    means, found = EnsembleMean.concatenate(parts), Hypotheses.concatenate(explained)
+    return Survey(_identify(store, names), means, phrases, found, kept, ensemble)
 
 
 def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
@@ -162,6 +179,13 @@ def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, 
         "triage": codes.astype(object),
         "velocity_offset_kms": scores.velocity_kms,
     }
+    found_names, texts = (values.tolist() for values in (survey.hypotheses.name, survey.hypotheses.text))
+    columns |= {"hypothesis": found_names, "hypothesis_text": texts}
+    columns["hypothesis_significance"] = survey.hypotheses.significance
+    columns |= {f"hypothesis_{name}": values for name, values in zip(VALUES, survey.hypotheses.values.T, strict=True)}
+    # A hypothesis comes first; where none is clearly the best, the residuals of lines speak for themselves.
+    clear = [[text] if name not in ("", UNCLEAR) else [] for name, text in zip(found_names, texts, strict=True)]
+    reasons_of = [first + phrases for first, phrases in zip(clear, survey.reasons, strict=True)]
     for i in range(NUM_REASONS):
-        columns[f"reason_{i + 1}"] = [phrases[i] if i < len(phrases) else "" for phrases in survey.reasons]
+        columns[f"reason_{i + 1}"] = [phrases[i] if i < len(phrases) else "" for phrases in reasons_of]
     return columns

@@ -14,7 +14,7 @@ MAX_CATEGORIES = 24
 # Groups of columns in the page's menus, by how the names begin; the first that fits counts.
 GROUPS = {
     "Score": ("rank", "score", "num_models"),
-    "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_"),
+    "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_", "hypothesis"),
     "Lines": ("strongest_line", "top_line", "share_", "ew_", "log_"),
     "Galaxy": ("z", "ra_deg", "dec_deg", "total_flux", "median_snr", "num_good"),
     "Labels": ("label",),

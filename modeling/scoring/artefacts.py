@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter
 
+FWHM_PER_SIGMA = 2.3548
 SPIKE_SIGMA = 6.0  # normal noise alone exceeds this once in 1e9 samples
 SPIKE_NOISE = 5.0  # excess over the brightest peak that the PSF allows, over its own noise
 SPIKE_SHARE = 0.1  # the same excess over the peak: the PSF is not known better than this
@@ -66,7 +67,7 @@ def point_fall(psf_fwhm_spaxels: float) -> float:
 
     With sigma = FWHM / 2.3548 it is exp(-1 / (2 sigma^2)).
     """
-    return float(np.exp(-0.5 * (2.3548 / max(psf_fwhm_spaxels, 1e-3)) ** 2))
+    return float(np.exp(-0.5 * (FWHM_PER_SIGMA / max(psf_fwhm_spaxels, 1e-3)) ** 2))
 
 
 def spikes(

@@ -9,7 +9,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from cubeprep.store import Windows, WindowStore
 from modeling.network.normalisation import WindowNetwork
 from modeling.scoring.ensemble import EnsembleMean, average
 from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer, GalaxyScores, calibrate
+from modeling.scoring.hypotheses.shard import Hypotheses, hypotheses, survey_of
 from modeling.scoring.residual_sums import LineSums
 from modeling.training.folds import fold_of, left_out
 
@@ -49,6 +50,8 @@ class ModelEnsemble:
         num_left_out: folds that each model of a fold has not seen.
         scorers: `GalaxyScorer.to_json` of each network, once they are calibrated.
         device: such as `cpu`.
+        psf_fwhm_spaxels: FWHM of the survey's PSF, for hypotheses.
+        spaxel_arcsec: side of a spaxel, if it is known.
     """
 
     store: str
@@ -56,6 +59,8 @@ class ModelEnsemble:
     num_left_out: int = 1
     scorers: tuple[dict[str, Any], ...] = ()
     device: str = "cpu"
+    psf_fwhm_spaxels: float = 5.0
+    spaxel_arcsec: float | None = None
 
     def counts(self, mangaid: Sequence[str]) -> np.ndarray:
         """Which models score a galaxy, [network, galaxy] bool: those that left its fold out, or the main model."""
@@ -89,10 +94,12 @@ class ShardScores:
     Attributes:
         plateifu: [N].
         means: over the models that count for each galaxy.
+        hypotheses: for the most significant region of each galaxy.
     """
 
     plateifu: np.ndarray
     means: EnsembleMean
+    hypotheses: Hypotheses
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
@@ -102,6 +109,7 @@ class ShardScores:
             f"scores.{name}": getattr(self.means.scores, name) for name in _names(GalaxyScores) if name != "sums"
         }
         arrays |= {name: getattr(self.means, name) for name in _names(EnsembleMean) if name != "scores"}
+        arrays |= {f"hypotheses.{name}": getattr(self.hypotheses, name) for name in _names(Hypotheses)}
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -123,7 +131,8 @@ class ShardScores:
         sums = LineSums(**{name: file[f"sums.{name}"] for name in _names(LineSums)})
         scores = GalaxyScores(sums=sums, **{n: file[f"scores.{n}"] for n in _names(GalaxyScores) if n != "sums"})
         means = EnsembleMean(scores=scores, **{name: file[name] for name in _names(EnsembleMean) if name != "scores"})
-        return cls(file["plateifu"], means)
+        hypotheses = Hypotheses(**{name: file[f"hypotheses.{name}"] for name in _names(Hypotheses)})
+        return cls(file["plateifu"], means, hypotheses)
 
 
 # Runs a function of (ensemble, task) on tasks, anywhere and in any order; yields task and result as they are ready.
@@ -177,7 +186,11 @@ def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
     names = windows.plateifu.astype(str)
     mangaid = [_mangaids(ensemble.store)[name] for name in names]
     known_offset_kms = _known_offsets(ensemble.store)[names].to_numpy()
-    return ShardScores(names, ensemble.score((windows.flux, windows.ivar, windows.mask), mangaid, known_offset_kms))
+    arrays = (windows.flux, windows.ivar, windows.mask)
+    means = ensemble.score(arrays, mangaid, known_offset_kms)
+    survey = survey_of(store, ensemble.psf_fwhm_spaxels, ensemble.spaxel_arcsec)
+    z = _redshifts(ensemble.store)[names].to_numpy(dtype=float)
+    return ShardScores(names, means, hypotheses(survey, arrays, means.scores.by_spaxel, z))
 
 
 def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
@@ -231,7 +244,7 @@ def calibrate_ensemble(
             GalaxyScorer.from_json(*pair, ensemble.device)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error!r}). Delete it and run `cubescout score` again.") from error
-    return ModelEnsemble(ensemble.store, ensemble.networks, ensemble.num_left_out, calibrated, ensemble.device)
+    return replace(ensemble, scorers=calibrated)
 
 
 def clear(folder: Path) -> None:
@@ -278,6 +291,13 @@ def _open(path: str) -> WindowStore:
 @lru_cache(maxsize=2)
 def _known_offsets(path: str) -> pd.Series:
     return known_offsets_kms(_open(path).galaxies())
+
+
+@lru_cache(maxsize=2)
+def _redshifts(path: str) -> pd.Series:
+    """Redshift of the windows by plateifu."""
+    rows = _open(path).galaxies().query("status == 'accepted'").set_index("plateifu")
+    return rows["z_used"] if "z_used" in rows else rows["z"]
 
 
 @lru_cache(maxsize=2)

@@ -126,7 +126,7 @@ def test_one_command_leaves_tables_plots_lines_and_a_run(tmp_path, capsys):
     printed = capsys.readouterr().out
     for name in (
         *("pauroc_gain_vs_paper", "pauroc_gain_vs_best_classical", "spearman_flux", "spearman_snr"),
-        *("fdr_at_10", "artefact_share_top100", "aupro", "pointing_game", "data_sha256"),
+        *("fdr_at_10", "artefact_share_top100", "aupro", "pointing_game", "hypothesis_accuracy", "data_sha256"),
     ):
         assert f"\n{name}=" in printed, name
     assert report.figures["aupro"] > 0

@@ -29,12 +29,14 @@ class Scored:
         spaxels: [row, y, x] contribution of each spaxel to the score, or None.
         lines: [row, line] contribution of each line, or None.
         variants: [row] other scores of the same detector, by name; each becomes a row of the table.
+        hypotheses: [row] names of `modeling.scoring.hypotheses.naming.NAMES`, or None.
     """
 
     score: np.ndarray
     spaxels: np.ndarray | None = None
     lines: np.ndarray | None = None
     variants: dict[str, np.ndarray] = field(default_factory=dict)
+    hypotheses: np.ndarray | None = None
 
 
 class Detector(ABC):
@@ -67,6 +69,7 @@ class Detector(ABC):
             _joined([part.spaxels for part in parts]),
             _joined([part.lines for part in parts]),
             {name: np.concatenate([part.variants[name] for part in parts]) for name in parts[0].variants},
+            _joined([part.hypotheses for part in parts]),
         )
 
     @abstractmethod

@@ -16,7 +16,11 @@ from cubeprep.store import Windows, WindowStore
 from modeling.network.checkpoint import load_model
 from modeling.network.inference import infer
 from modeling.network.make import make_network
-from modeling.scoring.galaxy_scorer import SIGNIFICANCES, calibrate
+from modeling.scoring.artefacts import FWHM_PER_SIGMA
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES, Arrays, calibrate
+from modeling.scoring.hypotheses.explain import Survey
+from modeling.scoring.hypotheses.shard import hypotheses
+from modeling.scoring.hypotheses.templates import Templates
 from modeling.scoring.residual_sums import PlainScore, scores_from_sums
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
@@ -98,6 +102,9 @@ class Cubescout(Network):
 
         psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
         velocity_kms = store.coordinate(split, "velocity_kms")
+        waves = store.coordinate(split, "rest_wave")
+        templates = Templates(tuple(store.line_names), tuple(map(float, waves)), tuple(map(float, velocity_kms)))
+        self.survey = Survey(templates, psf / FWHM_PER_SIGMA, SPAXEL_ARCSEC * self.tier.data.bin_factor)
         self.scorer = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
 
     def score_windows(self, windows: Windows) -> Scored:
@@ -109,7 +116,12 @@ class Cubescout(Network):
         variants["nll"] = scores.nll
         back = np.argsort(self.lines)
         lines = scores.by_line[:, back].astype(np.float32)
-        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants)
+        found = hypotheses(self.survey, self._given(windows), scores.by_spaxel, np.zeros(len(windows)))
+        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name)
+
+    @staticmethod
+    def _given(windows: Windows) -> Arrays:
+        return windows.flux, windows.ivar, windows.mask
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our model."""

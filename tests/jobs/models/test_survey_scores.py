@@ -12,6 +12,8 @@ from jobs.config import ProjectConfig
 from jobs.models.survey_scores import Survey, score_columns, with_survey_facts, work_folder
 from modeling.scoring.config import ScoreConfig
 from modeling.scoring.ensemble import SurveyScores
+from modeling.scoring.hypotheses.explain import Hypothesis
+from modeling.scoring.hypotheses.shard import Hypotheses
 
 CONFIG = ProjectConfig(workspace=Path("runs"))
 
@@ -34,7 +36,10 @@ def survey(split: list[str], implausible: list[str] | None = None) -> Survey:
     codes = np.array(["", "spike", "", "sky_line"][: len(split)])
     means: Any = SimpleNamespace(scores=SimpleNamespace(code=codes, velocity_kms=np.zeros(len(split))))
     ensemble: Any = None
-    return Survey(galaxies, means, [["Ha excess", "Hb deficit"], [], [], []][: len(split)], [], ensemble)
+    found = [Hypothesis("wing", "blue wing", 9.0, {"fwhm_kms": 500.0}), *[Hypothesis("", "", 0.0)] * 2]
+    found.append(Hypothesis("unclear", "unclear: this; or that", 8.0))
+    phrases = [["Ha excess", "Hb deficit"], [], [], ["Hb excess"]]
+    return Survey(galaxies, means, phrases[: len(split)], Hypotheses.of(found[: len(split)]), [], ensemble)
 
 
 def test_galaxies_that_a_model_was_fitted_to_or_selected_by_do_not_calibrate() -> None:
@@ -56,7 +61,16 @@ def test_doubtful_data_hide_other_codes() -> None:
     assert columns([1.0] * 4)["triage"].tolist() == ["", "spike", "", "sky_line"]
     doubted = columns([1.0] * 4, implausible=["", "flux 1e3 times", "noise", ""])
     assert doubted["triage"].tolist() == ["", "implausible", "implausible", "sky_line"]
-    assert [doubted[f"reason_{i}"][0] for i in (1, 2, 3)] == ["Ha excess", "Hb deficit", ""]
+
+
+def test_a_clear_hypothesis_is_the_first_reason() -> None:
+    found = columns([1.0] * 4)
+    reasons = [[found[f"reason_{i}"][row] for i in (1, 2, 3)] for row in range(4)]
+    assert reasons == [["blue wing", "Ha excess", "Hb deficit"], ["", "", ""], ["", "", ""], ["Hb excess", "", ""]]
+    assert found["hypothesis"] == ["wing", "", "", "unclear"]
+    assert found["hypothesis_text"][3] == "unclear: this; or that"
+    assert found["hypothesis_fwhm_kms"][0] == 500
+    assert np.isnan(found["hypothesis_fwhm_kms"][1])
 
 
 @pytest.mark.parametrize(

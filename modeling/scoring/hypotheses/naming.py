@@ -1,0 +1,224 @@
+"""Names and sentences for fits: what a component of given place, width, velocity and line ratios is called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from modeling.scoring.artefacts import FWHM_PER_SIGMA
+from modeling.scoring.hypotheses.components import Light
+from modeling.scoring.hypotheses.diagrams import Ratios
+from modeling.scoring.hypotheses.images import Sharpness
+from modeling.scoring.hypotheses.ordinary import Place
+from modeling.scoring.hypotheses.templates import Templates
+
+INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
+# Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and
+# moving against the galaxy.
+WING_FWHM_KMS = 700.0
+MOVING_FWHM_KMS = 250.0
+MOVING_KMS = 100.0
+# Three times what rotation and the PSF do, see `ordinary.SHIFT_KMS`.
+DISPLACED_KMS = 90.0
+BROADENED_KMS = 400.0  # FWHM; below 700 km/s a nucleus may have it from rotation
+OTHER_DEX = 0.15  # that ratios differ by where they are other ones
+COINCIDENT_KMS = 60.0  # of a peak and the lines of the surroundings, which then are one
+# Vacuum rest wavelengths of the strongest lines of distant galaxies, Angstrom.
+DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
+MIN_DISTANCE = 0.005  # in redshift, behind the galaxy
+
+UNCLEAR = "unclear"
+NAMES = {
+    "": "nothing significant",
+    UNCLEAR: "no hypothesis is clearly the best",
+    "broad_balmer": "broad component of the Balmer lines",
+    "double_peak": "two narrow peaks in all lines",
+    "wing": "broad or fast component of all lines in the nucleus",
+    "agn_ratios": "line ratios above the curve of Kewley+2001",
+    "metal_poor": "compact gas of strong [O III] and weak [N II]",
+    "line_ratios": "other line ratios than those of the surroundings",
+    "kinematics": "gas that moves against its surroundings",
+    "foreign_line": "one line at a wavelength of none of the galaxy's lines, or without its companions",
+    "cosmic_ray": "one line sharper than the point-spread function",
+    "sky_line": "one wavelength over the whole bundle",
+    "dead_fibre": "all lines fainter by the same factor",
+    "wrong_redshift": "all lines displaced alike over the whole galaxy",
+    "shifted_images": "images of blue lines displaced against those of red ones",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A hypothesis with the evidence for it.
+
+    Attributes:
+        name: one of `NAMES`.
+        kind: of the fit, see `components.Light`; that of the test where there is none.
+        text: a sentence with numbers and errors.
+        evidence: gain of the information criterion over what is ordinary.
+        significance: root of the chi2 that it explains, in standard deviations.
+        values: its parameters by the names of `explain.VALUES`.
+    """
+
+    name: str
+    kind: str
+    text: str
+    evidence: float
+    significance: float
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def intrinsic_fwhm(sigma_kms: float) -> float:
+    """FWHM of a line in km/s without the instrument's width."""
+    return float(FWHM_PER_SIGMA * np.sqrt(max(sigma_kms**2 - INSTRUMENT_KMS**2, 0)))
+
+
+def pm(value: float, error: float, signed: bool = False) -> str:
+    """Value and error such as "3,100 ± 150"; rounded to ten where the error is above thirty or unknown."""
+    if not np.isfinite(error):
+        return f"about {round(value, -1):{'+' if signed else ''},.0f}"
+    digits = -1 if error > 30 else 0
+    value, error = round(value, digits), max(round(error, digits), 1.0)
+    return f"{value:+,.0f} ± {error:,.0f}" if signed else f"{value:,.0f} ± {error:,.0f}"
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Names fits at one place.
+
+    Attributes:
+        templates: of the survey.
+        place: where the fits were made.
+        where: the place in words.
+        central: whether it is the centre.
+        z: redshift of the galaxy.
+        scale: reduced chi2 of the best fit, at least 1.
+    """
+
+    templates: Templates
+    place: Place
+    where: str
+    central: bool
+    z: float
+    scale: float
+
+    def broad(self, light: Light) -> Candidate:
+        """Broad Balmer lines."""
+        (velocity, sigma), (_, error) = light.parameters, light.errors * np.sqrt(self.scale)
+        fwhm = FWHM_PER_SIGMA * sigma
+        text = f"broad Balmer component: FWHM {pm(fwhm, FWHM_PER_SIGMA * error)} km/s, {self.where}"
+        index = self.templates.index("Ha-6564")
+        narrow = 0.0 if index is None else self.place.amount(light.spectrum)[0] * self.place.host.flux[index]
+        if index is not None and narrow > 0 and light.flux[index] > 0:
+            text += f", log broad/narrow Ha {np.log10(light.flux[index] / narrow):.1f}"
+        return self._candidate("broad_balmer", light, text, {"velocity_kms": velocity, "fwhm_kms": fwhm})
+
+    def peaks(self, light: Light) -> Candidate:
+        """Two peaks."""
+        apart, error = light.parameters[2], light.errors[2] * np.sqrt(self.scale)
+        sides = light.parameters[0] + np.array([-0.5, 0.5]) * apart - self.place.host.velocity_kms
+        near, far = sorted(sides, key=abs)
+        if abs(near) < COINCIDENT_KMS and abs(far) > 2 * DISPLACED_KMS:
+            text = f"gas at {far:+.0f} km/s from its surroundings, {self.where}"
+            return self._candidate("kinematics", light, text, {"velocity_kms": far + self.place.host.velocity_kms})
+        text = f"double-peaked lines: {pm(apart, error)} km/s apart, {self.where}"
+        values = {"velocity_kms": light.parameters[0], "separation_kms": apart}
+        return self._candidate("double_peak", light, text, values)
+
+    def single(self, light: Light) -> Candidate:
+        """One component of narrow lines."""
+        velocity, sigma = light.parameters
+        dv, ds = light.errors * np.sqrt(self.scale)
+        fwhm, offset = intrinsic_fwhm(sigma), velocity - self.place.host.velocity_kms
+        # The host's velocity does not matter to a nucleus, whose own is that of the galaxy.
+        offset = velocity if self.central else offset
+        split, total, purest = self._ratios(light)
+        ratios, name = self._name(fwhm, offset, split, total, purest)
+        values = {"velocity_kms": velocity, "fwhm_kms": fwhm}
+        values |= {"log_nii_ha": ratios.nii_ha.value, "log_oiii_hb": ratios.oiii_hb.value}
+        # FWHM and sigma differ by the instrument's width in quadrature; below 20 km/s nothing is resolved.
+        error = FWHM_PER_SIGMA * ds * sigma / max(fwhm / FWHM_PER_SIGMA, 20.0)
+        width = f"FWHM {pm(fwhm, error)}"
+        moving = f"{pm(velocity, dv, signed=True)} km/s, {width} km/s"
+        measured = f": {ratios.text()}" if ratios.text() else ""
+        side = "blue" if offset < -MOVING_KMS / 2 else "red" if offset > MOVING_KMS / 2 else "broad"
+        texts = {
+            "wing": f"{side} wing of the lines: {moving}, {self.where}",
+            "metal_poor": f"metal-poor starburst{measured}, {self.where}",
+            "agn_ratios": f"AGN-like gas{measured}, {self.where}",
+            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {width} km/s{measured}, "
+            f"{self.where}",
+            "": "",
+            UNCLEAR: f"broadened lines: {moving}, {self.where}",
+            "line_ratios": f"other line ratios than around it{measured}, {self.where}",
+        }
+        return self._candidate(name, light, texts[name], values)
+
+    def line(self, light: Light, sharpness: Sharpness) -> Candidate:
+        """One line: of another galaxy, or a cosmic ray where it is sharper than the PSF or the spectrograph."""
+        wave, error = light.parameters[0], light.errors[0] * np.sqrt(self.scale)
+        observed = wave * (1 + self.z)
+        at = f"{observed:.1f} ± {max(error * (1 + self.z), 0.1):.1f} Angstrom"
+        values = {"wave_angstrom": observed}
+        if sharpness.is_sharp:
+            size = f"{sharpness.width:.1f} times as wide as the PSF"
+            return self._candidate("cosmic_ray", light, f"cosmic ray: {size}, at {at}, {self.where}", values)
+        origins = [
+            f"{name} at z {observed / rest - 1:.3f}"
+            for name, rest in DISTANT.items()
+            if observed / rest - 1 > self.z + MIN_DISTANCE
+        ]
+        text = f"foreign line: {at}, {self.where} ({' or '.join(origins)})"
+        return self._candidate("foreign_line", light, text, values)
+
+    def _candidate(self, name: str, light: Light, text: str, values: Mapping[str, float]) -> Candidate:
+        evidence = light.evidence(self.place.excess.count, self.scale)
+        significance = float(np.sqrt(max(light.gain / self.scale, 0)))
+        return Candidate(name, light.kind, text, evidence, significance, {k: float(v) for k, v in values.items()})
+
+    def _ratios(self, light: Light) -> tuple[Ratios, Ratios, Ratios]:
+        """Ratios of a component, of the whole source, and of the source less as much of the host as it may hold.
+
+        Where a component and its host have the same profile, how they share the light is open: only their sum is known,
+        and that the host has at most what the line holds that exceeds it least.
+        """
+        host = self.place.host
+        total = light.flux + max(self.place.amount(light.spectrum)[0], 0) * host.flux
+        gram, _ = self.place.excess.normal(self.templates.component(light.parameters[:1], light.parameters[1:2]))
+        precision = self._precision(light)
+        error = np.sqrt(self.scale / np.maximum(precision, 1e-300))
+        strong = host.strong & (np.diag(gram[0]) > 0)
+        share = ((total + error)[strong] / host.flux[strong]).min() if strong.any() else 0.0
+        purest = total - share * np.where(strong, host.flux, 0)
+        return (
+            Ratios.of(self.templates, light.flux, light.flux_error * np.sqrt(self.scale)),
+            Ratios.of(self.templates, total, error),
+            Ratios.of(self.templates, purest, error),
+        )
+
+    def _precision(self, light: Light) -> np.ndarray:
+        """Inverse variance [L] of each line's total flux, without nuisances."""
+        spectra = self.templates.component(light.parameters[:1], light.parameters[1:2])[0]
+        return np.asarray(spectra**2 @ self.place.excess.weight)
+
+    def _name(self, fwhm: float, offset: float, split: Ratios, total: Ratios, purest: Ratios) -> tuple[Ratios, str]:
+        """Ratios to quote, and the name of a component."""
+        ratios = split if split.nii_ha.known and split.oiii_hb.known else total
+        moving = abs(offset) > MOVING_KMS and fwhm > MOVING_FWHM_KMS
+        if self.central and (fwhm > WING_FWHM_KMS or moving):
+            return ratios, "wing"
+        if purest.is_metal_poor or ratios.is_metal_poor:
+            return (ratios if ratios.is_metal_poor else purest), "metal_poor"
+        # Where [N II] exceeds the host least, the host may hold all of it, and the component be metal-poor.
+        open_nii = purest.nii_ha.known and purest.nii_ha.value < ratios.nii_ha.value - 0.3
+        if ratios.is_agn and not open_nii:
+            return ratios, "agn_ratios"
+        if fwhm > WING_FWHM_KMS and abs(offset) > MOVING_KMS:
+            return ratios, "wing"
+        if fwhm > BROADENED_KMS:
+            return ratios, UNCLEAR
+        if abs(offset) > DISPLACED_KMS:
+            return ratios, "kinematics"
+        host = self.place.host
+        own = Ratios.of(self.templates, host.flux, host.error)
+        return ratios, "line_ratios" if ratios.differ(own, OTHER_DEX) else ""
