@@ -9,7 +9,7 @@ cooperative, which fails where not all programs fit on the device at once.
 
 Arrays are contiguous: `gates` [step, image, pixel, gate, H] with the gates in the order i, f, o, g; `hidden` and
 `cells` [step + 1, image, pixel, H], before the first step and after each, in the order of the input; `peephole`
-[3, pixel, H]; `flags` [image, band], zeros. Programs take the images from `first` on. WIDE is H rounded up to a power of
+[3, pixel, H]; `flags` [image, band], zeros. Programs take images from `first` on. WIDE is H rounded up to a power of
 two, and TAPS the neighbours of one product. Sums are in float32, and products in the type of `hidden`.
 """
 

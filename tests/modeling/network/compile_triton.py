@@ -75,7 +75,9 @@ def main() -> None:
     capability = int(sys.argv[1]) if len(sys.argv) > 1 else 90
     for layer_name, layer in LAYERS.items():
         for name in ("forward", "backward"):
-            print(json.dumps({"layer": layer_name, "kernel": name} | compiled(name, layer, capability)), flush=True)
+            sys.stdout.write(
+                json.dumps({"layer": layer_name, "kernel": name} | compiled(name, layer, capability)) + "\n"
+            )
 
 
 if __name__ == "__main__":
