@@ -86,7 +86,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         raise ValueError(f"{store.path} holds no galaxy: all were rejected, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
-    ensemble = ModelEnsemble(path, (model.network, *model.folds), model.num_left_out, device=config.score.device)
+    ensemble = ModelEnsemble(path, (model.network, *model.folds), model.num_left_out, device=config.score.torch_device)
     ensemble = calibrate_ensemble(
         ensemble,
         folder / "scorers.json",
@@ -97,7 +97,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
     if config.score.num_workers:
         from modeling.scoring.ray_score import run_with_ray
 
-        run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.device.startswith("cuda")))
+        run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.torch_device.startswith("cuda")))
     with progress_bar("Scoring", unit="shards") as bar:
         shards = score_store(ensemble, folder, run_tasks=run_tasks, tell=bar)
     return _collect(config, store, ensemble, shards)

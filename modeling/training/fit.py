@@ -26,7 +26,7 @@ from modeling.training.context import Context, Listener, Metrics, scratch_direct
 from modeling.training.masked_objective import make_objective
 from modeling.training.metrics import RunningMeans
 from modeling.training.objective import ObjectiveConfig
-from modeling.training.on_device import READ_EVERY, Losses, Step, Tensors, ahead, runs_in_half
+from modeling.training.on_device import Losses, Step, Tensors, ahead, runs_in_half, steps_read_at_once
 
 Batch = dict[str, Tensor]
 
@@ -187,7 +187,7 @@ class _Trainer:
         self.graphed = Step(lambda tensors: self._backward(tensors, 1.0), list(self.model.parameters()), graph=graph)
         # Losses of steps that have not been read yet.
         self.unread: list[tuple[int, float, Losses]] = []
-        self.read_every = READ_EVERY if context.device.type == "cuda" else 1
+        self.read_every = steps_read_at_once(context.device)
 
     def restore(self, first: Callable[[], Batch] | None) -> Metrics:
         """Restores the context's last checkpoint; returns the metrics of the last complete epoch."""

@@ -47,7 +47,7 @@ class MaskedObjective(nn.Module):
     def forward(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLYX: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`, or the result of `prepared`.
+        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`, or those of `prepared`.
 
         `nll` is the mean negative log-likelihood of a hidden good sample in nats, and `latent` the squared error of the
         coarse means that the latent decodes to.
@@ -73,16 +73,22 @@ class MaskedObjective(nn.Module):
             device: of the result.
         """
         self.step_seed = step_seed
-        flux_BLSYX = torch.where(good_BLSYX, flux_BLSYX, 0.0)
-        # Drawn here, from tensors on the CPU: on a GPU each number would have to be waited for.
-        draws = [self._draws_of(flux_LSYX) for flux_LSYX in flux_BLSYX]
+        # Drawn before the move: on a GPU each number would have to be waited for.
+        draws = [self._draws_of(row) for row in torch.where(good_BLSYX, flux_BLSYX, 0.0)]
         views = [int(torch.randint(8, (), generator=generator)) for generator in draws]
         hidden_BLYX = torch.stack([self._draw_hidden(generator) for generator in draws])
-        moved = [values.to(device, non_blocking=True) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)]
-        turned_rows = [
-            torch.stack([turned(row, view) for row, view in zip(values, views, strict=True)]) for values in moved
-        ]
-        return (*turned_rows, hidden_BLYX.to(device, non_blocking=True))
+        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
+            torch.stack(
+                [turned(row, view) for row, view in zip(values.to(device, non_blocking=True), views, strict=True)]
+            )
+            for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        )
+        return (
+            torch.where(good_BLSYX, flux_BLSYX, 0.0),
+            ivar_BLSYX,
+            good_BLSYX,
+            hidden_BLYX.to(device, non_blocking=True),
+        )
 
     def _draws_of(self, flux_LSYX: Tensor) -> torch.Generator:
         """Generator of one galaxy's draws in one step.

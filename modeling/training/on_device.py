@@ -19,7 +19,6 @@ Losses = dict[str, Tensor]
 
 # Steps before a graph is recorded: libraries choose algorithms and kernels are compiled in the first.
 WARM_UP = 3
-# Steps whose losses are read at once on a GPU, which waits meanwhile.
 READ_EVERY = 32
 
 
@@ -28,6 +27,11 @@ def runs_in_half(bf16: bool | Literal["auto"], device: torch.device) -> bool:
     if bf16 == "auto":
         return device.type == "cuda" and default_precision(device) == torch.bfloat16
     return bf16
+
+
+def steps_read_at_once(device: torch.device) -> int:
+    """Steps whose losses are read at once: reading waits for the device, which then has nothing to do."""
+    return READ_EVERY if device.type == "cuda" else 1
 
 
 def ahead(batches: Iterator[tuple[Tensors, float]], device: torch.device) -> Iterator[tuple[Tensors, float]]:
