@@ -61,7 +61,7 @@ TORCH_ONLY = (
     *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation", "decoders")),
     *(f"modeling.network.{name}" for name in ("masked_network", "hiding", "line_groups")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),
-    *(f"modeling.training.{name}" for name in ("on_device", "loader", "views")),
+    *(f"modeling.training.{name}" for name in ("on_device", "views")),
 )
 # Packages that a machine for the core alone may lack.
 NOT_TORCH = {"triton", "ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}

@@ -225,7 +225,7 @@ class _Trainer:
             self.unread.append((self.step, weight, self._train_step(tensors, weight)))
             self.step += 1
             every = self.config.checkpoint_steps
-            checkpoint = bool(every) and self.step % every == 0 and self.step < self.steps_per_epoch
+            checkpoint = every is not None and self.step % every == 0 and self.step < self.steps_per_epoch
             if checkpoint or len(self.unread) == self.read_every:
                 self._read(tell)
             if checkpoint:
