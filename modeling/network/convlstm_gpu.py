@@ -122,7 +122,28 @@ def _why_not(layer: Layer) -> str:
         return "the kernel needs an NVIDIA GPU of compute capability 8.0 with 160 KiB of shared memory"
     if _plan(layer) is None:
         return "its state does not fit on a multiprocessor"
-    return ""
+    return _failure(layer)
+
+
+def _failure(layer: Layer) -> str:
+    """Error of the kernel in two steps of a layer, in words; empty if it runs, and then it is compiled."""
+    shape = layer.batch, 1, layer.height, layer.width
+
+    def make(*shape: int) -> Tensor:
+        # Not random: the trial must not change the draws of a training.
+        return torch.full(shape, 0.1, device=layer.device, requires_grad=True)
+
+    with torch.inference_mode(False), torch.enable_grad():
+        of_input, of_state = (make(4 * layer.hidden, channels, 3, 3) for channels in (1, layer.hidden))
+        peephole = make(3, layer.hidden, *shape[2:]) if layer.peepholes else None
+        weights = Weights(of_input, of_state, make(4 * layer.hidden), peephole)
+        try:
+            out_TBHYX, _ = convlstm(make(2, *shape), weights, None, kind=layer.kind)
+            out_TBHYX.float().sum().backward()
+            finite = bool(out_TBHYX.isfinite().all()) and bool(of_state.grad.isfinite().all())  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch's operations can do it
+            return f"Triton's kernel failed: {type(error).__name__}: {error}".splitlines()[0]
+    return "" if finite else "Triton's kernel gives results that are not finite"
 
 
 def _why_no_lstm(layer: Layer) -> str:

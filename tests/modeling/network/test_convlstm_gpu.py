@@ -221,6 +221,18 @@ def test_the_reason_for_pytorchs_operations_is_logged_once(
     assert reason in caplog.text
 
 
+@needs_triton
+def test_a_kernel_that_fails_leaves_the_layer_to_pytorchs_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = layer_of(batch=1, height=2, width=3, hidden=2, kind=torch.float32, peepholes=True)
+    assert convlstm_gpu._failure(layer) == ""
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise RuntimeError("out of resource: shared memory\nand more")
+
+    monkeypatch.setattr(convlstm_gpu, "_launch", fail)
+    assert convlstm_gpu._failure(layer) == "Triton's kernel failed: RuntimeError: out of resource: shared memory"
+
+
 def test_without_triton_layers_run_on_pytorchs_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     convlstm_gpu.why_not.cache_clear()
     monkeypatch.setattr(convlstm_gpu.importlib.util, "find_spec", lambda name: None)
