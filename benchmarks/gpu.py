@@ -324,7 +324,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of the results")
-    parser.add_argument("--seconds", type=float, default=330)
+    parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():

@@ -1,6 +1,7 @@
 """Times of the ConvLSTM's kernel alone, for `benchmarks.gpu`."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,6 +17,7 @@ class Clock(Protocol):
     """What is needed of `benchmarks.gpu.Run`."""
 
     device: str
+    end: float
 
     @property
     def cuda(self) -> bool:
@@ -102,7 +104,7 @@ def sweep(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> Iterator[str]:
     for largest in (256, 128, 64) if run.cuda else (256,):
         plan = Plan.of(described, count, largest)
         for warps in (4, 8, 16) if run.cuda else (4,):
-            if plan is None:
+            if plan is None or time.monotonic() > run.end:
                 continue
             try:
                 found = time_layer(run, layer, shape, replace(plan, warps=warps))

@@ -30,7 +30,7 @@ LARGEST = {torch.bfloat16: (32, 4096), torch.float32: (16, 1024)}
 DEPTH = 64
 # Fewer pixels waste rows of the matrix units.
 LEAST_PIXELS = 64
-STATES_PER_WARP = 512
+STATES_PER_WARP = 256
 # Products in bfloat16, which `FAST` marks too.
 CAPABILITY = (8, 0)
 
