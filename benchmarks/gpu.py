@@ -1,6 +1,6 @@
 """Measures the ConvLSTM and whole trainings on one GPU; needs torch, numpy and Triton alone, and less than 6 minutes.
 
-    python -m benchmarks.gpu [--out benchmarks/results/gpu.md] [--seconds 330] [--cpu]
+    python -m benchmarks.gpu [--out benchmarks/results/gpu.md] [--seconds 300] [--cpu]
 
 Each section stands alone: one that fails is reported with its error, and results are printed and written as they come.
 Sections that would begin after `--seconds` are left out. Times are medians of CUDA events after a warm-up. The limit
@@ -10,6 +10,7 @@ measured first. `--cpu` runs small sizes on the CPU, where figures have no meani
 
 import argparse
 import datetime
+import logging
 import platform
 import statistics
 import time
@@ -28,7 +29,7 @@ from benchmarks.convlstm_torch import naive_layers, our_layers
 from benchmarks.gpu_cases import PRESETS, SMALL, Preset
 from benchmarks.gpu_kernel import LayerTimes, sweep, time_layer
 from benchmarks.gpu_loader import loader_vs_memory
-from modeling.network.convlstm import ConvLSTM
+from modeling.network.convlstm import ConvLSTM, pytorch_only
 
 # A survey of 9,000 galaxies in four views, 30 epochs.
 SURVEY_SAMPLES = 9000 * 4 * 30
@@ -138,15 +139,15 @@ def describe(run: Run) -> None:
 
 def agreement(run: Run) -> None:
     """Largest differences from a plain loop in float64 on the CPU, relative to the largest value."""
-    cases = (
-        [(3, 2, (3, 9), 10, 1), (19, 4, (16, 16), 32, 2), (9, 2, (10, 32), 32, 1)]
-        if run.cuda
-        else [(2, 1, (2, 4), 4, 1)]
-    )
+    cases = [(2, 1, (2, 4), 4, 1, 3), (2, 1, (2, 4), 4, 1, 1)]
+    if run.cuda:
+        cases = [(3, 2, (3, 9), 10, 1, 3), (19, 4, (16, 16), 32, 2, 3), (9, 2, (10, 32), 32, 1, 3)]
+        cases += [(9, 2, (16, 24), 32, 1, 1)]
     for kind in (torch.float32, torch.bfloat16):
         worst = {"forward": 0.0, "backward": 0.0}
-        for steps, batch, channels, size, stride in cases:
-            found = differences(run, ConvLSTM(*channels, stride=stride), (steps, batch, channels[0], size, size), kind)
+        for steps, batch, channels, size, stride, kernel_size in cases:
+            layer = ConvLSTM(*channels, stride=stride, kernel_size=kernel_size)
+            found = differences(run, layer, (steps, batch, channels[0], size, size), kind)
             worst = {name: max(value, found[name]) for name, value in worst.items()}
         for name, value in worst.items():
             run.figures[f"largest_difference_{name}_{str(kind).removeprefix('torch.')}"] = value
@@ -216,6 +217,23 @@ def against_naive(run: Run) -> None:
         run.figures[f"gpu_vs_naive_{case.name}"] = times["naive fp32"] / ours
         run.figures[f"gpu_vs_naive_bf16_{case.name}"] = times["naive bf16"] / ours
         run.say(f"{case.name}, training step: " + ", ".join(f"{name} {value:.3f} ms" for name, value in times.items()))
+
+
+def of_spaxels(run: Run) -> None:
+    """A training step of the spaxel coder's layer, whose kernel is one pixel: cuDNN's LSTM and PyTorch's operations."""
+    shape = (19, 16, 16, 32, 32) if run.cuda else (2, 1, 16, 4, 4)
+    layer, x = ConvLSTM(16, 24, kernel_size=1).to(run.device), torch.randn(shape, device=run.device, requires_grad=True)
+
+    def step() -> None:
+        with torch.autocast(run.device, torch.bfloat16, enabled=run.cuda):
+            out = layer(x)
+        torch.autograd.grad(out.float().square().mean(), [x, *layer.parameters()])
+
+    lstm = run.milliseconds(run.replayed(step))
+    with pytorch_only():
+        operations = run.milliseconds(run.replayed(step))
+    run.figures["lstm_vs_operations"] = operations / lstm
+    run.say(f"cuDNN's LSTM {lstm:.3f} ms, operations {operations:.3f} ms, both as graphs")
 
 
 def layer_step(run: Run, case: Case, make: Callable[..., Any], *, half: bool) -> Callable[[], None]:
@@ -294,12 +312,24 @@ def plans(run: Run) -> None:
             run.say(f"{name}, {title}: {text}")
 
 
+class Notes(logging.Handler):
+    """Passes on what layers and the loop say of their choices, such as why there is no kernel or no graph."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds a line to the results."""
+        self.run.say(f"note: {record.getMessage()}")
+
+
 def presets(run: Run) -> dict[str, Preset]:
     """The presets, or small ones without a GPU."""
     return PRESETS if run.cuda else SMALL
 
 
-SECTIONS = (describe, agreement, kernels, against_naive, trainings, loader, profile, plans)
+SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, profile, plans)
 
 
 def measure(run: Run) -> Iterator[str]:
@@ -330,6 +360,9 @@ def main() -> None:
     if not options.cpu and not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no GPU here; --cpu tests the benchmark itself")
     run = Run("cpu" if options.cpu else "cuda", options.out, time.monotonic() + options.seconds)
+    of_modeling = logging.getLogger("modeling")
+    of_modeling.setLevel(logging.INFO)
+    of_modeling.addHandler(Notes(run))
     failed = list(measure(run))
     run.say(f"\nSections that failed: {', '.join(failed) or 'none'}")
     for name, value in run.figures.items():

@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -71,18 +72,29 @@ def test_sections_after_the_time_are_left_out() -> None:
 
 def test_trainings_and_the_profile_give_figures() -> None:
     run = run_on()
-    for section in (gpu.trainings, gpu.profile, gpu.against_naive):
+    for section in (gpu.trainings, gpu.profile, gpu.against_naive, gpu.of_spaxels):
         section(run)
     assert {"samples_per_s_line", "samples_per_s_paper", "paper_hours", "gpu_vs_naive_line"} <= set(run.figures)
     assert all(value > 0 for name, value in run.figures.items() if not name.startswith("memory"))
     assert any("x " in line for line in run.lines)
 
 
+def test_choices_that_are_logged_are_among_the_results() -> None:
+    run = run_on()
+    notes = gpu.Notes(run)
+    logger = logging.getLogger("modeling.test")
+    logger.addHandler(notes)
+    logger.warning("steps run without a %s", "graph")
+    logger.removeHandler(notes)
+    assert run.lines == ["note: steps run without a graph"]
+
+
 def test_our_layers_agree_with_the_plain_loop() -> None:
     run = run_on()
     gpu.agreement(run)
-    assert max(run.figures.values()) < 1e-4
     assert len(run.figures) == 4
+    for name, value in run.figures.items():
+        assert 0 < value < (1e-4 if name.endswith("float32") else 0.05), name
 
 
 def test_the_loader_takes_its_batches_from_files() -> None:
