@@ -100,7 +100,8 @@ class Step:
         self.to_record = None
         inputs, graph = tuple(tensor.clone() for tensor in tensors), torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # Other threads may go on: the loader's takes page-locked memory meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 losses = self.run(inputs)
         except RuntimeError as error:
             logger.info("steps run without a CUDA graph, which could not be recorded: %s", error)

@@ -39,7 +39,7 @@ class Graph:
 
 
 @contextmanager
-def record(graph: Graph) -> Iterator[None]:
+def record(graph: Graph, capture_error_mode: str) -> Iterator[None]:
     Graph.recording = graph
     yield
     Graph.recording = None
@@ -101,7 +101,7 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     @contextmanager
-    def refuse(graph: Graph) -> Iterator[None]:
+    def refuse(graph: Graph, capture_error_mode: str) -> Iterator[None]:
         raise RuntimeError("operation not permitted when stream is capturing")
         yield
 
