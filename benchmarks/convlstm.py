@@ -3,7 +3,8 @@
 A step is the forward pass, the mean of squares, and the backward pass to the weights and the input. All contenders have
 the same input and weights, and must agree on the loss and the gradient of the input. Each runs in its own process and
 they take turns, so that other load affects all of them alike. Figures are ratios of medians over the rounds. The rate
-assumes a direct convolution; Winograd needs a quarter of its multiplications.
+assumes a direct convolution; Winograd needs a quarter of its multiplications. `cpu_share_of_peak` is the rate of the
+multiplications that the kernel makes over that of a large matrix product on the same threads.
 
     python -m benchmarks.convlstm [--rounds 7] [--device cuda] [--keras-python PATH] [--cases line paper]
         [--more] [--bf16] [--threads 1 --clock cpu]
@@ -20,13 +21,12 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -131,14 +131,14 @@ def figures_of(case: Case, medians: dict[str, float], device: str) -> dict[str, 
     return {f"{name}_{case.name}".replace("-", "_"): medians[a] / medians[b] for name, (a, b) in pairs.items()}
 
 
-def gemm_gflops(size: int = 2048) -> float:
-    """Best rate of a product of large matrices: the upper limit of all convolutions."""
-    a = np.ones((size, size), np.float32)
-    seconds = []
+def gemm_gflops(options: argparse.Namespace, size: int = 2048) -> float:
+    """Best rate of a product of large matrices on the same threads: the upper limit of all convolutions."""
+    torch.set_num_threads(options.threads)
+    a, clock, seconds = torch.ones(size, size), CLOCKS[options.clock], []
     for _ in range(5):
-        start = time.perf_counter()
+        start = clock()
         a @ a
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return 2 * size**3 / min(seconds) / 1e9
 
 
@@ -161,11 +161,15 @@ def main() -> None:
         kinds.append("keras")
     else:
         print("no Keras: it needs the CPU and --keras-python")
-    print(f"sgemm_gflops={gemm_gflops():.0f}")
+    peak = gemm_gflops(options)
+    print(f"sgemm_gflops={peak:.0f}")
     figures = {}
     for case in (c for c in CASES if c.name in options.cases):
         medians = measure(case, kinds, options)
         figures |= figures_of(case, medians, options.device)
+        if options.device == "cpu":
+            rate = case.kernel_products() / medians["ours-fp32"] / 1e9
+            figures[f"cpu_share_of_peak_{case.name}".replace("-", "_")] = rate / peak
     for name in GOALS:
         ratios = [ratio for key, ratio in figures.items() if key in (f"{name}_line", f"{name}_paper")]
         figures |= {name: min(ratios)} if ratios else {}

@@ -44,8 +44,8 @@ def clean_store(tier: Tier, work: Path, num_workers: int) -> WindowStore:
 
 def train_model(tier: Tier, store: WindowStore, work: Path) -> Path:
     """Folder of the tier's masked network, trained on a store; resumes."""
-    settings = tier.masked.train.model_copy(update={"num_workers": 0, "folds": 0})
-    job = TrainingJob(store=store.path, seed=tier.network_runs[0].seed, model=tier.masked.model, train=settings)
+    settings = tier.default.train.model_copy(update={"num_workers": 0, "folds": 0})
+    job = TrainingJob(store=store.path, seed=tier.network_runs[0].seed, model=tier.default.model, train=settings)
     name = f"pretrained-{job.identity(store.identity)[:12]}"
     return train(job, name=name, storage=str(work / "training"), target=work / name).directory
 
@@ -100,7 +100,7 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
         "spaxel_arcsec": SPAXEL_ARCSEC * tier.data.bin_factor,
         "window_settings": settings,
         "architecture": {"class": type(network).__name__, **network.arguments},
-        "training": tier.masked.train.model_dump(mode="json", exclude_none=True),
+        "training": tier.default.train.model_dump(mode="json", exclude_none=True),
         "metrics": metadata.get("metrics", {}),
         "made_by": f"python -m benchmarks.pretrained --tier {tier_name}",
         "simulation": tier.data.simulate.model_dump(mode="json") | {"seed": tier.data.seed},

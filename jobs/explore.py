@@ -63,7 +63,7 @@ def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, mod
         store,
         catalog_path=config.catalog_path,
         labels_path=config.labels_path,
-        reconstruct=as_scored(catalog, model, config.score.device),
+        reconstruct=as_scored(catalog, model, config.score.torch_device),
         thumbnail_line=config.explore.thumbnail_line,
         key_lines=config.explore.key_lines,
     )

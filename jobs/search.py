@@ -82,7 +82,7 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
     wanted = list(usable_regions(*arrays, [region]))
     if not wanted:
         raise ValueError(f"region {region} of {plateifu}: less than {MIN_GOOD:.0%} of its samples are good")
-    query = region_latents(model.network, *arrays, wanted, device=config.score.device)
+    query = region_latents(model.network, *arrays, wanted, device=config.score.torch_device)
     known = read_or_make(config, store, model, region.shape)
     standardise = LatentScaler.fit(known.latent)
     others = known.plateifu != plateifu

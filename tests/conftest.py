@@ -1,8 +1,13 @@
 """Fixtures that several parts share, and what is run by default."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Without a GPU, Triton's kernels run under its interpreter, which must be known before Triton is imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 pytest_plugins = ["tests.migrations", "tests.side_by_side", "tests.watch"]
 

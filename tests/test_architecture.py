@@ -58,13 +58,14 @@ SHARED = {
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
 TORCH_ONLY = (
-    *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "compile_c", "autoencoder", "decoders")),
-    *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation")),
+    *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "convlstm_gpu", "compile_c", "autoencoder")),
+    *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation", "decoders")),
     *(f"modeling.network.{name}" for name in ("masked_network", "hiding", "line_groups", "transfer")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),
+    *(f"modeling.training.{name}" for name in ("on_device", "views")),
 )
 # Packages that a machine for the core alone may lack.
-NOT_TORCH = {"ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
+NOT_TORCH = {"triton", "ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.
 LAZY = {"ray", "mlflow", "umap", "torch"}
 

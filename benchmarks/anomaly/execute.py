@@ -19,7 +19,7 @@ from cubeprep.store import WindowStore
 SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
 # Keys of a tier that change no result.
 NOT_OF_A_TASK = {
-    *("runs", "network_runs", "masked_runs", "slow_runs", "paper_runs", "paper_asked"),
+    *("runs", "network_runs", "slow_runs", "paper_runs", "paper_asked"),
     *("headline", "num_bootstrap", "cpu_hours"),
 }
 
@@ -63,7 +63,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
         pass
     # By run, so that an interrupted benchmark has complete results of the first ones; within a run the slow networks
     # first, so that short tasks fill the remaining time of all workers.
-    costs = ("paper_runs", "masked_runs", "slow_runs", "network_runs", "runs")
+    costs = ("paper_runs", "slow_runs", "network_runs", "runs")
 
     def priority(task: Task) -> tuple[int, int, int]:
         cost = detectors[task.detector].cost

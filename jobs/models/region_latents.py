@@ -62,7 +62,7 @@ def _make(config: ProjectConfig, store: WindowStore, model: Any, shape: tuple[in
         for _, windows in store.iter_galaxies():
             arrays = windows.flux, windows.ivar, windows.mask
             wanted = list(usable_regions(*arrays, regions))
-            size, device = config.score.batch_size, config.score.device
+            size, device = config.score.batch_size, config.score.torch_device
             latents.append(region_latents(model.network, *arrays, wanted, batch_size=size, device=device))
             names += [windows.plateifu[galaxy] for galaxy, _ in wanted]
             places += [str(region) for _, region in wanted]

@@ -95,7 +95,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         path,
         (model.network, *model.folds),
         model.num_left_out,
-        device=config.score.device,
+        device=config.score.torch_device,
         psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
         spaxel_arcsec=config.score.spaxel_arcsec,
     )
@@ -109,7 +109,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
     if config.score.num_workers:
         from modeling.scoring.ray_score import run_with_ray
 
-        run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.device.startswith("cuda")))
+        run_tasks = run_with_ray(config.score.num_workers, gpus=float(config.score.torch_device.startswith("cuda")))
     with progress_bar("Scoring", unit="shards") as bar:
         shards = score_store(ensemble, folder, run_tasks=run_tasks, tell=bar)
     return _collect(config, store, ensemble, shards)

@@ -14,8 +14,9 @@ Keras has none):
 with h_0 = c_0 = 0 unless a state is given.
 
 On a CPU, in single precision, with 3 x 3 kernels, strides 1 and 2 and a C compiler at hand, all steps are one call of
-`convlstm_cpu`. Everything else runs on PyTorch's operations: there the terms in x, which do not depend on the
-recurrence, come from one convolution for all steps. `docs/convlstm.md` has the figures.
+`convlstm_cpu`; on an NVIDIA GPU, with Triton, one launch of `convlstm_gpu`. Everything else runs on PyTorch's
+operations: there the terms in x, which do not depend on the recurrence, come from one convolution for all steps.
+`docs/convlstm.md` has the figures.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from modeling.network import convlstm_cpu
+from modeling.network import convlstm_cpu, convlstm_gpu
 
 State = tuple[Tensor, Tensor]
 
@@ -126,13 +127,20 @@ class ConvLSTM(nn.Module):
         return torch.cat(self._in_order(outputs)), state
 
     def _run(self, x_TBCYX: Tensor, state: State | None) -> tuple[Tensor, State]:
-        if not self._fits_kernel(x_TBCYX):
+        kind = self._fits_gpu(x_TBCYX)
+        if kind is None and not self._fits_kernel(x_TBCYX):
             return self._run_steps(x_TBCYX, state)
         bias = self.of_input.bias
         assert bias is not None
         weights = convlstm_cpu.Weights(self.of_input.weight, self.of_state.weight, bias, self.peephole_3HYX)
         stride = self.of_input.stride[0]
-        h_TBHYX, cell_BHYX = convlstm_cpu.convlstm(x_TBCYX, weights, state, stride=stride, reverse=self.reverse)
+        if kind is None:
+            found = convlstm_cpu.convlstm(x_TBCYX, weights, state, stride=stride, reverse=self.reverse)
+        elif self.of_input.kernel_size == (1, 1):
+            found = convlstm_gpu.lstm(x_TBCYX, weights, state, reverse=self.reverse)
+        else:
+            found = convlstm_gpu.convlstm(x_TBCYX, weights, state, kind=kind, stride=stride, reverse=self.reverse)
+        h_TBHYX, cell_BHYX = found
         return h_TBHYX, (h_TBHYX[0 if self.reverse else -1], cell_BHYX)
 
     def _run_steps(self, x_TBCYX: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -175,6 +183,21 @@ class ConvLSTM(nn.Module):
             size, expected = [-(-n // stride) for n in x_TBCYX.shape[-2:]], list(self.peephole_3HYX.shape[-2:])
             if size != expected:
                 raise ValueError(f"peepholes are for states of {expected} pixels, these images make {size}")
+
+    def _fits_gpu(self, x_TBCYX: Tensor) -> torch.dtype | None:
+        """Type of the products in which `convlstm_gpu` runs this input; None if it does not."""
+        if x_TBCYX.device.type != "cuda" or torch.compiler.is_compiling() or not _kernel_allowed.get():
+            return None
+        kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x_TBCYX.dtype
+        layer = convlstm_gpu.describe(
+            x_TBCYX,
+            kind,
+            hidden=self.hidden_channels,
+            kernel_size=self.of_input.kernel_size[0],
+            stride=self.of_input.stride[0],
+            peepholes=self.peephole_3HYX is not None,
+        )
+        return None if convlstm_gpu.why_not(layer) else kind
 
     def _fits_kernel(self, x_TBCYX: Tensor) -> bool:
         """Whether `convlstm_cpu` can run this input, and should: not under autocast on a processor with bf16 units."""

@@ -36,7 +36,18 @@ class ScoreConfig(Config):
     batch_size: int = Field(
         16, ge=1, description="Galaxies per batch when `search` encodes regions; does not change results"
     )
-    device: str = Field("cpu", description="PyTorch device, such as cpu or cuda")
+    device: str = Field(
+        "auto", description="PyTorch device, such as cpu or cuda; auto: a GPU if there is one. float32 on either"
+    )
     num_neighbours: int = Field(5, ge=1, description="Nearest neighbours listed for each galaxy")
     umap_neighbours: int = Field(15, ge=2, description="UMAP's `n_neighbors`")
     umap_min_dist: float = Field(0.1, ge=0, description="UMAP's `min_dist`: least distance between points of the map")
+
+    @property
+    def torch_device(self) -> str:
+        """PyTorch device, with `auto` resolved on this machine."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"

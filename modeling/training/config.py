@@ -40,7 +40,12 @@ class TrainConfig(Config):
     )
     kl_warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which `kl_weight` grows from 0")
     free_bits: float = Field(0.0, ge=0, description="Bits of each VAE latent that are not penalised")
-    bf16: bool = Field(False, description="Whether to run the model in bfloat16 where that is safe")
+    bf16: bool | Literal["auto"] = Field(
+        "auto", description="Whether to run the model in bfloat16 where that is safe; auto: on GPUs that have it"
+    )
+    cuda_graphs: bool = Field(
+        True, description="Whether a GPU replays each step from a recording, where the training has one worker"
+    )
     num_workers: int = Field(1, ge=0, description="Workers of Ray Train; 0 trains in this process, without Ray")
     min_workers: int | None = Field(
         None, ge=1, description="Workers to continue with while nodes are missing; default: wait for all"
@@ -101,6 +106,7 @@ NOT_PART_OF_IDENTITY = {
     "max_failures",
     "threads",
     "use_gpu",
+    "cuda_graphs",
     "storage",
     "cache_mib",
     "checkpoint_steps",
@@ -159,6 +165,8 @@ class TrainingJob(Config):
         decisive = self.model_dump(mode="json", exclude=exclude)
         if self.start is not None:
             decisive["start"] = self.start.weights_sha256
+        # `auto` depends on the device, which is no part of the identity.
+        decisive["train"]["bf16"] = self.train.bf16 is True
         if self.fold is not None:
             decisive["fold"] = [self.fold, self.train.folds, self.train.left_out]
         text = json.dumps([store_identity, decisive], sort_keys=True)

@@ -5,10 +5,10 @@ at the end of an epoch or within one, ends with the weights of an uninterrupted 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from modeling.training.context import Context, Listener, Metrics, scratch_direct
 from modeling.training.masked_objective import make_objective
 from modeling.training.metrics import RunningMeans
 from modeling.training.objective import ObjectiveConfig
+from modeling.training.on_device import Losses, Step, Tensors, ahead, runs_in_half, steps_read_at_once
 
 Batch = dict[str, Tensor]
 
@@ -69,8 +70,12 @@ class FitConfig(ObjectiveConfig, Protocol):
         """Steps from one checkpoint to the next within an epoch; None for checkpoints at its end alone."""
 
     @property
-    def bf16(self) -> bool:
+    def bf16(self) -> bool | Literal["auto"]:
         """Whether to run the model in bfloat16 where that is safe."""
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether to record steps as CUDA graphs on a GPU."""
 
 
 class DivergedError(ValueError):
@@ -174,8 +179,15 @@ class _Trainer:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Metrics] = []
         self.objective = make_objective(self.model, config)
+        self.half = runs_in_half(config.bf16, context.device)
         # Wrapped after the initial weights are loaded: a wrapper may copy them to the other ranks.
         self.wrapped: nn.Module | None = None
+        # A graph of a wrapper would have to hold its communication.
+        graph = config.cuda_graphs and context.device.type == "cuda" and context.world_size == 1
+        self.graphed = Step(lambda tensors: self._backward(tensors, 1.0), list(self.model.parameters()), graph=graph)
+        # Losses of steps that have not been read yet.
+        self.unread: list[tuple[int, float, Losses]] = []
+        self.read_every = steps_read_at_once(context.device)
 
     def restore(self, first: Callable[[], Batch] | None) -> Metrics:
         """Restores the context's last checkpoint; returns the metrics of the last complete epoch."""
@@ -209,41 +221,68 @@ class _Trainer:
 
     def train_epoch(self, batches: Iterable[Batch], tell: Listener) -> Metrics:
         """Trains on the remaining batches of an epoch; returns the means over the whole epoch."""
-        for batch in batches:
-            loss = self._train_step(batch)
+        for tensors, weight in ahead(self._prepared(batches), self.context.device):
+            self.unread.append((self.step, weight, self._train_step(tensors, weight)))
             self.step += 1
-            place = {"epoch": self.epoch, "step": self.step - 1, "num_steps": self.steps_per_epoch}
-            tell("step", place | {"loss": loss})
             every = self.config.checkpoint_steps
-            if every and self.step % every == 0 and self.step < self.steps_per_epoch:
+            checkpoint = every is not None and self.step % every == 0 and self.step < self.steps_per_epoch
+            if checkpoint or len(self.unread) == self.read_every:
+                self._read(tell)
+            if checkpoint:
                 self._checkpoint_within_epoch()
+        self._read(tell)
         return self.means.reduce(self.context).by_name("train")
 
-    def _train_step(self, batch: Batch) -> float:
+    def _prepared(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensors, float]]:
+        """Batches on the device, with what the objective draws for each, and their weights."""
+        for step, batch in enumerate(batches, self.epoch * self.steps_per_epoch + self.step):
+            windows = batch["flux"], batch["ivar"], batch["good"]
+            tensors = self.objective.prepared(*windows, step_seed=hash((self.seed, step)), device=self.context.device)
+            yield tensors, float(batch.get("weight", 1.0))
+
+    def _train_step(self, tensors: Tensors, weight: float) -> Losses:
+        """Losses of one step, [B] on the device, which may still be at work on it."""
         assert self.wrapped is not None
         self.wrapped.train()
         total_step = self.epoch * self.steps_per_epoch + self.step
         # The draws of a step do not depend on earlier ones, so that a training may resume from any step.
         torch.manual_seed(hash((self.seed, total_step, self.context.rank)) % 2**63)
-        self.objective.step_seed = hash((self.seed, total_step))
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(total_step)
         warmup_steps = self.config.kl_warmup_epochs * self.steps_per_epoch
         self.objective.kl_scale = min(1.0, (total_step + 1) / warmup_steps) if warmup_steps else 1.0
+        # A graph would keep the scale that it was recorded with.
+        warm = self.objective.kl_scale == 1.0
+        losses_B = self.graphed(tensors) if warm and weight == 1.0 else self._backward(tensors, weight)
+        self.optimizer.step()
+        return losses_B
+
+    def _backward(self, tensors: Tensors, weight: float) -> Losses:
+        assert self.wrapped is not None
         self.optimizer.zero_grad(set_to_none=True)
-        losses_B = self._run(self.wrapped, batch)
-        weight = float(batch.get("weight", 1.0))
-        loss = losses_B["loss"].mean() * weight
-        if not torch.isfinite(loss):
-            place = f"epoch {self.epoch}, step {self.step}"
-            raise DivergedError(f"the loss became {loss.item()} in {place}: lower train.lr or clip gradients")
-        loss.backward()
+        losses_B: Losses = self._run(self.wrapped, tensors)
+        (losses_B["loss"].mean() * weight).backward()
         if self.config.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        # A row without weight is there to keep the rank in step; NaN keeps it out of the means.
-        self.means.add(losses_B if weight else {name: torch.full_like(x_B, math.nan) for name, x_B in losses_B.items()})
-        return losses_B["loss"].mean().item()
+        return {name: values_B.detach() for name, values_B in losses_B.items()}
+
+    def _read(self, tell: Listener) -> None:
+        """Adds the losses that have not been read to the means, and reports their steps.
+
+        Raises:
+            DivergedError: one is not finite; later steps may have been made since, but no checkpoint.
+        """
+        for step, weight, losses_B in self.unread:
+            losses_B = {name: values_B.cpu() for name, values_B in losses_B.items()}
+            loss = losses_B["loss"].mean().item()
+            if not math.isfinite(loss):
+                place = f"epoch {self.epoch}, step {step}"
+                raise DivergedError(f"the loss became {loss} in {place}: lower train.lr or clip gradients")
+            # A row without weight is there to keep the rank in step; NaN keeps it out of the means.
+            nothing = {name: torch.full_like(values_B, math.nan) for name, values_B in losses_B.items()}
+            self.means.add(losses_B if weight else nothing)
+            tell("step", {"epoch": self.epoch, "step": step, "num_steps": self.steps_per_epoch, "loss": loss})
+        self.unread = []
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Metrics:
@@ -254,7 +293,9 @@ class _Trainer:
         means = RunningMeans.empty(self.objective.metric_sizes())
         for batch in batches:
             # Not the wrapped model: ranks may hold different numbers of batches, and nothing needs synchronising.
-            means.add(self._run(self.objective.evaluate, batch))
+            windows = batch["flux"], batch["ivar"], batch["good"]
+            tensors = tuple(values.to(self.context.device, non_blocking=True) for values in windows)
+            means.add(self._run(self.objective.evaluate, tensors))
         means = means.reduce(self.context)
         metrics = means.by_name("validation", columns={"mae": names})
         if "kl_of_latent" in means.totals:
@@ -262,9 +303,8 @@ class _Trainer:
             metrics["validation_active_latents"] = float((nats > ACTIVE_NATS).sum())
         return metrics
 
-    def _run(self, function: Callable[..., dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
-        tensors = [batch[name].to(self.context.device, non_blocking=True) for name in ("flux", "ivar", "good")]
-        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.config.bf16):
+    def _run(self, function: Callable[..., dict[str, Tensor]], tensors: Tensors) -> dict[str, Tensor]:
+        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.half):
             return function(*tensors)
 
     def finish_epoch(self, metrics: Metrics) -> None:
@@ -324,7 +364,9 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
             model.parameters(), lr=config.lr, weight_decay=config.weight_decay, initial_accumulator_value=0.1
         )
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        # On a GPU one launch for all weights. PyTorch's Adagrad has that on CPUs alone.
+        fused = next(model.parameters()).device.type == "cuda" or None
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused)
     raise ValueError(f"optimizer is {config.optimizer!r}, expected 'adagrad' or 'adamw'")
 
 

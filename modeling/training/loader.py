@@ -5,20 +5,25 @@ are as many streams as workers in the training's configuration. So a training th
 sees the same batches.
 """
 
+from __future__ import annotations
+
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress, zip_longest
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cubeprep.masks import good_samples
-from cubeprep.store import WindowStore
 from modeling.training.views import Views
+
+if TYPE_CHECKING:  # the loader takes anything that gives shards, also where there is no Zarr
+    from cubeprep.store import WindowStore
 
 Batch = dict[str, Tensor]
 RowRef = tuple[int, int]  # shard, and position among its valid rows, views that the loader makes included
@@ -214,7 +219,7 @@ class Loader:
                 for future in ahead:  # the consumer has stopped
                     future.cancel()
 
-    def _batch(self, rows: "_Rows", step: Step) -> Batch:
+    def _batch(self, rows: _Rows, step: Step) -> Batch:
         items = [rows.take(ref) for ref in step.rows]
         # Copied by NumPy: in this thread torch would start threads of its own, beside those of the model.
         batch = {name: torch.from_numpy(np.stack([item[name].numpy() for item in items])) for name in items[0]}

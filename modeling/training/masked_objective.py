@@ -44,23 +44,51 @@ class MaskedObjective(nn.Module):
         self.kl_scale = 1.0
         self.step_seed = 0
 
-    def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
-        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`.
+    def forward(
+        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLYX: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`, or those of `prepared`.
 
         `nll` is the mean negative log-likelihood of a hidden good sample in nats, and `latent` the squared error of the
         coarse means that the latent decodes to.
         """
-        flux_BLSYX = torch.where(good_BLSYX, flux_BLSYX, 0.0)
-        hidden, rows = [], []
-        for row in zip(flux_BLSYX, ivar_BLSYX, good_BLSYX, strict=True):
-            generator = self._draws_of(row[0])
-            view = int(torch.randint(8, (), generator=generator))
-            rows.append([turned(values, view) for values in row])
-            hidden.append(self._draw_hidden(generator))
-        hidden_BLSYX = torch.stack(hidden).to(flux_BLSYX.device)[:, :, None]
-        flux_BLSYX, ivar_BLSYX, good_BLSYX = (torch.stack(values) for values in zip(*rows, strict=True))
-        nll_B, latent_B, _ = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX)
+        if hidden_BLYX is None:
+            rows = flux_BLSYX, ivar_BLSYX, good_BLSYX
+            flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX = self.prepared(
+                *rows, step_seed=self.step_seed, device=flux_BLSYX.device
+            )
+        nll_B, latent_B, _ = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX[:, :, None])
         return {"loss": nll_B + LATENT_WEIGHT * latent_B, "nll": nll_B, "latent": latent_B}
+
+    def prepared(
+        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, *, step_seed: int, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """Arguments of `forward` on a device: galaxies turned at random, and what is hidden of each.
+
+        Args:
+            flux_BLSYX: in the unit of the store; any value where not good.
+            ivar_BLSYX: inverse variance of the flux; 0 where not good.
+            good_BLSYX: bool.
+            step_seed: of the draws of this step.
+            device: of the result.
+        """
+        self.step_seed = step_seed
+        # Drawn before the move: on a GPU each number would have to be waited for.
+        draws = [self._draws_of(row) for row in torch.where(good_BLSYX, flux_BLSYX, 0.0)]
+        views = [int(torch.randint(8, (), generator=generator)) for generator in draws]
+        hidden_BLYX = torch.stack([self._draw_hidden(generator) for generator in draws])
+        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
+            torch.stack(
+                [turned(row, view) for row, view in zip(values.to(device, non_blocking=True), views, strict=True)]
+            )
+            for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        )
+        return (
+            torch.where(good_BLSYX, flux_BLSYX, 0.0),
+            ivar_BLSYX,
+            good_BLSYX,
+            hidden_BLYX.to(device, non_blocking=True),
+        )
 
     def _draws_of(self, flux_LSYX: Tensor) -> torch.Generator:
         """Generator of one galaxy's draws in one step.

@@ -49,7 +49,6 @@ class Objective(nn.Module):
         model: the autoencoder.
         config: loss and weights.
         kl_scale: share of the KL weight that the warm-up has reached, 0 to 1.
-        step_seed: as of `MaskedObjective`; not used.
     """
 
     def __init__(self, model: ConvLSTMAutoencoder, config: ObjectiveConfig) -> None:
@@ -57,7 +56,12 @@ class Objective(nn.Module):
         self.model = model
         self.config = config
         self.kl_scale = 1.0
-        self.step_seed = 0
+
+    def prepared(
+        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, *, step_seed: int, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """Arguments of `forward` on a device; `step_seed` is of draws, of which there are none."""
+        return tuple(values.to(device, non_blocking=True) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX))
 
     def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
         """Loss of each galaxy and its parts, each [B]; the KL term after warm-up and free bits.

@@ -1,11 +1,15 @@
 """Augmented views made by the loader, with the same values that `prepare` would have written to the store."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cubeprep.augment import AugmentConfig, augment, view_rng
-from cubeprep.store import WindowStore
+if TYPE_CHECKING:
+    from cubeprep.augment import AugmentConfig
+    from cubeprep.store import WindowStore
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class Views:
     config: AugmentConfig
 
     @classmethod
-    def of(cls, store: WindowStore, split: str) -> "Views":
+    def of(cls, store: WindowStore, split: str) -> Views:
         """Views by the configuration that the store was prepared with; none but the observed one outside training."""
+        from cubeprep.augment import AugmentConfig
+
         resolved = store.attrs["config"]
         config = AugmentConfig.model_validate(resolved.get("prepare", {}).get("augment", {}))
         left = config.num_views // config.stored_views if split == "train" else 1
@@ -45,6 +51,8 @@ class Views:
         Returns:
             flux, ivar and mask of the view; 0 is good in the mask.
         """
+        from cubeprep.augment import augment, view_rng
+
         # The draws depend on seed, galaxy and view alone: any worker makes the same view, in any order.
         rng = view_rng(self.seed, plateifu, view)
         return augment(flux, ivar, (~good).astype(np.uint8), self.config, rng)

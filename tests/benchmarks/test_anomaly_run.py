@@ -176,15 +176,15 @@ def test_the_survey_tier_judges_on_two_thousand_galaxies():
     }
     assert rows.groupby("fold")["mangaid"].nunique().min() >= 1000
     assert tier.num_folds == 2
-    assert [len({run.seed for run in part}) for part in (tier.network_runs, tier.masked_runs)] == [2, 2]
+    assert len({run.seed for run in tier.network_runs}) == 2
     assert len(tier.runs) == len(tier.slow_runs) == 1
-    trained = (*tier.runs, *tier.network_runs, *tier.masked_runs, *tier.slow_runs, *tier.paper_runs)
+    trained = (*tier.runs, *tier.network_runs, *tier.slow_runs, *tier.paper_runs)
     assert all(run.contamination == tier.headline == 0.01 for run in trained)
     # The small tier's galaxies but more of them, so that figures of the two can be compared.
     same = {"windows", "bin_factor", "amplitudes"}
     assert tier.data.model_dump(include=same) == small.data.model_dump(include=same)
     assert tier.data.simulate.bundle_shares == small.data.simulate.bundle_shares
-    assert (tier.masked.train.epochs, tier.masked.train.bf16) == (80, True)
+    assert (tier.default.model.kind, tier.autoencoder.model.kind) == ("masked", "ae")
 
 
 def test_the_papers_networks_run_in_the_survey_tier_only_when_asked():
@@ -239,7 +239,7 @@ def test_gains_are_over_the_best_classical_score_and_without_the_paper_if_it_did
 def test_every_baseline_of_the_protocol_is_there():
     wanted = {"random", "total flux", "median S/N", "mean cube", "line ratios (Mahalanobis)", "PCA-32", "PCA-128"}
     wanted |= {"PCA + IsolationForest", "PCA + ECOD", "PCA + KNN", "PCA + LOF", "Conv2D AE per line"}
-    wanted |= {"paper AE", "paper VAE", "Cubescout, lines permuted", "Cubescout, masked network", "Cubescout"}
+    wanted |= {"paper AE", "paper VAE", "Cubescout, autoencoder, lines permuted", "Cubescout, autoencoder", "Cubescout"}
     strong = {"PCA-512", "PCA-512, rotated copies", "HMF", "RX on spaxels"}
     wanted |= strong | {"physical features + ECOD", "physical features + IsolationForest"}
     assert wanted == set(load_detectors()) == set(DETECTORS)

@@ -53,8 +53,8 @@ def test_the_card_says_what_the_model_is(made: Path, work: Path, monkeypatch: py
 def test_a_training_can_start_from_it(made: Path, work: Path) -> None:
     store = clean_store(TINY, work, 1)
     start = publish(made, str(work), reference="pretrained")
-    train = TINY.masked.train.model_copy(update={"start_from": "pretrained", "num_workers": 0})
-    check_job(TrainingJob(store=store.path, model=TINY.masked.model, train=train, start=start))
+    train = TINY.default.train.model_copy(update={"start_from": "pretrained", "num_workers": 0})
+    check_job(TrainingJob(store=store.path, model=TINY.default.model, train=train, start=start))
     _, metadata = load_model(made)
     (differing,) = [text for text in differing_windows(metadata["window_settings"], store) if "sampling" in text]
     assert differing == "prepare.windows.sampling is None, the model was trained on conserve"

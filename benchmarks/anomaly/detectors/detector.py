@@ -51,7 +51,7 @@ class Detector(ABC):
 
     name: str
     group: Group
-    cost: Literal["runs", "network_runs", "masked_runs", "slow_runs", "paper_runs"] = "runs"
+    cost: Literal["runs", "network_runs", "slow_runs", "paper_runs"] = "runs"
     training: str = ""
 
     def __init__(self, tier: Tier, run: Run) -> None:

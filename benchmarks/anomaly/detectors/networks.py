@@ -129,23 +129,23 @@ class Cubescout(Network):
 
 
 @register
-class Masked(Cubescout):
-    """Our masked network: the same scores from the residuals of what was hidden from it."""
+class Autoencoder(Cubescout):
+    """Our autoencoder: the same scores from the residuals of its reconstructions."""
 
-    name = "Cubescout, masked network"
+    name = "Cubescout, autoencoder"
     group = "network"
-    cost = "masked_runs"
+    cost = "slow_runs"
 
     def budget(self) -> TrainingBudget:
-        """Budget of the tier for our masked network."""
-        return self.tier.masked
+        """Budget of the tier for our autoencoder."""
+        return self.tier.autoencoder
 
 
 @register
-class PermutedLines(Cubescout):
-    """Our model with the lines in random order, to test whether the recurrence uses the order of wavelengths."""
+class PermutedLines(Autoencoder):
+    """Our autoencoder with the lines in random order: does its recurrence use the order of wavelengths?"""
 
-    name = "Cubescout, lines permuted"
+    name = "Cubescout, autoencoder, lines permuted"
     group = "network"
     cost = "slow_runs"
 

@@ -1,0 +1,114 @@
+"""Times of the ConvLSTM's kernel alone, for `benchmarks.gpu`."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from modeling.network import convlstm_gpu
+from modeling.network.convlstm import ConvLSTM
+from modeling.network.convlstm_gpu import Plan
+
+
+class Clock(Protocol):
+    """What is needed of `benchmarks.gpu.Run`."""
+
+    device: str
+    end: float
+
+    @property
+    def cuda(self) -> bool:
+        """Whether there is a GPU."""
+
+    def milliseconds(self, action: Callable[[], object], repeats: int = 10) -> float:
+        """Median time of an action on the device."""
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Times of one layer.
+
+    Attributes:
+        forward_ms: of the forward launch.
+        backward_ms: of the backward launch.
+        forward_bytes: that the forward launch moves to and from memory at least.
+        backward_bytes: likewise.
+        steps: of the sequence.
+        plan: of the launches.
+    """
+
+    forward_ms: float
+    backward_ms: float
+    forward_bytes: int
+    backward_bytes: int
+    steps: int
+    plan: Plan
+
+    def limits_ms(self, bandwidth_tb_s: float, launch_us: float) -> tuple[float, float]:
+        """Least times: bytes over bandwidth, or a launch for each step."""
+        launches = self.steps * launch_us / 1e3
+        forward, backward = (max(n / bandwidth_tb_s / 1e9, launches) for n in (self.forward_bytes, self.backward_bytes))
+        return forward, backward
+
+    def share(self, bandwidth_tb_s: float, launch_us: float) -> float:
+        """Least time over the measured time."""
+        return sum(self.limits_ms(bandwidth_tb_s, launch_us)) / (self.forward_ms + self.backward_ms)
+
+
+def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan | None = None) -> LayerTimes | str:
+    """Times of the launches of a layer in bfloat16 (float32 on a CPU); why there are none, if there are none."""
+    kind = torch.bfloat16 if run.cuda else torch.float32
+    stride, hidden = layer.of_input.stride[0], layer.hidden_channels
+    x = torch.empty(shape, device=run.device)
+    described = convlstm_gpu.describe(x, kind, hidden=hidden, kernel_size=3, stride=stride, peepholes=False)
+    if run.cuda and (reason := convlstm_gpu.why_not(described)):
+        return reason
+    if not run.cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return "on a CPU it needs TRITON_INTERPRET=1"
+    plan = plan or convlstm_gpu._plan(described)
+    if plan is None or (not run.cuda and plan.bands > 1):
+        return "its programs would have to run side by side"
+    return _time(run, layer, (shape[0], described.batch, described.height, described.width), kind, plan)
+
+
+def _time(run: Clock, layer: ConvLSTM, sizes: tuple[int, int, int, int], kind: torch.dtype, plan: Plan) -> LayerTimes:
+    steps, hidden, weight = sizes[0], layer.hidden_channels, layer.of_state.weight.detach().to(run.device)
+    gates, states = (torch.randn(*sizes, n, device=run.device, dtype=kind) for n in (4 * hidden, hidden))
+    out = torch.zeros(steps + 1, *states.shape[1:], device=run.device, dtype=kind)
+    cells, grad_cell = out.float(), torch.zeros(*states.shape[1:], device=run.device)
+    grad_gates = torch.empty_like(gates)
+    parts = torch.zeros(2, sizes[1], 9, *states.shape[2:], device=run.device, dtype=kind)
+
+    def forward() -> None:
+        arrays = (gates, out, cells, weight, cells)
+        convlstm_gpu._launch("forward", arrays, plan, gates, weight, REVERSE=False, KEEP=True, PEEPHOLE=False)
+
+    def backward() -> None:
+        arrays = (gates, cells, states, grad_cell, grad_gates, parts, weight, cells)
+        convlstm_gpu._launch("backward", arrays, plan, gates, weight, REVERSE=False, PEEPHOLE=False)
+
+    times = run.milliseconds(forward), run.milliseconds(backward)
+    written = states.nbytes + cells.nbytes
+    return LayerTimes(*times, 2 * gates.nbytes + written, 2 * gates.nbytes + written, steps, plan)
+
+
+def sweep(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> Iterator[str]:
+    """Times with other sizes of programs and numbers of warps, in words."""
+    kind = torch.bfloat16 if run.cuda else torch.float32
+    options = {"hidden": layer.hidden_channels, "kernel_size": 3, "stride": layer.of_input.stride[0]}
+    described = convlstm_gpu.describe(torch.empty(shape, device=run.device), kind, peepholes=False, **options)
+    count = torch.cuda.get_device_properties(0).multi_processor_count if run.cuda else 132
+    for largest in (256, 128, 64) if run.cuda else (256,):
+        plan = Plan.of(described, count, largest)
+        for warps in (4, 8, 16) if run.cuda else (4,):
+            if plan is None or time.monotonic() > run.end:
+                continue
+            try:
+                found = time_layer(run, layer, shape, replace(plan, warps=warps))
+            except Exception as error:  # noqa: BLE001 - such as too many registers or too much shared memory
+                found = f"{type(error).__name__}: {str(error)[:80]}"
+            text = found if isinstance(found, str) else f"{found.forward_ms:.3f} ms, {found.backward_ms:.3f} ms"
+            yield f"{plan.pixels} pixels, {plan.bands} bands, {warps} warps: {text}"
