@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cubeprep.stars.spectra import RestSpectra
-from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, featureless, shifted, templates
 
 # Whole pixels, so that the spectra at all velocities are slices of one.
 SHIFTS = np.arange(-8, 9)
@@ -30,15 +30,17 @@ def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) ->
 
     Args:
         spectra: spectra of the bins.
-        weights: [template] mixture of the templates.
+        weights: [template] mixture of the templates and of the featureless light of each arm.
         continuum: [wave] multiplicative polynomial of the galaxy.
     """
     offset = (spectra.first - templates().first) / LOG_STEP
     count = spectra.flux.shape[1]
+    stellar, smooth = np.split(weights, [len(templates().flux)])
     wide = [
-        shifted(weights @ templates(sigma).flux, offset - SHIFTS[-1], count + len(SHIFTS) - 1) for sigma in SIGMAS_KMS
+        shifted(stellar @ templates(sigma).flux, offset - SHIFTS[-1], count + len(SHIFTS) - 1) for sigma in SIGMAS_KMS
     ]
-    models = np.stack([sliding_window_view(mixture, count)[::-1] for mixture in wide]) * continuum
+    models = np.stack([sliding_window_view(mixture, count)[::-1] for mixture in wide])
+    models = (models + smooth @ featureless(spectra.arm)) * continuum
     chi2 = _chi2(spectra, models.reshape(-1, count).astype(np.float32)).reshape(-1, *models.shape[:2])
     return _minima(chi2)
 

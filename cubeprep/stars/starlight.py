@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 from cubeprep.cube import Planes
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
-from cubeprep.stars.population import Stars, fit_stars
+from cubeprep.stars.population import Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, templates
 
@@ -123,8 +123,13 @@ def fit_starlight(
     scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes)
     light = [np.where(fitted, scale * shape, 0).astype(np.float32) for shape in shapes]
     share = float(fitted.sum() / max(int(lit.sum()), 1))
-    error = np.float32(stars.total.scatter)  # the bins' own scatter is mostly noise, which spaxels share
-    arms = [Starlight(flux, (error * flux) ** 2) for flux in light]
+    error = relative_error(spectra.total(), stars.total)  # the residuals of the bins are mostly noise
+    arms = [
+        Starlight(
+            flux, (np.interp(np.log10(wave), spectra.log_wave, error).astype(np.float32)[:, None, None] * flux) ** 2
+        )
+        for flux, wave in zip(light, rest, strict=True)
+    ]
     return FittedStars(arms, fitted, _summary(spectra, stars, known, share))
 
 
@@ -178,7 +183,8 @@ def _scale(read: Sequence[tuple[np.ndarray, Planes]], shapes: Sequence[np.ndarra
 def _summary(spectra: RestSpectra, stars: Stars, known: np.ndarray, share: float) -> StarlightSummary:
     if not known.any():
         return StarlightSummary(share=share)
-    light = stars.total.weights / stars.total.weights.sum()
+    light = stars.total.weights[: len(templates().flux)]
+    light = light / max(light.sum(), 1e-30)
     fits = [fit for fit, good in zip(stars.bins, known, strict=True) if fit and good]
     return StarlightSummary(
         float(stars.total_kinematics.velocity_kms[0]),

@@ -66,6 +66,15 @@ def shifted(spectra: np.ndarray, offset: float, count: int) -> np.ndarray:
     return result
 
 
+def featureless(arm: np.ndarray) -> np.ndarray:
+    """Light without lines in each arm alone, [arm, wave]: of an active nucleus, or of the instrument.
+
+    Args:
+        arm: [wave] number of the arm of each wavelength.
+    """
+    return (arm == np.unique(arm)[:, None]).astype(np.float32)
+
+
 @lru_cache(maxsize=16)
 def templates(sigma_kms: float = 0.0) -> Templates:
     """All templates, broadened by a Gaussian of `sigma_kms` beyond their own resolution."""

@@ -9,7 +9,7 @@ from cubeprep.simulate.spectrum import extinction
 from cubeprep.simulate.stars import template
 from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.kinematics import measure
-from cubeprep.stars.population import Stars, fit_stars
+from cubeprep.stars.population import LEAST_ERROR, Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
 
@@ -102,6 +102,40 @@ def test_two_arms_with_different_calibration_share_a_population() -> None:
     assert not (spectra.ivar[0] > 0)[(10**spectra.log_wave > 5600) & (10**spectra.log_wave < 6000)].any()
     stars = fitted(spectra)
     assert abs(missed_width(spectra, stars.total.model, truth, "Hb-4862")) < 0.25
+
+
+@pytest.mark.parametrize("kind", ["old", "mixed"])
+def test_light_without_lines_in_one_arm_is_told_from_that_of_the_stars(kind: str) -> None:
+    truth = starlight(kind)
+    blue, red = (WAVE > 3700) & (WAVE < 5700), (WAVE > 6300) & (WAVE < 7200)
+    arms = []
+    for where, added in ((blue, 0.25), (red, 0.0)):
+        flux = (truth[where] + added)[:, None]
+        flux = flux + np.random.default_rng(2).normal(0, 0.005, flux.shape)
+        arms.append(BlockSpectra(flux.astype(np.float32), np.full_like(flux, 2.5e-5), flux > 0, WAVE[where]))
+    spectra = rest_spectra(arms, Z, (3700, 6850))
+    stars = fitted(spectra)
+    shares = stars.total.weights / stars.total.weights.sum()
+    assert 0.1 < shares[-2] < 0.25, "0.2; metal-poor, young stars can be taken for some of it"
+    assert shares[-1] < 0.05
+    assert abs(missed_width(spectra, stars.total.model, truth + 0.25, "Hb-4862")) < 0.15
+    assert abs(missed_width(spectra, stars.total.model, truth, "Ha-6564")) < 0.15
+
+
+def test_stars_without_such_light_are_fitted_without_it() -> None:
+    for kind in KINDS:
+        weights = fitted(spectra_of(starlight(kind))).total.weights
+        assert weights[-1] / weights.sum() < 0.05
+
+
+def test_the_error_of_the_model_is_what_its_residuals_exceed_the_noise_by() -> None:
+    truth = starlight("old")
+    wrong = 1 + np.where(WAVE < 5000, 0.03, 0.0) * np.random.default_rng(3).normal(0, 1, len(WAVE))
+    spectra = spectra_of(truth * wrong)
+    error, wave = relative_error(spectra.total(), fitted(spectra).total), 10**spectra.log_wave
+    assert np.median(error[wave < 4600]) == pytest.approx(0.03, rel=0.15)
+    assert np.median(error[wave > 5100]) < 0.01
+    assert error.min() == pytest.approx(LEAST_ERROR)
 
 
 def test_a_spectrum_of_too_few_samples_is_not_fitted() -> None:
