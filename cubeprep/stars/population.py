@@ -30,7 +30,7 @@ TEMPLATE_ERROR = 0.012  # of the flux, as found in MaNGA's spectra
 # The error of a model is measured over this number of samples, and not taken to be smaller than this share of the flux,
 # the least that was found in MaNGA's spectra.
 ERROR_WIDTH, LEAST_ERROR = 301, 0.005
-ROUNDS = 3  # until the mixture of the whole galaxy and its polynomial agree
+ROUNDS = 3  # until a mixture and its polynomial agree, from equal shares
 RIDGE, PRIOR = 1e-7, 1e-4  # of the normal equations, relative to their diagonal
 
 
@@ -147,19 +147,19 @@ def fit_population(
     shapes = np.concatenate(
         [broadened.on_grid(spectra.first, len(flux), velocity_kms), featureless(spectra.arm)], dtype=np.float32
     )
-    first = np.ones(len(shapes)) if start[0] is None else start[0]
+    first, rounds = (np.ones(len(shapes)), ROUNDS) if start[0] is None else (start[0], 1)
     polynomial = start[1]
     if prior is not None:
         shapes *= polynomial.astype(np.float32)
         polynomial = np.ones(len(flux))
-    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, polynomial), prior)
+    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, polynomial), prior, rounds)
     outliers = _outliers((flux - weights @ shapes * polynomial) * np.sqrt(weight), used)
     if outliers.any():
         used = used & ~binary_dilation(outliers, iterations=2)
         weight = np.where(used, weight, 0)
         if used.sum() < MIN_PIXELS:
             return None
-        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior)
+        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior, rounds)
     model = weights @ shapes * polynomial
     if not model.any():
         return None
@@ -175,6 +175,7 @@ def _solve(
     arm: np.ndarray,
     start: tuple[np.ndarray, np.ndarray],
     prior: np.ndarray | None,
+    rounds: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the templates and polynomial that fit together, from a start of both.
 
@@ -183,7 +184,7 @@ def _solve(
     """
     weights, polynomial = start
     per_order = PIXELS_PER_ORDER if prior is None else BIN_PIXELS_PER_ORDER
-    for _ in range(ROUNDS if prior is None else 1):
+    for _ in range(rounds):
         mixture = weights @ shapes
         weights = _mixture(
             shapes * polynomial.astype(np.float32), _slopes(mixture * polynomial, arm, per_order), flux, weight, prior
@@ -247,7 +248,7 @@ def _mixture(
 def _slopes(model: np.ndarray, arm: np.ndarray, per_order: int) -> np.ndarray:
     """Changes [term, wave] of a model with the terms of its polynomial, but for the factor of all wavelengths."""
     terms = []
-    for number in np.unique(arm):
+    for number in np.flatnonzero(np.bincount(arm)):
         here = arm == number
         values = _basis(int(here.sum()), per_order)
         basis = np.zeros((len(values), len(arm)))
@@ -261,7 +262,7 @@ def _polynomial(
 ) -> np.ndarray:
     """Factor [wave] of the mixture, by least squares; a polynomial of its own for each arm."""
     polynomial = np.zeros(len(flux))
-    for number in np.unique(arm):
+    for number in np.flatnonzero(np.bincount(arm)):
         here = arm == number
         basis = _basis(int(here.sum()), per_order)
         design = basis * mixture[here]

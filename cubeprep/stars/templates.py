@@ -72,7 +72,8 @@ def featureless(arm: np.ndarray) -> np.ndarray:
     Args:
         arm: [wave] number of the arm of each wavelength.
     """
-    return (arm == np.unique(arm)[:, None]).astype(np.float32)
+    numbers = np.flatnonzero(np.bincount(arm))
+    return (arm == numbers[:, None]).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
