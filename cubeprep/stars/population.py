@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from cubeprep.plausible import SCATTER
 from cubeprep.stars.kinematics import Kinematics, measure
 from cubeprep.stars.spectra import RestSpectra
-from cubeprep.stars.templates import featureless, templates
+from cubeprep.stars.templates import broadened, featureless, templates
 
 # Of the polynomials, which take up dust and errors of the calibration, but no line: of the galaxy, whose calibration
 # all bins share, and of a bin, which differs from the galaxy by dust.
@@ -143,10 +143,10 @@ def fit_population(
     # The templates are no better than this, however bright the stars: else bright, red light would decide alone.
     floor = (TEMPLATE_ERROR * flux) ** 2
     weight = np.where(used, ivar / (1 + ivar * floor), 0)
-    broadened = templates(SIGMA_STEP_KMS * round(sigma_kms / SIGMA_STEP_KMS))
-    shapes = np.concatenate(
-        [broadened.on_grid(spectra.first, len(flux), velocity_kms), featureless(spectra.arm)], dtype=np.float32
+    stellar = broadened(
+        sigma_kms, spectra.excess, SIGMA_STEP_KMS, lambda t: t.on_grid(spectra.first, len(flux), velocity_kms)
     )
+    shapes = np.concatenate([stellar, featureless(spectra.arm)], dtype=np.float32)
     first, rounds = (np.ones(len(shapes)), ROUNDS) if start[0] is None else (start[0], 1)
     polynomial = start[1]
     if prior is not None:

@@ -1,5 +1,7 @@
 """Kinematics and populations of spectra that are made from the templates' own models, with dust, noise and lines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.kinematics import measure
 from cubeprep.stars.population import LEAST_ERROR, Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
-from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, template_sigma_kms, templates
 
 Z = 0.032
 KINDS = {
@@ -136,6 +138,29 @@ def test_the_error_of_the_model_is_what_its_residuals_exceed_the_noise_by() -> N
     assert np.median(error[wave < 4600]) == pytest.approx(0.03, rel=0.15)
     assert np.median(error[wave > 5100]) < 0.01
     assert error.min() == pytest.approx(LEAST_ERROR)
+
+
+def test_a_sharper_arm_has_narrower_lines_but_the_same_stars() -> None:
+    sharper = 75.0  # km/s, by which the red arm exceeds the resolution of the templates, in quadrature
+    truth = {0.0: starlight("old", 140.0), sharper: starlight("old", float(np.sqrt(140.0**2 - sharper**2)))}
+    arms, together = [], np.zeros_like(WAVE)
+    for (less, flux), where in zip(truth.items(), ((WAVE > 3700) & (WAVE < 5700), (WAVE > 6000)), strict=True):
+        wave = WAVE[where]
+        noisy = flux[where][:, None] + np.random.default_rng(4).normal(0, 0.005, (len(wave), 1))
+        sigma = np.sqrt(np.maximum(template_sigma_kms(wave / (1 + Z)) ** 2 - less**2, 0))
+        arms.append(BlockSpectra(noisy.astype(np.float32), np.full_like(noisy, 2.5e-5), noisy > 0, wave, sigma))
+        together[where] = flux[where]
+    limits = (3700, 8500)
+    known, unknown = (
+        fitted(rest_spectra([replace(arm, lsf_sigma_kms=lsf(arm)) for arm in arms], Z, limits))
+        for lsf in (lambda arm: arm.lsf_sigma_kms, lambda arm: None)
+    )
+    assert known.total_kinematics.sigma_kms[0] == pytest.approx(140, abs=10)
+    spectra = rest_spectra(arms, Z, limits)
+    stars = np.interp(10**spectra.log_wave, WAVE / (1 + Z), together)
+    red = (spectra.arm == 1) & (spectra.ivar[0] > 0)
+    errors = [np.std((fit.total.model - stars)[red]) for fit in (known, unknown)]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_spectrum_of_too_few_samples_is_not_fitted() -> None:

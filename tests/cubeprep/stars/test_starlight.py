@@ -120,6 +120,24 @@ def test_the_stars_velocity_is_relative_to_the_redshift(
     assert found.stars.velocity_kms == pytest.approx(expected, abs=15)
 
 
+def test_spectra_sharper_than_the_templates_are_remarked_and_have_larger_errors() -> None:
+    galaxy = make_galaxy("star_forming", seed=4, num_fibres=19, sigma_star_kms=35.0, sigma_disc_kms=30.0)
+    arm = SimulatedArm(galaxy, make_maps(galaxy))
+    plain = extraction(arm, galaxy.z, "stars")
+    arm.lsf_sigma_kms = np.where(WAVE > 5500, 20.0, 70.0)
+    sharp = extraction(arm, galaxy.z, "stars")
+    assert not plain.remarks
+    (remark,) = sharp.remarks
+    assert "templates coarser than the spectra by up to" in remark
+    assert sharp.stars.sigma_kms < 55
+    blue, red = (WindowConfig().line_names.index(name) for name in ("Hb-4862", "Ha-6564"))
+    ratio = np.nanmedian(
+        sharp.windows.ivar / np.where(plain.windows.ivar > 0, plain.windows.ivar, np.nan), axis=(1, 2, 3)
+    )
+    assert ratio[red] < 0.999
+    assert ratio[red] < ratio[blue]
+
+
 def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: str, continuum: str) -> np.ndarray:
     """Flux within 6 Angstrom of a line over that of the survey's sector-binned map, where its S/N is above 10."""
     rest_wave = LINES_BY_NAME[line].rest_wave
