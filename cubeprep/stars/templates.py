@@ -80,8 +80,8 @@ def featureless(arm: np.ndarray) -> np.ndarray:
 
 def template_sigma_kms(wave: np.ndarray) -> np.ndarray:
     """Resolution of the templates (sigma), km/s, at vacuum rest wavelengths, Angstrom."""
-    with _table() as table:
-        values, first = table["resolution"].astype(np.float64), float(table["first_log_wave"])
+    table = _table()
+    values, first = table["resolution"].astype(np.float64), float(table["first_log_wave"])
     return SPEED_OF_LIGHT_KMS / FWHM / np.interp((np.log10(wave) - first) / LOG_STEP, np.arange(len(values)), values)
 
 
@@ -106,16 +106,17 @@ def broadened(
     return result
 
 
-def _table() -> np.lib.npyio.NpzFile:
-    return np.load(files("cubeprep.stars") / TABLE)
+@lru_cache(maxsize=1)
+def _table() -> dict[str, np.ndarray]:
+    with (files("cubeprep.stars") / TABLE).open("rb") as file, np.load(file) as table:
+        return {name: table[name] for name in table}
 
 
 @lru_cache(maxsize=32)
 def templates(sigma_kms: float = 0.0) -> Templates:
     """All templates, broadened by a Gaussian of `sigma_kms` beyond their own resolution."""
-    with _table() as table:
-        flux = table["spectra"].astype(np.float32)
-        ages, metals, first = table["age_gyr"], table["log_metals"], float(table["first_log_wave"])
+    table = _table()
+    flux = table["spectra"].astype(np.float32)
     if sigma_kms > 0:
         flux = gaussian_filter1d(flux, sigma_kms / PIXEL_KMS, axis=1, mode="nearest")
-    return Templates(flux, ages, metals, first)
+    return Templates(flux, table["age_gyr"], table["log_metals"], float(table["first_log_wave"]))
