@@ -147,7 +147,7 @@ def fit_population(
         sigma_kms, spectra.excess, SIGMA_STEP_KMS, lambda t: t.on_grid(spectra.first, len(flux), velocity_kms)
     )
     shapes = np.concatenate([stellar, featureless(spectra.arm)], dtype=np.float32)
-    first, rounds = (np.ones(len(shapes)), ROUNDS) if start[0] is None else (start[0], 1)
+    first, rounds = (np.ones(len(shapes), dtype=np.float32), ROUNDS) if start[0] is None else (start[0], 1)
     polynomial = start[1]
     if prior is not None:
         shapes *= polynomial.astype(np.float32)
@@ -220,7 +220,7 @@ def _mixture(
         prior: [template] shares of the light in the whole galaxy, if they are known.
     """
     root = np.sqrt(weight).astype(np.float32)
-    design = np.concatenate([shapes, slopes]).astype(np.float32) * root
+    design = np.concatenate([shapes, slopes], dtype=np.float32) * root
     normal = (design @ design.T).astype(np.float64)
     right = (design @ (flux * root).astype(np.float32)).astype(np.float64)
     count = len(shapes)
@@ -242,7 +242,7 @@ def _mixture(
         right += precision * light * expected
     values, vectors = np.linalg.eigh(normal)
     factor = vectors * np.sqrt(np.maximum(values, RIDGE * values[-1]))
-    return nnls(factor.T, np.linalg.solve(factor, right))[0]
+    return nnls(factor.T, np.linalg.solve(factor, right))[0].astype(np.float32)
 
 
 def _slopes(model: np.ndarray, arm: np.ndarray, per_order: int) -> np.ndarray:
