@@ -62,6 +62,12 @@ def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.nda
     return np.where(wave < SPLICE_WAVE, blue * red[overlap].mean() / blue[overlap].mean(), red)
 
 
+def resolution(folder: Path) -> np.ndarray:
+    """Resolution lambda / FWHM [wavelength] of the models, which have the same; that of the bluest one before it."""
+    values = fits.getdata(folder / "mastar_ssp_v1.0" / "MaStar-SSP-A01.000-Z+0.00.fits.gz", "SRES")
+    return np.concatenate([np.full(620, values[0]), values]).astype(np.float16)
+
+
 def write_populations(folder: Path) -> None:
     """Writes the histories: spectra [history, metallicity, wavelength]."""
     spectra = [
@@ -91,6 +97,7 @@ def write_templates(folder: Path) -> None:
         age_gyr=np.array([float(age) for age, _, _ in kinds]),
         log_metals=np.array([log_metals for _, log_metals, _ in kinds]),
         first_log_wave=np.float64(FIRST_LOG_WAVE),
+        resolution=resolution(folder),
     )
 
 

@@ -81,7 +81,7 @@ class Extraction(NamedTuple):
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
         continuum: at each line, before it was subtracted; None if it was not.
         stars: what the fit of the stars found.
-        remarks: differences of its files from their own checksums, in words.
+        remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words.
         re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
     """
 
@@ -159,7 +159,7 @@ def extract_windows(
     levels = [continua.get(line.name) for line in config.line_list]
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
     ratio, radius = noise_ratio(noise), _re_spaxels(spaxel_arcsec, re_arcsec, config)
-    return Extraction(gridded, offset, ratio, continuum, stars.summary, tuple(remarks), radius)
+    return Extraction(gridded, offset, ratio, continuum, stars.summary, (*remarks, *stars.remarks), radius)
 
 
 def _re_spaxels(spaxel_arcsec: float, re_arcsec: float, config: WindowConfig) -> float:

@@ -20,7 +20,8 @@ class Outcome:
         signal_share: share of the covered lines that have a significant flux.
         flux_level: 90th percentile of |flux| over good samples, in the store's unit.
         implausible: implausible values, in words; empty if there are none.
-        remarks: differences of its files from their own checksums, in words; empty if there are none.
+        remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words; empty
+            if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
         lines: equivalent widths and line ratios, by name of the column; empty where no continuum is kept.
         stellar_velocity_kms: velocity of the stars relative to `z_used`, km/s; None where no stars were fitted.

@@ -72,7 +72,7 @@ def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
     if summary.get("implausible"):
         remarks.append(f"{summary['implausible']} with implausible values: see `implausible` in {table}")
     if summary.get("remarks"):
-        remarks.append(f"{summary['remarks']} with remarks on their files: see `remarks` in {table}")
+        remarks.append(f"{summary['remarks']} with remarks on their files or stars: see `remarks` in {table}")
     if summary["accepted"] and not summary["splits"].get("validation"):
         remarks.append("No galaxy is left for validation, so catalogs of this store will have no p-values")
     return remarks

@@ -14,6 +14,7 @@ from cubeprep.fits.stream import Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, read_axes
 from cubeprep.geometry import outside
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.plausible import MIN_PAIRS, SCATTER
 from cubeprep.stars.blocks import BlockSums
 
@@ -34,6 +35,8 @@ class CubeLayout:
         bad_bits: bits that mask a voxel; `ANY_BIT` for all.
         wave_types: accepted values of CTYPE3.
         air_types: those of `wave_types` that stand for wavelengths in air.
+        lsf_fwhm: coefficients of a polynomial, lowest order first: FWHM of the line-spread function at an observed
+            wavelength, both in Angstrom. Empty if it is MaNGA's, or unknown.
     """
 
     flux: str
@@ -44,6 +47,7 @@ class CubeLayout:
     bad_bits: int = ANY_BIT
     wave_types: Collection[str] = (*VACUUM, *AIR)
     air_types: Collection[str] = AIR
+    lsf_fwhm: tuple[float, ...] = ()
 
 
 class CubeFile:
@@ -65,6 +69,15 @@ class CubeFile:
         except Rejected:
             self._stream.close()
             raise
+
+    @property
+    def lsf_sigma_kms(self) -> np.ndarray | None:
+        """Resolution (sigma) at each plane, [plane], km/s; None if the survey's layout does not give it."""
+        if not self._layout.lsf_fwhm:
+            return None
+        fwhm = np.polynomial.Polynomial(self._layout.lsf_fwhm)(self.wave)
+        sigma: np.ndarray = SPEED_OF_LIGHT_KMS * fwhm / self.wave / np.sqrt(8 * np.log(2))
+        return sigma
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """Planes of the cube; see `cubeprep.cube.Arm`."""

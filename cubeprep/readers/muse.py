@@ -19,7 +19,14 @@ FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 # MPDAF writes LINEAR for wavelengths in air.
 AIR_TYPES = (*AIR, "LINEAR")
 LAYOUT = CubeLayout(
-    "DATA", "STAT", "variance", "DQ", mask_optional=True, wave_types=(*VACUUM, *AIR_TYPES), air_types=AIR_TYPES
+    "DATA",
+    "STAT",
+    "variance",
+    "DQ",
+    mask_optional=True,
+    wave_types=(*VACUUM, *AIR_TYPES),
+    air_types=AIR_TYPES,
+    lsf_fwhm=(6.040, -9.187e-4, 5.866e-8),  # Bacon+2017 (doi:10.1051/0004-6361/201730833)
 )
 
 

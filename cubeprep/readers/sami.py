@@ -17,7 +17,11 @@ from cubeprep.survey_files import SIMBAD, find_files, first_header, guarded_targ
 from cubeprep.tables import number
 
 FILE_NAME = re.compile(r"(\d+)_([A-Z])(?:_(.*))?_(blue|red)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
-LAYOUT = CubeLayout("PRIMARY", "VARIANCE", "variance")
+# FWHM of the line-spread function: van de Sande+2017 (doi:10.3847/1538-4357/835/1/104).
+LAYOUTS = {
+    arm: CubeLayout("PRIMARY", "VARIANCE", "variance", lsf_fwhm=(fwhm,))
+    for arm, fwhm in (("blue", 2.65), ("red", 1.61))
+}
 
 
 class Reader:
@@ -43,7 +47,7 @@ class Reader:
         Raises:
             Rejected: a file is missing or damaged, or its wavelengths or unit are not understood.
         """
-        return [CubeFile(path, LAYOUT) for path in target.paths]
+        return [CubeFile(path, layout) for path, layout in zip(target.paths, LAYOUTS.values(), strict=True)]
 
     def _target(self, catid: str, repeat: str, files: dict[tuple[str, ...], str]) -> Target:
         name = f"{catid}_{repeat}"

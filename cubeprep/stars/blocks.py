@@ -20,12 +20,14 @@ class BlockSpectra:
         variance: the same shape; of independent spaxels.
         good: the same shape, bool.
         wave: [plane] vacuum wavelengths in the observer's frame, Angstrom.
+        lsf_sigma_kms: [plane] resolution (sigma), km/s; None if it is that of the templates, or unknown.
     """
 
     flux: np.ndarray
     variance: np.ndarray
     good: np.ndarray
     wave: np.ndarray
+    lsf_sigma_kms: np.ndarray | None = None
 
     def merged(self, bins: np.ndarray, count: int) -> "BlockSpectra":
         """Sums over the blocks of each bin; samples that some blocks lack are scaled up from the others' light.
@@ -40,7 +42,7 @@ class BlockSpectra:
         good = share >= MIN_LIGHT
         scale = 1 / np.where(good, share, 1)
         flux, variance = (np.where(self.good, values, 0) @ members for values in (self.flux, self.variance))
-        return BlockSpectra(flux * scale, variance * scale**2, good, self.wave)
+        return BlockSpectra(flux * scale, variance * scale**2, good, self.wave, self.lsf_sigma_kms)
 
 
 class BlockSums:

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cubeprep.stars.spectra import RestSpectra
-from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, Templates, broadened, featureless, shifted, templates
 
 # Whole pixels, so that the spectra at all velocities are slices of one.
 SHIFTS = np.arange(-8, 9)
 VELOCITIES_KMS = SHIFTS * PIXEL_KMS
 SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0, 420.0)
+SIGMA_STEP_KMS = 10.0  # of the broadened templates
 ORDERS = 4  # of the polynomial that takes up how the continuum of a bin differs from that of the galaxy
 
 
@@ -30,15 +31,20 @@ def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) ->
 
     Args:
         spectra: spectra of the bins.
-        weights: [template] mixture of the templates.
+        weights: [template] mixture of the templates and of the featureless light of each arm.
         continuum: [wave] multiplicative polynomial of the galaxy.
     """
     offset = (spectra.first - templates().first) / LOG_STEP
     count = spectra.flux.shape[1]
-    wide = [
-        shifted(weights @ templates(sigma).flux, offset - SHIFTS[-1], count + len(SHIFTS) - 1) for sigma in SIGMAS_KMS
-    ]
-    models = np.stack([sliding_window_view(mixture, count)[::-1] for mixture in wide]) * continuum
+    stellar, smooth = np.split(weights, [len(templates().flux)])
+
+    def moved(broad: Templates) -> np.ndarray:
+        """The mixture at all velocities, [velocity, wave]."""
+        wide = shifted(stellar @ broad.flux, offset - SHIFTS[-1], count + len(SHIFTS) - 1)
+        return sliding_window_view(wide, count)[::-1]
+
+    models = np.stack([broadened(sigma, spectra.excess, SIGMA_STEP_KMS, moved) for sigma in SIGMAS_KMS])
+    models = (models + smooth @ featureless(spectra.arm)) * continuum
     chi2 = _chi2(spectra, models.reshape(-1, count).astype(np.float32)).reshape(-1, *models.shape[:2])
     return _minima(chi2)
 

@@ -12,17 +12,25 @@ from scipy.optimize import nnls
 from cubeprep.plausible import SCATTER
 from cubeprep.stars.kinematics import Kinematics, measure
 from cubeprep.stars.spectra import RestSpectra
-from cubeprep.stars.templates import templates
+from cubeprep.stars.templates import broadened, featureless, templates
 
-PIXELS_PER_ORDER = 200  # of the polynomial, which takes up dust and errors of the calibration, but no line
+# Of the polynomials, which take up dust and errors of the calibration, but no line: of the galaxy, whose calibration
+# all bins share, and of a bin, which differs from the galaxy by dust.
+PIXELS_PER_ORDER, BIN_PIXELS_PER_ORDER = 60, 400
 MIN_PIXELS = 200
 CLIP_SIGMAS, CLIP_WIDTH = 4.0, 151
 SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
 # The shares of the populations in a bin differ from those of the galaxy by about this: faint bins then do not mix
 # populations at will, which scatters the Balmer lines.
 PRIOR_SHARE = 0.1
-TEMPLATE_ERROR = 0.03  # of the flux
-ROUNDS = 3  # until the mixture of the whole galaxy and its polynomial agree
+# Light without lines is expected to be about this share at most: where its amount is hardly determined, as in a red arm
+# whose only strong line is Halpha, it would else weaken the stars' lines by chance.
+FEATURELESS_SHARE = 0.05
+TEMPLATE_ERROR = 0.012  # of the flux, as found in MaNGA's spectra
+# The error of a model is measured over this number of samples, and not taken to be smaller than this share of the flux,
+# the least that was found in MaNGA's spectra.
+ERROR_WIDTH, LEAST_ERROR = 301, 0.005
+ROUNDS = 3  # until a mixture and its polynomial agree, from equal shares
 RIDGE, PRIOR = 1e-7, 1e-4  # of the normal equations, relative to their diagonal
 
 
@@ -30,7 +38,7 @@ class Population(NamedTuple):
     """Stars fitted to one spectrum.
 
     Attributes:
-        weights: [template] light of each population at 5500 Angstrom.
+        weights: [template] light of each population at 5500 Angstrom, then featureless light of each arm.
         polynomial: [wave] factor of the mixture.
         model: [wave] flux of the stars.
         used: [wave] bool, samples that were fitted and not clipped.
@@ -44,6 +52,19 @@ class Population(NamedTuple):
     used: np.ndarray
     chi2: float
     scatter: float
+
+
+def relative_error(spectra: RestSpectra, fit: Population) -> np.ndarray:
+    """Error of the model of the first spectrum over the model, [wave]: its residuals beyond the noise.
+
+    It is the error of the templates and of the calibration, larger in the blue, where stars have more lines.
+    """
+    noise = np.divide(1, spectra.ivar[0], out=np.zeros(len(fit.model)), where=fit.used)
+    excess = np.where(fit.used, (spectra.flux[0] - fit.model) ** 2 - noise, 0)
+    light = np.where(fit.used, fit.model**2, 0)
+    excess, light = (uniform_filter1d(values, ERROR_WIDTH, mode="constant") for values in (excess, light))
+    share = np.divide(excess, light, out=np.zeros_like(light), where=light > 1e-6 * light.max())
+    return np.sqrt(np.maximum(share, LEAST_ERROR**2))
 
 
 class Stars(NamedTuple):
@@ -74,7 +95,7 @@ def fit_stars(spectra: RestSpectra) -> Stars | None:
         return None
     fit = fit_population(total, 0, 0.0, 150.0, (None, np.ones(len(known))), known)
     kinematics = Kinematics(np.zeros(1), np.zeros(1))
-    for _ in range(2):
+    for _ in range(3):  # the polynomial and the kinematics depend on each other
         if fit is None:
             return None
         used = replace(total, ivar=total.ivar * fit.used)
@@ -112,8 +133,8 @@ def fit_population(
         sigma_kms: their dispersion beyond the templates' resolution.
         start: shares of the templates, or None for equal ones, and polynomial [wave] to begin with.
         used: [wave] bool, samples to fit.
-        prior: [template] shares of the light in the whole galaxy, from which those of a bin differ by `PRIOR_SHARE`;
-            None for no such prior.
+        prior: [template] shares of the light in the whole galaxy, from which those of a bin differ by `PRIOR_SHARE`,
+            as its polynomial differs from `start` by one of fewer terms; None for the galaxy itself.
     """
     flux, ivar = spectra.flux[number], spectra.ivar[number]
     used = used & (ivar > 0)
@@ -122,17 +143,23 @@ def fit_population(
     # The templates are no better than this, however bright the stars: else bright, red light would decide alone.
     floor = (TEMPLATE_ERROR * flux) ** 2
     weight = np.where(used, ivar / (1 + ivar * floor), 0)
-    broadened = templates(SIGMA_STEP_KMS * round(sigma_kms / SIGMA_STEP_KMS))
-    shapes = broadened.on_grid(spectra.first, len(flux), velocity_kms)
-    first = np.ones(len(shapes)) if start[0] is None else start[0]
-    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, start[1]), prior)
+    stellar = broadened(
+        sigma_kms, spectra.excess, SIGMA_STEP_KMS, lambda t: t.on_grid(spectra.first, len(flux), velocity_kms)
+    )
+    shapes = np.concatenate([stellar, featureless(spectra.arm)], dtype=np.float32)
+    first, rounds = (np.ones(len(shapes), dtype=np.float32), ROUNDS) if start[0] is None else (start[0], 1)
+    polynomial = start[1]
+    if prior is not None:
+        shapes *= polynomial.astype(np.float32)
+        polynomial = np.ones(len(flux))
+    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, polynomial), prior, rounds)
     outliers = _outliers((flux - weights @ shapes * polynomial) * np.sqrt(weight), used)
     if outliers.any():
         used = used & ~binary_dilation(outliers, iterations=2)
         weight = np.where(used, weight, 0)
         if used.sum() < MIN_PIXELS:
             return None
-        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior)
+        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior, rounds)
     model = weights @ shapes * polynomial
     if not model.any():
         return None
@@ -148,6 +175,7 @@ def _solve(
     arm: np.ndarray,
     start: tuple[np.ndarray, np.ndarray],
     prior: np.ndarray | None,
+    rounds: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the templates and polynomial that fit together, from a start of both.
 
@@ -155,14 +183,15 @@ def _solve(
     polynomial is solved with the weights, to first order, and eliminated; then the polynomial follows from the weights.
     """
     weights, polynomial = start
-    for _ in range(ROUNDS if prior is None else 1):
+    per_order = PIXELS_PER_ORDER if prior is None else BIN_PIXELS_PER_ORDER
+    for _ in range(rounds):
         mixture = weights @ shapes
         weights = _mixture(
-            shapes * polynomial.astype(np.float32), _slopes(mixture * polynomial, arm), flux, weight, prior
+            shapes * polynomial.astype(np.float32), _slopes(mixture * polynomial, arm, per_order), flux, weight, prior
         )
         if not weights.any():
             break
-        polynomial = _polynomial(weights @ shapes, flux, weight, arm)
+        polynomial = _polynomial(weights @ shapes, flux, weight, arm, per_order)
     return weights, polynomial
 
 
@@ -191,7 +220,7 @@ def _mixture(
         prior: [template] shares of the light in the whole galaxy, if they are known.
     """
     root = np.sqrt(weight).astype(np.float32)
-    design = np.concatenate([shapes, slopes]).astype(np.float32) * root
+    design = np.concatenate([shapes, slopes], dtype=np.float32) * root
     normal = (design @ design.T).astype(np.float64)
     right = (design @ (flux * root).astype(np.float32)).astype(np.float64)
     count = len(shapes)
@@ -201,35 +230,41 @@ def _mixture(
     normal = kept - eliminate @ normal[count:, :count]
     right = right[:count] - eliminate @ right[count:]
     normal += RIDGE * np.trace(kept) / count * np.eye(count)
-    if prior is not None:
-        # Light of the bin with the galaxy's mixture; each share may differ from the galaxy's by PRIOR_SHARE of that.
-        light = (prior @ (design[:count] @ (flux * root))) / (prior @ kept @ prior)
-        if light > 0:
-            precision = (PRIOR_SHARE * light) ** -2
-            normal += precision * np.eye(count)
-            right += precision * light * prior
+    # Light of the spectrum in units of the mixture, for the spread of the shares about those that are expected.
+    expected = np.full(count, 1 / count) if prior is None else prior
+    light = (expected @ (design[:count] @ (flux * root))) / (expected @ kept @ expected)
+    if light > 0:
+        precision = np.full(count, (PRIOR_SHARE * light) ** -2)
+        if prior is None:
+            precision = np.where(np.arange(count) < len(templates().flux), 0, (FEATURELESS_SHARE * light) ** -2)
+            expected = np.zeros(count)
+        normal += np.diag(precision)
+        right += precision * light * expected
     values, vectors = np.linalg.eigh(normal)
     factor = vectors * np.sqrt(np.maximum(values, RIDGE * values[-1]))
-    return nnls(factor.T, np.linalg.solve(factor, right))[0]
+    return nnls(factor.T, np.linalg.solve(factor, right))[0].astype(np.float32)
 
 
-def _slopes(model: np.ndarray, arm: np.ndarray) -> np.ndarray:
+def _slopes(model: np.ndarray, arm: np.ndarray, per_order: int) -> np.ndarray:
     """Changes [term, wave] of a model with the terms of its polynomial, but for the factor of all wavelengths."""
     terms = []
-    for number in np.unique(arm):
+    for number in np.flatnonzero(np.bincount(arm)):
         here = arm == number
-        basis = np.zeros((len(_basis(int(here.sum()))), len(arm)))
-        basis[:, here] = _basis(int(here.sum()))
+        values = _basis(int(here.sum()), per_order)
+        basis = np.zeros((len(values), len(arm)))
+        basis[:, here] = values
         terms.append(basis)
     return np.concatenate(terms)[1:] * model
 
 
-def _polynomial(mixture: np.ndarray, flux: np.ndarray, weight: np.ndarray, arm: np.ndarray) -> np.ndarray:
+def _polynomial(
+    mixture: np.ndarray, flux: np.ndarray, weight: np.ndarray, arm: np.ndarray, per_order: int
+) -> np.ndarray:
     """Factor [wave] of the mixture, by least squares; a polynomial of its own for each arm."""
     polynomial = np.zeros(len(flux))
-    for number in np.unique(arm):
+    for number in np.flatnonzero(np.bincount(arm)):
         here = arm == number
-        basis = _basis(int(here.sum()))
+        basis = _basis(int(here.sum()), per_order)
         design = basis * mixture[here]
         normal = (design * weight[here]) @ design.T
         # Where little is known the terms stay small.
@@ -240,6 +275,6 @@ def _polynomial(mixture: np.ndarray, flux: np.ndarray, weight: np.ndarray, arm: 
 
 
 @lru_cache(maxsize=8)
-def _basis(count: int) -> np.ndarray:
+def _basis(count: int, per_order: int) -> np.ndarray:
     """Legendre polynomials over an arm, [order, wave]."""
-    return np.ascontiguousarray(legendre.legvander(np.linspace(-1, 1, count), count // PIXELS_PER_ORDER + 1).T)
+    return np.ascontiguousarray(legendre.legvander(np.linspace(-1, 1, count), count // per_order + 1).T)

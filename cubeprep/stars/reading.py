@@ -1,6 +1,7 @@
 """Planes of a galaxy's arms with the starlight in them, from our own fit or from a survey's model cube."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ ModelCube = Callable[[np.ndarray, int | None], ModelStars]
 
 
 class StarsFound(NamedTuple):
-    """Spaxels [y, x] whose starlight is known, and the stars of the galaxy."""
+    """Spaxels [y, x] whose starlight is known, the stars of the galaxy, and remarks on their fit."""
 
     fitted: np.ndarray
     summary: StarlightSummary = StarlightSummary()
+    remarks: tuple[str, ...] = ()
 
 
 def read_arms(
@@ -51,8 +53,19 @@ def read_arms(
     sums = [BlockSums(_between(arms[number].wave, low, high, z), arms[number].wave) for number in used]
     planes = [read_summed(arms[n], indices[n], size, total) for n, total in zip(used, sums, strict=True)]
     waves = [arms[number].wave[indices[number]] for number in used]
-    fitted = fit_starlight([total.spectra() for total in sums], list(zip(waves, planes, strict=True)), z, (low, high))
-    return dict(zip(used, zip(planes, fitted.arms, strict=True), strict=True)), StarsFound(fitted.known, fitted.summary)
+    blocks = [
+        replace(total.spectra(), lsf_sigma_kms=_resolution(arms[number], total.planes))
+        for number, total in zip(used, sums, strict=True)
+    ]
+    fitted = fit_starlight(blocks, list(zip(waves, planes, strict=True)), z, (low, high))
+    found = StarsFound(fitted.known, fitted.summary, fitted.remarks)
+    return dict(zip(used, zip(planes, fitted.arms, strict=True), strict=True)), found
+
+
+def _resolution(arm: Arm, planes: np.ndarray) -> np.ndarray | None:
+    """Resolution (sigma) of an arm in some planes, km/s; None if its reader does not know it."""
+    sigma = getattr(arm, "lsf_sigma_kms", None)
+    return None if sigma is None else sigma[planes]
 
 
 def _from_model(model: ModelStars, index: np.ndarray) -> tuple[Starlight, StarsFound]:

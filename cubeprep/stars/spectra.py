@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from cubeprep.lines import DAP_DR17_LINES, SPEED_OF_LIGHT_KMS
 from cubeprep.stars.blocks import BlockSpectra
-from cubeprep.stars.templates import LOG_STEP, RANGE
+from cubeprep.stars.templates import LOG_STEP, RANGE, template_sigma_kms
 
 # Emission lines are masked, with room for rotation; broader ones are clipped by the fit.
 MASKED_KMS = 500.0
@@ -30,6 +30,8 @@ class RestSpectra:
         ivar: the same shape; 0 where not known.
         arm: [wave] number of the arm that a wavelength is taken from.
         fitted: [wave] bool, whether stars are fitted here: no emission line is near.
+        excess: [wave] squared resolution (sigma) of the spectra less that of the templates, (km/s)^2; 0 where it is
+            not known.
     """
 
     first: float
@@ -37,6 +39,7 @@ class RestSpectra:
     ivar: np.ndarray
     arm: np.ndarray
     fitted: np.ndarray
+    excess: np.ndarray
 
     @property
     def log_wave(self) -> np.ndarray:
@@ -51,7 +54,7 @@ class RestSpectra:
         known = (ivar > 0).all(axis=0)
         variance = (1 / np.where(ivar > 0, ivar, np.inf)).sum(axis=0)
         summed = np.where(known, 1 / np.where(known, variance, 1), 0)
-        return RestSpectra(self.first, np.where(known, flux.sum(axis=0), 0)[None], summed[None], self.arm, self.fitted)
+        return replace(self, flux=np.where(known, flux.sum(axis=0), 0)[None], ivar=summed[None])
 
 
 def rest_spectra(arms: Sequence[BlockSpectra], z: float, limits: tuple[float, float]) -> RestSpectra:
@@ -69,7 +72,7 @@ def rest_spectra(arms: Sequence[BlockSpectra], z: float, limits: tuple[float, fl
     grid = first + LOG_STEP * np.arange(int((np.log10(high) - first) / LOG_STEP) + 1)
     flux = np.zeros((arms[0].flux.shape[1], len(grid)), dtype=np.float32)
     ivar = np.zeros_like(flux)
-    number = np.zeros(len(grid), dtype=int)
+    number, excess = np.zeros(len(grid), dtype=int), np.zeros(len(grid))
     for arm_number, arm in enumerate(arms):
         here = np.log10(arm.wave / (1 + z))
         inside = (grid >= here[0] - 1e-9) & (grid <= here[-1] + 1e-9)
@@ -79,8 +82,11 @@ def rest_spectra(arms: Sequence[BlockSpectra], z: float, limits: tuple[float, fl
         known = good & (variance > 0)
         flux[:, inside] = np.where(known, values, flux[:, inside])
         number[inside] = arm_number
+        if arm.lsf_sigma_kms is not None:
+            excess[inside] = np.interp(grid[inside], here, arm.lsf_sigma_kms) ** 2
+            excess[inside] -= template_sigma_kms(10 ** grid[inside]) ** 2
         ivar[:, inside] = np.where(known, 1 / np.where(known, variance, 1), ivar[:, inside])
-    return RestSpectra(first, flux, ivar, number, ~line_regions(10**grid))
+    return RestSpectra(first, flux, ivar, number, ~line_regions(10**grid), excess)
 
 
 def _trimmed(arm: BlockSpectra) -> BlockSpectra:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter1d
 
 from cubeprep.cube import Planes
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
-from cubeprep.stars.population import Stars, fit_stars
+from cubeprep.stars.population import Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
-from cubeprep.stars.templates import LOG_STEP, templates
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, templates
 
 # Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
 BIN_SNR, MOST_BINS = 20.0, 40
@@ -82,11 +83,12 @@ class ModelStars:
 
 
 class FittedStars(NamedTuple):
-    """Starlight in the planes of each arm, whether it is known in each spaxel [y, x], and the stars of the galaxy."""
+    """Starlight in the planes of each arm, whether it is known in each spaxel [y, x], the stars, and remarks."""
 
     arms: list[Starlight]
     known: np.ndarray
     summary: StarlightSummary
+    remarks: tuple[str, ...] = ()
 
 
 def fit_starlight(
@@ -123,9 +125,36 @@ def fit_starlight(
     scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes)
     light = [np.where(fitted, scale * shape, 0).astype(np.float32) for shape in shapes]
     share = float(fitted.sum() / max(int(lit.sum()), 1))
-    error = np.float32(stars.total.scatter)  # the bins' own scatter is mostly noise, which spaxels share
-    arms = [Starlight(flux, (error * flux) ** 2) for flux in light]
-    return FittedStars(arms, fitted, _summary(spectra, stars, known, share))
+    # The residuals of the bins are mostly noise.
+    blur, remarks = _blur(spectra, stars)
+    error = np.hypot(relative_error(spectra.total(), stars.total), blur)
+    arms = [
+        Starlight(
+            flux, (np.interp(np.log10(wave), spectra.log_wave, error).astype(np.float32)[:, None, None] * flux) ** 2
+        )
+        for flux, wave in zip(light, rest, strict=True)
+    ]
+    return FittedStars(arms, fitted, _summary(spectra, stars, known, share), remarks)
+
+
+def _blur(spectra: RestSpectra, stars: Stars) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Error [wave] from templates that are coarser than the spectra, over the model, and a remark if there are any.
+
+    Templates cannot be sharpened. Broadening the model once more by what it is too broad changes it by about as much.
+    """
+    excess = spectra.excess + float(np.median(stars.kinematics.sigma_kms)) ** 2  # the sum also holds rotation
+    coarser = np.sqrt(np.maximum(-excess, 0))
+    known = spectra.total().ivar[0] > 0
+    if not (coarser[known] > 0).any():
+        return np.zeros(len(coarser)), ()
+    worst, model = float(coarser[known].max()), stars.total.model
+    change = np.abs(gaussian_filter1d(model, worst / PIXEL_KMS, mode="nearest") - model) * (coarser / worst) ** 2
+    wave = 10 ** spectra.log_wave[known & (coarser > 0)]
+    remark = (
+        f"stars: templates coarser than the spectra by up to {worst:.0f} km/s (sigma), rest wavelengths "
+        f"{wave[0]:.0f} to {wave[-1]:.0f} Angstrom"
+    )
+    return np.divide(change, model, out=np.zeros(len(model)), where=model > 0), (remark,)
 
 
 def _no_stars(read: Sequence[tuple[np.ndarray, Planes]]) -> FittedStars:
@@ -178,7 +207,8 @@ def _scale(read: Sequence[tuple[np.ndarray, Planes]], shapes: Sequence[np.ndarra
 def _summary(spectra: RestSpectra, stars: Stars, known: np.ndarray, share: float) -> StarlightSummary:
     if not known.any():
         return StarlightSummary(share=share)
-    light = stars.total.weights / stars.total.weights.sum()
+    light = stars.total.weights[: len(templates().flux)]
+    light = light / max(light.sum(), 1e-30)
     fits = [fit for fit, good in zip(stars.bins, known, strict=True) if fit and good]
     return StarlightSummary(
         float(stars.total_kinematics.velocity_kms[0]),

@@ -309,3 +309,13 @@ def test_sums_that_overflow_are_masked_before_they_enter_a_store() -> None:
     assert (np.isfinite(kept.ivar) & (kept.ivar > 0) == good).all()
     assert np.isnan(kept.flux[~good]).all()
     assert sealed(kept) is kept
+
+
+def test_the_resolution_of_an_arm_is_that_of_its_survey(tmp_path: Path) -> None:
+    path = str(write_cube(tmp_path / "cube.fits"))
+    assert CubeFile(path, CubeLayout("DATA", "STAT", "variance")).lsf_sigma_kms is None
+    sigma = CubeFile(path, LAYOUT).lsf_sigma_kms
+    assert sigma is not None
+    assert sigma.shape == (SHAPE[0],)
+    # Bacon+2017: FWHM 2.56 Angstrom at 6400 and 2.49 at 6899, wavelengths in air.
+    np.testing.assert_allclose(sigma[[0, -1]], [51.0, 46.0], atol=0.1)

@@ -1,5 +1,7 @@
 """Kinematics and populations of spectra that are made from the templates' own models, with dust, noise and lines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,9 @@ from cubeprep.simulate.spectrum import extinction
 from cubeprep.simulate.stars import template
 from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.kinematics import measure
-from cubeprep.stars.population import Stars, fit_stars
+from cubeprep.stars.population import LEAST_ERROR, Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
-from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, templates
+from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, shifted, template_sigma_kms, templates
 
 Z = 0.032
 KINDS = {
@@ -102,6 +104,63 @@ def test_two_arms_with_different_calibration_share_a_population() -> None:
     assert not (spectra.ivar[0] > 0)[(10**spectra.log_wave > 5600) & (10**spectra.log_wave < 6000)].any()
     stars = fitted(spectra)
     assert abs(missed_width(spectra, stars.total.model, truth, "Hb-4862")) < 0.25
+
+
+@pytest.mark.parametrize("kind", ["old", "mixed"])
+def test_light_without_lines_in_one_arm_is_told_from_that_of_the_stars(kind: str) -> None:
+    truth = starlight(kind)
+    blue, red = (WAVE > 3700) & (WAVE < 5700), (WAVE > 6300) & (WAVE < 7200)
+    arms = []
+    for where, added in ((blue, 0.25), (red, 0.0)):
+        flux = (truth[where] + added)[:, None]
+        flux = flux + np.random.default_rng(2).normal(0, 0.005, flux.shape)
+        arms.append(BlockSpectra(flux.astype(np.float32), np.full_like(flux, 2.5e-5), flux > 0, WAVE[where]))
+    spectra = rest_spectra(arms, Z, (3700, 6850))
+    stars = fitted(spectra)
+    shares = stars.total.weights / stars.total.weights.sum()
+    assert 0.1 < shares[-2] < 0.25, "0.2; metal-poor, young stars can be taken for some of it"
+    assert shares[-1] < 0.05
+    assert abs(missed_width(spectra, stars.total.model, truth + 0.25, "Hb-4862")) < 0.15
+    assert abs(missed_width(spectra, stars.total.model, truth, "Ha-6564")) < 0.15
+
+
+def test_stars_without_such_light_are_fitted_without_it() -> None:
+    for kind in KINDS:
+        weights = fitted(spectra_of(starlight(kind))).total.weights
+        assert weights[-1] / weights.sum() < 0.05
+
+
+def test_the_error_of_the_model_is_what_its_residuals_exceed_the_noise_by() -> None:
+    truth = starlight("old")
+    wrong = 1 + np.where(WAVE < 5000, 0.03, 0.0) * np.random.default_rng(3).normal(0, 1, len(WAVE))
+    spectra = spectra_of(truth * wrong)
+    error, wave = relative_error(spectra.total(), fitted(spectra).total), 10**spectra.log_wave
+    assert np.median(error[wave < 4600]) == pytest.approx(0.03, rel=0.15)
+    assert np.median(error[wave > 5100]) < 0.01
+    assert error.min() == pytest.approx(LEAST_ERROR)
+
+
+def test_a_sharper_arm_has_narrower_lines_but_the_same_stars() -> None:
+    sharper = 75.0  # km/s, by which the red arm exceeds the resolution of the templates, in quadrature
+    truth = {0.0: starlight("old", 140.0), sharper: starlight("old", float(np.sqrt(140.0**2 - sharper**2)))}
+    arms, together = [], np.zeros_like(WAVE)
+    for (less, flux), where in zip(truth.items(), ((WAVE > 3700) & (WAVE < 5700), (WAVE > 6000)), strict=True):
+        wave = WAVE[where]
+        noisy = flux[where][:, None] + np.random.default_rng(4).normal(0, 0.005, (len(wave), 1))
+        sigma = np.sqrt(np.maximum(template_sigma_kms(wave / (1 + Z)) ** 2 - less**2, 0))
+        arms.append(BlockSpectra(noisy.astype(np.float32), np.full_like(noisy, 2.5e-5), noisy > 0, wave, sigma))
+        together[where] = flux[where]
+    limits = (3700, 8500)
+    known, unknown = (
+        fitted(rest_spectra([replace(arm, lsf_sigma_kms=lsf(arm)) for arm in arms], Z, limits))
+        for lsf in (lambda arm: arm.lsf_sigma_kms, lambda arm: None)
+    )
+    assert known.total_kinematics.sigma_kms[0] == pytest.approx(140, abs=10)
+    spectra = rest_spectra(arms, Z, limits)
+    stars = np.interp(10**spectra.log_wave, WAVE / (1 + Z), together)
+    red = (spectra.arm == 1) & (spectra.ivar[0] > 0)
+    errors = [np.std((fit.total.model - stars)[red]) for fit in (known, unknown)]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_spectrum_of_too_few_samples_is_not_fitted() -> None:

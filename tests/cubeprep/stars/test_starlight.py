@@ -9,15 +9,15 @@ from astropy.io import fits
 
 from cubeprep.cube import Planes
 from cubeprep.extract import Extraction, extract_windows
-from cubeprep.lines import LINES_BY_NAME
+from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.simulate.cube import galactic_transmission, observe
 from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.instrument import WAVE
 from cubeprep.simulate.maps import GalaxyMaps
 from cubeprep.simulate.ratios import LINE_NAMES
 from cubeprep.stars.blocks import BlockSpectra
-from cubeprep.stars.population import fit_stars
-from cubeprep.stars.spectra import rest_spectra
+from cubeprep.stars.population import fit_stars, relative_error
+from cubeprep.stars.spectra import RestSpectra, rest_spectra
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
 from tests.cubeprep.simulated import make_galaxy, make_maps
@@ -120,6 +120,24 @@ def test_the_stars_velocity_is_relative_to_the_redshift(
     assert found.stars.velocity_kms == pytest.approx(expected, abs=15)
 
 
+def test_spectra_sharper_than_the_templates_are_remarked_and_have_larger_errors() -> None:
+    galaxy = make_galaxy("star_forming", seed=4, num_fibres=19, sigma_star_kms=35.0, sigma_disc_kms=30.0)
+    arm = SimulatedArm(galaxy, make_maps(galaxy))
+    plain = extraction(arm, galaxy.z, "stars")
+    arm.lsf_sigma_kms = np.where(WAVE > 5500, 20.0, 70.0)
+    sharp = extraction(arm, galaxy.z, "stars")
+    assert not plain.remarks
+    (remark,) = sharp.remarks
+    assert "templates coarser than the spectra by up to" in remark
+    assert sharp.stars.sigma_kms < 55
+    blue, red = (WindowConfig().line_names.index(name) for name in ("Hb-4862", "Ha-6564"))
+    ratio = np.nanmedian(
+        sharp.windows.ivar / np.where(plain.windows.ivar > 0, plain.windows.ivar, np.nan), axis=(1, 2, 3)
+    )
+    assert ratio[red] < 0.999
+    assert ratio[red] < ratio[blue]
+
+
 def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: str, continuum: str) -> np.ndarray:
     """Flux within 6 Angstrom of a line over that of the survey's sector-binned map, where its S/N is above 10."""
     rest_wave = LINES_BY_NAME[line].rest_wave
@@ -144,38 +162,73 @@ def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    ("folder", "observation", "highest", "width"),
-    [("cubes", "41144_A", 1.07, 0.12), ("repeats", "41144_B", 1.07, 0.12), ("cubes", "572402_A", 1.13, 0.12)],
+    ("folder", "observation", "width"),
+    # The blue spectra of 41144 C have a bump of 5% at Hbeta that those of A and B do not have.
+    [
+        ("cubes", "41144_A", 0.12),
+        ("repeats", "41144_B", 0.12),
+        ("repeats", "41144_C", 0.19),
+        ("cubes", "572402_A", 0.12),
+    ],
 )
 def test_hbeta_of_real_galaxies_is_that_of_the_survey(
-    real_data: Path, folder: str, observation: str, highest: float, width: float
+    real_data: Path, folder: str, observation: str, width: float
 ) -> None:
     low, median, high = np.percentile(
         sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "stars"), [16, 50, 84]
     )
-    assert (
-        0.95 < median < highest
-    )  # Halpha and [N II], which need no stars, are 2 to 4% above the survey's fits as well
+    assert 0.90 < median < 1.03
     assert high - low < width
-    assert np.median(sami_ratio(real_data, folder, observation, "OIII-5008", "OIII5007", "stars")) > 0.95
+    assert np.median(sami_ratio(real_data, folder, observation, "OIII-5008", "OIII5007", "stars")) > 0.93
     assert np.median(sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "sidebands")) < 0.6
 
 
+def real_spectrum(hdus: fits.HDUList, number: int) -> RestSpectra:
+    """A spectrum of the DAP's tests in its rest frame."""
+    wave, flux, ivar, mask, redshift = (hdus[name].data for name in ("WAVE", "FLUX", "IVAR", "MASK", "Z"))
+    good = (ivar[number] > 0) & (mask[number] == 0)
+    variance = np.where(good, 1 / np.where(good, ivar[number], 1), 0)
+    block = BlockSpectra(np.where(good, flux[number], 0)[:, None], variance[:, None], good[:, None], wave)
+    return rest_spectra([block], float(redshift[number]), (3700, 6850))
+
+
+def held_out(spectra: RestSpectra, phase: float) -> np.ndarray:
+    """Residuals in units of their stated errors, in windows without lines that were not fitted.
+
+    The windows have the width of a masked line, 960 km/s, every 3600 km/s. As in `prepare`, the mean of the residuals
+    on either side is subtracted.
+    """
+    velocity = np.log(10) * SPEED_OF_LIGHT_KMS * (spectra.log_wave - spectra.log_wave[0]) + phase
+    from_centre = velocity % 3600 - 1800
+    free = spectra.fitted & (spectra.ivar[0] > 0)
+    stars = fit_stars(replace(spectra, fitted=spectra.fitted & (np.abs(from_centre) > 480)))
+    if stars is None:
+        return np.zeros(0)
+    residual = spectra.flux[0] - stars.total.model
+    error = relative_error(spectra, stars.total) * stars.total.model
+    variance = 1 / np.where(free, spectra.ivar[0], 1) + error**2
+    found = [np.zeros(0)]
+    for number in np.unique(velocity // 3600):
+        here = velocity // 3600 == number
+        core, bands = here & (np.abs(from_centre) < 480), here & free & (np.abs(from_centre) > 600)
+        sides = bands & (from_centre < 0), bands & (from_centre > 0)
+        if not (free | ~core).all() or min(side.sum() for side in sides) < 10:
+            continue
+        level = np.mean([residual[side].mean() for side in sides])
+        noise = sum(variance[side].sum() / side.sum() ** 2 for side in sides) / 4
+        found.append((residual[core] - level) / np.sqrt(variance[core] + noise))
+    return np.concatenate(found)
+
+
 @pytest.mark.realdata
-def test_real_manga_spectra_are_fitted_to_their_noise_and_a_percent(real_data: Path) -> None:
-    with fits.open(real_data / "spectra" / "MaNGA_test_spectra.fits.gz") as hdus:
-        wave, flux, ivar, mask, redshift = (hdus[name].data for name in ("WAVE", "FLUX", "IVAR", "MASK", "Z"))
-        found = {}
-        for number, z in enumerate(redshift):
-            good = (ivar[number] > 0) & (mask[number] == 0)
-            variance = np.where(good, 1 / np.where(good, ivar[number], 1), 0)
-            block = BlockSpectra(np.where(good, flux[number], 0)[:, None], variance[:, None], good[:, None], wave)
-            spectra = rest_spectra([block], float(z), (3700, 6850))
-            stars = fit_stars(spectra)
-            if stars is None:
-                continue  # a spectrum without a good sample
-            used, model = stars.total.used, stars.total.model
-            error = np.sqrt(1 / spectra.ivar[0][used] + (0.012 * model[used]) ** 2)
-            found[number] = 1.4826 * np.median(np.abs(spectra.flux[0][used] - model[used]) / error)
-    assert sorted(found) == [0, 1, 2, 3, 4, 6, 7]
-    assert all(0.7 < sigma < 1.1 for sigma in found.values())
+@pytest.mark.parametrize("name", ["MaNGA_test_spectra", "MaNGA_multicomp_test_spectra"])
+def test_residuals_of_real_manga_spectra_agree_with_their_stated_errors(real_data: Path, name: str) -> None:
+    found = {}
+    with fits.open(real_data / "spectra" / f"{name}.fits.gz") as hdus:
+        for number in range(len(hdus["Z"].data)):
+            spectra = real_spectrum(hdus, number)
+            sigmas = np.concatenate([held_out(spectra, phase) for phase in (0, 1200, 2400)])
+            if len(sigmas):  # one spectrum has no good sample
+                found[number] = 1.4826 * np.median(np.abs(sigmas))
+    assert len(found) == {"MaNGA_test_spectra": 7, "MaNGA_multicomp_test_spectra": 3}[name]
+    assert all(0.85 < sigma < 1.1 for sigma in found.values()), found
