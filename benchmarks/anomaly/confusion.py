@@ -50,9 +50,11 @@ def accuracy(data: Data, entry: Entry, kind: str = "A") -> float:
     """
     rows = data.rows
     judged = ((rows["kind"] == kind) & (rows["snr"] > 0.99 * CLEAR_AMPLITUDE) & rows["family"].isin(RIGHT)).to_numpy()
+    if not (judged.any() and entry.hypotheses):
+        return float("nan")
     right = rows["family"].map(RIGHT).to_numpy()[judged]
     shares = [float(np.mean(names[judged] == right)) for names in entry.hypotheses.values()]
-    return float(np.mean(shares)) if judged.any() and shares else float("nan")
+    return float(np.mean(shares))
 
 
 def tables(data: Data, entries: Sequence[Entry]) -> list[tuple[str, pd.DataFrame]]:

@@ -1,8 +1,8 @@
 """Line ratios of a component, and what they say of the gas: published demarcations.
 
-Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. The stricter curve of Kauffmann+2003
-is not used: composite gas lies between the two, which is no hypothesis of its own. Marino+2013
-(doi:10.1051/0004-6361/201321956): oxygen abundance from [N II] / Halpha.
+Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. That of Kauffmann+2003 is not used:
+composite gas lies between the two, which is no hypothesis of its own. Marino+2013 (doi:10.1051/0004-6361/201321956):
+oxygen abundance from [N II] / Halpha.
 """
 
 from dataclasses import dataclass
