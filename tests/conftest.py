@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.migrations", "tests.side_by_side", "tests.watch"]
+pytest_plugins = ["tests.local_ray", "tests.migrations", "tests.side_by_side", "tests.watch"]
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -19,6 +19,8 @@ TOGETHER = {
     "mark.ray": "ray",
     # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
+    # Each process would start a server of forks of its own, which takes five seconds.
+    "import forks": "forks",
 }
 
 

@@ -1,0 +1,54 @@
+"""One Ray on this machine for the tests of several files: each start and stop takes ten seconds of a processor."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from modeling.ray_session import ray_session
+
+
+class LocalRay:
+    """Two CPUs, the dashboard that trials with workers need, and room for two of their drivers."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Starts it unless it runs already."""
+        import ray
+
+        if not ray.is_initialized():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delenv("RAY_ADDRESS", raising=False)
+                session = ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2})
+                self._running.enter_context(session)
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+_RAY = LocalRay()
+_FILES: set[Path] = set()  # those with tests that use it
+
+
+@pytest.fixture
+def local_ray() -> Iterator[LocalRay]:
+    """Ray runs; a test may stop it and start it anew."""
+    _RAY.start()
+    yield _RAY
+    _RAY.start()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that share it next to each other."""
+    _FILES.update(item.path for item in items if "local_ray" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: item.path in _FILES)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stops it after the last of those files."""
+    if item.path in _FILES and (nextitem is None or nextitem.path not in _FILES):
+        _RAY.stop()
