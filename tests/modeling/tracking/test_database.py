@@ -170,7 +170,7 @@ def test_a_kill_while_the_database_is_made_spoils_nothing(tmp_path: Path) -> Non
     """Each time the same command then does its work; nothing is left but the database and its lock."""
     rng = random.Random(0)
     interrupted = 0
-    for number in range(8):
+    for number in range(5):
         workspace = tmp_path / str(number)
         uri = sqlite_uri(workspace / "mlflow.db")
         process = forks.start(prepare, uri)
@@ -185,7 +185,7 @@ def test_a_kill_while_the_database_is_made_spoils_nothing(tmp_path: Path) -> Non
         assert find_run(uri, "exp", {}, run) == run
         names = {path.name for path in workspace.iterdir()}
         assert names == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
-    assert interrupted >= 3, "kills came too late for the test to mean something"
+    assert interrupted >= 2, "kills came too late for the test to mean something"
 
 
 @pytest.fixture(scope="module")
