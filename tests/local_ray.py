@@ -1,6 +1,5 @@
 """One Ray on this machine for the tests of several files: each start and stop takes ten seconds of a processor."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +21,7 @@ class LocalRay:
         if not ray.is_initialized():
             with pytest.MonkeyPatch.context() as patch:
                 patch.delenv("RAY_ADDRESS", raising=False)
+                patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # reports wait for the next
                 session = ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2})
                 self._running.enter_context(session)
 
@@ -34,11 +34,10 @@ _FILES: set[Path] = set()  # those with tests that use it
 
 
 @pytest.fixture
-def local_ray() -> Iterator[LocalRay]:
-    """Ray runs; a test may stop it and start it anew."""
+def local_ray() -> LocalRay:
+    """Ray runs; a test may stop it, and start it anew."""
     _RAY.start()
-    yield _RAY
-    _RAY.start()
+    return _RAY
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
