@@ -12,21 +12,22 @@ class LocalRay:
     """Two CPUs, the dashboard that trials with workers need, and room for two of their drivers."""
 
     def __init__(self) -> None:
-        self._running = ExitStack()
+        self._session: ExitStack | None = None
 
     def start(self) -> None:
         """Starts it unless it runs already."""
-        import ray
-
-        if not ray.is_initialized():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.delenv("RAY_ADDRESS", raising=False)
-                patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # reports wait for the next
-                session = ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2})
-                self._running.enter_context(session)
+        if self._session:
+            return
+        with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+            patch.delenv("RAY_ADDRESS", raising=False)
+            patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # reports wait for the next
+            stack.enter_context(ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2}))
+            self._session = stack.pop_all()
 
     def stop(self) -> None:
-        self._running.close()
+        if self._session:
+            self._session.close()
+            self._session = None
 
 
 _RAY = LocalRay()

@@ -20,7 +20,7 @@ from tests.cubeprep.test_prepare import contents
 from tests.logcube import write_survey
 from tests.s3 import free_port
 
-NUM_KILLS = 25
+NUM_KILLS = 15
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(10)}
 
 
@@ -105,7 +105,7 @@ def test_kills_at_random_moments_leave_the_same_store(survey: Path, undisturbed:
             if not finished and store.exists():
                 assert not opens(store) or contents(store) == undisturbed.contents, "what opens is whole"
         assert contents(store) == undisturbed.contents
-    assert unfinished >= 5, "the driver was killed often enough for the test to mean something"
+    assert unfinished >= 3, "the driver was killed often enough for the test to mean something"
 
 
 @contextmanager
