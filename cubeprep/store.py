@@ -94,7 +94,7 @@ class WindowStore:
         self.path = path
         self._observed: dict[str, tuple[str, int]] = {}
         self.attrs: Any = group.attrs["cubescout"]
-        self._arrays = StoreArrays(path, group, self.attrs)
+        self._arrays = StoreArrays(path, group)
 
     @classmethod
     def create_or_resume(cls, path: str, plan: StorePlan) -> "WindowStore":

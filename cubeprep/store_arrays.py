@@ -1,6 +1,6 @@
 """Reading the arrays of a store: a shard or an array that is damaged or missing is a `StoreError` that names it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,10 @@ from cubeprep.store_files import NEW_STORE, StoreError, record_name
 class StoreArrays:
     """The arrays of a store's splits, each opened once."""
 
-    def __init__(self, path: str, group: zarr.Group, attrs: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, group: zarr.Group) -> None:
         self._path = path.rstrip("/")
         self._group = group
-        self._attrs = attrs
+        self._attrs: Any = group.attrs["cubescout"]
         self._opened: dict[tuple[str, str], zarr.Array] = {}
 
     def open(self, split: str, name: str) -> zarr.Array:
