@@ -26,29 +26,12 @@ SILENCE = timedelta(seconds=60)
 LONGEST = timedelta(hours=6)
 
 
-class RemoteFile(io.RawIOBase):
-    """A remote file, read forward with as few requests as possible.
+class ForwardFile(io.RawIOBase):
+    """A remote file of unknown size that is read forward, by requests that are sent when something is read."""
 
-    Gzipped files can only be read from the start, so one request streams them for as long as they are read. Other files
-    are read in ranges that grow while reading is sequential; skipping planes costs one more request instead of
-    downloading them.
-    """
-
-    def __init__(self, url: str) -> None:
-        """Sends no request yet.
-
-        Args:
-            url: URL of scheme s3, http or https.
-        """
+    def __init__(self) -> None:
         super().__init__()
-        self._store, self._key = locate(url)
-        self._whole = url.endswith(".gz")
-        self._has_ranges = True
-        self._window = FIRST_WINDOW
         self._position = 0
-        self._size: int | None = None
-        self._chunks: Iterator[memoryview] = iter(())
-        self._chunk = memoryview(b"")
 
     def readable(self) -> bool:
         """True."""
@@ -68,20 +51,41 @@ class RemoteFile(io.RawIOBase):
             offset += self._position
         elif whence != io.SEEK_SET:
             raise io.UnsupportedOperation("a remote file cannot seek relative to its end: its size is not known")
-        ahead = offset - self._position
-        if 0 <= ahead <= len(self._chunk):
-            self._chunk = self._chunk[ahead:]
-        elif ahead > 0 and not self._has_ranges:
-            self._chunks, self._chunk = _after(chain([self._chunk], self._chunks), ahead), memoryview(b"")
-        else:
-            self._chunks, self._chunk = iter(()), memoryview(b"")
-            self._window = FIRST_WINDOW
+        self._move(offset - self._position)
         self._position = offset
         return offset
 
     def tell(self) -> int:
         """Current position, bytes."""
         return self._position
+
+    def _move(self, ahead: int) -> None:
+        """Prepares for the next read to begin that many bytes after the current position; may be 0 or negative."""
+        raise NotImplementedError
+
+
+class RemoteFile(ForwardFile):
+    """A remote file, read forward with as few requests as possible.
+
+    Gzipped files can only be read from the start, so one request streams them for as long as they are read. Other files
+    are read in ranges that grow while reading is sequential; skipping planes costs one more request instead of
+    downloading them.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Sends no request yet.
+
+        Args:
+            url: URL of scheme s3, http or https.
+        """
+        super().__init__()
+        self._store, self._key = locate(url)
+        self._whole = url.endswith(".gz")
+        self._has_ranges = True
+        self._window = FIRST_WINDOW
+        self._size: int | None = None
+        self._chunks: Iterator[memoryview] = iter(())
+        self._chunk = memoryview(b"")
 
     def readinto(self, buffer: Any) -> int:
         """Copies at most one chunk into the buffer and returns the number of bytes; 0 at the end of the file."""
@@ -97,6 +101,15 @@ class RemoteFile(io.RawIOBase):
         """Cancels the transfer in progress."""
         self._chunks, self._chunk = iter(()), memoryview(b"")
         super().close()
+
+    def _move(self, ahead: int) -> None:
+        if 0 <= ahead <= len(self._chunk):
+            self._chunk = self._chunk[ahead:]
+        elif ahead > 0 and not self._has_ranges:
+            self._chunks, self._chunk = _after(chain([self._chunk], self._chunks), ahead), memoryview(b"")
+        else:
+            self._chunks, self._chunk = iter(()), memoryview(b"")
+            self._window = FIRST_WINDOW
 
     def _next_chunk(self) -> memoryview:
         chunk = next(self._chunks, None)

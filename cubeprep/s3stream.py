@@ -3,7 +3,6 @@
 With botocore, data are received and decompressed in the same thread; obstore passes them between threads.
 """
 
-import io
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ CUT = (HTTPClientError, IncompleteReadError)
 NOT_FOUND = 404
 
 
-class S3Stream(io.RawIOBase):
+class S3Stream(remote.ForwardFile):
     """An S3 object, streamed by one request; if the connection is cut, another request resumes the stream.
 
     botocore retries requests that fail; this class handles responses that end early. An object that is replaced in the
@@ -31,36 +30,8 @@ class S3Stream(io.RawIOBase):
         super().__init__()
         self._bucket, _, self._key = url.removeprefix("s3://").partition("/")
         self._body: Any = None
-        self._position = 0
         self._size: int | None = None
         self._tag: str | None = None
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True; positions relative to the end are not supported."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to a position and returns it; no request is sent before the next read.
-
-        Raises:
-            UnsupportedOperation: `whence` is SEEK_END; the size is unknown before the first request.
-        """
-        if whence == io.SEEK_CUR:
-            offset += self._position
-        elif whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("a stream cannot seek relative to its end: its size is not known")
-        if offset != self._position:
-            self._drop()
-            self._position = offset
-        return offset
-
-    def tell(self) -> int:
-        """Current position, bytes."""
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Reads into the buffer and returns the number of bytes; 0 at the end of the object.
@@ -91,6 +62,10 @@ class S3Stream(io.RawIOBase):
         """Closes the response in progress."""
         self._drop()
         super().close()
+
+    def _move(self, ahead: int) -> None:
+        if ahead:
+            self._drop()
 
     def _drop(self) -> None:
         if self._body is not None:

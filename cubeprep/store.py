@@ -20,7 +20,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +38,8 @@ from cubeprep.layout import SplitPlan as SplitPlan
 from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.masks import good_samples
 from cubeprep.storage import StorageError, filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
-from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table
+from cubeprep.store_arrays import StoreArrays
+from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table, record_name
 from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
@@ -92,10 +92,9 @@ class WindowStore:
 
     def __init__(self, path: str, group: zarr.Group) -> None:
         self.path = path
-        self._group = group
-        self._arrays: dict[tuple[str, str], zarr.Array] = {}
         self._observed: dict[str, tuple[str, int]] = {}
         self.attrs: Any = group.attrs["cubescout"]
+        self._arrays = StoreArrays(path, group)
 
     @classmethod
     def create_or_resume(cls, path: str, plan: StorePlan) -> "WindowStore":
@@ -235,20 +234,12 @@ class WindowStore:
         Raises:
             StoreError: it is damaged or missing.
         """
-        values = self._coordinate(split, name, slice(None))
-        if values.size and _is_all(values, self._array(split, name).fill_value):  # as Zarr reads a missing object
-            self._check_there(f"{self.path.rstrip('/')}/{split}/{name}/c/0", NEW_STORE)
-        return values
-
-    def _coordinate(self, split: str, name: str, rows: slice) -> np.ndarray:
-        array = self._array(split, name)
-        with self._reading(split, name):
-            return _plain(np.asarray(array[rows]))
+        return self._arrays.coordinate(split, name)
 
     def num_shards(self, split: str) -> int:
         """Number of shards of a split; a shard is one object per array."""
-        flux = self._array(split, "flux")
-        return -(-flux.shape[0] // self._rows_per_shard(split))
+        flux = self._arrays.open(split, "flux")
+        return -(-flux.shape[0] // self._arrays.rows_per_shard(split))
 
     def num_rows(self, split: str) -> int:
         """Number of valid rows of a split, those of galaxies that were not rejected."""
@@ -256,10 +247,10 @@ class WindowStore:
 
     def read_shard(self, split: str, shard: int) -> Windows:
         """Valid rows of one shard, read with one request per array."""
-        step = self._rows_per_shard(split)
+        step = self._arrays.rows_per_shard(split)
         rows = slice(shard * step, (shard + 1) * step)
         windows = self._read(split, rows)
-        valid = self._coordinate(split, "valid", rows).astype(bool)
+        valid = self._arrays.part_of_coordinate(split, "valid", rows).astype(bool)
         return windows if valid.all() else windows.select(valid)
 
     def read_galaxy(self, plateifu: str) -> Windows:
@@ -293,54 +284,9 @@ class WindowStore:
                     yield split, observed
 
     def _read(self, split: str, rows: slice) -> Windows:
-        flux, ivar, mask = (self._read_values(split, name, rows) for name in ("flux", "ivar", "mask"))
-        plateifu, view = (self._coordinate(split, name, rows) for name in ("plateifu", "view"))
+        flux, ivar, mask = (self._arrays.rows(split, name, rows) for name in ("flux", "ivar", "mask"))
+        plateifu, view = (self._arrays.part_of_coordinate(split, name, rows) for name in ("plateifu", "view"))
         return Windows(flux, ivar, mask, plateifu, view)
-
-    def _read_values(self, split: str, name: str, rows: slice) -> np.ndarray:
-        """Rows of an array whose shards were all written.
-
-        Raises:
-            StoreError: a shard is damaged or missing.
-        """
-        array = self._array(split, name)
-        shard = rows.start // _shard_length(array)
-        where = self._shard_of(split, name, shard)
-        try:
-            with storage_errors(self.path):
-                values = np.asarray(array[rows])
-        except (RuntimeError, ValueError) as error:  # of Zstandard, and of the index's own checksum
-            raise StoreError(f"{where}: damaged ({error}). {_mend(split, shard)}") from error
-        # Zarr reads a missing object as fill values. So does a shard without galaxies, which is there all the same.
-        # The central spaxel is looked at first: on nearly every read it ends the search at once.
-        middle = self.shape[2] // 2
-        if values.size and all(_is_all(part, array.fill_value) for part in (values[..., middle, middle], values)):
-            self._check_there(where, _mend(split, shard))
-        return values
-
-    def _check_there(self, where: str, mend: str) -> None:
-        """Raises a `StoreError` if there is no object at a path or URL."""
-        fs, path = filesystem(where)
-        with storage_errors(where):
-            if not fs.exists(path):
-                raise StoreError(f"{where}: missing. {mend}")
-
-    @contextmanager
-    def _reading(self, split: str, name: str) -> Iterator[None]:
-        """Turns the errors of Zarr that a damaged array causes into a `StoreError`, which names it."""
-        try:
-            with storage_errors(self.path):
-                yield
-        except StorageError:
-            raise
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
-            raise StoreError(f"{self.path}/{split}/{name}: damaged or missing ({error}). {NEW_STORE}") from error
-
-    def _shard_of(self, split: str, name: str, shard: int) -> str:
-        """Path of the one object that holds a shard of an array."""
-        return "/".join(
-            [self.path.rstrip("/"), split, name, "c", str(shard), *["0"] * (self._array(split, name).ndim - 1)]
-        )
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
         """Writes one complete shard. Each shard belongs to one task: writing part of one would erase its other rows.
@@ -349,8 +295,8 @@ class WindowStore:
             ValueError: `windows` has another number of rows than the shard.
             OSError: the shard cannot be written.
         """
-        step = self._rows_per_shard(split)
-        total = self._array(split, "flux").shape[0]
+        step = self._arrays.rows_per_shard(split)
+        total = self._arrays.open(split, "flux").shape[0]
         rows = slice(shard * step, min((shard + 1) * step, total))
         if len(windows) != rows.stop - rows.start:
             raise ValueError(f"shard {split}/{shard} has {rows.stop - rows.start} rows, {len(windows)} were given")
@@ -367,7 +313,7 @@ class WindowStore:
         rows = slice(start, start + len(continua))
         stacked = (np.stack([getattr(each, name) for each in continua]) for name in ("flux", "ivar", "stars"))
         for name, values in zip(CONTINUUM, stacked, strict=True):
-            self._write(split, name, rows, values.astype(self._array(split, name).dtype))
+            self._write(split, name, rows, values.astype(self._arrays.open(split, name).dtype))
 
     def read_continuum(self, split: str, shard: int) -> list[Continuum]:
         """Continua of the valid galaxies of one shard, in the order of their rows.
@@ -380,17 +326,17 @@ class WindowStore:
         views = self.attrs["splits"][split]["num_views"]
         step = self.attrs["splits"][split]["galaxies_per_shard"]
         galaxies = slice(shard * step, (shard + 1) * step)
-        flux, ivar, stars = (self._read_values(split, name, galaxies) for name in CONTINUUM)
+        flux, ivar, stars = (self._arrays.rows(split, name, galaxies) for name in CONTINUUM)
         valid = self.coordinate(split, "valid")[::views][galaxies]
         return [Continuum(flux[i], ivar[i], stars[i] > 0) for i in np.flatnonzero(valid)]
 
     def write_record(self, split: str, shard: int, record: list[dict[str, Any]]) -> None:
         """Marks a shard as done and records the outcome for each of its galaxies."""
-        self.write_file(_record_name(split, shard), json.dumps(record).encode())
+        self.write_file(record_name(split, shard), json.dumps(record).encode())
 
     def reopen(self, shards: Sequence[tuple[str, int]]) -> None:
         """Marks a finished store as unfinished and the given (split, shard) pairs as not done."""
-        for name in ("summary.json", *(_record_name(split, shard) for split, shard in shards)):
+        for name in ("summary.json", *(record_name(split, shard) for split, shard in shards)):
             remove_file(f"{self.path}/{name}")
 
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -463,71 +409,8 @@ class WindowStore:
 
     def _write(self, split: str, name: str, rows: slice, values: np.ndarray) -> None:
         """Writes the objects that hold the given rows of an array; the objects must hold no other rows."""
-        for key, content in encode_rows(self._array(split, name), rows, values).items():
+        for key, content in encode_rows(self._arrays.open(split, name), rows, values).items():
             self.write_file(f"{split}/{name}/{key}", content)
-
-    def _array(self, split: str, name: str) -> zarr.Array:
-        """An array of a split; its metadata never change, so they are read only once.
-
-        Raises:
-            StoreError: its metadata are damaged or missing, or do not agree with those of the store.
-        """
-        if (split, name) not in self._arrays:
-            with self._reading(split, name):
-                array: Any = self._group[f"{split}/{name}"]
-                self._check_shape(split, name, array)
-            self._arrays[split, name] = array
-        return self._arrays[split, name]
-
-    def _check_shape(self, split: str, name: str, array: Any) -> None:
-        lines, samples, size = self.shape
-        galaxies = self.attrs["splits"][split]["galaxies_per_shard"]
-        per_shard = self.attrs["splits"][split]["num_views"] * galaxies
-        window = (lines, samples, size, size)
-        expected: Any
-        found: Any
-        if name in ("flux", "ivar", "mask"):
-            expected, found = (window, (per_shard, *window)), (array.shape[1:], array.shards)
-        elif name in CONTINUUM:
-            image = (size, size) if name == "stars" else (lines, size, size)
-            expected, found = (image, (galaxies, *image)), (array.shape[1:], array.shards)
-        elif name in ("line", "rest_wave", "velocity_kms"):
-            expected, found = (samples if name == "velocity_kms" else lines,), array.shape
-        else:
-            expected, found = self._array(split, "flux").shape[:1], array.shape
-        if expected != found:
-            raise ValueError(f"its shape is {found}, expected {expected}")
-
-    def _rows_per_shard(self, split: str) -> int:
-        return _shard_length(self._array(split, "flux"))
-
-
-def _shard_length(array: zarr.Array) -> int:
-    """Rows of an array in each of its shards."""
-    assert array.shards is not None
-    return int(array.shards[0])
-
-
-def _is_all(values: np.ndarray, fill_value: Any) -> bool:
-    filled = (
-        np.isnan(values)
-        if isinstance(fill_value, float | np.floating) and np.isnan(fill_value)
-        else values == fill_value
-    )
-    return bool(filled.all())
-
-
-def _mend(split: str, shard: int) -> str:
-    return f"To make it again, delete {_record_name(split, shard)} and summary.json, and run `cubescout prepare`."
-
-
-def _record_name(split: str, shard: int) -> str:
-    return f"records/{split}-{shard:05d}.json"
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Array with text of fixed width, which every library accepts; arrays of other types are returned unchanged."""
-    return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
 
 
 def _differences(stored: Any, wanted: Any, where: str = "") -> list[str]:

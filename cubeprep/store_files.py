@@ -1,4 +1,4 @@
-"""Checks of a store's metadata, records and tables when they are read.
+"""Names of a store's records, and checks of its metadata, records and tables when they are read.
 
 A file that was damaged or edited is named in the error, with what is wrong and how to make it again.
 """
@@ -73,6 +73,11 @@ _FIELDS: dict[str, Any] = {
 }
 _Row = create_model("_Row", __base__=_Attributes, **_FIELDS | dict.fromkeys(NEEDED, (str, ...)))
 RECORD, SUMMARY = TypeAdapter(list[_Row]), TypeAdapter(_Summary)
+
+
+def record_name(split: str, shard: int) -> str:
+    """Name of the record of a shard, relative to the store."""
+    return f"records/{split}-{shard:05d}.json"
 
 
 def check_attributes(attrs: Mapping[str, Any], path: str) -> None:

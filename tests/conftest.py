@@ -9,7 +9,7 @@ import pytest
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-pytest_plugins = ["tests.migrations", "tests.side_by_side", "tests.watch"]
+pytest_plugins = ["tests.local_ray", "tests.migrations", "tests.side_by_side", "tests.watch"]
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -19,6 +19,8 @@ TOGETHER = {
     "mark.ray": "ray",
     # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
     "MIN_UMAP": "umap",
+    # Each process would start a server of forks of its own, which takes five seconds.
+    "import forks": "forks",
 }
 
 
@@ -62,6 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Divides the CPUs between the processes: with one OpenMP thread per CPU in each, waiting threads would spin."""
     # Ray would start a worker for each CPU with each session, also where none is needed.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    # Each training would start a process that waits for notices of nodes that will be taken away.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     workers = config.getoption("numprocesses", None)
     if isinstance(workers, int) and workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))

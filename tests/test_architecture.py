@@ -204,15 +204,18 @@ def import_without(modules: list[str], blocked: set[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_core_of_modeling_imports_where_only_torch_and_numpy_are() -> None:
     blocked = NOT_TORCH | {"astropy", "dask"}
     import_without(list(TORCH_ONLY), blocked | {"pyarrow", "sklearn", "scipy"})
 
 
+@pytest.mark.slow
 def test_modeling_loads_no_dask_and_no_astropy_even_through_the_store() -> None:
     names = modules_of("modeling").keys() - {"modeling.tracking.pyfunc"}
     import_without(sorted(names), {"dask", "distributed", "astropy", "ray", "mlflow", "umap", "jobs"})
 
 
+@pytest.mark.slow
 def test_cubeprep_loads_no_torch() -> None:
     import_without(sorted(modules_of("cubeprep")), {"torch", "ray", "mlflow", "modeling", "jobs"})

@@ -62,9 +62,15 @@ def started_in(session: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             ours = process.environ().get(SESSION) == session and process.status() != psutil.STATUS_ZOMBIE
-            if ours and process.pid != os.getpid() and not any(name in " ".join(process.cmdline()) for name in HELPERS):
+            # The forks of a server have its command line.
+            helper = _is_helper(process) and not _is_helper(process.parent())
+            if ours and process.pid != os.getpid() and not helper:
                 found.append(process)
     return found
+
+
+def _is_helper(process: psutil.Process | None) -> bool:
+    return process is not None and any(name in " ".join(process.cmdline()) for name in HELPERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -148,12 +148,6 @@ def spaxel_offsets(size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
-def coverage(num_fibres: int) -> np.ndarray:
-    """Coverage [y, x] of a bundle's cube: 1 where well covered, lower at the rim, 0 outside."""
-    depth = sampling(num_fibres).depth
-    return np.where(depth >= LOW_COVERAGE, 1.0, depth)
-
-
 def _directions(*angles_deg: float) -> np.ndarray:
     angles = np.radians(angles_deg)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,15 @@ def log_inputs(run: TrackedRun, config_yaml: str, values: Mapping[str, Any], sto
 
 def log_environment(run: TrackedRun) -> None:
     """Logs Python version, machine and the versions of all packages as `environment.txt`."""
-    packages = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
-    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *packages]
+    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *_packages()]
     run.client.log_text(run.run_id, "\n".join(lines) + "\n", "environment.txt")
+
+
+@cache
+def _packages() -> list[str]:
+    """Packages and their versions, read once: two hundred files of metadata take a quarter of a second."""
+    metadata = (found.metadata for found in distributions())
+    return sorted({f"{each['Name']}=={each['Version']}" for each in metadata}, key=str.lower)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
-"""`prepare` of the small survey that crashes are tested on, in a process of its own: by fork, or as a command."""
+"""`prepare` of the small survey that crashes are tested on, for a process forked by `tests.forks`."""
 
-import os
-import sys
+from multiprocessing import forkserver
 
-import distributed  # noqa: F401 - here, so that forks find it imported
+import dask
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.prepare import PrepareConfig, prepare
@@ -12,19 +11,13 @@ from cubeprep.windows import WindowConfig
 
 
 def run(root: str, store: str, *scheduler: str) -> None:
-    """Writes a store of one galaxy a shard, on two workers of its own or on a scheduler."""
-    dask = DaskConfig(scheduler=scheduler[0]) if scheduler else DaskConfig(num_workers=2)
-    config = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=1, dask=dask)
+    """Writes a store of one galaxy a shard, on two workers of its own or on a scheduler.
+
+    Its workers come from the same server of forks as it does, so that kills hit their work rather than their imports.
+    """
+    # It knows the server's address, but would start another one (Python 3.11).
+    forkserver._forkserver.ensure_running = lambda: None
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    workers = DaskConfig(scheduler=scheduler[0]) if scheduler else DaskConfig(num_workers=2)
+    config = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=1, dask=workers)
     prepare(config, SurveyConfig(root=root), store, seed=3)
-
-
-def run_silently(root: str, store: str) -> None:
-    """The same without a word of it or of its workers."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    run(root, store)
-
-
-if __name__ == "__main__":
-    run(*sys.argv[1:])

@@ -16,6 +16,7 @@ import pytest
 
 from cubeprep.cluster import DaskConfig, local_cluster, run_tasks
 
+pytestmark = pytest.mark.slow  # workers
 PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "proxy/1/127.0.0.1/status")
 
 

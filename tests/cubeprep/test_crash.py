@@ -1,6 +1,5 @@
 """kill -9 of the driver or of a worker at random moments: a rerun ends in the same bytes as an undisturbed run."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -15,23 +14,18 @@ import psutil
 import pytest
 
 from cubeprep.store import StoreError, WindowStore
+from tests import forks
 from tests.cubeprep import run_prepare
 from tests.cubeprep.test_prepare import contents
 from tests.logcube import write_survey
 from tests.s3 import free_port
 
-ROOT = Path(__file__).parents[2]
-NUM_KILLS = 25
+NUM_KILLS = 15
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(10)}
-# Forked from a process that has imported all of it, which would take half of the time of each run.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([run_prepare.__name__])
 
 
 def start(root: Path, store: Path) -> ForkServerProcess:
-    process = FORKS.Process(target=run_prepare.run_silently, args=(str(root), str(store)))
-    process.start()
-    return process
+    return forks.start(run_prepare.run, str(root), str(store))
 
 
 def finish(process: ForkServerProcess) -> bool:
@@ -50,7 +44,9 @@ def kill_one(driver: ForkServerProcess, rng: np.random.Generator) -> bool:
     if not driver.is_alive():
         return False
     try:
-        processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+        process = psutil.Process(driver.pid)
+        # The workers are its siblings: what is older may be one of an earlier driver, about to notice its end.
+        processes = [each for each in process.parent().children() if each.create_time() >= process.create_time()]
         chosen = processes[int(rng.integers(len(processes)))]
         chosen.kill()
     except psutil.NoSuchProcess:
@@ -109,7 +105,7 @@ def test_kills_at_random_moments_leave_the_same_store(survey: Path, undisturbed:
             if not finished and store.exists():
                 assert not opens(store) or contents(store) == undisturbed.contents, "what opens is whole"
         assert contents(store) == undisturbed.contents
-    assert unfinished >= 5, "the driver was killed often enough for the test to mean something"
+    assert unfinished >= 3, "the driver was killed often enough for the test to mean something"
 
 
 @contextmanager
@@ -140,17 +136,16 @@ def wait_for_record(store: Path) -> None:
 def test_a_scheduler_that_is_killed_ends_the_run_and_a_rerun_ends_in_the_same_store(
     survey: Path, undisturbed: Run, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", run_prepare.__name__, str(survey), str(tmp_path / "cut")]
+    arguments = str(survey), str(tmp_path / "cut")
     with external_cluster() as (address, scheduler):
-        driver = subprocess.Popen([*command, address], cwd=ROOT, stderr=subprocess.PIPE)
+        driver = forks.start(run_prepare.run, *arguments, address, output=tmp_path)
         wait_for_record(tmp_path / "cut")
         scheduler.kill()
-        _, errors = driver.communicate(timeout=120)
-    assert driver.returncode != 0
-    assert f"ClusterError: Dask on {address}" in errors.decode()
+        assert not finish(driver)
+    assert f"ClusterError: Dask on {address}" in (tmp_path / "stderr").read_text()
     assert not opens(tmp_path / "cut")
     done = set((tmp_path / "cut" / "records").glob("*.json"))
     assert 0 < len(done) < len(REDSHIFTS)
     with external_cluster() as (address, _):
-        subprocess.run([*command, address], cwd=ROOT, check=True, capture_output=True, timeout=200)
+        assert finish(forks.start(run_prepare.run, *arguments, address))
     assert contents(tmp_path / "cut") == undisturbed.contents

@@ -88,6 +88,7 @@ def test_the_documented_reader_prepares_a_store(site: Path, survey: SurveyConfig
     assert (facts["spaxel_arcsec"], facts["page_url"]) == (0.3, "https://survey.example/galaxies/{plateifu}")
 
 
+@pytest.mark.slow
 def test_dask_workers_find_the_reader_too(site: Path, survey: SurveyConfig, tmp_path: Path) -> None:
     config = SurveyConfig.model_validate(survey.model_dump() | {"reader": "example"})
     for workers, store in ((2, "dask"), (0, "here")):

@@ -8,7 +8,7 @@ import pytest
 from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import galactic_transmission, star_spectra, true_spectra
-from cubeprep.simulate.footprint import coverage
+from cubeprep.simulate.footprint import LOW_COVERAGE, sampling
 from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.instrument import NUM_WAVES, WAVE
 from cubeprep.simulate.maps import GalaxyMaps, aperture, nuclear_bpt
@@ -88,7 +88,7 @@ def test_velocities_are_relative_to_the_galaxys_redshift(z):
 def test_lines_lie_at_the_redshift_and_rotation():
     galaxy = make_galaxy(pa_deg=30.0, inclination_deg=60.0, axis_ratio=0.53, v_max_kms=200.0)
     maps = make_maps(galaxy)
-    covered = coverage(19) == 1
+    covered = sampling(19).depth >= LOW_COVERAGE
     flux, wave = moments(line_spectra(galaxy, maps, covered), "Hb-4862", galaxy)
     velocity = (wave / (LINES_BY_NAME["Hb-4862"].rest_wave * (1 + galaxy.z)) - 1) * SPEED_OF_LIGHT_KMS
     bright = flux > 0.01 * flux.max()
@@ -121,7 +121,7 @@ def test_nuclei_lie_in_their_bpt_region(galaxy_class):
 def test_metals_fall_and_ratios_rise_outwards():
     galaxy = make_galaxy(num_fibres=61, log_mass=10.5, oh=8.5, oh_gradient=-0.1)
     flux = dict(zip(LINE_NAMES, make_maps(galaxy).line_flux, strict=True))
-    inner, outer = aperture(61, 1.5), (coverage(61) == 1) & ~aperture(61, 1.2 * galaxy.re_arcsec)
+    inner, outer = aperture(61, 1.5), (sampling(61).depth >= LOW_COVERAGE) & ~aperture(61, 1.2 * galaxy.re_arcsec)
     for line, balmer, factor in (
         ("OIII-5008", "Hb-4862", 1.3),
         ("SII-6718", "Ha-6564", 1.15),

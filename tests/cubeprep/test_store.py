@@ -38,7 +38,7 @@ def test_shards_are_written_whole_and_read_back(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s.zarr/train/flux/c").rglob("*"))) == 5, "one shard is one file in its folders"
     with pytest.raises(ValueError, match=r"train/1 has 2 rows, 4 were given"):
         store.write_shard("train", 1, windows)
-    valid = store._array("train", "valid")
+    valid = store._arrays.open("train", "valid")
     valid[:] = True
     got = store.read_shard("train", 0)
     for name in ("flux", "ivar", "mask"):

@@ -168,6 +168,7 @@ def test_the_page_loads_nothing_and_allows_its_own_script_alone(page: str) -> No
     assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
 
 
+@pytest.mark.slow
 def test_hostile_names_and_labels_stay_data(tmp_path: Path) -> None:
     config = make_project(tmp_path, num_galaxies=1)
     score.run(config)

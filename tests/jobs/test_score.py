@@ -116,12 +116,14 @@ def test_the_catalog_is_registered_with_its_provenance(project: ProjectConfig) -
     assert names == {"catalog.parquet", "catalog.latents.parquet", "catalog.fits", "catalog.vot"}
 
 
+@pytest.mark.slow
 def test_the_same_again_gives_the_same_catalog(project: ProjectConfig) -> None:
     before = read_catalog(project.catalog_path).table
     score.run(project)
     pd.testing.assert_frame_equal(read_catalog(project.catalog_path).table, before)
 
 
+@pytest.mark.slow
 def test_an_injected_line_anomaly_ranks_first_and_is_named(tmp_path: Path) -> None:
     # An untrained model explains nothing of any galaxy, so that the share left unexplained is 1 for all: rank by chi2.
     config = make_project(tmp_path)
@@ -136,6 +138,7 @@ def test_an_injected_line_anomaly_ranks_first_and_is_named(tmp_path: Path) -> No
     assert row["top_line"] == store.line_names[3]
 
 
+@pytest.mark.slow
 def test_rank_by_mae_ranks_by_mae(project: ProjectConfig, tmp_path: Path) -> None:
     wanted = project.score.model_copy(update={"rank_by": "mae"})
     store = str(project.workspace / "windows.zarr")
@@ -167,6 +170,7 @@ def test_a_model_for_other_windows_is_refused(
     assert not config.catalog_path.exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_other_windows_scores_only_if_forced_and_the_earlier_catalog_is_kept(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     settings = WindowStore.open(config.store_path).window_settings
@@ -184,6 +188,7 @@ def test_a_model_of_other_windows_scores_only_if_forced_and_the_earlier_catalog_
     assert len(read_catalog(config.catalog_path).provenance["model"]["differing_windows"]) == 2
 
 
+@pytest.mark.slow
 def test_a_galaxy_whose_values_cannot_be_right_says_so_in_the_catalog(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     store = WindowStore.open_unfinished(config.store_path)
@@ -196,6 +201,7 @@ def test_a_galaxy_whose_values_cannot_be_right_says_so_in_the_catalog(tmp_path: 
     assert table.loc[galaxies["plateifu"].iloc[2], "triage"] == "implausible"
 
 
+@pytest.mark.slow
 def test_a_catalog_of_another_model_is_kept_with_the_files_beside_it(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     assert score.run(config) == 0
@@ -239,6 +245,7 @@ def test_an_earlier_catalog_is_kept_whole_though_it_is_moved_in_two_runs(
     assert read_catalog(kept / "catalog.parquet").provenance["model"]["digest"] == "1"
 
 
+@pytest.mark.slow
 def test_by_default_the_champion_is_taken_and_its_version_kept(tmp_path: Path) -> None:
     from modeling.tracking.models import register_model
     from modeling.tracking.runs import start_run

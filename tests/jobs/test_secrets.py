@@ -2,9 +2,6 @@
 
 import functools
 import http.server
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.console import command
+from tests import forks
 from tests.logcube import write_survey
 from tests.s3 import free_port
 
@@ -40,11 +38,13 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def run(job: str, workspace: Path, *settings: str) -> tuple[int, str]:
-    arguments = [sys.executable, "-m", f"jobs.{job}", "demo", f"--set=workspace={workspace}"]
-    small = ["prepare.windows.size=8", "prepare.dask.num_workers=1", "train.num_workers=0", *settings]
-    environment = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    command = [*arguments, *(f"--set={text}" for text in small)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    """In a process of its own: what libraries print and log past our streams counts too."""
+    small = ["prepare.windows.size=8", "prepare.dask.num_workers=1", "train.num_workers=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        done = forks.cubescout(
+            job, "demo", *(f"--set={text}" for text in (f"workspace={workspace}", *small, *settings))
+        )
     return done.returncode, done.stdout + done.stderr
 
 

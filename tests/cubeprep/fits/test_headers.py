@@ -101,6 +101,7 @@ def canonical(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return windows_of(write_cube(tmp_path_factory.mktemp("canonical") / "c.fits"))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     unit=st.sampled_from(list(UNITS)),

@@ -213,12 +213,10 @@ def test_folds_left_out_cover_all_alike() -> None:
 
 
 @pytest.mark.ray
-def test_on_ray_the_scores_are_the_same(
-    ensemble: ModelEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_on_ray_the_scores_are_the_same(ensemble: ModelEnsemble, tmp_path: Path) -> None:
     from modeling.scoring.ray_score import run_with_ray
 
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     here = loaded(score_store(ensemble, tmp_path / "here"))
     there = loaded(score_store(ensemble, tmp_path / "there", run_tasks=run_with_ray(2)))
     assert here.keys() == there.keys()

@@ -1,12 +1,11 @@
 """The database of a workspace: whatever its name, wherever it is moved to, whenever its making is interrupted."""
 
+import itertools
 import os
 import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,27 +16,29 @@ from urllib.request import url2pathname
 
 import pytest
 
-from modeling.tracking.database import artifact_location, sqlite_path, sqlite_uri
+from modeling.tracking.database import artifact_location, prepare_database, sqlite_path, sqlite_uri
 from modeling.tracking.runs import TrackingError, find_run, make_client, start_run
+from tests import forks
 
 NAMES = ("run?1", "p%41ct", "50%", "a#b", "with space", "Größe", "q[1]*", "x&y=z;a+b@c", "file:x")
-PREPARE = "import sys; from modeling.tracking import make_client; make_client(sys.argv[1])"
-# Prepares a database, and kills itself before its Nth statement that changes a table.
-PREPARE_AND_DIE = """
-import itertools, os, signal, sys
-from pathlib import Path
-import sqlalchemy
-from modeling.tracking.database import prepare_database
 
-numbers = itertools.count(1)
 
-@sqlalchemy.event.listens_for(sqlalchemy.Engine, "before_cursor_execute")
-def die(connection, cursor, statement, *_):
-    if statement.split()[0] in ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE") and next(numbers) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
+def prepare(uri: str) -> None:
+    make_client(uri)
 
-prepare_database(Path(sys.argv[1]))
-"""
+
+def prepare_and_die(path: str, number: int) -> None:
+    """Prepares a database, and kills itself before its Nth statement that changes a table."""
+    import sqlalchemy
+
+    numbers = itertools.count(1)
+
+    @sqlalchemy.event.listens_for(sqlalchemy.Engine, "before_cursor_execute")
+    def die(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.split()[0] in ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE") and next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    prepare_database(Path(path))
 
 
 @pytest.fixture(scope="session")
@@ -168,23 +169,23 @@ def test_artifacts_that_were_never_ours_stay_where_they_are(tmp_path: Path, new:
 def test_a_kill_while_the_database_is_made_spoils_nothing(tmp_path: Path) -> None:
     """Each time the same command then does its work; nothing is left but the database and its lock."""
     rng = random.Random(0)
-    command = [sys.executable, "-c", PREPARE]
     interrupted = 0
-    for number in range(8):
+    for number in range(5):
         workspace = tmp_path / str(number)
         uri = sqlite_uri(workspace / "mlflow.db")
-        process = subprocess.Popen([*command, uri], stderr=subprocess.DEVNULL)
-        while not list(workspace.glob(".mlflow.db.new-*")) and process.poll() is None:
+        process = forks.start(prepare, uri)
+        while not list(workspace.glob(".mlflow.db.new-*")) and process.is_alive():
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
         interrupted += not (workspace / "mlflow.db").exists()
         run = track(uri)
         assert find_run(uri, "exp", {}, run) == run
         names = {path.name for path in workspace.iterdir()}
         assert names == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
-    assert interrupted >= 3, "kills came too late for the test to mean something"
+    assert interrupted >= 2, "kills came too late for the test to mean something"
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_kill_while_the_schema_is_upgraded_loses_nothing(statement: int, tmp_path: Path, earlier: Path) -> None:
     path = tmp_path / "mlflow.db"
     shutil.copy(earlier, path)
-    died = subprocess.run([sys.executable, "-c", PREPARE_AND_DIE, str(path), str(statement)], capture_output=True)
+    died = forks.run(prepare_and_die, str(path), statement)
     assert died.returncode == -signal.SIGKILL, died.stderr
     uri = sqlite_uri(path)
     assert find_run(uri, "exp", {}, "0" * 32) == "0" * 32

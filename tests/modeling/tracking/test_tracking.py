@@ -3,7 +3,6 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,6 +18,7 @@ from modeling.tracking.catalog_registry import register_catalog
 from modeling.tracking.lineage import git_commit, log_environment, log_store, prepare_run
 from modeling.tracking.models import RegisteredVersion, register_model, resolve_model
 from modeling.tracking.runs import TrackingError, make_client, start_run
+from tests import forks
 from tests.synthetic import synthetic_store, synthetic_windows
 
 SHAPE = (2, 3, 8)
@@ -243,7 +243,7 @@ def _open(uri: str) -> str:
 @pytest.mark.slow
 def test_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(3, mp_context=forks.CONTEXT) as pool:
         runs = list(pool.map(_open, [uri] * 3))
     assert len(set(runs)) == 3
 

@@ -26,7 +26,13 @@ MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
-    return synthetic_store(tmp_path_factory.mktemp("fit") / "w.zarr", shape=(3, 4, 16), num_train=13)
+    return synthetic_store(tmp_path_factory.mktemp("fit") / "w.zarr", shape=(3, 4, 8), num_train=13)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
+    """Windows of which something can be learnt."""
+    return synthetic_store(tmp_path_factory.mktemp("larger") / "w.zarr", shape=(3, 4, 16), num_train=13)
 
 
 def job(store: WindowStore, *, kind: str = "ae", spaxel_code: int = 4, **train: Any) -> TrainingJob:
@@ -67,15 +73,15 @@ def test_a_model_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("kind", ["ae", "vae"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
 def test_training_lowers_the_loss_below_that_of_predicting_nothing(
-    store: WindowStore, kind: str, optimizer: str
+    larger: WindowStore, kind: str, optimizer: str
 ) -> None:
     context = LocalContext()
     # Without codes of spaxels, whose loss would come on top of the error.
-    train_rank(job(store, kind=kind, spaxel_code=0, epochs=30, optimizer=optimizer, lr=0.02), context)
+    train_rank(job(larger, kind=kind, spaxel_code=0, epochs=30, optimizer=optimizer, lr=0.02), context)
     key = "validation_reconstruction" if kind == "vae" else "validation_loss"
     losses = [metrics[key] for metrics in context.history]
-    model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(store.shape))
-    shards = [store.read_shard("validation", k) for k in range(store.num_shards("validation"))]
+    model = ConvLSTMAutoencoder(**ModelConfig(**MODEL).arguments(larger.shape))
+    shards = [larger.read_shard("validation", k) for k in range(larger.num_shards("validation"))]
     nothing = []
     for windows in shards:
         good = torch.from_numpy(windows.mask == 0)
@@ -85,10 +91,10 @@ def test_training_lowers_the_loss_below_that_of_predicting_nothing(
     assert losses[-1] < 0.8 * np.mean(nothing)
 
 
-def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(store: WindowStore) -> None:
+def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(larger: WindowStore) -> None:
     plain, coded = LocalContext(), LocalContext()
-    train_rank(job(store, spaxel_code=0, epochs=4), plain)
-    train_rank(job(store, spaxel_code=4, epochs=4, lr=0.005), coded)
+    train_rank(job(larger, spaxel_code=0, epochs=4), plain)
+    train_rank(job(larger, spaxel_code=4, epochs=4, lr=0.005), coded)
     assert coded.history[0]["validation_chi2"] < 0.5 * plain.history[0]["validation_chi2"]
     assert coded.history[-1]["train_loss"] < 0.95 * coded.history[0]["train_loss"]
 
@@ -268,13 +274,13 @@ def test_checkpoints_within_epochs_change_nothing(store: WindowStore, tmp_path: 
 
 
 @pytest.mark.parametrize("loss", ["gaussian", "student-t"])
-def test_likelihoods_train_and_report_what_they_mean(store: WindowStore, loss: str) -> None:
+def test_likelihoods_train_and_report_what_they_mean(larger: WindowStore, loss: str) -> None:
     context = LocalContext()
-    train_rank(job(store, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
+    train_rank(job(larger, kind="vae", loss=loss, epochs=12, lr=0.02, optimizer="adagrad"), context)
     first, last = context.history[0], context.history[-1]
     assert last["validation_loss"] < first["validation_loss"]
     assert last["validation_chi2"] < first["validation_chi2"]
-    assert {f"validation_mae/{name}" for name in store.line_names} < set(last)
+    assert {f"validation_mae/{name}" for name in larger.line_names} < set(last)
     assert 0 <= last["validation_active_latents"] <= MODEL["latent_dim"]
 
 
@@ -343,10 +349,10 @@ def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
         fit(model, batches, TrainConfig(loss="mse"), LocalContext())
 
 
-def test_bf16_trains_where_it_is_asked_for(store: WindowStore) -> None:
+def test_bf16_trains_where_it_is_asked_for(larger: WindowStore) -> None:
     full, half = LocalContext(), LocalContext()
-    train_rank(job(store), full)
-    train_rank(job(store, bf16=True), half)
+    train_rank(job(larger), full)
+    train_rank(job(larger, bf16=True), half)
     assert half.history[-1]["validation_loss"] != full.history[-1]["validation_loss"]
     assert half.history[-1]["validation_loss"] == pytest.approx(full.history[-1]["validation_loss"], rel=0.05)
 

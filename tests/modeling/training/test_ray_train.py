@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from cubeprep.store import StoreError, WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import load_model
 from modeling.network.config import ModelConfig
-from modeling.ray_session import ray_session, storage_path
+from modeling.ray_session import storage_path
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.ray_train import check_job, choose_device, threads_per_worker, train
 from tests.synthetic import synthetic_store
@@ -32,17 +31,10 @@ def job(store: WindowStore, **train: Any) -> TrainingJob:
     return TrainingJob(store=store.path, model=MODEL, train=TrainConfig(**values | train))
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    with ray_session(num_cpus=2):
-        yield
-
-
 @pytest.mark.ray
 @pytest.mark.slow
-def test_two_workers_train_as_one_process_and_one_worker_goes_on(
-    store: WindowStore, tmp_path: Path, ray_cluster: None
-) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_train_as_one_process_and_one_worker_goes_on(store: WindowStore, tmp_path: Path) -> None:
     storage = str(tmp_path / "storage")
     alone = train(job(store, num_workers=0), name="alone", storage=storage, target=tmp_path / "alone")
     events: list[tuple[str, dict[str, float]]] = []
@@ -74,16 +66,16 @@ def test_two_workers_train_as_one_process_and_one_worker_goes_on(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_more_workers_than_a_machine_has_room_for_do_not_wait(
-    store: WindowStore, tmp_path: Path, ray_cluster: None
-) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_more_workers_than_a_machine_has_room_for_do_not_wait(store: WindowStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and Ray has 2: lower train\.num_workers"):
         train(job(store, num_workers=3), name="many", storage=str(tmp_path), target=tmp_path / "model")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_local_ray_is_closed_to_those_without_its_token(ray_cluster: None) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_local_ray_is_closed_to_those_without_its_token() -> None:
     import ray
 
     address = ray.get_runtime_context().gcs_address

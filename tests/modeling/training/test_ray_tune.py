@@ -1,5 +1,4 @@
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ from pydantic import ValidationError
 from cubeprep.store import WindowStore
 from modeling.network.checkpoint import load_model
 from modeling.network.config import ModelConfig
-from modeling.ray_session import RaySessionError, ray_session
+from modeling.ray_session import RaySessionError
 from modeling.training.config import TrainConfig, TrainingJob, TuneConfig
 from modeling.training.ray_tune import Tuned, trial_job, tune
 from modeling.training.ray_tune_hooks import DRIVER, deadline
+from tests.local_ray import LocalRay
 from tests.synthetic import synthetic_store
 
 MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_channels=4)
@@ -23,12 +23,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
     return synthetic_store(tmp_path_factory.mktemp("ray") / "w.zarr", shape=(3, 4, 16))
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    with ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2}):
-        yield
-
-
 def job(store: WindowStore) -> TrainingJob:
     return TrainingJob(store=store.path, model=MODEL, train=TrainConfig(batch_size=4, threads=1))
 
@@ -36,7 +30,7 @@ def job(store: WindowStore) -> TrainingJob:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_sets_failures_aside(
-    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: LocalRay
 ) -> None:
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # the search's state is written at each event
     # The greatest rate makes any loss infinite.
@@ -61,12 +55,13 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
     # What a kill leaves within the first seconds; then the search is interrupted, then done.
     (tmp_path / "storage/search").mkdir(parents=True)
     (tmp_path / "storage/search/tuner.pkl").write_bytes(pickle.dumps({}))
-    with ray_session(num_cpus=2), pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):
         search(stop_after=3)
     before = set(heard)
-    with ray_session(num_cpus=2):
-        tuned = search(None)
-        assert search(None).trials == tuned.trials  # a finished search is not run again
+    local_ray.stop()
+    local_ray.start()
+    tuned = search(None)
+    assert search(None).trials == tuned.trials  # a finished search is not run again
     assert len(tuned.trials) == 4
     assert {name for name, _ in before} <= {trial.name for trial in tuned.trials}
     repeated = {name for name, epoch in before if heard.count((name, epoch)) > 1}
@@ -91,7 +86,8 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path, ray_cluster: None) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path) -> None:
     config = TuneConfig(
         num_trials=2,
         concurrency=2,
@@ -111,7 +107,8 @@ def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_budget_of_time_that_is_too_short_is_said(store: WindowStore, tmp_path: Path, ray_cluster: None) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_budget_of_time_that_is_too_short_is_said(store: WindowStore, tmp_path: Path) -> None:
     places = {"name": "short", "storage": str(tmp_path / "storage"), "target": tmp_path / "model"}
     with pytest.raises(RuntimeError, match=r"within tune.time_budget_s: 0\.1"):
         tune(job(store), TuneConfig(num_trials=4, time_budget_s=0.1, epochs=50), **places)
