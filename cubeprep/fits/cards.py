@@ -1,11 +1,11 @@
 """Cards of a FITS header; a missing or invalid one rejects the galaxy with a message that names the card."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from astropy.io.fits import Header
+from astropy.io.fits import Header, VerifyError
 
 from cubeprep.cube import Rejected
 
@@ -16,17 +16,25 @@ DECISIVE = re.compile(
 )
 
 
-def check_unique(header: Header, path: str) -> None:
-    """Checks that no card that decides what the data mean is there twice with different values.
+def check_decisive(header: Header, path: str) -> None:
+    """Checks the cards that decide what the data mean: each can be parsed, and none is there twice with two values.
 
     Raises:
-        Rejected: there is one.
+        Rejected: a card breaks these rules.
     """
-    counts = Counter(header.keys())
-    for keyword in [keyword for keyword, count in counts.items() if count > 1 and DECISIVE.fullmatch(keyword)]:
-        values = list(dict.fromkeys(str(header[keyword, i]) for i in range(counts[keyword])))
-        if len(values) > 1:
-            raise Rejected("bad_card", f"{path}: {keyword} is there {counts[keyword]} times, as {', '.join(values)}")
+    values = defaultdict[str, list[str]](list)
+    for card in header.cards:
+        if not DECISIVE.fullmatch(card.keyword):
+            continue
+        try:
+            values[card.keyword].append(str(card.value))
+        except VerifyError as error:
+            written = str(card._image).rstrip()  # as in the file; `card.image` is what astropy would make of it
+            raise Rejected("bad_card", f"{path}: {written!r} is no card, expected KEYWORD = value") from error
+    for keyword, found in values.items():
+        if len(set(found)) > 1:
+            shown = ", ".join(dict.fromkeys(found))
+            raise Rejected("bad_card", f"{path}: {keyword} is there {len(found)} times, as {shown}")
 
 
 def text_card(header: Header, keyword: str, default: str = "") -> str:

@@ -231,6 +231,12 @@ BAD_HDUS: dict[str, tuple[str, float, Callable[[fits.HDUList], None]]] = {
     "redshift too high": ("redshift_range", 0.9, set_card("OBSERVER", "fine")),
     "redshift too low": ("redshift_range", -0.5, set_card("OBSERVER", "fine")),
 }
+
+
+def edited(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: gzip.compress(gzip.decompress(content).replace(old, new, 1), 1)
+
+
 BAD_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "truncated": ("truncated", lambda content: content[: len(content) // 3]),
     "truncated in a header": ("truncated", lambda content: gzip.compress(gzip.decompress(content)[:4000])),
@@ -238,6 +244,8 @@ BAD_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "empty": ("missing_hdu", lambda content: b""),
     "a gzip of nothing": ("missing_hdu", lambda content: gzip.compress(b"")),
     "text": ("unreadable", lambda content: b"404 not found\n" * 1000),
+    "an open quote": ("bad_card", edited(b"'WAVE-LOG'", b"'WAVE-LOG ")),
+    "two sizes": ("bad_card", edited(b"NAXIS3  =                 4563", b"NAXIS3  =           4563 4563 ")),
     "text in gzip": ("unreadable", lambda content: gzip.compress(b"404 not found\n" * 1000)),
 }
 
