@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fits.cards import check_decisive
+from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
@@ -149,10 +149,10 @@ def sum_remarks(hdus: fits.HDUList, name: str | int, path: str) -> tuple[str, ..
 
     Raises:
         KeyError: there is no such HDU.
-        Rejected: a card that decides what the data mean cannot be parsed, or is there twice with different values.
+        Rejected: one of its cards is damaged; see `check_cards`.
     """
     hdu = hdus[name]
-    check_decisive(hdu.header, path)
+    check_cards(hdu.header, path)
     if hdu.verify_datasum() == 0:
         return (DATA_REMARK.format(hdu.name),)
     return (HEADER_REMARK.format(hdu.name),) if hdu.verify_checksum() == 0 else ()

@@ -14,23 +14,29 @@ DECISIVE = re.compile(
     r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
     r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
 )
+# The standard allows capitals, digits, `-` and `_`; astropy replaces bytes that are no ASCII by `?`.
+NO_KEYWORD = re.compile(r"[^A-Za-z0-9_. -]")
 
 
-def check_decisive(header: Header, path: str) -> None:
-    """Checks the cards that decide what the data mean: each can be parsed, and none is there twice with two values.
+def check_cards(header: Header, path: str) -> None:
+    """Checks that each keyword is text, that cards which decide what the data mean can be parsed, and that none of
+    these is there twice with different values.
 
     Raises:
         Rejected: a card breaks these rules.
     """
     values = defaultdict[str, list[str]](list)
     for card in header.cards:
+        written = card._image  # as in the file; `card.image` is what astropy would make of it
+        if NO_KEYWORD.search(written[:8]):  # which card it was is not known: it may have been a decisive one
+            raise Rejected("bad_card", f"{path}: {written.rstrip()!r} is no card: its keyword is not text")
         if not DECISIVE.fullmatch(card.keyword):
             continue
         try:
             values[card.keyword].append(str(card.value))
         except VerifyError as error:
-            written = str(card._image).rstrip()  # as in the file; `card.image` is what astropy would make of it
-            raise Rejected("bad_card", f"{path}: {written!r} is no card, expected KEYWORD = value") from error
+            reason = f"{written.rstrip()!r} is no card, expected KEYWORD = value"
+            raise Rejected("bad_card", f"{path}: {reason}") from error
     for keyword, found in values.items():
         if len(set(found)) > 1:
             shown = ", ".join(dict.fromkeys(found))

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected
-from cubeprep.fits.cards import check_decisive
+from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import DAMAGE, GunzipStream
 from cubeprep.fits.image import (
     BLOCK,
@@ -109,7 +109,7 @@ class FitsStream:
             StorageError: the storage service fails.
         """
         while (header := self._read_header()) is not None:
-            check_decisive(header, self.path)
+            check_cards(header, self.path)
             try:
                 count = data_bytes(header)
                 shown = image_header(header) if header.get(COMPRESSED) else header

@@ -110,3 +110,24 @@ def test_a_drpall_with_a_card_that_cannot_be_parsed_is_named(tmp_path: Path) -> 
     config = SurveyConfig(root=str(tmp_path))
     with pytest.raises(ValueError, match=r"drpall\.fits: cannot be read as drpall"):
         make_reader(config).find_targets()
+
+
+@pytest.mark.parametrize("keyword", [b"\x17Z8\xb9\xdaB\xc2\n", b"CR@IX3  ", b"CRP\x09X3  ", b"CR\xd0IX3  "])
+def test_a_keyword_that_is_not_text_is_damage(tmp_path: Path, keyword: bytes) -> None:
+    """The card that it was is missing: without CRPIX3, wavelengths are a plane off."""
+    write_survey(tmp_path, {"8000-1": 0.03}, size=6)
+    write_maps(tmp_path, maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03))
+    reader = make_reader(SurveyConfig(reader="manga-maps", root=str(tmp_path)))
+    (target,) = reader.find_targets()
+    for path, card, use in (
+        (next(tmp_path.rglob("*LOGCUBE*")), b"CRPIX3  =", lambda: open_logcube(tmp_path)),
+        (next(tmp_path.rglob("*MAPS*")), b"PC2_2   =", lambda: reader.read_maps(target, ["Ha-6564"], None)),
+    ):
+        use()
+        content = gzip.decompress(path.read_bytes())
+        assert card in content
+        path.write_bytes(gzip.compress(content.replace(card, keyword + b"="), 1))
+        with pytest.raises(Rejected, match="is no card: its keyword is not text") as caught:
+            use()
+        assert caught.value.code == "bad_card"
+        assert path.name in caught.value.reason
