@@ -93,6 +93,7 @@ class WindowStore:
     def __init__(self, path: str, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._there: set[tuple[str, str]] = set()  # coordinates whose object was found
         self._arrays: dict[tuple[str, str], zarr.Array] = {}
         self._observed: dict[str, tuple[str, int]] = {}
         self.attrs: Any = group.attrs["cubescout"]
@@ -235,15 +236,17 @@ class WindowStore:
         Raises:
             StoreError: it is damaged or missing.
         """
-        values = self._coordinate(split, name, slice(None))
-        if values.size and _is_all(values, self._array(split, name).fill_value):  # as Zarr reads a missing object
-            self._check_there(f"{self.path.rstrip('/')}/{split}/{name}/c/0", NEW_STORE)
-        return values
+        return self._coordinate(split, name, slice(None))
 
     def _coordinate(self, split: str, name: str, rows: slice) -> np.ndarray:
         array = self._array(split, name)
         with self._reading(split, name):
-            return _plain(np.asarray(array[rows]))
+            values = _plain(np.asarray(array[rows]))
+        # As Zarr reads a missing object; asked once, since views of stores without augmentation are all 0.
+        if (split, name) not in self._there and values.size and _is_all(values, array.fill_value):
+            self._check_there(f"{self.path.rstrip('/')}/{split}/{name}/c/0", NEW_STORE)
+            self._there.add((split, name))
+        return values
 
     def num_shards(self, split: str) -> int:
         """Number of shards of a split; a shard is one object per array."""
@@ -423,7 +426,7 @@ class WindowStore:
             self._write(split, "valid", slice(0, len(valid)), valid)
         self._observed = {}
         table = io.BytesIO()
-        galaxies.to_parquet(table, index=False)
+        galaxies.to_parquet(table, index=False, write_page_checksum=True)
         self.write_file("galaxies.parquet", table.getvalue())
         rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
         self.write_file("rejected.csv", csv_text(rejected).encode())
