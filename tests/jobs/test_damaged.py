@@ -233,6 +233,10 @@ def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argum
         (("metadata", "folds"), {"num": 10**12, "left_out": 1}),
         (("metadata", "folds"), {"num": 2, "left_out": 2}),
         (("metadata", "folds"), {"num": 3}),
+        (("metadata", "line_names"), 3),
+        (("metadata", "line_names"), [1, 2]),
+        (("metadata", "window_settings"), "x"),
+        (("metadata", "store_identity"), []),
         (("architecture",), ["x"]),
         (("format_version",), 99),
         (("format",), ...),
@@ -241,6 +245,41 @@ def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argum
 def test_an_edited_model_is_refused(folder: Path, keys: tuple[str, ...], value: object) -> None:
     edited(folder / MODEL / "model.json", keys, value)
     said(run(folder, "score"), f"{MODEL}/model.json", (keys, value))
+
+
+@pytest.fixture(scope="module")
+def scored_once(intact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose catalog comes from its store and model, with its configuration."""
+    folder = tmp_path_factory.mktemp("scored") / "w"
+    shutil.copytree(intact, folder)
+    (folder / CATALOG).unlink()
+    (folder / LATENTS).unlink()
+    (folder / "p.yaml").write_text(CONFIG.format(folder=folder))
+    assert run(folder, "score").exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("explore", ()), ("reproduce", (GALAXY,)), ("search", (GALAXY, "--region", "4:8,4:8")), ("score", ())],
+)
+def test_every_command_that_opens_a_model_names_an_edited_one(
+    scored_once: Path, command: str, options: tuple[str, ...]
+) -> None:
+    path = scored_once / MODEL / "model.json"
+    whole = path.read_text()
+    edits: list[tuple[tuple[str, ...], object]] = [
+        (("arguments", "latent_dim"), value) for value in (..., -1, "x", 1e12)
+    ]
+    edits += [(("metadata", "line_names"), 3), (("architecture",), None), (("arguments",), [])]
+    for keys, value in edits:
+        edited(path, keys, value)
+        said(run(scored_once, command, *options), f"{MODEL}/model.json", (keys, value))
+        path.write_text(whole)
+    for content in ("", "{", "[]", "null"):
+        path.write_text(content)
+        said(run(scored_once, command, *options), f"{MODEL}/model.json", content)
+    path.write_text(whole)
 
 
 def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
