@@ -304,6 +304,23 @@ def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_p
         bad.read_galaxy("8000-3")
 
 
+def test_gzip_is_verified_unless_asked_otherwise(survey: SurveyConfig, tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    path = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the CRC
+    path.write_bytes(content)
+    damaged = SurveyConfig(root=str(root))
+    assert prepare(CONFIG, damaged, str(tmp_path / "full.zarr"), seed=3)["reasons"] == {"truncated": 1}
+    quick = CONFIG.model_copy(update={"verify": "windows"})
+    assert prepare(quick, damaged, str(tmp_path / "quick.zarr"), seed=3)["rejected"] == 0
+    prepare(CONFIG, survey, str(tmp_path / "good.zarr"), seed=3)
+    good, found = (WindowStore.open(str(tmp_path / name)) for name in ("good.zarr", "quick.zarr"))
+    assert good.identity == found.identity
+    for plateifu in REDSHIFTS:
+        np.testing.assert_array_equal(good.read_galaxy(plateifu).flux, found.read_galaxy(plateifu).flux)
+
+
 def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:
     root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
     cube = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"
