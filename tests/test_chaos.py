@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from cubeprep import storage
-from tests.chaos import Command, DaskCluster, Server, mlflow_server, ray_workers, raylet
+from tests.chaos import Command, DaskCluster, Server, Tally, mlflow_server, ray_workers, raylet
 from tests.chaos_products import Products, Workspace, assert_whole_or_absent
 from tests.logcube import write_survey
 from tests.s3 import JuiceFS, point_at
@@ -45,36 +45,6 @@ THERE |= {"prepare": ("driver", "worker", "scheduler", "s3", "mlflow")}
 def _too_busy(command: Command) -> bool:
     """Whether Ray gave up to start after half a minute, as it does on a machine with too much else to do."""
     return "Ray did not start on this machine" in command.output
-
-
-class Tally:
-    """Kills of each kind of victim in each step.
-
-    A kind that was wanted and not there is wanted later, and earlier in its step: workers may live but for a moment.
-
-    Args:
-        victims: kinds of victims by step.
-        num_kills: processes to kill, as many in each step as the number allows.
-        rng: decides among kinds that were killed equally often.
-    """
-
-    def __init__(self, victims: Mapping[str, Sequence[str]], num_kills: int, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self.left = {step: len(range(i, num_kills, len(victims))) for i, step in enumerate(victims)}
-        self.killed = {step: dict.fromkeys(kinds, 0) for step, kinds in victims.items()}
-        self._missed = {step: dict.fromkeys(kinds, 0) for step, kinds in victims.items()}
-
-    def wanted(self, step: str) -> tuple[str, float]:
-        """Kind of victim to kill next, and the moment, as a fraction of the step, from which on to look for it."""
-        missed = self._missed[step]
-        tried = {kind: killed + missed[kind] for kind, killed in self.killed[step].items()}
-        kind = str(self._rng.choice([kind for kind, count in tried.items() if count == min(tried.values())]))
-        return kind, self._rng.uniform(0, 0.5 ** missed[kind])
-
-    def count(self, step: str, kind: str, *, killed: bool) -> None:
-        """Records a kill, or that there was nothing to kill."""
-        (self.killed if killed else self._missed)[step][kind] += 1
-        self.left[step] -= killed
 
 
 @dataclass(frozen=True)
