@@ -14,8 +14,9 @@ DECISIVE = re.compile(
     r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
     r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
 )
-# The standard allows capitals, digits, `-` and `_`; astropy replaces bytes that are no ASCII by `?`.
-NO_KEYWORD = re.compile(r"[^A-Za-z0-9_. -]")
+# Control characters, or a value after other characters than capitals, digits, `-` and `_`; small letters and dots are
+# tolerated. astropy replaces bytes that are no ASCII by `?`.
+NO_KEYWORD = re.compile(r"[\x00-\x1f\x7f]|[^A-Za-z0-9_. -].*=$")
 
 
 def check_cards(header: Header, path: str) -> None:
@@ -28,7 +29,7 @@ def check_cards(header: Header, path: str) -> None:
     values = defaultdict[str, list[str]](list)
     for card in header.cards:
         written = card._image  # as in the file; `card.image` is what astropy would make of it
-        if NO_KEYWORD.search(written[:8]):  # which card it was is not known: it may have been a decisive one
+        if NO_KEYWORD.search(written[:9]):  # which card it was is not known: it may have been a decisive one
             raise Rejected("bad_card", f"{path}: {written.rstrip()!r} is no card: its keyword is not text")
         if not DECISIVE.fullmatch(card.keyword):
             continue

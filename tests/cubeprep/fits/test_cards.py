@@ -131,3 +131,15 @@ def test_a_keyword_that_is_not_text_is_damage(tmp_path: Path, keyword: bytes) ->
             use()
         assert caught.value.code == "bad_card"
         assert path.name in caught.value.reason
+
+
+@pytest.mark.parametrize("card", ["/ --- astrometry ---", "(a note)", "eso.det = 3", "HIERARCH ESO OBS NAME = 'x'"])
+def test_notes_and_foreign_keywords_are_no_damage(tmp_path: Path, card: str) -> None:
+    write_survey(tmp_path, {"8000-1": 0.03}, size=6)
+    path = next(tmp_path.rglob("*LOGCUBE*"))
+    content = gzip.decompress(path.read_bytes())
+    spare = b"END".ljust(80)
+    start = content.index(spare, content.index(b"CTYPE3"))
+    assert content[start + 80 : start + 160].isspace()
+    path.write_bytes(gzip.compress(content[:start] + card.ljust(80).encode() + spare + content[start + 160 :], 1))
+    open_logcube(tmp_path)
