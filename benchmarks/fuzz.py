@@ -209,7 +209,7 @@ def contradicts_itself(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _time_limit() -> Iterator[None]:
-    """Raises TimeoutError after `SECONDS` of processor time, which other processes do not use up, or `HANGS_S` in all."""
+    """Raises TimeoutError after `SECONDS` of this process on a processor, or `HANGS_S` by the clock."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError
