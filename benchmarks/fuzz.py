@@ -3,7 +3,7 @@
 Surveys of equal galaxies, as real and simulated files of each reader, cut to a few spaxels. Of most galaxies one file
 is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all of them. Counted by file:
 
-- crashes: the process died, or took longer than a minute;
+- crashes: the process died, or took longer than a minute of processor time;
 - tracebacks: an exception that is not one line for the user;
 - galaxies lost: intact galaxies that are missing or differ from what they are beside an intact one;
 - silent differences: the damaged galaxy is accepted with good samples that differ, neither flagged nor remarked, though
@@ -51,7 +51,7 @@ from cubeprep.split import SplitConfig
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig
 
-SECONDS = 60
+SECONDS, HANGS_S = 60.0, 1200.0
 Result = tuple[str, str, "Verdict"]  # source, seed of the case, verdict
 FAULTS = ("crash", "traceback", "lost", "silent")
 OUTCOMES = (*FAULTS, "undetectable", "flagged", "masked", "set aside", "harmless")
@@ -76,7 +76,7 @@ class Verdict(NamedTuple):
 def run_survey(folder: str, seeds: Sequence[str]) -> list[Verdict]:
     """Damages one victim of a source for each seed and prepares the survey; the same seed gives the same damage."""
     source = read_source(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch, _time_limit():
+    with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
         root, damaged = Path(scratch) / "survey", list[tuple[str, str, Path]]()
         root.mkdir()
         for galaxy in (*source.victims[: len(seeds)], *source.intact):
@@ -91,7 +91,8 @@ def run_survey(folder: str, seeds: Sequence[str]) -> list[Verdict]:
             path.write_bytes(content)
             damaged.append((galaxy, kind, path))
         try:
-            store = prepared(source, root, Path(folder), f"{scratch}/s.zarr")
+            with _time_limit():
+                store = prepared(source, root, Path(folder), f"{scratch}/s.zarr")
         except Exception as error:  # noqa: BLE001 - it is what is counted
             if len(seeds) > 1:
                 return [run_survey(folder, [seed])[0] for seed in seeds]
@@ -208,15 +209,20 @@ def contradicts_itself(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _time_limit() -> Iterator[None]:
+    """Raises TimeoutError after `SECONDS` of this process on a processor, or `HANGS_S` by the clock."""
+
     def stop(*_: Any) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    timers = {signal.ITIMER_PROF: (signal.SIGPROF, SECONDS), signal.ITIMER_REAL: (signal.SIGALRM, HANGS_S)}
+    for timer, (number, seconds) in timers.items():
+        signal.signal(number, stop)
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        for timer in timers:
+            signal.setitimer(timer, 0)
 
 
 def _quiet() -> None:

@@ -83,6 +83,7 @@ def read_starlight(
                     parts[name] = _densities(header, values, wave, planes, path)
             if len(parts) == 4:
                 break
+        stream.finish()
     names = {MODEL: MODEL, LINES: LINES, "mask": " or ".join(MASKS), BINS: BINS}
     missing = ", ".join(text for name, text in names.items() if name not in parts)
     if missing:

@@ -149,7 +149,7 @@ def plan_store(
     resolved = {
         "seed": seed,
         "survey": survey.model_dump(mode="json", exclude={"root", "table", "maps_root"}),
-        "prepare": config.model_dump(mode="json", exclude={"store", "dask", "retry_rejected"}),
+        "prepare": config.model_dump(mode="json", exclude={"store", "dask", "retry_rejected", "verify"}),
     }
     inputs = [[t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.files)] for t in targets]
     identity = hashlib.sha256(json.dumps([FORMAT_VERSION, resolved, inputs], sort_keys=True).encode()).hexdigest()

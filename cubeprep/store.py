@@ -250,7 +250,7 @@ class WindowStore:
         step = self._arrays.rows_per_shard(split)
         rows = slice(shard * step, (shard + 1) * step)
         windows = self._read(split, rows)
-        valid = self._arrays.part_of_coordinate(split, "valid", rows).astype(bool)
+        valid = self._arrays.coordinate(split, "valid", rows).astype(bool)
         return windows if valid.all() else windows.select(valid)
 
     def read_galaxy(self, plateifu: str) -> Windows:
@@ -285,7 +285,7 @@ class WindowStore:
 
     def _read(self, split: str, rows: slice) -> Windows:
         flux, ivar, mask = (self._arrays.rows(split, name, rows) for name in ("flux", "ivar", "mask"))
-        plateifu, view = (self._arrays.part_of_coordinate(split, name, rows) for name in ("plateifu", "view"))
+        plateifu, view = (self._arrays.coordinate(split, name, rows) for name in ("plateifu", "view"))
         return Windows(flux, ivar, mask, plateifu, view)
 
     def write_shard(self, split: str, shard: int, windows: Windows) -> None:
@@ -369,7 +369,7 @@ class WindowStore:
             self._write(split, "valid", slice(0, len(valid)), valid)
         self._observed = {}
         table = io.BytesIO()
-        galaxies.to_parquet(table, index=False)
+        galaxies.to_parquet(table, index=False, write_page_checksum=True)
         self.write_file("galaxies.parquet", table.getvalue())
         rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
         self.write_file("rejected.csv", csv_text(rejected).encode())

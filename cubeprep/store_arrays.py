@@ -20,6 +20,7 @@ class StoreArrays:
         self._group = group
         self._attrs: Any = group.attrs["cubescout"]
         self._opened: dict[tuple[str, str], zarr.Array] = {}
+        self._there: set[tuple[str, str]] = set()  # coordinates whose object was found
 
     def open(self, split: str, name: str) -> zarr.Array:
         """An array of a split; its metadata never change, so they are read only once.
@@ -38,26 +39,20 @@ class StoreArrays:
         """Rows in each shard of a split."""
         return _shard_length(self.open(split, "flux"))
 
-    def coordinate(self, split: str, name: str) -> np.ndarray:
-        """All values of a coordinate.
+    def coordinate(self, split: str, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """Values of a coordinate, all by default.
 
         Raises:
             StoreError: it is damaged or missing.
         """
-        values = self.part_of_coordinate(split, name, slice(None))
-        if values.size and _is_all(values, self.open(split, name).fill_value):  # as Zarr reads a missing object
-            self._check_there(f"{self._path}/{split}/{name}/c/0", NEW_STORE)
-        return values
-
-    def part_of_coordinate(self, split: str, name: str, rows: slice) -> np.ndarray:
-        """Some values of a coordinate, which may all be fill values because their object is missing.
-
-        Raises:
-            StoreError: it is damaged.
-        """
         array = self.open(split, name)
         with self._reading(split, name):
-            return _plain(np.asarray(array[rows]))
+            values = _plain(np.asarray(array[rows]))
+        # As Zarr reads a missing object; asked once, since views of stores without augmentation are all 0.
+        if (split, name) not in self._there and values.size and _is_all(values, array.fill_value):
+            self._check_there(f"{self._path}/{split}/{name}/c/0", NEW_STORE)
+            self._there.add((split, name))
+        return values
 
     def rows(self, split: str, name: str, rows: slice) -> np.ndarray:
         """Rows [row, ...] of an array whose shards were all written, within one shard.

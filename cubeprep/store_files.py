@@ -123,8 +123,8 @@ def parse_table(content: bytes, columns: Collection[str], path: str) -> pd.DataF
         StoreError: the file is damaged, or lacks a column.
     """
     try:
-        table = pd.read_parquet(io.BytesIO(content))
-    except (ValueError, OSError) as error:
+        table = pd.read_parquet(io.BytesIO(content), page_checksum_verification=True)
+    except (ValueError, OSError, LookupError, TypeError) as error:  # the last two of damaged metadata for pandas
         raise StoreError(f"{path}: damaged ({str(error).partition(chr(10))[0]}). {NEW_TABLES}") from error
     missing = [name for name in columns if name not in table]
     if missing:

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected, Target
-from cubeprep.fits.cards import check_unique
+from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
@@ -140,7 +140,7 @@ def open_maps(path: str) -> Iterator[fits.HDUList]:
         raise Rejected("missing_hdu", f"{path}: {error.args[0]}") from error
     except FileNotFoundError as error:
         raise Rejected("missing_file", f"{path}: no such file") from error
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
         raise Rejected("truncated", f"{path}: {error}") from error
 
 
@@ -149,10 +149,10 @@ def sum_remarks(hdus: fits.HDUList, name: str | int, path: str) -> tuple[str, ..
 
     Raises:
         KeyError: there is no such HDU.
-        Rejected: a card that decides what the data mean is there twice with different values.
+        Rejected: one of its cards is damaged; see `check_cards`.
     """
     hdu = hdus[name]
-    check_unique(hdu.header, path)
+    check_cards(hdu.header, path)
     if hdu.verify_datasum() == 0:
         return (DATA_REMARK.format(hdu.name),)
     return (HEADER_REMARK.format(hdu.name),) if hdu.verify_checksum() == 0 else ()
@@ -168,13 +168,13 @@ def set_bits(value: int, table: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(name for name, bit in table.items() if value >> bit & 1)
 
 
-def depth(row: Mapping[str, object]) -> float:
+def depth(row: Mapping[str, object] | Header) -> float:
     """Depth of a MaNGA observation, for comparison with other observations of the same object.
 
     The summed (S/N)^2 of its exposures in both arms, else their exposure time, else their number; NaN if none is known.
 
     Args:
-        row: row of drpall or cards of a MAPS header, with keys in lower case.
+        row: row of drpall with keys in lower case, or header of MAPS.
     """
     for columns in (("bluesn2", "redsn2"), ("exptime",), ("nexp",)):
         total = sum(number(row.get(column)) for column in columns)

@@ -157,7 +157,8 @@ def cut_again(store: WindowStore, source: dict[str, Any]) -> LineWindows:
         ReproduceError: they cannot be cut.
     """
     config = store.attrs["config"]
-    galaxy = GalaxyConfig.model_validate({name: config["prepare"][name] for name in GalaxyConfig.model_fields})
+    kept = GalaxyConfig.model_fields.keys() & config["prepare"].keys()
+    galaxy = GalaxyConfig.model_validate({name: config["prepare"][name] for name in kept})
     files = source["source"].split(";")
     survey = {**config["survey"], "root": str(Path(files[0]).parent) if "://" not in files[0] else files[0]}
     maps = model = None

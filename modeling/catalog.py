@@ -314,7 +314,7 @@ def _read_parquet(path: Path, kind: str) -> pa.Table:
     if not path.is_file():
         raise CatalogError(f"{path}: no {kind} here. `cubescout score` makes one.")
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise CatalogError(f"{path}: not a readable Parquet file ({error}). {SCORE_AGAIN}") from error
 
@@ -381,4 +381,4 @@ def _metadata(provenance: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 def _write(path: Path, table: pa.Table) -> None:
     with replacing(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import psutil
 
 from tests.s3 import free_port, wait_for
@@ -20,6 +21,36 @@ ROOT = Path(__file__).parent.parent
 # A command that takes longer hangs: an undisturbed one takes half a minute, and retries of lost servers a few.
 HANGS_S = 900
 GONE_S = 60  # for processes to end that have lost their driver
+
+
+class Tally:
+    """Kills of each kind of victim in each step.
+
+    A kind that was wanted and not there is wanted later, and earlier in its step: workers may live but for a moment.
+
+    Args:
+        victims: kinds of victims by step.
+        num_kills: processes to kill, as many in each step as the number allows.
+        rng: decides among kinds that were killed equally often.
+    """
+
+    def __init__(self, victims: Mapping[str, Sequence[str]], num_kills: int, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self.left = {step: len(range(i, num_kills, len(victims))) for i, step in enumerate(victims)}
+        self.killed = {step: dict.fromkeys(kinds, 0) for step, kinds in victims.items()}
+        self._missed = {step: dict.fromkeys(kinds, 0) for step, kinds in victims.items()}
+
+    def wanted(self, step: str) -> tuple[str, float]:
+        """Kind of victim to kill next, and the moment, as a fraction of the step, from which on to look for it."""
+        missed = self._missed[step]
+        tried = {kind: killed + missed[kind] for kind, killed in self.killed[step].items()}
+        kind = str(self._rng.choice([kind for kind, count in tried.items() if count == min(tried.values())]))
+        return kind, self._rng.uniform(0, 0.5 ** missed[kind])
+
+    def count(self, step: str, kind: str, *, killed: bool) -> None:
+        """Records a kill, or that there was nothing to kill."""
+        (self.killed if killed else self._missed)[step][kind] += 1
+        self.left[step] -= killed
 
 
 class Server(Protocol):

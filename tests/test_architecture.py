@@ -1,8 +1,11 @@
 """Imports point inward and downward: the rules of docs/architecture.md, checked on the source."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -219,3 +222,24 @@ def test_modeling_loads_no_dask_and_no_astropy_even_through_the_store() -> None:
 @pytest.mark.slow
 def test_cubeprep_loads_no_torch() -> None:
     import_without(sorted(modules_of("cubeprep")), {"torch", "ray", "mlflow", "modeling", "jobs"})
+
+
+def test_packages_that_are_imported_are_declared_and_caps_say_why() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    declared = {re.split(r"[\[<>=]", entry)[0].lower() for entry in tomllib.loads(text)["project"]["dependencies"]} | {
+        "distributed"
+    }  # dask[distributed]
+    imported = {
+        name.partition(".")[0]
+        for package in ("cubeprep", "modeling", "jobs")
+        for path in sources(package)
+        for name in imported_modules(path)
+    }
+    foreign = imported - set(sys.stdlib_module_names) - {"cubeprep", "modeling", "jobs"}
+    providers = importlib.metadata.packages_distributions()
+    assert len(foreign) > 20
+    assert {name for name in foreign if not declared & {one.lower() for one in providers.get(name, [name])}} == set()
+    lines = text.splitlines()
+    caps = [i for i, line in enumerate(lines) if re.search(r'^ +"[^"]*<', line)]
+    assert caps
+    assert all(lines[i - 1].strip().startswith("#") for i in caps)

@@ -1,14 +1,13 @@
 """kill -9 at random moments of prepare, train, tune and score: the same commands end in the undisturbed catalog.
 
-`CUBESCOUT_KILLS` (50) processes are killed in an order and at moments that `CUBESCOUT_SEED` (0) decides;
-`--log-cli-level=INFO` shows each.
+`CUBESCOUT_KILLS` (50) processes are killed at moments that `CUBESCOUT_SEED` (0) decides, in each step first the kinds
+that were killed least often in it, of those that are alive then. `--log-cli-level=INFO` shows each.
 """
 
 import itertools
 import logging
 import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import psutil
 import pytest
 
 from cubeprep import storage
-from tests.chaos import Command, DaskCluster, Server, mlflow_server, ray_workers, raylet
+from tests.chaos import Command, DaskCluster, Server, Tally, mlflow_server, ray_workers, raylet
 from tests.chaos_products import Products, Workspace, assert_whole_or_absent
 from tests.logcube import write_survey
 from tests.s3 import JuiceFS, point_at
@@ -34,6 +33,7 @@ KILLS, SEED = int(os.environ.get("CUBESCOUT_KILLS", "50")), int(os.environ.get("
 STEPS = ("prepare", "train", "tune", "score")
 KILLS_PER_STEP = 3  # before a step is left alone, and the next begins
 TRIES = 3  # of a step that nothing disturbs, on a machine that is too busy for Ray to start
+LOOK_S = 0.5  # a victim that is not there yet is looked for again within so many seconds
 DOWN_S = 10  # a killed server is started again within so many seconds
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(4)}
 # Who is killed where Dask runs on Ray and files and MLflow's database are on this disk, and where all are servers'.
@@ -45,15 +45,6 @@ THERE |= {"prepare": ("driver", "worker", "scheduler", "s3", "mlflow")}
 def _too_busy(command: Command) -> bool:
     """Whether Ray gave up to start after half a minute, as it does on a machine with too much else to do."""
     return "Ray did not start on this machine" in command.output
-
-
-def deal(victims: Mapping[str, Sequence[str]], num_kills: int, rng: np.random.Generator) -> dict[str, deque[str]]:
-    """Kills of each step, as many of each step and of each victim as the number allows."""
-    dealt = {}
-    for first, (step, names) in enumerate(victims.items()):
-        shuffled = itertools.cycle(rng.permutation(names).tolist())
-        dealt[step] = deque(itertools.islice(shuffled, len(range(first, num_kills, len(victims)))))
-    return dealt
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ class Chaos:
         undisturbed: Undisturbed,
     ) -> None:
         self._rng = np.random.default_rng([SEED, len(servers)])
-        self._left = deal(victims, num_kills, self._rng)
+        self._tally = Tally(victims, num_kills, self._rng)
         self._find, self._servers, self._undisturbed = find, servers, undisturbed
         self._seconds = dict(undisturbed.seconds)
         self._started: list[Command] = []
@@ -97,17 +88,17 @@ class Chaos:
             for step in STEPS:
                 self._disturb(workspace, step)
             Products.of(workspace).assert_same(self._undisturbed.products)
-            if not any(self._left.values()):
+            logger.info("killed so far: %s", self._tally.killed)
+            if not any(self._tally.left.values()):
                 return
 
     def _disturb(self, workspace: Workspace, step: str) -> None:
         """Runs a step, each time that a process of it is killed again, and at last to its end."""
         self._started.clear()
         try:
-            for _ in range(min(KILLS_PER_STEP, len(self._left[step]))):
-                victim = self._left[step].popleft()
-                if not self._run_and_kill(workspace, step, victim):
-                    self._left[step].append(victim)  # the step ended first: in the next workspace
+            for _ in range(min(KILLS_PER_STEP, self._tally.left[step])):
+                if not self._run_and_kill(workspace, step):
+                    break  # the step is done
             with self._telling(f"{step} after that"):
                 for _ in range(TRIES):
                     self._started.append(workspace.start(step))
@@ -121,15 +112,17 @@ class Chaos:
             for command in self._started:
                 command.kill_all()
 
-    def _run_and_kill(self, workspace: Workspace, step: str, victim: str) -> bool:
-        """Runs a step and kills the victim at a moment; says whether it was there to be killed."""
-        moment = self._rng.uniform(0, self._seconds[step])
+    def _run_and_kill(self, workspace: Workspace, step: str) -> bool:
+        """Runs a step and kills one of its processes; says whether there was one of the kind that was wanted."""
+        victim, fraction = self._tally.wanted(step)
+        moment = fraction * self._seconds[step]
         with self._telling(f"seed {SEED}: {victim} killed {moment:.1f} s after the start of {step}"):
             command = workspace.start(step)
             self._started.append(command)
             killed = self._kill(command, victim, moment)
             code = command.finish()
             logger.info("%s, %.1f s into %s: killed %s; exit code %d", victim, moment, step, killed or "nothing", code)
+            self._tally.count(step, victim, killed=bool(killed))
             if not killed:
                 self._seconds[step] = command.seconds
             assert (
@@ -156,7 +149,7 @@ class Chaos:
                     title = " ".join(chosen.cmdline())[:60]
                     chosen.kill()
                     return title
-            moment = command.seconds + self._rng.uniform(0, 2)
+            moment = command.seconds + self._rng.uniform(0, LOOK_S)
         return ""
 
     @contextmanager

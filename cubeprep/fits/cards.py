@@ -1,11 +1,11 @@
 """Cards of a FITS header; a missing or invalid one rejects the galaxy with a message that names the card."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from astropy.io.fits import Header
+from astropy.io.fits import Header, VerifyError
 
 from cubeprep.cube import Rejected
 
@@ -14,19 +14,34 @@ DECISIVE = re.compile(
     r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
     r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
 )
+# Control characters, or a value after other characters than capitals, digits, `-` and `_`; small letters and dots are
+# tolerated. astropy replaces bytes that are no ASCII by `?`.
+NO_KEYWORD = re.compile(r"[\x00-\x1f\x7f]|[^A-Za-z0-9_. -].*=$")
 
 
-def check_unique(header: Header, path: str) -> None:
-    """Checks that no card that decides what the data mean is there twice with different values.
+def check_cards(header: Header, path: str) -> None:
+    """Checks that each keyword is text, that cards which decide what the data mean can be parsed, and that none of
+    these is there twice with different values.
 
     Raises:
-        Rejected: there is one.
+        Rejected: a card breaks these rules.
     """
-    counts = Counter(header.keys())
-    for keyword in [keyword for keyword, count in counts.items() if count > 1 and DECISIVE.fullmatch(keyword)]:
-        values = list(dict.fromkeys(str(header[keyword, i]) for i in range(counts[keyword])))
-        if len(values) > 1:
-            raise Rejected("bad_card", f"{path}: {keyword} is there {counts[keyword]} times, as {', '.join(values)}")
+    values = defaultdict[str, list[str]](list)
+    for card in header.cards:
+        written = card._image  # as in the file; `card.image` is what astropy would make of it
+        if NO_KEYWORD.search(written[:9]):  # which card it was is not known: it may have been a decisive one
+            raise Rejected("bad_card", f"{path}: {written.rstrip()!r} is no card: its keyword is not text")
+        if not DECISIVE.fullmatch(card.keyword):
+            continue
+        try:
+            values[card.keyword].append(str(card.value))
+        except VerifyError as error:
+            reason = f"{written.rstrip()!r} is no card, expected KEYWORD = value"
+            raise Rejected("bad_card", f"{path}: {reason}") from error
+    for keyword, found in values.items():
+        if len(set(found)) > 1:
+            shown = ", ".join(dict.fromkeys(found))
+            raise Rejected("bad_card", f"{path}: {keyword} is there {len(found)} times, as {shown}")
 
 
 def text_card(header: Header, keyword: str, default: str = "") -> str:

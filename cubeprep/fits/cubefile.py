@@ -51,7 +51,13 @@ class CubeLayout:
 
 
 class CubeFile:
-    """An open cube, which is an `Arm`. It is read as a stream, so `read` can be called once."""
+    """An open cube, which is an `Arm`. It is read as a stream, so `read` can be called once.
+
+    Attributes:
+        reads_to_end: whether `read` goes on to the end of a gzip file, where its checksum is.
+    """
+
+    reads_to_end = True
 
     def __init__(self, path: str, layout: CubeLayout) -> None:
         """Opens a file and reads the header of the fluxes.
@@ -95,7 +101,8 @@ class CubeFile:
             arrays = read_cube(
                 stream, self._header, names, planes, size, headers=headers, optional=optional, watch=watch
             )
-            stream.finish()
+            if self.reads_to_end:
+                stream.finish()
             remarks = tuple(remark for name, remark in stream.remarks.items() if name in names)
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:

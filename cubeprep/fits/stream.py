@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.io.fits import Header
 
 from cubeprep.cube import Rejected
-from cubeprep.fits.cards import check_unique
+from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import DAMAGE, GunzipStream
 from cubeprep.fits.image import (
     BLOCK,
@@ -109,13 +109,13 @@ class FitsStream:
             StorageError: the storage service fails.
         """
         while (header := self._read_header()) is not None:
+            check_cards(header, self.path)
             try:
                 count = data_bytes(header)
                 shown = image_header(header) if header.get(COMPRESSED) else header
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
                 raise Rejected("unreadable", f"{self.path}: a header that is no FITS header: {error}") from error
             self._next_header = self._position + padded(count)
-            check_unique(header, self.path)
             name = hdu_name(shown) or ("" if self.passed else "PRIMARY")
             self.passed.append(name)
             if not header_agrees(header, self._blocks):

@@ -28,7 +28,9 @@ from cubeprep.velocity import STARS
 
 FILE_NAME = re.compile(r"manga-(\d+-\d+)-MAPS-[\w-]+\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 MARVIN = "https://dr17.sdss.org/marvin/galaxy/{plateifu}/"
-DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "MATHERROR", "FITFAILED", "DONOTUSE")
+# UNRELIABLE is not part of DONOTUSE. The DAP sets it in maps of summed fluxes alone, where pixels of a passband are
+# masked: their flux is missing from the sum, and the errors do not cover that.
+DEFAULT_MASK_BITS = ("NOCOV", "DEADFIBER", "FORESTAR", "NOVALUE", "UNRELIABLE", "MATHERROR", "FITFAILED", "DONOTUSE")
 
 
 def facts_in(flux_unit: str) -> SurveyFacts:
@@ -81,7 +83,7 @@ def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
     Raises:
         Rejected: a line has no channel.
     """
-    named = {str(value).strip(): int(key[1:]) - 1 for key, value in header.items() if re.fullmatch(r"C\d+", key)}
+    named = {str(header[key]).strip(): int(key[1:]) - 1 for key in header if re.fullmatch(r"C\d+", key)}
     missing = [name for name in line_names if name not in named]
     if missing:
         raise Rejected("no_coverage", f"{path}: no channel for {', '.join(missing)}; it has {', '.join(named)}")
@@ -181,5 +183,5 @@ def _target_of(plateifu: str, path: str) -> Target:
         number(header.get("REFF")),
         tuple(dict.fromkeys(quality)),
         rejected=unknown if np.isnan(z) else None,
-        depth=depth({key.lower(): value for key, value in header.items()}),
+        depth=depth(header),
     )

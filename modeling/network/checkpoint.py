@@ -29,6 +29,7 @@ SINCE_VERSION_1 = {
 }
 TRAIN_AGAIN = "Delete this training's folder and run `cubescout train` again."
 LARGEST_ARGUMENT = 65_536  # lines, samples, spaxels, channels
+METADATA_KINDS: dict[str, Any] = {"line_names": list[str], "window_settings": dict, "store_identity": str}
 ARCHITECTURES: dict[str, type[WindowNetwork]] = {
     "ConvLSTMAutoencoder": ConvLSTMAutoencoder,
     "MaskedPredictor": MaskedPredictor,
@@ -209,6 +210,10 @@ def _read_description(directory: Path) -> dict[str, Any]:
     for name in ("arguments", "metadata"):
         if not isinstance(description.get(name), dict):
             raise CheckpointError(f"{path}: {name} is {description.get(name)!r:.60}, expected a mapping")
+    for name, kind in METADATA_KINDS.items():
+        value = description["metadata"].get(name)
+        if value is not None and not _is_of(value, kind):
+            raise CheckpointError(f"{path}: metadata.{name} is {value!r:.60}, expected {_spelled(kind)}")
     return description
 
 
@@ -259,7 +264,8 @@ def _spelled(kind: Any) -> str:
         return f"a list of {_spelled(get_args(kind)[0])}"
     if get_args(kind):
         return " or ".join(option if isinstance(option, str) else _spelled(option) for option in get_args(kind))
-    names: dict[Any, str] = {int: f"a whole number up to {LARGEST_ARGUMENT}", bool: "true or false", type(None): "null"}
+    whole = f"a whole number up to {LARGEST_ARGUMENT}"
+    names: dict[Any, str] = {int: whole, bool: "true or false", type(None): "null", str: "text", dict: "a mapping"}
     return names.get(kind, str(kind))
 
 

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+from collections.abc import Callable
 from pathlib import Path
+from signal import pause
 
 import pytest
 from astropy.io import fits
@@ -52,6 +54,18 @@ def test_faults_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (found,) = run_survey(place, seeds[:1])
     assert found.outcome == "silent"
     assert found.sigmas > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "endless"), [("SECONDS", lambda *_: sum(iter(int, 1))), ("HANGS_S", lambda *_: pause())]
+)
+def test_a_survey_without_end_is_a_crash(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, endless: Callable[..., object]
+) -> None:
+    monkeypatch.setattr("benchmarks.fuzz.prepared", endless)
+    monkeypatch.setattr(f"benchmarks.fuzz.{limit}", 0.1)
+    assert run_survey(str(folder / "manga-gz"), ["7-0"])[0].outcome == "crash"
 
 
 def with_other_voxels(content: bytes) -> bytes:

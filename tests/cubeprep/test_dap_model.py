@@ -143,6 +143,14 @@ def test_a_truncated_file_is_rejected_by_name(path: Path, tmp_path: Path, share:
     assert error.value.code == "truncated"
 
 
+def test_a_damaged_gzip_is_rejected_though_it_decompresses(path: Path, tmp_path: Path) -> None:
+    content, damaged = bytearray(path.read_bytes()), tmp_path / path.name
+    content[-8] ^= 1  # of the CRC
+    damaged.write_bytes(content)
+    with pytest.raises(Rejected, match=f"truncated: .*{path.name}: CRC check failed"):
+        read(damaged)
+
+
 def test_a_missing_file_is_rejected_by_name(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match=r"missing_file: .*nowhere\.fits\.gz"):
         read(tmp_path / "nowhere.fits.gz")

@@ -231,6 +231,12 @@ BAD_HDUS: dict[str, tuple[str, float, Callable[[fits.HDUList], None]]] = {
     "redshift too high": ("redshift_range", 0.9, set_card("OBSERVER", "fine")),
     "redshift too low": ("redshift_range", -0.5, set_card("OBSERVER", "fine")),
 }
+
+
+def edited(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: gzip.compress(gzip.decompress(content).replace(old, new, 1), 1)
+
+
 BAD_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "truncated": ("truncated", lambda content: content[: len(content) // 3]),
     "truncated in a header": ("truncated", lambda content: gzip.compress(gzip.decompress(content)[:4000])),
@@ -238,6 +244,8 @@ BAD_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "empty": ("missing_hdu", lambda content: b""),
     "a gzip of nothing": ("missing_hdu", lambda content: gzip.compress(b"")),
     "text": ("unreadable", lambda content: b"404 not found\n" * 1000),
+    "an open quote": ("bad_card", edited(b"'WAVE-LOG'", b"'WAVE-LOG ")),
+    "two sizes": ("bad_card", edited(b"NAXIS3  =                 4563", b"NAXIS3  =           4563 4563 ")),
     "text in gzip": ("unreadable", lambda content: gzip.compress(b"404 not found\n" * 1000)),
 }
 
@@ -294,6 +302,23 @@ def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_p
         np.testing.assert_array_equal(good.read_galaxy(plateifu).flux, bad.read_galaxy(plateifu).flux)
     with pytest.raises(KeyError):
         bad.read_galaxy("8000-3")
+
+
+def test_gzip_is_verified_unless_asked_otherwise(survey: SurveyConfig, tmp_path: Path) -> None:
+    root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
+    path = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the CRC
+    path.write_bytes(content)
+    damaged = SurveyConfig(root=str(root))
+    assert prepare(CONFIG, damaged, str(tmp_path / "full.zarr"), seed=3)["reasons"] == {"truncated": 1}
+    quick = CONFIG.model_copy(update={"verify": "windows"})
+    assert prepare(quick, damaged, str(tmp_path / "quick.zarr"), seed=3)["rejected"] == 0
+    prepare(CONFIG, survey, str(tmp_path / "good.zarr"), seed=3)
+    good, found = (WindowStore.open(str(tmp_path / name)) for name in ("good.zarr", "quick.zarr"))
+    assert good.identity == found.identity
+    for plateifu in REDSHIFTS:
+        np.testing.assert_array_equal(good.read_galaxy(plateifu).flux, found.read_galaxy(plateifu).flux)
 
 
 def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:

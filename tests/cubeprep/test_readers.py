@@ -10,8 +10,9 @@ from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Rejected, screened
 from cubeprep.fits.wcs import wavelengths
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
-from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, bits_value
+from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, WINDOW_MASK_BITS, bits_value
 from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.readers import manga_maps
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import LineWindows, WindowConfig
@@ -94,6 +95,43 @@ def test_maps_channels_are_chosen_by_name_and_masked_spaxels_never_contribute(re
         assert np.array_equal(got[bad == 0], want[bad == 0])
     assert held_values > 0, "the file was chosen because masked spaxels hold values in it"
     assert 0.4 < (planes.mask > 0).mean() < 0.6
+
+
+@pytest.mark.parametrize("line_map", ["GFLUX", "SFLUX"])
+def test_unreliable_maps_are_masked_unless_asked_otherwise(tmp_path: Path, line_map: str) -> None:
+    hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
+    name, halpha = f"EMLINE_{line_map}", DR17_CHANNELS.index("Ha-6564")
+    hdus[f"{name}_MASK"].data[halpha, 2, 3] = 1 << DAPPIXMASK["UNRELIABLE"]
+    write_maps(tmp_path, hdus)
+    others = tuple(bit for bit in manga_maps.DEFAULT_MASK_BITS if bit != "UNRELIABLE")
+    for bits, flux, mask in ((None, 0, WINDOW_MASK_BITS["SURVEY"]), (others, hdus[name].data[halpha, 2, 3], 0)):
+        config = SurveyConfig(reader="manga-maps", root=str(tmp_path), line_map=line_map, mask_bits=bits)
+        reader = make_reader(config)
+        (target,) = select_targets(config, reader)
+        planes = reader.read_maps(target, ["Ha-6564"], None)
+        assert (planes.flux[0, 2, 3], planes.mask[0, 2, 3]) == (flux, mask)
+        assert (planes.mask != 0).sum() == (mask != 0)
+        assert (planes.ivar[0, 2, 3] > 0) == (mask == 0)
+
+
+@pytest.mark.realdata
+def test_unreliable_sums_of_a_real_file_lack_flux_and_fits_have_none(real_data: Path) -> None:
+    """Why these values are masked: the errors do not cover the flux that is missing from the sums."""
+    config = SurveyConfig(reader="manga-maps", root=str(real_data / "manga"), line_map="SFLUX")
+    reader = make_reader(config)
+    (target,) = select_targets(config, reader)
+    with fits.open(target.paths[0]) as hdus:
+        summed, ivar, mask = (hdus[f"EMLINE_SFLUX{suffix}"].data for suffix in ("", "_IVAR", "_MASK"))
+        fitted, fit_mask = (hdus[f"EMLINE_GFLUX{suffix}"].data for suffix in ("", "_MASK"))
+        names = [hdus["EMLINE_SFLUX"].header[f"C{i:02d}"] for i in range(1, len(mask) + 1)]
+    bit, others = 1 << DAPPIXMASK["UNRELIABLE"], bits_value(["NOVALUE", "MATHERROR", "DONOTUSE"], DAPPIXMASK)
+    assert not (fit_mask & bit).any()
+    unreliable, usable = (mask & bit) != 0, ((mask | fit_mask) & others) == 0
+    sigmas = (summed - fitted) * np.sqrt(ivar)
+    low, usual = (np.percentile(sigmas[usable & which], 5) for which in (unreliable, ~unreliable))
+    assert low < -7
+    assert usual > -2.5
+    assert (reader.read_maps(target, names, None).mask[unreliable] != 0).all()
 
 
 @pytest.mark.realdata

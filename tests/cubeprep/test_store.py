@@ -1,4 +1,7 @@
 import json
+import random
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,3 +229,56 @@ def test_a_store_that_is_reopened_is_unfinished_before_a_record_is_gone(
         store.reopen([("train", 0)])
     assert not store.finished
     assert ("train", 0) in store.read_records()
+
+
+def flips(content: bytes, start: int = 0, stop: int | None = None, number: int = 24) -> Iterator[bytes]:
+    """The content with one bit flipped, at random places between two positions."""
+    rng = random.Random(0)
+    for _ in range(number):
+        damaged = bytearray(content)
+        damaged[rng.randrange(start, stop or len(content))] ^= 1 << rng.randrange(8)
+        yield bytes(damaged)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WindowStore:
+    return synthetic_store(tmp_path / "s.zarr", shape=SHAPE)
+
+
+@pytest.mark.parametrize("name", ["plateifu", "mangaid", "z", "view", "valid", "line", "rest_wave", "velocity_kms"])
+def test_a_damaged_or_missing_coordinate_is_refused_by_name(store: WindowStore, name: str) -> None:
+    """A bit of a name would make a galaxy another one, and galaxies without `valid` would be none."""
+    path = Path(store.path) / "train" / name / "c" / "0"
+    content, wanted = path.read_bytes(), store.coordinate("train", name)
+    refused = 0
+    for damaged in flips(content):
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(WindowStore.open(store.path).coordinate("train", name), wanted)
+        except StoreError as error:
+            refused += 1
+            assert f"train/{name}: damaged" in str(error)  # noqa: PT017 - some flips are harmless
+            assert "run `cubescout prepare` again" in str(error)  # noqa: PT017
+    assert refused >= 20
+    path.unlink()
+    with pytest.raises(StoreError, match=rf"train/{name}/c/0: missing\. .*cubescout prepare"):
+        WindowStore.open(store.path).coordinate("train", name)
+    if name in ("plateifu", "view", "valid"):
+        with pytest.raises(StoreError, match=rf"train/{name}/c/0: missing"):
+            WindowStore.open(store.path).read_shard("train", 0)
+
+
+def test_a_flipped_bit_in_the_table_of_galaxies_is_refused_or_harmless(tmp_path: Path) -> None:
+    store = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan())
+    store.finish(GALAXIES, {})
+    path, refused = Path(store.path) / "galaxies.parquet", 0
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for damaged in flips(content, 4, footer):
+        path.write_bytes(damaged)
+        try:
+            pd.testing.assert_frame_equal(store.galaxies(), GALAXIES)
+        except StoreError as error:
+            refused += 1
+            assert re.search(r"galaxies\.parquet: damaged .*delete summary\.json", str(error))  # noqa: PT017
+    assert refused >= 12

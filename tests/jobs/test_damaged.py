@@ -134,6 +134,30 @@ def test_every_command_names_the_damaged_file(folder: Path, name: str) -> None:
             (folder / name).write_bytes(content)
 
 
+SHARDS = {name: f"train/{name}/c/1/0/0/0/0" for name in ("flux", "ivar", "mask")}
+OBJECTS = SHARDS | {name: f"train/{name}/c/0" for name in ("valid", "plateifu")}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_score_refuses_flipped_bits_and_missing_objects_and_says_how_to_mend_them(folder: Path, name: str) -> None:
+    path = folder / STORE / OBJECTS[name]
+    content = path.read_bytes()
+    assert run(folder, "score").exit_code == 0
+    catalog = (folder / CATALOG).read_bytes()
+    for place in (0, len(content) // 3, len(content) // 2, len(content) - 1, None):
+        path.unlink()
+        if place is not None:
+            path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        line = said(run(folder, "score", "--set", "seed=9"), OBJECTS[name].partition("/c/")[0], (name, place))
+        if name in SHARDS:
+            assert f"{path}: {'missing' if place is None else 'damaged'}" in line
+            assert "delete records/train-00001.json and summary.json, and run `cubescout prepare`" in line
+        else:
+            assert "Delete the store and run `cubescout prepare` again" in line
+        path.write_bytes(content)
+        assert (folder / CATALOG).read_bytes() == catalog
+
+
 def edited(path: Path, keys: tuple[str, ...], value: object) -> None:
     """Replaces one value of a JSON file; `...` removes it."""
     content = json.loads(path.read_text())
@@ -209,6 +233,10 @@ def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argum
         (("metadata", "folds"), {"num": 10**12, "left_out": 1}),
         (("metadata", "folds"), {"num": 2, "left_out": 2}),
         (("metadata", "folds"), {"num": 3}),
+        (("metadata", "line_names"), 3),
+        (("metadata", "line_names"), [1, 2]),
+        (("metadata", "window_settings"), "x"),
+        (("metadata", "store_identity"), []),
         (("architecture",), ["x"]),
         (("format_version",), 99),
         (("format",), ...),
@@ -217,6 +245,41 @@ def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argum
 def test_an_edited_model_is_refused(folder: Path, keys: tuple[str, ...], value: object) -> None:
     edited(folder / MODEL / "model.json", keys, value)
     said(run(folder, "score"), f"{MODEL}/model.json", (keys, value))
+
+
+@pytest.fixture(scope="module")
+def scored_once(intact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose catalog comes from its store and model, with its configuration."""
+    folder = tmp_path_factory.mktemp("scored") / "w"
+    shutil.copytree(intact, folder)
+    (folder / CATALOG).unlink()
+    (folder / LATENTS).unlink()
+    (folder / "p.yaml").write_text(CONFIG.format(folder=folder))
+    assert run(folder, "score").exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("explore", ()), ("reproduce", (GALAXY,)), ("search", (GALAXY, "--region", "4:8,4:8")), ("score", ())],
+)
+def test_every_command_that_opens_a_model_names_an_edited_one(
+    scored_once: Path, command: str, options: tuple[str, ...]
+) -> None:
+    path = scored_once / MODEL / "model.json"
+    whole = path.read_text()
+    edits: list[tuple[tuple[str, ...], object]] = [
+        (("arguments", "latent_dim"), value) for value in (..., -1, "x", 1e12)
+    ]
+    edits += [(("metadata", "line_names"), 3), (("architecture",), None), (("arguments",), [])]
+    for keys, value in edits:
+        edited(path, keys, value)
+        said(run(scored_once, command, *options), f"{MODEL}/model.json", (keys, value))
+        path.write_text(whole)
+    for content in ("", "{", "[]", "null"):
+        path.write_text(content)
+        said(run(scored_once, command, *options), f"{MODEL}/model.json", content)
+    path.write_text(whole)
 
 
 def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -3,7 +3,7 @@
 import functools
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,14 @@ from tests.s3 import free_port
 
 CANARY = "cAnArY"
 JOBS = ("prepare", "train", "tune", "score", "explore")
+ON_CATALOG: dict[str, tuple[str, ...]] = {
+    "search": ("{name}",),
+    "label": ("{name}=agn",),
+    "rerank": (),
+    "assess": ("--labels={catalog}", "--label=split"),
+    "figures": (),
+    "export": (),
+}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -37,14 +45,13 @@ def server(tmp_path: Path) -> Iterator[str]:
         found.shutdown()
 
 
-def run(job: str, workspace: Path, *settings: str) -> tuple[int, str]:
+def run(job: str, workspace: Path, *settings: str, arguments: Sequence[str] = ()) -> tuple[int, str]:
     """In a process of its own: what libraries print and log past our streams counts too."""
     small = ["prepare.windows.size=8", "prepare.dask.num_workers=1", "train.num_workers=0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        done = forks.cubescout(
-            job, "demo", *(f"--set={text}" for text in (f"workspace={workspace}", *small, *settings))
-        )
+        overrides = [f"--set={text}" for text in (f"workspace={workspace}", *small, *settings)]
+        done = forks.cubescout(job, "demo", *arguments, *overrides)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -84,6 +91,23 @@ def test_a_registry_that_is_not_there_is_named_without_its_password(job: str, tm
     synthetic_store(tmp_path / "windows.zarr", shape=(2, 2, 8))
     code, output = run(job, tmp_path, f"tracking.uri=http://user:{CANARY}@127.0.0.1:{free_port()}")
     assert code == command.EXIT_FAILED
+    assert output
+    assert CANARY not in output
+    assert_clean(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ON_CATALOG)
+def test_commands_on_a_catalog_show_and_keep_no_password(job: str, tmp_path: Path) -> None:
+    from tests.jobs.catalogs import write_synthetic_catalog
+    from tests.synthetic import synthetic_store
+
+    names = synthetic_store(tmp_path / "windows.zarr", shape=(2, 2, 8)).galaxies()["plateifu"].tolist()
+    write_synthetic_catalog(tmp_path / "catalog.parquet", names=names)
+    arguments = [text.format(name=names[0], catalog=tmp_path / "catalog.parquet") for text in ON_CATALOG[job]]
+    url = f"http://user:{CANARY}@127.0.0.1:{free_port()}"
+    code, output = run(job, tmp_path, f"tracking.uri={url}", f"survey.root={url}", arguments=arguments)
+    assert code in (command.EXIT_OK, command.EXIT_FAILED), output
     assert output
     assert CANARY not in output
     assert_clean(tmp_path)

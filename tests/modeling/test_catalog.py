@@ -144,3 +144,29 @@ def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
         read_catalog(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="without a description: rank"):
         write_catalog(tmp_path / "x.parquet", table_of(), {n: Column("x") for n in table_of() if n != "rank"}, {})
+
+
+def test_a_flipped_bit_in_a_catalog_or_its_latents_is_refused_or_harmless(tmp_path: Path) -> None:
+    path, table = tmp_path / "catalog.parquet", table_of()
+    write_catalog(path, table, {name: Column("x") for name in table}, PROVENANCE)
+    write_latents(latents_path(path), table["plateifu"].tolist(), np.ones((6, 3)), PROVENANCE)
+    rng = np.random.default_rng(0)
+    reads = {
+        path: lambda file: read_catalog(file).table,
+        latents_path(path): lambda file: pq.read_table(file).to_pandas(),
+    }
+    for file, read in reads.items():
+        content, wanted, refused = file.read_bytes(), read(file), 0
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        for place in rng.integers(4, footer, 24):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            file.write_bytes(damaged)
+            try:
+                (read_catalog if file == path else read_latents)(file)
+            except CatalogError as error:
+                refused += 1
+                assert f"{file.name}: not a readable Parquet file" in str(error)  # noqa: PT017
+            else:
+                pd.testing.assert_frame_equal(read(file), wanted)
+        assert refused >= 12
