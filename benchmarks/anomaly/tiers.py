@@ -76,8 +76,8 @@ PAPER_MODEL = ModelConfig(
     latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,
 )  # fmt: skip
-# Steps of the masked network hide other parts of the same galaxies, so that it gains from many of them: the survey tier's
-# 50 epochs are 5,900.
+# Each step of the masked network hides other parts of the same galaxies, so it gains from many of them: the survey
+# tier's 50 epochs are 5,900.
 MASKED = ModelConfig(kind="masked", context_channels=96, lstm_channels=0)
 MASKED_TRAIN = TrainConfig(epochs=50, batch_size=16, lr=2e-3, weight_decay=1e-3, loss="student-t", bf16=True)
 PAPER_EPOCHS = 30  # the paper's; the best epoch, which the result names, must not be among the last ones
