@@ -17,10 +17,10 @@ RIGHT = {
     "double_peaked": "double_peak",
     "outflow_wing": "wing",
     "background_emitter": "foreign_line",
-    "cosmic_ray": "cosmic_ray",
+    "cosmic_ray": "spike",
     "sky_line_stripe": "sky_line",
-    "dead_fibre": "dead_fibre",
-    "wrong_redshift": "wrong_redshift",
+    "dead_fibre": "lost_light",
+    "wrong_redshift": "redshift",
     "half_spaxel_shift": "shifted_images",
 }
 # Amplitude from which the accuracy counts.

@@ -36,20 +36,20 @@ def entry(*names: str) -> tuple[Any, Entry]:
 
 
 def test_accuracy_counts_clear_injections_of_the_kind() -> None:
-    data, found = entry("", "metal_poor", "agn_ratios", "agn_ratios", "broad_balmer", "cosmic_ray")
+    data, found = entry("", "metal_poor", "agn_ratios", "agn_ratios", "broad_balmer", "spike")
     assert accuracy(data, found) == 0.5
     assert accuracy(data, found, "C") == 1.0
 
 
 def test_every_row_is_in_the_matrix() -> None:
-    data, found = entry("", "metal_poor", "agn_ratios", "unclear", "wing", "cosmic_ray")
+    data, found = entry("", "metal_poor", "agn_ratios", "unclear", "wing", "spike")
     counts = confusion(data, found)
     assert counts.to_numpy().sum() == len(ROWS)
     assert counts.loc[("clean", 0), "none"] == 1
     assert counts.loc[("blueberry", 300), "unclear"] == 1
     ((name, table),) = tables(data, [found, Entry("other", "", "classical")])
     assert name == "ours"
-    assert table.loc["blueberry"].to_dict() == {"agn_ratios": 1, "cosmic_ray": 0, "metal_poor": 1, "none": 0, "wing": 0}
+    assert table.loc["blueberry"].to_dict() == {"agn_ratios": 1, "spike": 0, "metal_poor": 1, "none": 0, "wing": 0}
 
 
 def test_without_clear_injections_there_is_no_accuracy() -> None:

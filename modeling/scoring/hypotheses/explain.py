@@ -197,7 +197,7 @@ class _Explanation:
         text = f"wrong redshift: all lines of the galaxy at {velocity:+.0f} km/s"
         evidence = gain - 2 * float(np.log(len(self.survey.templates.wave)))
         significance = float(np.sqrt(max(gain, 0)))
-        return [Candidate("wrong_redshift", "galaxy", text, evidence, significance, {"velocity_kms": velocity})]
+        return [Candidate("redshift", "galaxy", text, evidence, significance, {"velocity_kms": velocity})]
 
     def _local(self) -> list[Candidate]:
         """Candidates for the region's excess over its surroundings."""
@@ -230,7 +230,7 @@ class _Explanation:
         missing = (amount / error) ** 2 / scale
         if amount < -MIN_DEFICIT and max(each.evidence for each in candidates) < OTHERS_SHARE * missing:
             text = f"dead fibre or gap: {pm(-100 * amount, 100 * error)}% of the light missing, {where}"
-            candidates.append(Candidate("dead_fibre", "deficit", text, missing, float(np.sqrt(missing))))
+            candidates.append(Candidate("lost_light", "deficit", text, missing, float(np.sqrt(missing))))
         return candidates
 
     def _best_place(self) -> Extracted | None:

@@ -39,10 +39,10 @@ NAMES = {
     "line_ratios": "other line ratios than those of the surroundings",
     "kinematics": "gas that moves against its surroundings",
     "foreign_line": "one line at a wavelength of none of the galaxy's lines, or without its companions",
-    "cosmic_ray": "one line sharper than the point-spread function",
+    "spike": "one line sharper than the point-spread function",
     "sky_line": "one wavelength over the whole bundle",
-    "dead_fibre": "all lines fainter by the same factor",
-    "wrong_redshift": "all lines displaced alike over the whole galaxy",
+    "lost_light": "all lines fainter by the same factor",
+    "redshift": "all lines displaced alike over the whole galaxy",
     "shifted_images": "images of blue lines displaced against those of red ones",
 }
 
@@ -162,7 +162,7 @@ class Describer:
         values = {"wave_angstrom": observed}
         if sharpness.is_sharp:
             size = f"{sharpness.width:.1f} times as wide as the PSF"
-            return self._candidate("cosmic_ray", light, f"cosmic ray: {size}, at {at}, {self.where}", values)
+            return self._candidate("spike", light, f"cosmic ray: {size}, at {at}, {self.where}", values)
         origins = [
             f"{name} at z {observed / rest - 1:.3f}"
             for name, rest in DISTANT.items()

@@ -34,7 +34,7 @@ INJECTED: dict[str, tuple[np.ndarray, np.ndarray, tuple[int, int]]] = {
     "metal_poor": (spectrum(POOR, 0.0, 40.0), spot(*OFF), OFF),
     "kinematics": (spectrum(HII, -220.0, 30.0), spot(*OFF), OFF),
     "foreign_line": (at(4965.3, 110.0), spot(*OFF), OFF),
-    "cosmic_ray": (at(6720.0, 45.0), spot(*OFF, 0.6), OFF),
+    "spike": (at(6720.0, 45.0), spot(*OFF, 0.6), OFF),
 }
 
 
@@ -100,7 +100,7 @@ def test_a_fibre_without_light_is_a_deficit_of_all_lines() -> None:
     galaxy = Galaxy(seed=2)
     galaxy.flux = galaxy.flux * (1 - spot(7, 10))
     found = galaxy.explain((7, 10))
-    assert found.name == "dead_fibre"
+    assert found.name == "lost_light"
     assert "of the light missing" in found.text
 
 
@@ -119,7 +119,7 @@ def test_a_galaxy_at_another_redshift() -> None:
     cube = galaxy.flux.reshape(len(LINES.names), 10, 16, 16)
     galaxy.flux = np.concatenate([np.zeros_like(cube[:, :2]), cube[:, :-2]], axis=1).reshape(galaxy.flux.shape)
     found = galaxy.explain(OFF)
-    assert found.name == "wrong_redshift"
+    assert found.name == "redshift"
     assert found.values["velocity_kms"] == pytest.approx(138, abs=15)
 
 
