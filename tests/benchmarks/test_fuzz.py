@@ -57,9 +57,7 @@ def test_faults_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("limit", "endless"), [("SECONDS", lambda *_: spin()), ("HANGS_S", lambda *_: pause())]
-)
+@pytest.mark.parametrize(("limit", "endless"), [("SECONDS", lambda *_: spin()), ("HANGS_S", lambda *_: pause())])
 def test_a_survey_without_end_is_a_crash(
     folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, endless: Callable[..., object]
 ) -> None:
