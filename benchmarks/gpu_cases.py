@@ -82,7 +82,8 @@ class Preset:
             yield f"layer {number}: {layer.hidden_channels} x {size} x {size}", layer, shape
 
 
-# As in jobs/configs; a test compares them.
+# As in jobs/configs; a test compares them. `line` is its autoencoder (`model.kind: ae`, see docs/masked.md), which has
+# the recurrence that is measured here.
 PRESETS = {
     "line": Preset(
         model={"latent_dim": 128, "steps": "line", "step_channels": 32, "lstm_channels": 32, "spaxel_code": 8},

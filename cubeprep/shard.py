@@ -12,7 +12,6 @@ from cubeprep.checksum import ChecksumKind, file_checksum
 from cubeprep.config import Config
 from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid
-from cubeprep.fits.cubefile import CubeFile
 from cubeprep.line_ratios import line_ratios
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.outcome import Outcome
@@ -216,6 +215,9 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
     """
     windows = config.windows
     if reader.grid != "maps":
+        # Not above: a configuration is checked without astropy, which takes half a second to import.
+        from cubeprep.fits.cubefile import CubeFile
+
         arms = reader.open(target)
         for arm in arms:
             check_grid(arm.wave, windows, target.paths[0])

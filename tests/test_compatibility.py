@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from cubeprep.store import WindowStore
 from jobs.cli import main
 from modeling.catalog import Catalog, read_catalog
+from modeling.scoring.explanations import NUM_REASONS
 
 BEFORE = Path(__file__).parent / "data" / "before_rooms"
 PRESETS = ("line", "paper")
@@ -137,11 +138,23 @@ def test_the_store_is_scored_as_it_was(scored: Workspace) -> None:
     assert len(names) > 30
     assert found.table["plateifu"].tolist() == expected.table["plateifu"].tolist()
     for name in names:
-        check_column(name, found.table[name], expected.table[name])
+        if name.startswith("reason_"):
+            check_reason(int(name.removeprefix("reason_")), found.table, expected.table)
+        else:
+            check_column(name, found.table[name], expected.table[name])
         if name != "total_flux":  # a sum over spaxels, whose unit had been that of one
             assert found.columns[name].unit == expected.columns[name].unit
     assert found.provenance["model"]["digest"] == expected.provenance["model"]["digest"]
     assert found.provenance["model"]["fold_digests"] == expected.provenance["model"]["fold_digests"]
+
+
+def check_reason(number: int, found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Reasons of lines are those of before, behind a hypothesis, which that version had not."""
+    moved = (found["reason_1"] != "") & (found["reason_1"] == found["hypothesis_text"])
+    check_column(f"reason_{number}", found.loc[~moved, f"reason_{number}"], expected.loc[~moved, f"reason_{number}"])
+    if number < NUM_REASONS:
+        behind = found.loc[moved, f"reason_{number + 1}"]
+        check_column(f"reason_{number}", behind, expected.loc[moved, f"reason_{number}"])
 
 
 def check_column(name: str, found: pd.Series, expected: pd.Series) -> None:
