@@ -34,7 +34,6 @@ class MaskedObjective(nn.Module):
         model: the network.
         config: name of the likelihood.
         kl_scale: as of `Objective`; not used.
-        step_seed: of the draws of a step.
     """
 
     def __init__(self, model: MaskedPredictor, config: ObjectiveConfig) -> None:
@@ -42,21 +41,15 @@ class MaskedObjective(nn.Module):
         self.model = model
         self.config = config
         self.kl_scale = 1.0
-        self.step_seed = 0
 
     def forward(
-        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLYX: Tensor | None = None
+        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLYX: Tensor
     ) -> dict[str, Tensor]:
-        """Loss of each galaxy and its parts, each [B]; arguments as of `Objective.forward`, or those of `prepared`.
+        """Loss of each galaxy and its parts, each [B]; the arguments are those that `prepared` returns.
 
         `nll` is the mean negative log-likelihood of a hidden good sample in nats, and `latent` the squared error of the
         coarse means that the latent decodes to.
         """
-        if hidden_BLYX is None:
-            rows = flux_BLSYX, ivar_BLSYX, good_BLSYX
-            flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX = self.prepared(
-                *rows, step_seed=self.step_seed, device=flux_BLSYX.device
-            )
         nll_B, latent_B, _ = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX[:, :, None])
         return {"loss": nll_B + LATENT_WEIGHT * latent_B, "nll": nll_B, "latent": latent_B}
 
@@ -72,9 +65,8 @@ class MaskedObjective(nn.Module):
             step_seed: of the draws of this step.
             device: of the result.
         """
-        self.step_seed = step_seed
         # Drawn before the move: on a GPU each number would have to be waited for.
-        draws = [self._draws_of(row) for row in torch.where(good_BLSYX, flux_BLSYX, 0.0)]
+        draws = [_draws_of(row, step_seed) for row in torch.where(good_BLSYX, flux_BLSYX, 0.0)]
         views = [int(torch.randint(8, (), generator=generator)) for generator in draws]
         hidden_BLYX = torch.stack([self._draw_hidden(generator) for generator in draws])
         flux_BLSYX, ivar_BLSYX, good_BLSYX = (
@@ -89,15 +81,6 @@ class MaskedObjective(nn.Module):
             good_BLSYX,
             hidden_BLYX.to(device, non_blocking=True),
         )
-
-    def _draws_of(self, flux_LSYX: Tensor) -> torch.Generator:
-        """Generator of one galaxy's draws in one step.
-
-        They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
-        """
-        # A sum of integers is the same in any order.
-        digest = int(flux_LSYX.float().contiguous().view(torch.int32).sum(dtype=torch.int64))
-        return torch.Generator().manual_seed(hash((self.step_seed, digest)) % 2**63)
 
     def _draw_hidden(self, generator: torch.Generator) -> Tensor:
         model = self.model
@@ -160,6 +143,16 @@ class MaskedObjective(nn.Module):
         means_BFYX = functional.adaptive_avg_pool2d(target_BLSYX.flatten(1, 2), COARSE) / share_BFYX.clamp(min=1e-6)
         residual_BFYX = self.model.coarse_means(latent_BD).flatten(1, 2) - means_BFYX
         return masked_mean(residual_BFYX.square(), share_BFYX > 0)
+
+
+def _draws_of(flux_LSYX: Tensor, step_seed: int) -> torch.Generator:
+    """Generator of one galaxy's draws in one step.
+
+    They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
+    """
+    # A sum of integers is the same in any order.
+    digest = int(flux_LSYX.float().contiguous().view(torch.int32).sum(dtype=torch.int64))
+    return torch.Generator().manual_seed(hash((step_seed, digest)) % 2**63)
 
 
 def make_objective(model: WindowNetwork, config: ObjectiveConfig) -> Objective | MaskedObjective:

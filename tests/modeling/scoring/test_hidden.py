@@ -42,9 +42,10 @@ def trained() -> GalaxyScorer:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(STEPS):
         flux, ivar, mask = galaxies(BATCH, seed=100 + step)
-        objective.step_seed = step
         optimizer.zero_grad()
-        objective(*map(torch.from_numpy, (flux, ivar, mask == 0)))["loss"].mean().backward()
+        rows = map(torch.from_numpy, (flux, ivar, mask == 0))
+        tensors = objective.prepared(*rows, step_seed=step, device=torch.device("cpu"))
+        objective(*tensors)["loss"].mean().backward()
         optimizer.step()
     return calibrate(model, lambda: iter([galaxies(24, 0)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
 

@@ -9,7 +9,7 @@ from modeling.network.hiding import draw_hidden, turned
 from modeling.network.make import make_network
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.losses import STUDENT_DOF
-from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, make_objective
+from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, _draws_of, make_objective
 
 NAMES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 SHAPE = (3, 4, 8)
@@ -31,12 +31,16 @@ def batch(num: int = 3, sigma: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
     return flux, torch.where(good, sigma**-2, 0.0), good
 
 
+def losses(made: MaskedObjective, *rows: Tensor, step_seed: int = 0) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = made(*made.prepared(*rows, step_seed=step_seed, device=rows[0].device))
+    return found
+
+
 def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_variance() -> None:
     made, (flux, ivar, good) = objective(normalise="none"), batch(1)
-    made.step_seed = 7
     network = made.model
-    found = made(flux, ivar, good)
-    generator = made._draws_of(torch.where(good, flux, 0.0)[0])
+    found = losses(made, flux, ivar, good, step_seed=7)
+    generator = _draws_of(torch.where(good, flux, 0.0)[0], 7)
     view = int(torch.randint(8, (), generator=generator))
     hidden = draw_hidden(network.groups, 3, 8, 4, generator)[None, :, None]
     flux, good = (turned(values, view) for values in (torch.where(good, flux, 0.0), good))
@@ -50,12 +54,11 @@ def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_vari
 
 def test_draws_depend_on_step_and_galaxy_and_not_on_the_batch() -> None:
     made, rows = objective(), batch()
-    made.step_seed = 1
-    together = made(*rows)["loss"]
-    alone = torch.cat([made(*(values[i : i + 1] for values in rows))["loss"] for i in (2, 0, 1)])
+    together = losses(made, *rows, step_seed=1)["loss"]
+    each = [losses(made, *(values[i : i + 1] for values in rows), step_seed=1)["loss"] for i in (2, 0, 1)]
+    alone = torch.cat(each)
     torch.testing.assert_close(alone, together[[2, 0, 1]], rtol=1e-4, atol=1e-5)
-    made.step_seed = 2
-    assert not torch.allclose(made(*rows)["loss"], together)
+    assert not torch.allclose(losses(made, *rows, step_seed=2)["loss"], together)
 
 
 def test_bad_samples_change_neither_loss_nor_gradient() -> None:
@@ -63,7 +66,8 @@ def test_bad_samples_change_neither_loss_nor_gradient() -> None:
     gradients = []
     for value in (torch.nan, 1e9):
         made.zero_grad()
-        made(torch.where(good, flux, value), torch.where(good, ivar, value), good)["loss"].mean().backward()
+        rows = torch.where(good, flux, value), torch.where(good, ivar, value), good
+        losses(made, *rows)["loss"].mean().backward()
         gradients.append([p.grad.clone() for p in made.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(list(made.parameters()))
     for one, other in zip(*gradients, strict=True):
@@ -85,9 +89,8 @@ def test_training_learns_what_other_lines_and_spaxels_tell(loss: str) -> None:
     before = made.evaluate(*rows)
     optimizer = torch.optim.AdamW(made.parameters(), lr=5e-3)
     for step in range(60):
-        made.step_seed = step
         optimizer.zero_grad()
-        made(*rows)["loss"].mean().backward()
+        losses(made, *rows, step_seed=step)["loss"].mean().backward()
         optimizer.step()
     after = made.evaluate(*rows)
     for name in ("nll", "latent", "mae"):
