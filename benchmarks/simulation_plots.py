@@ -23,6 +23,7 @@ from benchmarks.simulation_figures import (
     simulated_nuclei,
     spaxel_ratios,
 )
+from cubeprep.line_ratios import kauffmann2003, kewley2001
 from cubeprep.masks import DAPPIXMASK
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import observe
@@ -31,7 +32,6 @@ from cubeprep.simulate.footprint import sampling
 from cubeprep.simulate.galaxy import draw_galaxy
 from cubeprep.simulate.instrument import WAVE, noise_model, resolution
 from cubeprep.simulate.maps import aperture, galaxy_maps
-from cubeprep.simulate.ratios import kauffmann2003, kewley2001
 from cubeprep.simulate.survey import plan_survey
 from cubeprep.simulate.target import Target
 from tests.cubeprep.simulated import LIKE_7815_3702, make_galaxy, make_maps

@@ -1,4 +1,4 @@
-"""Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum.
+"""Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum; BPT demarcations.
 
 Errors are those of independent spaxels: the noise that neighbouring spaxels share is not included.
 """
@@ -128,3 +128,21 @@ def described(columns: Sequence[str] = COLUMNS) -> dict[str, tuple[str, str]]:
         error = "Error of: " if rest.endswith("_error") else ""
         found[column] = (f"{error}{quantities[name]} {place}", "Angstrom" if name in WIDTHS else "")
     return found
+
+
+def kauffmann2003(nii_ha: np.ndarray | float) -> np.ndarray:
+    """log([O III]/Hbeta) above which gas is not purely star-forming, for log([N II]/Halpha).
+
+    Source: Kauffmann+2003 (doi:10.1111/j.1365-2966.2003.07154.x); minus infinity to the right of the curve.
+    """
+    nii_ha = np.asarray(nii_ha, dtype=np.float64)
+    return np.where(nii_ha < 0.0, 0.61 / np.minimum(nii_ha - 0.05, -1e-3) + 1.3, -np.inf)
+
+
+def kewley2001(nii_ha: np.ndarray | float) -> np.ndarray:
+    """log([O III]/Hbeta) above which young stars cannot ionise the gas, for log([N II]/Halpha).
+
+    Source: Kewley+2001 (doi:10.1086/321545); minus infinity to the right of the curve.
+    """
+    nii_ha = np.asarray(nii_ha, dtype=np.float64)
+    return np.where(nii_ha < 0.4, 0.61 / np.minimum(nii_ha - 0.47, -1e-3) + 1.19, -np.inf)

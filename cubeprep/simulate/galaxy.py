@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from cubeprep.line_ratios import kewley2001
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.simulate.config import GalaxyClass
 from cubeprep.simulate.footprint import hexagon_radius_arcsec
-from cubeprep.simulate.ratios import OH_RANGE, Bpt, bpt_class, kewley2001
+from cubeprep.simulate.ratios import OH_RANGE, Bpt, bpt_class
 
 Unusual = Literal["", "broad_line", "offnuclear_agn", "blueberry"]
 

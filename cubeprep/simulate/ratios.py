@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cubeprep.line_ratios import kauffmann2003, kewley2001
 from cubeprep.lines import DAP_DR17_LINES
 from cubeprep.simulate.config import GalaxyClass
 
@@ -135,24 +136,6 @@ def line_ratios(bpt: Bpt, *, heii_hb: float = 0.0006, sii_ratio: float = 1.35) -
         "SIII-9533": siii * 2.47,
     }
     return np.stack(np.broadcast_arrays(*(np.asarray(flux[name], dtype=np.float64) for name in LINE_NAMES)))
-
-
-def kauffmann2003(nii_ha: np.ndarray | float) -> np.ndarray:
-    """log([O III]/Hbeta) above which gas is not purely star-forming, for log([N II]/Halpha).
-
-    Source: Kauffmann+2003 (doi:10.1111/j.1365-2966.2003.07154.x); minus infinity to the right of the curve.
-    """
-    nii_ha = np.asarray(nii_ha, dtype=np.float64)
-    return np.where(nii_ha < 0.0, 0.61 / np.minimum(nii_ha - 0.05, -1e-3) + 1.3, -np.inf)
-
-
-def kewley2001(nii_ha: np.ndarray | float) -> np.ndarray:
-    """log([O III]/Hbeta) above which young stars cannot ionise the gas, for log([N II]/Halpha).
-
-    Source: Kewley+2001 (doi:10.1086/321545); minus infinity to the right of the curve.
-    """
-    nii_ha = np.asarray(nii_ha, dtype=np.float64)
-    return np.where(nii_ha < 0.4, 0.61 / np.minimum(nii_ha - 0.47, -1e-3) + 1.19, -np.inf)
 
 
 def bpt_class(nii_ha: float, oiii_hb: float, sii_ha: float) -> GalaxyClass:

@@ -14,11 +14,12 @@ from benchmarks.simulation_figures import (
     simulated_nuclei,
     spaxel_ratios,
 )
+from cubeprep.line_ratios import kewley2001
 from cubeprep.masks import DAPPIXMASK
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import observe
 from cubeprep.simulate.dap import write_maps
-from cubeprep.simulate.ratios import bpt_class, kewley2001
+from cubeprep.simulate.ratios import bpt_class
 from cubeprep.simulate.survey import plan_survey
 from cubeprep.simulate.target import Target
 from tests.cubeprep.simulated import LIKE_7815_3702, make_galaxy, make_maps

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cubeprep.line_ratios import kewley2001
 from modeling.scoring.hypotheses.templates import Templates
 
 # log [N II] / Halpha of 12 + log(O/H) = 8.28. Narrow-line regions of active nuclei are metal-rich and lie above it
@@ -141,8 +142,3 @@ class Ratios:
             for a, b in ((-2, 0), (0, -2))
         ]
         return not self.is_metal_poor and all(oiii > kewley2001(nii) for nii, oiii in corners)
-
-
-def kewley2001(nii_ha: float) -> float:
-    """log([O III]/Hbeta) of the curve of Kewley+2001; minus infinity to the right of it."""
-    return 0.61 / (nii_ha - 0.47) + 1.19 if nii_ha < 0.4 else float("-inf")
