@@ -6,6 +6,7 @@ Shapes: T samples of all windows, L lines, Y and X spaxels, K spaxels near a pla
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 
 from modeling.scoring.hypotheses.components import Light
 from modeling.scoring.hypotheses.extraction import Galaxy
@@ -110,7 +111,7 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow_kms: tuple[float, flo
     blue, red = (np.flatnonzero(strong & side) for side in (wave < BLUE_BELOW, wave > BLUE_BELOW))
     red = red[np.argsort(-snr[red])[:NUM_RED]]
     known = (ivars[np.concatenate([blue, red])] > 0).all(0)
-    inner = use & known & _shifted_all(known)
+    inner = use & binary_erosion(known)  # whose gradients are known
     if not len(blue) or not len(red) or inner.sum() < MIN_SPAXELS:
         return None
     grams, rights = [], []
@@ -123,12 +124,6 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow_kms: tuple[float, flo
         grams.append(slope.T @ slope)
         rights.append(slope.T @ data)
     return _combined(np.array(grams), np.array(rights))
-
-
-def _shifted_all(known: np.ndarray) -> np.ndarray:
-    """[Y, X] bool, whether the four neighbours are known; False on the rim."""
-    padded = np.pad(known, 1)
-    return np.asarray(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
 def _combined(grams: np.ndarray, rights: np.ndarray) -> Shift:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from modeling.scoring.hypotheses.extraction import Extracted
 from modeling.scoring.hypotheses.least_squares import Whitened
@@ -184,8 +185,8 @@ def _as_bright(whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:
 
 def _highest_nearby(values: np.ndarray, templates: Templates) -> np.ndarray:
     """Highest [T] of each sample and its two neighbours in the window."""
-    rows = np.pad(values.reshape(len(templates.names), -1), ((0, 0), (1, 1)), mode="edge")
-    return np.asarray(np.maximum(np.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1]).ravel())
+    rows = values.reshape(len(templates.names), -1)
+    return np.asarray(maximum_filter1d(rows, 3, mode="nearest").ravel())
 
 
 def _least(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
