@@ -99,12 +99,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
         spaxel_arcsec=config.score.spaxel_arcsec,
     )
-    ensemble = calibrate_ensemble(
-        ensemble,
-        folder / "scorers.json",
-        num_galaxies=config.score.calibration_galaxies,
-        psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
-    )
+    ensemble = calibrate_ensemble(ensemble, folder / "scorers.json", num_galaxies=config.score.calibration_galaxies)
     run_tasks: RunTasks = run_here
     if config.score.num_workers:
         from modeling.scoring.ray_score import run_with_ray

@@ -50,7 +50,7 @@ class ModelEnsemble:
         num_left_out: folds that each model of a fold has not seen.
         scorers: `GalaxyScorer.to_json` of each network, once they are calibrated.
         device: such as `cpu`.
-        psf_fwhm_spaxels: FWHM of the survey's PSF, for hypotheses.
+        psf_fwhm_spaxels: FWHM of the survey's PSF.
         spaxel_arcsec: side of a spaxel, if it is known.
     """
 
@@ -210,9 +210,7 @@ def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
 
 
-def calibrate_ensemble(
-    ensemble: ModelEnsemble, path: Path, *, num_galaxies: int, psf_fwhm_spaxels: float
-) -> ModelEnsemble:
+def calibrate_ensemble(ensemble: ModelEnsemble, path: Path, *, num_galaxies: int) -> ModelEnsemble:
     """Ensemble with its scorers, each calibrated on galaxies that its model has not seen.
 
     The scorers are read from `path` if it exists. The main model has seen all training galaxies; where validation and
@@ -223,7 +221,6 @@ def calibrate_ensemble(
         ensemble: without scorers.
         path: JSON file of the scorers.
         num_galaxies: most galaxies to calibrate on; the last shard is used whole.
-        psf_fwhm_spaxels: see `artefacts.point_fall`.
     """
     if not path.exists():
         store = WindowStore.open(ensemble.store)
@@ -231,9 +228,8 @@ def calibrate_ensemble(
         scorers = []
         for index, network in enumerate(ensemble.networks):
             batches = _Calibration(ensemble, index, num_galaxies)
-            scorer = calibrate(
-                network, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=ensemble.device
-            )
+            psf = ensemble.psf_fwhm_spaxels
+            scorer = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device)
             scorers.append(scorer.to_json())
         with replacing(path) as partial:
             partial.write_text(json.dumps(scorers))

@@ -51,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
 def ensemble(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> ModelEnsemble:
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
     path = tmp_path_factory.mktemp("ensemble") / "scorers.json"
-    return calibrate_ensemble(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
+    return calibrate_ensemble(bare, path, num_galaxies=100)
 
 
 def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
@@ -124,7 +124,7 @@ def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
 
     monkeypatch.setattr(survey_scorer, "calibrate", recording)
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
-    calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100, psf_fwhm_spaxels=5)
+    calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100)
     galaxies = store.galaxies().query("status == 'accepted'")
     folds = {
         fold: set(galaxies["plateifu"][[fold_of(name, 3) == fold for name in galaxies["mangaid"]]]) for fold in range(3)
@@ -137,15 +137,15 @@ def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
 def test_calibration_is_kept(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
     bare = ModelEnsemble(store.path, ensemble.networks[:1])
     path = tmp_path / "scorers.json"
-    first = calibrate_ensemble(bare, path, num_galaxies=100, psf_fwhm_spaxels=5)
+    first = calibrate_ensemble(bare, path, num_galaxies=100)
     other = ModelEnsemble(store.path, (network(9),))
-    assert calibrate_ensemble(other, path, num_galaxies=100, psf_fwhm_spaxels=5).scorers == first.scorers
+    assert calibrate_ensemble(other, path, num_galaxies=100).scorers == first.scorers
 
 
 def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
     store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=3, num_validation=0)
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
-    found = calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100, psf_fwhm_spaxels=5)
+    found = calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100)
     (path,) = score_store(found, tmp_path / "shards")
     scores = ShardScores.load(path)
     assert len(scores.plateifu) == 2
