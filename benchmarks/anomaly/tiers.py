@@ -100,6 +100,17 @@ def paper(kind: Literal["ae", "vae"], **train: int) -> TrainingBudget:
 # With blocks of 2 x 2: 16 x 16 spaxels of 1 arcsec, which still sample the PSF of 2.5 arcsec FWHM.
 SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="sidebands")
 
+
+def small_data(num_galaxies: int) -> DataConfig:
+    """Galaxies of three small bundles in such windows."""
+    return DataConfig(
+        simulate=SimulateConfig(num_galaxies=num_galaxies, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
+        windows=SMALL_WINDOWS,
+        bin_factor=2,
+        copies={"A": 3, "C": 1, "N": 1},
+    )
+
+
 TIERS = {
     # For tests; takes seconds.
     "tiny": Tier(
@@ -141,12 +152,7 @@ TIERS = {
     ),
     # A smoke test that takes a quarter of an hour on two idle cores; its sample is too small to rank methods.
     "small": Tier(
-        data=DataConfig(
-            simulate=SimulateConfig(num_galaxies=320, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
-            windows=SMALL_WINDOWS,
-            bin_factor=2,
-            copies={"A": 3, "C": 1, "N": 1},
-        ),
+        data=small_data(320),
         runs=runs(2, 0.01, 0.0, 0.05),
         network_runs=runs(1, 0.01, 0.0, 0.05),
         slow_runs=runs(1, 0.01),
@@ -160,12 +166,7 @@ TIERS = {
     ),
     # The judge: at least 2,000 clean galaxies, of the small tier's kind; takes hours on two idle cores.
     "survey": Tier(
-        data=DataConfig(
-            simulate=SimulateConfig(num_galaxies=2100, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
-            windows=SMALL_WINDOWS,
-            bin_factor=2,
-            copies={"A": 3, "C": 1, "N": 1},
-        ),
+        data=small_data(2100),
         runs=runs(1, 0.01),
         network_runs=runs(2, 0.01),
         slow_runs=runs(1, 0.01),

@@ -247,9 +247,15 @@ class GalaxyScorer:
         """Updates the residuals of chosen galaxies [N] bool in place, from the windows as they are now."""
         if chosen.any():
             flux, ivar, mask = (values[chosen] for values in windows)
-            updated = _residuals(self.model, flux, ivar, mask, self.device)
+            updated = self._residuals(flux, ivar, mask)
             for field in fields(residuals):
                 getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
+
+    def _residuals(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Residuals:
+        """Residuals of windows [N, L, S, Y, X]."""
+        if isinstance(self.model, MaskedPredictor):
+            return HiddenResiduals.predicted(self.model, flux, ivar, mask, self.device)
+        return Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
 
 
 def calibrate(
@@ -319,12 +325,6 @@ def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
     flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
     size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
-
-
-def _residuals(model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, device: str) -> Residuals:
-    if isinstance(model, MaskedPredictor):
-        return HiddenResiduals.predicted(model, flux, ivar, mask, device)
-    return Residuals.of(flux, ivar, mask, reconstruct(model, flux, ivar, mask, device=device))
 
 
 def _largest(maps: Iterable[np.ndarray]) -> np.ndarray:

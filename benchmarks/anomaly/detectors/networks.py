@@ -10,14 +10,14 @@ import torch
 
 from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.features import scored_residuals
-from benchmarks.anomaly.tiers import TrainingBudget
+from benchmarks.anomaly.tiers import Tier, TrainingBudget
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
 from modeling.network.checkpoint import load_model
 from modeling.network.inference import infer
 from modeling.network.make import make_network
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
-from modeling.scoring.galaxy_scorer import SIGNIFICANCES, Arrays, calibrate
+from modeling.scoring.galaxy_scorer import SIGNIFICANCES, calibrate
 from modeling.scoring.hypotheses.explain import Survey
 from modeling.scoring.hypotheses.shard import hypotheses
 from modeling.scoring.hypotheses.templates import Templates
@@ -28,6 +28,11 @@ from modeling.training.loader import Batch, Loader
 
 # FWHM of MaNGA's PSF.
 PSF_FWHM_ARCSEC = 2.5
+
+
+def psf_fwhm_spaxels(tier: Tier) -> float:
+    """FWHM of the PSF in spaxels of a tier's windows."""
+    return PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * tier.data.bin_factor)
 
 
 class Network(Detector):
@@ -100,7 +105,7 @@ class Cubescout(Network):
                 first = windows.observed
                 yield self._arrays(first)
 
-        psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
+        psf = psf_fwhm_spaxels(self.tier)
         velocity_kms = store.coordinate(split, "velocity_kms")
         waves = store.coordinate(split, "rest_wave")
         templates = Templates(tuple(store.line_names), tuple(map(float, waves)), tuple(map(float, velocity_kms)))
@@ -116,12 +121,9 @@ class Cubescout(Network):
         variants["nll"] = scores.nll
         back = np.argsort(self.lines)
         lines = scores.by_line[:, back].astype(np.float32)
-        found = hypotheses(self.survey, self._given(windows), scores.by_spaxel, np.zeros(len(windows)))
+        as_given = windows.flux, windows.ivar, windows.mask  # not in the order of `lines`
+        found = hypotheses(self.survey, as_given, scores.by_spaxel, np.zeros(len(windows)))
         return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name)
-
-    @staticmethod
-    def _given(windows: Windows) -> Arrays:
-        return windows.flux, windows.ivar, windows.mask
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our model."""

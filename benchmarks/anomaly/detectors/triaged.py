@@ -6,7 +6,7 @@ is regressed on brightness, S/N and size. A network is thus compared with simple
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,11 +14,10 @@ from benchmarks.anomaly.detectors.classical import Pca128, Pca512, Pca512Copies
 from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.factorisation import Hmf
 from benchmarks.anomaly.detectors.features import Reconstructing
-from benchmarks.anomaly.detectors.networks import PSF_FWHM_ARCSEC
+from benchmarks.anomaly.detectors.networks import psf_fwhm_spaxels
 from benchmarks.anomaly.detectors.physical import PhysicalEcod, PhysicalForest
 from benchmarks.anomaly.detectors.spectra import Rx
 from benchmarks.anomaly.tiers import Run, Tier
-from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
 from modeling.scoring import artefacts
 from modeling.scoring.calibration import NuisanceRegression
@@ -69,14 +68,10 @@ class Triage(GalaxyScorer):
         kept = Windows(flux, ivar, mask, windows.plateifu, windows.view)
         return Cleaned(kept, residuals, nuisances(sums, snr, residuals.good))
 
-    def _recompute(self, residuals: Residuals, windows: tuple[np.ndarray, ...], chosen: np.ndarray) -> None:
-        if chosen.any():
-            names = np.zeros(int(chosen.sum()), dtype=int)
-            flux, ivar, mask = (values[chosen] for values in windows)
-            reconstruction = self.model.reconstruct_masked(Windows(flux, ivar, mask, names, names))  # type: ignore[operator]
-            updated = Residuals.of(flux, ivar, mask, reconstruction)
-            for field in fields(residuals):
-                getattr(residuals, field.name)[chosen] = getattr(updated, field.name)
+    def _residuals(self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Residuals:
+        names = np.zeros(len(flux), dtype=int)
+        reconstruction = self.model.reconstruct_masked(Windows(flux, ivar, mask, names, names))  # type: ignore[operator]
+        return Residuals.of(flux, ivar, mask, reconstruction)
 
 
 class Triaged(Detector):
@@ -104,7 +99,7 @@ class Triaged(Detector):
             self.guide.fit(store, split)
         self.training = self.detector.training
         velocity_kms = store.coordinate(split, "velocity_kms")
-        psf = PSF_FWHM_ARCSEC / (SPAXEL_ARCSEC * self.tier.data.bin_factor)
+        psf = psf_fwhm_spaxels(self.tier)
         self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
         parts = [self._behind(windows, self.guide.reconstruct(windows)) for windows in shards(store, VALIDATION)]
         known = np.concatenate([values for _, values in parts])
