@@ -52,6 +52,15 @@ def _weights(weight, first, to_gate, to_channel, to_y, to_x, H: tl.constexpr, WI
 
 
 @triton.jit
+def _peepholes(peephole, size, state_at, state_inside):
+    """Peephole weights of the gates i, f and o, each of `size` numbers, at some states."""
+    i = tl.load(peephole + state_at, mask=state_inside, other=0.0)
+    f = tl.load(peephole + size + state_at, mask=state_inside, other=0.0)
+    o = tl.load(peephole + 2 * size + state_at, mask=state_inside, other=0.0)
+    return i, f, o
+
+
+@triton.jit
 def _wait(flag, steps):
     while tl.atomic_add(flag, 0, sem="acquire") < steps:
         pass
@@ -129,9 +138,7 @@ def forward(
         found = _weights(weight, group * TAPS, to_gate, to_channel, to_y, to_x, H, WIDE, TAPS)
         weights = weights + (found.to(KIND),)
     if PEEPHOLE:
-        peep_i = tl.load(peephole + state_at, mask=state_inside, other=0.0)
-        peep_f = tl.load(peephole + pixels * H + state_at, mask=state_inside, other=0.0)
-        peep_o = tl.load(peephole + 2 * pixels * H + state_at, mask=state_inside, other=0.0)
+        peep_i, peep_f, peep_o = _peepholes(peephole, pixels * H, state_at, state_inside)
     frame_size = batch.to(tl.int64) * pixels * H
     gates += image * pixels * 4 * H
     hidden += image * pixels * H
@@ -243,9 +250,7 @@ def backward(
         found = _weights(weight, group * TAPS, to_gate, to_channel, to_y, to_x, H, WIDE, TAPS)
         weights = weights + (found.to(KIND),)
     if PEEPHOLE:
-        peep_i = tl.load(peephole + state_at, mask=state_inside, other=0.0)
-        peep_f = tl.load(peephole + pixels * H + state_at, mask=state_inside, other=0.0)
-        peep_o = tl.load(peephole + 2 * pixels * H + state_at, mask=state_inside, other=0.0)
+        peep_i, peep_f, peep_o = _peepholes(peephole, pixels * H, state_at, state_inside)
     frame_size = batch.to(tl.int64) * pixels * H
     gates += image * pixels * 4 * H
     grad_gates += image * pixels * 4 * H
