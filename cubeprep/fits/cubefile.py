@@ -17,6 +17,7 @@ from cubeprep.geometry import outside
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.plausible import MIN_PAIRS, SCATTER
 from cubeprep.stars.blocks import BlockSums
+from cubeprep.stars.templates import FWHM
 
 ANY_BIT = -1
 SCATTER_PAIRS = 40  # pairs of neighbouring planes that tell sigmas from variances
@@ -82,7 +83,7 @@ class CubeFile:
         if not self._layout.lsf_fwhm:
             return None
         fwhm = np.polynomial.Polynomial(self._layout.lsf_fwhm)(self.wave)
-        sigma: np.ndarray = SPEED_OF_LIGHT_KMS * fwhm / self.wave / np.sqrt(8 * np.log(2))
+        sigma: np.ndarray = SPEED_OF_LIGHT_KMS * fwhm / self.wave / FWHM
         return sigma
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
