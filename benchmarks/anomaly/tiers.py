@@ -78,7 +78,7 @@ PAPER_MODEL = ModelConfig(
 )  # fmt: skip
 # Each step of the masked network hides other parts of the same galaxies, so it gains from many of them: the survey
 # tier's 50 epochs are 5,900.
-MASKED = ModelConfig(kind="masked", context_channels=96, lstm_channels=0)
+MASKED = ModelConfig(kind="masked", context_channels=96, lstm_channels=0, error_modes=4)
 MASKED_TRAIN = TrainConfig(epochs=50, batch_size=16, lr=2e-3, weight_decay=1e-3, loss="student-t", bf16=True)
 PAPER_EPOCHS = 30  # the paper's; the best epoch, which the result names, must not be among the last ones
 PAPER_TRAIN = TrainConfig(epochs=3, batch_size=16, optimizer="adagrad", lr=0.01, schedule="constant", grad_clip=None)
@@ -134,7 +134,9 @@ TIERS = {
             train=TrainConfig(epochs=1),
         ),
         default=TrainingBudget(
-            model=ModelConfig(kind="masked", latent_dim=4, context_channels=8, lstm_channels=2, hidden_side=3),
+            model=ModelConfig(
+                kind="masked", latent_dim=4, context_channels=8, lstm_channels=2, error_modes=1, hidden_side=3
+            ),
             train=MASKED_TRAIN.model_copy(update={"epochs": 1}),
         ),
         paper_ae=TrainingBudget(

@@ -12,7 +12,7 @@ from modeling.network.line_groups import line_groups
 SIZE_MULTIPLE = 8
 # Keys that a masked network takes, and those of them that an autoencoder takes too.
 SHARED = {"latent_dim", "normalise", "lstm_channels"}
-MASKED = SHARED | {"context_channels", "hidden_side"}
+MASKED = SHARED | {"context_channels", "hidden_side", "error_modes"}
 
 
 class ModelConfig(Config):
@@ -25,8 +25,8 @@ class ModelConfig(Config):
     kind: Literal["ae", "vae", "masked"] = Field(
         "ae",
         description="Autoencoder, variational autoencoder, or masked network: it predicts lines and spaxels that are "
-        "hidden from it, with a variance, and takes latent_dim, normalise, lstm_channels, context_channels and "
-        "hidden_side only",
+        "hidden from it, with a variance, and takes latent_dim, normalise, lstm_channels, context_channels, "
+        "hidden_side and error_modes only",
     )
     latent_dim: int = Field(64, ge=1, description="Dimensions of the latent of a galaxy")
     steps: Literal["line", "sample"] = Field(
@@ -50,6 +50,12 @@ class ModelConfig(Config):
         ge=1,
         description="Side in spaxels of the squares that are hidden from a masked network: about twice the FWHM of the "
         "PSF, so that a point source in the middle is hidden with its surroundings",
+    )
+    error_modes: int = Field(
+        0,
+        ge=0,
+        description="Number of errors that all samples of a spaxel share, such as those of its brightness or velocity, "
+        "in the likelihood of a masked network; 0: errors of samples are independent",
     )
     decoder_channels: int = Field(16, ge=1, description="Channels of each step in the decoder")
     mask_input: bool = Field(True, description="Whether the network sees which samples are good")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm
+from modeling.network.error_modes import whitened
 from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups
 from modeling.network.normalisation import Normalisation, WindowNetwork
@@ -38,11 +39,13 @@ class Prediction(NamedTuple):
         mean: [B, L, S, Y, X].
         variance: the same shape: of the flux without noise, about its mean.
         latent: [B, D], of what was seen.
+        modes: [B, Y, X, M, L S], errors that the samples of a spaxel share; see `error_modes`.
     """
 
     mean: Tensor
     variance: Tensor
     latent: Tensor
+    modes: Tensor
 
 
 class Pass(NamedTuple):
@@ -57,8 +60,8 @@ class HiddenSamples(NamedTuple):
 
     Attributes:
         mean: [B, L, S, Y, X] in the unit of the flux.
-        residual_sigma: the same shape, normalised flux less its prediction, over the root of the variances of noise and
-            prediction.
+        residual_sigma: the same shape, normalised flux less its prediction, whitened by the covariance of noise and
+            prediction (`error_modes.whitened`).
     """
 
     mean: Tensor
@@ -79,6 +82,7 @@ class MaskedPredictor(WindowNetwork):
         latent_dim: int = 64,
         context_channels: int = 64,
         lstm_channels: int = 16,
+        error_modes: int = 0,
         normalise: Normalisation = "asinh",
     ) -> None:
         """Makes the network with PyTorch's default initial weights.
@@ -92,6 +96,7 @@ class MaskedPredictor(WindowNetwork):
             latent_dim: dimension of the latent of a galaxy.
             context_channels: channels of the convolutions, a multiple of 8.
             lstm_channels: hidden channels of each direction of the ConvLSTM over the lines; 0 for convolutions alone.
+            error_modes: errors that the samples of a spaxel share; 0 for independent ones alone.
             normalise: normalisation of the flux; see the method `normalise`.
 
         Raises:
@@ -113,6 +118,7 @@ class MaskedPredictor(WindowNetwork):
         self.from_latent = nn.Linear(latent_dim, context_channels)
         self.further = nn.Sequential(*(Block(context_channels, dilation) for dilation in DILATIONS))
         self.to_samples = nn.Conv2d(context_channels, 2 * frames, 1)
+        self.to_modes = nn.Conv2d(context_channels, error_modes * frames, 1) if error_modes else None
         self.lines = LineRecurrence(context_channels, num_lines, num_samples, lstm_channels) if lstm_channels else None
         self.to_coarse = nn.Linear(latent_dim, frames * COARSE**2)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -143,7 +149,9 @@ class MaskedPredictor(WindowNetwork):
         if self.lines is not None:
             out_BLOYX = out_BLOYX + self.lines(h_BCYX).float()
         mean_BLSYX, log_variance_BLSYX = out_BLOYX.chunk(2, dim=2)
-        return Prediction(mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float())
+        return Prediction(
+            mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float(), self._modes(h_BCYX)
+        )
 
     def patch_passes(self) -> Iterator[Pass]:
         """Passes that hide one group of lines in each square: its other lines are seen, and the same lines around."""
@@ -173,9 +181,10 @@ class MaskedPredictor(WindowNetwork):
             found = self.predict(target_BLSYX, seen_BLSYX)
             noise_BLSYX = self.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
             tested_BLSYX = good_BLSYX & kept.to(good_BLSYX.device)
-            residual_BLSYX = (target_BLSYX - found.mean) / (noise_BLSYX + found.variance).sqrt()
+            residual_BLSYX = target_BLSYX - found.mean
+            whitened_BLSYX = _whitened(residual_BLSYX, noise_BLSYX + found.variance, found.modes, tested_BLSYX)
             mean_BLSYX = torch.where(tested_BLSYX, self.denormalise(found.mean, scale_B), mean_BLSYX)
-            sigma_BLSYX = torch.where(tested_BLSYX, residual_BLSYX, sigma_BLSYX)
+            sigma_BLSYX = torch.where(tested_BLSYX, whitened_BLSYX, sigma_BLSYX)
         return HiddenSamples(mean_BLSYX, sigma_BLSYX)
 
     def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
@@ -195,6 +204,13 @@ class MaskedPredictor(WindowNetwork):
     def coarse_means(self, latent_BD: Tensor) -> Tensor:
         """Means of the images in COARSE x COARSE cells from latents, [B, L, S, COARSE, COARSE], normalised units."""
         return self.to_coarse(latent_BD).unflatten(1, (self.num_lines, self.num_samples, COARSE, COARSE))
+
+    def _modes(self, h_BCYX: Tensor) -> Tensor:
+        num_samples = self.num_lines * self.num_samples
+        if self.to_modes is None:
+            return torch.zeros(len(h_BCYX), *h_BCYX.shape[2:], 0, num_samples, device=h_BCYX.device)
+        modes_BYXC: Tensor = self.to_modes(h_BCYX).float().movedim(1, 3)
+        return modes_BYXC.unflatten(3, (-1, num_samples))
 
     def _features(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
         # Selected, not multiplied: 0 x NaN is NaN.
@@ -266,6 +282,19 @@ class LineRecurrence(nn.Module):
         h_BHYX = h_NHYX.unflatten(0, h_LBHYX.shape[:2]).transpose(0, 1).flatten(1, 2)
         samples_BOYX: Tensor = self.to_samples(h_BHYX)
         return samples_BOYX.unflatten(1, (self.num_lines, -1))
+
+
+def by_spaxel(values_BLSYX: Tensor) -> Tensor:
+    """Samples of each spaxel in a row, [B Y X, L S]."""
+    return values_BLSYX.flatten(1, 2).movedim(1, 3).flatten(0, 2)
+
+
+def _whitened(residual_BLSYX: Tensor, variance_BLSYX: Tensor, modes_BYXMF: Tensor, tested_BLSYX: Tensor) -> Tensor:
+    B, L, S, Y, X = residual_BLSYX.shape
+    found_NF = whitened(
+        by_spaxel(residual_BLSYX), by_spaxel(variance_BLSYX), modes_BYXMF.flatten(0, 2), by_spaxel(tested_BLSYX)
+    )
+    return found_NF.view(B, Y, X, L, S).permute(0, 3, 4, 1, 2)
 
 
 def _check(arguments: dict[str, Any]) -> None:

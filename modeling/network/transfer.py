@@ -24,7 +24,7 @@ FREE = {
 }
 # First letters of the names of the last layers' weights: all that stands between features and samples.
 LAST_LAYERS = {
-    "MaskedPredictor": ("to_samples.", "lines.to_samples.", "to_coarse."),
+    "MaskedPredictor": ("to_samples.", "to_modes.", "lines.to_samples.", "to_coarse."),
     "ConvLSTMAutoencoder": (
         *("decoder.last.", "decoder.upsampling.last.", "to_gain."),
         *("spaxels.to_samples.", "spaxels.linear_samples."),
@@ -100,9 +100,12 @@ def _of_lines(weights: dict[str, Tensor], lines: Sequence[int], start: MaskedPre
     samples_CF, shares_CL, covered_C1 = first.split([num_lines * num_samples, num_lines, 1], dim=1)
     chosen = _rows(lines, num_samples)
     found = {"first.weight": torch.cat([samples_CF[:, chosen], shares_CL[:, list(lines)], covered_C1], dim=1)}
-    for layer, per_line in {"to_samples": 2 * num_samples, "to_coarse": num_samples * COARSE**2}.items():
-        chosen = _rows(lines, per_line)
-        found |= {f"{layer}.{name}": weights[f"{layer}.{name}"][chosen] for name in ("weight", "bias")}
+    rows = {"to_samples": _rows(lines, 2 * num_samples), "to_coarse": _rows(lines, num_samples * COARSE**2)}
+    if start.to_modes is not None:  # all lines of the first mode, then all of the next
+        modes = torch.arange(start.arguments["error_modes"])[:, None] * num_lines * num_samples
+        rows["to_modes"] = (modes + chosen).flatten()
+    for layer, of_layer in rows.items():
+        found |= {f"{layer}.{name}": weights[f"{layer}.{name}"][of_layer] for name in ("weight", "bias")}
     return found
 
 

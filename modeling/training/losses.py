@@ -1,7 +1,8 @@
 """Losses over good samples alone: masked values, NaN included, change neither the loss nor any gradient.
 
-Shapes: B batch, L lines, S samples, Y and X spaxels, D latent. Each galaxy has the same weight, however many of its
-samples are good, so the mean over a batch is the mean over its parts, in one process or in many.
+Shapes: B batch, L lines, S samples, Y and X spaxels, D latent; N spaxels with F samples of all lines, M modes. Each
+galaxy has the same weight, however many of its samples are good, so the mean over a batch is the mean over its parts,
+in one process or in many.
 
 The likelihoods also take the variance of the target, in the target's unit squared.
 """
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from modeling.network.error_modes import squared_distance
 from modeling.network.masked import masked_mae, masked_mean, masked_residual
 
 ErrorLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -21,6 +23,9 @@ Likelihood = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # Tails heavy enough for the residuals of an imperfect model, light enough for the mean to exist (Lange, Little & Taylor
 # 1989, JASA 84, 881).
 STUDENT_DOF = 4.0
+# Of all samples of a spaxel together, whose variances the tails then scale together. With STUDENT_DOF, variances of a
+# hundred samples that are twice too large would cost 0.3 nats, so they would not be learned; with these it is 3.
+JOINT_DOF = 30.0
 # Beyond this a residual is the model's failure, not noise, and its gradient no longer grows.
 HUBER_SIGMA = 5.0
 
@@ -60,6 +65,25 @@ def student_t_nll(
     variance_BLSYX = torch.where(good_BLSYX, variance_BLSYX, 1.0)
     tail = (STUDENT_DOF + 1) * torch.log1p(residual_BLSYX.square() / (STUDENT_DOF * variance_BLSYX))
     return masked_mean(0.5 * (tail + variance_BLSYX.log()), good_BLSYX)
+
+
+def joint_nll(loss: str, residual_NF: Tensor, variance_NF: Tensor, modes_NMF: Tensor, tested_NF: Tensor) -> Tensor:
+    """Negative log-likelihood of the tested samples of each spaxel together, [N] in nats, without ln(2 pi)/2 for each.
+
+    Args:
+        loss: `gaussian`, or `student-t`: multivariate, with `JOINT_DOF` degrees of freedom.
+        residual_NF: any value where not tested.
+        variance_NF: independent variances, of noise and prediction; above 0 where tested.
+        modes_NMF: errors that the samples share; see `modeling.network.error_modes`.
+        tested_NF: bool.
+    """
+    distance_N, log_determinant_N = squared_distance(residual_NF, variance_NF, modes_NMF, tested_NF)
+    if loss == "gaussian":
+        return 0.5 * (distance_N + log_determinant_N)
+    count_N = tested_NF.sum(dim=1)
+    half_N = 0.5 * (JOINT_DOF + count_N)
+    constant_N = torch.lgamma(half_N) - math.lgamma(0.5 * JOINT_DOF) - 0.5 * count_N * math.log(0.5 * JOINT_DOF)
+    return 0.5 * log_determinant_N + half_N * torch.log1p(distance_N / JOINT_DOF) - constant_N
 
 
 def huber_chi2(

@@ -16,9 +16,9 @@ from torch.nn import functional
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.hiding import draw_hidden, turned
 from modeling.network.masked import masked_mean
-from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction
+from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction, by_spaxel
 from modeling.network.normalisation import WindowNetwork
-from modeling.training.losses import LIKELIHOODS
+from modeling.training.losses import LIKELIHOODS, joint_nll
 from modeling.training.objective import Objective, ObjectiveConfig
 
 # Weight of the squared error of the coarse means that the latent decodes to, normalised units, against nats.
@@ -132,11 +132,21 @@ class MaskedObjective(nn.Module):
         found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX)
         noise_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
         tested_BLSYX = good_BLSYX & hidden_BLSYX
-        nll_B = LIKELIHOODS[self.config.loss](found.mean, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
+        nll_B = self._nll(found, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
         # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
         nll_B = nll_B - masked_mean(0.5 * noise_BLSYX.log(), tested_BLSYX)
         latent_B = self._latent_loss(found.latent, target_BLSYX, good_BLSYX)
         return nll_B, latent_B, (torch.where(tested_BLSYX, found.mean - target_BLSYX, 0.0), noise_BLSYX)
+
+    def _nll(self, found: Prediction, target_BLSYX: Tensor, tested_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+        """Mean negative log-likelihood of a tested sample, [B] in nats."""
+        if self.model.to_modes is None:
+            return LIKELIHOODS[self.config.loss](found.mean, target_BLSYX, tested_BLSYX, variance_BLSYX)
+        residual_NF, variance_NF, tested_NF = map(by_spaxel, (target_BLSYX - found.mean, variance_BLSYX, tested_BLSYX))
+        # Products of bfloat16 would lose the small difference of two large sums.
+        with torch.autocast(target_BLSYX.device.type, enabled=False):
+            nll_N = joint_nll(self.config.loss, residual_NF, variance_NF, found.modes.flatten(0, 2), tested_NF)
+        return nll_N.view(len(target_BLSYX), -1).sum(dim=1) / tested_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
 
     def _latent_loss(self, latent_BD: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         share_BFYX = functional.adaptive_avg_pool2d(good_BLSYX.flatten(1, 2).float(), COARSE)

@@ -39,10 +39,10 @@ def hidden_part(good: Tensor) -> Tensor:
     return hidden
 
 
-@pytest.mark.parametrize("lstm_channels", [0, 3])
+@pytest.mark.parametrize(("lstm_channels", "error_modes"), [(0, 2), (3, 0)])
 @pytest.mark.parametrize("value", [torch.nan, 1e6])
-def test_hidden_and_bad_samples_change_no_prediction(lstm_channels: int, value: float) -> None:
-    model, (flux, good) = network(lstm_channels), windows()
+def test_hidden_and_bad_samples_change_no_prediction(lstm_channels: int, error_modes: int, value: float) -> None:
+    model, (flux, good) = network(lstm_channels, error_modes=error_modes), windows()
     seen = good & ~hidden_part(good)
     expected = model(flux, seen)
     found = model(torch.where(seen, flux, value), seen)
@@ -51,9 +51,10 @@ def test_hidden_and_bad_samples_change_no_prediction(lstm_channels: int, value: 
     assert not torch.equal(model(torch.where(good, flux, 0.5), seen & (flux > 0)).mean, expected.mean)
 
 
+@pytest.mark.parametrize("error_modes", [0, 2])
 @pytest.mark.parametrize("passes", ["patch_passes", "square_passes"])
-def test_a_sample_is_predicted_without_it(passes: str) -> None:
-    model, (flux, good) = network(), windows()
+def test_a_sample_is_predicted_without_it(passes: str, error_modes: int) -> None:
+    model, (flux, good) = network(error_modes=error_modes), windows()
     ivar = torch.full_like(flux, 100.0)
     before = model.predict_hidden(getattr(model, passes)(), flux, ivar, good)
     changed = flux.clone()
@@ -79,6 +80,21 @@ def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
     chosen = good & passes[0].kept
     torch.testing.assert_close(sigma[chosen], by_hand[chosen])
     assert (sigma[~chosen] == 0).all()
+
+
+def test_residuals_are_whitened_by_the_errors_that_samples_of_a_spaxel_share() -> None:
+    model, (flux, good) = network(normalise="none", error_modes=2), windows()
+    passes = [next(iter(model.square_passes()))]
+    found = model.predict(flux, good & ~passes[0].hidden)
+    kept = (good & passes[0].kept)[0, ..., 1, 10]
+    assert kept.sum() > 2
+    modes = found.modes[0, 1, 10].unflatten(1, (4, 5))[:, kept].double()
+    covariance = torch.diag((found.variance[0, ..., 1, 10] + 0.25)[kept].double()) + modes.T @ modes
+    residual = (flux - found.mean)[0, ..., 1, 10][kept].double()
+    sigma = model.predict_hidden(passes, flux, torch.full_like(flux, 4.0), good).residual_sigma[0, ..., 1, 10]
+    distance = residual @ torch.linalg.solve(covariance, residual)
+    assert sigma.square().sum().item() == pytest.approx(distance.item(), rel=1e-4)
+    assert (sigma[~kept] == 0).all()
 
 
 def test_flux_in_another_unit_gives_the_same_prediction() -> None:

@@ -14,7 +14,7 @@ NAMES = ["Hb-4862", "OIII-5008", "Ha-6564", "NII-6585"]
 
 
 def masked(names: list[str] = NAMES, size: int = 16, seed: int = 0, **values: Any) -> MaskedPredictor:
-    sizes = {"latent_dim": 6, "context_channels": 8, "lstm_channels": 0} | values
+    sizes = {"latent_dim": 6, "context_channels": 8, "lstm_channels": 0, "error_modes": 2} | values
     made = make_network(ModelConfig(kind="masked", **sizes), (len(names), 5, size), names, seed=seed)
     assert isinstance(made, MaskedPredictor)
     nn.init.normal_(made.place_CYX)  # zero in a new network
@@ -49,6 +49,8 @@ def test_lines_that_are_left_out_are_as_if_they_were_masked(names: list[str]) ->
     found = model(flux[:, lines], good[:, lines])
     torch.testing.assert_close(found.mean, expected.mean[:, lines])
     torch.testing.assert_close(found.variance, expected.variance[:, lines])
+    of_lines = expected.modes.unflatten(4, (4, 5))[..., lines, :].flatten(4)
+    torch.testing.assert_close(found.modes, of_lines)
     torch.testing.assert_close(found.latent, expected.latent)
     torch.testing.assert_close(model.coarse_means(found.latent), start.coarse_means(expected.latent)[:, lines])
     assert not torch.allclose(expected.mean, start(flux, good).mean)
@@ -89,7 +91,7 @@ def test_what_does_not_fit_is_named(model: WindowNetwork, start: WindowNetwork, 
 @pytest.mark.parametrize(
     ("model", "trained"),
     [
-        (masked(lstm_channels=3), {"to_samples", "lines.to_samples", "to_coarse"}),
+        (masked(lstm_channels=3), {"to_samples", "to_modes", "lines.to_samples", "to_coarse"}),
         (autoencoder(), {"decoder.last", "to_gain", "spaxels.to_samples", "spaxels.linear_samples"}),
         (autoencoder(decoder="convlstm", spaxel_code=0, shortcut=False), {"decoder.upsampling.last"}),
     ],

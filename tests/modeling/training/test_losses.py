@@ -3,11 +3,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.stats import multivariate_normal, multivariate_t
 from torch import Tensor
 from torch.distributions import Normal, StudentT, kl_divergence
 
 from modeling.network.masked import masked_mae
-from modeling.training.losses import ERROR_LOSSES, LIKELIHOODS, STUDENT_DOF, free_bits_kl, kl_to_standard_normal
+from modeling.training.losses import (
+    ERROR_LOSSES,
+    JOINT_DOF,
+    LIKELIHOODS,
+    STUDENT_DOF,
+    free_bits_kl,
+    joint_nll,
+    kl_to_standard_normal,
+)
 
 
 def loss_of(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
@@ -81,3 +90,25 @@ def test_free_bits_cost_nothing_and_have_no_gradient() -> None:
     assert kl.grad is not None
     assert kl.grad.tolist() == [[0, 1, 0], [0, 0, 0]]
     torch.testing.assert_close(free_bits_kl(kl, 0.0), kl.sum(dim=1))
+
+
+@pytest.mark.parametrize("loss", LIKELIHOODS)
+def test_the_likelihood_of_a_spaxel_is_that_of_its_tested_samples_together(loss: str) -> None:
+    torch.manual_seed(0)
+    residual, variance, modes = torch.randn(3, 6), torch.rand(3, 6) + 0.1, torch.randn(3, 2, 6)
+    tested = torch.rand(3, 6) > 0.3
+    tested[2] = False
+    found = joint_nll(loss, torch.where(tested, residual, torch.nan), variance, modes, tested)
+    for i in range(2):
+        kept = tested[i]
+        shared = modes[i][:, kept]
+        covariance = (torch.diag(variance[i][kept]) + shared.T @ shared).numpy()
+        values, mean = residual[i][kept].numpy(), [0.0] * int(kept.sum())
+        density = (
+            multivariate_normal(mean, covariance).logpdf(values)
+            if loss == "gaussian"
+            else multivariate_t(mean, covariance, df=JOINT_DOF).logpdf(values)
+        )
+        constant = 0.5 * int(kept.sum()) * math.log(2 * math.pi)
+        assert found[i].item() == pytest.approx(-density - constant, rel=1e-4)
+    assert found[2].item() == 0

@@ -7,6 +7,7 @@ from torch import Tensor
 from modeling.network.config import ModelConfig
 from modeling.network.hiding import draw_hidden, turned
 from modeling.network.make import make_network
+from modeling.network.masked_network import Pass
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.losses import STUDENT_DOF
 from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, _draws_of, make_objective
@@ -61,8 +62,9 @@ def test_draws_depend_on_step_and_galaxy_and_not_on_the_batch() -> None:
     assert not torch.allclose(losses(made, *rows, step_seed=2)["loss"], together)
 
 
-def test_bad_samples_change_neither_loss_nor_gradient() -> None:
-    made, (flux, ivar, good) = objective(), batch()
+@pytest.mark.parametrize("error_modes", [0, 2])
+def test_bad_samples_change_neither_loss_nor_gradient(error_modes: int) -> None:
+    made, (flux, ivar, good) = objective(error_modes=error_modes), batch()
     gradients = []
     for value in (torch.nan, 1e9):
         made.zero_grad()
@@ -73,6 +75,32 @@ def test_bad_samples_change_neither_loss_nor_gradient() -> None:
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
         assert torch.isfinite(one).all()
+
+
+@pytest.mark.parametrize("loss", ["student-t", "gaussian"])
+def test_errors_that_lines_share_are_learned(loss: str) -> None:
+    """All lines of a spaxel have the same random brightness, which nothing else tells."""
+    torch.manual_seed(0)
+    square = torch.zeros(1, 3, 8, 8, dtype=torch.bool)
+    square[..., 2:6, 2:6] = True
+
+    def spaxels() -> tuple[Tensor, Tensor, Tensor]:
+        flux = torch.randn(16, 1, 1, 8, 8) + 0.1 * torch.randn(16, *SHAPE[:2], 8, 8)
+        return flux, torch.full_like(flux, 0.1**-2), torch.ones_like(flux, dtype=torch.bool)
+
+    scatter = []
+    for error_modes in (0, 1):
+        made = objective(loss, normalise="none", error_modes=error_modes, lstm_channels=0)
+        optimizer = torch.optim.AdamW(made.parameters(), lr=2e-2)
+        for _ in range(60):
+            optimizer.zero_grad()
+            made(*spaxels(), square.expand(16, -1, -1, -1))["loss"].mean().backward()
+            optimizer.step()
+        part = Pass(square[:, :, None], square[:, :, None])
+        sigma = made.model.predict_hidden([part], *spaxels()).residual_sigma[..., 2:6, 2:6]
+        scatter.append(sigma.square().sum(dim=(1, 2)).std().item())
+    # The squares of 12 independent residuals of unit variance sum to 12 +- 5, those of equal ones to 12 +- 17.
+    assert scatter[1] < 8 < 12 < scatter[0]
 
 
 @pytest.mark.parametrize("loss", ["student-t", "gaussian"])
