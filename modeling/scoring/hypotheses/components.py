@@ -7,7 +7,7 @@ Shapes: L lines, T samples of all windows, P grid points, N parameters.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -33,9 +33,6 @@ PEAK_LIMITS = ((-np.inf, 60.0, 150.0, 0.2), (np.inf, 130.0, 800.0, 0.8))
 LINE_SIGMA = (70.0, 100.0, 150.0)
 LINE_MOVES = (0.5, 0.25, 0.12)
 NUM_STEPS = 3
-
-# Spectra [P, L, T] of parameters [P, N], of some lines.
-Make = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -92,14 +89,10 @@ def single(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light
         data: the excess.
         strongest: indices of the lines that place it.
     """
-
-    def make(p: np.ndarray, lines: np.ndarray) -> np.ndarray:
-        return templates.component(*p.T, lines)
-
     points, spectra = _grid(templates, SINGLE_SIGMA)
     start = points[data.fit(spectra[:, strongest], rounds=1).best]
-    found = _refined(data, lambda p: make(p, strongest), start, (40.0, 0.25), SINGLE_LIMITS)
-    return _light("single", data, make, *found, np.arange(len(templates.names)))
+    found = _refined(data, lambda p: templates.component(*p.T, strongest), start, (40.0, 0.25), SINGLE_LIMITS)
+    return _light("single", data, templates.component(*found[0][:, None]), *found)
 
 
 def broad(templates: Templates, data: Whitened) -> Light | None:
@@ -107,23 +100,17 @@ def broad(templates: Templates, data: Whitened) -> Light | None:
     chosen = np.flatnonzero(templates.balmer)
     if not chosen.size:
         return None
-
-    def make(p: np.ndarray, lines: np.ndarray) -> np.ndarray:
-        return templates.component(*p.T, lines)
-
     points, spectra = _grid(templates, BROAD_SIGMA)
     start = points[data.fit(spectra[:, chosen], rounds=1).best]
-    found = _refined(data, lambda p: make(p, chosen), start, (120.0, 0.25), BROAD_LIMITS)
-    light = _light("broad", data, make, *found, chosen)
-    flux, error = np.zeros((2, len(templates.names)))
-    flux[chosen], error[chosen] = light.flux, light.flux_error
-    return replace(light, flux=flux, flux_error=error)
+    found = _refined(data, lambda p: templates.component(*p.T, chosen), start, (120.0, 0.25), BROAD_LIMITS)
+    all_lines = templates.component(*found[0][:, None])
+    return _light("broad", data, np.where(templates.balmer[:, None], all_lines, 0), *found)
 
 
 def peaks(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light:
     """Two narrow peaks with the same line ratios; arguments as of `single`."""
 
-    def make(p: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    def make(p: np.ndarray, lines: np.ndarray | None = None) -> np.ndarray:
         one_side, other = (templates.component(p[:, 0] + side * p[:, 2] / 2, p[:, 1], lines) for side in (-1, 1))
         return np.asarray(p[:, 3, None, None] * one_side + (1 - p[:, 3, None, None]) * other)
 
@@ -134,7 +121,7 @@ def peaks(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light:
     _, blue, red, share, sigma = max(tried)
     start = np.array([(blue + red) / 2, sigma, red - blue, share])
     found = _refined(data, lambda p: make(p, strongest), start, (30.0, 0.15, 30.0, 0.12), PEAK_LIMITS)
-    return _light("peaks", data, make, *found, np.arange(len(templates.names)))
+    return _light("peaks", data, make(found[0][None]), *found)
 
 
 def _pairs(data: Whitened, spectra: np.ndarray, velocity: np.ndarray) -> tuple[float, float, float, float]:
@@ -234,9 +221,8 @@ def _refined(
     return point, np.where(curvature > 0, 1 / np.sqrt(np.maximum(curvature / 2, 1e-12)), np.inf)
 
 
-def _light(kind: str, data: Whitened, make: Make, point: np.ndarray, errors: np.ndarray, lines: np.ndarray) -> Light:
-    """Light of parameters [N] with the best fluxes of some lines."""
-    spectra = make(point[None], lines)
+def _light(kind: str, data: Whitened, spectra: np.ndarray, point: np.ndarray, errors: np.ndarray) -> Light:
+    """Light of parameters [N], whose spectra are [1, L, T], with the best fluxes."""
     fit = data.fit(spectra)
     flux = fit.flux[0]
     number = int((flux > 0).sum()) + len(point)

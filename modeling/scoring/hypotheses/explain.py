@@ -15,8 +15,10 @@ import numpy as np
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
 from modeling.scoring.explanations import place as place_in_words
 from modeling.scoring.hypotheses import components
+from modeling.scoring.hypotheses.components import Light
 from modeling.scoring.hypotheses.extraction import Galaxy, extract, psf_area
 from modeling.scoring.hypotheses.images import arm_shift, sharpness
+from modeling.scoring.hypotheses.least_squares import Whitened
 from modeling.scoring.hypotheses.naming import UNCLEAR, Candidate, Describer, pm
 from modeling.scoring.hypotheses.ordinary import Narrow, fit_narrow, place_of
 from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
@@ -29,8 +31,6 @@ CLEARLY, CLEAR_SHARE = 10.0, 0.1
 LEAST_EVIDENCE = 150.0
 # Kinds of fits that a richer kind contains.
 CONTAINED = {"peaks": ("line", "single"), "single": ("line",)}
-# Lines as broad as the fit of narrow ones allows are none; two peaks may imitate the flat tops of broad ones.
-IMITATED = 1.5
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
 # Several lines have to agree: one alone is another line.
@@ -204,20 +204,14 @@ class _Explanation:
             np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA / 2 * survey.psf_sigma + 0.71
         )
         place = place_of(templates, found, self.whole, central=central)
-        strongest = templates.strongest(place.excess)
-        one, broad = components.single(templates, place.excess, strongest), components.broad(templates, place.excess)
-        two, line = components.peaks(templates, place.excess, strongest), components.line(templates, place.excess)
-        gain = max(light.gain for light in (one, broad, two, line) if light is not None)
-        free = place.excess.nuisances.shape[1]
-        scale = max((place.excess.chi2 - gain) / max(place.excess.count - free, 1), 1.0)
         where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
+        lights = _fits(templates, place.excess)
+        free = place.excess.count - place.excess.nuisances.shape[1]
+        left = place.excess.chi2 - max(light.gain for light in lights.values())
+        scale = max(left / max(free, 1), 1.0)
         words = Describer(templates, place, where, central, self.z, scale)
-        sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
-        candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else []), words.peaks(two)]
-        if one.parameters[1] < 0.98 * components.LIMIT_KMS:
-            candidates.append(words.single(one))
-        elif broad and candidates[2].evidence < IMITATED * candidates[1].evidence:
-            del candidates[2]
+        sharp = sharpness(self.galaxy, templates, lights["line"], found.y, found.x)
+        candidates = words.candidates(lights, sharp)
         # A deficit stands only where it leaves nothing else to explain.
         amount, error = place.amount()
         missing = (amount / error) ** 2 / scale
@@ -225,3 +219,14 @@ class _Explanation:
             text = f"dead fibre or gap: {pm(-100 * amount, 100 * error)}% of the light missing, {where}"
             candidates.append(Candidate("lost_light", "deficit", text, missing, float(np.sqrt(missing))))
         return candidates
+
+
+def _fits(templates: Templates, excess: Whitened) -> dict[str, Light]:
+    """Best fit of each kind of light that the excess may hold."""
+    strongest = templates.strongest(excess)
+    one, many = components.single(templates, excess, strongest), components.broad(templates, excess)
+    found = {"line": components.line(templates, excess), "single": one} | ({"broad": many} if many else {})
+    # Where one component leaves no more than noise, there is nothing for a second one.
+    if excess.chi2 - one.gain > excess.count - excess.nuisances.shape[1]:
+        found["peaks"] = components.peaks(templates, excess, strongest)
+    return found

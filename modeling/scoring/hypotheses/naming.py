@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
-from modeling.scoring.hypotheses.components import Light
+from modeling.scoring.hypotheses.components import LIMIT_KMS, Light
 from modeling.scoring.hypotheses.diagrams import Ratios
 from modeling.scoring.hypotheses.images import Sharpness
 from modeling.scoring.hypotheses.ordinary import Place
@@ -22,6 +22,7 @@ MOVING_KMS = 100.0
 DISPLACED_KMS = 90.0
 BROADENED_KMS = 400.0  # FWHM; below 700 km/s a nucleus may have it from rotation
 OTHER_DEX = 0.15  # that ratios differ by where they are other ones
+IMITATED = 1.5  # evidence for two peaks over that for broad lines that they cannot imitate
 COINCIDENT_KMS = 60.0  # of a peak and the lines of the surroundings, which then are one
 # Vacuum rest wavelengths of the strongest lines of distant galaxies, Angstrom.
 DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
@@ -100,6 +101,19 @@ class Describer:
     central: bool
     z: float
     scale: float
+
+    def candidates(self, lights: Mapping[str, Light], sharpness: Sharpness) -> list[Candidate]:
+        """Candidates of all fits, by their kind.
+
+        Lines as broad as the fit of narrow ones allows are none, and two peaks may imitate the flat tops of broad ones.
+        """
+        found = [self.line(lights["line"], sharpness)]
+        pair = self.peaks(lights["peaks"]) if "peaks" in lights else None
+        if lights["single"].parameters[1] < 0.98 * LIMIT_KMS:
+            found.append(self.single(lights["single"]))
+        elif pair and "broad" in lights and pair.evidence < IMITATED * self.broad(lights["broad"]).evidence:
+            pair = None
+        return found + ([self.broad(lights["broad"])] if "broad" in lights else []) + ([pair] if pair else [])
 
     def broad(self, light: Light) -> Candidate:
         """Broad Balmer lines."""

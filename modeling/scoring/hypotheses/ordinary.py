@@ -195,7 +195,8 @@ def _least(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
     Other light only adds to lines, so the ordinary light is at most what this one has.
     """
     gram, right = source.normal(lines[None])
-    strong = host.strong & (np.diag(gram[0]) > 0)
+    known = np.diag(gram[0])
+    strong = host.strong & (known > 1e-9 * known.max())
     if not strong.any():
         return 0.0
     inverse = np.linalg.inv(gram[0][np.ix_(strong, strong)])
