@@ -27,7 +27,7 @@ from modeling.scoring.hypotheses.templates import Templates
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
 # doi:10.1080/01621459.1995.10476572), if the templates are exact. They describe light to about a tenth.
 CLEARLY, CLEAR_SHARE = 10.0, 0.1
-# Against what is ordinary: fewer than 5% of ordinary simulated galaxies without a Seyfert nucleus reach it.
+# Against what is ordinary: 5% of ordinary simulated galaxies without an active nucleus reach it with a name.
 LEAST_EVIDENCE = 150.0
 # Kinds of fits that a richer kind contains.
 CONTAINED = {"peaks": ("line", "single"), "single": ("line",)}
