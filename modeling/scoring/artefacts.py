@@ -8,9 +8,10 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter
+from scipy.ndimage import binary_dilation, binary_erosion
 
 FWHM_PER_SIGMA = 2.3548
 SPIKE_SIGMA = 6.0  # normal noise alone exceeds this once in 1e9 samples
@@ -85,13 +86,9 @@ def spikes(
         good: the same shape, bool.
         fall: as `point_fall` returns it.
     """
-    size = (1, 1, 3, 3, 3)
-    peaks = (residual_sigma > SPIKE_SIGMA) & (
-        residual_sigma == maximum_filter(residual_sigma, size=size, mode="constant")
-    )
-    struck = np.zeros_like(peaks)
-    # The PSF test below runs on the few candidates alone, not on every sample.
-    n, line, sample, y, x = np.nonzero(peaks)
+    struck = np.zeros(residual_sigma.shape, dtype=bool)
+    # All tests run on the few candidates alone, not on every sample.
+    n, line, sample, y, x = _peaks(residual_sigma)
     height, width = flux.shape[-2:]
     total, noise, count = (np.zeros(len(n)) for _ in range(3))
     for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
@@ -107,9 +104,21 @@ def spikes(
     excess = peak - np.maximum(total / known, 0) / fall
     error = np.sqrt(variance[n, line, sample, y, x] + noise / (known * fall) ** 2)
     sharp = (count >= 2) & (excess > SPIKE_NOISE * error) & (excess > SPIKE_SHARE * peak)
-    struck[n[sharp], line[sharp], sample[sharp], y[sharp], x[sharp]] = True
     # The wings are masked with the peak: 5 samples and 5 x 5 spaxels.
-    return np.asarray(maximum_filter(struck, size=(1, 1, 5, 5, 5), mode="constant")) if sharp.any() else struck
+    for at in zip(n[sharp], line[sharp], sample[sharp], y[sharp], x[sharp], strict=True):
+        struck[at[:2]][tuple(slice(max(i - 2, 0), i + 3) for i in at[2:])] = True
+    return struck
+
+
+def _peaks(residual_sigma: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Indices of the samples above `SPIKE_SIGMA` that no neighbour in velocity, y and x exceeds."""
+    at = np.nonzero(residual_sigma > SPIKE_SIGMA)
+    value, highest = residual_sigma[at], np.ones(len(at[0]), dtype=bool)
+    for step in product((-1, 0, 1), repeat=3):
+        shape = residual_sigma.shape[2:]
+        beside = (np.clip(i + d, 0, size - 1) for i, d, size in zip(at[2:], step, shape, strict=True))
+        highest &= residual_sigma[(*at[:2], *beside)] <= value
+    return tuple(i[highest] for i in at)
 
 
 def sky_samples(residual_sigma: np.ndarray, good: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
@@ -126,18 +135,20 @@ def sky_samples(residual_sigma: np.ndarray, good: np.ndarray, amplitude: np.ndar
     flagged = np.zeros(residual_sigma.shape[:3], dtype=bool)
     if residual_sigma.shape[2] < 2:  # with one sample a line, an excess everywhere is the line itself, not a stripe
         return flagged
-    for i in range(len(residual_sigma)):
+    for i, sigma in enumerate(residual_sigma):
         covered = good[i].any((0, 1))
         if not covered.any():
             continue
-        faint = covered & (amplitude[i] <= np.median(amplitude[i][covered]))
-        faint_sigma, use = residual_sigma[i][..., faint], good[i][..., faint]
-        count = use.sum(-1)
-        mean = np.divide(faint_sigma.sum(-1), np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
+        faint = (covered & (amplitude[i] <= np.median(amplitude[i][covered]))).astype(np.float32)
+        # Sums over the faint spaxels; residuals that are not good are 0.
+        total, count, above, below = (
+            np.tensordot(values.astype(np.float32), faint, 2) for values in (sigma, good[i], sigma > 0, sigma < 0)
+        )
+        mean = np.divide(total, np.sqrt(count), out=np.zeros(count.shape), where=count > 0)
         # Spaxels share fibres, so their noise is correlated and the scatter of means is above 1: it is measured.
         spread = max(1.4826 * float(np.median(np.abs(mean[count > 0]))), 1.0) if (count > 0).any() else 1.0
-        sign = np.sign(mean)[..., None]
-        same = np.divide(((faint_sigma * sign) > 0).sum(-1), count, out=np.zeros(count.shape), where=count > 0)
+        agreeing = np.where(mean > 0, above, below)
+        same = np.divide(agreeing, count, out=np.zeros(count.shape), where=count > 0)
         hit = (np.abs(mean) > SKY_SIGMA * spread) & (same > SKY_SAME_SIGN)
         near = binary_dilation(hit, structure=np.ones((1, 3), dtype=bool), iterations=2)
         flagged[i] = hit | (near & (np.abs(mean) > SKY_WING_SIGMA * spread))

@@ -211,12 +211,16 @@ class GalaxyScorer:
         Returns:
             The windows, the displacement [N] in km/s, and whether windows were moved, [N] bool.
         """
-        flux, ivar, mask = (values.copy() for values in given)
+        flux, ivar, mask = given
         velocity = artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, self.velocity_kms)
         known = np.isfinite(known_offset_kms)
         velocity = np.where(known, known_offset_kms, velocity)
         # Displacements below half a sample are ignored, unless they are known from wider windows.
         moved = known | artefacts.displaced(velocity, self.line_offsets, 0.5 * self.step_kms)
+        # A copy, since artefacts are masked in it.
+        mask = mask.copy()
+        if moved.any():
+            flux, ivar = flux.copy(), ivar.copy()
         for i in np.flatnonzero(moved):
             flux[i], ivar[i], mask[i] = _moved(flux[i], ivar[i], mask[i], velocity[i] / self.step_kms)
         self._recompute(residuals, (flux, ivar, mask), moved)
