@@ -1,6 +1,6 @@
 """A cube in a FITS file: fluxes, errors and an optional mask, streamed and converted to the store's unit."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -92,7 +92,7 @@ class CubeFile:
 
     def read_summed(self, planes: np.ndarray, size: int | None, sums: BlockSums) -> Planes:
         """Planes of the cube; those of `sums` are added to it while the file is read; see `stars.blocks`."""
-        return self._read(planes, size, Watch(sums.planes, partial(self._add, sums)))
+        return self._read(planes, size, Watch(sums.planes, partial(self._adder, sums)))
 
     def _read(self, planes: np.ndarray, size: int | None, watch: Watch | None) -> Planes:
         layout, headers = self._layout, dict[str, Header]()
@@ -128,17 +128,26 @@ class CubeFile:
         kind, factor = noise_unit(header, self._unit, text, self._stream.path, kind=layout.kind)
         return kind, factor, text_card(header, "BUNIT") == text and (kind, layout.kind) == ("sigma", "variance")
 
-    def _add(self, sums: BlockSums, header: Header, index: np.ndarray, values: np.ndarray) -> None:
-        """Adds planes of one of the HDUs to sums over blocks, in the store's unit."""
-        layout, scale = self._layout, self._unit.scale(self.wave[index])
+    def _adder(self, sums: BlockSums, header: Header) -> Callable[[np.ndarray, np.ndarray], None]:
+        """Function that adds planes of one of the HDUs to sums over blocks, in the store's unit."""
+        layout, unit = self._layout, self._unit
         if header is self._header:
-            sums.add_flux(index, self._floats(values, layout.flux) * scale)
-        elif hdu_name(header) == layout.noise.upper():
-            kind, factor, copied = self._noise_kind(header)
-            noise = self._floats(values, layout.noise).astype(np.float64 if self._unit.factor > CGS else np.float32)
-            sums.add_ivar(index, inverse_variance(noise, layout.kind if copied else kind, factor) / scale**2)
-        else:
-            sums.add_bad(index, self._bad(values.copy()))
+            return lambda index, values: sums.add_flux(
+                index, _product(self._floats(values, layout.flux), unit.scale(self.wave[index]))
+            )
+        if hdu_name(header) != layout.noise.upper():
+            return lambda index, values: sums.add_bad(index, self._bad(values.copy()))
+        kind, factor, copied = self._noise_kind(header)
+        if copied:
+            kind = layout.kind
+
+        def add_ivar(index: np.ndarray, values: np.ndarray) -> None:
+            noise = self._floats(values, layout.noise).astype(
+                np.float64 if unit.factor > CGS else np.float32, copy=False
+            )
+            sums.add_ivar(index, _product(inverse_variance(noise, kind, factor), 1 / unit.scale(self.wave[index]) ** 2))
+
+        return add_ivar
 
     def _floats(self, values: np.ndarray, name: str) -> np.ndarray:
         """Values as floats, since fluxes and errors may be stored as integers."""
@@ -175,6 +184,11 @@ def kind_by_scatter(flux: np.ndarray, noise: np.ndarray, planes: np.ndarray) -> 
     scatter = SCATTER * difference[good].astype(np.float64) / np.sqrt(2)
     as_sigma, as_variance = (abs(np.log(np.median(scatter / errors[good] ** power))) for power in (1, 0.5))
     return "variance" if as_variance < as_sigma else "sigma"
+
+
+def _product(values: np.ndarray, factor: float | np.ndarray) -> np.ndarray:
+    """Product; the values themselves if the factor is 1."""
+    return values if isinstance(factor, float) and factor == 1 else values * factor
 
 
 def _times(values: np.ndarray, factor: float | np.ndarray) -> np.ndarray:

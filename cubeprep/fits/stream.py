@@ -37,7 +37,7 @@ MOST_BYTES = 6 << 30  # kept of one HDU; checked before memory is allocated
 GZIP_RATIO = 1040  # deflate compresses at most 1032 bytes into one
 HDU_STARTS = (b"SIMPLE  =", b"XTENSION=")
 JUNK_BYTES = 1 << 20
-CHUNK_PLANES = 64
+CHUNK_BYTES, CHUNK_PLANES = 1 << 20, 64  # of planes that are read together, but at least one
 SUM_BYTES = 4 << 20
 PRIMARY = fits.PrimaryHDU().header.tostring().encode()
 
@@ -47,12 +47,12 @@ class Watch(NamedTuple):
 
     Attributes:
         planes: [n] sorted indices of the planes.
-        show: called with the header of the HDU, the indices [n] of some planes, and the planes [n, y, x]; those that
-            are kept are among them. The values must not be changed.
+        shown: called with the header of the HDU; gives a function that is called with the indices [n] of some planes,
+            and the planes [n, y, x]; those that are kept are among them. The values must not be changed.
     """
 
     planes: np.ndarray
-    show: Callable[[Header, np.ndarray, np.ndarray], None]
+    shown: Callable[[Header], Callable[[np.ndarray, np.ndarray], None]]
 
     def with_kept(self, planes: np.ndarray) -> np.ndarray:
         """Sorted indices of these planes and of those to keep."""
@@ -176,44 +176,44 @@ class FitsStream:
                 watch,
                 (size, y, x),
             )
-        result: np.ndarray | None = None
-        for i, image in enumerate(read(header, dtype, (num_planes, height, width), planes)):
+        result, done = None, 0
+        for _, images in read(header, dtype, (num_planes, height, width), planes):
             if result is None:
-                result = np.zeros((len(planes), size, size), dtype=image.dtype.newbyteorder("="))
-            result[i, y.target, x.target] = image[y.source, x.source]
+                result = np.zeros((len(planes), size, size), dtype=images.dtype.newbyteorder("="))
+            result[done : done + len(images), y.target, x.target] = images[:, y.source, x.source]
+            done += len(images)
         if result is None:
             return np.zeros((0, size, size), dtype=dtype.newbyteorder("="))
         return result if header.get(COMPRESSED) else scaled(result, *scaling)
 
     def _watched(
         self,
-        images: Iterator[np.ndarray],
+        chunks: Iterator[tuple[np.ndarray, np.ndarray]],
         header: Header,
         planes: np.ndarray,
         watch: "Watch",
         place: tuple[int, Placement, Placement],
     ) -> np.ndarray:
-        """Planes to keep, after all planes were shown to `watch` in chunks."""
+        """Planes to keep, after all planes were shown to `watch`."""
         size, y, x = place
-        wanted, kept = watch.with_kept(planes), []
-        for start in range(0, len(wanted), CHUNK_PLANES):
-            index = wanted[start : start + CHUNK_PLANES]
-            chunk: np.ndarray | None = None
-            for i in range(len(index)):
-                image = next(images)
-                if chunk is None:
-                    chunk = np.zeros((len(index), size, size), dtype=image.dtype.newbyteorder("="))
-                chunk[i, y.target, x.target] = image[y.source, x.source]
-            assert chunk is not None
-            chunk = chunk if header.get(COMPRESSED) else scaled(chunk, *scaling_of(header, self.path))
-            watch.show(header, index, chunk)
-            kept.append(chunk[np.isin(index, planes, assume_unique=True)])
+        show, scaling = watch.shown(header), None if header.get(COMPRESSED) else scaling_of(header, self.path)
+        kept = []
+        for index, images in chunks:
+            chunk = np.zeros((len(index), size, size), dtype=images.dtype.newbyteorder("="))
+            chunk[:, y.target, x.target] = images[:, y.source, x.source]
+            chunk = chunk if scaling is None else scaled(chunk, *scaling)
+            show(index, chunk)
+            chosen = planes[slice(*np.searchsorted(planes, [index[0], index[-1] + 1]))]
+            kept.append(chunk[np.searchsorted(index, chosen)])
         return np.concatenate(kept)
 
     def _planes(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        """Planes, [y, x], in the byte order of the file; they share one buffer, so each is valid until the next."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices [n] of consecutive planes and the planes, [n, y, x], in the byte order of the file.
+
+        They share one buffer, so each chunk is valid until the next.
+        """
         start, plane_bytes = self._position, shape[1] * shape[2] * dtype.itemsize
         self._check_size(start + shape[0] * plane_bytes)
         stated, found = stated_sum(header), RunningSum()
@@ -221,14 +221,16 @@ class FitsStream:
             self._gunzip.tally = found.add
         else:
             self._check_sum(header)
-        buffer = bytearray(plane_bytes)
-        image = np.frombuffer(buffer, dtype=dtype).reshape(shape[1:])
+        chunks = consecutive(planes, plane_bytes)
+        buffer = memoryview(bytearray(max(map(len, chunks), default=0) * plane_bytes))
         with self._damage():
-            for plane in planes.tolist():
-                self._skip_to(start + plane * plane_bytes)
-                if self._fill(memoryview(buffer)) < plane_bytes:
-                    self._truncated(start + (plane + 1) * plane_bytes)
-                yield image
+            for index in chunks:
+                self._skip_to(start + int(index[0]) * plane_bytes)
+                wanted = buffer[: len(index) * plane_bytes]
+                whole = self._fill(wanted) // plane_bytes
+                if whole < len(index):
+                    self._truncated(start + (int(index[0]) + whole + 1) * plane_bytes)
+                yield index, np.frombuffer(wanted, dtype=dtype).reshape(-1, *shape[1:])
             if self._gunzip and stated is not None:
                 self._skip_to(self._next_header)
                 self._gunzip.tally = None
@@ -237,8 +239,8 @@ class FitsStream:
 
     def _decompressed(
         self, header: Header, dtype: np.dtype, shape: tuple[int, int, int], planes: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        """Planes, [y, x], of an HDU that is compressed by tiles, scaled by astropy."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices [n] and planes [n, y, x] of an HDU that is compressed by tiles, scaled by astropy."""
         count = self._next_header - self._position
         self._check_size(self._next_header)
         self._check_budget(count)
@@ -246,8 +248,9 @@ class FitsStream:
         try:
             with fits.open(content) as hdus:
                 leading = hdus[1].shape[:-2]  # empty for a flat image; may hold axes of length one beside the planes
-                for plane in planes.tolist():
-                    yield np.asarray(hdus[1].section[(*np.unravel_index(plane, leading), ...)])
+                for index in consecutive(planes, shape[1] * shape[2] * dtype.itemsize):
+                    places = (np.unravel_index(plane, leading) for plane in index.tolist())
+                    yield index, np.stack([np.asarray(hdus[1].section[(*place, ...)]) for place in places])
         except Rejected:
             raise
         except Exception as error:  # decompressors raise exceptions without a common base class
@@ -437,6 +440,13 @@ def read_cube(
         raise Rejected("missing_hdu", f"{stream.path}: no HDU {missing}; it has {', '.join(stream.passed)}")
     nothing = np.zeros((1, 1, 1), dtype=np.uint8)
     return [found.get(name, nothing) for name in names]
+
+
+def consecutive(planes: np.ndarray, plane_bytes: int) -> list[np.ndarray]:
+    """Sorted indices [n] of planes, split into runs of consecutive ones that are small enough to be read together."""
+    most = min(max(CHUNK_BYTES // plane_bytes, 1), CHUNK_PLANES)
+    runs = np.split(planes, np.flatnonzero(np.diff(planes) != 1) + 1) if len(planes) else []
+    return [run[start : start + most] for run in runs for start in range(0, len(run), most)]
 
 
 def _file_size(raw: Any) -> int | None:

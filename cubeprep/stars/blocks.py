@@ -67,16 +67,21 @@ class BlockSums:
     def add_flux(self, index: np.ndarray, flux: np.ndarray) -> None:
         """Adds fluxes [n, y, x] of the planes with the indices `index` [n]; other planes are ignored."""
         where, flux = self._mine(index, flux)
-        empty = ~(np.isfinite(flux) & (flux != 0))
-        self._empty[where] = empty
-        self._flux[where] = block_sums(np.where(empty, 0, flux))
+        self._empty[where] = flux == 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums = block_sums(flux)
+        if not np.isfinite(sums).all():
+            lost = ~np.isfinite(flux)
+            self._empty[where] |= lost
+            sums = block_sums(np.where(lost, 0, flux))
+        self._flux[where] = sums
 
     def add_ivar(self, index: np.ndarray, ivar: np.ndarray) -> None:
         """Adds inverse variances [n, y, x]."""
         where, ivar = self._mine(index, ivar)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             variance = 1 / ivar
-            known = (variance > 0) & np.isfinite(variance)
+            known = (variance > 0) & (variance < np.inf)
         self._bad[where] |= ~known
         self._variance[where] = block_sums(np.where(known, variance, 0))
 

@@ -36,7 +36,8 @@ def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) ->
     """
     offset = (spectra.first - templates().first) / LOG_STEP
     count = spectra.flux.shape[1]
-    stellar, smooth = np.split(weights, [len(templates().flux)])
+    stellar, smooth = np.split(weights.astype(np.float32), [len(templates().flux)])
+    factor = continuum.astype(np.float32)
 
     def moved(broad: Templates) -> np.ndarray:
         """The mixture at all velocities, [velocity, wave]."""
@@ -44,8 +45,9 @@ def measure(spectra: RestSpectra, weights: np.ndarray, continuum: np.ndarray) ->
         return sliding_window_view(wide, count)[::-1]
 
     models = np.stack([broadened(sigma, spectra.excess, SIGMA_STEP_KMS, moved) for sigma in SIGMAS_KMS])
-    models = (models + smooth @ featureless(spectra.arm)) * continuum
-    chi2 = _chi2(spectra, models.reshape(-1, count).astype(np.float32)).reshape(-1, *models.shape[:2])
+    models += smooth @ featureless(spectra.arm)
+    models *= factor
+    chi2 = _chi2(spectra, models.reshape(-1, count)).reshape(-1, *models.shape[:2])
     return _minima(chi2)
 
 

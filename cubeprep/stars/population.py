@@ -220,19 +220,20 @@ def _mixture(
         prior: [template] shares of the light in the whole galaxy, if they are known.
     """
     root = np.sqrt(weight).astype(np.float32)
-    design = np.concatenate([shapes, slopes], dtype=np.float32) * root
+    design = np.concatenate([shapes, slopes])
+    design *= root
     normal = (design @ design.T).astype(np.float64)
-    right = (design @ (flux * root).astype(np.float32)).astype(np.float64)
+    product = (design @ (flux * root).astype(np.float32)).astype(np.float64)
     count = len(shapes)
     kept, terms = normal[:count, :count], normal[count:, count:]
     terms = terms + (PRIOR * np.trace(terms) / len(terms) + 1e-300) * np.eye(len(terms))
     eliminate = np.linalg.solve(terms, normal[count:, :count]).T
     normal = kept - eliminate @ normal[count:, :count]
-    right = right[:count] - eliminate @ right[count:]
+    right = product[:count] - eliminate @ product[count:]
     normal += RIDGE * np.trace(kept) / count * np.eye(count)
     # Light of the spectrum in units of the mixture, for the spread of the shares about those that are expected.
     expected = np.full(count, 1 / count) if prior is None else prior
-    light = (expected @ (design[:count] @ (flux * root))) / (expected @ kept @ expected)
+    light = (expected @ product[:count]) / (expected @ kept @ expected)
     if light > 0:
         precision = np.full(count, (PRIOR_SHARE * light) ** -2)
         if prior is None:
@@ -247,14 +248,21 @@ def _mixture(
 
 def _slopes(model: np.ndarray, arm: np.ndarray, per_order: int) -> np.ndarray:
     """Changes [term, wave] of a model with the terms of its polynomial, but for the factor of all wavelengths."""
+    return _terms(arm.tobytes(), per_order)[1:] * model.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _terms(arms: bytes, per_order: int) -> np.ndarray:
+    """Polynomials [term, wave] of all arms, each 0 outside its own, for the bytes of the numbers of the arms."""
+    arm = np.frombuffer(arms, dtype=np.intp)
     terms = []
     for number in np.flatnonzero(np.bincount(arm)):
         here = arm == number
         values = _basis(int(here.sum()), per_order)
-        basis = np.zeros((len(values), len(arm)))
+        basis = np.zeros((len(values), len(arm)), dtype=np.float32)
         basis[:, here] = values
         terms.append(basis)
-    return np.concatenate(terms)[1:] * model
+    return np.concatenate(terms)
 
 
 def _polynomial(

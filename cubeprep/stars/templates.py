@@ -49,7 +49,7 @@ def shifted(spectra: np.ndarray, offset: float, count: int) -> np.ndarray:
     Positions beyond the ends of the spectra get the value there.
     """
     whole = int(np.floor(offset))
-    t = offset - whole
+    t = float(offset - whole)  # not NumPy's, which would make the result double precision
     # Lagrange's polynomial through the two pixels on either side; a linear one would broaden the spectra.
     weights = (
         -t * (t - 1) * (t - 2) / 6,
@@ -63,8 +63,9 @@ def shifted(spectra: np.ndarray, offset: float, count: int) -> np.ndarray:
         spectra = spectra[..., np.clip(np.arange(start, stop), 0, last)]
         start = 0
     result = weights[0] * spectra[..., start : start + count]
+    part = np.empty_like(result)
     for k in range(1, 4):
-        result += weights[k] * spectra[..., start + k : start + k + count]
+        result += np.multiply(spectra[..., start + k : start + k + count], weights[k], out=part)
     return result
 
 
