@@ -200,7 +200,7 @@ def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: 
     forwarder = Forwarder(address)
     nowhere = f"http://127.0.0.1:{free_port()}"
     environment = os.environ | {"RAY_ADDRESS": nowhere, "http_proxy": nowhere, "HTTP_PROXY": nowhere}
-    num = 12 if end == "comes back" else 2000
+    num = 4 if end == "comes back" else 2000
     settings = [f"workspace={tmp_path}", "simulate.bundle_shares={19: 1}", f"simulate.num_galaxies={num}"]
     settings += ["simulate.num_workers=1", "simulate.maps=[]"]
     arguments = submit_command(
@@ -225,7 +225,7 @@ def test_a_connection_that_breaks_changes_neither_output_nor_exit_code(address: 
         assert f"{job} was stopped" in errors
     else:
         assert process.returncode == command.EXIT_OK, errors
-        assert output.count("12 simulated galaxies") == 1
+        assert output.count("4 simulated galaxies") == 1
 
 
 class FakeClient:

@@ -143,25 +143,35 @@ class Killed(LocalContext):
         super().report(metrics, checkpoint)
 
 
+@pytest.fixture(scope="module")
+def in_steps(store: WindowStore) -> TrainingJob:
+    """12 galaxies in two views: 6 steps of 4 rows; reports after steps 2 and 4 and at the end of each epoch."""
+    return job(store, kind="vae", optimizer="adamw", batch_size=4, epochs=3, checkpoint_steps=2, kl_warmup_epochs=1.5)
+
+
+@pytest.fixture(scope="module")
+def whole_run(in_steps: TrainingJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train_rank(in_steps, LocalContext(folder))
+    return folder / "last"
+
+
 @pytest.mark.parametrize("at_report", [1, 2, 5, 6])
 def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint(
-    store: WindowStore, tmp_path: Path, at_report: int
+    in_steps: TrainingJob, whole_run: Path, tmp_path: Path, at_report: int
 ) -> None:
-    # 12 galaxies in two views: 6 steps of 4 rows; reports after steps 2 and 4 and at the end of each epoch.
-    work = job(store, kind="vae", optimizer="adamw", batch_size=4, epochs=3, checkpoint_steps=2, kl_warmup_epochs=1.5)
-    train_rank(work, LocalContext(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        train_rank(work, Killed(tmp_path / "parts", at_report))
+        train_rank(in_steps, Killed(tmp_path / "parts", at_report))
     steps: list[tuple[float, float]] = []
     train_rank(
-        work,
+        in_steps,
         LocalContext(tmp_path / "parts"),
         lambda event, metrics: steps.append((metrics["epoch"], metrics["step"])) if event == "step" else None,
     )
     epochs, within = divmod(at_report, 3)
     assert steps[0] == (epochs, 2 * within)
-    assert same_weights(tmp_path / "whole/last", tmp_path / "parts/last")
-    whole, parts = (json.loads((tmp_path / name / "last/training.json").read_text()) for name in ("whole", "parts"))
+    assert same_weights(whole_run, tmp_path / "parts/last")
+    whole, parts = (json.loads((last / "training.json").read_text()) for last in (whole_run, tmp_path / "parts/last"))
     assert whole == parts
 
 

@@ -23,7 +23,6 @@ from modeling.network.checkpoint import load_model
 from modeling.network.config import ModelConfig
 from modeling.ray_session import set_environment
 from modeling.training.config import TrainConfig, TrainingJob
-from modeling.training.ray_train import train
 from tests.ray_head import started_by
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
@@ -113,12 +112,12 @@ def job(store: WindowStore) -> TrainingJob:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(store: WindowStore, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of the same two workers where nothing happens to them."""
+def undisturbed(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of two workers to whom nothing happens, without Ray, whose workers take seconds to start."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    trained = train(job(store), name="whole", storage=str(folder / "storage"), target=folder / "model")
-    assert [metrics["epoch"] for metrics in trained.history] == list(range(EPOCHS))
-    return trained.directory
+    command = [sys.executable, "-m", "tests.modeling.training.two_ranks", str(folder)]
+    subprocess.run(command, input=job(store).model_dump_json(), text=True, cwd=ROOT, check=True)
+    return folder / "last" / "best"
 
 
 def assert_same_weights(model: Path, undisturbed: Path) -> None:

@@ -111,7 +111,7 @@ def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path
 def test_a_budget_of_time_that_is_too_short_is_said(store: WindowStore, tmp_path: Path) -> None:
     places = {"name": "short", "storage": str(tmp_path / "storage"), "target": tmp_path / "model"}
     with pytest.raises(RuntimeError, match=r"within tune.time_budget_s: 0\.1"):
-        tune(job(store), TuneConfig(num_trials=4, time_budget_s=0.1, epochs=50), **places)
+        tune(job(store), TuneConfig(num_trials=4, concurrency=1, time_budget_s=0.1, epochs=50), **places)
 
 
 def test_a_search_needs_a_validation_split(tmp_path: Path) -> None:
