@@ -39,6 +39,7 @@ def test_a_seed_gives_the_same_bytes_on_one_worker_and_on_two(data, tmp_path):
     assert bytes_digest(prepare_data(TINY, tmp_path, 2).folder) == bytes_digest(data.folder)
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on(data):
     before = bytes_digest(data.folder)
     (data.folder / "fold-0.zarr" / "records" / "test-00000.json").unlink()

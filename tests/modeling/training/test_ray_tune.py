@@ -59,7 +59,7 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
         search(stop_after=3)
     before = set(heard)
     local_ray.stop()
-    local_ray.start()
+    local_ray.start(include_dashboard=True)  # for the next test
     tuned = search(None)
     assert search(None).trials == tuned.trials  # a finished search is not run again
     assert len(tuned.trials) == 4
@@ -86,8 +86,8 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("local_ray")
-def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path) -> None:
+def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path, local_ray: LocalRay) -> None:
+    local_ray.start(include_dashboard=True)
     config = TuneConfig(
         num_trials=2,
         concurrency=2,
