@@ -166,6 +166,7 @@ def test_nothing_outside_knows_of_the_benchmark_and_models_know_no_family():
                 assert not texts & names, path
 
 
+@pytest.mark.slow
 def test_the_survey_tier_judges_on_two_thousand_galaxies():
     tier, small = TIERS["survey"], TIERS["small"]
     rows = plan_rows(tier.data, tier.num_folds)

@@ -1,11 +1,5 @@
-"""A training of two workers without Ray: two processes that share each batch, as Ray's workers do.
+"""One of two processes that train without Ray, and share each batch as Ray's workers do; for forks of `tests.forks`."""
 
-`python -m tests.modeling.training.two_ranks FOLDER < JOB` leaves the checkpoint in FOLDER. The processes are forked
-from one that has imported what they need, in which no library has started a thread.
-"""
-
-import multiprocessing
-import sys
 from pathlib import Path
 
 import torch
@@ -27,19 +21,8 @@ class Rank(LocalContext):
 
 
 def run(rank: int, job: TrainingJob, folder: Path) -> None:
-    place = f"file://{folder.absolute()}/meeting"
+    """Trains together with the other rank; the folder, which exists, gets the checkpoint `last`."""
+    place = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
     train_rank(job, Rank(rank, folder))
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    job, folder = TrainingJob.model_validate_json(sys.stdin.read()), Path(sys.argv[1])
-    folder.mkdir(exist_ok=True)
-    fork = multiprocessing.get_context("fork")
-    ranks = [fork.Process(target=run, args=(rank, job, folder)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join()
-    sys.exit(any(process.exitcode for process in ranks))
