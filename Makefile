@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Test files run side by side, one per CPU, in up to 2 GB each. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
+# Test files run side by side in up to 4 processes of up to 2 GB each: one per CPU, and one more where tests wait for Ray
+# and servers. ARGS comes last and overrides: `make test ARGS='-n 0 -x'`.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n logical --maxprocesses 4
+CPUS := $(shell getconf _NPROCESSORS_ONLN)
+PARALLEL := -n $(CPUS) --maxprocesses 4
+WAITING := -n $(shell expr $(CPUS) + 1) --maxprocesses 4
 
 .PHONY: setup demo test test-quick test-long test-ceph lint bench constraints clean
 
@@ -23,7 +26,7 @@ demo: setup
 	$(BIN)/cubescout demo
 
 test: setup
-	$(PYTEST) $(PARALLEL) $(ARGS)
+	$(PYTEST) $(WAITING) $(ARGS)
 
 # For the edit loop: all but slow tests and those that start a server, Ray or a browser.
 test-quick: setup

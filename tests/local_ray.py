@@ -1,4 +1,7 @@
-"""One Ray on this machine for the tests of several files: each start and stop takes ten seconds of a processor."""
+"""One Ray on this machine for the tests of several files: each start and stop takes ten seconds of a processor.
+
+Its dashboard takes as many again, so it is there only where a test asks for it.
+"""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,20 +12,23 @@ from modeling.ray_session import ray_session
 
 
 class LocalRay:
-    """Two CPUs, the dashboard that trials with workers need, and room for two of their drivers."""
+    """Two CPUs, and room for two drivers of trials that have workers."""
 
     def __init__(self) -> None:
         self._session: ExitStack | None = None
+        self._has_dashboard = False
 
-    def start(self) -> None:
-        """Starts it unless it runs already."""
-        if self._session:
+    def start(self, *, include_dashboard: bool = False) -> None:
+        """Starts it unless it runs already; one without a dashboard is replaced where that is needed."""
+        if self._session and (self._has_dashboard or not include_dashboard):
             return
+        self.stop()
         with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
             patch.delenv("RAY_ADDRESS", raising=False)
             patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # reports wait for the next
-            stack.enter_context(ray_session(include_dashboard=True, num_cpus=2, resources={"tune_driver": 2}))
-            self._session = stack.pop_all()
+            options = {"include_dashboard": include_dashboard, "num_cpus": 2, "resources": {"tune_driver": 2}}
+            stack.enter_context(ray_session(**options))
+            self._session, self._has_dashboard = stack.pop_all(), include_dashboard
 
     def stop(self) -> None:
         if self._session:

@@ -1,7 +1,4 @@
-"""Trainings on Ray whose workers note each step in a file, and wait at given ones for what a test does to them.
-
-`python -m tests.recorded_train FOLDER CONFIG ...` is `cubescout train CONFIG ...` of such workers.
-"""
+"""Trainings on Ray whose workers note each step in a file, and wait at given ones for what a test does to them."""
 
 import sys
 from collections import Counter
@@ -71,11 +68,11 @@ class Steps:
             time.sleep(0.02)
 
 
-if __name__ == "__main__":
+def train(folder: Path, *words: str) -> None:
+    """Runs the command `cubescout train` with these words behind it; its workers note their steps in the folder."""
     from jobs import cli
     from modeling.training import ray_train
-    from tests.recorded_train import Steps  # of a module by name, which workers can import
 
-    ray_train.train_worker = Steps(Path(sys.argv.pop(1))).worker()
-    sys.argv.insert(1, "train")
+    ray_train.train_worker = Steps(folder).worker()
+    sys.argv = ["cubescout", "train", *words]
     cli.main()

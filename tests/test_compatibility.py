@@ -132,6 +132,7 @@ def test_the_store_holds_the_same_bits(preset: str) -> None:
     assert len(store.read_records()) == sum(store.num_shards(split) for split in store.splits)
 
 
+@pytest.mark.slow
 def test_the_store_is_scored_as_it_was(scored: Workspace) -> None:
     expected, found = scored.expected, read_catalog(scored.path / "catalog.parquet")
     names = [name for name in expected.table if name in SCORES or name.startswith(SCORE_BEGINNINGS)]

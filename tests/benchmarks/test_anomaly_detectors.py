@@ -111,6 +111,7 @@ def both(detector: Detector, windows: Windows) -> list[np.ndarray]:
     return [scored.score, scored.variants["triaged"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*STRONG, *ON_FEATURES])
 def test_values_under_a_mask_change_no_score(name, fitted, clean):
     mask = clean.mask.copy()

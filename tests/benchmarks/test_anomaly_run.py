@@ -39,6 +39,7 @@ def test_a_seed_gives_the_same_bytes_on_one_worker_and_on_two(data, tmp_path):
     assert bytes_digest(prepare_data(TINY, tmp_path, 2).folder) == bytes_digest(data.folder)
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on(data):
     before = bytes_digest(data.folder)
     (data.folder / "fold-0.zarr" / "records" / "test-00000.json").unlink()
@@ -165,6 +166,7 @@ def test_nothing_outside_knows_of_the_benchmark_and_models_know_no_family():
                 assert not texts & names, path
 
 
+@pytest.mark.slow
 def test_the_survey_tier_judges_on_two_thousand_galaxies():
     tier, small = TIERS["survey"], TIERS["small"]
     rows = plan_rows(tier.data, tier.num_folds)

@@ -79,6 +79,7 @@ def test_sections_after_the_time_are_left_out() -> None:
     assert not run.figures
 
 
+@pytest.mark.slow
 def test_trainings_and_the_profile_give_figures() -> None:
     run = run_on()
     for section in (gpu.trainings, gpu.profile, gpu.against_naive, gpu.of_spaxels):
@@ -106,6 +107,7 @@ def test_our_layers_agree_with_the_plain_loop() -> None:
         assert 0 < value < (1e-4 if name.endswith("float32") else 0.05), name
 
 
+@pytest.mark.slow
 def test_the_loader_takes_its_batches_from_files() -> None:
     assert loader_vs_memory("cpu", SMALL["line"], 2, lambda: None) > 0
 
@@ -120,6 +122,7 @@ def test_the_kernel_alone_is_timed() -> None:
     assert min(found.forward_ms, found.backward_ms) > 0
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_benchmark_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -130,6 +133,7 @@ def test_without_a_gpu_the_benchmark_says_so() -> None:
     assert "sees no GPU" in done.stderr
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_but_torch_numpy_and_triton() -> None:
     code = (
         "import sys\n"

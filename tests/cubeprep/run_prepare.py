@@ -1,8 +1,10 @@
-"""`prepare` of the small survey that crashes are tested on, for a process forked by `tests.forks`."""
+"""`prepare` of the small survey that crashes are tested on, and Dask's commands, for forks of `tests.forks`."""
 
+import sys
 from multiprocessing import forkserver
 
 import dask
+from dask.cli import run_cli
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.prepare import PrepareConfig, prepare
@@ -21,3 +23,9 @@ def run(root: str, store: str, *scheduler: str) -> None:
     workers = DaskConfig(scheduler=scheduler[0]) if scheduler else DaskConfig(num_workers=2)
     config = PrepareConfig(windows=WindowConfig(size=8), galaxies_per_shard=1, dask=workers)
     prepare(config, SurveyConfig(root=root), store, seed=3)
+
+
+def dask_command(*words: str) -> None:
+    """Runs the command `dask` with these words behind it."""
+    sys.argv = ["dask", *words]
+    run_cli()

@@ -1,7 +1,5 @@
 """kill -9 of the driver or of a worker at random moments: a rerun ends in the same bytes as an undisturbed run."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +31,6 @@ def finish(process: ForkServerProcess) -> bool:
     process.join(120)
     assert process.exitcode is not None, "it hangs"
     return process.exitcode == 0
-
-
-def spawn(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def kill_one(driver: ForkServerProcess, rng: np.random.Generator) -> bool:
@@ -109,19 +103,21 @@ def test_kills_at_random_moments_leave_the_same_store(survey: Path, undisturbed:
 
 
 @contextmanager
-def external_cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def external_cluster() -> Iterator[tuple[str, ForkServerProcess]]:
     """A scheduler and a worker in processes of their own: the scheduler's address and process."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     where = ("--host", "127.0.0.1", "--port", str(port), "--dashboard-address", "127.0.0.1:0")
-    scheduler = spawn("-m", "dask", "scheduler", *where)
-    worker = spawn("-m", "dask", "worker", address, "--nthreads", "1", "--death-timeout", "60", "--no-dashboard")
+    options = ("--no-nanny", "--nthreads", "1", "--death-timeout", "60", "--no-dashboard")
+    scheduler = forks.start(run_prepare.dask_command, "scheduler", *where)
+    worker = forks.start(run_prepare.dask_command, "worker", address, *options)
     try:
         yield address, scheduler
     finally:
         for process in (scheduler, worker):
             process.terminate()
-            process.wait(timeout=60)
+            process.join(60)
+            assert process.exitcode is not None, "it hangs"
 
 
 def wait_for_record(store: Path) -> None:

@@ -83,6 +83,7 @@ def changed(root: Path, name: str, change: Callable[[fits.HDUList], None]) -> No
     write_gzipped(hdus, path)
 
 
+@pytest.mark.slow
 def test_a_survey_with_implausible_galaxies_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_survey(tmp_path / "survey", dict.fromkeys(NAMES, 0.03), size=9)
 

@@ -268,6 +268,7 @@ def bad_files() -> Iterator[tuple[str, str, float, bytes]]:
         yield kind, code, 0.03, damage(whole)
 
 
+@pytest.mark.slow
 def test_each_bad_galaxy_is_set_aside_with_its_reason_and_no_other(tmp_path: Path) -> None:
     root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
     (root / "drpall.fits").unlink()
@@ -304,6 +305,7 @@ def test_a_bad_galaxy_leaves_the_others_as_they_were(survey: SurveyConfig, tmp_p
         bad.read_galaxy("8000-3")
 
 
+@pytest.mark.slow
 def test_gzip_is_verified_unless_asked_otherwise(survey: SurveyConfig, tmp_path: Path) -> None:
     root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
     path = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"

@@ -60,6 +60,7 @@ def test_the_report_says_what_is_true(workspace: Path) -> None:
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_clusters_in_latent_space_are_pure(workspace: Path) -> None:
     labels_of(workspace).to_parquet(workspace / "clusters.parquet")
     assert run(workspace, workspace / "clusters.parquet", "--label", "cluster")[0] == 0
@@ -84,6 +85,7 @@ def test_repeat_observations_are_no_neighbours(tmp_path: Path) -> None:
     assert not (sample.mangaid[sample.neighbours] == sample.mangaid[:, None]).any()
 
 
+@pytest.mark.slow
 def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
     labels_of(workspace).to_csv(workspace / "mass.csv", index=False)
     code, text = run(workspace, workspace / "mass.csv", "--label", "MASS<=2")
@@ -189,6 +191,7 @@ EVIL = [
 ]
 
 
+@pytest.mark.slow
 def test_labels_are_data_in_the_report(workspace: Path) -> None:
     """Neither pictures nor links nor formulas, and no mathematics for the plots."""
     from markdown_it import MarkdownIt

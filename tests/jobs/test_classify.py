@@ -54,6 +54,7 @@ def learned(workspace: Path) -> tuple[Path, str]:
     return workspace, text
 
 
+@pytest.mark.slow
 def test_the_table_has_probabilities_with_descriptions_and_ucds(learned: tuple[Path, str]) -> None:
     from astropy.io import fits
 
@@ -74,6 +75,7 @@ def test_the_table_has_probabilities_with_descriptions_and_ucds(learned: tuple[P
     assert (workspace / "catalog.classes.vot").is_file()
 
 
+@pytest.mark.slow
 def test_classifiers_are_registered_with_their_quality(learned: tuple[Path, str]) -> None:
     workspace, _ = learned
     client = make_client(load_project("demo", (f"workspace={workspace}",)).tracking_uri)
@@ -92,6 +94,7 @@ def test_classifiers_are_registered_with_their_quality(learned: tuple[Path, str]
     assert set(kept["heads"]) == set(kept["quality"]) == {"AGN", "merger > 1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["models:/cubescout-classes@current", "catalog.classes.json"])
 def test_learned_classes_are_applied_to_a_catalog_of_the_same_model(
     learned: tuple[Path, str], tmp_path: Path, reference: str
@@ -111,6 +114,7 @@ def test_learned_classes_are_applied_to_a_catalog_of_the_same_model(
     assert "takes latents of another model (weights dddddddddddd) than that of" in text
 
 
+@pytest.mark.slow
 def test_own_labels_are_learned_and_too_few_are_counted(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     code, text = run(tmp_path)

@@ -122,21 +122,25 @@ def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("redshift", "expected"), [(0.03, 0), (0.5, 3)])
-def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(
-    tmp_path: Path, redshift: float, expected: int
-) -> None:
-    write_survey(tmp_path / "survey", {"1-1": 0.02, "1-2": redshift}, size=9)
-    command = [sys.executable, "-m", "jobs.prepare", "paper"]
-    settings = {
-        "workspace": tmp_path,
-        "survey.root": tmp_path / "survey",
-        "prepare.dask.num_workers": 0,
-        "prepare.windows.size": 8,
-    }
-    for key, value in settings.items():
-        command += ["--set", f"{key}={value}"]
+def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(tmp_path: Path) -> None:
+    for name, redshift in (("all", 0.03), ("some", 0.5)):
+        write_survey(tmp_path / name / "survey", {"1-1": 0.02, "1-2": redshift}, size=9)
+
+    def words(name: str) -> list[str]:
+        settings = {
+            "workspace": tmp_path / name,
+            "survey.root": tmp_path / name / "survey",
+            "prepare.dask.num_workers": 0,
+            "prepare.windows.size": 8,
+        }
+        return ["paper", *(f"--set={key}={value}" for key, value in settings.items())]
+
+    code, text = invoke("prepare", *words("all"))
+    assert code == 0, text
+    assert "rejected.csv" not in text
+    command = [sys.executable, "-m", "jobs.prepare", *words("some")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == expected, result.stderr
-    assert ("rejected.csv" in result.stdout) == (expected == 3)
-    assert (tmp_path / "windows.zarr" / "summary.json").exists()
+    assert result.returncode == 3, result.stderr
+    assert "rejected.csv" in result.stdout
+    for name in ("all", "some"):
+        assert (tmp_path / name / "windows.zarr" / "summary.json").exists()

@@ -233,6 +233,7 @@ def test_the_page_is_kept_beside_the_registered_catalog(project: ProjectConfig) 
     assert [item.path for item in client.list_artifacts(version.run_id, "page")] == ["page/explore.html"]
 
 
+@pytest.mark.slow
 def test_a_catalog_of_another_store_or_model_is_refused(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     with pytest.raises(ValueError, match="cubescout score"):

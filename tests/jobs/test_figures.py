@@ -41,6 +41,7 @@ def test_all_figures_are_written_twice_the_same(project: ProjectConfig) -> None:
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.slow
 def test_labels_are_drawn_if_given(project: ProjectConfig) -> None:
     table = project.workspace / "mine.csv"
     names = read_catalog(project.catalog_path).table["plateifu"]

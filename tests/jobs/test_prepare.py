@@ -28,6 +28,7 @@ def test_doubts_about_accepted_galaxies_are_told(tmp_path: Path) -> None:
     assert prepare._remarks(config.model_copy(update={"prepare": corrected}), {"accepted": 0, "splits": {}}) == []
 
 
+@pytest.mark.slow
 def test_only_damaged_files_are_worth_a_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.3}, size=9)
     settings = {"survey": {"root": str(root), "z_max": 0.1}, "prepare": {"dask": {"num_workers": 0}}}

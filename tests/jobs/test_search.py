@@ -84,6 +84,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
     return config
 
 
+@pytest.mark.slow
 def test_a_region_finds_regions_of_its_shape_in_other_galaxies(project: ProjectConfig) -> None:
     catalog = read_catalog(project.catalog_path)
     name = catalog.table["plateifu"][0]

@@ -18,6 +18,7 @@ SPACE = "{train.lr: {loguniform: [1e-4, 1e-2]}, model.latent_dim: {choice: [3, 5
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_a_search_leaves_one_run_with_a_child_a_trial_and_a_model_trained_on(tmp_path: Path) -> None:
     synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
     settings = SMALL | {"workspace": tmp_path, "prepare.store": tmp_path / "w.zarr"}

@@ -81,12 +81,10 @@ def kill_a_worker(cluster: Any, store: Path) -> None:
     worker_actors(cluster)[0].kill()
 
 
-def test_the_same_bytes_as_on_this_machine_also_where_a_worker_is_killed(
+def test_the_same_bytes_as_on_this_machine_where_a_worker_is_killed(
     ray_cluster: Any, survey: SurveyConfig, tmp_path: Path
 ) -> None:
     prepare(CONFIG.model_copy(update={"galaxies_per_shard": 1}), survey, str(tmp_path / "local"), seed=3)
-    assert run(project(survey, tmp_path / "ray")) == 0
-    assert contents(tmp_path / "ray" / "windows.zarr") == contents(tmp_path / "local")
     killer = threading.Thread(target=kill_a_worker, args=(ray_cluster, tmp_path / "cut" / "windows.zarr"))
     killer.start()
     assert run(project(survey, tmp_path / "cut")) == 0

@@ -106,6 +106,7 @@ def test_an_experiment_does_not_lead_out_of_the_workspace(
     assert note(sqlite_uri(moved / "mlflow.db"), run).is_relative_to(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("ws", "new"), ("run?1", "p%41ct"), ("a b", "ü#")])
 @pytest.mark.parametrize("how", ["move", "copy"])
 def test_a_workspace_that_is_moved_or_copied_takes_its_artifacts_along(

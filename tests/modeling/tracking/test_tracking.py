@@ -246,12 +246,3 @@ def test_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=forks.CONTEXT) as pool:
         runs = list(pool.map(_open, [uri] * 3))
     assert len(set(runs)) == 3
-
-
-def test_importing_the_module_imports_no_mlflow() -> None:
-    modules = (
-        "modeling.tracking.runs, modeling.tracking.models, modeling.training.ray_train, modeling.training.ray_tune"
-    )
-    code = f"import sys, {modules}; print({{'mlflow', 'ray'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -152,6 +152,7 @@ def test_folds_lie_beside_the_main_model_and_a_rerun_trains_nothing(
     assert checkpoint_digest(tmp_path / "training/main/last/best") != digest
 
 
+@pytest.mark.slow
 def test_an_interrupted_fold_goes_on(store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_all(job(store), tmp_path / "whole")
     report = LocalContext.report

@@ -5,12 +5,11 @@
 
 import hashlib
 import logging
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,14 @@ from modeling.network.checkpoint import load_model
 from modeling.network.config import ModelConfig
 from modeling.ray_session import set_environment
 from modeling.training.config import TrainConfig, TrainingJob
-from modeling.training.ray_train import train
+from tests import forks, recorded_train
+from tests.modeling.training import two_ranks
 from tests.ray_head import started_by
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
 
 logger = logging.getLogger(__name__)
-ROOT = Path(__file__).parents[3]
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -113,12 +112,14 @@ def job(store: WindowStore) -> TrainingJob:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(store: WindowStore, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of the same two workers where nothing happens to them."""
+def undisturbed(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of two workers to whom nothing happens, without Ray, whose workers take seconds to start."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    trained = train(job(store), name="whole", storage=str(folder / "storage"), target=folder / "model")
-    assert [metrics["epoch"] for metrics in trained.history] == list(range(EPOCHS))
-    return trained.directory
+    ranks = [forks.start(two_ranks.run, rank, job(store), folder) for rank in (0, 1)]
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+    return folder / "last" / "best"
 
 
 def assert_same_weights(model: Path, undisturbed: Path) -> None:
@@ -153,14 +154,14 @@ class Command:
         self.steps = Steps(folder / "steps")
         self.name = f"train-{job(store).identity(store.identity)[:12]}"
         self.model = folder / "ws" / "models" / self.name
-        recorded = [sys.executable, "-m", "tests.recorded_train", str(self.steps.folder)]
-        self._words = [*recorded, str(folder / "config.yaml")]
-        self._log = folder / "log"
-        self._driver: subprocess.Popen[bytes] | None = None
+        self._config, self._starts = folder / "config.yaml", 0
+        self._driver: ForkServerProcess | None = None
 
     def start(self, *arguments: str) -> None:
-        with self._log.open("a") as log:
-            self._driver = subprocess.Popen([*self._words, *arguments], cwd=ROOT, stdout=log, stderr=log)
+        self._starts += 1
+        self._output.mkdir()
+        words = (str(self._config), *arguments)
+        self._driver = forks.start(recorded_train.train, self.steps.folder, *words, output=self._output)
 
     @contextmanager
     def held_at(self, place: Place) -> Iterator[None]:
@@ -172,19 +173,26 @@ class Command:
     def kill(self) -> None:
         assert self._driver
         self._driver.kill()
-        self._driver.wait()
+        self._driver.join()
 
     def finish(self) -> None:
         """Waits for the model; its registration is tested elsewhere."""
-        self._wait(lambda: "The model has" in self._log.read_text())
+        self._wait(lambda: "The model has" in self._printed())
         self.kill()
+
+    @property
+    def _output(self) -> Path:
+        return self._config.with_name(f"output-{self._starts}")
+
+    def _printed(self) -> str:
+        return "".join(path.read_text() for path in self._output.iterdir())
 
     def _wait(self, done: Callable[[], bool]) -> None:
         assert self._driver
         deadline = time.monotonic() + 240
         while not done():
-            assert self._driver.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
+            assert self._driver.is_alive(), self._printed()
+            assert time.monotonic() < deadline, self._printed()
             time.sleep(0.1)
 
 

@@ -59,7 +59,7 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
         search(stop_after=3)
     before = set(heard)
     local_ray.stop()
-    local_ray.start()
+    local_ray.start(include_dashboard=True)  # for the next test
     tuned = search(None)
     assert search(None).trials == tuned.trials  # a finished search is not run again
     assert len(tuned.trials) == 4
@@ -86,8 +86,8 @@ def test_an_interrupted_search_goes_on_and_sets_failures_aside(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("local_ray")
-def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path) -> None:
+def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path, local_ray: LocalRay) -> None:
+    local_ray.start(include_dashboard=True)
     config = TuneConfig(
         num_trials=2,
         concurrency=2,
@@ -111,7 +111,7 @@ def test_trials_may_have_workers_of_their_own(store: WindowStore, tmp_path: Path
 def test_a_budget_of_time_that_is_too_short_is_said(store: WindowStore, tmp_path: Path) -> None:
     places = {"name": "short", "storage": str(tmp_path / "storage"), "target": tmp_path / "model"}
     with pytest.raises(RuntimeError, match=r"within tune.time_budget_s: 0\.1"):
-        tune(job(store), TuneConfig(num_trials=4, time_budget_s=0.1, epochs=50), **places)
+        tune(job(store), TuneConfig(num_trials=4, concurrency=1, time_budget_s=0.1, epochs=50), **places)
 
 
 def test_a_search_needs_a_validation_split(tmp_path: Path) -> None:

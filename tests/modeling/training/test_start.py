@@ -9,7 +9,6 @@ from cubeprep.store import WindowStore
 from modeling.network.checkpoint import load_model, save_model
 from modeling.network.config import ModelConfig
 from modeling.network.make import make_network
-from modeling.ray_session import ray_session
 from modeling.training.config import StartConfig, TrainConfig, TrainingJob
 from modeling.training.context import LocalContext
 from modeling.training.cross_fitting import fold_jobs
@@ -149,15 +148,11 @@ def test_a_trained_model_records_what_it_has_seen(store: WindowStore, tmp_path: 
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_a_worker_of_ray_starts_with_the_weights_too(store: WindowStore, tmp_path: Path) -> None:
-    start = publish(saved(tmp_path / "m", store, AE), str(tmp_path / "storage"), reference="m")
-    with ray_session(num_cpus=1):
-        trained = train(
-            job(store, start, AE, lr=1e-9, num_workers=1),
-            name="ray",
-            storage=str(tmp_path / "storage"),
-            target=tmp_path / "new",
-        )
+    storage = str(tmp_path / "storage")
+    start = publish(saved(tmp_path / "m", store, AE), storage, reference="m")
+    trained = train(job(store, start, AE, lr=1e-9, num_workers=1), name="ray", storage=storage, target=tmp_path / "new")
     given, taken = load_model(tmp_path / "m")[0].state_dict(), load_model(trained.directory)[0].state_dict()
     for name, value in given.items():
         torch.testing.assert_close(taken[name], value, rtol=0, atol=1e-6, msg=name)
