@@ -92,6 +92,15 @@ def find_keys(model: type[Config], path: str) -> list[ConfigKey]:
 
     Raises:
         ConfigError: there is no such key; the message names the closest one.
+
+    Examples:
+        >>> from cubeprep.augment import AugmentConfig
+        >>> print(find_keys(AugmentConfig, "max_shift")[0].text)
+        max_shift: Largest shift along each axis; 0: no shifts
+          type         integer
+          default      5
+          constraints  >= 0
+          unit         spaxel
     """
     keys = config_keys(model)
     found = [key for key in keys if key.path == path or key.path.startswith(f"{path}.")]
