@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 4
 
-.PHONY: setup demo test test-quick test-long test-ceph lint bench constraints clean
+.PHONY: setup demo test test-quick test-long test-ceph lint docs bench constraints clean
 
 setup: $(STAMP)
 
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cubescout needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs,test]'
 	touch $@
 
 demo: setup
@@ -43,6 +43,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/docs/html; warnings are errors. The first build simulates the survey of the notebook.
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs/html
 
 bench: setup
 	$(BIN)/python -m benchmarks

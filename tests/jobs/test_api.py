@@ -1,8 +1,13 @@
-"""The functions for notebooks: they give what the catalog holds, and name what is missing."""
+"""The functions for notebooks give what the catalog holds and name what is missing; examples and the notebook run."""
 
+import doctest
+import importlib
+import re
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +18,15 @@ from jobs import api, score
 from jobs.search import similar_galaxies
 from modeling.catalog import CatalogError
 from tests.jobs.test_score import make_project
+from tests.test_architecture import ROOT, modules_of
+
+NOTEBOOK = ROOT / "docs" / "notebooks" / "survey.ipynb"
+WITH_EXAMPLES = [
+    name
+    for package in ("cubeprep", "modeling", "jobs")
+    for name, path in modules_of(package).items()
+    if ">>> " in path.read_text()
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +87,57 @@ def test_what_is_missing_is_named(workspace: Path, tmp_path: Path) -> None:
         api.score(workspace, replace(galaxy, plateifu=np.array(["8485-1901"])))
     with pytest.raises(FileNotFoundError, match="no attribution maps"):
         api.attribution(tmp_path, "1005-1902")
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_give_what_they_say(name: str, workspace: Path) -> None:
+    results = doctest.testmod(importlib.import_module(name), extraglobs={"workspace": workspace})
+    assert results.failed == 0
+    assert results.attempted > 0
+
+
+def test_every_function_for_notebooks_has_an_example() -> None:
+    examples = {test.name for test in doctest.DocTestFinder().find(api, "api") if test.examples}
+    assert examples == {f"api.{name}" for name in api.__all__}
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Any:
+    import nbformat
+
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def text_of(cell: Any) -> str:
+    """Printed text of a cell."""
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def test_the_notebook_is_kept_without_outputs_and_counts(notebook: Any) -> None:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(cells) > 5
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_the_catalog_holds(
+    notebook: Any, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("CUBESCOUT_WORKSPACE", str(workspace))
+    made = deepcopy(notebook)
+    NotebookClient(made, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    cells = [cell for cell in made.cells if cell.cell_type == "code"][1:]
+    assert all(cell.outputs for cell in cells)
+    catalog = api.open_catalog(workspace).table
+    first = catalog["plateifu"].iloc[0]
+    (printed,) = [text_of(cell) for cell in cells if "api.score" in cell.source]
+    found = re.search(rf"{first}: (\S+) as observed, (\S+) in the catalog\n{first}: (\S+) without", printed)
+    assert found
+    again, recorded, without = map(float, found.groups())
+    assert recorded == pytest.approx(catalog["score_combined"].iloc[0], abs=1e-3)
+    assert again == pytest.approx(recorded, abs=2e-3)
+    assert without != again
+    drawn = [cell for cell in cells if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert len(drawn) == 2
