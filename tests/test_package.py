@@ -26,7 +26,7 @@ from cubeprep.stars.templates import templates
 from importlib.metadata import distribution
 from jobs.config import load_project
 from jobs.page.document import bundle
-assert stars._table()[1].size > 1000
+assert stars._table()[0].size > 1000
 assert templates() is not None
 assert "dataset.ready" in bundle()
 (command,) = distribution("cubescout").entry_points.select(name="cubescout")

@@ -6,7 +6,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from cubeprep.config_keys import ConfigKey, config_keys
+from cubeprep.config_keys import REQUIRED, ConfigKey, config_keys
 from cubeprep.store import FLUX_UNIT
 from jobs.config import ProjectConfig, find_config
 from jobs.tables.survey_links import LINKS
@@ -56,17 +56,9 @@ def markdown_of_section(section: ConfigKey) -> list[str]:
 
 def markdown_of_key(key: ConfigKey) -> list[str]:
     """Lines of Markdown of one key."""
-    kind = ", ".join(filter(None, [key.kind, key.constraints]))
-    unit = f" Unit: {code(key.unit)}." if key.unit else ""
-    return [
-        ":::{confval} " + key.path,
-        f":type: {code(kind)}",
-        f":default: {code(key.default)}",
-        "",
-        f"{key.description}.{unit}",
-        ":::",
-        "",
-    ]
+    default = key.default if key.default == REQUIRED else f"default {code(key.default)}"
+    facts = [code(key.kind), key.constraints and code(key.constraints), key.unit, default]
+    return [":::{confval} " + key.path, f"{key.description}.", "", ", ".join(filter(None, facts)), ":::", ""]
 
 
 def markdown_of_columns() -> Iterator[str]:
