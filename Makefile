@@ -10,7 +10,7 @@ CPUS := $(shell getconf _NPROCESSORS_ONLN)
 PARALLEL := -n $(CPUS) --maxprocesses 4
 WAITING := -n $(shell expr $(CPUS) + 1) --maxprocesses 4
 
-.PHONY: setup demo test test-quick test-long test-ceph lint bench constraints clean
+.PHONY: setup demo test test-quick test-long test-ceph lint docs bench constraints clean
 
 setup: $(STAMP)
 
@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cubescout needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs,test]'
 	touch $@
 
 demo: setup
@@ -46,6 +46,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/docs/html; warnings are errors. The first build simulates the survey of the notebook.
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs/html
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -55,7 +55,7 @@ def reader_class(name: str) -> Any:
     if not missing and not hasattr(found, "read_maps" if grid == "maps" else "open"):
         missing = ["read_maps" if grid == "maps" else "open"]
     if missing:
-        raise ConfigError("survey.reader", [f"{name}: {found} lacks {', '.join(missing)}; see docs/readers.md"])
+        raise ConfigError("survey.reader", [f"{name}: {found} lacks {', '.join(missing)}; see docs/new-reader.md"])
     return found
 
 

@@ -2,7 +2,7 @@
 
 Reads the cubes under `survey.root` with the reader `survey.reader` (manga-logcube, manga-maps, sami, muse,
 califa-elines) and writes the windows of `prepare.windows` to `prepare.store`, a local path or an s3:// URL (credentials
-and endpoint come from the usual AWS_ environment variables). Training galaxies get `prepare.augment.num_views` rows;
+and endpoint come from the usual `AWS_` environment variables). Training galaxies get `prepare.augment.num_views` rows;
 with `prepare.augment.where: loader` they get one, and training makes the same views. Galaxies that cannot be used are
 rejected, with reasons in the store's rejected.csv; the exit code is then 3. A rerun resumes an interrupted run; a store
 made from another configuration is an error. The store and its configuration are recorded in MLflow as the parent of the

@@ -12,7 +12,9 @@ from jobs.config import ProjectConfig
 from modeling.training.config import TrainingJob
 from tests.test_architecture import ROOT, modules_of
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")], key=str
+)
 PACKAGES = ("benchmarks", "cubeprep", "jobs", "modeling", "tests")
 # `package/path.py`, also with another suffix or none, and `package.module` with attributes of it.
 PATH = re.compile(rf"\b(?:{'|'.join(PACKAGES)})/[\w/]*\w(?:\.\w+)?")

@@ -1,1 +1,1 @@
-"""Readers of surveys, one module each; `docs/readers.md` describes how to add one."""
+"""Readers of surveys, one module each; `docs/new-reader.md` describes how to add one."""

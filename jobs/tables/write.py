@@ -141,7 +141,7 @@ def _values(column: pd.Series) -> np.ndarray:
 
 
 def _ascii(value: Any) -> str:
-    return str(value).encode("ascii", "backslashreplace").decode()
+    return str(value).replace("±", "+/-").encode("ascii", "backslashreplace").decode()
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

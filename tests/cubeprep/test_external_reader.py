@@ -1,4 +1,4 @@
-"""A reader from outside the package: the one of docs/readers.md, installed and used; and readers by name."""
+"""A reader from outside the package: the one of docs/new-reader.md, installed and used; and readers by name."""
 
 import importlib
 import json
@@ -35,7 +35,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     package, metadata = site / "example_survey", site / "example_survey-1.0.dist-info"
     package.mkdir(parents=True)
     metadata.mkdir()
-    text = (ROOT / "docs" / "readers.md").read_text()
+    text = (ROOT / "docs" / "new-reader.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (table,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     group, point = re.search(r'entry-points."(.*)"\]\n(.*)\n', table).groups()  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def test_an_unknown_reader_names_those_that_are_known(site: Path) -> None:
         (None, "No module named 'absent_survey'"),
         ("import absent_package\n", "No module named 'absent_package'"),
         ("x = 1\n", "has no attribute 'Reader'"),
-        ("class Reader:\n    grid = 'linear'\n", "lacks facts, find_targets; see docs/readers.md"),
+        ("class Reader:\n    grid = 'linear'\n", "lacks facts, find_targets; see docs/new-reader.md"),
         ("class Reader:\n    grid = 'maps'\n    facts = find_targets = None\n", "lacks read_maps"),
     ],
 )

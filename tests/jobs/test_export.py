@@ -39,7 +39,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "is_find": found.table["rank"] < 4,
         "p_value": np.where(found.table["rank"] == 2, np.nan, 0.5),
         "triage": "",
-        "reason_1": [f"{i} Å off" if i % 2 else None for i in range(len(found.table))],
+        "reason_1": [f"{i} ± 1 Å off" if i % 2 else None for i in range(len(found.table))],
     }
     write_catalog(path, found.table.assign(**more), found.columns | LATER, found.provenance)
     write_exports(path, "manga")
@@ -64,7 +64,7 @@ def test_the_same_rows_come_back(catalog: Path, suffix: str) -> None:
         want = np.stack(values.to_list()) if values.dtype == object and name != "mangaid" else values.to_numpy()
         np.testing.assert_array_equal(np.asarray(table[name]), want, err_msg=name)
     assert [row.split() for row in table["neighbours"]] == [list(row) for row in expected.table["neighbours"]]
-    assert table["reason_1"][1] == "1 \\xc5 off"
+    assert table["reason_1"][1] == "1 +/- 1 \\xc5 off"
     assert table["score_mae"].unit == FLUX_PER_SPAXEL
     assert table["ra_deg"].unit == u.deg
     assert table["url"][0] == f"https://dr17.sdss.org/marvin/galaxy/{expected.table['plateifu'][0]}/"

@@ -1,7 +1,7 @@
 """Interface and registry of detectors.
 
 A detector is a small class with `fit(store, split)` and `score_windows(windows)`, decorated with `@register`.
-`docs/benchmark.md` shows a complete example.
+`docs/new-detector.md` shows a complete example.
 """
 
 from abc import ABC, abstractmethod
