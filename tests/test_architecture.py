@@ -63,7 +63,7 @@ SHARED = {
 TORCH_ONLY = (
     *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "convlstm_gpu", "compile_c", "autoencoder")),
     *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation", "decoders")),
-    *(f"modeling.network.{name}" for name in ("masked_network", "hiding", "line_groups", "transfer")),
+    *(f"modeling.network.{name}" for name in ("masked_network", "error_modes", "hiding", "line_groups", "transfer")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),
     *(f"modeling.training.{name}" for name in ("on_device", "views")),
 )
