@@ -113,26 +113,22 @@ def line_sums(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, reconstructi
     if flux.ndim != 5 or len(set(shapes.values())) > 1:
         raise ValueError(f"expected four arrays [galaxy, line, sample, y, x] of one shape, found {shapes}")
     good = good_samples(flux, ivar, mask)
-    # Masked before any arithmetic, since 0 x NaN is NaN.
-    flux, root = np.where(good, flux, 0), np.sqrt(np.where(good, ivar, 0))
+    # Masked before any arithmetic, since 0 x NaN is NaN. float64: `unexplained` is the difference of two large sums.
+    flux = np.where(good, flux, 0).astype(np.float64)
     residual = flux - np.where(good, reconstruction, 0)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        # float64: `unexplained` is the difference of two large sums.
-        return np.asarray(values.sum((2, 3, 4), dtype=np.float64))
-
-    abs_residual = total(np.abs(residual))
-    broken = int((~np.isfinite(abs_residual)).any(1).sum())
-    if broken:
-        raise ValueError(f"the model's reconstruction is not finite for {broken} of {len(flux)} galaxies")
+    broken = np.flatnonzero(~np.isfinite(residual).all(axis=(1, 2, 3, 4)))
+    if broken.size:
+        raise ValueError(f"the model's reconstruction is not finite for {broken.size} of {len(flux)} galaxies")
+    window = (2, 3, 4)
+    weight = np.where(good, ivar, 0)
     return LineSums(
-        num_good=total(good),
-        abs_residual=abs_residual,
-        chi2=total((residual * root) ** 2),
-        snr2=total((flux * root) ** 2),
-        abs_flux=total(np.abs(flux)),
-        flux=total(flux),
-        variance=total(np.divide(1, ivar, out=np.zeros_like(root), where=good)),
+        num_good=good.sum(window, dtype=np.float64),
+        abs_residual=np.abs(residual).sum(window),
+        chi2=(residual**2 * weight).sum(window),
+        snr2=(flux**2 * weight).sum(window),
+        abs_flux=np.abs(flux).sum(window),
+        flux=flux.sum(window),
+        variance=np.divide(1, ivar, out=np.zeros(flux.shape), where=good).sum(window),
     )
 
 
@@ -148,7 +144,7 @@ def median_snr(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarr
     medians = np.full(len(flux), np.nan)
     for i, chosen in enumerate(good):
         if chosen.any():
-            medians[i] = np.median(flux[i][chosen] * np.sqrt(ivar[i][chosen]))
+            medians[i] = np.median(flux[i][chosen] * np.sqrt(ivar[i][chosen].astype(np.float64)))
     return medians
 
 
