@@ -20,6 +20,7 @@ from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.population import fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, rest_spectra
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.velocity import VelocityConfig, VelocityField
 from cubeprep.windows import WindowConfig
 from tests.cubeprep.simulated import make_galaxy, make_maps
 
@@ -119,6 +120,26 @@ def test_the_stars_velocity_is_relative_to_the_redshift(
     found = extraction(arm, displaced.z, "stars")
     expected = (galaxy.z - displaced.z) / (1 + galaxy.z) * 299792.458
     assert found.stars.velocity_kms == pytest.approx(expected, abs=15)
+
+
+def test_redshift_check_and_velocity_correction_work_on_spectra_without_stars(
+    seyfert: tuple[Galaxy, GalaxyMaps, SimulatedArm],
+) -> None:
+    galaxy, maps, arm = seyfert
+    offset_kms = 200.0
+    z = (1 + galaxy.z) / (1 + offset_kms / SPEED_OF_LIGHT_KMS) - 1
+    field = np.full(arm.flux.shape[1:], offset_kms)
+    config = WindowConfig(num_samples=14, sampling="conserve", size=arm.size, continuum="stars")
+    velocity = VelocityField.about(field, z, z, VelocityConfig(correct=True))
+    stars, sidebands = (
+        extract_windows([arm], z, config.model_copy(update={"continuum": kind}), check_redshift=True, velocity=velocity)
+        for kind in ("stars", "sidebands")
+    )
+    assert stars.offset.offset_kms == pytest.approx(offset_kms, abs=30)
+    assert stars.offset.snr > sidebands.offset.snr, "Hbeta is whole"
+    moved = replace(galaxy, z=z)  # the windows are centred on the lines all the same
+    assert np.median(recovered(stars, moved, maps, "Hb-4862")) == pytest.approx(1, abs=0.06)
+    assert np.median(recovered(sidebands, moved, maps, "Hb-4862")) < 0.8
 
 
 def test_spectra_sharper_than_the_templates_are_remarked_and_have_larger_errors() -> None:
