@@ -83,6 +83,7 @@ class Extraction(NamedTuple):
         stars: what the fit of the stars found.
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words.
         re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
+        star_error: [line] error of the fitted stars over their model, at each line; None if none were fitted.
     """
 
     windows: LineWindows
@@ -92,6 +93,7 @@ class Extraction(NamedTuple):
     stars: StarlightSummary = StarlightSummary()
     remarks: tuple[str, ...] = ()
     re_spaxels: float = float("nan")
+    star_error: np.ndarray | None = None
 
 
 def extract_windows(
@@ -159,7 +161,8 @@ def extract_windows(
     levels = [continua.get(line.name) for line in config.line_list]
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
     ratio, radius = noise_ratio(noise), _re_spaxels(spaxel_arcsec, re_arcsec, config)
-    return Extraction(gridded, offset, ratio, continuum, stars.summary, (*remarks, *stars.remarks), radius)
+    error = stars.error and stars.error(np.array([line.rest_wave for line in config.line_list]))
+    return Extraction(gridded, offset, ratio, continuum, stars.summary, (*remarks, *stars.remarks), radius, error)
 
 
 def _re_spaxels(spaxel_arcsec: float, re_arcsec: float, config: WindowConfig) -> float:

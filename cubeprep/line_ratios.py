@@ -1,9 +1,12 @@
 """Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum; BPT demarcations.
 
-Errors are those of independent spaxels: the noise that neighbouring spaxels share is not included.
+Noise is taken to be independent between spaxels: what neighbours share is not included. The error of the stars' model
+is taken to be the same in all samples of a line, as it is in real spectra of high S/N, and in all spaxels, which share
+templates and polynomial: in a sum it is added linearly, so that it does not average out.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +30,26 @@ COLUMNS = tuple(
 )
 
 
+class LineSum(NamedTuple):
+    """Flux of a line, its variance, and the error that it shares with all other spaxels, each [y, x]; NaN where bad."""
+
+    flux: np.ndarray
+    variance: np.ndarray
+    shared: np.ndarray
+
+    def over(self, used: np.ndarray) -> tuple[float, float]:
+        """Sum over the spaxels of a mask, and its error."""
+        total, variance, shared = (float(values[used].sum()) for values in self)
+        return total, float(np.hypot(np.sqrt(variance), shared))
+
+
 def line_ratios(
-    windows: LineWindows, continuum: Continuum, config: WindowConfig, z: float, re_spaxels: float
+    windows: LineWindows,
+    continuum: Continuum,
+    config: WindowConfig,
+    z: float,
+    re_spaxels: float,
+    star_error: np.ndarray | None = None,
 ) -> dict[str, float | None]:
     """Values of `COLUMNS`; None where a line is not covered, or too faint for a ratio.
 
@@ -40,13 +61,17 @@ def line_ratios(
         config: window parameters.
         z: redshift at which the windows are cut.
         re_spaxels: effective radius in spaxels of the windows; NaN if it is unknown.
+        star_error: [line] error of the stars' model over the model; None if none was subtracted, or it has none.
     """
+    share = np.zeros(len(config.line_list)) if star_error is None else star_error
     found: dict[str, float | None] = dict.fromkeys(COLUMNS)
     names = config.line_names
     wanted = {*WIDTHS.values(), *(name for pair in RATIOS.values() for name in pair)} & set(names)
-    fluxes = {
-        name: _flux(windows, config, config.line_list[names.index(name)], names.index(name), z) for name in wanted
-    }
+    fluxes = {}
+    for name in wanted:
+        number = names.index(name)
+        level = share[number] * np.where(continuum.stars, np.nan_to_num(continuum.flux[number]), 0)
+        fluxes[name] = _flux(windows, config, config.line_list[number], level, number, z)
     for aperture, inside in _apertures(config.size, re_spaxels).items():
         for name, line in WIDTHS.items():
             if line in fluxes:
@@ -73,10 +98,8 @@ def _apertures(size: int, re_spaxels: float) -> dict[str, np.ndarray]:
     return found
 
 
-def _flux(
-    windows: LineWindows, config: WindowConfig, line: Line, number: int, z: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flux of a line and its variance, both [y, x]; NaN where a sample is bad."""
+def _flux(windows: LineWindows, config: WindowConfig, line: Line, level: np.ndarray, number: int, z: float) -> LineSum:
+    """Flux of a line; `level` [y, x] is the flux density by which the stars may be wrong."""
     near = np.abs(config.velocity_kms) <= max(HALF_WIDTH_KMS, config.step_dex * np.log(10) * SPEED_OF_LIGHT_KMS)
     wave = line.rest_wave * (1 + z) * 10 ** config.offsets_dex[near]
     width = (wave * np.log(10) * config.step_dex)[:, None, None]
@@ -85,26 +108,23 @@ def _flux(
     variance = width**2 / np.where(good, windows.ivar[number][near], np.inf)
     known = good.all(axis=0)
     total, error2 = flux.sum(axis=0, dtype=np.float64), variance.sum(axis=0, dtype=np.float64)
-    return np.where(known, total, np.nan), np.where(known, error2, np.nan)
+    return LineSum(*(np.where(known, values, np.nan) for values in (total, error2, np.abs(level) * width.sum())))
 
 
-def _width(
-    flux: tuple[np.ndarray, np.ndarray], level: np.ndarray, inside: np.ndarray, z: float
-) -> tuple[float, float] | None:
+def _width(line: LineSum, level: np.ndarray, inside: np.ndarray, z: float) -> tuple[float, float] | None:
     """Equivalent width in the rest frame and its error, Angstrom; that of the continuum is negligible beside it."""
-    used = inside & np.isfinite(flux[0]) & np.isfinite(level)
+    used = inside & np.isfinite(line.flux) & np.isfinite(level)
     total = float(level[used].sum(dtype=np.float64)) * (1 + z)
     if not used.any() or total <= 0:
         return None
-    return float(flux[0][used].sum()) / total, float(np.sqrt(flux[1][used].sum())) / total
+    flux, error = line.over(used)
+    return flux / total, error / total
 
 
-def _ratio(
-    above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray], inside: np.ndarray
-) -> tuple[float, float] | None:
+def _ratio(above: LineSum, below: LineSum, inside: np.ndarray) -> tuple[float, float] | None:
     """Log10 of a ratio and its error, dex."""
-    used = inside & np.isfinite(above[0]) & np.isfinite(below[0])
-    sums = [(float(flux[used].sum()), float(np.sqrt(variance[used].sum()))) for flux, variance in (above, below)]
+    used = inside & np.isfinite(above.flux) & np.isfinite(below.flux)
+    sums = [above.over(used), below.over(used)]
     if any(error <= 0 or value < MIN_SNR * error for value, error in sums):
         return None
     relative = [error / value for value, error in sums]

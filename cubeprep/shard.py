@@ -186,7 +186,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
 def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:
     if found.continuum is None:
         return {}
-    return line_ratios(windows, found.continuum, config, z, found.re_spaxels)
+    return line_ratios(windows, found.continuum, config, z, found.re_spaxels, found.star_error)
 
 
 def _star_columns(stars: StarlightSummary, windows: WindowConfig) -> dict[str, float | None]:

@@ -16,11 +16,12 @@ ModelCube = Callable[[np.ndarray, int | None], ModelStars]
 
 
 class StarsFound(NamedTuple):
-    """Spaxels [y, x] whose starlight is known, the stars of the galaxy, and remarks on their fit."""
+    """What is known of the stars of a galaxy besides their light; see `FittedStars`, whose `known` is `fitted` here."""
 
     fitted: np.ndarray
     summary: StarlightSummary = StarlightSummary()
     remarks: tuple[str, ...] = ()
+    error: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def read_arms(
@@ -58,7 +59,7 @@ def read_arms(
         for number, total in zip(used, sums, strict=True)
     ]
     fitted = fit_starlight(blocks, list(zip(waves, planes, strict=True)), z, (low, high))
-    found = StarsFound(fitted.known, fitted.summary, fitted.remarks)
+    found = StarsFound(fitted.known, fitted.summary, fitted.remarks, fitted.error)
     return dict(zip(used, zip(planes, fitted.arms, strict=True), strict=True)), found
 
 

@@ -1,6 +1,6 @@
 """Starlight of a galaxy in each spaxel: the model of its bin, scaled to the spaxel's own continuum."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,12 +83,21 @@ class ModelStars:
 
 
 class FittedStars(NamedTuple):
-    """Starlight in the planes of each arm, whether it is known in each spaxel [y, x], the stars, and remarks."""
+    """Stars that were fitted to a galaxy.
+
+    Attributes:
+        arms: starlight in the planes of each arm.
+        known: [y, x] bool, whether it is known in each spaxel.
+        summary: the stars of the whole galaxy.
+        remarks: limits of the fit, in words.
+        error: error of the model over the model at rest wavelengths, Angstrom; None if there is no model.
+    """
 
     arms: list[Starlight]
     known: np.ndarray
     summary: StarlightSummary
     remarks: tuple[str, ...] = ()
+    error: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def fit_starlight(
@@ -127,14 +136,16 @@ def fit_starlight(
     share = float(fitted.sum() / max(int(lit.sum()), 1))
     # The residuals of the bins are mostly noise.
     blur, remarks = _blur(spectra, stars)
-    error = np.hypot(relative_error(spectra.total(), stars.total), blur)
+    known_error = np.hypot(relative_error(spectra.total(), stars.total), blur)
+
+    def error(wave: np.ndarray) -> np.ndarray:
+        return np.interp(np.log10(wave), spectra.log_wave, known_error)
+
     arms = [
-        Starlight(
-            flux, (np.interp(np.log10(wave), spectra.log_wave, error).astype(np.float32)[:, None, None] * flux) ** 2
-        )
+        Starlight(flux, (error(wave).astype(np.float32)[:, None, None] * flux) ** 2)
         for flux, wave in zip(light, rest, strict=True)
     ]
-    return FittedStars(arms, fitted, _summary(spectra, stars, known, share), remarks)
+    return FittedStars(arms, fitted, _summary(spectra, stars, known, share), remarks, error)
 
 
 def _blur(spectra: RestSpectra, stars: Stars) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -41,6 +41,20 @@ def test_widths_and_ratios_are_those_of_the_lines() -> None:
     assert found["ew_ha_angstrom_error"] == pytest.approx(error, rel=0.02)
 
 
+def test_the_error_of_the_stars_does_not_average_out() -> None:
+    made, continuum = windows()
+    share = np.full(len(CONFIG.line_list), 0.008)
+    noise, both = line_ratios(made, continuum, CONFIG, Z, 3.0), line_ratios(made, continuum, CONFIG, Z, 3.0, share)
+    # 14 samples of 1.587 Angstrom, in units of the continuum itself.
+    shared = 0.008 * 14 * 1.587 / (1 + Z)
+    for aperture in ("", "_centre", "_re"):
+        column = f"ew_ha{aperture}_angstrom_error"
+        assert both[column] == pytest.approx(np.hypot(noise[column], shared), rel=2e-3)
+    assert both["log_oiii_hb_error"] > 5 * noise["log_oiii_hb_error"]
+    continuum.stars[:] = False
+    assert line_ratios(made, continuum, CONFIG, Z, 3.0, share) == noise, "no model was subtracted"
+
+
 def test_errors_of_ratios_are_the_scatter_of_noisy_galaxies() -> None:
     rng, values, stated = np.random.default_rng(0), [], []
     for _ in range(200):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.population import fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, rest_spectra
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.velocity import VelocityConfig, VelocityField
 from cubeprep.windows import WindowConfig
 from tests.cubeprep.simulated import make_galaxy, make_maps
 
@@ -120,6 +122,26 @@ def test_the_stars_velocity_is_relative_to_the_redshift(
     assert found.stars.velocity_kms == pytest.approx(expected, abs=15)
 
 
+def test_redshift_check_and_velocity_correction_work_on_spectra_without_stars(
+    seyfert: tuple[Galaxy, GalaxyMaps, SimulatedArm],
+) -> None:
+    galaxy, maps, arm = seyfert
+    offset_kms = 200.0
+    z = (1 + galaxy.z) / (1 + offset_kms / SPEED_OF_LIGHT_KMS) - 1
+    field = np.full(arm.flux.shape[1:], offset_kms)
+    config = WindowConfig(num_samples=14, sampling="conserve", size=arm.size, continuum="stars")
+    velocity = VelocityField.about(field, z, z, VelocityConfig(correct=True))
+    stars, sidebands = (
+        extract_windows([arm], z, config.model_copy(update={"continuum": kind}), check_redshift=True, velocity=velocity)
+        for kind in ("stars", "sidebands")
+    )
+    assert stars.offset.offset_kms == pytest.approx(offset_kms, abs=30)
+    assert stars.offset.snr > sidebands.offset.snr, "Hbeta is whole"
+    moved = replace(galaxy, z=z)  # the windows are centred on the lines all the same
+    assert np.median(recovered(stars, moved, maps, "Hb-4862")) == pytest.approx(1, abs=0.06)
+    assert np.median(recovered(sidebands, moved, maps, "Hb-4862")) < 0.8
+
+
 def test_spectra_sharper_than_the_templates_are_remarked_and_have_larger_errors() -> None:
     galaxy = make_galaxy("star_forming", seed=4, num_fibres=19, sigma_star_kms=35.0, sigma_disc_kms=30.0)
     arm = SimulatedArm(galaxy, make_maps(galaxy))
@@ -138,8 +160,10 @@ def test_spectra_sharper_than_the_templates_are_remarked_and_have_larger_errors(
     assert ratio[red] < ratio[blue]
 
 
-def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: str, continuum: str) -> np.ndarray:
-    """Flux within 6 Angstrom of a line over that of the survey's sector-binned map, where its S/N is above 10."""
+def sami_flux(
+    real_data: Path, folder: str, observation: str, line: str, name: str, continuum: str = "stars"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flux [y, x] within 6 Angstrom of a line, and that of the survey's sector-binned map where its S/N is above 10."""
     rest_wave = LINES_BY_NAME[line].rest_wave
     step = float(np.log10((rest_wave + 6) / (rest_wave - 6))) / 10
     config = WindowConfig(
@@ -157,13 +181,20 @@ def sami_ratio(real_data: Path, folder: str, observation: str, line: str, name: 
     theirs, error = (values[0] if values.ndim > 2 else values for values in (theirs, error))
     strong = np.isfinite(flux) & (theirs / error > 10)
     assert strong.sum() > 500
-    return (flux / theirs)[strong]
+    return flux, np.where(strong, theirs, np.nan)
+
+
+def sami_ratio(*args: Any) -> np.ndarray:
+    """The fluxes of `sami_flux` over those of the survey, where these are known."""
+    ours, theirs = sami_flux(*args)
+    return (ours / theirs)[np.isfinite(theirs)]
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("folder", "observation", "width"),
-    # The blue spectra of 41144 C have a bump of 5% at Hbeta that those of A and B do not have.
+    # In 41144 C our Hbeta and the survey's differ by an equivalent width of 0.3 Angstrom in faint sectors. Neither is
+    # nearer to that of A.
     [
         ("cubes", "41144_A", 0.12),
         ("repeats", "41144_B", 0.12),
@@ -183,6 +214,28 @@ def test_hbeta_of_real_galaxies_is_that_of_the_survey(
     assert np.median(sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "sidebands")) < 0.6
 
 
+@pytest.mark.realdata
+@pytest.mark.parametrize("observation", ["41144_B", "41144_C"])
+def test_line_ratios_of_repeat_observations_agree_within_the_same_sectors(real_data: Path, observation: str) -> None:
+    with fits.open(real_data / "sami" / "repeats" / f"{observation}_sectors_blue.fits.gz") as hdus:
+        sectors = hdus["BIN_MASK"].data
+
+    def ratio(folder: str, name: str) -> np.ndarray:
+        """log [O III]/Hbeta [y, x] of the mean fluxes of the sectors; NaN where the survey's S/N is below 10."""
+        means, strong = [], np.ones(sectors.shape, dtype=bool)
+        for line, map_name in (("OIII-5008", "OIII5007"), ("Hb-4862", "Hbeta")):
+            flux, theirs = sami_flux(real_data, folder, name, line, map_name)
+            means.append(sum(np.where(sectors == k, np.nanmean(flux[sectors == k]), 0) for k in np.unique(sectors)))
+            strong &= np.isfinite(theirs)
+        return np.where(strong, np.log10(means[0] / means[1]), np.nan)
+
+    difference = ratio("repeats", observation) - ratio("cubes", "41144_A")
+    low, middle, high = np.nanpercentile(difference, [16, 50, 84])
+    assert np.isfinite(difference).sum() > 500
+    assert abs(middle) < 0.06
+    assert (high - low) / 2 < 0.08
+
+
 def real_spectrum(hdus: fits.HDUList, number: int) -> RestSpectra:
     """A spectrum of the DAP's tests in its rest frame."""
     wave, flux, ivar, mask, redshift = (hdus[name].data for name in ("WAVE", "FLUX", "IVAR", "MASK", "Z"))
@@ -192,22 +245,23 @@ def real_spectrum(hdus: fits.HDUList, number: int) -> RestSpectra:
     return rest_spectra([block], float(redshift[number]), (3700, 6850))
 
 
-def held_out(spectra: RestSpectra, phase: float) -> np.ndarray:
-    """Residuals in units of their stated errors, in windows without lines that were not fitted.
+def held_out(spectra: RestSpectra, phase: float) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals, and sums of them, over their stated errors, in windows without lines that were not fitted.
 
     The windows have the width of a masked line, 960 km/s, every 3600 km/s. As in `prepare`, the mean of the residuals
-    on either side is subtracted.
+    on either side is subtracted. The error of a sum is that of `line_ratios`: the model's is shared by all samples.
     """
     velocity = np.log(10) * SPEED_OF_LIGHT_KMS * (spectra.log_wave - spectra.log_wave[0]) + phase
     from_centre = velocity % 3600 - 1800
     free = spectra.fitted & (spectra.ivar[0] > 0)
     stars = fit_stars(replace(spectra, fitted=spectra.fitted & (np.abs(from_centre) > 480)))
     if stars is None:
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     residual = spectra.flux[0] - stars.total.model
     error = relative_error(spectra, stars.total) * stars.total.model
-    variance = 1 / np.where(free, spectra.ivar[0], 1) + error**2
-    found = [np.zeros(0)]
+    noise = 1 / np.where(free, spectra.ivar[0], 1)
+    variance = noise + error**2
+    found, sums = [np.zeros(0)], []
     for number in np.unique(velocity // 3600):
         here = velocity // 3600 == number
         core, bands = here & (np.abs(from_centre) < 480), here & free & (np.abs(from_centre) > 600)
@@ -215,20 +269,26 @@ def held_out(spectra: RestSpectra, phase: float) -> np.ndarray:
         if not (free | ~core).all() or min(side.sum() for side in sides) < 10:
             continue
         level = np.mean([residual[side].mean() for side in sides])
-        noise = sum(variance[side].sum() / side.sum() ** 2 for side in sides) / 4
-        found.append((residual[core] - level) / np.sqrt(variance[core] + noise))
-    return np.concatenate(found)
+        of_level = sum(variance[side].sum() / side.sum() ** 2 for side in sides) / 4
+        found.append((residual[core] - level) / np.sqrt(variance[core] + of_level))
+        total = noise[core].sum() + core.sum() ** 2 * of_level + error[core].sum() ** 2
+        sums.append((residual[core] - level).sum() / np.sqrt(total))
+    return np.concatenate(found), np.array(sums)
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["MaNGA_test_spectra", "MaNGA_multicomp_test_spectra"])
 def test_residuals_of_real_manga_spectra_agree_with_their_stated_errors(real_data: Path, name: str) -> None:
-    found = {}
+    found, of_sums = {}, {}
     with fits.open(real_data / "spectra" / f"{name}.fits.gz") as hdus:
         for number in range(len(hdus["Z"].data)):
             spectra = real_spectrum(hdus, number)
-            sigmas = np.concatenate([held_out(spectra, phase) for phase in (0, 1200, 2400)])
+            sigmas, sums = (
+                np.concatenate(v) for v in zip(*(held_out(spectra, p) for p in (0, 1200, 2400)), strict=True)
+            )
             if len(sigmas):  # one spectrum has no good sample
-                found[number] = 1.4826 * np.median(np.abs(sigmas))
+                found[number], of_sums[number] = (1.4826 * np.median(np.abs(v)) for v in (sigmas, sums))
     assert len(found) == {"MaNGA_test_spectra": 7, "MaNGA_multicomp_test_spectra": 3}[name]
     assert all(0.85 < sigma < 1.1 for sigma in found.values()), found
+    # About 95 windows of each spectrum: the deviation is uncertain by 12%. At a S/N of 2 the error is too large.
+    assert all(0.6 < sigma < 1.3 for sigma in of_sums.values()), of_sums
