@@ -19,6 +19,8 @@ import psutil
 from tests.s3 import free_port
 
 ROOT = Path(__file__).parent.parent
+# For the head of `ray.cluster_utils.Cluster`: without processes that nobody asks, each of which takes seconds to start.
+BARE_HEAD = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 NODE = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block")
 
 

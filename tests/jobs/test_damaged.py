@@ -139,8 +139,8 @@ OBJECTS = SHARDS | {name: f"train/{name}/c/0" for name in ("valid", "plateifu")}
 
 
 @pytest.mark.slow
-def test_score_refuses_flipped_bits_and_missing_objects_and_says_how_to_mend_them(folder: Path) -> None:
-    assert run(folder, "score").exit_code == 0
+def test_score_refuses_flipped_bits_and_missing_objects_and_says_how_to_mend_them(scored_once: Path) -> None:
+    folder = scored_once
     catalog = (folder / CATALOG).read_bytes()
     for name, place in OBJECTS.items():
         path = folder / STORE / place
@@ -204,6 +204,7 @@ def test_edited_metadata_of_a_store_are_refused(
 ABSURD = (..., None, -1, 0, 7, 10**12, 60_000, "x", [], {}, 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["num_lines", "num_samples", "size", "latent_dim", "step_channels", "spaxel_code"])
 def test_sizes_of_a_model_are_checked_before_memory_is_taken(folder: Path, argument: str) -> None:
     content = (folder / MODEL / "model.json").read_text()

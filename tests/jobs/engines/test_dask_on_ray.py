@@ -21,7 +21,7 @@ from jobs.engines.dask_on_ray import DaskOnRayConfig, dask_on_ray
 from jobs.prepare import run
 from tests.cubeprep.test_prepare import CONFIG, contents
 from tests.logcube import write_survey
-from tests.ray_head import started_by
+from tests.ray_head import BARE_HEAD, started_by
 
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(8)}
 START = """
@@ -42,7 +42,7 @@ def ray_cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 100 << 20}
-        cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        cluster = Cluster(initialize_head=True, head_node_args=node | BARE_HEAD)
         cluster.add_node(**node)
         patch.setenv("RAY_ADDRESS", cluster.address)
         try:

@@ -24,7 +24,7 @@ from modeling.ray_session import set_environment
 from modeling.training.config import TrainConfig, TrainingJob
 from tests import forks, recorded_train
 from tests.modeling.training import two_ranks
-from tests.ray_head import started_by
+from tests.ray_head import BARE_HEAD, started_by
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
@@ -68,7 +68,7 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         noticed_soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
-        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon}
+        head = BARE_HEAD | {"num_cpus": 1, "_system_config": noticed_soon}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = self._cluster.address
         self._second = self._cluster.add_node(num_cpus=1)
