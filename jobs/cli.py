@@ -84,6 +84,6 @@ def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
     The pipeline: simulate (or your own cubes), prepare, train or tune, score, explore.
-    On the catalog: search, assess, label and rerank, classify, export, figures, reproduce.
+    On the catalog: search, assess, label and rerank, classify, export, figures, maps, reproduce.
     On a cluster: submit JOB. On models: promote.
     """

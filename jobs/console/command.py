@@ -48,6 +48,7 @@ JOBS = {
     "assess": "Measure scores and neighbours of labelled galaxies.",
     "export": "Write the catalog as a FITS table and a VOTable.",
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
+    "maps": "Write maps of galaxies as FITS files with world coordinates.",
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog again by labels.",
     "classify": "Learn classes from labels, and predict their probabilities.",

@@ -53,6 +53,7 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
             ["--output"], type=click.Path(dir_okay=False), help="Also write the table to this file, .csv or .parquet."
         ),
     ),
+    "maps": (click.Argument(["plateifu"], nargs=-1, required=True, metavar="PLATEIFU..."),),
     "explore": (
         click.Option(["--serve"], is_flag=True, help="Serve a page of all galaxies on this machine instead."),
         click.Option(
