@@ -85,5 +85,5 @@ def main() -> None:
 
     The pipeline: simulate (or your own cubes), prepare, train or tune, score, explore.
     On the catalog: search, assess, label and rerank, classify, export, figures, maps, reproduce.
-    On a cluster: submit JOB. On models: promote.
+    On a cluster: submit JOB. On models: promote. This machine: doctor.
     """

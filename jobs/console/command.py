@@ -52,6 +52,7 @@ JOBS = {
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog again by labels.",
     "classify": "Learn classes from labels, and predict their probabilities.",
+    "doctor": "Check this machine and the services of a configuration.",
     "demo": "Run the whole pipeline on a small simulated survey.",
 }
 
@@ -83,6 +84,8 @@ def run_command(name: str, config: ProjectConfig, **options: Any) -> int:
 _CONFIG = click.argument("config")
 
 
+# Commands that take the configuration `demo` if none is given.
+OF_DEMO = ("demo", "doctor")
 _CONFIG_OF_DEMO = click.argument("config", default="demo")
 
 
@@ -90,7 +93,7 @@ def command(name: str) -> click.Command:
     """Click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
-    @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
+    @_CONFIG_OF_DEMO if name in OF_DEMO else _CONFIG
     @click.option(
         "--set",
         "overrides",

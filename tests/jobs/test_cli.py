@@ -92,7 +92,7 @@ def test_an_unknown_configuration_names_the_shipped_ones() -> None:
     assert "paper" in text
 
 
-@pytest.mark.parametrize("name", [name for name in command.JOBS if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in command.JOBS if name not in command.OF_DEMO])
 def test_a_job_without_configuration_is_a_usage_error(name: str) -> None:
     code, text = invoke(name)
     assert code == 2
