@@ -29,7 +29,9 @@ class AugmentConfig(Config):
     )
     flip: bool = Field(True, description="Mirror half of the views along x")
     rotate: bool = Field(True, description="Rotate each view by a random multiple of 90 degrees")
-    max_shift: int = Field(5, ge=0, description="Largest shift along each axis, spaxels; 0: no shifts")
+    max_shift: int = Field(
+        5, ge=0, description="Largest shift along each axis; 0: no shifts", json_schema_extra={"unit": "spaxel"}
+    )
     noise: float = Field(
         0.3, ge=0, description="Standard deviation of the added noise, in units of each sample's own; 0: none"
     )
@@ -40,7 +42,10 @@ class AugmentConfig(Config):
         description="Largest fraction of the flux removed while the noise stays the same; 0: no dimming",
     )
     max_psf_sigma: float = Field(
-        0.0, ge=0, description="Largest sigma of the Gaussian that broadens the PSF, spaxels; 0: no broadening"
+        0.0,
+        ge=0,
+        description="Largest sigma of the Gaussian that broadens the PSF; 0: no broadening",
+        json_schema_extra={"unit": "spaxel"},
     )
 
     @property

@@ -28,13 +28,13 @@ class WindowConfig(Config):
         description="Half width of a window in km/s. It sets num_samples, rounded to a whole number, or step_dex if "
         "num_samples is given too; default: not used",
     )
-    size: int = Field(32, ge=8, description="Side of the windows in spaxels")
+    size: int = Field(32, ge=8, description="Side of the windows", json_schema_extra={"unit": "spaxel"})
     space: Literal["crop", "bin", "scale-to-re"] = Field(
         "crop",
         description="Crop or pad about the centre (as in the paper), sum blocks of spaxels, or resample to a grid in "
         "units of Re",
     )
-    bin_factor: int = Field(2, ge=1, description="bin: side of a block in spaxels")
+    bin_factor: int = Field(2, ge=1, description="bin: side of a block", json_schema_extra={"unit": "spaxel"})
     extent_re: float = Field(4.0, gt=0, description="scale-to-re: side of the grid in effective radii (Re)")
     sampling: Literal["nearest", "conserve"] = Field(
         "nearest",

@@ -48,8 +48,9 @@ class ModelConfig(Config):
     hidden_side: int = Field(
         5,
         ge=1,
-        description="Side in spaxels of the squares that are hidden from a masked network: about twice the FWHM of the "
+        description="Side of the squares that are hidden from a masked network: about twice the FWHM of the "
         "PSF, so that a point source in the middle is hidden with its surroundings",
+        json_schema_extra={"unit": "spaxel"},
     )
     decoder_channels: int = Field(16, ge=1, description="Channels of each step in the decoder")
     mask_input: bool = Field(True, description="Whether the network sees which samples are good")
