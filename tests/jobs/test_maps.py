@@ -165,7 +165,7 @@ def test_a_galaxy_whose_cube_has_no_celestial_axes_is_refused(made: tuple[Projec
 
 def test_an_unknown_galaxy_is_named(made: tuple[ProjectConfig, fits.Header]) -> None:
     code, text = run(made[0], "1-9")
-    assert code == 1
+    assert code == 2
     assert "1-9 (closest: 1-" in text
 
 
