@@ -105,7 +105,8 @@ def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
     The pipeline: simulate (or your own cubes), prepare, train or tune, score, explore.
-    On the catalog: search, assess, label and rerank, classify, export, figures, maps, reproduce.
+    On the catalog: search, assess, label and rerank, classify, crossmatch, export, figures, maps,
+    samp, reproduce.
     On a cluster: submit JOB. On models: promote. This machine: doctor.
     On the configuration: config KEY.
     """

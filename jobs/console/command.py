@@ -53,6 +53,8 @@ JOBS = {
     "assess": "Measure scores and neighbours of labelled galaxies.",
     "export": "Write the catalog as a FITS table and a VOTable.",
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
+    "crossmatch": "Put columns of another catalog beside ours, by position.",
+    "samp": "Send the catalog or positions to TOPCAT or Aladin.",
     "maps": "Write maps of galaxies as FITS files with world coordinates.",
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog again by labels.",
