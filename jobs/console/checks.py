@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 GB = 1e9
 MIN_MEMORY_GB, GOOD_MEMORY_GB = 2.0, 4.0
@@ -60,7 +63,7 @@ def versions() -> Iterator[Finding]:
         yield _tested(constraints.read_text(), {item.name.lower() for item in needed})
 
 
-def _meets(needed: "Requirement") -> bool:  # type: ignore[name-defined]  # noqa: F821
+def _meets(needed: "Requirement") -> bool:
     return needed.specifier.contains(installed(needed.name) or "0", prereleases=True)
 
 

@@ -111,6 +111,13 @@ def test_unknown_jobs_are_usage_errors() -> None:
     assert invoke("prepear", "demo")[0] == 2
 
 
+def test_a_model_without_alias_is_a_usage_error_and_makes_no_registry(tmp_path: Path) -> None:
+    code, text = invoke("promote", "cubescout", "demo", "--set", f"workspace={tmp_path}")
+    assert code == 2
+    assert "cubescout: expected MODEL@ALIAS or MODEL/VERSION" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     code, text = invoke(
         "prepare", "paper", "--set", f"workspace={tmp_path}", "--set", f"survey.root={tmp_path / 'none'}"
