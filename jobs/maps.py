@@ -48,7 +48,7 @@ def run(config: ProjectConfig, plateifu: tuple[str, ...]) -> int:
     reconstruct = as_scored(catalog, reopen_model(config, catalog, store), config.score.torch_device)
     history = [f"{key} = {value}" for key, value in flat(short_provenance(catalog.provenance)).items()]
     for name, sky in skies.items():
-        maps = maps_of(config, store, name, galaxies.at[name, "z_used"], reconstruct)
+        maps = maps_of(config, store, name, float(galaxies["z_used"][name]), reconstruct)
         cards = primary_cards(config, catalog, store, name)
         path = config.workspace / "maps" / f"{name}.fits"
         write_file(str(path), fits_bytes(maps, store.line_names, sky, cards, history))
@@ -91,10 +91,10 @@ def sky_of(galaxies: pd.DataFrame, plateifu: str, where: str) -> dict[str, str |
             f"{where}: its galaxies.parquet has no column wcs, which an earlier version of Cubescout did not keep; "
             "make a new store with `cubescout prepare` to have maps with world coordinates"
         )
-    text = galaxies.at[plateifu, "wcs"]
+    text, source = (str(galaxies[column][plateifu] or "") for column in ("wcs", "source"))
     if not text:
         raise ValueError(
-            f"{where}: no world coordinates of {plateifu}: the header of {galaxies.at[plateifu, 'source']} has no "
+            f"{where}: no world coordinates of {plateifu}: the header of {source} has no "
             "celestial axes without distortions, or its reader does not pass them on"
         )
     cards: dict[str, str | float] = json.loads(text)
@@ -103,7 +103,7 @@ def sky_of(galaxies: pd.DataFrame, plateifu: str, where: str) -> dict[str, str |
 
 def primary_cards(config: ProjectConfig, catalog: Catalog, store: WindowStore, plateifu: str) -> dict[str, Any]:
     """Provenance of the maps, as values and comments of the primary header."""
-    row = catalog.table.set_index("plateifu").loc[plateifu]
+    row: Any = catalog.table.set_index("plateifu").loc[plateifu]
     made_by = catalog.provenance["model"]
     return {
         "CREATOR": (f"cubescout {code_version()}", "program that wrote this file"),

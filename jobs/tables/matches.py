@@ -85,12 +85,13 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
     )
     values = table[list(names)]
     known = values.notna().all(axis=1).to_numpy()
+    whole = np.full((2, len(table)), np.nan)
+    angles: list[Any]
     if all(pd.api.types.is_numeric_dtype(values[name]) for name in names):
         units = [unit_of(name, table.attrs[UNITS].get(name, "")) or u.deg for name in names]
         angles = [values.loc[known, name].to_numpy(float) for name in names]
     else:
         units, angles = [u.hourangle, u.deg], [values.loc[known, name].astype(str).to_list() for name in names]
-    whole = np.full((2, len(table)), np.nan)
     try:
         found = SkyCoord(*angles, unit=units)
     except ValueError as error:
@@ -178,7 +179,7 @@ def with_matches(catalog: Catalog, path: Path) -> Catalog:
         if matched.provenance.get("created_utc") != catalog.provenance.get("created_utc"):
             logger.warning("%s is left out: it was made from another catalog; run `cubescout crossmatch` again", file)
             continue
-        added = [name for name in matched.table if name not in catalog.table]
+        added = [str(name) for name in matched.table if name not in catalog.table]
         joined = catalog.table.join(matched.table.set_index("plateifu")[added], on="plateifu")
         columns = catalog.columns | {name: matched.columns[name] for name in added}
         catalog = replace(catalog, table=joined, columns=columns)

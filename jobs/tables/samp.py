@@ -149,7 +149,7 @@ def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
     Raises:
         SampError: the catalog does not have them.
     """
-    row = catalog.table.set_index("plateifu").loc[plateifu]
+    row: Any = catalog.table.set_index("plateifu").loc[plateifu]
     ra_deg, dec_deg = (float(row.get(name, np.nan)) for name in ("ra_deg", "dec_deg"))
     if not np.isfinite([ra_deg, dec_deg]).all():
         raise SampError(f"{plateifu}: the catalog has no position of it")
