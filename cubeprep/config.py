@@ -47,14 +47,33 @@ def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ())
         raise ConfigError(str(path), [" ".join(str(error).split())]) from error
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"expected a mapping at the top, found {type(tree).__name__}"])
+    overrides = list(overrides)
     mistakes = [mistake for item in overrides if (mistake := _override(tree, item))]
     try:
         config = model.model_validate(tree)
     except ValidationError as error:
         mistakes += [_describe(item, model) for item in error.errors()]
     if mistakes:
-        raise ConfigError(str(path), mistakes)
+        raise config_error(path, mistakes, overrides)
     return config
+
+
+def config_error(path: Path, mistakes: Sequence[str], overrides: Sequence[str]) -> ConfigError:
+    """Error that marks the mistakes of overrides by `--set`, and names the file only if it holds others.
+
+    Args:
+        path: the YAML file.
+        mistakes: texts that begin with a key and a colon.
+        overrides: as of `load_config`.
+    """
+    keys = [item.partition("=")[0] for item in overrides]
+    marked = [f"--set {text}" if _is_of(text.partition(":")[0], keys) else text for text in mistakes]
+    return ConfigError(str(path) if any(not text.startswith("--set ") for text in marked) else "command line", marked)
+
+
+def _is_of(where: str, keys: Sequence[str]) -> bool:
+    """Whether a key is one of some keys, contains one, or is in one."""
+    return any(f"{where}.".startswith(f"{key}.") or key.startswith(f"{where}.") for key in keys)
 
 
 def digest(*configs: Config) -> str:

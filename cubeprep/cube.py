@@ -1,7 +1,7 @@
 """Interface of the surveys' readers: targets, and the wavelength planes of their cubes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +69,7 @@ class Planes:
         mask: [plane, y, x] uint8, bits of `masks.WINDOW_MASK_BITS`.
         spaxel_arcsec: side of a spaxel, arcsec; NaN if the file does not give it.
         remarks: differences from the file's own checksums, in words.
+        sky: cards of the celestial axes of the planes, of `fits.wcs.placed_sky`; empty if the file does not give them.
     """
 
     flux: np.ndarray
@@ -76,6 +77,7 @@ class Planes:
     mask: np.ndarray
     spaxel_arcsec: float = float("nan")
     remarks: tuple[str, ...] = ()
+    sky: Mapping[str, str | float] = field(default_factory=dict)
 
 
 class Arm(Protocol):

@@ -1,6 +1,7 @@
 """Extracts the windows of one galaxy: plans which planes are needed, reads them once, and cuts the windows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,7 @@ class Extraction(NamedTuple):
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words.
         re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
         star_error: [line] error of the fitted stars over their model, at each line; None if none were fitted.
+        sky: cards of the celestial axes of the windows; empty if the file does not give them.
     """
 
     windows: LineWindows
@@ -94,6 +96,7 @@ class Extraction(NamedTuple):
     remarks: tuple[str, ...] = ()
     re_spaxels: float = float("nan")
     star_error: np.ndarray | None = None
+    sky: Mapping[str, str | float] = MappingProxyType({})
 
 
 def extract_windows(
@@ -204,15 +207,22 @@ def to_grid(
     Raises:
         Rejected: `scale-to-re` for a galaxy of unknown effective radius (`no_size`).
     """
+    grid = window_grid(windows.flux.shape[-1], spaxel_arcsec, re_arcsec, config, source)
+    return regrid(windows, grid) if grid else windows
+
+
+def window_grid(
+    length: int, spaxel_arcsec: float, re_arcsec: float, config: WindowConfig, source: str
+) -> Regrid | None:
+    """Regridding from a square grid of `length` spaxels a side; None with `crop`. Other arguments as in `to_grid`."""
     if config.space == "crop":
-        return windows
-    length = windows.flux.shape[-1]
+        return None
     if config.space == "bin":
-        return regrid(windows, Regrid.centred(length, config.size, config.bin_factor, whole=True))
+        return Regrid.centred(length, config.size, config.bin_factor, whole=True)
     scale = config.extent_re * re_arcsec / config.size / spaxel_arcsec
     if not (np.isfinite(scale) and scale > 0):
         raise Rejected("no_size", f"{source}: effective radius {re_arcsec} arcsec, spaxels of {spaxel_arcsec} arcsec")
-    return regrid(windows, Regrid.centred(length, config.size, scale))
+    return Regrid.centred(length, config.size, scale)
 
 
 def _plan(arms: Sequence[Arm], z: float, config: WindowConfig) -> list[Cut]:

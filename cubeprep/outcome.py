@@ -23,6 +23,7 @@ class Outcome:
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words; empty
             if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
+        wcs: cards of the celestial axes of the windows, as a JSON object; empty if the file does not give them.
         lines: equivalent widths and line ratios, by name of the column; empty where no continuum is kept.
         stellar_velocity_kms: velocity of the stars relative to `z_used`, km/s; None where no stars were fitted.
         stellar_sigma_kms: median velocity dispersion of the stars beyond the templates' resolution, km/s.
@@ -48,6 +49,7 @@ class Outcome:
     implausible: str = ""
     remarks: str = ""
     velocity: str = ""
+    wcs: str = ""
     lines: dict[str, float | None] = field(default_factory=dict)
     stellar_velocity_kms: float | None = None
     stellar_sigma_kms: float | None = None

@@ -211,6 +211,7 @@ def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[s
         "ra_deg": target.ra_deg,
         "dec_deg": target.dec_deg,
         "re_arcsec": target.re_arcsec,
+        "wcs": outcome["wcs"],
         "split": split_of.get(target.plateifu, ""),
         "status": "rejected" if code else "accepted",
         "code": code,

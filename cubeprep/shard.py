@@ -1,5 +1,7 @@
 """Work on one shard in a worker: extract and augment its galaxies, write the shard whole, then its record."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
@@ -11,7 +13,7 @@ from cubeprep.augment import AugmentConfig, augment, view_rng
 from cubeprep.checksum import ChecksumKind, file_checksum
 from cubeprep.config import Config
 from cubeprep.cube import Rejected, Target
-from cubeprep.extract import Extraction, extract_windows, to_grid
+from cubeprep.extract import Extraction, extract_windows, to_grid, window_grid
 from cubeprep.line_ratios import line_ratios
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.outcome import Outcome
@@ -176,6 +178,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         implausible=doubts(noise, share),
         remarks="; ".join(found.remarks),
         velocity=velocity,
+        wcs=json.dumps(dict(found.sky)) if found.sky else "",
         lines=_line_columns(found, windows, config.windows, z),
         **stars,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
@@ -234,12 +237,33 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
             velocity=field,
             model=partial(reader.starlight, target, arms[0]) if windows.continuum == "dap" else None,
         )
+        if isinstance(arm := arms[0], CubeFile):
+            sky = arm.sky(windows.read_size)
+            extraction = _with_sky(extraction, sky, max(arm.shape), arm.spaxel_arcsec, target.re_arcsec, windows)
         return extraction, velocity
     maps = reader.read_maps(target, windows.line_names, windows.read_size)
     flux, ivar, mask = (values[:, None] for values in (maps.flux, maps.ivar, maps.mask))
     one_sample = LineWindows(np.where(mask == 0, flux, np.nan), ivar, mask)
     gridded = to_grid(one_sample, maps.spaxel_arcsec, target.re_arcsec, windows, target.paths[0])
-    return Extraction(gridded, NOT_MEASURED, remarks=maps.remarks), ""
+    extraction = Extraction(gridded, NOT_MEASURED, remarks=maps.remarks)
+    length = maps.flux.shape[-1]
+    return _with_sky(extraction, maps.sky, length, maps.spaxel_arcsec, target.re_arcsec, windows), ""
+
+
+def _with_sky(
+    extraction: Extraction,
+    sky: Mapping[str, str | float],
+    length: int,
+    spaxel_arcsec: float,
+    re_arcsec: float,
+    config: WindowConfig,
+) -> Extraction:
+    """Extraction with the celestial axes of its windows; `sky` are those of the planes, `length` spaxels a side."""
+    from cubeprep.fits.wcs import moved_sky
+
+    if grid := window_grid(length, spaxel_arcsec, re_arcsec, config, ""):
+        sky = moved_sky(sky, (grid.start, grid.start), grid.scale)
+    return extraction._replace(sky=sky)
 
 
 def _velocity_field(

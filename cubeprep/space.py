@@ -5,7 +5,7 @@ one factor per axis, so one small matrix per axis defines the regridding. Croppi
 weights and are done while a cube is read (`cubeprep.geometry`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,10 +23,12 @@ class Regrid:
     Attributes:
         weights: [new, old] overlap of each new spaxel with each old one along one axis, in old spaxels.
         scale: side of a new spaxel, in old spaxels.
+        start: lower edge of the new grid, in old spaxels from that of the old grid.
     """
 
     weights: np.ndarray
     scale: float
+    start: float
 
     @classmethod
     def centred(cls, length: int, size: int, scale: float, *, whole: bool = False) -> "Regrid":
@@ -40,10 +42,11 @@ class Regrid:
                 share an old one.
         """
         start = (length - size * scale) / 2
-        edges = (np.floor(start) if whole else start) + scale * np.arange(size + 1)
+        start = float(np.floor(start)) if whole else start
+        edges = start + scale * np.arange(size + 1)
         old = np.arange(length)
         overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
-        return cls(np.clip(overlap, 0, None), scale)
+        return cls(np.clip(overlap, 0, None), scale, start)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Image [..., new y, new x] of sums of the old spaxels [..., y, x], weighted by overlap."""
@@ -51,7 +54,7 @@ class Regrid:
 
     def squared(self) -> "Regrid":
         """Mapping with squared weights, as needed to propagate the variances of independent spaxels."""
-        return Regrid(self.weights**2, self.scale)
+        return replace(self, weights=self.weights**2)
 
 
 def regrid(windows: LineWindows, grid: Regrid) -> LineWindows:

@@ -47,7 +47,7 @@ VELOCITY = re.compile(
 )
 VELOCITY_UNIT = re.compile(r"k?m(?:\s*/\s*|[\s.]+)s")
 LEADING_ZERO = re.compile(r"[+-]?0\d")
-RAGGED, COLUMNS = "ragged", "columns"
+RAGGED, COLUMNS, UNITS = "ragged", "columns", "units"
 
 
 class TableError(ValueError):
@@ -61,7 +61,7 @@ def read_table(
 
     A row of a text file with more or fewer cells than the header cannot be assigned to columns: it is left out, and
     `attrs["ragged"]` of the result holds its cells by line number. `attrs["columns"]` holds the names of all columns of
-    the file.
+    the file, `attrs["units"]` the units that it states, by name of the column.
 
     Args:
         path: path or URL of a CSV, TSV, ECSV, FITS, VOTable or Parquet file, or of text in columns, also gzipped; the
@@ -158,7 +158,7 @@ def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collecti
     flat.convert_bytestring_to_unicode()
     found: pd.DataFrame = flat.to_pandas()
     found.attrs[COLUMNS] = table.colnames
-    found.attrs["units"] = {name: str(flat[name].unit) for name in flat.colnames if flat[name].unit is not None}
+    found.attrs[UNITS] = {name: str(flat[name].unit) for name in flat.colnames if flat[name].unit is not None}
     return found
 
 
@@ -192,14 +192,14 @@ def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
 
 def _clean(table: pd.DataFrame, text: Collection[str], *, has_types: bool) -> pd.DataFrame:
     """The table after the rules for text, numbers and missing values were applied to every column."""
-    units: Mapping[str, str] = table.attrs.get("units", {})
+    units: Mapping[str, str] = table.attrs.get(UNITS, {})
     cleaned = {}
     for name, column in table.items():
         missing = MISSING_VELOCITIES if is_velocity(str(name), units.get(str(name), "")) else MISSING_NUMBERS
         stays = has_types or str(name).lower() in text
         cleaned[name] = _clean_column(column, missing, stays_text=stays)
     found = pd.DataFrame(cleaned, index=table.index)
-    found.attrs = {RAGGED: table.attrs.get(RAGGED, {}), COLUMNS: table.attrs[COLUMNS]}
+    found.attrs = {RAGGED: table.attrs.get(RAGGED, {}), COLUMNS: table.attrs[COLUMNS], UNITS: units}
     return found
 
 

@@ -6,10 +6,20 @@ from typing import Any
 import click
 
 from jobs.config import load_project
-from jobs.console.command import EPILOG, JOBS, TOOLS, command, details, guarded
+from jobs.console.command import EPILOG, EXIT_OK, JOBS, TOOLS, command, details, guarded
+from jobs.console.keys import complete_config, complete_key, complete_set, describe
+
+KEY_EPILOG = """Prints type, default, constraints, unit and meaning, as `cubescout config train.lr`, or of all keys of a
+section, as `cubescout config train`. Without KEY it lists the sections. An unknown key is answered with the closest
+one and the exit code 2."""
 
 _SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of CONFIG. May be repeated."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=complete_set,
+    help="Override one value of CONFIG. May be repeated.",
 )
 
 
@@ -19,7 +29,7 @@ def _command(name: str) -> Any:
 
 @_command("submit")
 @click.argument("job", type=click.Choice(list(JOBS)))
-@click.argument("config")
+@click.argument("config", shell_complete=complete_config)
 @_SET
 @click.option("--address", metavar="URL", help="Address of the cluster's dashboard.")
 @click.option(
@@ -33,7 +43,7 @@ def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | No
 
 @_command("promote")
 @click.argument("model", metavar="MODEL@ALIAS")
-@click.argument("config", default="demo")
+@click.argument("config", default="demo", shell_complete=complete_config)
 @_SET
 @click.option(
     "--benchmark",
@@ -63,7 +73,18 @@ def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
     sys.exit(guarded(lambda: run(catalog, plateifu, **options)))
 
 
-_TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce)}
+@click.command("config", help=TOOLS["config"], epilog=KEY_EPILOG)
+@click.argument("key", required=False, shell_complete=complete_key)
+def _config(key: str | None) -> None:
+    sys.exit(guarded(lambda: _describe(key)))
+
+
+def _describe(key: str | None) -> int:
+    click.echo(describe(key))
+    return EXIT_OK
+
+
+_TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce, _config)}
 
 
 class _Jobs(click.Group):
@@ -84,6 +105,8 @@ def main() -> None:
     """Find unusual galaxies in integral-field surveys, without labels.
 
     The pipeline: simulate (or your own cubes), prepare, train or tune, score, explore.
-    On the catalog: search, assess, label and rerank, classify, export, figures, reproduce.
-    On a cluster: submit JOB. On models: promote.
+    On the catalog: search, assess, label and rerank, classify, crossmatch, export, figures, maps,
+    samp, reproduce.
+    On a cluster: submit JOB. On models: promote. This machine: doctor.
+    On the configuration: config KEY.
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cubeprep.config import Config, ConfigError, load_config
+from cubeprep.config import Config, ConfigError, config_error, load_config
 from cubeprep.prepare import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
@@ -87,7 +87,7 @@ def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectC
     path = find_config(name_or_path)
     config = load_config(ProjectConfig, path, overrides)
     if mistakes := _mistakes_of_sections_together(config):
-        raise ConfigError(str(path), mistakes)
+        raise config_error(path, mistakes, overrides)
     return config
 
 

@@ -2,12 +2,16 @@
 
 Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
 HTML file, explore.html in the workspace, and beside the catalog in MLflow. It opens without a network, holds the table
-of all galaxies (gallery, map, filters), and the maps and the spectra of every spaxel of the `explore.num_galaxies` most
-unusual ones, of which it also takes neighbours while it stays small.
+of all galaxies (gallery, map, filters; also columns of `crossmatch`), and the maps and the spectra of every spaxel of
+the `explore.num_galaxies` most unusual ones, of which it also takes neighbours while it stays small.
 
 With --serve the same page shows every galaxy in full, from a server on this machine alone, and its labels go to the
-workspace, where `cubescout rerank` learns from them. It prints its address, and ends at Ctrl-C.
+workspace, where `cubescout rerank` learns from them. Buttons send galaxies to TOPCAT and Aladin (SAMP). It prints its
+address, and ends at Ctrl-C.
 """
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
@@ -17,6 +21,9 @@ from jobs.console.progress import console, progress_bar
 from jobs.models.opening import ScoringModel, as_scored, check_same_store, reopen_model
 from jobs.page.export import export_page
 from jobs.page.source import Source
+from jobs.tables.matches import with_matches
+from jobs.tables.samp import send_chosen
+from jobs.tables.survey_links import survey_name
 from modeling.catalog import Catalog, check_recorded, read_catalog
 
 
@@ -29,7 +36,9 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     check_same_store(catalog, store, config.catalog_path)
     check_recorded(catalog, config.catalog_path, ("created_utc", "rank_by", "spearman.score", "model.digest"))
     model = reopen_model(config, catalog, store)
-    source = open_source(config, catalog, store, model)
+    catalog = with_matches(catalog, config.catalog_path)
+    send = partial(send_chosen, catalog, config.workspace / "samp", survey_name(config)) if serve else None
+    source = open_source(config, catalog, store, model, send)
     if serve:
         serve_page(source, port)
         return EXIT_OK
@@ -56,8 +65,14 @@ def serve_page(source: Source, port: int) -> None:
     serve(source, port, announce)
 
 
-def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, model: ScoringModel) -> Source:
-    """The contents of the page; the model reconstructs a galaxy when it is asked for."""
+def open_source(
+    config: ProjectConfig,
+    catalog: Catalog,
+    store: WindowStore,
+    model: ScoringModel,
+    send: Callable[[Sequence[str]], str] | None = None,
+) -> Source:
+    """The contents of the page; the model reconstructs a galaxy when it is asked for. `send` is as in `Source`."""
     return Source(
         catalog,
         store,
@@ -66,6 +81,7 @@ def open_source(config: ProjectConfig, catalog: Catalog, store: WindowStore, mod
         reconstruct=as_scored(catalog, model, config.score.torch_device),
         thumbnail_line=config.explore.thumbnail_line,
         key_lines=config.explore.key_lines,
+        send=send,
     )
 
 

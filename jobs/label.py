@@ -8,11 +8,11 @@ may be a label. If the catalog lacks one of the galaxies, the command names it a
 from pathlib import Path
 
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.read import check_known, column_of, keyed, read_table
 from modeling.catalog import read_catalog
-from modeling.labels.labels import Label, LabelError, append, catalog_version, current, default_author, read
+from modeling.labels.labels import Label, append, catalog_version, current, default_author, read
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
     pairs = [_split(text) for text in labels] + (_pairs_of_table(Path(table)) if table else [])
     if not pairs:
-        raise LabelError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
+        raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
     known = read_catalog(config.catalog_path).table["plateifu"].tolist()
     check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path)
     version = catalog_version(config.catalog_path)
@@ -43,7 +43,7 @@ def run(
 def _split(text: str) -> tuple[str, str]:
     plateifu, equals, label = text.partition("=")
     if not equals or not plateifu.strip():
-        raise LabelError(f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting")
+        raise CommandError(f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting")
     return plateifu.strip(), label.strip()
 
 

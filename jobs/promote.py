@@ -11,6 +11,7 @@ A worse candidate is not promoted (exit code 4), unless --force is given. The va
 version.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, EXIT_REFUSED
+from jobs.console.command import EXIT_OK, EXIT_REFUSED, CommandError
 from jobs.console.progress import console
 from jobs.models.opening import open_model
 from modeling.training.model_comparison import Comparison, compare, measure_split
@@ -39,14 +40,18 @@ def promote(
     """Moves the alias `champion`, or prints why not; returns the exit code.
 
     Raises:
+        CommandError: the reference names no model and alias.
         ValueError: the model, the store or a benchmark result is missing or does not fit; or the kinds of the models
             differ, and neither `benchmark` nor `force` is given.
     """
     from modeling.tracking.models import CHAMPION, find_version
     from modeling.tracking.runs import make_client
 
+    name = reference.removeprefix("models:/")
+    if not re.fullmatch(r"[^@/]+[@/][^@/]+", name):
+        raise CommandError(f"{reference}: expected MODEL@ALIAS or MODEL/VERSION")
     client = make_client(config.tracking_uri)
-    candidate = find_version(client, f"models:/{reference.removeprefix('models:/')}")
+    candidate = find_version(client, f"models:/{name}")
     champion = _champion(client, candidate.name)
     if champion is None:
         console.print(f"{candidate.name} has no champion to compare with")

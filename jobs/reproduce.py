@@ -21,7 +21,7 @@ from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.version import code_version
 from cubeprep.windows import LineWindows
-from jobs.console.command import EXIT_FAILED, EXIT_OK
+from jobs.console.command import EXIT_FAILED, EXIT_OK, CommandError
 from jobs.console.progress import console
 from modeling.catalog import SHARE_PREFIX, Catalog, check_recorded, read_catalog
 from modeling.scoring.calibration import NuisanceRegression
@@ -77,7 +77,7 @@ def reproduce(
 def _row(found: Catalog, path: Path, plateifu: str) -> dict[str, Any]:
     rows = found.table[found.table["plateifu"] == plateifu].to_dict("records")
     if not rows:
-        raise ReproduceError(f"{plateifu} is not in {path}")
+        raise CommandError(f"{plateifu} is not in {path}")
     return {str(name): value for name, value in rows[0].items()}
 
 

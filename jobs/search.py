@@ -24,7 +24,7 @@ from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.models.region_latents import read_or_make
 from jobs.tables.read import check_known
@@ -72,7 +72,10 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
     from modeling.latents.regions import MIN_GOOD, Region, region_latents, usable_regions
 
     store = WindowStore.open(config.store_path)
-    region = Region.parse(text, store.shape[2])
+    try:
+        region = Region.parse(text, store.shape[2])
+    except ValueError as error:
+        raise CommandError(f"--region {error}") from error
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
     if not model.network.mask_input:
@@ -101,10 +104,10 @@ def check_output(path: Path) -> None:
     """Checks that the suffix of an output file names a known format.
 
     Raises:
-        ValueError: it does not.
+        CommandError: it does not.
     """
     if path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path}: expected the suffix .csv or .parquet")
+        raise CommandError(f"--output {path}: expected the suffix .csv or .parquet")
 
 
 def _with_catalog(found: pd.DataFrame, catalog: Catalog, plateifu: str) -> pd.DataFrame:

@@ -20,13 +20,12 @@ as in MLflow and in the storage) or the id of its MLflow run. Everything that de
 workers, threads and paths may differ.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
-from jobs.console.progress import progress_bar
+from jobs.console.progress import Report, progress_bar
 from jobs.models.resume import find_training
 from jobs.models.starting import start_tags, with_start
 from jobs.models.training import log_epochs, log_training, register, report, training_job
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from modeling.training.config import TrainingJob
     from modeling.training.context import Metrics
     from modeling.training.ray_train import Trained
+
+LOSSES = ("train_loss", "validation_loss")
 
 
 def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False) -> int:
@@ -74,18 +75,26 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
 class _Listener:
     """Shows the progress of a training and logs its metrics, those of a fold as `fold_K/NAME`."""
 
-    def __init__(self, tracked: "TrackedRun", bar: Callable[..., Any], epochs: int, fold: int | None = None) -> None:
+    def __init__(self, tracked: "TrackedRun", bar: Report, epochs: int, fold: int | None = None) -> None:
         self._tracked, self._bar, self._epochs = tracked, bar, epochs
         self._prefix = "" if fold is None else f"fold_{fold}/"
         self._logged = tracked.logged_steps(f"{self._prefix}lr")
+        self._steps = 1  # of an epoch, until one is reported
 
     def __call__(self, event: str, metrics: "Metrics") -> None:
         if event == "epoch":
             log_epochs(self._tracked, [metrics], self._logged, self._prefix)
+            self._tell_epoch(metrics)
             return
-        steps = int(metrics["num_steps"])
-        done = int(metrics["epoch"]) * steps + int(metrics["step"]) + 1
-        self._bar(done, steps * self._epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
+        self._steps = int(metrics["num_steps"])
+        done = int(metrics["epoch"]) * self._steps + int(metrics["step"]) + 1
+        self._bar(done, self._steps * self._epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
+
+    def _tell_epoch(self, metrics: "Metrics") -> None:
+        losses = [f"{name.replace('_', ' ')} {metrics[name]:.4f}" for name in LOSSES if name in metrics]
+        epoch = int(metrics["epoch"]) + 1
+        note = ", ".join([f"epoch {epoch} of {self._epochs}", *losses])
+        self._bar(epoch * self._steps, self._epochs * self._steps, note, milestone=True)
 
     def catch_up(self, trained: "Trained") -> None:
         """Logs the epochs trained before this run."""

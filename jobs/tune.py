@@ -65,7 +65,8 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
 
             def listen(trial: str, parameters: dict[str, object], metrics: "Metrics") -> None:
                 children.log(trial, parameters, [metrics])
-                bar(children.num_epochs, total, f"trial {len(children.runs)}, {children.best():.4f} at best")
+                note = f"trial {len(children.runs)}, {children.best():.4f} at best"
+                bar(children.num_epochs, total, note, milestone=True)
 
             target = config.workspace / "models" / name
             tuned = tune(job, config.tune, name=name, storage=config.checkpoints_path, target=target, listener=listen)

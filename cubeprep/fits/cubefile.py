@@ -12,7 +12,7 @@ from cubeprep.fits.cards import text_card
 from cubeprep.fits.image import hdu_name, image_shape
 from cubeprep.fits.stream import Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
-from cubeprep.fits.wcs import AIR, VACUUM, read_axes
+from cubeprep.fits.wcs import AIR, VACUUM, placed_sky, read_axes
 from cubeprep.geometry import outside
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.plausible import MIN_PAIRS, SCATTER
@@ -85,6 +85,10 @@ class CubeFile:
         fwhm = np.polynomial.Polynomial(self._layout.lsf_fwhm)(self.wave)
         sigma: np.ndarray = SPEED_OF_LIGHT_KMS * fwhm / self.wave / FWHM
         return sigma
+
+    def sky(self, size: int | None) -> dict[str, str | float]:
+        """Cards of the celestial axes of the planes that `read` returns; see `fits.wcs.placed_sky`."""
+        return placed_sky(self._header, self.shape, size)
 
     def read(self, planes: np.ndarray, size: int | None) -> Planes:
         """Planes of the cube; see `cubeprep.cube.Arm`."""

@@ -4,7 +4,8 @@ The step along an axis is CDi_j, or CDELTi times PCi_j, in the unit CUNITi, for 
 with those of `astropy.wcs`, which takes some hundred times as long.
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from cubeprep.cube import Rejected
 from cubeprep.fits.cards import float_card, text_card
 from cubeprep.fits.image import cube_axes, image_shape
 from cubeprep.fits.units import parse_unit
+from cubeprep.geometry import Placement
 from cubeprep.lines import air_to_vacuum
 
 VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
@@ -22,6 +24,12 @@ VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
 # spaxel and this fraction.
 MOST_SHEAR = 0.1
 ANGSTROMS = (1000.0, 30000.0)
+SKY_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS")
+# Longitude or latitude in one of the projections; a further suffix such as `-SIP` names distortions.
+CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT)-[A-Z]{3}")
+SKY_CARDS = re.compile(
+    r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|PV[12]_\d+|RADESYS|EQUINOX|LONPOLE|LATPOLE"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,49 @@ def spaxel_arcsec(header: Header) -> float:
         return float("nan")
     side = float(np.sqrt(abs(np.linalg.det(matrix))))
     return side if side > 0 and np.isfinite(side) else float("nan")
+
+
+def placed_sky(header: Header, shape: tuple[int, int], size: int | None) -> dict[str, str | float]:
+    """Cards of the celestial axes on the grid of `geometry.place`.
+
+    Args:
+        header: header of an image whose first two axes are on the sky.
+        shape: (y, x) of the image.
+        size: side of the grid in spaxels; None pads to the longer side of the image.
+
+    Returns:
+        The cards, for `astropy.wcs`; empty if the header has no celestial axes, has distortions, or is damaged.
+    """
+    cards = {str(key): header[key] for key in header if SKY_CARDS.fullmatch(str(key))}
+    kinds = [text_card(header, f"CTYPE{i}") for i in (1, 2)]
+    numbers = [cards.get(f"CRVAL{i}") for i in (1, 2)] + [cards[key] for key in cards if key not in SKY_TEXTS]
+    # The windows do not depend on these cards, so that a galaxy is not rejected for them.
+    if not (
+        all(CELESTIAL.fullmatch(kind) for kind in kinds)
+        and all(isinstance(number, int | float) for number in numbers)
+        and np.isfinite(spaxel_arcsec(header))
+    ):
+        return {}
+    y, x = (Placement.centred(length, size or max(shape)) for length in shape)
+    return moved_sky(cards, (x.source.start - x.target.start, y.source.start - y.target.start), 1.0)
+
+
+def moved_sky(cards: Mapping[str, str | float], start: tuple[float, float], scale: float) -> dict[str, str | float]:
+    """Cards of the celestial axes for another grid of spaxels.
+
+    Args:
+        cards: of `placed_sky`.
+        start: (x, y) of the lower edges of the new grid, in old spaxels from those of the old grid.
+        scale: side of a new spaxel, in old spaxels.
+    """
+    if not cards:
+        return {}
+    moved = dict(cards)
+    for i, edge in enumerate(start, start=1):
+        # FITS counts from 1, and a whole number is the middle of a spaxel.
+        moved[f"CRPIX{i}"] = (float(cards.get(f"CRPIX{i}", 0.0)) - 0.5 - edge) / scale + 0.5
+    steps = [f"CD{i}_{j}" for i in (1, 2) for j in (1, 2) if f"CD{i}_{j}" in cards] or ["CDELT1", "CDELT2"]
+    return moved | {name: float(cards.get(name, 1.0)) * scale for name in steps}
 
 
 def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:

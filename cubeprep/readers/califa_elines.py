@@ -16,7 +16,7 @@ from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.facts import SurveyFacts
 from cubeprep.fits.cards import text_card
 from cubeprep.fits.units import flux_unit
-from cubeprep.fits.wcs import spaxel_arcsec
+from cubeprep.fits.wcs import placed_sky, spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.survey import SurveyConfig
@@ -78,7 +78,7 @@ class Reader:
         for i, name in enumerate(line_names):
             if name not in fitted:
                 maps.flux[i], maps.ivar[i], maps.mask[i] = 0, 0, WINDOW_MASK_BITS["NOCOVERAGE"]
-        return replace(maps, remarks=remarks)
+        return replace(maps, remarks=remarks, sky=placed_sky(header, data.shape[1:], size))
 
 
 def plane_index(header: Header) -> dict[str, tuple[int, int]]:

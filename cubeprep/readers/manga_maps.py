@@ -17,7 +17,7 @@ from cubeprep.fits.cards import bits_card, text_card
 from cubeprep.fits.image import image_shape
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.units import flux_unit, noise_unit
-from cubeprep.fits.wcs import spaxel_arcsec
+from cubeprep.fits.wcs import placed_sky, spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
@@ -74,7 +74,8 @@ class Reader:
         _, factor = noise_unit(errors, unit, text_card(header, "BUNIT"), path, kind="ivar")
         flux, ivar = place(flux[index] * unit.factor, size), place(ivar[index] * (factor / unit.factor**2), size)
         bad = place((mask[index] & self._bad_bits) != 0, size)
-        return replace(screened(flux, ivar, bad, outside(mask.shape[1:], size), side), remarks=remarks)
+        maps = screened(flux, ivar, bad, outside(mask.shape[1:], size), side)
+        return replace(maps, remarks=remarks, sky=placed_sky(header, mask.shape[1:], size))
 
 
 def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:

@@ -13,6 +13,7 @@ import click
 from cubeprep.config import ConfigError
 from cubeprep.redact import redacted_output
 from jobs.config import ProjectConfig, load_project
+from jobs.console.keys import complete_config, complete_set
 from jobs.console.options import OPTIONS
 
 EXIT_OK = 0
@@ -34,6 +35,10 @@ EXIT_LOST = 5
 EXIT_INTERRUPTED = 130
 
 
+class CommandError(ValueError):
+    """A mistake in a command, such as the name of a galaxy that the catalog lacks."""
+
+
 Job = Callable[..., int]
 
 
@@ -48,9 +53,13 @@ JOBS = {
     "assess": "Measure scores and neighbours of labelled galaxies.",
     "export": "Write the catalog as a FITS table and a VOTable.",
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
+    "crossmatch": "Put columns of another catalog beside ours, by position.",
+    "samp": "Send the catalog or positions to TOPCAT or Aladin.",
+    "maps": "Write maps of galaxies as FITS files with world coordinates.",
     "label": "Add labels of galaxies to the workspace.",
     "rerank": "Rank the catalog again by labels.",
     "classify": "Learn classes from labels, and predict their probabilities.",
+    "doctor": "Check this machine and the services of a configuration.",
     "demo": "Run the whole pipeline on a small simulated survey.",
 }
 
@@ -60,6 +69,7 @@ TOOLS = {
     "submit": "Run a job on a Ray cluster and follow it.",
     "promote": "Make a model the champion if it is no worse.",
     "reproduce": "Recompute a row of a catalog from its FITS file, and compare.",
+    "config": "Describe a key of the configuration, or all keys of a section.",
 }
 
 
@@ -79,22 +89,25 @@ def run_command(name: str, config: ProjectConfig, **options: Any) -> int:
     return job(config, **options)
 
 
-_CONFIG = click.argument("config")
+_CONFIG = click.argument("config", shell_complete=complete_config)
 
 
-_CONFIG_OF_DEMO = click.argument("config", default="demo")
+# Commands that take the configuration `demo` if none is given.
+OF_DEMO = ("demo", "doctor")
+_CONFIG_OF_DEMO = click.argument("config", default="demo", shell_complete=complete_config)
 
 
 def command(name: str) -> click.Command:
     """Click command of a job."""
 
     @click.command(name, help=JOBS[name] + "\n\n" + details(name), epilog=EPILOG)
-    @_CONFIG_OF_DEMO if name == "demo" else _CONFIG
+    @_CONFIG_OF_DEMO if name in OF_DEMO else _CONFIG
     @click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
+        shell_complete=complete_set,
         help="Override one value, such as --set train.epochs=3. The value is YAML. May be repeated.",
     )
     def job_command(config: str, overrides: tuple[str, ...], **options: Any) -> None:
@@ -119,7 +132,7 @@ def _guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         click.echo("cubescout: interrupted; run the same command to resume", err=True)
         return EXIT_INTERRUPTED
-    except ConfigError as error:
+    except (ConfigError, CommandError) as error:
         click.echo(f"cubescout: {error}", err=True)
         return EXIT_USAGE
     except (ValueError, OSError) as error:

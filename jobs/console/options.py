@@ -53,6 +53,26 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
             ["--output"], type=click.Path(dir_okay=False), help="Also write the table to this file, .csv or .parquet."
         ),
     ),
+    "crossmatch": (
+        click.Argument(["table"]),
+        click.Option(
+            ["--radius"], metavar="ANGLE", default="2arcsec", show_default=True, help="Largest distance of a match."
+        ),
+        click.Option(["--prefix"], help="Prefix of the new columns; default: the name of the file."),
+        click.Option(["--ra"], metavar="COLUMN", help="Column of right ascension in TABLE, if its name is unusual."),
+        click.Option(["--dec"], metavar="COLUMN", help="Column of declination in TABLE."),
+        click.Option(
+            ["--column", "columns"], multiple=True, help="Take this column of TABLE; may be repeated. Default: all."
+        ),
+    ),
+    "samp": (
+        click.Argument(["plateifu"], nargs=-1, metavar="[PLATEIFU]..."),
+        click.Option(["--top"], type=click.IntRange(min=1), help="Send only so many of the most unusual galaxies."),
+        click.Option(["--match"], metavar="PREFIX", help="Send the table that `crossmatch` made with this prefix."),
+        click.Option(["--to"], metavar="NAME", default="", help="Send to this program alone, such as topcat."),
+        click.Option(["--listen"], is_flag=True, help="Then print each galaxy whose row is highlighted."),
+    ),
+    "maps": (click.Argument(["plateifu"], nargs=-1, required=True, metavar="PLATEIFU..."),),
     "explore": (
         click.Option(["--serve"], is_flag=True, help="Serve a page of all galaxies on this machine instead."),
         click.Option(

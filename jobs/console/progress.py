@@ -1,7 +1,10 @@
-"""Messages, and progress bars that appear only on a terminal."""
+"""Messages, and progress: a bar on a terminal, lines in a log elsewhere."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +21,46 @@ from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
 
-Report = Callable[[int, int, str], None]
+logger = logging.getLogger(__name__)
+
+LINE_SECONDS = 60.0
+
+
+class Report(Protocol):
+    """Function that is told of progress."""
+
+    def __call__(self, done: int, total: int, note: str = "", *, milestone: bool = False) -> None:
+        """Takes the units done, their total, and a note; a milestone, such as an epoch, is always logged."""
+
+
+class LogLines:
+    """Progress as lines of a log: a line a minute at most, and one for each milestone."""
+
+    def __init__(self, label: str, unit: str) -> None:
+        self._label, self._unit = label, unit
+        self._line_at = monotonic()
+        # Units done by an earlier run do not count in the rate, which begins with the first report.
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int, note: str = "", *, milestone: bool = False) -> None:
+        """Logs a line if it is time for one."""
+        now = monotonic()
+        first, since = self._first = self._first or (done, now)
+        if not milestone and now - self._line_at < LINE_SECONDS:
+            return
+        self._line_at = now
+        rate = (done - first) / (now - since) if now > since else 0.0
+        parts = [f"{self._label}: {done:,} of {total:,} {self._unit}".rstrip()]
+        parts += [f"{60 * rate:,.1f}/min", f"{_duration((total - done) / rate)} left"] if rate > 0 else []
+        logger.info(", ".join([*parts, *([note] if note else [])]))
+
+
+def _duration(seconds: float) -> str:
+    """Duration in words, such as `2 h 05 min`."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class SpeedColumn(ProgressColumn):
@@ -31,7 +73,10 @@ class SpeedColumn(ProgressColumn):
 
 @contextmanager
 def progress_bar(label: str, unit: str = "") -> Iterator[Report]:
-    """Progress bar, updated by calling it with (done, total, note); hidden without a terminal."""
+    """Progress, updated by calling it with (done, total, note): a bar on a terminal, else lines of the log."""
+    if not console.is_terminal:
+        yield LogLines(label, unit)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,10 +88,10 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None, note="")
 
-        def report(done: int, total: int, note: str = "") -> None:
+        def report(done: int, total: int, note: str = "", *, milestone: bool = False) -> None:
             progress.update(task, completed=done, total=total, note=note)
 
         yield report

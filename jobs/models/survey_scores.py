@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,13 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
         spaxel_arcsec=config.score.spaxel_arcsec,
     )
-    ensemble = calibrate_ensemble(ensemble, folder / "scorers.json", num_galaxies=config.score.calibration_galaxies)
+    with progress_bar("Calibrating", unit="models") as bar:
+        ensemble = calibrate_ensemble(
+            ensemble,
+            folder / "scorers.json",
+            num_galaxies=config.score.calibration_galaxies,
+            tell=partial(bar, milestone=True),
+        )
     run_tasks: RunTasks = run_here
     if config.score.num_workers:
         from modeling.scoring.ray_score import run_with_ray

@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.page.document import make_document
-from jobs.page.source import Source, UnknownGalaxyError
+from jobs.page.source import NotSentError, Source, UnknownGalaxyError
 from modeling.labels.labels import LabelError
 
 HOST = "127.0.0.1"
@@ -50,7 +50,7 @@ class LabelRequest(BaseModel):
 
 
 class SelectionRequest(BaseModel):
-    """Galaxies of a CSV file, in its order."""
+    """Galaxies of a CSV file, in its order, or of a message to other programs."""
 
     model_config = ConfigDict(extra="forbid")
     plateifu: list[str]
@@ -90,6 +90,10 @@ def make_app(source: Source, token: str) -> Starlette:
         wanted = await _body(request, SelectionRequest)
         return Response(await run_in_threadpool(source.csv, wanted.plateifu), media_type="text/csv")
 
+    async def send(request: Request) -> Response:
+        wanted = await _body(request, SelectionRequest)
+        return JSONResponse({"message": await run_in_threadpool(source.send, wanted.plateifu)})
+
     routes = [
         Route("/", page),
         Route("/api/survey", survey),
@@ -98,6 +102,7 @@ def make_app(source: Source, token: str) -> Starlette:
         Route("/api/labels", labels, methods=["GET"]),
         Route("/api/labels", add_label, methods=["POST"]),
         Route("/api/selection", selection, methods=["POST"]),
+        Route("/api/samp", send, methods=["POST"]),
     ]
     return Starlette(
         routes=routes,
@@ -108,6 +113,7 @@ def make_app(source: Source, token: str) -> Starlette:
         exception_handlers={
             UnknownGalaxyError: _not_found,
             LabelError: _unusable,
+            NotSentError: _unusable,
             ValidationError: _unusable,
             HTTPException: _refused,
         },

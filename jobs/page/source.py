@@ -19,6 +19,7 @@ from jobs.page.survey_texts import (
     score_label,
     short_provenance,
     sky,
+    sky_links,
     summarise,
     usual_shares,
 )
@@ -38,6 +39,10 @@ class UnknownGalaxyError(KeyError):
         return str(self.args[0])
 
 
+class NotSentError(ValueError):
+    """Galaxies could not be sent to other programs."""
+
+
 class Source:
     """Catalog with its store, model and labels. Methods may be called from several threads."""
 
@@ -52,6 +57,7 @@ class Source:
         thumbnail_line: str,
         key_lines: Sequence[str] = (),
         read_windows: Callable[[str], Windows] | None = None,
+        send: Callable[[Sequence[str]], str] | None = None,
     ) -> None:
         """Keeps its arguments; galaxies are read on request.
 
@@ -64,9 +70,12 @@ class Source:
             thumbnail_line: line of the thumbnails; the first line if the store lacks it.
             key_lines: lines of a galaxy that are shown at first; all if the store has none of them.
             read_windows: returns the windows of a galaxy; by default those of the store.
+            send: sends galaxies to other programs and returns what was sent to whom, or raises ValueError; without it
+                the page has no buttons for that.
         """
         self.catalog, self._store = catalog, store
         self._catalog_path, self._labels_path = catalog_path, labels_path
+        self._send = send
         self._reconstruct, self._read = reconstruct, read_windows or store.read_galaxy
         lines = store.line_names
         self.thumbnail_line = thumbnail_line if thumbnail_line in lines else lines[0]
@@ -93,6 +102,7 @@ class Source:
             "score_label": score_label(self.catalog),
             "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
             "sky": sky(facts, self._store.shape[2]),
+            "sky_links": sky_links(facts),
             "spaxel_arcsec": facts.spaxel_arcsec,
             "north_up": facts.north_up,
             "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),
@@ -100,6 +110,7 @@ class Source:
             "key_lines": self._key_lines,
             "palettes": {name: palette(value).tolist() for name, value in colours.items()},
             "labels": list(LABELS),
+            "sends": self._send is not None,
             "triage_codes": {code: meaning for code, meaning in CODES.items() if code},
             "usual_shares": self._usual,
         }
@@ -118,6 +129,22 @@ class Source:
         """
         self._row(plateifu)
         append(self._labels_path, [Label(plateifu=plateifu, label=label, note=note, catalog=self.version)])
+
+    def send(self, names: Sequence[str]) -> str:
+        """Sends galaxies to other programs; returns what was sent to whom, in words.
+
+        Raises:
+            UnknownGalaxyError: the catalog holds no such galaxy.
+            NotSentError: they could not be sent.
+        """
+        for name in names:
+            self._row(name)
+        if self._send is None:
+            raise NotSentError("this page does not send galaxies to other programs")
+        try:
+            return self._send(names)
+        except ValueError as error:
+            raise NotSentError(str(error)) from error
 
     def csv(self, names: Sequence[str]) -> str:
         """CSV with the catalog's rows of galaxies, in the order of `names`.

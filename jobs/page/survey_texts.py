@@ -13,6 +13,14 @@ from modeling.catalog import SHARE_PREFIX, Catalog
 
 MAX_REJECTED_SHOWN = 200
 STRONG_CORRELATION = 0.5
+# Pages at a position, of which {ra} and {dec} are in degrees, ICRS.
+SKY_LINKS = {
+    "SIMBAD": "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra}d%20{dec}d&Radius=10&Radius.unit=arcsec",
+    "NED": "https://ned.ipac.caltech.edu/cgi-bin/objsearch?search_type=Near+Position+Search&in_csys=Equatorial"
+    "&in_equinox=J2000.0&lon={ra}d&lat={dec}d&radius=0.2",
+    "DESI Legacy viewer": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&mark={ra},{dec}&zoom=15&layer=ls-dr10",
+    "ESO archive": "https://archive.eso.org/scienceportal/home?pos={ra},{dec}&r=0.016667",
+}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -87,6 +95,11 @@ def sky(facts: SurveyFacts, size: int) -> str:
         return f"Maps are {size} × {size} spaxels, {orientation}"
     arcsec = facts.spaxel_arcsec
     return f"Maps are {size * arcsec:g}″ × {size * arcsec:g}″ ({arcsec:g}″ a spaxel), {orientation}"
+
+
+def sky_links(facts: SurveyFacts) -> dict[str, str]:
+    """Templates of the pages about a position, by name; none for simulated galaxies, which have no public pages."""
+    return SKY_LINKS if facts.page_url else {}
 
 
 def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float]:

@@ -8,8 +8,15 @@ import pandas as pd
 
 from cubeprep import tables
 from cubeprep.tables import TableError as TableError
+from jobs.console.command import CommandError
 
 KEY = "plateifu"
+
+
+class UnknownNameError(TableError, CommandError):
+    """A column or galaxy that a command names and a table lacks."""
+
+
 NUM_NAMED = 5
 
 
@@ -26,14 +33,14 @@ def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     """Column with a given name, ignoring case.
 
     Raises:
-        TableError: there is none; the message lists the closest names.
+        UnknownNameError: there is none; the message lists the closest names.
     """
     found = [column for column in table if str(column).lower() == name.lower()]
     if name in found or len(found) == 1:
         return table[name if name in found else found[0]]
     close = closest(name, table.columns)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
-    raise TableError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
+    raise UnknownNameError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
 
 
 def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
@@ -57,14 +64,14 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path) -> No
     """Checks that all galaxies are known.
 
     Raises:
-        TableError: some are not; the message names them and the closest known names.
+        UnknownNameError: some are not; the message names them and the closest known names.
     """
     there = set(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     if unknown:
         shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:NUM_NAMED]]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
-        raise TableError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
+        raise UnknownNameError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
 
 
 def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:

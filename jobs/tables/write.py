@@ -45,13 +45,13 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
     from astropy.table import Table
 
     frame, columns = with_links(catalog.table, catalog.columns, survey)
-    table = Table(meta={"name": "cubescout", "provenance": _flat(catalog.provenance)})
+    table = Table(meta={"name": "cubescout", "provenance": flat(catalog.provenance)})
     for name in map(str, frame):
         found = columns[name]
         table[name] = TableColumn(
             _values(frame[name]),
             description=found.description,
-            unit=_unit(name, found.unit),
+            unit=unit_of(name, found.unit),
             meta={"ucd": ucd_of(name)},
         )
     return table
@@ -72,7 +72,7 @@ def fits_bytes(table: Any) -> bytes:
         hdu.header[f"TUCD{i}"] = column.info.meta["ucd"]
     hdu.header["RADESYS"] = ("ICRS", "of ra_deg and dec_deg")
     for key, value in table.meta["provenance"].items():
-        hdu.header.add_history(f"{key} = {_ascii(value)}")
+        hdu.header.add_history(f"{key} = {ascii_text(value)}")
     buffer = io.BytesIO()
     with warnings.catch_warnings():  # long descriptions use CONTINUE cards, as the standard allows
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
@@ -107,7 +107,7 @@ def votable_bytes(table: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _unit(name: str, text: str) -> Any:
+def unit_of(name: str, text: str) -> Any:
     """Unit of a column.
 
     Raises:
@@ -136,17 +136,18 @@ def _values(column: pd.Series) -> np.ndarray:
         column = pd.Series([" ".join(map(str, row)) for row in rows])
     if column.dtype.kind in "biuf":
         return column.to_numpy()
-    texts = [_ascii("" if value is None or value != value else value) for value in column]
+    texts = [ascii_text("" if value is None or value != value else value) for value in column]
     return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of a single character
 
 
-def _ascii(value: Any) -> str:
+def ascii_text(value: Any) -> str:
+    """Value as text of ASCII alone, with escapes for other letters."""
     return str(value).replace("±", "+/-").encode("ascii", "backslashreplace").decode()
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as a flat mapping with dotted names."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

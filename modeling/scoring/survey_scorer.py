@@ -210,7 +210,9 @@ def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(wrong, velocity, np.nan), index=rows.index)
 
 
-def calibrate_ensemble(ensemble: ModelEnsemble, path: Path, *, num_galaxies: int) -> ModelEnsemble:
+def calibrate_ensemble(
+    ensemble: ModelEnsemble, path: Path, *, num_galaxies: int, tell: Callable[[int, int], None] = lambda *_: None
+) -> ModelEnsemble:
     """Ensemble with its scorers, each calibrated on galaxies that its model has not seen.
 
     The scorers are read from `path` if it exists. The main model has seen all training galaxies; where validation and
@@ -221,6 +223,7 @@ def calibrate_ensemble(ensemble: ModelEnsemble, path: Path, *, num_galaxies: int
         ensemble: without scorers.
         path: JSON file of the scorers.
         num_galaxies: most galaxies to calibrate on; the last shard is used whole.
+        tell: called after each model with the number calibrated and their total.
     """
     if not path.exists():
         store = WindowStore.open(ensemble.store)
@@ -231,6 +234,7 @@ def calibrate_ensemble(ensemble: ModelEnsemble, path: Path, *, num_galaxies: int
             psf = ensemble.psf_fwhm_spaxels
             scorer = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device)
             scorers.append(scorer.to_json())
+            tell(len(scorers), len(ensemble.networks))
         with replacing(path) as partial:
             partial.write_text(json.dumps(scorers))
     # Read back in any case, so that a rerun scores with exactly the numbers of the run that it resumes.

@@ -92,7 +92,7 @@ def test_an_unknown_configuration_names_the_shipped_ones() -> None:
     assert "paper" in text
 
 
-@pytest.mark.parametrize("name", [name for name in command.JOBS if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in command.JOBS if name not in command.OF_DEMO])
 def test_a_job_without_configuration_is_a_usage_error(name: str) -> None:
     code, text = invoke(name)
     assert code == 2
@@ -109,6 +109,13 @@ def test_windows_that_the_survey_cannot_have_are_a_configuration_error(tmp_path:
 
 def test_unknown_jobs_are_usage_errors() -> None:
     assert invoke("prepear", "demo")[0] == 2
+
+
+def test_a_model_without_alias_is_a_usage_error_and_makes_no_registry(tmp_path: Path) -> None:
+    code, text = invoke("promote", "cubescout", "demo", "--set", f"workspace={tmp_path}")
+    assert code == 2
+    assert "cubescout: expected MODEL@ALIAS or MODEL/VERSION" in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
@@ -144,3 +151,61 @@ def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(tmp_p
     assert "rejected.csv" in result.stdout
     for name in ("all", "some"):
         assert (tmp_path / name / "windows.zarr" / "summary.json").exists()
+
+
+def test_a_mistake_of_set_names_the_key_and_not_the_file() -> None:
+    code, text = invoke("prepare", "demo", "--set", "train.epochs=many", "--set", "train.epoch=3", "--set", "seed")
+    assert code == 2
+    assert text.splitlines()[0] == "cubescout: command line: 3 mistakes"
+    assert "--set train.epochs: Input should be a valid integer" in text
+    assert "--set train.epoch: unknown key; did you mean epochs?" in text
+    assert "--set seed: expected key.subkey=value" in text
+    assert "demo.yaml" not in text
+
+
+def test_a_mistake_of_sections_together_is_that_of_set_if_it_made_it() -> None:
+    code, text = invoke("prepare", "demo", "--set", "prepare.windows.size=20")
+    assert code == 2
+    assert text.splitlines()[0] == "cubescout: command line: 1 mistake"
+    assert "--set prepare.windows.size: 20; models take a multiple of 8" in text
+
+
+def test_a_mistake_of_the_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("workspace: x\nseed: -1\n")
+    code, text = invoke("prepare", str(path), "--set", "train.epochs=many")
+    assert code == 2
+    assert text.splitlines()[0] == f"cubescout: {path}: 2 mistakes"
+    assert "  seed: " in text
+    assert "  --set train.epochs: " in text
+
+
+def test_a_key_is_described_and_an_unknown_one_is_not() -> None:
+    code, text = invoke("config", "train.lr")
+    assert code == 0
+    assert "type         number" in text
+    assert f"default      {load_project('demo').train.lr}" in text
+    code, text = invoke("config", "prepare.split")
+    assert code == 0
+    assert "prepare.split.validation: " in text
+    assert "prepare.split.test: " in text
+    assert "train.lr" not in text
+    assert all(f"{name} " in invoke("config")[1] for name in ProjectConfig.model_fields)
+    code, text = invoke("config", "lr")
+    assert code == 2
+    assert "did you mean train.lr?" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cubescout prep", ["prepare"]),
+        ("cubescout score mu", ["muse"]),
+        ("cubescout train line --set train.l", ["train.lr=", "train.loss=", "train.left_out="]),
+        ("cubescout config prepare.split", ["prepare.split", "prepare.split.validation", "prepare.split.test"]),
+    ],
+)
+def test_shells_complete_commands_configurations_and_keys(words: str, expected: list[str]) -> None:
+    environment = {"_CUBESCOUT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    result = CliRunner().invoke(cli.main, [], prog_name="cubescout", env=environment)
+    assert [line.removeprefix("plain,") for line in result.output.splitlines()] == expected

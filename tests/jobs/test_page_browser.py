@@ -45,7 +45,8 @@ def server(project: ProjectConfig) -> Iterator[str]:
     """Address of a running server, with the secret."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(make_app(open_source(project), TOKEN), log_level="warning"))
+    source = open_source(project, lambda names: f"{len(names)} sent, {names[0]} first")
+    server = uvicorn.Server(uvicorn.Config(make_app(source, TOKEN), log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -395,6 +396,7 @@ def test_the_file_shows_what_the_server_shows(served: Any, file: Any) -> None:
         tab.locator(".card").nth(1).click()
         tab.locator(".panel canvas").first.wait_for()
     texts = [tab.locator("#galaxy").inner_text().replace("Label", "") for tab in (served, file)]
+    texts[0] = texts[0].replace("Point Aladin\n", "")  # which a file cannot do
     assert "to within 0.06 σ" in texts[1]
     without = re.sub(r" In this file flux [^.]+\.[^.]*?\.?\d*%; sums over spaxels are exact\.", "", texts[1])
     assert without == texts[0]
@@ -405,6 +407,21 @@ def test_the_file_shows_what_the_server_shows(served: Any, file: Any) -> None:
         tab.keyboard.press("ArrowRight")
     numbers = [np.array(re.findall(r"[\d.]+", tab.evaluate(path)), float) for tab in (served, file)]
     np.testing.assert_allclose(*numbers, atol=3)  # of 60: an eighth of a sigma, where the axis spans a few
+
+
+def test_buttons_send_the_galaxies_shown_or_one_and_a_file_has_none(
+    served: Any, file: Any, project: ProjectConfig
+) -> None:
+    names = table(project)["plateifu"]
+    served.click("#send")
+    until(served, f"document.querySelector('#message').textContent === '{len(names)} sent, {names[0]} first'")
+    served.locator(".card").nth(1).click()
+    served.click("#point")
+    until(served, f"document.querySelector('#message').textContent === '1 sent, {names[1]} first'")
+    assert file.locator("#send").is_hidden()
+    file.locator(".card").nth(1).click()
+    file.locator(".panel canvas").first.wait_for()
+    assert file.locator("#point").count() == 0
 
 
 def test_a_label_in_the_file_stays_and_goes_to_the_command(file: Any, project: ProjectConfig, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import zarr
 from PIL import Image
 from starlette.testclient import TestClient
 
+from cubeprep.facts import SurveyFacts
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
@@ -20,6 +21,7 @@ from jobs.page.columns import column_arrays, selection_csv
 from jobs.page.pack import pack, unpack
 from jobs.page.server import TOKEN_HEADER, make_app
 from jobs.page.source import Source
+from jobs.page.survey_texts import sky_links
 from modeling.catalog import Catalog, Column, read_catalog
 from modeling.labels.labels import catalog_version, read
 from modeling.network.inference import infer
@@ -36,9 +38,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
     return config
 
 
-def open_source(config: ProjectConfig) -> Source:
+def open_source(config: ProjectConfig, send: Callable[[Sequence[str]], str] | None = None) -> Source:
     catalog, store = read_catalog(config.catalog_path), WindowStore.open(config.store_path)
-    return explore.open_source(config, catalog, store, opening.reopen_model(config, catalog, store))
+    return explore.open_source(config, catalog, store, opening.reopen_model(config, catalog, store), send)
 
 
 @pytest.fixture
@@ -247,3 +249,38 @@ def test_serving_writes_no_page(project: ProjectConfig, monkeypatch: pytest.Monk
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     assert explore.run(project, serve=True, port=0) == 0
     assert not Path(project.page_path).exists()
+
+
+def test_chosen_galaxies_are_sent_to_other_programs_and_failures_are_told(project: ProjectConfig) -> None:
+    sent: list[list[str]] = []
+
+    def send(names: Sequence[str]) -> str:
+        sent.append(list(names))
+        if len(names) > 1:
+            raise ValueError("no SAMP hub is running here")
+        return "sent to Aladin"
+
+    table, headers = read_catalog(project.catalog_path).table, {TOKEN_HEADER: TOKEN}
+    first, second = table["plateifu"].tolist()[:2]
+    with TestClient(make_app(open_source(project, send), TOKEN), base_url=ADDRESS) as opened:
+        opened.get(f"/?token={TOKEN}")
+        assert opened.post("/api/samp", json={"plateifu": [first]}).status_code == 403
+        answers = [
+            opened.post("/api/samp", json={"plateifu": names}, headers=headers)
+            for names in ([first], [second, first], [first, "9-9"])
+        ]
+    assert [answer.status_code for answer in answers] == [200, 409, 404]
+    assert answers[0].json() == {"message": "sent to Aladin"}
+    assert answers[1].json() == {"error": "no SAMP hub is running here"}
+    assert sent == [[first], [second, first]]
+
+
+def test_positions_are_linked_to_archives_unless_the_galaxies_are_simulated(client: TestClient) -> None:
+    real, simulated = (SurveyFacts("", page_url=url) for url in ("https://dr17.sdss.org/{plateifu}", ""))
+    assert unpack(client.get("/api/survey").content)[0]["sky_links"] == {}  # nothing is known of this store's survey
+    assert {"SIMBAD", "NED", "ESO archive", "DESI Legacy viewer"} == sky_links(real).keys()
+    for template in sky_links(real).values():
+        assert template.startswith("https://")
+        assert "{" not in template.replace("{ra}", "1.5").replace("{dec}", "-2.5")
+        assert template.count("{ra}") == template.count("{dec}") >= 1
+    assert sky_links(simulated) == {}

@@ -65,14 +65,14 @@ def test_repeat_observations_are_marked(workspace: Path) -> None:
 
 def test_an_unknown_galaxy_is_told_the_closest(workspace: Path) -> None:
     code, text = run(workspace, "8001-19051")
-    assert code == 1
+    assert code == 2
     assert "not among the 60 galaxies of" in text
     assert "8001-19051 (closest: 8001-1905" in text
 
 
 def test_an_unknown_format_is_refused_before_anything_is_done(workspace: Path) -> None:
     code, text = run(workspace, "8001-1905", "--output", "found.txt")
-    assert code == 1
+    assert code == 2
     assert "expected the suffix .csv or .parquet" in text
     assert "Most similar" not in text
 

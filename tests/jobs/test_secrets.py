@@ -24,6 +24,7 @@ ON_CATALOG: dict[str, tuple[str, ...]] = {
     "assess": ("--labels={catalog}", "--label=split"),
     "figures": (),
     "export": (),
+    "crossmatch": ("{catalog}",),
 }
 
 

@@ -59,7 +59,17 @@ function scores(survey, row) {
     Number.isFinite(row.score_mae) && fact("MAE", `${number(row.score_mae)} ${unit("score_mae")}`, described("score_mae")),
     value("χ²", "score_chi2"), value("unexplained", "score_unexplained", 2), value("relative", "score_relative", 2),
     fact("split", `${row.split ?? "–"}${seen ? " (seen in training)" : ""}`, described("split"))),
-  url && element("p", {}, element("a", { href: url, rel: "noreferrer", target: "_blank" }, "Survey page of this galaxy")));
+  url && element("p", {}, link(url, "Survey page of this galaxy")), skyLinks(survey, row));
+}
+
+const link = (url, text) => element("a", { href: url, rel: "noreferrer", target: "_blank" }, text);
+
+// Pages of other archives at the galaxy's position.
+function skyLinks(survey, { ra_deg: ra, dec_deg: dec }) {
+  const templates = Object.entries(survey.meta.sky_links);
+  if (!templates.length || !Number.isFinite(ra) || !Number.isFinite(dec)) return null;
+  const at = (template) => template.replaceAll("{ra}", ra.toFixed(6)).replaceAll("{dec}", dec.toFixed(6));
+  return element("p", { class: "sky-links" }, "At this position: ", ...templates.flatMap(([name, template], i) => [i ? ", " : "", link(at(template), name)]));
 }
 
 function neighbours(survey, near) {

@@ -45,6 +45,15 @@ export function say(text, bad = false) {
   line.classList.toggle("bad", bad);
 }
 
+// Sends galaxies to other programs on this machine (SAMP), by the server.
+export async function send(source, names) {
+  try {
+    say(await source.send(names));
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
 // S/N of the strongest line with the line's name, if the catalog has it; the median S/N over samples would suggest a non-detection.
 export function strongest(of, short = false) {
   const [snr, line] = [of("strongest_line_snr"), of("strongest_line")];

@@ -1,6 +1,6 @@
 // View of one galaxy: maps of the chosen line, of all lines, spectra of the chosen spaxel, and the panel beside them.
 import { aside, shortFacts } from "./aside.js";
-import { element, number, percent, say } from "./dom.js";
+import { element, number, percent, say, send } from "./dom.js";
 import { labelBar } from "./labels.js";
 import { lineButton, panelFigure, panelsOf, rowNames } from "./maps.js";
 import { spectrum } from "./spectra.js";
@@ -77,6 +77,7 @@ export class GalaxyView {
       element("a", { href: "#", class: "back", "aria-label": "Back to the gallery" }, "← Gallery"),
       element("h2", { tabindex: -1 }, element("span", { class: "rank num", title: "Rank" }, String(row.rank)), " ", row.plateifu),
       shortFacts(row),
+      this.survey.meta.sends && element("button", { type: "button", class: "quiet", id: "point", title: "Send the position to Aladin and other programs (SAMP)", onclick: () => send(this.survey.source, [row.plateifu]) }, "Point Aladin"),
       element("span", { class: "steps" }, step(-1, "Previous", "k"), step(1, "Next", "j")),
       labelBar(this.survey, row.plateifu));
   }

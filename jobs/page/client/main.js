@@ -1,6 +1,6 @@
 // Starts the page with data from a server or from the file itself. The address contains the galaxy that is shown.
 import { about } from "./about.js";
-import { byId, element, say } from "./dom.js";
+import { byId, element, say, send } from "./dom.js";
 import { Embedded } from "./embedded.js";
 import { Filters } from "./filters.js";
 import { GalaxyView } from "./galaxy.js";
@@ -35,6 +35,8 @@ function drawHead() {
   });
   survey.addEventListener("shown", count);
   byId("download").addEventListener("click", download);
+  byId("send").hidden = !survey.meta.sends;
+  byId("send").addEventListener("click", () => send(source, survey.shown.map((row) => survey.names[row])));
   byId("download-labels").hidden = !source.exported;
   byId("download-labels").addEventListener("click", downloadLabels);
   for (const button of document.querySelectorAll(".panes button")) button.addEventListener("click", () => showPane(button.dataset.pane));

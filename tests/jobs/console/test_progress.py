@@ -19,9 +19,41 @@ def test_a_terminal_sees_count_speed_and_what_is_left(monkeypatch: pytest.Monkey
     assert "3 rejected" in text
 
 
-def test_a_log_file_sees_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=seen))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> dict[str, float]:
+    """Time that passes when a test says so, without a terminal."""
+    now = {"s": 1000.0}
+    monkeypatch.setattr(progress, "monotonic", lambda: now["s"])
+    monkeypatch.setattr(progress, "console", Console(file=io.StringIO()))
+    caplog.set_level("INFO", "jobs")
+    return now
+
+
+def test_a_log_gets_a_line_a_minute_with_rate_and_what_is_left(
+    clock: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with progress.progress_bar("Cutting windows", unit="shards") as bar:
+        for done in range(301, 501):  # 300 were done by an earlier run
+            bar(done, 1500, "3 rejected")
+            clock["s"] += 1
+    assert caplog.messages == [
+        "Cutting windows: 361 of 1,500 shards, 60.0/min, 19 min left, 3 rejected",
+        "Cutting windows: 421 of 1,500 shards, 60.0/min, 18 min left, 3 rejected",
+        "Cutting windows: 481 of 1,500 shards, 60.0/min, 17 min left, 3 rejected",
+    ]
+    assert not progress.console.file.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_epoch(clock: dict[str, float], caplog: pytest.LogCaptureFixture) -> None:
+    with progress.progress_bar("Training", unit="steps") as bar:
+        bar(1, 20_000, "epoch 1")
+        clock["s"] += 1
+        bar(2, 20_000, "epoch 1, loss 0.1", milestone=True)
+    assert caplog.messages == ["Training: 2 of 20,000 steps, 60.0/min, 5 h 33 min left, epoch 1, loss 0.1"]
+
+
+def test_short_work_leaves_no_line(clock: dict[str, float], caplog: pytest.LogCaptureFixture) -> None:
     with progress.progress_bar("Cutting windows") as bar:
         bar(1, 2)
-    assert not seen.getvalue().strip()
+        bar(2, 2)
+    assert caplog.messages == []

@@ -1,0 +1,40 @@
+"""Keys of the configuration as text, and completion of keys and of names of configurations in a shell."""
+
+from typing import Any
+
+import click
+
+from cubeprep.config_keys import config_keys, find_keys
+from jobs.config import ProjectConfig, find_config
+
+
+def describe(key: str | None) -> str:
+    """Description of a key, of all keys of a section, or without a key of all sections and keys at the top.
+
+    Raises:
+        ConfigError: there is no such key; the message names the closest one.
+    """
+    if key is not None:
+        return "\n\n".join(found.text for found in find_keys(ProjectConfig, key))
+    top = [found for found in config_keys(ProjectConfig) if "." not in found.path]
+    width = max(len(found.path) for found in top)
+    return "\n".join(f"{found.path:<{width}}  {found.description}" for found in top)
+
+
+def complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of shipped configurations that begin so, or files."""
+    from click.shell_completion import CompletionItem
+
+    names = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)] or [CompletionItem(incomplete, type="file")]
+
+
+def complete_key(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Keys that begin so."""
+    return [found.path for found in config_keys(ProjectConfig) if found.path.startswith(incomplete)]
+
+
+def complete_set(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Keys that begin so and hold a value, with the equals sign."""
+    found = [key for key in config_keys(ProjectConfig) if not key.is_section]
+    return [f"{key.path}=" for key in found if key.path.startswith(incomplete)]

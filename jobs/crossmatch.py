@@ -1,0 +1,117 @@
+"""Puts columns of another catalog beside ours, by position on the sky.
+
+For each galaxy it takes the nearest row of TABLE within --radius, and writes catalog.match-PREFIX.parquet, .fits and
+.vot beside the catalog: the catalog's columns, those of TABLE with the prefix, PREFIX_separation_arcsec, and
+PREFIX_num_matches, the number of rows within the radius, so that ambiguous matches show. The page of `explore` shows
+the columns, too. Several tables may be matched, each with a prefix of its own.
+
+TABLE is a CSV, TSV, ECSV, FITS, VOTable, Parquet or text file or URL, also gzipped. Its positions are ICRS; numbers
+are in degrees unless the table says otherwise, text is in hours and degrees. Proper motions are not applied. Large
+integers, such as identifiers, become text where galaxies have no match, since a float would round them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.redact import redact
+from cubeprep.storage import read_file
+from cubeprep.tables import read_table
+from jobs.config import ProjectConfig
+from jobs.console.command import EXIT_OK, CommandError, command
+from jobs.console.progress import console
+from jobs.tables.matches import check_prefix, find_matches, matched_columns, matches_path, positions_of
+from jobs.tables.read import column_of
+from jobs.tables.survey_links import survey_name, with_links
+from jobs.tables.write import write_exports
+from modeling.catalog import Catalog, read_catalog, write_catalog
+from modeling.labels.labels import catalog_version
+
+
+def run(
+    config: ProjectConfig,
+    table: str,
+    radius: str = "2arcsec",
+    prefix: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    columns: Sequence[str] = (),
+) -> int:
+    """Writes the catalog with columns of another one; returns the exit code."""
+    from astropy.coordinates import SkyCoord
+
+    radius_arcsec = arcsec_of(radius)
+    path = Path(table.partition("?")[0] if "://" in table else table)
+    prefix = check_prefix(prefix or path.name.partition(".")[0])
+    catalog = read_catalog(config.catalog_path)
+    galaxies = SkyCoord(*_positions(catalog, config.catalog_path), unit="deg")
+    other = read_table(table)
+    where, names = positions_of(other, path, ra, dec)
+    matches = find_matches(galaxies, where, radius_arcsec)
+    if columns:
+        attrs = other.attrs
+        other = other[list(dict.fromkeys([*names, *(str(column_of(other, name, path).name) for name in columns)]))]
+        other.attrs = attrs
+    added, described = matched_columns(other, matches, prefix, path)
+    provenance = {
+        "table": redact(table),
+        "sha256": hashlib.sha256(read_file(table)).hexdigest(),
+        "radius_arcsec": radius_arcsec,
+        "positions": list(names),
+        "catalog": catalog_version(config.catalog_path),
+        "matched_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    paths = write_matched(config, catalog, prefix, (added, described), provenance)
+    found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
+    console.print(
+        f"{found} of {len(catalog.table)} galaxies have a match within {radius_arcsec:g} arcsec, {several} of them "
+        f"several ({prefix}_num_matches): {', '.join(map(str, paths))}",
+        markup=False,
+    )
+    return EXIT_OK
+
+
+def write_matched(
+    config: ProjectConfig, catalog: Catalog, prefix: str, added: tuple[dict[str, Any], Any], provenance: dict[str, Any]
+) -> list[Path]:
+    """Writes the catalog with added columns, as (values, descriptions), in all formats; returns the paths."""
+    taken = [name for name in added[0] if name in catalog.table]
+    if taken:
+        raise CommandError(f"--prefix {prefix}: the catalog has columns of that name already ({', '.join(taken[:3])})")
+    joined, columns = with_links(catalog.table.assign(**added[0]), catalog.columns | added[1], survey_name(config))
+    path = matches_path(config.catalog_path, prefix)
+    write_catalog(path, joined, columns, catalog.provenance | {"crossmatch": provenance})
+    return [path, *write_exports(path, survey_name(config))]
+
+
+def arcsec_of(text: str) -> float:
+    """Angle such as `2arcsec` or `0.1 arcmin` in arcsec; a number alone is in arcsec.
+
+    Raises:
+        CommandError: it is none, or not above 0.
+    """
+    import astropy.units as u
+
+    try:
+        angle = u.Quantity(text)
+        found = float((angle * u.arcsec if angle.unit == u.dimensionless_unscaled else angle).to_value(u.arcsec))
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--radius {text}: expected an angle such as 2arcsec") from error
+    if not 0 < found <= 3600 * 180:
+        raise CommandError(f"--radius {text}: expected an angle above 0")
+    return found
+
+
+def _positions(catalog: Catalog, path: Path) -> list[np.ndarray]:
+    absent = [name for name in ("ra_deg", "dec_deg") if name not in catalog.table]
+    if absent:
+        raise ValueError(f"{path}: no column {' and '.join(absent)}, so that nothing can be matched by position")
+    return [catalog.table[name].to_numpy(float) for name in ("ra_deg", "dec_deg")]
+
+
+if __name__ == "__main__":
+    command("crossmatch")()

@@ -1,0 +1,169 @@
+"""Messages to other programs on this machine over SAMP (IVOA 1.3): tables to TOPCAT, positions to Aladin, rows back.
+
+A hub must be running; TOPCAT and Aladin start one. Clients listen on the loopback interface alone.
+"""
+
+import hashlib
+import xmlrpc.client
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeprep.storage import write_file
+from jobs.tables.write import to_astropy, votable_bytes
+from modeling.catalog import Catalog
+
+TABLE, POSITION, HIGHLIGHT = "table.load.votable", "coord.pointAt.sky", "table.highlight.row"
+ANSWER_SECONDS = 60
+METADATA = {
+    "samp.name": "Cubescout",
+    "samp.description.text": "Unusual galaxies of integral-field surveys",
+}
+
+
+class SampError(ValueError):
+    """There is no hub, or none of its clients takes a message."""
+
+
+class Samp:
+    """A connection to the hub."""
+
+    def __init__(self, client: Any, to: str = "") -> None:
+        """Keeps the client of a hub, and the name of the only program to send to; empty for all."""
+        self._client, self._to = client, to.lower()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the hub still answers."""
+        try:
+            self._client.ping()
+        except (OSError, xmlrpc.client.Error):
+            return False
+        return True
+
+    def send_table(self, path: Path, table_id: str) -> list[str]:
+        """Sends a VOTable file, and waits until each program has read it; returns the programs' names.
+
+        Raises:
+            SampError: no program takes tables, or one could not read it.
+        """
+        parameters = {"url": path.absolute().as_uri(), "table-id": table_id, "name": table_id}
+        names = []
+        for recipient, name in self._recipients(TABLE).items():
+            answer = self._client.ecall_and_wait(recipient, TABLE, str(ANSWER_SECONDS), **parameters)
+            if answer.get("samp.status") != "samp.ok":
+                error = answer.get("samp.error", {}).get("samp.errortxt", answer.get("samp.status"))
+                raise SampError(f"{name} could not read {path}: {error}")
+            names.append(name)
+        return names
+
+    def point_at(self, ra_deg: float, dec_deg: float) -> list[str]:
+        """Sends an ICRS position; returns the programs' names.
+
+        Raises:
+            SampError: no program takes positions.
+        """
+        recipients = self._recipients(POSITION)
+        for recipient in recipients:
+            self._client.enotify(recipient, POSITION, ra=f"{ra_deg:.8f}", dec=f"{dec_deg:.8f}")
+        return list(recipients.values())
+
+    def on_row(self, table_id: str, tell: Callable[[int], None]) -> None:
+        """Calls `tell` with the number of each row, from 0, that a program highlights in a table sent before."""
+
+        def receive(key: str, sender: str, mtype: str, parameters: Mapping[str, str], extra: Any) -> None:
+            if parameters.get("table-id") == table_id:
+                tell(int(parameters["row"]))
+
+        def receive_call(key: str, sender: str, call: str, mtype: str, parameters: Any, extra: Any) -> None:
+            receive(key, sender, mtype, parameters, extra)
+            self._client.reply(call, {"samp.status": "samp.ok", "samp.result": {}})
+
+        self._client.bind_receive_notification(HIGHLIGHT, receive)
+        self._client.bind_receive_call(HIGHLIGHT, receive_call)
+
+    def _recipients(self, message: str) -> dict[str, str]:
+        """Names of the programs that take a message, by their id."""
+        found = {
+            str(client): str(self._client.get_metadata(client).get("samp.name", client))
+            for client in self._client.get_subscribed_clients(message)
+        }
+        chosen = {client: name for client, name in found.items() if self._to in ("", name.lower())}
+        if not chosen:
+            others = f"; {', '.join(found.values())} would" if found else ""
+            who = self._to or "no program at the SAMP hub"
+            raise SampError(f"{message}: {who} takes {'no ' if self._to else ''}such messages{others}")
+        return chosen
+
+
+@contextmanager
+def connected(to: str = "") -> Iterator[Samp]:
+    """A connection to the hub of this user, or that of SAMP_HUB, for the duration of the block.
+
+    Args:
+        to: name of the only program to send to; empty for all.
+
+    Raises:
+        SampError: no hub is running.
+    """
+    from pyvo import samp
+
+    # Else it would ask for this machine's name on the network, and listen there.
+    with samp.conf.set_temp("use_internet", False):
+        client = samp.SAMPIntegratedClient(metadata=METADATA, addr="127.0.0.1")
+        try:
+            client.connect()
+        except (samp.SAMPHubError, OSError) as error:
+            raise SampError("no SAMP hub is running here: start TOPCAT or Aladin, or set SAMP_HUB") from error
+        try:
+            yield Samp(client, to)
+        finally:
+            client.disconnect()
+
+
+def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]) -> tuple[Path, str]:
+    """Writes rows of a catalog, in the order of `names`, as a VOTable; returns its path and its id for SAMP.
+
+    Args:
+        catalog: the catalog.
+        folder: folder of the file.
+        survey: name from `survey_links.survey_name`.
+        names: plateifu of the rows, of which the catalog has all.
+    """
+    table = catalog.table.set_index("plateifu", drop=False).loc[list(names)].reset_index(drop=True)
+    content = votable_bytes(to_astropy(replace(catalog, table=table), survey))
+    # The same selection is the same table, and a new one leaves what programs have loaded as it is.
+    table_id = f"cubescout-{hashlib.sha256(content).hexdigest()[:8]}"
+    path = folder / f"{table_id}.vot"
+    write_file(str(path), content)
+    return path, table_id
+
+
+def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
+    """Right ascension and declination of a galaxy, degrees.
+
+    Raises:
+        SampError: the catalog does not have them.
+    """
+    row: Any = catalog.table.set_index("plateifu").loc[plateifu]
+    ra_deg, dec_deg = (float(row.get(name, np.nan)) for name in ("ra_deg", "dec_deg"))
+    if not np.isfinite([ra_deg, dec_deg]).all():
+        raise SampError(f"{plateifu}: the catalog has no position of it")
+    return ra_deg, dec_deg
+
+
+def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]) -> str:
+    """Sends the position of one galaxy, or a table of several; returns what was sent to whom, in words.
+
+    Raises:
+        SampError: nothing could be sent.
+    """
+    with connected() as hub:
+        if len(names) == 1:
+            return f"Position of {names[0]} sent to {', '.join(hub.point_at(*position_of(catalog, names[0])))}"
+        path, table_id = table_file(catalog, folder, survey, names)
+        return f"{len(names)} galaxies sent to {', '.join(hub.send_table(path, table_id))}"

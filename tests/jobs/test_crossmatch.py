@@ -1,0 +1,170 @@
+"""Crossmatch: matches by position against those made by hand, any format, identifiers, ambiguity, and the page."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from click.testing import CliRunner
+
+from jobs import cli
+from jobs.page.columns import column_arrays
+from jobs.tables.matches import with_matches
+from modeling.catalog import read_catalog, write_catalog
+from tests.jobs.catalogs import write_synthetic_catalog
+
+BIG = 1237648720693755918  # an SDSS objid, which a float rounds to ...936
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    write_synthetic_catalog(tmp_path / "catalog.parquet")
+    return tmp_path
+
+
+def moved(row: pd.Series, arcsec: float, angle_deg: float = 60.0) -> SkyCoord:
+    """Position at a distance from that of a galaxy."""
+    return SkyCoord(row["ra_deg"], row["dec_deg"], unit="deg").directional_offset_by(
+        angle_deg * u.deg, arcsec * u.arcsec
+    )
+
+
+def other_catalog(workspace: Path) -> Table:
+    """Matches of galaxy 0 (at 1.5 and 0.5 arcsec), galaxy 1 (at 1.9) and galaxy 2 (at 2.1), and one on the far side."""
+    rows = read_catalog(workspace / "catalog.parquet").table
+    places = [moved(rows.iloc[i], d) for i, d in ((0, 1.5), (0, 0.5), (1, 1.9), (2, 2.1))]
+    places.append(SkyCoord((rows["ra_deg"].iloc[5] + 180) % 360, -60, unit="deg"))
+    return Table(
+        {
+            "RA": [place.ra.deg for place in places] * u.deg,
+            "DEC": [place.dec.deg for place in places] * u.deg,
+            "objid": np.array([BIG, BIG + 1, BIG + 2, BIG + 3, BIG + 4]),
+            "flux_w3": np.array([1.0, 2.0, 3.0, 4.0, 5.0]) * u.mJy,
+            "name": ["a", "b", "c", "d", "e"],
+            "agn": [False, True, True, False, True],
+        }
+    )
+
+
+def run(workspace: Path, *arguments: object) -> tuple[int, str]:
+    command = ["crossmatch", "demo", *map(str, arguments), "--set", f"workspace={workspace}"]
+    result = CliRunner().invoke(cli.main, command)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet"])
+def test_the_nearest_row_is_taken_and_the_others_are_counted(workspace: Path, suffix: str) -> None:
+    path = workspace / f"WISE.{suffix}"
+    other_catalog(workspace).write(path, **({"format": "votable"} if suffix == "vot" else {}))
+    code, text = run(workspace, path)
+    assert code == 0, text
+    assert "2 of 60 galaxies have a match within 2 arcsec, 1 of them several (WISE_num_matches)" in text
+    found = read_catalog(workspace / "catalog.match-WISE.parquet")
+    table = found.table
+    assert table["WISE_num_matches"].tolist() == [2, 1, *[0] * 58]
+    np.testing.assert_allclose(table["WISE_separation_arcsec"][:2], [0.5, 1.9], atol=1e-4)
+    assert table["WISE_separation_arcsec"][2:].isna().all()
+    assert table["WISE_objid"].tolist() == [str(BIG + 1), str(BIG + 2), *[""] * 58]
+    assert table["WISE_name"].tolist() == ["b", "c", *[""] * 58]
+    assert table["WISE_agn"].tolist() == ["True", "True", *[""] * 58]
+    assert table["WISE_flux_w3"].tolist()[:2] == [2.0, 3.0]
+    assert math.isnan(table["WISE_flux_w3"][2])
+    assert found.columns["WISE_flux_w3"].unit == ("mJy" if suffix in ("ecsv", "fits", "vot") else "")
+    assert found.columns["WISE_separation_arcsec"].unit == "arcsec"
+    pd.testing.assert_frame_equal(
+        table[list(read_catalog(workspace / "catalog.parquet").table)],
+        read_catalog(workspace / "catalog.parquet").table,
+    )
+
+
+def test_provenance_names_the_table_and_both_catalogs(workspace: Path) -> None:
+    other_catalog(workspace).write(workspace / "wise.fits")
+    assert run(workspace, workspace / "wise.fits", "--radius", "0.05arcmin")[0] == 0
+    found, own = (read_catalog(workspace / f"catalog{name}.parquet") for name in (".match-wise", ""))
+    assert (
+        found.provenance.pop("crossmatch").items()
+        >= {
+            "table": str(workspace / "wise.fits"),
+            "radius_arcsec": 3.0,
+            "positions": ["RA", "DEC"],
+        }.items()
+    )
+    assert found.provenance == own.provenance
+    assert found.table["wise_num_matches"].tolist()[:3] == [2, 1, 1]
+    for suffix in ("fits", "vot"):
+        table = Table.read(workspace / f"catalog.match-wise.{suffix}")
+        assert table["wise_flux_w3"].unit == u.mJy
+        assert table["wise_num_matches"].tolist() == found.table["wise_num_matches"].tolist()
+
+
+def test_positions_in_hours_under_other_names_and_chosen_columns(workspace: Path) -> None:
+    table = other_catalog(workspace)
+    place = SkyCoord(table["RA"], table["DEC"])
+    table["alpha"], table["delta"] = place.ra.to_string("hour", sep=":", precision=4), place.dec.to_string(sep=":")
+    table.remove_columns(["RA", "DEC"])
+    table["alpha"][4] = ""
+    table.write(workspace / "x.csv")
+    code, text = run(workspace, workspace / "x.csv")
+    assert code == 2
+    assert "no column of positions is known among objid, flux_w3, name, agn, alpha, delta; name it with --ra" in text
+    settings = ["--ra", "alpha", "--dec", "delta", "--prefix", "p", "--column", "NAME"]
+    code, text = run(workspace, workspace / "x.csv", *settings)
+    assert code == 0, text
+    found = read_catalog(workspace / "catalog.match-p.parquet").table
+    assert [name for name in found if name.startswith("p_")] == [
+        *("p_alpha", "p_delta", "p_name", "p_separation_arcsec", "p_num_matches"),
+    ]
+    assert found["p_name"].tolist()[:3] == ["b", "c", ""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--radius", "far"], "--radius far: expected an angle such as 2arcsec"),
+        (["--radius", "2 km"], "--radius 2 km: expected an angle"),
+        (["--radius=-1"], "--radius -1: expected an angle above 0"),
+        (["--prefix", "2mass"], "--prefix 2mass: expected letters"),
+        (["--column", "magg"], "no column 'magg'"),
+        (["--prefix", "score"], "the catalog has columns of that name already (score_mae)"),
+    ],
+)
+def test_mistakes_of_the_command_are_named(workspace: Path, arguments: list[str], message: str) -> None:
+    other = other_catalog(workspace)
+    other["mae"] = 1.0
+    other.write(workspace / "o.fits")
+    code, text = run(workspace, workspace / "o.fits", *arguments)
+    assert code == 2
+    assert message in text
+    assert not list(workspace.glob("catalog.match*"))
+
+
+def test_a_galaxy_without_a_position_has_no_match(workspace: Path) -> None:
+    other_catalog(workspace).write(workspace / "o.fits")
+    path = workspace / "catalog.parquet"
+    catalog = read_catalog(path)
+    catalog.table.loc[0, "ra_deg"] = np.nan
+    write_catalog(path, catalog.table, catalog.columns, catalog.provenance)
+    assert run(workspace, workspace / "o.fits")[0] == 0
+    assert read_catalog(workspace / "catalog.match-o.parquet").table["o_num_matches"].tolist()[:3] == [0, 1, 0]
+
+
+def test_the_page_has_the_columns_of_this_catalog_and_of_no_other(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other_catalog(workspace).write(workspace / "w.fits")
+    path = workspace / "catalog.parquet"
+    assert run(workspace, workspace / "w.fits")[0] == 0
+    assert run(workspace, workspace / "w.fits", "--prefix", "v", "--radius", "3")[0] == 0
+    described, arrays = column_arrays(with_matches(read_catalog(path), path))
+    shown = {item["name"]: item for item in described}
+    assert shown["w_flux_w3"]["unit"] == "mJy"
+    assert arrays["w_num_matches"].tolist()[:3] == [2, 1, 0]
+    assert arrays["v_num_matches"].tolist()[:3] == [2, 1, 1]
+    catalog = read_catalog(path)
+    write_catalog(path, catalog.table, catalog.columns, catalog.provenance | {"created_utc": "2026-11-27T00:00:00"})
+    assert "w_flux_w3" not in with_matches(read_catalog(path), path).table
+    assert "catalog.match-w.parquet is left out: it was made from another catalog" in caplog.text

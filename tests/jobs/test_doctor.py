@@ -1,0 +1,143 @@
+"""The doctor: what it finds on a machine, what it advises, its exit code, and that it keeps secrets."""
+
+import socket
+import sqlite3
+from collections import namedtuple
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from jobs.console import checks
+from tests.s3 import PASSWORD, USER, free_port, moto_server, point_at
+
+CANARY = "cAnArY"
+Usage = namedtuple("Usage", "total used free")
+
+
+def run(workspace: Path, *settings: str) -> tuple[int, str]:
+    arguments = [f"--set={text}" for text in (f"workspace={workspace}", *settings)]
+    result = CliRunner().invoke(cli.main, ["doctor", *arguments])
+    return result.exit_code, result.output
+
+
+def line_of(output: str, what: str) -> str:
+    return next(line for line in output.splitlines() if line[6:].startswith(f"{what}:"))
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with room, and without a cluster or a kernel to compile."""
+    monkeypatch.setenv("CUBESCOUT_NATIVE", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(checks, "free_memory", lambda: 8e9)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(100e9, 0, 50e9))
+
+
+def test_a_machine_without_faults_passes_and_nothing_is_written(tmp_path: Path) -> None:
+    code, output = run(tmp_path / "workspace")
+    assert code == 0, output
+    assert "FAIL" not in output
+    assert line_of(output, "memory") == "ok    memory: 8.0 GB free"
+    for what in ("packages", "compiler", "GPU", "TMPDIR", "Ray", "survey.root", "workspace", "MLflow"):
+        assert line_of(output, what)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlflow.db").write_text("no database at all, but a text that is long enough to look like one")
+    versions = dict.fromkeys(("click", "torch"), "0.1")
+    monkeypatch.setattr(checks, "version", lambda name: versions.get(name) or metadata.version(name))
+    monkeypatch.setattr(checks, "free_memory", lambda: 1e9)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(100e9, 0, 0.5e9))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    code, output = run(tmp_path, f"survey.root={tmp_path / 'nowhere'}", f"prepare.store={tmp_path / 'windows.zarr'}")
+    assert code == 1
+    failed = [line for line in output.splitlines() if line.startswith("FAIL")]
+    for what in ("packages", "memory", "TMPDIR", "Ray", "survey.root", "workspace", "prepare.store", "MLflow"):
+        assert line_of(output, what) in failed
+        assert output.splitlines()[output.splitlines().index(line_of(output, what)) + 1].startswith("      -> ")
+    assert "click 0.1 (needs >=8.1)" in line_of(output, "packages")
+    assert "torch 0.1 (tested: " in line_of(output, "tested versions")
+    assert "not an MLflow database" in line_of(output, "MLflow")
+    assert f"{len(failed)} of these checks failed" in output
+
+
+def test_a_long_temporary_folder_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(checks.tempfile, "tempdir", None)
+    code, output = run(tmp_path / "workspace")
+    assert code == 0, output
+    assert line_of(output, "sockets").startswith(f"note  sockets: {long} is too long")
+
+
+def test_a_database_of_mlflow_is_counted_and_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table runs (name text)")
+        database.execute("insert into runs values ('a'), ('b')")
+    database.close()
+    before = path.read_bytes()
+    code, output = run(tmp_path)
+    assert code == 0, output
+    assert line_of(output, "MLflow").endswith(f"{path}, 2 runs")
+    assert path.read_bytes() == before
+
+
+def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    files = {"/proc/meminfo": "MemFree: 1 kB\nMemAvailable: 20000000 kB\n"}
+    monkeypatch.setattr(Path, "read_text", lambda self: files[str(self)] if str(self) in files else _missing(self))
+    assert checks.free_memory() == 20480000000
+    files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "5\n"}
+    assert checks.free_memory() == 20480000000
+    files["/sys/fs/cgroup/memory.max"] = "1000005\n"
+    assert checks.free_memory() == 1000000
+
+
+def _missing(path: Path) -> str:
+    raise FileNotFoundError(path)
+
+
+def test_no_password_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        settings = [
+            f"survey.root=http://user:{CANARY}@127.0.0.1:{port}/survey",
+            f"tracking.uri=http://user:{CANARY}@127.0.0.1:{port}",
+            f"prepare.store=s3://bucket/w.zarr?secret={CANARY}",
+        ]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{CANARY}@127.0.0.1:{silent.getsockname()[1]}")
+        code, output = run(tmp_path, *settings)
+    assert code == 1
+    assert CANARY not in output
+    assert f"127.0.0.1:{port}" in line_of(output, "survey.root")
+    assert f"127.0.0.1:{port}" in line_of(output, "MLflow")
+    assert line_of(output, "prepare.store").startswith("FAIL")
+
+
+@pytest.mark.s3
+def test_s3_is_written_to_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    with moto_server() as port:
+        point_at(monkeypatch, port)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="survey")
+        code, output = run(tmp_path, "prepare.store=s3://survey/a/windows.zarr", "train.storage=s3://none/t")
+        assert line_of(output, "prepare.store") == "ok    prepare.store: s3://survey/a/windows.zarr can be written to"
+        assert client.list_objects_v2(Bucket="survey")["KeyCount"] == 0
+        assert code == 1
+        assert line_of(output, "train.storage").startswith("FAIL  train.storage: StorageError: s3://none/")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        assert "no credentials for S3" in line_of(run(tmp_path, "prepare.store=s3://survey/w")[1], "prepare.store")
+    assert PASSWORD not in output
+    assert USER not in output
