@@ -87,11 +87,11 @@ def single(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light
     Args:
         templates: of the survey.
         data: the excess.
-        strongest: indices of the lines that place it.
+        strongest: indices of the lines that place it roughly; all of them tell it from its host.
     """
     points, spectra = _grid(templates, SINGLE_SIGMA)
     start = points[data.fit(spectra[:, strongest], rounds=1).best]
-    found = _refined(data, lambda p: templates.component(*p.T, strongest), start, (40.0, 0.25), SINGLE_LIMITS)
+    found = _refined(data, lambda p: templates.component(*p.T), start, (40.0, 0.25), SINGLE_LIMITS)
     return _light("single", data, templates.component(*found[0][:, None]), *found)
 
 
