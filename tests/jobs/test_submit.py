@@ -54,7 +54,7 @@ def submit_command(*arguments: object) -> list[str]:
 
 
 def submit(*arguments: object, code: int) -> str:
-    done = subprocess.run(submit_command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(submit_command(*arguments), capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -124,6 +124,7 @@ def test_plain_ray_job_submit(address: str, survey: Path, tmp_path: Path) -> Non
 
 @pytest.mark.ray
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
     """Nodes have a CPU each: Dask's two workers, those of the training and two tasks of scoring need both."""
     config = tmp_path / "survey.yaml"
