@@ -124,6 +124,7 @@ def test_plain_ray_job_submit(address: str, survey: Path, tmp_path: Path) -> Non
 
 @pytest.mark.ray
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_whole_path_on_two_nodes(tmp_path: Path) -> None:
     """Nodes have a CPU each: Dask's two workers, those of the training and two tasks of scoring need both."""
     config = tmp_path / "survey.yaml"
