@@ -36,7 +36,7 @@ def start(target: Callable[..., None], *arguments: Any, output: Path | None = No
     return process
 
 
-def run(target: Callable[..., None], *arguments: Any, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+def run(target: Callable[..., None], *arguments: Any, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Runs a function in a process of its own, to its end: its exit code and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         process = start(target, *arguments, output=Path(folder))

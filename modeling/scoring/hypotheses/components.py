@@ -7,32 +7,33 @@ Shapes: L lines, T samples of all windows, P grid points, N parameters.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
-from modeling.scoring.hypotheses.least_squares import Whitened, fitted
+from modeling.scoring.hypotheses.least_squares import Fit, Whitened, best
 from modeling.scoring.hypotheses.templates import Templates
 
 # Standard deviations in km/s, the instrument's included: narrow lines are those of an FWHM below 1,200 km/s, broad ones
 # those above (Hao+2005, AJ 129, 1783).
 LIMIT_KMS = 510.0
 SINGLE_SIGMA = (70.0, 85.0, 110.0, 150.0, 210.0, 300.0, 425.0)
+SINGLE_VELOCITY = tuple(np.arange(-720.0, 721.0, 60.0))
 SINGLE_LIMITS = ((-np.inf, 60.0), (np.inf, LIMIT_KMS))
-BROAD_SIGMA = (LIMIT_KMS, 750.0, 1100.0, 1600.0, 2300.0)
-MOST_KMS = 720.0
-# Of the grid, in standard deviations of the line, and at least.
-VELOCITY_STEP, LEAST_STEP_KMS = 0.4, 60.0
+BROAD_SIGMA = (LIMIT_KMS, 700.0, 950.0, 1300.0, 1750.0, 2300.0)
+BROAD_VELOCITY = tuple(np.arange(-600.0, 601.0, 200.0))
 BROAD_LIMITS = ((-np.inf, LIMIT_KMS), (np.inf, 3000.0))
 PEAK_SIGMA = (75.0, 100.0)
+PEAK_VELOCITY = tuple(np.arange(-420.0, 421.0, 60.0))
 SEPARATIONS = (170.0, 730.0)
 PEAK_SHARES = (0.35, 0.5, 0.65)  # of the blue peak
 PEAK_LIMITS = ((-np.inf, 60.0, 150.0, 0.2), (np.inf, 130.0, 800.0, 0.8))
+PEAK_LINES = 8  # the most significant ones alone decide where the peaks are
 LINE_SIGMA = (70.0, 100.0, 150.0)
 LINE_MOVES = (0.5, 0.25, 0.12)
-NUM_STEPS = 3
+NUM_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -71,61 +72,59 @@ class Light:
 
 
 @lru_cache(maxsize=32)
-def _grid(templates: Templates, sigmas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _grid(templates: Templates, velocity: tuple[float, ...], sigma: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Points [P, 2] of velocity and width whose lines reach into the windows, and their spectra [P, L, T]."""
-    points = []
-    for sigma in sigmas:
-        most = min(max(templates.velocity_kms) + 1.5 * sigma, MOST_KMS)
-        num = 2 * round(most / max(LEAST_STEP_KMS, VELOCITY_STEP * sigma)) + 1
-        points += [(velocity, sigma) for velocity in np.linspace(-most, most, num)]
-    return np.array(points), templates.component(*np.array(points).T)
+    most = max(templates.velocity_kms)
+    points = np.array([(v, s) for v in velocity for s in sigma if abs(v) <= most + 1.5 * s])
+    return points, templates.component(*points.T)
 
 
-def single(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light:
-    """One component in all lines.
-
-    Args:
-        templates: of the survey.
-        data: the excess.
-        strongest: indices of the lines that place it roughly; all of them tell it from its host.
-    """
-    points, spectra = _grid(templates, SINGLE_SIGMA)
-    start = points[data.fit(spectra[:, strongest], rounds=1).best]
-    found = _refined(data, lambda p: templates.component(*p.T), start, (40.0, 0.25), SINGLE_LIMITS)
-    return _light("single", data, templates.component(*found[0][:, None]), *found)
+def single(templates: Templates, data: Whitened) -> Light:
+    """One component in all lines."""
+    points, spectra = _grid(templates, SINGLE_VELOCITY, SINGLE_SIGMA)
+    start = points[data.fit(spectra, rounds=1).trial]
+    return _refined("single", data, lambda p: templates.component(*p.T), start, (40.0, 0.25), SINGLE_LIMITS)
 
 
 def broad(templates: Templates, data: Whitened) -> Light | None:
     """One broad component in the Balmer lines alone; None without Balmer lines."""
-    chosen = np.flatnonzero(templates.balmer)
-    if not chosen.size:
+    chosen = templates.balmer
+    if not chosen.any():
         return None
-    points, spectra = _grid(templates, BROAD_SIGMA)
-    start = points[data.fit(spectra[:, chosen], rounds=1).best]
-    found = _refined(data, lambda p: templates.component(*p.T, chosen), start, (120.0, 0.25), BROAD_LIMITS)
-    all_lines = templates.component(*found[0][:, None])
-    return _light("broad", data, np.where(templates.balmer[:, None], all_lines, 0), *found)
+    points, spectra = _grid(templates, BROAD_VELOCITY, BROAD_SIGMA)
+    start = points[data.fit(spectra[:, chosen], rounds=1).trial]
+    light = _refined("broad", data, lambda p: templates.component(*p.T)[:, chosen], start, (120.0, 0.25), BROAD_LIMITS)
+    flux, error = np.zeros(len(chosen)), np.zeros(len(chosen))
+    flux[chosen], error[chosen] = light.flux, light.flux_error
+    return replace(light, flux=flux, flux_error=error)
 
 
-def peaks(templates: Templates, data: Whitened, strongest: np.ndarray) -> Light:
-    """Two narrow peaks with the same line ratios; arguments as of `single`."""
+def peaks(templates: Templates, data: Whitened, one: Light) -> Light:
+    """Two narrow peaks with the same line ratios.
 
-    def make(p: np.ndarray, lines: np.ndarray | None = None) -> np.ndarray:
-        one_side, other = (templates.component(p[:, 0] + side * p[:, 2] / 2, p[:, 1], lines) for side in (-1, 1))
-        return np.asarray(p[:, 3, None, None] * one_side + (1 - p[:, 3, None, None]) * other)
-
+    Args:
+        templates: of the survey.
+        data: the excess.
+        one: best single component, whose most significant lines place the peaks.
+    """
+    snr = np.divide(one.flux, one.flux_error, out=np.zeros_like(one.flux), where=one.flux_error > 0)
+    lines = np.sort(np.argsort(-snr)[:PEAK_LINES])
     tried = []
     for sigma in PEAK_SIGMA:
-        points, spectra = _grid(templates, (sigma,))
-        tried.append((*_pairs(data, spectra[:, strongest], points[:, 0]), sigma))
-    _, blue, red, share, sigma = max(tried)
+        points, spectra = _grid(templates, PEAK_VELOCITY, (sigma,))
+        tried.append((sigma, *_pairs(data, spectra[:, lines], points[:, 0])))
+    sigma, _, (blue, red, share) = max(tried, key=lambda each: each[1].gain)
+
+    def make(p: np.ndarray) -> np.ndarray:
+        one_side, other = (templates.component(p[:, 0] + side * p[:, 2] / 2, p[:, 1]) for side in (-1, 1))
+        return np.asarray(p[:, 3, None, None] * one_side + (1 - p[:, 3, None, None]) * other)
+
     start = np.array([(blue + red) / 2, sigma, red - blue, share])
-    found = _refined(data, lambda p: make(p, strongest), start, (30.0, 0.15, 30.0, 0.12), PEAK_LIMITS)
-    return _light("peaks", data, make(found[0][None]), *found)
+    return _refined("peaks", data, make, start, (30.0, 0.15, 30.0, 0.12), PEAK_LIMITS)
 
 
-def _pairs(data: Whitened, spectra: np.ndarray, velocity: np.ndarray) -> tuple[float, float, float, float]:
-    """Best pair of peaks: its gain, the velocities of both and the share of the blue one.
+def _pairs(data: Whitened, spectra: np.ndarray, velocity: np.ndarray) -> tuple[Fit, tuple[float, float, float]]:
+    """Best pair of peaks: its fit, and the velocities of both and the share of the blue one.
 
     A pair's normal matrix is made of those of all peaks [P, lines, T] with each other, which are computed once.
     """
@@ -138,9 +137,8 @@ def _pairs(data: Whitened, spectra: np.ndarray, velocity: np.ndarray) -> tuple[f
     i, j = (np.tile(index, len(PEAK_SHARES)) for index in (i, j))
     a, b = share[:, None, None], 1 - share[:, None, None]
     both = a * a * gram[i, i] + a * b * (gram[i, j] + gram[j, i]) + b * b * gram[j, j]
-    fit = fitted(both, share[:, None] * right[i] + (1 - share)[:, None] * right[j], rounds=1)
-    best = fit.best
-    return float(fit.gains[best]), velocity[i[best]], velocity[j[best]], share[best]
+    fit = best(both, share[:, None] * right[i] + (1 - share)[:, None] * right[j], rounds=1)
+    return fit, (velocity[i[fit.trial]], velocity[j[fit.trial]], share[fit.trial])
 
 
 def line(templates: Templates, data: Whitened, *, negative: bool = False) -> Light:
@@ -184,16 +182,17 @@ def _lines(templates: Templates) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refined(
+    kind: str,
     data: Whitened,
     make: Callable[[np.ndarray], np.ndarray],
     start: np.ndarray,
     steps: tuple[float, ...],
     limits: tuple[tuple[float, ...], tuple[float, ...]],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best point near a grid point and its errors: each parameter moves to the vertex of its parabola, in
-    shrinking steps.
+) -> Light:
+    """The best point near a grid point: each parameter moves to the vertex of its parabola, in shrinking steps.
 
     Args:
+        kind: of the light.
         data: the excess.
         make: spectra [P, L, T] of parameters [P, N].
         start: [N] grid point.
@@ -203,27 +202,19 @@ def _refined(
     num, size = len(start), np.array(steps)
     size[1] *= start[1]
     point = np.clip(start, *limits)
-    best, most = point, -np.inf
+    fit = data.fit(make(point[None]))
     for _ in range(NUM_STEPS):
-        trials = np.clip(point + np.vstack([np.zeros(num), np.diag(size), -np.diag(size)]), *limits)
-        gains = data.fit(make(trials)).gains
-        if gains.max() > most:
-            best, most = trials[gains.argmax()], gains.max()
-        up, down = gains[1 : num + 1], gains[num + 1 :]
-        bend = 2 * gains[0] - up - down
+        trials = np.clip(point + np.vstack([np.diag(size), -np.diag(size)]), *limits)
+        tried = data.fit(make(trials))
+        up, down = tried.gains[:num], tried.gains[num:]
+        bend = 2 * fit.gain - up - down
         curvature = bend / size**2
         vertex = np.where(bend > 0, 0.5 * (up - down) / np.where(bend > 0, bend, 1), np.sign(up - down))
-        point = np.clip(point + np.clip(vertex, -1, 1) * size, *limits)
+        moved = np.clip(point + np.clip(vertex, -1, 1) * size, *limits)
+        at = data.fit(make(moved[None]))
+        point, fit = max(((point, fit), (trials[tried.trial], tried), (moved, at)), key=lambda each: each[1].gain)
         size = size / 2
-    ends = np.stack([point, best])
-    point = ends[data.fit(make(ends)).best]
     # The gain falls by 1 at one standard deviation.
-    return point, np.where(curvature > 0, 1 / np.sqrt(np.maximum(curvature / 2, 1e-12)), np.inf)
-
-
-def _light(kind: str, data: Whitened, spectra: np.ndarray, point: np.ndarray, errors: np.ndarray) -> Light:
-    """Light of parameters [N], whose spectra are [1, L, T], with the best fluxes."""
-    fit = data.fit(spectra)
-    flux = fit.flux[0]
-    number = int((flux > 0).sum()) + len(point)
-    return Light(kind, float(fit.gains[0]), number, point, errors, flux, fit.error(0), flux @ spectra[0])
+    errors = np.where(curvature > 0, 1 / np.sqrt(np.maximum(curvature / 2, 1e-12)), np.inf)
+    number = int((fit.flux > 0).sum()) + num
+    return Light(kind, fit.gain, number, point, errors, fit.flux, fit.error, fit.flux @ make(point[None])[0])

@@ -15,22 +15,25 @@ import numpy as np
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
 from modeling.scoring.explanations import place as place_in_words
 from modeling.scoring.hypotheses import components
-from modeling.scoring.hypotheses.components import Light
-from modeling.scoring.hypotheses.extraction import Galaxy, extract, psf_area
+from modeling.scoring.hypotheses.extraction import Extracted, Galaxy, extract, psf_area
 from modeling.scoring.hypotheses.images import arm_shift, sharpness
-from modeling.scoring.hypotheses.least_squares import Whitened
 from modeling.scoring.hypotheses.naming import UNCLEAR, Candidate, Describer, pm
 from modeling.scoring.hypotheses.ordinary import Narrow, fit_narrow, place_of
 from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572), if the templates are exact. They describe light to about a tenth.
-CLEARLY, CLEAR_SHARE = 10.0, 0.1
-# Against what is ordinary: 5% of ordinary simulated galaxies without an active nucleus reach it with a name.
-LEAST_EVIDENCE = 150.0
-# Kinds of fits that a richer kind contains.
-CONTAINED = {"peaks": ("line", "single"), "single": ("line",)}
+# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against
+# noise in a thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large.
+CLEARLY = 10.0
+LEAST_EVIDENCE = 50.0
+# A richer kind of fit contains the simpler one, which stands where it explains nearly as much.
+NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
+# Of the evidence: other lines may explain so much of what one line leaves because its profile is not exactly Gaussian.
+LINE_SHARE = 0.05
+# Lines as broad as the fit of narrow ones allows are none; two peaks may imitate the flat tops of broad ones.
+IMITATED = 1.5
+MOST = 0.9  # of the richer fit's chi2, that the simpler one must explain
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
 MIN_REDSHIFT_SNR = 20.0
 # Several lines have to agree: one alone is another line.
@@ -102,29 +105,35 @@ class Survey:
             return Hypothesis("", "", 0.0)
         shape = (-1, *flux.shape[2:])
         galaxy = Galaxy(
-            np.where(good, flux, 0).reshape(shape).astype(np.float64),
-            np.where(good, variance, 1).reshape(shape).astype(np.float64),
-            good.reshape(shape),
+            np.where(good, flux, 0).reshape(shape), np.where(good, variance, 1).reshape(shape), good.reshape(shape),
             self.psf_sigma,
         )  # fmt: skip
         return _decided(_Explanation(self, galaxy, region, z).candidates())
 
 
 def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
-    """The candidate that is clearly the best, or the simplest of those that it contains; else `unclear`."""
+    """The candidate that is clearly the best, else `unclear`."""
     ranked = tuple(sorted(candidates, key=lambda each: -each.evidence))
     if not ranked or ranked[0].evidence < LEAST_EVIDENCE:
         return Hypothesis("", "", 0.0, candidates=ranked)
-    least = ranked[0].evidence - max(CLEARLY, CLEAR_SHARE * ranked[0].evidence)
-    close = [each for each in ranked if each.evidence > least]
-    contained = CONTAINED.get(ranked[0].kind, ())
-    first = next((each for kind in contained for each in close if each.kind == kind), ranked[0])
-    rivals = [each for each in close if each.name != first.name and first.kind not in CONTAINED.get(each.kind, ())]
-    if rivals:
+    first = ranked[0]
+    for simple, rich in NESTED:
+        simpler = next((each for each in ranked if each.kind == simple), None)
+        clearly = max(CLEARLY, LINE_SHARE * first.evidence if simple == "line" else 0)
+        if (
+            first.kind == rich
+            and simpler is not None
+            and first.evidence - simpler.evidence < clearly
+            and simpler.significance**2 > MOST * first.significance**2
+        ):
+            first = simpler
+    contained = {rich for simple, rich in NESTED if simple == first.kind}
+    rivals = [each for each in ranked if each.name != first.name and each.kind not in contained]
+    if rivals and first.evidence - rivals[0].evidence < CLEARLY:
         text = "unclear: " + "; or ".join(each.text for each in (first, rivals[0]) if each.text)
         return Hypothesis(UNCLEAR, text, first.significance, candidates=ranked)
-    if not first.name:
-        return Hypothesis("", "", 0.0, candidates=ranked)
+    if first.name in ("", UNCLEAR):
+        return Hypothesis(first.name, first.text, first.significance if first.name else 0.0, candidates=ranked)
     return Hypothesis(first.name, first.text, first.significance, dict(first.values), ranked)
 
 
@@ -192,26 +201,30 @@ class _Explanation:
 
     def _local(self) -> list[Candidate]:
         """Candidates for the region's excess over its surroundings."""
-        survey, templates = self.survey, self.survey.templates
-        shape = self.galaxy.flux.shape[1:]
-        places = [(self.region[0] + dy, self.region[1] + dx) for dy, dx in PLACES]
-        found = extract(self.galaxy, [(y, x) for y, x in places if 0 <= y < shape[0] and 0 <= x < shape[1]])
+        found = self._best_place()
         if found is None:
             return []
+        survey, templates = self.survey, self.survey.templates
+        shape = self.galaxy.flux.shape[1:]
         middle = np.array(shape) / 2
         # Half a diagonal more: the centre of an even number of spaxels lies between them.
         central = bool(
             np.hypot(*(np.array([found.y, found.x]) - middle)) <= FWHM_PER_SIGMA / 2 * survey.psf_sigma + 0.71
         )
         place = place_of(templates, found, self.whole, central=central)
+        one, broad = components.single(templates, place.excess), components.broad(templates, place.excess)
+        two, line = components.peaks(templates, place.excess, one), components.line(templates, place.excess)
+        gain = max(light.gain for light in (one, broad, two, line) if light is not None)
+        free = place.excess.nuisances.shape[1]
+        scale = max((place.excess.chi2 - gain) / max(place.excess.count - free, 1), 1.0)
         where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
-        lights = _fits(templates, place.excess)
-        free = place.excess.count - place.excess.nuisances.shape[1]
-        left = place.excess.chi2 - max(light.gain for light in lights.values())
-        scale = max(left / max(free, 1), 1.0)
         words = Describer(templates, place, where, central, self.z, scale)
-        sharp = sharpness(self.galaxy, templates, lights["line"], found.y, found.x)
-        candidates = words.candidates(lights, sharp)
+        sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
+        candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else []), words.peaks(two)]
+        if one.parameters[1] < 0.98 * components.LIMIT_KMS:
+            candidates.append(words.single(one))
+        elif broad and candidates[2].evidence < IMITATED * candidates[1].evidence:
+            del candidates[2]
         # A deficit stands only where it leaves nothing else to explain.
         amount, error = place.amount()
         missing = (amount / error) ** 2 / scale
@@ -220,13 +233,13 @@ class _Explanation:
             candidates.append(Candidate("lost_light", "deficit", text, missing, float(np.sqrt(missing))))
         return candidates
 
-
-def _fits(templates: Templates, excess: Whitened) -> dict[str, Light]:
-    """Best fit of each kind of light that the excess may hold."""
-    strongest = templates.strongest(excess)
-    one, many = components.single(templates, excess, strongest), components.broad(templates, excess)
-    found = {"line": components.line(templates, excess), "single": one} | ({"broad": many} if many else {})
-    # Where one component leaves no more than noise, there is nothing for a second one.
-    if excess.chi2 - one.gain > excess.count - excess.nuisances.shape[1]:
-        found["peaks"] = components.peaks(templates, excess, strongest)
-    return found
+    def _best_place(self) -> Extracted | None:
+        """The place within a spaxel of the region's with the brightest source; not beyond an edge of the bundle."""
+        height, width = self.galaxy.flux.shape[1:]
+        places = [(self.region[0] + dy, self.region[1] + dx) for dy, dx in PLACES]
+        inside = [place for place in places if 0 <= place[0] < height and 0 <= place[1] < width]
+        found = [each for place in inside if (each := extract(self.galaxy, *place)) is not None]
+        if not found:
+            return None
+        alike = [each for each in found if not each.lopsided] if not found[0].lopsided else found[:1]
+        return max(alike, key=lambda each: float((np.maximum(each.source, 0) ** 2 / each.variance).sum()))

@@ -15,29 +15,21 @@ ROUNDS = 3  # of leaving out columns whose amplitude is negative
 
 @dataclass(frozen=True)
 class Fit:
-    """Trials with amplitudes that are not negative.
+    """Best trial of many.
 
     Attributes:
-        gains: [P] chi2 that each removes.
-        flux: [P, F] amplitudes.
-        gram: [P, F, F] normal matrices.
+        gain: chi2 that it removes.
+        flux: [F] amplitudes.
+        error: [F] their standard deviations.
+        trial: its index.
+        gains: [P] of all trials.
     """
 
-    gains: np.ndarray
+    gain: float
     flux: np.ndarray
-    gram: np.ndarray
-
-    @property
-    def best(self) -> int:
-        """Index of the trial of the highest gain."""
-        return int(self.gains.argmax())
-
-    def error(self, trial: int) -> np.ndarray:
-        """Standard deviations [F] of the amplitudes of a trial; of one of zero the error that it would have alone."""
-        gram, used = self.gram[trial], self.flux[trial] > 0
-        floor = 1e-9 * np.diag(gram).max() + 1e-300
-        free = gram * np.outer(used, used) + np.diag(np.where(used, floor, np.diag(gram) + floor))
-        return np.asarray(np.sqrt(np.diag(np.linalg.inv(free))))
+    error: np.ndarray
+    trial: int
+    gains: np.ndarray
 
 
 class Whitened:
@@ -55,29 +47,29 @@ class Whitened:
         self.nuisances = nuisances
         self.weighted = self.weight[:, None] * nuisances
         self.inner = np.linalg.inv(np.eye(nuisances.shape[1]) + nuisances.T @ self.weighted)
-        self.data, self.target = data, self.weight * data
+        self.data = data
         self.seen = self.inner @ (self.weighted.T @ data)
-        self.chi2 = float(data @ self.target - data @ self.weighted @ self.seen)
+        self.chi2 = float(data @ (self.weight * data) - data @ self.weighted @ self.seen)
         self.count = int((self.weight > 0).sum())
 
     def residual(self) -> np.ndarray:
         """Spectrum [T] less the nuisances that fit it best."""
-        return np.asarray(self.data - self.nuisances @ self.seen)
+        return np.asarray(self.data - self.nuisances @ (self.inner @ (self.weighted.T @ self.data)))
 
     def normal(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Normal matrix [P, F, F] and right-hand side [P, F] of templates [P, F, T]."""
         weighted = templates * self.weight
         shared = templates @ self.weighted
         gram = weighted @ templates.swapaxes(1, 2) - shared @ self.inner @ shared.swapaxes(1, 2)
-        return gram, templates @ self.target - shared @ self.seen
+        return gram, weighted @ self.data - shared @ self.seen
 
     def fit(self, templates: np.ndarray, rounds: int = ROUNDS) -> Fit:
-        """Fits of trials [P, F, T]; see `fitted`."""
-        return fitted(*self.normal(templates), rounds)
+        """Best of trials [P, F, T] with amplitudes that are not negative; see `best`."""
+        return best(*self.normal(templates), rounds)
 
 
-def fitted(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
-    """Fits of trials with amplitudes that are not negative.
+def best(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
+    """Best of trials with amplitudes that are not negative.
 
     Args:
         gram: [P, F, F] normal matrices.
@@ -93,9 +85,11 @@ def fitted(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
         both = used[:, :, None] & used[:, None, :]
         kept = np.where(both, gram, 0) + eye * np.where(used, floor, 1.0)[:, :, None]
         amplitude = np.linalg.solve(kept, np.where(used, right, 0)[..., None])[..., 0]
-        if (amplitude >= 0).all():
-            break
         used &= amplitude >= 0
     amplitude = np.clip(amplitude, 0, None)
-    gains = (amplitude * (2 * right - (gram @ amplitude[..., None])[..., 0])).sum(1)
-    return Fit(gains, amplitude, gram)
+    gains = 2 * (amplitude * right).sum(1) - np.einsum("pf,pfg,pg->p", amplitude, gram, amplitude)
+    trial = int(gains.argmax())
+    used_one = amplitude[trial] > 0
+    free = gram[trial] * np.outer(used_one, used_one)
+    free = free + eye * np.where(used_one, floor[trial], diagonal[trial] + floor[trial])
+    return Fit(float(gains[trial]), amplitude[trial], np.sqrt(np.diag(np.linalg.inv(free))), trial, gains)

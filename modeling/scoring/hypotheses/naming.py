@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
-from modeling.scoring.hypotheses.components import LIMIT_KMS, Light
+from modeling.scoring.hypotheses.components import Light
 from modeling.scoring.hypotheses.diagrams import Ratios
 from modeling.scoring.hypotheses.images import Sharpness
 from modeling.scoring.hypotheses.ordinary import Place
@@ -22,7 +22,6 @@ MOVING_KMS = 100.0
 DISPLACED_KMS = 90.0
 BROADENED_KMS = 400.0  # FWHM; below 700 km/s a nucleus may have it from rotation
 OTHER_DEX = 0.15  # that ratios differ by where they are other ones
-IMITATED = 1.5  # evidence for two peaks over that for broad lines that they cannot imitate
 COINCIDENT_KMS = 60.0  # of a peak and the lines of the surroundings, which then are one
 # Vacuum rest wavelengths of the strongest lines of distant galaxies, Angstrom.
 DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
@@ -37,6 +36,7 @@ NAMES = {
     "wing": "broad or fast component of all lines in the nucleus",
     "agn_ratios": "line ratios above the curve of Kewley+2001",
     "metal_poor": "compact gas of strong [O III] and weak [N II]",
+    "line_ratios": "other line ratios than those of the surroundings",
     "kinematics": "gas that moves against its surroundings",
     "foreign_line": "one line at a wavelength of none of the galaxy's lines, or without its companions",
     "spike": "one line sharper than the point-spread function",
@@ -102,19 +102,6 @@ class Describer:
     z: float
     scale: float
 
-    def candidates(self, lights: Mapping[str, Light], sharpness: Sharpness) -> list[Candidate]:
-        """Candidates of all fits, by their kind.
-
-        Lines as broad as the fit of narrow ones allows are none, and two peaks may imitate the flat tops of broad ones.
-        """
-        found = [self.line(lights["line"], sharpness)]
-        pair = self.peaks(lights["peaks"]) if "peaks" in lights else None
-        if lights["single"].parameters[1] < 0.98 * LIMIT_KMS:
-            found.append(self.single(lights["single"]))
-        elif pair and "broad" in lights and pair.evidence < IMITATED * self.broad(lights["broad"]).evidence:
-            pair = None
-        return found + ([self.broad(lights["broad"])] if "broad" in lights else []) + ([pair] if pair else [])
-
     def broad(self, light: Light) -> Candidate:
         """Broad Balmer lines."""
         (velocity, sigma), (_, error) = light.parameters, light.errors * np.sqrt(self.scale)
@@ -133,7 +120,7 @@ class Describer:
         near, far = sorted(sides, key=abs)
         if abs(near) < COINCIDENT_KMS and abs(far) > 2 * DISPLACED_KMS:
             text = f"gas at {far:+.0f} km/s from its surroundings, {self.where}"
-            return self._candidate(UNCLEAR, light, text, {"velocity_kms": far + self.place.host.velocity_kms})
+            return self._candidate("kinematics", light, text, {"velocity_kms": far + self.place.host.velocity_kms})
         text = f"double-peaked lines: {pm(apart, error)} km/s apart, {self.where}"
         values = {"velocity_kms": light.parameters[0], "separation_kms": apart}
         return self._candidate("double_peak", light, text, values)
@@ -145,7 +132,8 @@ class Describer:
         fwhm, offset = intrinsic_fwhm(sigma), velocity - self.place.host.velocity_kms
         # The host's velocity does not matter to a nucleus, whose own is that of the galaxy.
         offset = velocity if self.central else offset
-        ratios, name = self._name(fwhm, abs(offset) - 2 * dv, *self._ratios(light))
+        split, total, purest = self._ratios(light)
+        ratios, name = self._name(fwhm, offset, split, total, purest)
         values = {"velocity_kms": velocity, "fwhm_kms": fwhm}
         values |= {"log_nii_ha": ratios.nii_ha.value, "log_oiii_hb": ratios.oiii_hb.value}
         # FWHM and sigma differ by the instrument's width in quadrature; below 20 km/s nothing is resolved.
@@ -161,7 +149,8 @@ class Describer:
             "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {width} km/s{measured}, "
             f"{self.where}",
             "": "",
-            UNCLEAR: f"lines of another width or other ratios than around it: {moving}{measured}, {self.where}",
+            UNCLEAR: f"broadened lines: {moving}, {self.where}",
+            "line_ratios": f"other line ratios than around it{measured}, {self.where}",
         }
         return self._candidate(name, light, texts[name], values)
 
@@ -212,10 +201,10 @@ class Describer:
         spectra = self.templates.component(light.parameters[:1], light.parameters[1:2])[0]
         return np.asarray(spectra**2 @ self.place.excess.weight)
 
-    def _name(self, fwhm: float, moved_kms: float, split: Ratios, total: Ratios, purest: Ratios) -> tuple[Ratios, str]:
-        """Ratios to quote, and the name of a component that moves by at least `moved_kms`."""
+    def _name(self, fwhm: float, offset: float, split: Ratios, total: Ratios, purest: Ratios) -> tuple[Ratios, str]:
+        """Ratios to quote, and the name of a component."""
         ratios = split if split.nii_ha.known and split.oiii_hb.known else total
-        moving = moved_kms > MOVING_KMS and fwhm > MOVING_FWHM_KMS
+        moving = abs(offset) > MOVING_KMS and fwhm > MOVING_FWHM_KMS
         if self.central and (fwhm > WING_FWHM_KMS or moving):
             return ratios, "wing"
         if purest.is_metal_poor or ratios.is_metal_poor:
@@ -224,9 +213,12 @@ class Describer:
         open_nii = purest.nii_ha.known and purest.nii_ha.value < ratios.nii_ha.value - 0.3
         if ratios.is_agn and not open_nii:
             return ratios, "agn_ratios"
+        if fwhm > WING_FWHM_KMS and abs(offset) > MOVING_KMS:
+            return ratios, "wing"
         if fwhm > BROADENED_KMS:
-            return ratios, "wing" if moving and fwhm > WING_FWHM_KMS else UNCLEAR
-        if moved_kms > DISPLACED_KMS:
+            return ratios, UNCLEAR
+        if abs(offset) > DISPLACED_KMS:
             return ratios, "kinematics"
-        own = Ratios.of(self.templates, self.place.host.flux, self.place.host.error)
-        return ratios, UNCLEAR if ratios.differ(own, OTHER_DEX) else ""
+        host = self.place.host
+        own = Ratios.of(self.templates, host.flux, host.error)
+        return ratios, "line_ratios" if ratios.differ(own, OTHER_DEX) else ""

@@ -14,12 +14,10 @@ from functools import cached_property
 import numpy as np
 
 from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
-from modeling.scoring.hypotheses.least_squares import Whitened
 
 BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102", "Heps-3971", "Hzet-3890", "Heta-3836")
 POINTS_PER_BAND = 5
 NARROW_KMS = 200.0
-NUM_STRONGEST = 8
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,14 @@ class Templates:
         return (np.array(self.rest_wave)[:, None] * np.exp(np.array(self.velocity_kms) / SPEED_OF_LIGHT_KMS)).ravel()
 
     @cached_property
+    def line_of(self) -> np.ndarray:
+        """Index [T] of the line whose window each sample belongs to."""
+        return np.repeat(np.arange(len(self.names)), len(self.velocity_kms))
+
+    @cached_property
     def balmer(self) -> np.ndarray:
         """[L] bool, Balmer lines."""
         return np.isin(self.names, BALMER)
-
-    def strongest(self, data: Whitened) -> np.ndarray:
-        """Indices of the `NUM_STRONGEST` lines of the highest signal-to-noise ratio, which alone place a component."""
-        power = np.maximum(data.data, 0) ** 2 * data.weight
-        return np.sort(np.argsort(-power.reshape(len(self.names), -1).sum(1))[:NUM_STRONGEST])
 
     def index(self, name: str) -> int | None:
         """Index of a line; None where the windows do not have it."""
@@ -62,12 +60,6 @@ class Templates:
         low, high = np.array(bands).T[..., None]
         return low + (high - low) * (np.arange(POINTS_PER_BAND) + 0.5) / POINTS_PER_BAND
 
-    @cached_property
-    def _along(self) -> np.ndarray:
-        """Place [L, S] of each sample between the middles of the sidebands: 0 at the blue one, 1 at the red one."""
-        blue, red = self._bands.mean(-1)[..., None]
-        return (self.wave.reshape(len(self.names), -1) - blue) / (red - blue)
-
     def windows_of(self, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Samples [..., T] of a spectrum less its sidebands.
 
@@ -76,10 +68,10 @@ class Templates:
         """
         found = spectrum(self.wave)
         bands = spectrum(self._bands.ravel())
-        bands = bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1)
-        blue, red = bands[..., 0, :], bands[..., 1, :]
-        line = (blue[..., None] + (red - blue)[..., None] * self._along).reshape(found.shape)
-        return np.asarray(found - line)
+        blue, red = np.moveaxis(bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1), -2, 0)
+        at_blue, at_red = self._bands.mean(-1)
+        share = (self.wave - at_blue[self.line_of]) / (at_red - at_blue)[self.line_of]
+        return np.asarray(found - (blue[..., self.line_of] * (1 - share) + red[..., self.line_of] * share))
 
     def profiles(self, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
         """Gaussian lines of flux 1 in the windows, [..., T], per Angstrom.
@@ -93,16 +85,14 @@ class Templates:
             return _gaussian(self.wave, centre, sigma_kms)
         return self.windows_of(lambda wave: _gaussian(wave, centre, sigma_kms))
 
-    def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray, lines: np.ndarray | None = None) -> np.ndarray:
+    def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
         """Spectra [P, L, T] of gas of one velocity and width, of flux 1 in each line.
 
         Args:
             velocity_kms: [P] velocity.
             sigma_kms: [P] standard deviation, the instrument's included.
-            lines: indices of some lines, [L]; all by default.
         """
-        rest_wave = np.array(self.rest_wave) if lines is None else np.array(self.rest_wave)[lines]
-        centre = rest_wave * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
+        centre = np.array(self.rest_wave) * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
         return self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
 
 
