@@ -90,10 +90,10 @@ def run(folder: Path, command: str, *options: str) -> Any:
     return CliRunner().invoke(cli.main, [command, str(first), *given])
 
 
-def said(result: Any, name: str, what: object) -> str:
+def said(result: Any, name: str, what: object, code: int = 1) -> str:
     """The one line that a failed command printed, which names the file."""
     assert isinstance(result.exception, SystemExit), (what, result.exception)
-    assert result.exit_code == 1, (what, result.output)
+    assert result.exit_code == code, (what, result.output)
     assert "Traceback" not in result.output
     lines = [line for line in result.output.strip().split("\n") if "galaxies (" not in line]  # of prepare's summary
     assert len(lines) == 1, (what, lines)
@@ -319,7 +319,7 @@ def test_a_catalog_without_rows_columns_or_provenance_is_refused(
 
 def test_a_column_with_another_name_is_suggested(folder: Path) -> None:
     pd.DataFrame({"plateifu": [GALAXY], "lable": ["agn"]}).to_csv(folder / "mine.csv", index=False)
-    line = said(run(folder, "label", "--table", str(folder / "mine.csv")), "mine.csv", "lable")
+    line = said(run(folder, "label", "--table", str(folder / "mine.csv")), "mine.csv", "lable", code=2)
     assert line.endswith("no column 'label' among lable; did you mean lable?")
 
 
