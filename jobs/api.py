@@ -101,7 +101,8 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
     offset_kms = known_offsets_kms(store.galaxies())
     scored = []
     for i, name in enumerate(names):
-        arrays = tuple(array[i : i + 1] for array in (windows.flux, windows.ivar, windows.mask))
+        row = slice(i, i + 1)
+        arrays = windows.flux[row], windows.ivar[row], windows.mask[row]
         means = ensemble.score(arrays, [rows["mangaid"][name]], offset_kms[[name]].to_numpy())
         scored.append(own_columns(means, catalog, rows["z"][name], store.line_names))
     return pd.DataFrame(scored, index=pd.Index(names, name="plateifu"))

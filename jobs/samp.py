@@ -5,8 +5,8 @@ table that `crossmatch` made) to every program that takes tables. With PLATEIFU 
 turn, which Aladin shows. --to NAME sends to one program alone. With --listen it stays connected after sending the
 table, and prints each galaxy whose row is highlighted there, until Ctrl-C.
 
-TOPCAT and Aladin start a SAMP hub; one must be running. Tables are sent as files of this machine, WORKSPACE/samp/*.vot,
-and nothing is sent over the network. `cubescout explore --serve` has buttons for the same.
+TOPCAT and Aladin start a SAMP hub; one must be running. Tables are sent as files of this machine, VOTables in
+WORKSPACE/samp, and nothing is sent over the network. `cubescout explore --serve` has buttons for the same.
 """
 
 import time
