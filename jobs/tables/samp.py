@@ -4,6 +4,8 @@ A hub must be running; TOPCAT and Aladin start one. Clients listen on the loopba
 """
 
 import hashlib
+import queue
+import uuid
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,12 +56,26 @@ class Samp:
         parameters = {"url": path.absolute().as_uri(), "table-id": table_id, "name": table_id}
         names = []
         for recipient, name in self._recipients(TABLE).items():
-            answer = self._client.ecall_and_wait(recipient, TABLE, str(ANSWER_SECONDS), **parameters)
+            answer = self._answer_to(recipient, TABLE, parameters)
+            if answer is None:
+                raise SampError(f"{name} has not answered to {path} within {ANSWER_SECONDS} s")
             if answer.get("samp.status") != "samp.ok":
                 error = answer.get("samp.error", {}).get("samp.errortxt", answer.get("samp.status"))
                 raise SampError(f"{name} could not read {path}: {error}")
             names.append(name)
         return names
+
+    def _answer_to(self, recipient: str, message: str, parameters: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Answer of a program to a message; None if it does not come in time."""
+        # Not `ecall_and_wait`: the hub of Astropy and PyVO loses an answer that comes at once.
+        answers: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        tag = f"{message}-{uuid.uuid4().hex[:8]}"
+        self._client.bind_receive_response(tag, lambda key, sender, found, answer: answers.put(answer))
+        self._client.ecall(recipient, tag, message, **parameters)
+        try:
+            return answers.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            return None
 
     def point_at(self, ra_deg: float, dec_deg: float) -> list[str]:
         """Sends an ICRS position; returns the programs' names.

@@ -1,5 +1,6 @@
 """SAMP against a hub on loopback: a table as TOPCAT reads it, a position as Aladin takes it, a row that comes back."""
 
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pyvo import samp
 
 from jobs import cli
 from jobs import samp as job
+from jobs.tables import samp as samp_messages
 from jobs.tables.samp import send_chosen
 from modeling.catalog import read_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
@@ -79,6 +81,7 @@ def workspace(tmp_path: Path) -> Path:
 
 def run(workspace: Path, *arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(cli.main, ["samp", "demo", *arguments, "--set", f"workspace={workspace}"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.output
 
 
@@ -111,6 +114,16 @@ def test_a_position_arrives_at_the_program_that_takes_positions(
     assert topcat.tables == aladin.tables == []
 
 
+def test_a_program_that_does_not_answer_is_named(workspace: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samp_messages, "ANSWER_SECONDS", 0.5)
+    silent = Program(hub, "Silent")
+    silent.client.bind_receive_call("table.load.votable", lambda *message: None)
+    code, text = run(workspace)
+    silent.client.disconnect()
+    assert code == 1
+    assert "Silent has not answered to" in text
+
+
 def test_highlighted_rows_come_back(
     workspace: Path, programs: tuple[Program, Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +143,10 @@ def test_highlighted_rows_come_back(
         came.clear()
         row = {"table-id": table["table-id"], "row": "2"}
         (recipient,) = topcat.client.get_subscribed_clients("table.highlight.row")
-        assert topcat.client.ecall_and_wait(recipient, "table.highlight.row", "20", **row)["samp.status"] == "samp.ok"
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        topcat.client.bind_receive_response("row", lambda key, sender, tag, answer: answers.put(answer))
+        topcat.client.ecall(recipient, "row", "table.highlight.row", **row)
+        assert answers.get(timeout=20)["samp.status"] == "samp.ok"
         assert came.wait(20)
 
     monkeypatch.setattr(job, "print_row", print_row)
