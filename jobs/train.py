@@ -1,4 +1,4 @@
-"""Trains a ConvLSTM autoencoder on a window store.
+"""Trains a network on a window store.
 
 Runs `train.num_workers` workers of Ray Train, on a local Ray or on the cluster of RAY_ADDRESS; with 0 it trains in this
 process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a folder or s3:// URL; default: in the

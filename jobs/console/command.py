@@ -45,7 +45,7 @@ Job = Callable[..., int]
 JOBS = {
     "simulate": "Write a simulated survey as MaNGA data products.",
     "prepare": "Cut emission-line windows from cubes into a Zarr store.",
-    "train": "Train a ConvLSTM autoencoder on a window store.",
+    "train": "Train a network on a window store.",
     "tune": "Search hyperparameters with Ray Tune.",
     "score": "Score every galaxy and write the anomaly catalog.",
     "explore": "Make the page of the most unusual galaxies.",
