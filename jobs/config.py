@@ -104,11 +104,16 @@ def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:
     return mistakes
 
 
+def shipped_configs() -> dict[str, Path]:
+    """Files of the shipped configurations by their names, in alphabetical order."""
+    return {path.stem: path for path in sorted(Path(str(files("jobs") / "configs")).glob("*.yaml"))}
+
+
 def find_config(name_or_path: str) -> Path:
     """File of a configuration, given its path or the name of a shipped one such as `demo`."""
-    shipped = Path(str(files("jobs") / "configs"))
-    for path in (Path(name_or_path), shipped / f"{name_or_path}.yaml"):
-        if path.is_file():
-            return path
-    names = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
-    raise ConfigError(name_or_path, [f"no such file, and none of the shipped configurations ({names})"])
+    path, shipped = Path(name_or_path), shipped_configs()
+    if path.is_file():
+        return path
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    raise ConfigError(name_or_path, [f"no such file, and none of the shipped configurations ({', '.join(shipped)})"])

@@ -8,7 +8,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from cubeprep.config_keys import REQUIRED, ConfigKey, config_keys
 from cubeprep.store import FLUX_UNIT
-from jobs.config import ProjectConfig, find_config
+from jobs.config import ProjectConfig, shipped_configs
 from jobs.tables.survey_links import LINKS
 from jobs.tables.ucds import ucd_of
 from modeling.catalog import describe_columns
@@ -36,8 +36,8 @@ class ShippedConfigurations(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Nodes of the headings and files."""
         lines = []
-        for path in sorted(find_config("demo").parent.glob("*.yaml")):
-            lines += [f"## {path.stem}", "", "```yaml", path.read_text().rstrip(), "```", ""]
+        for name, path in shipped_configs().items():
+            lines += [f"## {name}", "", "```yaml", path.read_text().rstrip(), "```", ""]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 

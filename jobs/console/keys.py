@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from cubeprep.config_keys import config_keys, find_keys
-from jobs.config import ProjectConfig, find_config
+from jobs.config import ProjectConfig, shipped_configs
 
 
 def describe(key: str | None) -> str:
@@ -25,8 +25,8 @@ def complete_config(context: click.Context, parameter: click.Parameter, incomple
     """Names of shipped configurations that begin so, or files."""
     from click.shell_completion import CompletionItem
 
-    names = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
-    return [name for name in names if name.startswith(incomplete)] or [CompletionItem(incomplete, type="file")]
+    names = [name for name in shipped_configs() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
 
 
 def complete_key(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
