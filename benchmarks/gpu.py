@@ -10,6 +10,7 @@ measured first. `--cpu` runs small sizes on the CPU, where figures have no meani
 
 import argparse
 import datetime
+import itertools
 import logging
 import platform
 import statistics
@@ -307,9 +308,9 @@ def profile(run: Run) -> None:
 def plans(run: Run) -> None:
     """Other plans than the one chosen, for whoever tunes the kernel."""
     for name, preset in presets(run).items():
-        title, layer, shape = next(iter(preset.layers()))
-        for text in sweep(run, layer, shape):
-            run.say(f"{name}, {title}: {text}")
+        for title, layer, shape in itertools.islice(preset.layers(), 1):
+            for text in sweep(run, layer, shape):
+                run.say(f"{name}, {title}: {text}")
 
 
 class Notes(logging.Handler):
