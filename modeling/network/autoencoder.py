@@ -26,10 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM
+from modeling.network.channel_norm import ChannelNorm
+from modeling.network.convlstm import BidirectionalConvLSTM, ConvLSTM
 from modeling.network.decoders import DECODERS, DecoderKind
 from modeling.network.normalisation import Normalisation, WindowNetwork
 from modeling.network.spaxel_code import SpaxelCoder, local_amplitude
+from modeling.network.step_convolution import convolve
 
 Steps = Literal["line", "sample"]
 
@@ -306,12 +308,22 @@ class OwnStepBlocks(nn.Module):
 
     def forward(self, x_TBCYX: Tensor) -> Tensor:
         """Images [T, B, C, Y, X] with `channels` channels."""
-        # Steps as groups of one convolution: one call in place of T.
         num_steps = len(x_TBCYX)
+        if x_TBCYX.device.type == "cuda":
+            return self._products(x_TBCYX)
+        # Steps as groups of one convolution: one call in place of T.
         x_BCYX = x_TBCYX.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x_BCYX = norm(functional.relu(convolution(x_BCYX)))
         return x_BCYX.unflatten(1, (num_steps, -1)).transpose(0, 1)
+
+    def _products(self, x_TBCYX: Tensor) -> Tensor:
+        x_TBYXC = x_TBCYX.movedim(2, 4)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            assert isinstance(norm, ChannelNorm)
+            weight_TOC33, bias_TO = (values.unflatten(0, (len(x_TBYXC), -1)) for values in convolution.parameters())
+            x_TBYXC = norm.of_steps(functional.relu(convolve(x_TBYXC, weight_TOC33, bias_TO)))
+        return x_TBYXC.movedim(4, 2)
 
 
 def make_model(arguments: dict[str, Any], seed: int) -> ConvLSTMAutoencoder:

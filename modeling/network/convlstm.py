@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from modeling.network import convlstm_cpu, convlstm_gpu
@@ -136,8 +135,6 @@ class ConvLSTM(nn.Module):
         stride = self.of_input.stride[0]
         if kind is None:
             found = convlstm_cpu.convlstm(x_TBCYX, weights, state, stride=stride, reverse=self.reverse)
-        elif self.of_input.kernel_size == (1, 1):
-            found = convlstm_gpu.lstm(x_TBCYX, weights, state, reverse=self.reverse)
         else:
             found = convlstm_gpu.convlstm(x_TBCYX, weights, state, kind=kind, stride=stride, reverse=self.reverse)
         h_TBHYX, cell_BHYX = found
@@ -246,20 +243,3 @@ def default_precision(device: torch.device | str) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     has_amx = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
     return torch.bfloat16 if has_amx else torch.float32
-
-
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel, as Keras' `LayerNormalization` does on images."""
-
-    def __init__(self, num_channels: int, *, num_groups: int = 1) -> None:
-        """Makes the layer; with `num_groups`, each group of `num_channels` channels is normalised by itself."""
-        super().__init__()
-        self.num_channels = num_channels
-        self.weight = nn.Parameter(torch.ones(num_groups, num_channels))
-        self.bias = nn.Parameter(torch.zeros(num_groups, num_channels))
-
-    def forward(self, x_BCYX: Tensor) -> Tensor:
-        """Normalised images of the same shape."""
-        x_BYXGC = x_BCYX.permute(0, 2, 3, 1).unflatten(-1, self.weight.shape)
-        x_BYXGC = functional.layer_norm(x_BYXGC, (self.num_channels,)) * self.weight + self.bias
-        return x_BYXGC.flatten(-2).permute(0, 3, 1, 2)

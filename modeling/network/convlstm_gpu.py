@@ -1,5 +1,4 @@
-"""ConvLSTM layers on a GPU as differentiable functions of tensors: `convlstm_triton` for kernels of 3 x 3, and cuDNN's
-LSTM for those of one pixel, whose pixels do not depend on each other.
+"""ConvLSTM layers on a GPU, with kernels of 3 x 3 or of one pixel, as differentiable functions of tensors.
 
 Shapes: T steps, B batch, C channels in, H hidden channels, Y and X spaxels, G = 4 H gates. Arrays are channels last.
 Around the kernel, the convolution of the input for all steps is one call, and the gradient of the weights, too.
@@ -28,9 +27,13 @@ SHARED_BYTES = 160 * 1024
 LARGEST = {torch.bfloat16: (32, 4096), torch.float32: (16, 1024)}
 # Columns of the neighbours in one product: a row of 64 numbers in bfloat16 is the longest that is swizzled as one.
 DEPTH = 64
-# Fewer pixels waste rows of the matrix units.
-LEAST_PIXELS = 64
-STATES_PER_WARP = 256
+# Pixels x channels from which a program of a whole image is slower than several that wait for each other at each step,
+# and of those, of how many smaller ones are no faster: measured on an H200.
+STATES_ALONE = 1024
+STATES_OF_BAND = 512
+STATES_PER_WARP = 512
+# Of a program whose pixels have no neighbours.
+PIXELS_ALONE = 64
 # Products in bfloat16, which `FAST` marks too.
 CAPABILITY = (8, 0)
 
@@ -69,6 +72,11 @@ class Plan:
     warps: int
     images: int
 
+    @property
+    def taps(self) -> int:
+        """Neighbours of one product."""
+        return max(1, DEPTH // self.wide)
+
     @classmethod
     def of(cls, layer: Layer, multiprocessors: int, largest: int | None = None) -> "Plan | None":
         """Plan for a layer, or None if it does not fit.
@@ -80,14 +88,17 @@ class Plan:
         """
         most_hidden, states = LARGEST[layer.kind]
         wide = _power_of_two(max(16, layer.hidden))
+        if layer.kernel_size == 1:
+            return cls._alone(layer, wide, largest) if layer.hidden <= most_hidden else None
         most = min(largest or states, states // wide)
         rows = min(layer.height, most // layer.width)
         if layer.hidden > most_hidden or not rows:
             return None
         bands = -(-layer.height // rows)
-        # With half of the multiprocessors idle, programs of half the size; not where an image fits into one program,
-        # which then waits for nobody.
-        while bands > 1 and 2 * bands * layer.batch <= multiprocessors and rows * layer.width >= 2 * LEAST_PIXELS:
+        # With half of the multiprocessors idle, programs of half the size.
+        while 2 * bands * layer.batch <= multiprocessors and rows > 1:
+            if rows * layer.width * wide <= (STATES_ALONE if bands == 1 else STATES_OF_BAND):
+                break
             rows = -(-rows // 2)
             bands = -(-layer.height // rows)
         if bands > multiprocessors:
@@ -95,6 +106,12 @@ class Plan:
         pixels = _power_of_two(max(16, rows * layer.width))
         warps = min(8, max(4, pixels * wide // STATES_PER_WARP))
         return cls(rows, bands, pixels, wide, warps, layer.batch if bands == 1 else multiprocessors // bands)
+
+    @classmethod
+    def _alone(cls, layer: Layer, wide: int, largest: int | None) -> "Plan":
+        """Plan for pixels without neighbours: all of a batch are rows of one image, and no program waits."""
+        pixels = largest or PIXELS_ALONE
+        return cls(pixels, -(-layer.batch * layer.height * layer.width // pixels), pixels, wide, 4, 1)
 
 
 @functools.cache
@@ -112,8 +129,8 @@ def _why_not(layer: Layer) -> str:
         return f"its kernel has {layer.kernel_size} x {layer.kernel_size} pixels, not 1 or 3 x 3"
     if layer.kind not in LARGEST:
         return "kernels are for float32 and bfloat16"
-    if layer.kernel_size == 1:
-        return _why_no_lstm(layer)
+    if layer.kernel_size == 1 and layer.peepholes:
+        return "its kernel has one pixel, and it has peepholes"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     properties = torch.cuda.get_device_properties(layer.device)
@@ -134,7 +151,8 @@ def _failure(layer: Layer) -> str:
         return torch.full(shape, 0.1, device=layer.device, requires_grad=True)
 
     with torch.inference_mode(False), torch.enable_grad():
-        of_input, of_state = (make(4 * layer.hidden, channels, 3, 3) for channels in (1, layer.hidden))
+        side = layer.kernel_size
+        of_input, of_state = (make(4 * layer.hidden, channels, side, side) for channels in (1, layer.hidden))
         peephole = make(3, layer.hidden, *shape[2:]) if layer.peepholes else None
         weights = Weights(of_input, of_state, make(4 * layer.hidden), peephole)
         try:
@@ -144,12 +162,6 @@ def _failure(layer: Layer) -> str:
         except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch's operations can do it
             return f"Triton's kernel failed: {type(error).__name__}: {error}".splitlines()[0]
     return "" if finite else "Triton's kernel gives results that are not finite"
-
-
-def _why_no_lstm(layer: Layer) -> str:
-    if layer.peepholes or layer.stride > 1:
-        return "cuDNN's LSTM has no peepholes and no strides"
-    return "" if torch.backends.cudnn.is_available() else "cuDNN is missing"
 
 
 @functools.cache
@@ -178,7 +190,7 @@ def convlstm(
     reverse: bool = False,
     plan: Plan | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states of a layer of 3 x 3 kernels over all steps.
+    """Hidden states of a layer over all steps.
 
     Args:
         x_TBCYX: the input; with a stride above 1 its sides are as many times those of the state.
@@ -193,14 +205,14 @@ def convlstm(
         h_TBHYX after each step in `kind`, channels last in memory, and cell_BHYX after the last one in float32.
     """
     num_steps, num_batch = x_TBCYX.shape[:2]
-    num_hidden = weights.of_state.shape[1]
-    layer = describe(x_TBCYX, kind, hidden=num_hidden, kernel_size=3, stride=stride, peepholes=False)
+    num_hidden, side = weights.of_state.shape[1], weights.of_state.shape[-1]
+    layer = describe(x_TBCYX, kind, hidden=num_hidden, kernel_size=side, stride=stride, peepholes=False)
     plan = plan or _plan(layer)
     assert plan is not None
     with torch.autocast(x_TBCYX.device.type, enabled=False):
         x_NCYX = x_TBCYX.flatten(0, 1).to(kind).contiguous(memory_format=torch.channels_last)
         of_input, bias = weights.of_input.to(kind), weights.bias.to(kind)
-        gates_NGYX = functional.conv2d(x_NCYX, of_input, bias, stride, padding=1)
+        gates_NGYX = functional.conv2d(x_NCYX, of_input, bias, stride, padding=side // 2)
         gates_TBYXG = gates_NGYX.permute(0, 2, 3, 1).contiguous().unflatten(0, (num_steps, num_batch))
         hidden, cell = (a.permute(0, 2, 3, 1) for a in state) if state else (None, None)
         out_TBYXH, cell_BYXH = _ConvLSTM.apply(
@@ -234,34 +246,30 @@ class _ConvLSTM(torch.autograd.Function):
         for array, value in ((hidden, hidden_BYXH), (cells, cell_BYXH)):
             array[start].zero_() if value is None else array[start].copy_(value)
         peephole = None if peephole_3HYX is None else peephole_3HYX.float().permute(0, 2, 3, 1).contiguous()
+        packed = pack(weight.detach(), plan, gates_TBYXG.dtype)
         # `gates` is ours: its values are replaced by those after activation, which the backward pass needs.
-        arrays = (gates_TBYXG, hidden, cells, weight.detach(), cells if peephole is None else peephole)
-        _launch("forward", arrays, plan, gates_TBYXG, weight, REVERSE=reverse, KEEP=keep, PEEPHOLE=peephole is not None)
+        arrays = (gates_TBYXG, hidden, cells, packed, cells if peephole is None else peephole)
+        alone = weight.shape[-1] == 1
+        _launch("forward", arrays, plan, ALONE=alone, REVERSE=reverse, KEEP=keep, PEEPHOLE=peephole is not None)
         if keep:
-            ctx.save_for_backward(gates_TBYXG, hidden, cells, weight, peephole)
+            ctx.save_for_backward(gates_TBYXG, hidden, cells, weight, packed, peephole)
             ctx.plan, ctx.reverse = plan, reverse
         return (hidden[:-1] if reverse else hidden[1:]), cells[0 if reverse else -1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TBYXH: Tensor, grad_cell_BYXH: Tensor) -> tuple[Tensor | None, ...]:
-        gates, hidden, cells, weight, peephole = ctx.saved_tensors
+        gates, hidden, cells, weight, packed, peephole = ctx.saved_tensors
         _, num_batch, height, width, _ = gates.shape
         # A new array, not `gates`: a graph that is retained may be run backwards again.
         grad_gates = torch.empty_like(gates)
         grad_cell = grad_cell_BYXH.clone(memory_format=torch.contiguous_format)
-        parts = hidden.new_empty(2, num_batch, 9, height, width, hidden.shape[-1])
+        alone = weight.shape[-1] == 1
+        parts = hidden.new_empty(2, 0 if alone else num_batch, 9, height, width, hidden.shape[-1])
         parts[1].zero_()
-        arrays = (gates, cells, grad_TBYXH.contiguous(), grad_cell, grad_gates, parts, weight.detach())
-        _launch(
-            "backward",
-            (*arrays, cells if peephole is None else peephole),
-            ctx.plan,
-            gates,
-            weight,
-            REVERSE=ctx.reverse,
-            PEEPHOLE=peephole is not None,
-        )
+        of_peephole = cells if peephole is None else peephole
+        arrays = (gates, cells, grad_TBYXH.contiguous(), grad_cell, grad_gates, parts, packed, of_peephole)
+        _launch("backward", arrays, ctx.plan, ALONE=alone, REVERSE=ctx.reverse, PEEPHOLE=peephole is not None)
         of_cell = grad_cell if ctx.needs_input_grad[4] else None
         grad_NGYX = grad_gates.flatten(0, 1).permute(0, 3, 1, 2)
         before = slice(1, None) if ctx.reverse else slice(0, -1)
@@ -276,12 +284,17 @@ class _ConvLSTM(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             first_BGYX = grad_gates[-1 if ctx.reverse else 0].permute(0, 3, 1, 2)
             shape = (num_batch, hidden.shape[-1], height, width)
-            grad_hidden = grad.conv2d_input(shape, weight.to(hidden.dtype), first_BGYX, padding=1).permute(0, 2, 3, 1)
+            padding = weight.shape[-1] // 2
+            grad_hidden = grad.conv2d_input(shape, weight.to(hidden.dtype), first_BGYX, padding=padding)
+            grad_hidden = grad_hidden.permute(0, 2, 3, 1)
         return grad_gates, grad_weight, grad_peephole, grad_hidden, of_cell, None, None, None
 
 
 def _grad_weight(before_NHYX: Tensor, grad_NGYX: Tensor, weight: Tensor) -> Tensor:
     """Gradient of the state's weights: of one convolution of all steps."""
+    if weight.shape[-1] == 1:
+        before_NH, grad_NG = (a.permute(0, 2, 3, 1).flatten(0, 2) for a in (before_NHYX, grad_NGYX))
+        return (grad_NG.T @ before_NH)[:, :, None, None].to(weight.dtype)
     ones, zeros = [1, 1], [0, 0]
     found = torch.ops.aten.convolution_backward(
         grad_NGYX,
@@ -299,19 +312,30 @@ def _grad_weight(before_NHYX: Tensor, grad_NGYX: Tensor, weight: Tensor) -> Tens
     return found[1].to(weight.dtype)
 
 
-def _launch(
-    name: str, arrays: tuple[Tensor, ...], plan: Plan, gates_TBYXG: Tensor, weight: Tensor, **constants: bool
-) -> None:
-    """Runs a kernel for all images, as many at once as the plan says."""
+def pack(weight: Tensor, plan: Plan, kind: torch.dtype) -> Tensor:
+    """Weights of the state as the kernels read them, [neighbour, WIDE, 4, WIDE]; zeros where they only fill it."""
+    num_hidden, num_taps = weight.shape[1], weight[0, 0].numel()
+    num_padded = 1 if num_taps == 1 else -(-num_taps // plan.taps) * plan.taps
+    packed = weight.new_zeros(num_padded, plan.wide, 4, plan.wide, dtype=kind)
+    by_gate = weight.reshape(4, num_hidden, num_hidden, num_taps)
+    packed[:num_taps, :num_hidden, :, :num_hidden] = by_gate.permute(3, 2, 0, 1)
+    return packed
+
+
+def _launch(name: str, arrays: tuple[Tensor, ...], plan: Plan, *, ALONE: bool, **constants: bool) -> None:
+    """Runs a kernel for all images, as many at once as the plan says; the first array is that of the gates."""
     from modeling.network import convlstm_triton
 
-    steps, batch, height, width, num_gates = gates_TBYXG.shape
-    fast = gates_TBYXG.dtype == torch.bfloat16
+    steps, batch, height, width, num_gates = arrays[0].shape
+    fast = arrays[0].dtype == torch.bfloat16
     constants |= {"FAST": fast, "PRECISION": "tf32" if fast else "tf32x3"}  # type: ignore[dict-item]
-    # Zeros: programs count their steps there.
-    flags = torch.zeros(batch, plan.bands, dtype=torch.int32, device=gates_TBYXG.device)
-    options = {"num_warps": plan.warps} | ({"launch_cooperative_grid": True} if plan.bands > 1 else {})
-    with torch.cuda.device_of(gates_TBYXG):
+    if ALONE:
+        batch, height, width = 1, batch * height * width, 1
+    waits = plan.bands > 1 and not ALONE
+    # Programs that wait count their steps there; for others, any array.
+    flags = torch.zeros(batch, plan.bands, dtype=torch.int32, device=arrays[0].device) if waits else arrays[0]
+    options = {"num_warps": plan.warps} | ({"launch_cooperative_grid": True} if waits else {})
+    with torch.cuda.device_of(arrays[0]):
         for first in range(0, batch, plan.images):
             grid = (min(plan.images, batch - first), plan.bands)
             getattr(convlstm_triton, name)[grid](
@@ -323,54 +347,15 @@ def _launch(
                 height,
                 width,
                 plan.rows,
-                *weight.stride(),
                 H=num_gates // 4,
                 WIDE=plan.wide,
-                TAPS=max(1, DEPTH // plan.wide),
+                TAPS=1 if ALONE else plan.taps,
                 PIXELS=plan.pixels,
-                BANDS=plan.bands,
+                BANDS=plan.bands if waits else 1,
+                ALONE=ALONE,
                 **constants,
                 **options,
             )
-
-
-def lstm(x_TBCYX: Tensor, weights: Weights, state: State | None, *, reverse: bool = False) -> tuple[Tensor, Tensor]:
-    """Hidden states of a layer with kernels of one pixel, as an LSTM over all pixels of the batch, in float32.
-
-    cuDNN would keep the cell in the type of the input, and a cell in bfloat16 loses small contributions.
-
-    Arguments and result as of `convlstm`, without peepholes and strides.
-    """
-    _, num_batch, _, height, width = x_TBCYX.shape
-    with torch.autocast(x_TBCYX.device.type, enabled=False):
-        rows_TNC = x_TBCYX.float().permute(0, 1, 3, 4, 2).flatten(1, 3)
-        parameters = _as_lstm(weights)
-        if state is None:
-            first = (rows_TNC.new_zeros(1, rows_TNC.shape[1], weights.of_state.shape[1]),) * 2
-        else:
-            first = tuple(a.float().permute(0, 2, 3, 1).flatten(0, 2)[None] for a in state)  # type: ignore[assignment]
-        rows_TNC = rows_TNC.flip(0) if reverse else rows_TNC
-        h_TNH, _, cell_1NH = torch.lstm(
-            rows_TNC, first, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False
-        )
-        h_TNH = h_TNH.flip(0) if reverse else h_TNH
-    h_TBYXH = h_TNH.unflatten(1, (num_batch, height, width))
-    return h_TBYXH.permute(0, 1, 4, 2, 3), cell_1NH[0].unflatten(0, (num_batch, height, width)).permute(0, 3, 1, 2)
-
-
-def _as_lstm(weights: Weights) -> list[Tensor]:
-    """Parameters of an LSTM, whose gates are in the order i, f, g, o, as parts of one tensor.
-
-    cuDNN takes them from one buffer, and else copies them there in each call, with a warning.
-    """
-    ordered = []
-    for values in (weights.of_input.flatten(1), weights.of_state.flatten(1), weights.bias):
-        i, f, o, g = values.float().chunk(4)
-        ordered.append(torch.cat([i, f, g, o]))
-    ordered.append(torch.zeros_like(ordered[-1]))
-    buffer = torch.cat([values.flatten() for values in ordered])
-    parts = buffer.split([values.numel() for values in ordered])
-    return [part.view_as(values) for part, values in zip(parts, ordered, strict=True)]
 
 
 def _power_of_two(number: int) -> int:

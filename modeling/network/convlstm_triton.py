@@ -7,9 +7,13 @@ Each step is one product of nine neighbours by the weights, [pixels, taps x H] x
 Images of several bands run at once and wait for each other's rows (`_wait_for_neighbours`): the launch must be
 cooperative, which fails where not all programs fit on the device at once.
 
+A kernel of one pixel (ALONE) has no neighbours: bands of pixels wait for nobody, and the hidden state stays in
+registers, too.
+
 Arrays are contiguous: `gates` [step, image, pixel, gate, H] with the gates in the order i, f, o, g; `hidden` and
 `cells` [step + 1, image, pixel, H], before the first step and after each, in the order of the input; `peephole`
-[3, pixel, H]; `flags` [image, band], zeros. Programs take images from `first` on. WIDE is H rounded up to a power of
+[3, pixel, H]; `flags` [image, band], zeros; `weight` [neighbour, WIDE, 4, WIDE] in the type of `hidden`, with zeros for
+the neighbours and channels that only fill it. Programs take images from `first` on. WIDE is H rounded up to a power of
 two, and TAPS the neighbours of one product. Sums are in float32, and products in the type of `hidden`.
 """
 
@@ -17,7 +21,7 @@ import triton
 import triton.language as tl
 
 # Arguments whose values need no kernels of their own.
-NUMBERS = ["first", "steps", "batch", "height", "width", "rows", "to_gate", "to_channel", "to_y", "to_x"]
+NUMBERS = ["first", "steps", "batch", "height", "width", "rows"]
 
 
 @triton.jit
@@ -41,14 +45,10 @@ def _tanh(x, FAST: tl.constexpr):
 
 
 @triton.jit
-def _weights(weight, first, to_gate, to_channel, to_y, to_x, H: tl.constexpr, WIDE: tl.constexpr, TAPS: tl.constexpr):
-    """Weights of the TAPS neighbours from `first` on, [TAPS x WIDE, 4 x WIDE]; 0 beyond H and the ninth."""
-    row, column = tl.arange(0, TAPS * WIDE), tl.arange(0, 4 * WIDE)
-    tap, channel = first + row // WIDE, row % WIDE
-    gate, out = column // WIDE, column % WIDE
-    at = (channel * to_channel + tap // 3 * to_y + tap % 3 * to_x)[:, None] + ((gate * H + out) * to_gate)[None, :]
-    inside = ((channel < H) & (tap < 9))[:, None] & (out < H)[None, :]
-    return tl.load(weight + at, mask=inside, other=0.0)
+def _weights(weight, first, WIDE: tl.constexpr, TAPS: tl.constexpr):
+    """Weights of the TAPS neighbours from `first` on, [TAPS x WIDE, 4 x WIDE]."""
+    row, column = first * WIDE + tl.arange(0, TAPS * WIDE), tl.arange(0, 4 * WIDE)
+    return tl.load(weight + row[:, None] * (4 * WIDE) + column[None, :])
 
 
 @triton.jit
@@ -61,18 +61,31 @@ def _peepholes(peephole, size, state_at, state_inside):
 
 
 @triton.jit
-def _wait(flag, steps):
-    while tl.atomic_add(flag, 0, sem="acquire") < steps:
-        pass
+def _wait(flag, steps, FAST: tl.constexpr):
+    if FAST:
+        # Every thread reads for itself, and has then acquired what was written; an atomic operation is passed on
+        # through shared memory.
+        while _acquired(flag) < steps:
+            pass
+    else:
+        while tl.atomic_add(flag, 0, sem="acquire") < steps:
+            pass
 
 
 @triton.jit
-def _wait_for_neighbours(flags, band, steps, BANDS: tl.constexpr):
+def _acquired(flag):
+    return tl.inline_asm_elementwise(
+        "ld.acquire.gpu.global.b32 $0, [$1];", "=r,l", [flag.to(tl.uint64)], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
+def _wait_for_neighbours(flags, band, steps, BANDS: tl.constexpr, FAST: tl.constexpr):
     """Waits until the bands above and below have done `steps` steps, and their writes can be read."""
     if band > 0:
-        _wait(flags + band - 1, steps)
+        _wait(flags + band - 1, steps, FAST)
     if band + 1 < BANDS:
-        _wait(flags + band + 1, steps)
+        _wait(flags + band + 1, steps, FAST)
     tl.debug_barrier()
 
 
@@ -98,15 +111,12 @@ def forward(
     height,
     width,
     rows,
-    to_gate,
-    to_channel,
-    to_y,
-    to_x,
     H: tl.constexpr,
     WIDE: tl.constexpr,
     TAPS: tl.constexpr,
     PIXELS: tl.constexpr,
     BANDS: tl.constexpr,
+    ALONE: tl.constexpr,
     REVERSE: tl.constexpr,
     KEEP: tl.constexpr,
     PEEPHOLE: tl.constexpr,
@@ -118,9 +128,10 @@ def forward(
     Without KEEP `cells` is one state, [image, pixel, H], which is replaced by the last.
     """
     image, band = (first + tl.program_id(0)).to(tl.int64), tl.program_id(1)
-    GROUPS: tl.constexpr = (9 + TAPS - 1) // TAPS
+    GROUPS: tl.constexpr = 1 if ALONE else (9 + TAPS - 1) // TAPS
+    WAITS: tl.constexpr = BANDS > 1 and not ALONE
     # Rows of other programs never from the first cache, which is not kept coherent.
-    CACHE: tl.constexpr = ".cg" if BANDS > 1 else ""
+    CACHE: tl.constexpr = ".cg" if WAITS else ""
     KIND: tl.constexpr = hidden.dtype.element_ty
     pixels = height * width
     pixel = band * rows * width + tl.arange(0, PIXELS)
@@ -135,8 +146,7 @@ def forward(
     row = tl.arange(0, TAPS * WIDE)
     weights = ()
     for group in tl.static_range(GROUPS):
-        found = _weights(weight, group * TAPS, to_gate, to_channel, to_y, to_x, H, WIDE, TAPS)
-        weights = weights + (found.to(KIND),)
+        weights = weights + (_weights(weight, group * TAPS, WIDE, TAPS),)
     if PEEPHOLE:
         peep_i, peep_f, peep_o = _peepholes(peephole, pixels * H, state_at, state_inside)
     frame_size = batch.to(tl.int64) * pixels * H
@@ -145,24 +155,28 @@ def forward(
     cells += image * pixels * H
     flags += image * BANDS
     cell = tl.load(cells + (steps * frame_size if KEEP and REVERSE else 0) + state_at, mask=state_inside, other=0.0)
+    h = tl.load(hidden + (steps * frame_size if REVERSE else 0) + state_at, mask=state_inside, other=0.0)
     for step in range(steps):
         frame = steps - 1 - step if REVERSE else step
         before, after = (frame + 1, frame) if REVERSE else (frame, frame + 1)
         # Before the wait, which it does not depend on.
         of_input = tl.load(gates + frame * 4 * frame_size + gates_at, mask=gates_inside, other=0.0)
-        if BANDS > 1:
-            _wait_for_neighbours(flags, band, step, BANDS)
-        # All loads before the first product, so that they are under way together.
+        if WAITS:
+            _wait_for_neighbours(flags, band, step, BANDS, FAST)
         near = ()
-        for group in tl.static_range(GROUPS):
-            tap, of_channel = group * TAPS + row // WIDE, row % WIDE
-            dy, dx = tap // 3 - 1, tap % 3 - 1
-            near_y, near_x = y[:, None] + dy[None, :], x[:, None] + dx[None, :]
-            inside = valid[:, None] & (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
-            inside = inside & ((of_channel < H) & (tap < 9))[None, :]
-            at = pixel[:, None] * H + ((dy * width + dx) * H + of_channel)[None, :]
-            part = tl.load(hidden + before * frame_size + at, mask=inside, other=0.0, cache_modifier=CACHE)
-            near = near + (part,)
+        if ALONE:
+            near = near + (h,)
+        else:
+            # All loads before the first product, so that they are under way together.
+            for group in tl.static_range(GROUPS):
+                tap, of_channel = group * TAPS + row // WIDE, row % WIDE
+                dy, dx = tap // 3 - 1, tap % 3 - 1
+                near_y, near_x = y[:, None] + dy[None, :], x[:, None] + dx[None, :]
+                inside = valid[:, None] & (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
+                inside = inside & ((of_channel < H) & (tap < 9))[None, :]
+                at = pixel[:, None] * H + ((dy * width + dx) * H + of_channel)[None, :]
+                part = tl.load(hidden + before * frame_size + at, mask=inside, other=0.0, cache_modifier=CACHE)
+                near = near + (part,)
         sums = tl.zeros([PIXELS, 4 * WIDE], tl.float32)
         for group in tl.static_range(GROUPS):
             sums = tl.dot(near[group], weights[group], sums, input_precision=PRECISION)
@@ -180,14 +194,15 @@ def forward(
         if PEEPHOLE:
             o += peep_o * cell
         o = _sigmoid(o, FAST)
-        h = o * _tanh(cell, FAST)
-        tl.store(hidden + after * frame_size + state_at, h.to(KIND), mask=state_inside)
+        h = (o * _tanh(cell, FAST)).to(KIND)
+        tl.store(hidden + after * frame_size + state_at, h, mask=state_inside)
         if KEEP:
             tl.store(cells + after * frame_size + state_at, cell, mask=state_inside)
             joined = tl.reshape(tl.join(tl.join(i, o), tl.join(f, g)), [PIXELS, WIDE, 4])
             active = tl.reshape(tl.permute(joined, [0, 2, 1]), [PIXELS, 4 * WIDE])
             tl.store(gates + frame * 4 * frame_size + gates_at, active.to(KIND), mask=gates_inside)
-        _finish_step(flags, band, step + 1, BANDS)
+        if not ALONE:
+            _finish_step(flags, band, step + 1, BANDS)
     if not KEEP:
         tl.store(cells + state_at, cell, mask=state_inside)
 
@@ -209,15 +224,12 @@ def backward(
     height,
     width,
     rows,
-    to_gate,
-    to_channel,
-    to_y,
-    to_x,
     H: tl.constexpr,
     WIDE: tl.constexpr,
     TAPS: tl.constexpr,
     PIXELS: tl.constexpr,
     BANDS: tl.constexpr,
+    ALONE: tl.constexpr,
     REVERSE: tl.constexpr,
     PEEPHOLE: tl.constexpr,
     FAST: tl.constexpr,
@@ -232,9 +244,10 @@ def backward(
     by that of the first.
     """
     image, band = (first + tl.program_id(0)).to(tl.int64), tl.program_id(1)
-    GROUPS: tl.constexpr = (9 + TAPS - 1) // TAPS
+    GROUPS: tl.constexpr = 1 if ALONE else (9 + TAPS - 1) // TAPS
+    WAITS: tl.constexpr = BANDS > 1 and not ALONE
     # Rows of other programs never from the first cache, which is not kept coherent.
-    CACHE: tl.constexpr = ".cg" if BANDS > 1 else ""
+    CACHE: tl.constexpr = ".cg" if WAITS else ""
     KIND: tl.constexpr = grad_gates.dtype.element_ty
     pixels = height * width
     pixel = band * rows * width + tl.arange(0, PIXELS)
@@ -247,8 +260,7 @@ def backward(
     row = tl.arange(0, TAPS * WIDE)
     weights = ()
     for group in tl.static_range(GROUPS):
-        found = _weights(weight, group * TAPS, to_gate, to_channel, to_y, to_x, H, WIDE, TAPS)
-        weights = weights + (found.to(KIND),)
+        weights = weights + (_weights(weight, group * TAPS, WIDE, TAPS),)
     if PEEPHOLE:
         peep_i, peep_f, peep_o = _peepholes(peephole, pixels * H, state_at, state_inside)
     frame_size = batch.to(tl.int64) * pixels * H
@@ -261,6 +273,7 @@ def backward(
     flags += image * BANDS
     grad_c = tl.load(grad_cell + state_at, mask=state_inside, other=0.0)
     cell = tl.load(cells + (0 if REVERSE else steps) * frame_size + state_at, mask=state_inside, other=0.0)
+    of_next = tl.zeros([PIXELS, WIDE], tl.float32)
     for step in range(steps):
         frame = step if REVERSE else steps - 1 - step
         before = frame + 1 if REVERSE else frame
@@ -271,16 +284,19 @@ def backward(
         g = tl.load(active + 3 * H, mask=state_inside, other=0.0).to(tl.float32)
         cell_before = tl.load(cells + before * frame_size + state_at, mask=state_inside, other=0.0)
         grad_h = tl.load(grad_hidden + frame * frame_size + state_at, mask=state_inside, other=0.0).to(tl.float32)
-        if BANDS > 1:
-            _wait_for_neighbours(flags, band, step, BANDS)
-        of_last = parts + (step + 1) % 2 * (9 * frame_size) + state_at
-        for tap in tl.static_range(9):
-            # The gates at p - d took this pixel as their neighbour at d.
-            near_y, near_x = y - (tap // 3 - 1), x - (tap % 3 - 1)
-            inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
-            at = of_last + (tap * pixels - (tap // 3 - 1) * width - (tap % 3 - 1)) * H
-            part = tl.load(at, mask=state_inside & inside[:, None], other=0.0, cache_modifier=CACHE)
-            grad_h += part.to(tl.float32)
+        if WAITS:
+            _wait_for_neighbours(flags, band, step, BANDS, FAST)
+        if ALONE:
+            grad_h += of_next
+        else:
+            of_last = parts + (step + 1) % 2 * (9 * frame_size) + state_at
+            for tap in tl.static_range(9):
+                # The gates at p - d took this pixel as their neighbour at d.
+                near_y, near_x = y - (tap // 3 - 1), x - (tap % 3 - 1)
+                inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
+                at = of_last + (tap * pixels - (tap // 3 - 1) * width - (tap % 3 - 1)) * H
+                part = tl.load(at, mask=state_inside & inside[:, None], other=0.0, cache_modifier=CACHE)
+                grad_h += part.to(tl.float32)
         of_cell = _tanh(cell, FAST)
         grad_o = grad_h * of_cell * o * (1 - o)
         grad_c += grad_h * o * (1 - of_cell * of_cell)
@@ -300,12 +316,16 @@ def backward(
         tl.store(to + 3 * H, grad_g.to(KIND), mask=state_inside)
         joined = tl.reshape(tl.join(tl.join(grad_i, grad_o), tl.join(grad_f, grad_g)), [PIXELS, WIDE, 4])
         of_gates = tl.reshape(tl.permute(joined, [0, 2, 1]), [PIXELS, 4 * WIDE]).to(KIND)
-        of_this = parts + step % 2 * (9 * frame_size)
-        for group in tl.static_range(GROUPS):
-            part = tl.dot(of_gates, tl.trans(weights[group]), input_precision=PRECISION)
-            tap, to_state = group * TAPS + row // WIDE, row % WIDE
-            at = pixel[:, None] * H + (tap * pixels * H + to_state)[None, :]
-            inside = valid[:, None] & ((to_state < H) & (tap < 9))[None, :]
-            tl.store(of_this + at, part.to(parts.dtype.element_ty), mask=inside)
-        _finish_step(flags, band, step + 1, BANDS)
+        if ALONE:
+            of_next = tl.dot(of_gates, tl.trans(weights[0]), input_precision=PRECISION)
+        else:
+            of_this = parts + step % 2 * (9 * frame_size)
+            for group in tl.static_range(GROUPS):
+                part = tl.dot(of_gates, tl.trans(weights[group]), input_precision=PRECISION)
+                tap, to_state = group * TAPS + row // WIDE, row % WIDE
+                at = pixel[:, None] * H + (tap * pixels * H + to_state)[None, :]
+                inside = valid[:, None] & ((to_state < H) & (tap < 9))[None, :]
+                tl.store(of_this + at, part.to(parts.dtype.element_ty), mask=inside)
+        if not ALONE:
+            _finish_step(flags, band, step + 1, BANDS)
     tl.store(grad_cell + state_at, grad_c, mask=state_inside)

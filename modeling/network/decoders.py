@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeling.network.convlstm import ChannelNorm, ConvLSTM
+from modeling.network.channel_norm import ChannelNorm
+from modeling.network.convlstm import ConvLSTM
+from modeling.network.step_convolution import convolve_transposed
 
 DecoderKind = Literal["own", "embedding", "convlstm"]
 
@@ -43,9 +45,24 @@ class OwnDecoder(nn.Module):
         seed_BCYX = seed_BC.unflatten(1, (self.seed_channels, self.seed_size, self.seed_size))
         seed_BCYX = seed_BCYX.contiguous(memory_format=torch.channels_last)
         x_BCYX = self.first_norm(functional.relu(self.first(seed_BCYX)))
+        if x_BCYX.device.type == "cuda":
+            return self._products(x_BCYX)
         x_BCYX = self.second_norm(functional.relu(self.second(x_BCYX)))
         images_BCYX: Tensor = self.last(x_BCYX)
         return images_BCYX
+
+    def _products(self, x_BCYX: Tensor) -> Tensor:
+        """Images from those after the first norm, with all steps in one product of matrices."""
+        num_steps = self.second.groups
+
+        def of(layer: nn.ConvTranspose2d, x_TBYXC: Tensor) -> Tensor:
+            assert layer.bias is not None
+            weight_TCO44 = layer.weight.unflatten(0, (num_steps, -1))
+            return convolve_transposed(x_TBYXC, weight_TCO44, layer.bias.unflatten(0, (num_steps, -1)))
+
+        x_TBYXC = x_BCYX.unflatten(1, (num_steps, -1)).permute(1, 0, 3, 4, 2)
+        x_TBYXC = self.second_norm.of_steps(functional.relu(of(self.second, x_TBYXC)))
+        return of(self.last, x_TBYXC).permute(1, 0, 4, 2, 3).flatten(1, 2)
 
 
 class SharedUpsampling(nn.Module):

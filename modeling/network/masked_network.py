@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm
+from modeling.network.channel_norm import ChannelNorm
+from modeling.network.convlstm import BidirectionalConvLSTM
 from modeling.network.error_modes import whitened
 from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups

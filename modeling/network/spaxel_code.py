@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeling.network.convlstm import ChannelNorm, ConvLSTM
+from modeling.network.channel_norm import ChannelNorm
+from modeling.network.convlstm import ConvLSTM
 
 STEP_CHANNELS = 16
 HIDDEN_CHANNELS = 24

@@ -19,10 +19,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from modeling.network import convlstm_triton
-from modeling.network.convlstm_gpu import DEPTH, Layer, Plan
+from modeling.network.convlstm_gpu import Layer, Plan
 
-STATES = {"gates", "hidden", "grad_hidden", "grad_gates", "parts"}
-FLOATS = {"cells", "grad_cell", "weight", "peephole"}
+STATES = {"gates", "hidden", "grad_hidden", "grad_gates", "parts", "weight"}
+FLOATS = {"cells", "grad_cell", "peephole"}
 
 LAYER = Layer(3, 1, 16, 8, 16, 16, torch.bfloat16, False, torch.device("cuda"))
 # The largest program of each kind: an image, a band, a few pixels, and float32.
@@ -30,6 +30,7 @@ LAYERS = {
     "image": LAYER,
     "band": LAYER._replace(hidden=32, height=32, width=32, batch=16),
     "pixels": LAYER._replace(height=4, width=4),
+    "alone": LAYER._replace(kernel_size=1, hidden=24),
     "float32": LAYER._replace(kind=torch.float32),
 }
 
@@ -38,13 +39,14 @@ def compiled(name: str, layer: Layer, capability: int) -> dict[str, object]:
     """Resources of one kernel."""
     kernel = getattr(convlstm_triton, name)
     plan = Plan.of(layer, 132)
-    half = layer.kind == torch.bfloat16
+    half, alone = layer.kind == torch.bfloat16, layer.kernel_size == 1
     constants = {
         "H": layer.hidden,
         "WIDE": plan.wide,
-        "TAPS": max(1, DEPTH // plan.wide),
+        "TAPS": 1 if alone else plan.taps,
         "PIXELS": plan.pixels,
-        "BANDS": plan.bands,
+        "BANDS": 1 if alone else plan.bands,
+        "ALONE": alone,
         "REVERSE": False,
         "KEEP": True,
         "PEEPHOLE": False,

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from benchmarks.convlstm_naive import naive
 from modeling.network import convlstm_cpu
-from modeling.network.convlstm import BidirectionalConvLSTM, ChannelNorm, ConvLSTM, default_precision, stack
+from modeling.network.channel_norm import ChannelNorm
+from modeling.network.convlstm import BidirectionalConvLSTM, ConvLSTM, default_precision, stack
 
 needs_kernel = pytest.mark.skipif(not convlstm_cpu.available(), reason="no C compiler")
 
