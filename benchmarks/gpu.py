@@ -1,6 +1,6 @@
 """Measures the ConvLSTM and whole trainings on one GPU; needs torch, numpy and Triton alone, and less than 6 minutes.
 
-    python -m benchmarks.gpu [--out benchmarks/results/gpu.md] [--seconds 300] [--cpu]
+    python -m benchmarks.gpu [--out benchmarks/results/gpu.md] [--seconds 300] [--only SECTION ...] [--cpu]
 
 Each section stands alone: one that fails is reported with its error, and results are printed and written as they come.
 Sections that would begin after `--seconds` are left out. Times are medians of CUDA events after a warm-up. The limit
@@ -16,7 +16,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -351,9 +351,11 @@ def presets(run: Run) -> dict[str, Preset]:
 SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, profile, plans)
 
 
-def measure(run: Run) -> Iterator[str]:
-    """Runs all sections; yields the names of those that failed."""
+def measure(run: Run, only: Sequence[str] | None = None) -> Iterator[str]:
+    """Runs all sections, or some; yields the names of those that failed."""
     for section in SECTIONS:
+        if only and section.__name__ not in only:
+            continue
         title = (section.__doc__ or "").splitlines()[0]
         run.say(f"\n## {title}\n")
         if time.monotonic() > run.end:
@@ -374,6 +376,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of the results")
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--only", nargs="+", choices=[section.__name__ for section in SECTIONS], help="sections to run")
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
@@ -382,7 +385,7 @@ def main() -> None:
     of_modeling = logging.getLogger("modeling")
     of_modeling.setLevel(logging.INFO)
     of_modeling.addHandler(Notes(run))
-    failed = list(measure(run))
+    failed = list(measure(run, options.only))
     run.say(f"\nSections that failed: {', '.join(failed) or 'none'}")
     for name, value in run.figures.items():
         print(f"{name}={value:.4g}")

@@ -23,6 +23,7 @@ from modeling.network.error_modes import whitened
 from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups
 from modeling.network.normalisation import Normalisation, WindowNetwork
+from modeling.network.step_convolution import multiply
 
 DILATIONS = (1, 2, 4)
 NORM_GROUPS = 8
@@ -281,8 +282,7 @@ class LineRecurrence(nn.Module):
         h_LBHYX = self.recurrent(x_LBCYX.contiguous())
         h_NHYX = self.norm(h_LBHYX.flatten(0, 1))
         h_BHYX = h_NHYX.unflatten(0, h_LBHYX.shape[:2]).transpose(0, 1).flatten(1, 2)
-        samples_BOYX: Tensor = self.to_samples(h_BHYX)
-        return samples_BOYX.unflatten(1, (self.num_lines, -1))
+        return multiply(h_BHYX, self.to_samples).unflatten(1, (self.num_lines, -1))
 
 
 def by_spaxel(values_BLSYX: Tensor) -> Tensor:

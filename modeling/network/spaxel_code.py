@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from modeling.network.channel_norm import ChannelNorm
 from modeling.network.convlstm import ConvLSTM
+from modeling.network.step_convolution import multiply
 
 STEP_CHANNELS = 16
 HIDDEN_CHANNELS = 24
@@ -106,7 +107,7 @@ class SpaxelCoder(nn.Module):
             good_BLSYX: bool.
         """
         code_BKYX = self.encode(spectra_BLSYX, good_BLSYX)
-        bent_BCYX = self.to_samples(functional.elu(self.widen(code_BKYX)))
+        bent_BCYX = multiply(functional.elu(self.widen(code_BKYX)), self.to_samples)
         samples_BCYX: Tensor = bent_BCYX + self.linear_samples(code_BKYX)
         return samples_BCYX.unflatten(1, (self.num_lines, self.num_samples))
 

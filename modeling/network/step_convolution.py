@@ -10,7 +10,7 @@ Shapes: T steps, B batch, Y and X pixels, C channels in, O out.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -39,6 +39,26 @@ def convolve_transposed(x_TBYXC: Tensor, weight_TCO44: Tensor, bias_TO: Tensor |
     phases = convolve(x_TBYXC, weight_TPC33, None).unflatten(-1, (2, 2, -1))
     out_TBYXO = phases.permute(0, 1, 2, 4, 3, 5, 6).reshape(num_steps, num_batch, 2 * height, 2 * width, -1)
     return out_TBYXO if bias_TO is None else out_TBYXO + bias_TO.to(out_TBYXO.dtype)[:, None, None, None]
+
+
+def multiply(x_BCYX: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Images of a grouped convolution whose kernel is one pixel; each group is a step."""
+    if x_BCYX.device.type != "cuda":
+        images_BOYX: Tensor = convolution(x_BCYX)
+        return images_BOYX
+    return multiply_steps(x_BCYX, convolution)
+
+
+def multiply_steps(x_BCYX: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """As `multiply`, with all steps in one batched product of [pixels, C] by [C, O]."""
+    num_steps = convolution.groups
+    x_BYXC = x_BCYX.permute(0, 2, 3, 1)
+    x_TNC = x_BYXC.reshape(-1, num_steps, x_BYXC.shape[-1] // num_steps).transpose(0, 1)
+    weight_TCO = convolution.weight.view(num_steps, -1, x_TNC.shape[-1]).mT
+    out_NTO = torch.bmm(x_TNC, weight_TCO).transpose(0, 1)
+    assert convolution.bias is not None
+    out_NO = out_NTO.flatten(1) + convolution.bias.to(out_NTO.dtype)
+    return out_NO.view(*x_BYXC.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def _phases(weight: Tensor) -> Tensor:

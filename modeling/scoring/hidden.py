@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cubeprep.masks import good_samples
+from modeling.network.inference import inference
 from modeling.network.masked_network import MaskedPredictor
 from modeling.scoring.significance import Residuals
 
@@ -47,7 +48,7 @@ class HiddenResiduals(Residuals):
                 *(torch.from_numpy(values).to(device) for values in arrays),
                 torch.from_numpy(good[some]).to(device),
             ]
-            with torch.inference_mode():
+            with inference():
                 of_patches = model.predict_hidden(model.patch_passes(), *batch)
                 of_squares = model.predict_hidden(model.square_passes(), *batch)
             mean[some] = of_patches.mean.cpu().numpy()

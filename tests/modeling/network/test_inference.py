@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder, make_model
-from modeling.network.inference import infer, reconstruct
+from modeling.network.inference import encode, infer, reconstruct
 from tests.synthetic import synthetic_windows
 
 SHAPE = (3, 4, 16)
@@ -73,3 +74,20 @@ def test_windows_of_another_shape_are_named(model: ConvLSTMAutoencoder) -> None:
     flux = np.zeros((2, 3, 10, 16, 16), np.float32)
     with pytest.raises(ValueError, match=r"\(2, 3, 10, 16, 16\).*3 x 4 x 16 x 16"):
         infer(model, flux, flux, flux)
+
+
+@pytest.mark.parametrize("function", [infer, encode, reconstruct])
+def test_nothing_is_convolved_in_tf32_and_the_setting_is_restored(
+    function: Callable[..., object], model: ConvLSTMAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, seen, normalise = synthetic_windows(np.random.default_rng(0), 1, SHAPE), [], model.normalise
+
+    def recorded(*arguments: torch.Tensor) -> object:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return normalise(*arguments)
+
+    monkeypatch.setattr(model, "normalise", recorded)
+    before = torch.backends.cudnn.allow_tf32
+    function(model, windows.flux, windows.ivar, windows.mask)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before

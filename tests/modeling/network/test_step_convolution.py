@@ -6,7 +6,7 @@ from torch.nn import functional
 from modeling.network import step_convolution
 from modeling.network.autoencoder import OwnStepBlocks
 from modeling.network.decoders import OwnDecoder
-from modeling.network.step_convolution import convolve, convolve_transposed
+from modeling.network.step_convolution import convolve, convolve_transposed, multiply_steps
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +69,10 @@ def test_both_ways_of_a_module_give_the_same(make: str) -> None:
         ours = module._products(module.first_norm(functional.relu(module.first(seed))))
     expected = module(x)
     assert_same_with_gradients(ours, expected, [x, *module.parameters()])
+
+
+def test_one_pixel_of_each_step_is_multiplied_by_its_own_weights() -> None:
+    torch.manual_seed(0)
+    convolution, x = nn.Conv2d(3 * 4, 3 * 5, 1, groups=3).double(), drawn(2, 12, 3, 7)
+    leaves = [x, *convolution.parameters()]
+    assert_same_with_gradients(multiply_steps(x, convolution), convolution(x), leaves)

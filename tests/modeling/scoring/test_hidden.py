@@ -151,3 +151,12 @@ def test_a_scorer_survives_json_and_averages_with_others() -> None:
     mean = average([trained(), again], [scores, found], np.ones((2, 3), dtype=bool))
     np.testing.assert_allclose(mean.combined, trained().combined(scores), rtol=1e-5)
     assert mean.spread == pytest.approx(np.zeros(3), abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_scores_as_a_cpu_does() -> None:
+    windows = galaxies(8, seed=5)
+    expected, found = trained().score(*windows), replace(trained(), device="cuda").score(*windows)
+    np.testing.assert_allclose(found.significance, expected.significance, atol=1e-3)
+    trained().model.cpu()
