@@ -1,6 +1,7 @@
 """The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with other arguments."""
 
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -97,6 +98,16 @@ class _Jobs(click.Group):
         if cmd_name in JOBS:
             return command(cmd_name)
         return _TOOLS.get(cmd_name) or super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            for near in get_close_matches(args[0], self.list_commands(ctx), n=1):
+                error.message += f" Did you mean {near!r}?"
+            raise
 
 
 @click.group(cls=_Jobs, epilog=EPILOG)

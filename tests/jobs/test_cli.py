@@ -107,8 +107,11 @@ def test_windows_that_the_survey_cannot_have_are_a_configuration_error(tmp_path:
     assert "windows.sampling: sami has a linear wavelength grid" in text
 
 
-def test_unknown_jobs_are_usage_errors() -> None:
-    assert invoke("prepear", "demo")[0] == 2
+@pytest.mark.parametrize(("name", "near"), [("prepear", "Did you mean 'prepare'?"), ("xyzzy", "'xyzzy'.\n")])
+def test_unknown_commands_are_usage_errors_that_name_the_closest(name: str, near: str) -> None:
+    code, text = invoke(name, "demo")
+    assert code == 2
+    assert text.endswith(f"{near}\n" if near.endswith("?") else near)
 
 
 def test_a_model_without_alias_is_a_usage_error_and_makes_no_registry(tmp_path: Path) -> None:
