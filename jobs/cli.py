@@ -105,9 +105,10 @@ class _Jobs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            for near in get_close_matches(args[0], self.list_commands(ctx), n=1):
-                error.message += f" Did you mean {near!r}?"
-            raise
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", error.ctx) from None
 
 
 @click.group(cls=_Jobs, epilog=EPILOG)
