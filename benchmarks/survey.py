@@ -15,7 +15,6 @@ import argparse
 import math
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -27,7 +26,7 @@ from benchmarks.survey_costs import Cost, measure, read_cost
 from benchmarks.survey_cubes import SIZE, SPAXEL_ARCSEC
 
 STAGES = ("simulate", "prepare", "train", "score", "export", "explore")
-SMALLEST = 100
+PEAKS = "peak MiB: driver, largest process, all together"
 
 
 def sizes_up_to(num_galaxies: int) -> list[int]:
@@ -130,9 +129,7 @@ def figures(costs: dict[int, dict[str, Cost]]) -> dict[str, float]:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--galaxies", type=int, default=10000, help="largest survey; smaller ones of 100, 1,000 ... too"
-    )
+    parser.add_argument("--galaxies", type=int, default=10000, help="largest survey; 100, 1,000 ... are run too")
     parser.add_argument("--work", type=Path, default=Path("runs/survey"), help="folder for cubes, stores and costs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of simulate and prepare")
     options = parser.parse_args()

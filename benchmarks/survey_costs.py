@@ -53,8 +53,8 @@ class Cost:
 
 
 def read_cost(record: Path) -> Cost:
-    """A cost from its JSON file; zero if there is none."""
-    return Cost(**json.loads(record.read_text())) if record.exists() else Cost()
+    """A cost from its JSON file."""
+    return Cost(**json.loads(record.read_text()))
 
 
 def save_cost(record: Path, cost: Cost) -> None:
@@ -87,7 +87,8 @@ def measure(command: Sequence[str], folder: Path, record: Path, log: Path) -> Co
         RuntimeError: the command failed.
     """
     unfinished, peak = record.with_suffix(".partial"), record.with_suffix(".peak")
-    earlier, before, spent = read_cost(unfinished), on_disk(folder), children_seconds()
+    # What was there before the first run counts as negative, so that the growth is right after interruptions too.
+    earlier, spent = read_cost(unfinished) if unfinished.exists() else on_disk(folder, -1), children_seconds()
     seen = Cost()
     with log.open("a") as file, psutil.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
         while process.poll() is None:
@@ -99,7 +100,7 @@ def measure(command: Sequence[str], folder: Path, record: Path, log: Path) -> Co
         raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}; see {log}")
     driver = float(peak.read_text())
     ended = Cost(children_seconds() - spent, driver, driver, driver)
-    cost = earlier.then(replace(seen, seconds=0).then(ended).then(grown(before, on_disk(folder))))
+    cost = earlier.then(replace(seen, seconds=0).then(ended).then(on_disk(folder)))
     save_cost(record, cost)
     unfinished.unlink(missing_ok=True)
     return cost
@@ -124,12 +125,7 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def on_disk(folder: Path) -> tuple[int, int]:
-    """Bytes and number of the files below a folder."""
+def on_disk(folder: Path, sign: int = 1) -> Cost:
+    """Size and number of the files below a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return sum(sizes), len(sizes)
-
-
-def grown(before: tuple[int, int], after: tuple[int, int]) -> Cost:
-    """Growth of a folder."""
-    return Cost(disk_mb=(after[0] - before[0]) / 1e6, files=after[1] - before[1])
+    return Cost(disk_mb=sign * sum(sizes) / 1e6, files=sign * len(sizes))

@@ -4,7 +4,7 @@ A real LOGCUBE of the smallest bundle (34 x 34 spaxels) takes 16 MB, 10,000 of t
 2 arcsec with all 4,563 planes, each takes about 1 MB; the galaxies, their noise and masks are the simulator's.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +46,16 @@ def write_cubes(root: Path, num_galaxies: int, num_workers: int) -> None:
     """Writes the LOGCUBEs, of which existing ones are kept, and `drpall.fits`."""
     root.mkdir(parents=True, exist_ok=True)
     (root / IDENTITY_FILE).write_text(survey_config(num_galaxies).model_dump_json())
-    starts = range(0, num_galaxies, GALAXIES_PER_TASK)
-    for _ in run_all(partial(write_some, root, num_galaxies), starts, num_workers):
+    tasks = [(root, num_galaxies, start) for start in range(0, num_galaxies, GALAXIES_PER_TASK)]
+    for _ in run_all(write_some, tasks, num_workers):
         pass
     targets, galaxies = zip(*((item.target, item.galaxy) for item in planned(num_galaxies)), strict=True)
     write_drpall(root / "drpall.fits", targets, galaxies)
 
 
-def write_some(root: Path, num_galaxies: int, start: int) -> None:
-    """Writes the cubes from the observation `start`, those of one task."""
+def write_some(task: tuple[Path, int, int]) -> None:
+    """Writes the cubes of one task, which begin at an observation of a survey of some size."""
+    root, num_galaxies, start = task
     for item in planned(num_galaxies)[start : start + GALAXIES_PER_TASK]:
         path = root / item.target.cube_path
         if not path.exists():
