@@ -4,6 +4,9 @@ Small simulated galaxies (8 x 8 spaxels of 2 arcsec, 19 lines, all 4,563 planes)
 `train` (a small masked network with five cross-fitting models), `score`, `export` and `explore` run, each as the real
 command in a process of its own. Measured are processor seconds, peak memory, disk and files of each stage.
 
+With `--full-size` the preset `line` runs on 4 and on 12 simulated LOGCUBEs of MaNGA's sizes instead, and the difference
+tells what each further galaxy costs.
+
 Stages that have been measured are not repeated, and interrupted ones resume, so it can be stopped at any time:
 
     nice -n 19 python -m benchmarks.survey --galaxies 10000 --work runs/survey
@@ -24,8 +27,12 @@ from rich.table import Table
 from benchmarks.anomaly.pool import ONE_THREAD
 from benchmarks.survey_costs import Cost, measure, read_cost
 from benchmarks.survey_cubes import SIZE, SPAXEL_ARCSEC
+from benchmarks.survey_stage import SMALL_CUBES
+from cubeprep.store import WindowStore
 
 STAGES = ("simulate", "prepare", "train", "score", "export", "explore")
+FULL_STAGES = ("simulate", "prepare", "train", "score")
+FULL_SIZES = (4, 12)
 PEAKS = "peak MiB: driver, largest process, all together"
 
 
@@ -59,23 +66,46 @@ def configuration(workspace: Path, num_workers: int) -> dict[str, object]:
 
 
 def run_survey(folder: Path, num_galaxies: int, num_workers: int) -> dict[str, Cost]:
-    """Costs of all stages of a survey; those that were measured before are only read."""
-    costs = folder / "costs"
-    costs.mkdir(parents=True, exist_ok=True)
+    """Costs of the stages of a survey of small cubes."""
+    folder.mkdir(parents=True, exist_ok=True)
     workspace, config = folder / "workspace", folder / "survey.yaml"
     config.write_text(yaml.safe_dump(configuration(workspace, num_workers)))
+    cubes = [SMALL_CUBES, str(workspace / "survey"), str(num_galaxies), str(num_workers)]
+    commands = {stage: cubes if stage == "simulate" else [stage, str(config)] for stage in STAGES}
+    return run_stages(folder, commands)
+
+
+def run_full_size(folder: Path, num_galaxies: int, num_workers: int) -> dict[str, Cost]:
+    """Costs of the stages of `line` on simulated LOGCUBEs of MaNGA's sizes, with one epoch of one model."""
+    workspace = folder / "workspace"
+    settings = {
+        "workspace": workspace,
+        "survey.root": workspace / "survey",
+        "simulate.num_galaxies": num_galaxies,
+        "simulate.num_workers": num_workers,
+        "simulate.maps": [],
+        "simulate.critical_fraction": 0,
+        "prepare.dask.num_workers": num_workers,
+        "train.epochs": 1,
+        "train.folds": 0,
+        "train.num_workers": 0,
+        "train.threads": 1,
+    }
+    changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    return run_stages(folder, {stage: [stage, "line", *changes] for stage in FULL_STAGES})
+
+
+def run_stages(folder: Path, commands: dict[str, list[str]]) -> dict[str, Cost]:
+    """Costs of stages, by name; those that were measured before are only read."""
+    costs = folder / "costs"
+    costs.mkdir(parents=True, exist_ok=True)
     found = {}
-    for stage in STAGES:
+    for stage, arguments in commands.items():
         record = costs / f"{stage}.json"
         if not record.exists():
-            print(f"{num_galaxies} galaxies: {stage}", flush=True)
-            arguments = (
-                [str(workspace / "survey"), str(num_galaxies), str(num_workers)]
-                if stage == "simulate"
-                else [str(config)]
-            )
-            command = [sys.executable, "-m", "benchmarks.survey_stage", str(record.with_suffix(".peak")), stage]
-            measure([*command, *arguments], workspace, record, folder / f"{stage}.log")
+            print(f"{folder.name}: {stage}", flush=True)
+            command = [sys.executable, "-m", "benchmarks.survey_stage", str(record.with_suffix(".peak")), *arguments]
+            measure(command, folder / "workspace", record, folder / f"{stage}.log")
         found[stage] = read_cost(record)
     return found
 
@@ -126,22 +156,45 @@ def figures(costs: dict[int, dict[str, Cost]]) -> dict[str, float]:
     return found
 
 
+def full_size_figures(work: Path, num_workers: int) -> dict[str, float]:
+    """Processor seconds that each further galaxy takes at MaNGA's sizes; what every run takes cancels out."""
+    folders = {size: work / f"full-{size}" for size in FULL_SIZES}
+    few, many = (run_full_size(folder, size, num_workers) for size, folder in folders.items())
+    further = FULL_SIZES[1] - FULL_SIZES[0]
+    found = {f"full_{stage}_s": (many[stage].seconds - few[stage].seconds) / further for stage in FULL_STAGES}
+    found |= {f"full_{stage}_mb": (many[stage].disk_mb - few[stage].disk_mb) / further for stage in FULL_STAGES[:2]}
+    fewer, more = (training_rows(folder / "workspace") for folder in folders.values())
+    # Of one model, which scores its galaxies once to be calibrated and once for the catalog.
+    return found | {
+        "full_train_s_per_row": found["full_train_s"] * further / (more - fewer),
+        "full_score_s_per_model": found["full_score_s"] / 2,
+    }
+
+
+def training_rows(workspace: Path) -> int:
+    """Rows of the training split: galaxies times views."""
+    return WindowStore.open(str(workspace / "windows.zarr")).num_rows("train")
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--galaxies", type=int, default=10000, help="largest survey; 100, 1,000 ... are run too")
     parser.add_argument("--work", type=Path, default=Path("runs/survey"), help="folder for cubes, stores and costs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of simulate and prepare")
+    parser.add_argument("--full-size", action="store_true", help="`line` on a few cubes of MaNGA's sizes instead")
     options = parser.parse_args()
     os.environ |= ONE_THREAD
-    costs = {
-        size: run_survey(options.work.resolve() / str(size), size, options.workers)
-        for size in sizes_up_to(options.galaxies)
-    }
-    console = Console()
-    for table in tables(costs):
-        console.print(table)
-    for key, value in figures(costs).items():
+    work = options.work.resolve()
+    if options.full_size:
+        found = full_size_figures(work, options.workers)
+    else:
+        sizes = sizes_up_to(options.galaxies)
+        costs = {size: run_survey(work / str(size), size, options.workers) for size in sizes}
+        for table in tables(costs):
+            Console().print(table)
+        found = figures(costs)
+    for key, value in found.items():
         print(f"{key}={value:.4g}")
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.survey_stage PEAK_FILE COMMAND [ARGUMENTS]
 
-COMMAND is one of `cubescout`, or `simulate`, for which the survey's small cubes are written.
+COMMAND is one of `cubescout`, or `small-cubes`, which writes those of `benchmarks.survey_cubes`.
 """
 
 import sys
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from benchmarks.survey_costs import record_peak
 
+SMALL_CUBES = "small-cubes"
+
 
 def main(peak: str, command: str, *arguments: str) -> None:
     """Runs the stage."""
     record_peak(Path(peak))
-    if command == "simulate":
+    if command == SMALL_CUBES:
         from benchmarks.survey_cubes import write_cubes
 
         root, num_galaxies, num_workers = arguments
