@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.scene import CubeArm
-from benchmarks.anomaly.simulated import make_source, plan
+from benchmarks.anomaly.simulated import observed_arm, plan
 from cubeprep.masks import DRP3PIXMASK, bits_value
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import keep_bits
@@ -59,8 +59,8 @@ def write_some(task: tuple[Path, int, int]) -> None:
     for item in planned(num_galaxies)[start : start + GALAXIES_PER_TASK]:
         path = root / item.target.cube_path
         if not path.exists():
-            source = make_source(item, survey_config(num_galaxies), SEED, SIZE, FACTOR)
-            write_cube(path, item.target, item.galaxy, source.arms[0])
+            arm, *_ = observed_arm(item, survey_config(num_galaxies), SEED, SIZE, FACTOR)
+            write_cube(path, item.target, item.galaxy, arm)
 
 
 def write_cube(path: Path, target: Target, galaxy: Galaxy, arm: CubeArm) -> None:
