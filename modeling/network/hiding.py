@@ -35,13 +35,13 @@ class Draw(NamedTuple):
     """Random hidden part of a galaxy: squares, or a patchwork.
 
     Attributes:
-        corner_N2: (y, x) of the squares' first spaxels, which may lie beyond the edge; of a patchwork none.
-        group_TT: group that each tile of a patchwork hides.
+        corners: [N, 2], (y, x) of the squares' first spaxels, which may lie beyond the edge; of a patchwork none.
+        tiles: [T, T], group that each tile of a patchwork hides.
         place: spaxels (y, x) by which the tiling is displaced.
     """
 
-    corner_N2: Tensor
-    group_TT: Tensor
+    corners: Tensor
+    tiles: Tensor
     place: tuple[int, int]
 
 
@@ -79,9 +79,9 @@ def hidden_parts(
         device: of the result.
     """
     # No square begins at `size`.
-    corner_BN2 = pad_sequence([drawn.corner_N2 for drawn in draws], batch_first=True, padding_value=size)
-    has_squares_B = torch.tensor([len(drawn.corner_N2) > 0 for drawn in draws])
-    group_BTT = torch.stack([drawn.group_TT for drawn in draws])
+    corner_BN2 = pad_sequence([drawn.corners for drawn in draws], batch_first=True, padding_value=size)
+    has_squares_B = torch.tensor([len(drawn.corners) > 0 for drawn in draws])
+    group_BTT = torch.stack([drawn.tiles for drawn in draws])
     place_B2 = torch.tensor([drawn.place for drawn in draws])
     arrays = (values.to(device, non_blocking=True) for values in (corner_BN2, has_squares_B, group_BTT, place_B2))
     corner_BN2, has_squares_B, group_BTT, place_B2 = arrays

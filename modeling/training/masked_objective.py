@@ -147,7 +147,7 @@ class MaskedObjective(nn.Module):
 
 
 def _digests(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> list[int]:
-    """A number for the noise of each galaxy, by which it is known again: of one sample of each line, which is enough."""
+    """A number by which each galaxy is known again: of the noise in one sample of each line, which is enough."""
     middle = flux_BLSYX.shape[2] // 2
     flux_BLYX = torch.where(good_BLSYX[:, :, middle], flux_BLSYX[:, :, middle].float(), 0.0)
     # A sum of integers is the same in any order.
