@@ -4,12 +4,17 @@ A network that sees a spectrum reproduces what is unusual in it. One that must p
 cannot. Lines of one ion are hidden together, since each of them alone determines the others. In a patchwork of squares
 each hides one group: it is predicted from the square's other lines, and from the same lines around the square.
 
-Shapes: G groups, L lines, N squares, T tiles, Y and X spaxels.
+Shapes: B galaxies, G groups, L lines, N squares, T tiles, Y and X spaxels.
 """
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from modeling.network.line_groups import Groups
 
@@ -26,57 +31,85 @@ def margin(side: int) -> int:
     return side // 4
 
 
-def draw_hidden(groups: Groups, num_lines: int, size: int, side: int, generator: torch.Generator) -> Tensor:
-    """Random hidden part of a galaxy, hidden_LYX bool.
+class Draw(NamedTuple):
+    """Random hidden part of a galaxy: squares, or a patchwork.
+
+    Attributes:
+        corners: [N, 2], (y, x) of the squares' first spaxels, which may lie beyond the edge; of a patchwork none.
+        tiles: [T, T], group that each tile of a patchwork hides.
+        place: spaxels (y, x) by which the tiling is displaced.
+    """
+
+    corners: Tensor
+    tiles: Tensor
+    place: tuple[int, int]
+
+
+def draw(num_groups: int, size: int, side: int, generator: torch.Generator) -> Draw:
+    """Random hidden part of a galaxy.
 
     Args:
-        groups: of `line_groups.line_groups`.
-        num_lines: L.
+        num_groups: of lines.
         size: spaxels per side of a window.
         side: spaxels per side of a hidden square.
         generator: of the draws.
     """
-    if float(torch.rand((), generator=generator)) < SQUARES:
-        return _draw_squares(size, side, generator).expand(num_lines, -1, -1)
-    return _draw_patchwork(groups, num_lines, size, side, generator)
-
-
-def _draw_squares(size: int, side: int, generator: torch.Generator) -> Tensor:
-    """One or more squares, [Y, X] bool; they may reach over the edge and overlap."""
-    most = max(1, round(MAX_SQUARES * (size / side) ** 2))
-    number = int(torch.randint(1, most + 1, (), generator=generator))
-    corner_N2 = torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator)
-    offset_N2S = torch.arange(size) - corner_N2[..., None]
-    inside_N2S = (offset_N2S >= 0) & (offset_N2S < side)
-    return (inside_N2S[:, 0, :, None] & inside_N2S[:, 1, None, :]).any(dim=0)
-
-
-def _draw_patchwork(groups: Groups, num_lines: int, size: int, side: int, generator: torch.Generator) -> Tensor:
-    """Squares at a random place of their tiling, each with a random group, hidden_LYX bool."""
     core = side - 2 * margin(side)
     tiles = -(-size // core) + 1
-    group_TT = torch.randint(len(groups), (tiles, tiles), generator=generator)
+    if float(torch.rand((), generator=generator)) < SQUARES:
+        most = max(1, round(MAX_SQUARES * (size / side) ** 2))
+        number = int(torch.randint(1, most + 1, (), generator=generator))
+        corner_N2 = torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator)
+        return Draw(corner_N2, torch.zeros(tiles, tiles, dtype=torch.int64), (0, 0))
+    group_TT = torch.randint(num_groups, (tiles, tiles), generator=generator)
     y, x = torch.randint(core, (2,), generator=generator).tolist()
-    group_YX = group_TT.repeat_interleave(core, 0).repeat_interleave(core, 1)[y : y + size, x : x + size]
-    return _lines_of(groups, num_lines, group_YX, margin(side))
+    return Draw(torch.zeros(0, 2, dtype=torch.int64), group_TT, (y, x))
 
 
-def _lines_of(groups: Groups, num_lines: int, group_YX: Tensor, edge: int) -> Tensor:
-    """Lines of the groups of each spaxel and of those within `edge` spaxels of it, [L, Y, X] bool."""
-    chosen_GYX = (group_YX == torch.arange(len(groups))[:, None, None]).float()
-    near_GYX = functional.max_pool2d(chosen_GYX, 2 * edge + 1, stride=1, padding=edge) > 0
-    lines_LYX = torch.zeros(num_lines, *group_YX.shape, dtype=torch.bool)
-    for near_YX, lines in zip(near_GYX, groups, strict=True):
-        lines_LYX[lines] = near_YX
-    return lines_LYX
+def hidden_parts(
+    draws: Sequence[Draw], groups: Groups, size: int, side: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """What some draws hide, [B, L, Y, X] bool; all galaxies at once, so that a GPU has few launches.
+
+    Args:
+        draws: of the galaxies.
+        groups: of `line_groups.line_groups`.
+        size: spaxels per side of a window.
+        side: spaxels per side of a hidden square.
+        device: of the result.
+    """
+    # No square begins at `size`.
+    corner_BN2 = pad_sequence([drawn.corners for drawn in draws], batch_first=True, padding_value=size)
+    has_squares_B = torch.tensor([len(drawn.corners) > 0 for drawn in draws])
+    group_BTT = torch.stack([drawn.tiles for drawn in draws])
+    place_B2 = torch.tensor([drawn.place for drawn in draws])
+    arrays = (values.to(device, non_blocking=True) for values in (corner_BN2, has_squares_B, group_BTT, place_B2))
+    corner_BN2, has_squares_B, group_BTT, place_B2 = arrays
+    spaxel = torch.arange(size, device=device)
+    offset_BN2S = spaxel - corner_BN2[..., None]
+    inside_BN2S = (offset_BN2S >= 0) & (offset_BN2S < side)
+    squares_BYX = (inside_BN2S[:, :, 0, :, None] & inside_BN2S[:, :, 1, None, :]).any(dim=1)
+    tile_B2S = (spaxel + place_B2[..., None]) // (side - 2 * margin(side))
+    galaxy_B = torch.arange(len(draws), device=device)[:, None, None]
+    group_BYX = group_BTT[galaxy_B, tile_B2S[:, 0, :, None], tile_B2S[:, 1, None, :]]
+    lines_BLYX = _lines_of(groups, group_BYX, margin(side))
+    return torch.where(has_squares_B[:, None, None, None], squares_BYX[:, None], lines_BLYX)
 
 
-def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
+def _lines_of(groups: Groups, group_BYX: Tensor, edge: int) -> Tensor:
+    """Lines of the groups of each spaxel and of those within `edge` spaxels of it, [B, L, Y, X] bool."""
+    number_G11 = torch.arange(len(groups), device=group_BYX.device)[:, None, None]
+    chosen_BGYX = (group_BYX[:, None] == number_G11).float()
+    near_BGYX = functional.max_pool2d(chosen_BGYX, 2 * edge + 1, stride=1, padding=edge) > 0
+    group_of_line = {line: number for number, lines in enumerate(groups) for line in lines}
+    return torch.stack([near_BGYX[:, group_of_line[line]] for line in range(len(group_of_line))], dim=1)
+
+
+def patchwork(groups: Groups, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
     """Patchworks such that each group of each spaxel is hidden exactly once in the middle of a square.
 
     Args:
         groups: of `line_groups.line_groups`.
-        num_lines: L.
         size: spaxels per side of a window.
         side: spaxels per side of a hidden square.
 
@@ -89,8 +122,8 @@ def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tupl
     hidden = []
     for step in range(len(groups)):
         group_YX = (first_YX + step) % len(groups)
-        wide_LYX = _lines_of(groups, num_lines, group_YX, margin(side))
-        hidden.append((wide_LYX, _lines_of(groups, num_lines, group_YX, 0)))
+        wide_LYX, middle_LYX = (_lines_of(groups, group_YX[None], edge)[0] for edge in (margin(side), 0))
+        hidden.append((wide_LYX, middle_LYX))
     return hidden
 
 
@@ -121,3 +154,18 @@ def turned(images: Tensor, view: int, *, back: bool = False) -> Tensor:
     if view >= 4:
         images = images.flip(-1)
     return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
+
+
+def turned_each(images_BLSYX: Tensor, views: Sequence[int]) -> Tensor:
+    """Images of each galaxy as `turned` by a view of its own."""
+    size = images_BLSYX.shape[-1]
+    from_BP = _places(size, images_BLSYX.device)[torch.tensor(list(views)).to(images_BLSYX.device, non_blocking=True)]
+    flat_BLSP = images_BLSYX.flatten(3)
+    return flat_BLSP.gather(3, from_BP[:, None, None].expand_as(flat_BLSP)).view_as(images_BLSYX)
+
+
+@functools.cache
+def _places(size: int, device: torch.device) -> Tensor:
+    """Spaxel of the image from which each spaxel of a view comes, [8, Y X]."""
+    place_YX = torch.arange(size**2, device=device).view(size, size)
+    return torch.stack([turned(place_YX, view).flatten() for view in range(8)])

@@ -7,6 +7,7 @@ sees the same batches.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +28,10 @@ if TYPE_CHECKING:  # the loader takes anything that gives shards, also where the
 
 Batch = dict[str, Tensor]
 RowRef = tuple[int, int]  # shard, and position among its valid rows, views that the loader makes included
-SHARDS_AHEAD = 2
 BATCHES_AHEAD = 2
+# Threads that read shards, as many ahead as there are threads; and that put rows into batches. A GPU with many CPUs
+# needs more than two.
+THREADS = max(2, min(8, (os.cpu_count() or 1) // 2))
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class Loader:
 
     Each batch is a dict of tensors [B, line, sample, y, x]: `flux` float32, 0 where not good; `ivar` float32; `good`
     bool; and the scalar `weight` of `Step` where it is not 1. While a model works on one batch, threads read
-    the next shards, and one assembles the next batches from them, views included. Shards are kept in memory over
-    epochs up to `cache_mib`; results do not depend on it.
+    the next shards, and put the rows of the next batches, views included, where the model or the GPU takes them. Shards
+    are kept in memory over epochs up to `cache_mib`; results do not depend on it.
     """
 
     def __init__(
@@ -201,16 +204,17 @@ class Loader:
         return {name: torch.cat([part[name][::stored_views][:kept] for part in parts]) for name in parts[0]}
 
     def _batches(self, steps: list[Step]) -> Iterator[Batch]:
-        """Batches of some steps in order, made by a thread that is a little ahead."""
+        """Batches of some steps in order, made a little ahead."""
         with (
-            ThreadPoolExecutor(SHARDS_AHEAD, thread_name_prefix="shards") as readers,
+            ThreadPoolExecutor(THREADS, thread_name_prefix="shards") as readers,
+            ThreadPoolExecutor(THREADS, thread_name_prefix="rows") as fillers,
             ThreadPoolExecutor(1, thread_name_prefix="batches") as maker,
         ):
             rows = _Rows(self, [ref for step in steps for ref in step.rows], readers)
             ahead: deque[Future[Batch]] = deque()
             try:
                 for step in steps:
-                    ahead.append(maker.submit(self._batch, rows, step))
+                    ahead.append(maker.submit(self._batch, rows, step, fillers))
                     if len(ahead) > BATCHES_AHEAD:
                         yield ahead.popleft().result()
                 while ahead:
@@ -219,13 +223,23 @@ class Loader:
                 for future in ahead:  # the consumer has stopped
                     future.cancel()
 
-    def _batch(self, rows: _Rows, step: Step) -> Batch:
-        items = [rows.take(ref) for ref in step.rows]
-        # Copied by NumPy: in this thread torch would start threads of its own, beside those of the model.
-        batch = {name: torch.from_numpy(np.stack([item[name].numpy() for item in items])) for name in items[0]}
+    def _batch(self, rows: _Rows, step: Step, fillers: ThreadPoolExecutor) -> Batch:
+        shards = [rows.take(ref) for ref in step.rows]
+        # In its last place from the start: a copy to page-locked memory would be a second one.
+        batch = {
+            name: torch.empty(len(shards), *values.shape[1:], dtype=values.dtype, pin_memory=self._pin_memory)
+            for name, values in shards[0].items()
+        }
+
+        def fill(place: int) -> None:
+            for name, values in self.row(shards[place], step.rows[place]).items():
+                # Copied by NumPy: in this thread torch would start threads of its own, beside those of the model.
+                np.copyto(batch[name][place].numpy(), values.numpy())
+
+        list(fillers.map(fill, range(len(shards))))
         if step.weight != 1:
             batch["weight"] = torch.tensor(step.weight)
-        return {name: tensor.pin_memory() for name, tensor in batch.items()} if self._pin_memory else batch
+        return batch
 
     def read_shard(self, shard: int) -> Batch:
         """All valid rows of a shard that are not left out, as tensors; from memory if the shard is kept there."""
@@ -262,7 +276,7 @@ class _Rows:
         self._to_come = iter(dict(self._left))
         self._open: dict[int, Future[Batch]] = {}
         self._unused: deque[int] = deque()
-        for _ in range(SHARDS_AHEAD):
+        for _ in range(THREADS):
             self._read_ahead()
 
     def _read_ahead(self) -> None:
@@ -273,6 +287,7 @@ class _Rows:
             self._unused.append(shard)
 
     def take(self, ref: RowRef) -> Batch:
+        """Tensors of a row's shard."""
         shard, _ = ref
         tensors = self._open[shard].result()
         if self._unused and shard == self._unused[0]:
@@ -281,15 +296,16 @@ class _Rows:
         self._left[shard] -= 1
         if not self._left[shard]:
             del self._open[shard]
-        return self._loader.row(tensors, ref)
+        return tensors
 
 
 def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
     """Flux, ivar and good samples as tensors that share the arrays' memory, 0 where not good."""
     # Written in place, not by np.where: a shard is large, and the arrays are ours.
     good = good_samples(flux, ivar, mask)
+    bad = ~good
     for values in (flux, ivar):
-        np.copyto(values, 0, where=~good)
+        np.copyto(values, 0, where=bad)
     arrays = {"flux": flux, "ivar": ivar, "good": good}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

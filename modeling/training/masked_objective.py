@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
-from modeling.network.hiding import draw_hidden, turned
+from modeling.network.hiding import draw, hidden_parts, turned_each
 from modeling.network.masked import masked_mean
 from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction, by_spaxel
 from modeling.network.normalisation import WindowNetwork
@@ -66,25 +66,16 @@ class MaskedObjective(nn.Module):
             device: of the result.
         """
         # Drawn before the move: on a GPU each number would have to be waited for.
-        draws = [_draws_of(row, step_seed) for row in torch.where(good_BLSYX, flux_BLSYX, 0.0)]
-        views = [int(torch.randint(8, (), generator=generator)) for generator in draws]
-        hidden_BLYX = torch.stack([self._draw_hidden(generator) for generator in draws])
-        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
-            torch.stack(
-                [turned(row, view) for row, view in zip(values.to(device, non_blocking=True), views, strict=True)]
-            )
-            for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
-        )
-        return (
-            torch.where(good_BLSYX, flux_BLSYX, 0.0),
-            ivar_BLSYX,
-            good_BLSYX,
-            hidden_BLYX.to(device, non_blocking=True),
-        )
-
-    def _draw_hidden(self, generator: torch.Generator) -> Tensor:
+        generators = [_draws_of(digest, step_seed) for digest in _digests(flux_BLSYX, good_BLSYX)]
+        views = [int(torch.randint(8, (), generator=generator)) for generator in generators]
         model = self.model
-        return draw_hidden(model.groups, model.num_lines, model.size, model.hidden_side, generator)
+        shape = model.size, model.hidden_side
+        draws = [draw(len(model.groups), *shape, generator) for generator in generators]
+        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
+            turned_each(values.to(device, non_blocking=True), views) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        )
+        hidden_BLYX = hidden_parts(draws, model.groups, *shape, device)
+        return torch.where(good_BLSYX, flux_BLSYX, 0.0), ivar_BLSYX, good_BLSYX, hidden_BLYX
 
     @torch.no_grad()
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
@@ -155,13 +146,20 @@ class MaskedObjective(nn.Module):
         return masked_mean(residual_BFYX.square(), share_BFYX > 0)
 
 
-def _draws_of(flux_LSYX: Tensor, step_seed: int) -> torch.Generator:
+def _digests(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> list[int]:
+    """A number by which each galaxy is known again: of the noise in one sample of each line, which is enough."""
+    middle = flux_BLSYX.shape[2] // 2
+    flux_BLYX = torch.where(good_BLSYX[:, :, middle], flux_BLSYX[:, :, middle].float(), 0.0)
+    # A sum of integers is the same in any order.
+    digests: list[int] = flux_BLYX.view(torch.int32).flatten(1).sum(dim=1, dtype=torch.int64).tolist()
+    return digests
+
+
+def _draws_of(digest: int, step_seed: int) -> torch.Generator:
     """Generator of one galaxy's draws in one step.
 
     They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
     """
-    # A sum of integers is the same in any order.
-    digest = int(flux_LSYX.float().contiguous().view(torch.int32).sum(dtype=torch.int64))
     return torch.Generator().manual_seed(hash((step_seed, digest)) % 2**63)
 
 

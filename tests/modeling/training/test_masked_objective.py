@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from modeling.network.config import ModelConfig
-from modeling.network.hiding import draw_hidden, turned
+from modeling.network.hiding import draw, hidden_parts, turned
 from modeling.network.make import make_network
 from modeling.network.masked_network import Pass
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.losses import STUDENT_DOF
-from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, _draws_of, make_objective
+from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, _digests, _draws_of, make_objective
 
 NAMES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 SHAPE = (3, 4, 8)
@@ -41,9 +41,9 @@ def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_vari
     made, (flux, ivar, good) = objective(normalise="none"), batch(1)
     network = made.model
     found = losses(made, flux, ivar, good, step_seed=7)
-    generator = _draws_of(torch.where(good, flux, 0.0)[0], 7)
+    generator = _draws_of(_digests(flux, good)[0], 7)
     view = int(torch.randint(8, (), generator=generator))
-    hidden = draw_hidden(network.groups, 3, 8, 4, generator)[None, :, None]
+    hidden = hidden_parts([draw(len(network.groups), 8, 4, generator)], network.groups, 8, 4)[:, :, None]
     flux, good = (turned(values, view) for values in (torch.where(good, flux, 0.0), good))
     prediction = network.predict(flux, good & ~hidden)
     chosen = good & hidden
