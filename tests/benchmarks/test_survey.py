@@ -74,6 +74,14 @@ def test_the_size_of_a_folder_can_be_taken_away(tmp_path: Path) -> None:
     assert on_disk(tmp_path / "none") == Cost()
 
 
+def test_the_documentation_names_its_commands_and_stages() -> None:
+    page = (ROOT / "docs" / "ten-thousand.md").read_text()
+    assert "python -m benchmarks.survey --galaxies 10000" in page
+    assert "python -m benchmarks.survey --full-size" in page
+    assert f"| | {' | '.join(survey.STAGES)} |" in page
+    assert "ten-thousand" in (ROOT / "docs" / "background.md").read_text().split()
+
+
 def test_sizes_grow_tenfold_up_to_the_one_asked_for() -> None:
     assert survey.sizes_up_to(10_000) == [100, 1000, 10_000]
     assert survey.sizes_up_to(2500) == [100, 1000, 2500]
@@ -144,5 +152,3 @@ def test_a_whole_survey_is_run_and_reported(tmp_path: Path) -> None:
     assert all(float(values[f"{stage}_ms_per_galaxy_24"]) > 0 for stage in survey.STAGES)
     assert float(values["simulate_files_24"]) == 26  # cubes, drpall and the mark of a simulation
     assert (tmp_path / "24" / "workspace" / "explore.html").is_file()
-    page = (ROOT / "docs" / "ten-thousand.md").read_text()
-    assert "python -m benchmarks.survey" in page
