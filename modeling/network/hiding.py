@@ -4,9 +4,10 @@ A network that sees a spectrum reproduces what is unusual in it. One that must p
 cannot. Lines of one ion are hidden together, since each of them alone determines the others. In a patchwork of squares
 each hides one group: it is predicted from the square's other lines, and from the same lines around the square.
 
-Shapes: G groups, L lines, N squares, T tiles, Y and X spaxels.
+Shapes: B batch, G groups, L lines, T tiles, Y and X spaxels.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -19,6 +20,8 @@ SQUARES = 0.4
 MAX_SQUARES = 0.5
 # Positions of the lattice along each axis.
 LATTICE_STEPS = 3
+# In place of a spaxel's group.
+ALL, NONE = -1, -2
 
 
 def margin(side: int) -> int:
@@ -26,49 +29,63 @@ def margin(side: int) -> int:
     return side // 4
 
 
-def draw_hidden(groups: Groups, num_lines: int, size: int, side: int, generator: torch.Generator) -> Tensor:
-    """Random hidden part of a galaxy, hidden_LYX bool.
+def draw_hidden(num_groups: int, size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """Random hidden part of a galaxy: group that each spaxel hides, [Y, X]; ALL for all of them, NONE for none.
+
+    By NumPy, for one galaxy at a time: PyTorch takes longer to start an operation than such a small one lasts.
 
     Args:
-        groups: of `line_groups.line_groups`.
-        num_lines: L.
+        num_groups: G.
         size: spaxels per side of a window.
         side: spaxels per side of a hidden square.
         generator: of the draws.
     """
     if float(torch.rand((), generator=generator)) < SQUARES:
-        return _draw_squares(size, side, generator).expand(num_lines, -1, -1)
-    return _draw_patchwork(groups, num_lines, size, side, generator)
+        return _draw_squares(size, side, generator)
+    return _draw_patchwork(num_groups, size, side, generator)
 
 
-def _draw_squares(size: int, side: int, generator: torch.Generator) -> Tensor:
-    """One or more squares, [Y, X] bool; they may reach over the edge and overlap."""
+def _draw_squares(size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """One or more squares that hide all lines; they may reach over the edge and overlap."""
     most = max(1, round(MAX_SQUARES * (size / side) ** 2))
     number = int(torch.randint(1, most + 1, (), generator=generator))
-    corner_N2 = torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator)
-    offset_N2S = torch.arange(size) - corner_N2[..., None]
-    inside_N2S = (offset_N2S >= 0) & (offset_N2S < side)
-    return (inside_N2S[:, 0, :, None] & inside_N2S[:, 1, None, :]).any(dim=0)
+    group_YX = np.full((size, size), NONE)
+    for y, x in torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator).tolist():
+        group_YX[max(y, 0) : y + side, max(x, 0) : x + side] = ALL
+    return group_YX
 
 
-def _draw_patchwork(groups: Groups, num_lines: int, size: int, side: int, generator: torch.Generator) -> Tensor:
-    """Squares at a random place of their tiling, each with a random group, hidden_LYX bool."""
+def _draw_patchwork(num_groups: int, size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """Squares at a random place of their tiling, each with a random group."""
     core = side - 2 * margin(side)
     tiles = -(-size // core) + 1
-    group_TT = torch.randint(len(groups), (tiles, tiles), generator=generator)
+    group_TT = torch.randint(num_groups, (tiles, tiles), generator=generator).numpy()
     y, x = torch.randint(core, (2,), generator=generator).tolist()
-    group_YX = group_TT.repeat_interleave(core, 0).repeat_interleave(core, 1)[y : y + size, x : x + size]
-    return _lines_of(groups, num_lines, group_YX, margin(side))
+    place = np.arange(size)
+    return group_TT[((y + place) // core)[:, None], (x + place) // core]
 
 
-def _lines_of(groups: Groups, num_lines: int, group_YX: Tensor, edge: int) -> Tensor:
-    """Lines of the groups of each spaxel and of those within `edge` spaxels of it, [L, Y, X] bool."""
-    chosen_GYX = (group_YX == torch.arange(len(groups))[:, None, None]).float()
-    near_GYX = functional.max_pool2d(chosen_GYX, 2 * edge + 1, stride=1, padding=edge) > 0
-    lines_LYX = torch.zeros(num_lines, *group_YX.shape, dtype=torch.bool)
-    for near_YX, lines in zip(near_GYX, groups, strict=True):
-        lines_LYX[lines] = near_YX
-    return lines_LYX
+def group_of_lines(groups: Groups, num_lines: int) -> Tensor:
+    """Group of each line, [L]."""
+    of_line_L = torch.empty(num_lines, dtype=torch.int64)
+    for group, lines in enumerate(groups):
+        of_line_L[lines] = group
+    return of_line_L
+
+
+def hidden_lines(of_line_L: Tensor, num_groups: int, group_BYX: Tensor, edge: int) -> Tensor:
+    """Lines of the group of each spaxel and of those within `edge` spaxels of it, [B, L, Y, X] bool.
+
+    Args:
+        of_line_L: of `group_of_lines`.
+        num_groups: G.
+        group_BYX: as of `draw_hidden`; where it is ALL, nothing is added around it.
+        edge: in spaxels.
+    """
+    groups_G11 = torch.arange(num_groups, device=group_BYX.device)[:, None, None]
+    chosen_BGYX = (group_BYX[:, None] == groups_G11).float()
+    near_BGYX = functional.max_pool2d(chosen_BGYX, 2 * edge + 1, stride=1, padding=edge) > 0
+    return near_BGYX.index_select(1, of_line_L) | (group_BYX == ALL)[:, None]
 
 
 def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
@@ -86,12 +103,10 @@ def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tupl
     tile = torch.arange(size) // (side - 2 * margin(side))
     # Neighbours hide different groups, diagonal ones too, so that each sees what the other hides.
     first_YX = tile[:, None] + 2 * tile
-    hidden = []
-    for step in range(len(groups)):
-        group_YX = (first_YX + step) % len(groups)
-        wide_LYX = _lines_of(groups, num_lines, group_YX, margin(side))
-        hidden.append((wide_LYX, _lines_of(groups, num_lines, group_YX, 0)))
-    return hidden
+    group_GYX = (first_YX + torch.arange(len(groups))[:, None, None]) % len(groups)
+    of_line_L = group_of_lines(groups, num_lines)
+    wide_GLYX, middle_GLYX = (hidden_lines(of_line_L, len(groups), group_GYX, edge) for edge in (margin(side), 0))
+    return list(zip(wide_GLYX, middle_GLYX, strict=True))
 
 
 def lattice(size: int, side: int) -> list[tuple[Tensor, Tensor]]:
@@ -121,3 +136,15 @@ def turned(images: Tensor, view: int, *, back: bool = False) -> Tensor:
     if view >= 4:
         images = images.flip(-1)
     return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
+
+
+def turns(size: int) -> Tensor:
+    """Place that each spaxel of each of the 8 views of `turned` has in the image, [8, Y X]."""
+    place_YX = torch.arange(size * size).view(size, size)
+    return torch.stack([turned(place_YX, view).flatten() for view in range(8)])
+
+
+def turn_each(images: Tensor, place_BP: Tensor) -> Tensor:
+    """Images [B, ..., Y, X], each turned by its row of `turns`: one operation, however many there are."""
+    flat = images.flatten(1, -3).flatten(-2)
+    return flat.gather(2, place_BP[:, None].expand_as(flat)).view(images.shape)

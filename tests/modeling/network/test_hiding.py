@@ -1,10 +1,22 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeprep.lines import DAP_DR17_LINES, PAPER_LINES
-from modeling.network.hiding import draw_hidden, lattice, margin, patchwork, turned
+from modeling.network.hiding import (
+    NONE,
+    draw_hidden,
+    group_of_lines,
+    hidden_lines,
+    lattice,
+    margin,
+    patchwork,
+    turn_each,
+    turned,
+    turns,
+)
 from modeling.network.line_groups import line_groups
 
 
@@ -57,7 +69,8 @@ def test_each_group_of_each_spaxel_is_once_hidden_alone(size: int, side: int, nu
 
 def test_draws_hide_squares_and_patchworks_and_leave_something_to_see() -> None:
     groups, generator = [[0, 2], [1], [3, 4], [5]], torch.Generator().manual_seed(0)
-    draws = torch.stack([draw_hidden(groups, 6, 16, 5, generator) for _ in range(400)])
+    drawn = torch.from_numpy(np.stack([draw_hidden(len(groups), 16, 5, generator) for _ in range(400)]))
+    draws = hidden_lines(group_of_lines(groups, 6), len(groups), drawn, margin(5))
     squares = (draws == draws[:, :1]).flatten(1).all(1)
     assert squares.float().mean() == pytest.approx(0.4, abs=0.07)
     for group in groups:  # related lines go together
@@ -69,6 +82,8 @@ def test_draws_hide_squares_and_patchworks_and_leave_something_to_see() -> None:
     assert draws[~squares].any(0).all()
     # Of a patchwork each spaxel hides at least its own group.
     assert draws[~squares].any(1).all()
+    # Squares hide what they cover and no more.
+    assert torch.equal(draws[squares][:, 0], drawn[squares] != NONE)
 
 
 @pytest.mark.parametrize("view", range(8))
@@ -77,3 +92,10 @@ def test_turning_back_undoes_turning(view: int) -> None:
     there = turned(images, view)
     torch.testing.assert_close(turned(there, view, back=True), images)
     assert view == 0 or not torch.equal(there, images)
+
+
+def test_images_turned_together_are_those_turned_one_by_one() -> None:
+    images, views = torch.rand(9, 3, 2, 5, 5), torch.tensor([5, 0, 1, 2, 3, 4, 5, 6, 7])
+    expected = torch.stack([turned(image, int(view)) for image, view in zip(images, views, strict=True)])
+    assert torch.equal(turn_each(images, turns(5)[views]), expected)
+    assert torch.equal(turn_each(images > 0.5, turns(5)[views]), expected > 0.5)
