@@ -232,16 +232,22 @@ class Loader:
     def _batch(self, rows: list[tuple[Future[Batch], RowRef]], weight: float) -> Batch:
         batch: Batch = {}
         for place, (shard, ref) in enumerate(rows):
-            for name, values in self.row(shard.result(), ref).items():
-                if not place:
-                    batch[name] = torch.empty(
-                        (len(rows), *values.shape), dtype=values.dtype, pin_memory=self._pin_memory
-                    )
+            row = {name: values.numpy() for name, values in self.row(shard.result(), ref).items()}
+            batch = batch or {name: self._empty(len(rows), values) for name, values in row.items()}
+            for name, values in row.items():
                 # Copied by NumPy: in this thread torch would start threads of its own, beside those of the model.
-                np.copyto(batch[name].numpy()[place], values.numpy())
+                np.copyto(batch[name][place].numpy(), values)
         if weight != 1:
             batch["weight"] = torch.tensor(weight)
         return batch
+
+    def _empty(self, num_rows: int, row: np.ndarray) -> Tensor:
+        """Memory for rows like this one."""
+        shape = num_rows, *row.shape
+        if self._pin_memory:
+            return torch.empty(shape, dtype=torch.from_numpy(row).dtype, pin_memory=True)
+        # By NumPy, which asks for large pages: the first use of small ones takes longer than the copy.
+        return torch.from_numpy(np.empty(shape, row.dtype))
 
     def read_shard(self, shard: int) -> Batch:
         """All valid rows of a shard that are not left out, as tensors; from memory if the shard is kept there."""
