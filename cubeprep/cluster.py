@@ -7,6 +7,7 @@ cannot connect.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -25,6 +26,9 @@ WORKER_SETTINGS = {
 
 # Beside its dashboard Dask serves counts, metrics and a proxy to anybody, on each scheduler, worker and nanny.
 CLOSED: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker", "nanny")}
+
+# Tasks that the scheduler holds for each thread of its workers, and at least.
+TASKS_AHEAD, FEWEST_AHEAD = 4, 64
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -90,10 +94,19 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
 def _results(client: Any, function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT]) -> Iterator[ResultT]:
     from distributed import as_completed
 
-    futures = client.map(function, tasks, pure=False)
-    for future in as_completed(futures):
+    waiting = iter(tasks)
+
+    def submit(number: int) -> Any:
+        return client.map(function, list(islice(waiting, number)), pure=False)
+
+    running = as_completed(submit(FEWEST_AHEAD))
+    for future in running:
         yield future.result()
         future.release()
+        # Some at a time: the scheduler keeps a few kB per task, and on one machine it lives in this process.
+        ahead = max(FEWEST_AHEAD, TASKS_AHEAD * sum(client.nthreads().values()))
+        if running.count() <= ahead // 2:
+            running.update(submit(ahead - running.count()))
 
 
 @contextmanager

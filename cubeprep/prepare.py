@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
 STARS = ("stellar_velocity_kms", "stellar_sigma_kms", "d4000", "stellar_age_gyr", "stellar_chi2", "stellar_share")
+RECORDS_AT_ONCE = 32
 PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible", "remarks")
 
 
@@ -88,7 +90,7 @@ def prepare(
     galaxy = {name: getattr(config, name) for name in GalaxyConfig.model_fields}
     galaxy = GalaxyConfig(**galaxy).model_dump(mode="json")
     by_name = {target.plateifu: target for target in usable}
-    done = store.read_records()
+    done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
     tasks = [
         ShardTask(
             store_path,
@@ -176,13 +178,7 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
         targets: all targets of the survey, rejected ones included.
         plan: plan of the store.
     """
-    outcomes = {row["plateifu"]: row for record in store.read_records().values() for row in record}
-    unknown = [target.plateifu for target in targets if not target.rejected and target.plateifu not in outcomes]
-    if unknown:
-        again = "Delete the store's folder `records` and run `cubescout prepare` again."
-        raise StoreError(f"{store.path}/records: no outcome of {', '.join(unknown[:3])}. {again}")
-    split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
-    table = _with_survey_doubts(pd.DataFrame([_galaxy_row(target, outcomes, split_of) for target in targets]))
+    table = _with_survey_doubts(_galaxy_table(store, targets, plan))
     rejected = table[table["status"] == "rejected"]
     summary = {
         "identity": store.identity,
@@ -200,9 +196,35 @@ def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> di
     return summary
 
 
-def _galaxy_row(target: Target, outcomes: Mapping[str, Any], split_of: Mapping[str, str]) -> dict[str, Any]:
+def _galaxy_table(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> pd.DataFrame:
+    """One row per target, in their order.
+
+    The records are read some at a time: as Python objects they take ten times the memory of the table's columns.
+
+    Raises:
+        StoreError: there is no outcome of a target.
+    """
+    split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
+    by_name = {target.plateifu: target for target in targets}
+    order = {name: index for index, name in enumerate(by_name)}
+    parts = []
+    for records in store.iter_records(RECORDS_AT_ONCE):
+        rows = [(by_name.pop(row["plateifu"], None), row) for record in records.values() for row in record]
+        parts.append(pd.DataFrame([_galaxy_row(target, row, split_of) for target, row in rows if target]))
+    unknown = [name for name, target in by_name.items() if not target.rejected]
+    if unknown:
+        again = "Delete the store's folder `records` and run `cubescout prepare` again."
+        raise StoreError(f"{store.path}/records: no outcome of {', '.join(unknown[:3])}. {again}")
+    parts.append(pd.DataFrame([_galaxy_row(target, {}, split_of) for target in by_name.values()]))
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    parts.clear()
+    table = table.infer_objects()  # a part may hold None alone in a column of numbers
+    return table.iloc[np.argsort(table["plateifu"].map(order).to_numpy())].reset_index(drop=True)
+
+
+def _galaxy_row(target: Target, outcome: Mapping[str, Any], split_of: Mapping[str, str]) -> dict[str, Any]:
     # Records of earlier versions lack the quantities added since.
-    outcome = asdict(Outcome(target.plateifu)) | outcomes.get(target.plateifu, {})
+    outcome = asdict(Outcome(target.plateifu)) | dict(outcome)
     code, reason = target.rejected or (outcome["code"], outcome["reason"])
     return {
         "plateifu": target.plateifu,

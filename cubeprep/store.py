@@ -341,15 +341,25 @@ class WindowStore:
 
     def read_records(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """Records of the shards that are done, by split and shard."""
+        return {key: record for records in self.iter_records(CONNECTIONS) for key, record in records.items()}
+
+    def iter_records(self, number: int) -> Iterator[dict[tuple[str, int], list[dict[str, Any]]]]:
+        """Yields the records of the shards that are done, by split and shard, `number` at a time.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         fs, root = filesystem(self.path)
-        names = sorted(fs.glob(f"{root}/records/*.json"))
-        contents = fs.cat(names) if names else {}
-        records = {}
-        for name in names:
-            split, _, shard = Path(name).stem.rpartition("-")
-            again = "Delete it and summary.json, and run `cubescout prepare` again."
-            records[split, int(shard)] = parse_json(contents[name], RECORD, name, again)
-        return records
+        again = "Delete it and summary.json, and run `cubescout prepare` again."
+        found = sorted(fs.glob(f"{root}/records/*.json"))
+        for start in range(0, len(found), number):
+            names = found[start : start + number]
+            contents = fs.cat(names)
+            parts = {name: Path(name).stem.rpartition("-") for name in names}
+            yield {
+                (split, int(shard)): parse_json(contents[name], RECORD, name, again)
+                for name, (split, _, shard) in parts.items()
+            }
 
     def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
         """Writes which rows are valid, the tables, and last the summary; removes leftovers of killed writers.

@@ -1,6 +1,7 @@
 """Simulated galaxies in memory, without files; the benchmark's only interface to the cubes of `cubeprep.simulate`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,7 +14,7 @@ from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import observe, true_spectra
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC, Sampling
 from cubeprep.simulate.instrument import WAVE
-from cubeprep.simulate.maps import galaxy_maps
+from cubeprep.simulate.maps import GalaxyMaps, galaxy_maps
 from cubeprep.simulate.survey import Observation, plan_survey
 
 FWHM_PER_SIGMA = 2.3548
@@ -35,19 +36,27 @@ def make_source(item: Observation, config: SimulateConfig, seed: int, size: int,
         factor: side of the blocks of spaxels that are summed into one.
     """
     galaxy, seeing = item.galaxy, item.target.psf_fwhm_arcsec
-    maps = galaxy_maps(galaxy, seeing, np.random.default_rng([seed, 1, item.source]))
+    observed, maps, grid = observed_arm(item, config, seed, size, factor)
+    true_flux = grid.image(grid.sum(maps.sampling.weights @ true_spectra(galaxy, maps)))
+    scene = replace(observed, flux=true_flux)
+    sigma = seeing / FWHM_PER_SIGMA / observed.spaxel_arcsec
+    target = item.target
+    return Source(target.plateifu, target.mangaid, galaxy.z, galaxy.re_arcsec, (observed,), (scene,), sigma)
+
+
+def observed_arm(
+    item: Observation, config: SimulateConfig, seed: int, size: int, factor: int = 1
+) -> tuple[CubeArm, GalaxyMaps, "Grid"]:
+    """Cube of a simulated observation, with the maps that it was made from and its grid; arguments of `make_source`."""
+    galaxy = item.galaxy
+    maps = galaxy_maps(galaxy, item.target.psf_fwhm_arcsec, np.random.default_rng([seed, 1, item.source]))
     cube = observe(galaxy, maps, config.depth, config.mantissa_bits, np.random.default_rng([seed, 2, item.index]))
     usable = (cube.mask & bits_value(DEFAULT_MASK_BITS, DRP3PIXMASK)) == 0
     grid = Grid(maps.sampling, usable, size, factor)
     variance = np.divide(1, cube.ivar, out=np.zeros_like(cube.ivar), where=cube.ivar > 0)
     ivar = 1 / np.maximum(grid.sum(variance) * grid.covariance[:, None], 1e-30)
-    observed, scene = (
-        CubeArm(WAVE, grid.image(grid.sum(spectra)), grid.image(ivar), grid.bad, SPAXEL_ARCSEC * factor)
-        for spectra in (cube.flux, maps.sampling.weights @ true_spectra(galaxy, maps))
-    )
-    sigma = seeing / FWHM_PER_SIGMA / observed.spaxel_arcsec
-    target = item.target
-    return Source(target.plateifu, target.mangaid, galaxy.z, galaxy.re_arcsec, (observed,), (scene,), sigma)
+    arm = CubeArm(WAVE, grid.image(grid.sum(cube.flux)), grid.image(ivar), grid.bad, SPAXEL_ARCSEC * factor)
+    return arm, maps, grid
 
 
 class Grid:

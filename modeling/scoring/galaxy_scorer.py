@@ -80,6 +80,23 @@ class GalaxyScores:
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(sums=LineSums.concatenate([part.sums for part in parts]), **arrays)
 
+    def with_others_zero(self, part: "GalaxyScores", rows: np.ndarray) -> "GalaxyScores":
+        """Scores in the shape of these, 0 except in `rows`.
+
+        Args:
+            part: scores of the galaxies of these rows; not looked at if there are none.
+            rows: [N] bool.
+        """
+
+        def placed(like: Any, chosen: Any, name: str) -> np.ndarray:
+            found = np.zeros_like(getattr(like, name))
+            found[rows] = getattr(chosen, name)[: rows.sum()]
+            return found
+
+        sums = {field.name: placed(self.sums, part.sums, field.name) for field in fields(LineSums)}
+        others = {field.name: placed(self, part, field.name) for field in fields(self) if field.name != "sums"}
+        return GalaxyScores(sums=LineSums(**sums), **others)
+
 
 @dataclass(frozen=True)
 class GalaxyScorer:

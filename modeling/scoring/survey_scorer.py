@@ -84,7 +84,13 @@ class ModelEnsemble:
             known_offset_kms: [N], see `GalaxyScorer.score`.
         """
         scorers = [GalaxyScorer.from_json(*pair, self.device) for pair in zip(self.networks, self.scorers, strict=True)]
-        return average(scorers, [scorer.score(*arrays, known_offset_kms) for scorer in scorers], self.counts(mangaid))
+        counts = self.counts(mangaid)
+        main = scorers[0].score(*arrays, known_offset_kms)  # of all galaxies: its latents and reason codes are kept
+        scores = [main]
+        for scorer, rows in zip(scorers[1:], counts[1:], strict=True):
+            chosen = (values[rows] for values in (*arrays, known_offset_kms))
+            scores.append(main.with_others_zero(scorer.score(*chosen) if rows.any() else main, rows))
+        return average(scorers, scores, counts)
 
 
 @dataclass(frozen=True)

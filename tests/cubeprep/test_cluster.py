@@ -14,7 +14,7 @@ import dask
 import psutil
 import pytest
 
-from cubeprep.cluster import DaskConfig, local_cluster, run_tasks
+from cubeprep.cluster import FEWEST_AHEAD, DaskConfig, local_cluster, run_tasks
 
 pytestmark = pytest.mark.slow  # workers
 PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "proxy/1/127.0.0.1/status")
@@ -41,6 +41,25 @@ def test_its_own_client_runs_tasks(cluster: Any) -> None:
 
     with Client(cluster) as client:
         assert client.submit(os.getpid).result() != os.getpid()
+
+
+class Counted(list[int]):
+    """Tasks that count how many of them were handed out."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for task in super().__iter__():
+            self.taken += 1
+            yield task
+
+
+def test_the_scheduler_holds_some_tasks_at_a_time(scratch: Path) -> None:
+    tasks = Counted(range(3 * FEWEST_AHEAD))
+    results = run_tasks(abs, tasks, DaskConfig(num_workers=1))
+    found = {next(results)}
+    assert tasks.taken <= FEWEST_AHEAD
+    assert found | set(results) == set(range(len(tasks)))
 
 
 def noisy(address: str) -> None:

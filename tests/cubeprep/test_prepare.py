@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
 from hypothesis import given
@@ -73,6 +74,20 @@ def test_workers_write_the_same_bytes_as_one_process(survey: SurveyConfig, tmp_p
     for name, config in (("one", CONFIG), ("two", distributed)):
         prepare(config, survey, str(tmp_path / name), seed=3)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_records_read_one_at_a_time_make_the_same_table(
+    survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"galaxies_per_shard": 1})
+    tables = []
+    for number in (1, 1000):
+        monkeypatch.setattr("cubeprep.prepare.RECORDS_AT_ONCE", number)
+        prepare(config, survey, str(tmp_path / str(number)), seed=1)
+        tables.append(WindowStore.open(str(tmp_path / str(number))).galaxies())
+    assert len(list((tmp_path / "1" / "records").iterdir())) > 2
+    assert list(tables[0]["plateifu"]) == sorted(tables[0]["plateifu"])
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
