@@ -216,6 +216,7 @@ def _galaxy_table(store: WindowStore, targets: Sequence[Target], plan: StorePlan
         again = "Delete the store's folder `records` and run `cubescout prepare` again."
         raise StoreError(f"{store.path}/records: no outcome of {', '.join(unknown[:3])}. {again}")
     parts.append(pd.DataFrame([_galaxy_row(target, {}, split_of) for target in by_name.values()]))
+    del by_name, split_of
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     parts.clear()
     table = table.infer_objects()  # a part may hold None alone in a column of numbers

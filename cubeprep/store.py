@@ -47,6 +47,7 @@ from cubeprep.windows import Continuum
 
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
+ROWS_PER_GROUP = 1024  # of galaxies.parquet, whose writer holds one group
 TABLE_COLUMNS = ("plateifu", "mangaid", "z", "status", "code", "reason")
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
 
@@ -379,7 +380,7 @@ class WindowStore:
             self._write(split, "valid", slice(0, len(valid)), valid)
         self._observed = {}
         table = io.BytesIO()
-        galaxies.to_parquet(table, index=False, write_page_checksum=True)
+        galaxies.to_parquet(table, index=False, write_page_checksum=True, row_group_size=ROWS_PER_GROUP)
         self.write_file("galaxies.parquet", table.getvalue())
         rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
         self.write_file("rejected.csv", csv_text(rejected).encode())
