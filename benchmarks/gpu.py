@@ -286,7 +286,7 @@ def samples_a_second(run: Run, preset: Preset, **changes: object) -> float:
 
 def loader(run: Run) -> None:
     """The loader, from plain files on disk, against the same batches in memory."""
-    ratio = loader_vs_memory(run.device, presets(run)["line"], 32 if run.cuda else 2, run.wait)
+    ratio = loader_vs_memory(run.device, presets(run)["line"], 128 if run.cuda else 2, run.wait)
     run.figures["loader_vs_memory_gpu"] = ratio
     run.say(f"rate on batches of the loader over that on batches in memory: {ratio:.2f}")
 

@@ -4,17 +4,13 @@ A network that sees a spectrum reproduces what is unusual in it. One that must p
 cannot. Lines of one ion are hidden together, since each of them alone determines the others. In a patchwork of squares
 each hides one group: it is predicted from the square's other lines, and from the same lines around the square.
 
-Shapes: B galaxies, G groups, L lines, N squares, T tiles, Y and X spaxels.
+Shapes: B batch, G groups, L lines, T tiles, Y and X spaxels.
 """
 
-import functools
-from collections.abc import Sequence
-from typing import NamedTuple
-
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from modeling.network.line_groups import Groups
 
@@ -24,6 +20,8 @@ SQUARES = 0.4
 MAX_SQUARES = 0.5
 # Positions of the lattice along each axis.
 LATTICE_STEPS = 3
+# In place of a spaxel's group.
+ALL, NONE = -1, -2
 
 
 def margin(side: int) -> int:
@@ -31,85 +29,71 @@ def margin(side: int) -> int:
     return side // 4
 
 
-class Draw(NamedTuple):
-    """Random hidden part of a galaxy: squares, or a patchwork.
+def draw_hidden(num_groups: int, size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """Random hidden part of a galaxy: group that each spaxel hides, [Y, X]; ALL for all of them, NONE for none.
 
-    Attributes:
-        corners: [N, 2], (y, x) of the squares' first spaxels, which may lie beyond the edge; of a patchwork none.
-        tiles: [T, T], group that each tile of a patchwork hides.
-        place: spaxels (y, x) by which the tiling is displaced.
-    """
-
-    corners: Tensor
-    tiles: Tensor
-    place: tuple[int, int]
-
-
-def draw(num_groups: int, size: int, side: int, generator: torch.Generator) -> Draw:
-    """Random hidden part of a galaxy.
+    By NumPy, for one galaxy at a time: PyTorch takes longer to start an operation than such a small one lasts.
 
     Args:
-        num_groups: of lines.
+        num_groups: G.
         size: spaxels per side of a window.
         side: spaxels per side of a hidden square.
         generator: of the draws.
     """
+    if float(torch.rand((), generator=generator)) < SQUARES:
+        return _draw_squares(size, side, generator)
+    return _draw_patchwork(num_groups, size, side, generator)
+
+
+def _draw_squares(size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """One or more squares that hide all lines; they may reach over the edge and overlap."""
+    most = max(1, round(MAX_SQUARES * (size / side) ** 2))
+    number = int(torch.randint(1, most + 1, (), generator=generator))
+    group_YX = np.full((size, size), NONE)
+    for y, x in torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator).tolist():
+        group_YX[max(y, 0) : y + side, max(x, 0) : x + side] = ALL
+    return group_YX
+
+
+def _draw_patchwork(num_groups: int, size: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """Squares at a random place of their tiling, each with a random group."""
     core = side - 2 * margin(side)
     tiles = -(-size // core) + 1
-    if float(torch.rand((), generator=generator)) < SQUARES:
-        most = max(1, round(MAX_SQUARES * (size / side) ** 2))
-        number = int(torch.randint(1, most + 1, (), generator=generator))
-        corner_N2 = torch.randint(-(side // 2), size - side // 2, (number, 2), generator=generator)
-        return Draw(corner_N2, torch.zeros(tiles, tiles, dtype=torch.int64), (0, 0))
-    group_TT = torch.randint(num_groups, (tiles, tiles), generator=generator)
+    group_TT = torch.randint(num_groups, (tiles, tiles), generator=generator).numpy()
     y, x = torch.randint(core, (2,), generator=generator).tolist()
-    return Draw(torch.zeros(0, 2, dtype=torch.int64), group_TT, (y, x))
+    place = np.arange(size)
+    return group_TT[((y + place) // core)[:, None], (x + place) // core]
 
 
-def hidden_parts(
-    draws: Sequence[Draw], groups: Groups, size: int, side: int, device: torch.device | str = "cpu"
-) -> Tensor:
-    """What some draws hide, [B, L, Y, X] bool; all galaxies at once, so that a GPU has few launches.
+def group_of_lines(groups: Groups, num_lines: int) -> Tensor:
+    """Group of each line, [L]."""
+    of_line_L = torch.empty(num_lines, dtype=torch.int64)
+    for group, lines in enumerate(groups):
+        of_line_L[lines] = group
+    return of_line_L
+
+
+def hidden_lines(of_line_L: Tensor, num_groups: int, group_BYX: Tensor, edge: int) -> Tensor:
+    """Lines of the group of each spaxel and of those within `edge` spaxels of it, [B, L, Y, X] bool.
 
     Args:
-        draws: of the galaxies.
-        groups: of `line_groups.line_groups`.
-        size: spaxels per side of a window.
-        side: spaxels per side of a hidden square.
-        device: of the result.
+        of_line_L: of `group_of_lines`.
+        num_groups: G.
+        group_BYX: as of `draw_hidden`; where it is ALL, nothing is added around it.
+        edge: in spaxels.
     """
-    # No square begins at `size`.
-    corner_BN2 = pad_sequence([drawn.corners for drawn in draws], batch_first=True, padding_value=size)
-    has_squares_B = torch.tensor([len(drawn.corners) > 0 for drawn in draws])
-    group_BTT = torch.stack([drawn.tiles for drawn in draws])
-    place_B2 = torch.tensor([drawn.place for drawn in draws])
-    arrays = (values.to(device, non_blocking=True) for values in (corner_BN2, has_squares_B, group_BTT, place_B2))
-    corner_BN2, has_squares_B, group_BTT, place_B2 = arrays
-    spaxel = torch.arange(size, device=device)
-    offset_BN2S = spaxel - corner_BN2[..., None]
-    inside_BN2S = (offset_BN2S >= 0) & (offset_BN2S < side)
-    squares_BYX = (inside_BN2S[:, :, 0, :, None] & inside_BN2S[:, :, 1, None, :]).any(dim=1)
-    tile_B2S = (spaxel + place_B2[..., None]) // (side - 2 * margin(side))
-    galaxy_B = torch.arange(len(draws), device=device)[:, None, None]
-    group_BYX = group_BTT[galaxy_B, tile_B2S[:, 0, :, None], tile_B2S[:, 1, None, :]]
-    lines_BLYX = _lines_of(groups, group_BYX, margin(side))
-    return torch.where(has_squares_B[:, None, None, None], squares_BYX[:, None], lines_BLYX)
-
-
-def _lines_of(groups: Groups, group_BYX: Tensor, edge: int) -> Tensor:
-    """Lines of the groups of each spaxel and of those within `edge` spaxels of it, [B, L, Y, X] bool."""
-    number_G11 = torch.arange(len(groups), device=group_BYX.device)[:, None, None]
-    chosen_BGYX = (group_BYX[:, None] == number_G11).float()
+    groups_G11 = torch.arange(num_groups, device=group_BYX.device)[:, None, None]
+    chosen_BGYX = (group_BYX[:, None] == groups_G11).float()
     near_BGYX = functional.max_pool2d(chosen_BGYX, 2 * edge + 1, stride=1, padding=edge) > 0
-    group_of_line = {line: number for number, lines in enumerate(groups) for line in lines}
-    return torch.stack([near_BGYX[:, group_of_line[line]] for line in range(len(group_of_line))], dim=1)
+    return near_BGYX.index_select(1, of_line_L) | (group_BYX == ALL)[:, None]
 
 
-def patchwork(groups: Groups, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
+def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tuple[Tensor, Tensor]]:
     """Patchworks such that each group of each spaxel is hidden exactly once in the middle of a square.
 
     Args:
         groups: of `line_groups.line_groups`.
+        num_lines: L.
         size: spaxels per side of a window.
         side: spaxels per side of a hidden square.
 
@@ -119,12 +103,10 @@ def patchwork(groups: Groups, size: int, side: int) -> list[tuple[Tensor, Tensor
     tile = torch.arange(size) // (side - 2 * margin(side))
     # Neighbours hide different groups, diagonal ones too, so that each sees what the other hides.
     first_YX = tile[:, None] + 2 * tile
-    hidden = []
-    for step in range(len(groups)):
-        group_YX = (first_YX + step) % len(groups)
-        wide_LYX, middle_LYX = (_lines_of(groups, group_YX[None], edge)[0] for edge in (margin(side), 0))
-        hidden.append((wide_LYX, middle_LYX))
-    return hidden
+    group_GYX = (first_YX + torch.arange(len(groups))[:, None, None]) % len(groups)
+    of_line_L = group_of_lines(groups, num_lines)
+    wide_GLYX, middle_GLYX = (hidden_lines(of_line_L, len(groups), group_GYX, edge) for edge in (margin(side), 0))
+    return list(zip(wide_GLYX, middle_GLYX, strict=True))
 
 
 def lattice(size: int, side: int) -> list[tuple[Tensor, Tensor]]:
@@ -156,16 +138,13 @@ def turned(images: Tensor, view: int, *, back: bool = False) -> Tensor:
     return images if back else torch.rot90(images, view % 4, (-2, -1)).contiguous()
 
 
-def turned_each(images_BLSYX: Tensor, views: Sequence[int]) -> Tensor:
-    """Images of each galaxy as `turned` by a view of its own."""
-    size = images_BLSYX.shape[-1]
-    from_BP = _places(size, images_BLSYX.device)[torch.tensor(list(views)).to(images_BLSYX.device, non_blocking=True)]
-    flat_BLSP = images_BLSYX.flatten(3)
-    return flat_BLSP.gather(3, from_BP[:, None, None].expand_as(flat_BLSP)).view_as(images_BLSYX)
-
-
-@functools.cache
-def _places(size: int, device: torch.device) -> Tensor:
-    """Spaxel of the image from which each spaxel of a view comes, [8, Y X]."""
-    place_YX = torch.arange(size**2, device=device).view(size, size)
+def turns(size: int) -> Tensor:
+    """Place that each spaxel of each of the 8 views of `turned` has in the image, [8, Y X]."""
+    place_YX = torch.arange(size * size).view(size, size)
     return torch.stack([turned(place_YX, view).flatten() for view in range(8)])
+
+
+def turn_each(images: Tensor, place_BP: Tensor) -> Tensor:
+    """Images [B, ..., Y, X], each turned by its row of `turns`: one operation, however many there are."""
+    flat = images.flatten(1, -3).flatten(-2)
+    return flat.gather(2, place_BP[:, None].expand_as(flat)).view(images.shape)

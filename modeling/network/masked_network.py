@@ -157,7 +157,7 @@ class MaskedPredictor(WindowNetwork):
 
     def patch_passes(self) -> Iterator[Pass]:
         """Passes that hide one group of lines in each square: its other lines are seen, and the same lines around."""
-        for hidden_LYX, middle_LYX in patchwork(self.groups, self.size, self.hidden_side):
+        for hidden_LYX, middle_LYX in patchwork(self.groups, self.num_lines, self.size, self.hidden_side):
             yield Pass(hidden_LYX[None, :, None], middle_LYX[None, :, None])
 
     def square_passes(self) -> Iterator[Pass]:

@@ -9,12 +9,13 @@ Shapes: B batch, L lines, S samples, Y and X spaxels, P passes.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
-from modeling.network.hiding import draw, hidden_parts, turned_each
+from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, margin, turn_each, turns
 from modeling.network.masked import masked_mean
 from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction, by_spaxel
 from modeling.network.normalisation import WindowNetwork
@@ -41,6 +42,9 @@ class MaskedObjective(nn.Module):
         self.model = model
         self.config = config
         self.kl_scale = 1.0
+        # No buffers: a wrapper would send them to the other ranks in each step.
+        self._turns = turns(model.size)
+        self._of_line_L = group_of_lines(model.groups, model.num_lines)
 
     def forward(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLYX: Tensor
@@ -66,16 +70,31 @@ class MaskedObjective(nn.Module):
             device: of the result.
         """
         # Drawn before the move: on a GPU each number would have to be waited for.
-        generators = [_draws_of(digest, step_seed) for digest in _digests(flux_BLSYX, good_BLSYX)]
-        views = [int(torch.randint(8, (), generator=generator)) for generator in generators]
-        model = self.model
-        shape = model.size, model.hidden_side
-        draws = [draw(len(model.groups), *shape, generator) for generator in generators]
-        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
-            turned_each(values.to(device, non_blocking=True), views) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        views_B, group_BYX = (
+            torch.from_numpy(drawn).to(device, non_blocking=True)
+            for drawn in self._draws(flux_BLSYX, good_BLSYX, step_seed)
         )
-        hidden_BLYX = hidden_parts(draws, model.groups, *shape, device)
+        self._turns, self._of_line_L = self._turns.to(device), self._of_line_L.to(device)
+        place_BP = self._turns[views_B]
+        flux_BLSYX, ivar_BLSYX, good_BLSYX = (
+            turn_each(values.to(device, non_blocking=True), place_BP) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        )
+        edge = margin(self.model.hidden_side)
+        hidden_BLYX = hidden_lines(self._of_line_L, len(self.model.groups), group_BYX, edge)
         return torch.where(good_BLSYX, flux_BLSYX, 0.0), ivar_BLSYX, good_BLSYX, hidden_BLYX
+
+    def _draws(self, flux_BLSYX: Tensor, good_BLSYX: Tensor, step_seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """View of each galaxy, [B], and what is hidden of it, [B, Y, X] as of `draw_hidden`.
+
+        They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
+        """
+        model, generator = self.model, torch.Generator()
+        views, groups = [], []
+        for digest in _digests(flux_BLSYX, good_BLSYX):
+            generator.manual_seed(hash((step_seed, digest)) % 2**63)
+            views.append(int(torch.randint(8, (), generator=generator)))
+            groups.append(draw_hidden(len(model.groups), model.size, model.hidden_side, generator))
+        return np.array(views), np.stack(groups).astype(np.int16)
 
     @torch.no_grad()
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
@@ -147,20 +166,13 @@ class MaskedObjective(nn.Module):
 
 
 def _digests(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> list[int]:
-    """A number by which each galaxy is known again: of the noise in one sample of each line, which is enough."""
+    """Number that tells each galaxy from others: from its good flux at the middle sample of each line."""
+    # One sample a line, since the whole batch takes longer to read than a GPU to train on it.
     middle = flux_BLSYX.shape[2] // 2
-    flux_BLYX = torch.where(good_BLSYX[:, :, middle], flux_BLSYX[:, :, middle].float(), 0.0)
+    flux_BF, good_BF = (values[:, :, middle].flatten(1).cpu().numpy() for values in (flux_BLSYX, good_BLSYX))
     # A sum of integers is the same in any order.
-    digests: list[int] = flux_BLYX.view(torch.int32).flatten(1).sum(dim=1, dtype=torch.int64).tolist()
-    return digests
-
-
-def _draws_of(digest: int, step_seed: int) -> torch.Generator:
-    """Generator of one galaxy's draws in one step.
-
-    They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
-    """
-    return torch.Generator().manual_seed(hash((step_seed, digest)) % 2**63)
+    bits_BF = flux_BF.astype(np.float32, copy=False).view(np.int32)
+    return (bits_BF * good_BF).sum(axis=1, dtype=np.int64).tolist()
 
 
 def make_objective(model: WindowNetwork, config: ObjectiveConfig) -> Objective | MaskedObjective:

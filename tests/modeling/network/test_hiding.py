@@ -1,10 +1,22 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeprep.lines import DAP_DR17_LINES, PAPER_LINES
-from modeling.network.hiding import draw, hidden_parts, lattice, margin, patchwork, turned, turned_each
+from modeling.network.hiding import (
+    NONE,
+    draw_hidden,
+    group_of_lines,
+    hidden_lines,
+    lattice,
+    margin,
+    patchwork,
+    turn_each,
+    turned,
+    turns,
+)
 from modeling.network.line_groups import line_groups
 
 
@@ -41,7 +53,7 @@ def test_each_spaxel_is_once_in_the_middle_of_a_hidden_square(size: int, side: i
 @given(size=st.integers(1, 4).map(lambda n: 8 * n), side=st.integers(1, 7), num_groups=st.integers(4, 9))
 def test_each_group_of_each_spaxel_is_once_hidden_alone(size: int, side: int, num_groups: int) -> None:
     groups = [[line, num_groups + line] for line in range(num_groups)]
-    passes = patchwork(groups, size, side)
+    passes = patchwork(groups, 2 * num_groups, size, side)
     assert len(passes) == num_groups
     assert torch.stack([middle for _, middle in passes]).sum(0).unique().tolist() == [1]
     edge = margin(side)
@@ -57,7 +69,8 @@ def test_each_group_of_each_spaxel_is_once_hidden_alone(size: int, side: int, nu
 
 def test_draws_hide_squares_and_patchworks_and_leave_something_to_see() -> None:
     groups, generator = [[0, 2], [1], [3, 4], [5]], torch.Generator().manual_seed(0)
-    draws = hidden_parts([draw(4, 16, 5, generator) for _ in range(400)], groups, 16, 5)
+    drawn = torch.from_numpy(np.stack([draw_hidden(len(groups), 16, 5, generator) for _ in range(400)]))
+    draws = hidden_lines(group_of_lines(groups, 6), len(groups), drawn, margin(5))
     squares = (draws == draws[:, :1]).flatten(1).all(1)
     assert squares.float().mean() == pytest.approx(0.4, abs=0.07)
     for group in groups:  # related lines go together
@@ -69,6 +82,8 @@ def test_draws_hide_squares_and_patchworks_and_leave_something_to_see() -> None:
     assert draws[~squares].any(0).all()
     # Of a patchwork each spaxel hides at least its own group.
     assert draws[~squares].any(1).all()
+    # Squares hide what they cover and no more.
+    assert torch.equal(draws[squares][:, 0], drawn[squares] != NONE)
 
 
 @pytest.mark.parametrize("view", range(8))
@@ -79,14 +94,8 @@ def test_turning_back_undoes_turning(view: int) -> None:
     assert view == 0 or not torch.equal(there, images)
 
 
-def test_what_a_draw_hides_does_not_depend_on_the_others() -> None:
-    groups, generator = [[0, 2], [1]], torch.Generator().manual_seed(1)
-    draws = [draw(2, 16, 5, generator) for _ in range(6)]
-    alone = torch.cat([hidden_parts([one], groups, 16, 5) for one in draws])
-    assert torch.equal(hidden_parts(draws, groups, 16, 5), alone)
-
-
-def test_each_galaxy_is_turned_by_its_own_view() -> None:
-    images = torch.arange(8 * 2 * 3 * 16.0).view(8, 2, 3, 4, 4)
-    expected = torch.stack([turned(image, view) for view, image in enumerate(images)])
-    torch.testing.assert_close(turned_each(images, range(8)), expected)
+def test_images_turned_together_are_those_turned_one_by_one() -> None:
+    images, views = torch.rand(9, 3, 2, 5, 5), torch.tensor([5, 0, 1, 2, 3, 4, 5, 6, 7])
+    expected = torch.stack([turned(image, int(view)) for image, view in zip(images, views, strict=True)])
+    assert torch.equal(turn_each(images, turns(5)[views]), expected)
+    assert torch.equal(turn_each(images > 0.5, turns(5)[views]), expected > 0.5)

@@ -1,3 +1,5 @@
+import os
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +10,16 @@ import torch
 
 from cubeprep.storage import StorageError
 from cubeprep.store import Windows, WindowStore
-from modeling.training.loader import Loader, RankShare, RowRef, epoch_order, split_steps
+from modeling.training.loader import (
+    Batch,
+    Loader,
+    RankShare,
+    RowRef,
+    _tensors,
+    cores_of_rank,
+    epoch_order,
+    split_steps,
+)
 from tests.synthetic import synthetic_store
 
 SHAPE = (3, 4, 8)
@@ -146,6 +157,7 @@ def test_an_epoch_goes_on_at_any_step(store: WindowStore) -> None:
 
 def test_each_shard_is_read_once_an_epoch_and_one_ahead(store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader(store, "train", batch_size=4, buffer_rows=1, cache_mib=0)
+    loader.readers, loader.makers = 2, 1
     read: list[int] = []
     read_shard = WindowStore.read_shard
 
@@ -159,6 +171,62 @@ def test_each_shard_is_read_once_an_epoch_and_one_ahead(store: WindowStore, monk
     assert len(read) < store.num_shards("train")
     list(batches)
     assert sorted(read) == [shard for shard, rows in enumerate(loader.rows_per_shard) if rows]
+
+
+def test_the_number_of_threads_changes_no_batch(store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(readers: int, makers: int) -> list[Batch]:
+        loader = Loader(store, "train", batch_size=3, cache_mib=0)
+        loader.readers, loader.makers = readers, makers
+        return list(loader.training(1))
+
+    expected = batches(1, 1)
+    row, late = Loader.row, iter([0.05, 0.0] * 100)
+
+    def delayed(self: Loader, tensors: Batch, ref: RowRef) -> Batch:
+        time.sleep(next(late))  # so that batches are ready in another order than they were asked for
+        return row(self, tensors, ref)
+
+    monkeypatch.setattr(Loader, "row", delayed)
+    for found, batch in zip(batches(6, 4), expected, strict=True):
+        assert all(torch.equal(found[name], batch[name]) for name in batch)
+
+
+def test_threads_read_and_make_a_bounded_number_ahead(store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(store, "train", batch_size=1, cache_mib=0, buffer_rows=1)
+    loader.readers, loader.makers = 1, 2
+    made: list[RowRef] = []
+    row = Loader.row
+    monkeypatch.setattr(Loader, "row", lambda self, tensors, ref: made.append(ref) or row(self, tensors, ref))
+    for taken, _ in enumerate(loader.training(0), 1):
+        assert taken <= len(made) <= taken + 3
+    assert len(made) == 20
+
+
+def test_cores_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert [cores_of_rank(ranks) for ranks in (1, 4, 40)] == [16, 4, 1]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores_of_rank(40) == 8
+
+
+def test_samples_that_are_not_good_are_zero_and_others_as_stored() -> None:
+    values = [1.5, -2.5, -0.0, np.nan, np.inf, -np.inf, 3e38]
+    flux, ivar, mask = (
+        np.array(array.ravel(), dtype).reshape(2, -1)
+        for array, dtype in zip(
+            np.meshgrid(values, [2.0, 0.0, -1.0, np.nan, np.inf], [0, 1], indexing="ij"),
+            (np.float32, np.float32, np.uint8),
+            strict=True,
+        )
+    )
+    good = (mask == 0) & (ivar == 2) & np.isfinite(flux)
+    expected = [np.where(good, array, np.float32(0)) for array in (flux, ivar)]
+    found = _tensors(flux, ivar, mask)
+    assert good.sum() == 4
+    assert np.array_equal(found["good"].numpy(), good)
+    for name, array in zip(("flux", "ivar"), expected, strict=True):
+        assert found[name].numpy().tobytes() == array.tobytes()
 
 
 def test_a_shard_that_cannot_be_read_is_an_error_of_the_loop(

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from modeling.network.config import ModelConfig
-from modeling.network.hiding import draw, hidden_parts, turned
+from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, margin, turned
 from modeling.network.make import make_network
 from modeling.network.masked_network import Pass
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.losses import STUDENT_DOF
-from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, _digests, _draws_of, make_objective
+from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, make_objective
 
 NAMES = ["Hb-4862", "OIII-5008", "Ha-6564"]
 SHAPE = (3, 4, 8)
@@ -41,9 +41,11 @@ def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_vari
     made, (flux, ivar, good) = objective(normalise="none"), batch(1)
     network = made.model
     found = losses(made, flux, ivar, good, step_seed=7)
-    generator = _draws_of(_digests(flux, good)[0], 7)
+    digest = int(torch.where(good, flux, 0.0)[0, :, 2].contiguous().view(torch.int32).sum(dtype=torch.int64))
+    generator = torch.Generator().manual_seed(hash((7, digest)) % 2**63)
     view = int(torch.randint(8, (), generator=generator))
-    hidden = hidden_parts([draw(len(network.groups), 8, 4, generator)], network.groups, 8, 4)[:, :, None]
+    group = torch.from_numpy(draw_hidden(len(network.groups), 8, 4, generator))[None]
+    hidden = hidden_lines(group_of_lines(network.groups, 3), len(network.groups), group, margin(4))[:, :, None]
     flux, good = (turned(values, view) for values in (torch.where(good, flux, 0.0), good))
     prediction = network.predict(flux, good & ~hidden)
     chosen = good & hidden
@@ -60,6 +62,15 @@ def test_draws_depend_on_step_and_galaxy_and_not_on_the_batch() -> None:
     alone = torch.cat(each)
     torch.testing.assert_close(alone, together[[2, 0, 1]], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(losses(made, *rows, step_seed=2)["loss"], together)
+
+
+def test_galaxies_of_a_step_have_draws_of_their_own() -> None:
+    made, (flux, ivar, good) = objective(), batch(12)
+    *_, hidden = made.prepared(flux, ivar, good, step_seed=3, device=flux.device)
+    assert len(hidden.flatten(1).unique(dim=0)) > 8
+    # Bad samples do not matter.
+    *_, again = made.prepared(flux.where(good, -1.0), ivar, good, step_seed=3, device=flux.device)
+    assert torch.equal(hidden, again)
 
 
 @pytest.mark.parametrize("error_modes", [0, 2])
