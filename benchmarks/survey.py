@@ -11,7 +11,7 @@ Stages that have been measured are not repeated, and interrupted ones resume, so
 
     nice -n 19 python -m benchmarks.survey --galaxies 10000 --work runs/survey
 
-10,000 galaxies take about 12 GB of disk and an hour of two cores.
+10,000 galaxies take about 5 GB of disk and an hour of two cores.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from cubeprep.store import WindowStore
 STAGES = ("simulate", "prepare", "train", "score", "export", "explore")
 FULL_STAGES = ("simulate", "prepare", "train", "score")
 FULL_SIZES, FULL_EPOCHS = (4, 12), 4
-PEAKS = "peak MiB: driver, largest process, all together"
 
 
 def sizes_up_to(num_galaxies: int) -> list[int]:

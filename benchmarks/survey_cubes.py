@@ -1,7 +1,7 @@
 """Writes the cubes of `benchmarks.survey`: simulated galaxies, summed in blocks of 4 x 4 spaxels, as small LOGCUBEs.
 
 A real LOGCUBE of the smallest bundle (34 x 34 spaxels) takes 16 MB, 10,000 of them 160 GB. Summed to 8 x 8 spaxels of
-2 arcsec with all 4,563 planes, each takes about 1 MB; the galaxies, their noise and masks are the simulator's.
+2 arcsec with all 4,563 planes, each takes 0.4 MB; the galaxies, their noise and masks are the simulator's.
 """
 
 from functools import lru_cache

@@ -12,6 +12,14 @@ NUMBERS = ["num_rows", "row_stride", "group_stride"]
 
 
 @triton.jit
+def _tile(block, group, num_rows, row_stride, group_stride, C: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr):
+    """Where the numbers of a block of rows are, [ROWS, WIDE], and which of them there are."""
+    row, channel = block * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDE)
+    at = row.to(tl.int64)[:, None] * row_stride + group.to(tl.int64) * group_stride + channel[None, :]
+    return at, (row < num_rows)[:, None] & (channel < C)[None, :]
+
+
+@triton.jit
 def _normalised(values, inside, C: tl.constexpr, EPSILON: tl.constexpr):
     """Values without their mean over the channels and over their deviation, and 1 / deviation."""
     centred = tl.where(inside, values - (tl.sum(values, 1) / C)[:, None], 0.0)
@@ -35,10 +43,8 @@ def forward(
 ):
     """Normalised rows times the weights of their group, plus its biases."""
     group, channel = tl.program_id(1), tl.arange(0, WIDE)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     within = channel < C
-    inside = (row < num_rows)[:, None] & within[None, :]
-    at = row.to(tl.int64)[:, None] * row_stride + group.to(tl.int64) * group_stride + channel[None, :]
+    at, inside = _tile(tl.program_id(0), group, num_rows, row_stride, group_stride, C, WIDE, ROWS)
     values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     normalised, _ = _normalised(values, inside, C, EPSILON)
     scale = tl.load(weight + group * C + channel, mask=within, other=0.0).to(tl.float32)
@@ -69,9 +75,7 @@ def backward(
     of_weight = tl.zeros([ROWS, WIDE], tl.float32)
     of_bias = tl.zeros([ROWS, WIDE], tl.float32)
     for block in range(program, tl.cdiv(num_rows, ROWS), tl.num_programs(0)):
-        row = block * ROWS + tl.arange(0, ROWS)
-        inside = (row < num_rows)[:, None] & within[None, :]
-        at = row.to(tl.int64)[:, None] * row_stride + group.to(tl.int64) * group_stride + channel[None, :]
+        at, inside = _tile(block, group, num_rows, row_stride, group_stride, C, WIDE, ROWS)
         values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         upstream = tl.load(grad_out + at, mask=inside, other=0.0).to(tl.float32)
         normalised, inverse = _normalised(values, inside, C, EPSILON)

@@ -7,8 +7,8 @@ Each step is one product of nine neighbours by the weights, [pixels, taps x H] x
 Images of several bands run at once and wait for each other's rows (`_wait_for_neighbours`): the launch must be
 cooperative, which fails where not all programs fit on the device at once.
 
-A kernel of one pixel (ALONE) has no neighbours: bands of pixels wait for nobody, and the hidden state stays in
-registers, too.
+A kernel of one pixel (ALONE) has no neighbours: programs wait for nobody, so BANDS is 1, however many there are, and
+the hidden state stays in registers, too.
 
 Arrays are contiguous: `gates` [step, image, pixel, gate, H] with the gates in the order i, f, o, g; `hidden` and
 `cells` [step + 1, image, pixel, H], before the first step and after each, in the order of the input; `peephole`
@@ -129,9 +129,8 @@ def forward(
     """
     image, band = (first + tl.program_id(0)).to(tl.int64), tl.program_id(1)
     GROUPS: tl.constexpr = 1 if ALONE else (9 + TAPS - 1) // TAPS
-    WAITS: tl.constexpr = BANDS > 1 and not ALONE
     # Rows of other programs never from the first cache, which is not kept coherent.
-    CACHE: tl.constexpr = ".cg" if WAITS else ""
+    CACHE: tl.constexpr = ".cg" if BANDS > 1 else ""
     KIND: tl.constexpr = hidden.dtype.element_ty
     pixels = height * width
     pixel = band * rows * width + tl.arange(0, PIXELS)
@@ -161,7 +160,7 @@ def forward(
         before, after = (frame + 1, frame) if REVERSE else (frame, frame + 1)
         # Before the wait, which it does not depend on.
         of_input = tl.load(gates + frame * 4 * frame_size + gates_at, mask=gates_inside, other=0.0)
-        if WAITS:
+        if BANDS > 1:
             _wait_for_neighbours(flags, band, step, BANDS, FAST)
         near = ()
         if ALONE:
@@ -245,9 +244,8 @@ def backward(
     """
     image, band = (first + tl.program_id(0)).to(tl.int64), tl.program_id(1)
     GROUPS: tl.constexpr = 1 if ALONE else (9 + TAPS - 1) // TAPS
-    WAITS: tl.constexpr = BANDS > 1 and not ALONE
     # Rows of other programs never from the first cache, which is not kept coherent.
-    CACHE: tl.constexpr = ".cg" if WAITS else ""
+    CACHE: tl.constexpr = ".cg" if BANDS > 1 else ""
     KIND: tl.constexpr = grad_gates.dtype.element_ty
     pixels = height * width
     pixel = band * rows * width + tl.arange(0, PIXELS)
@@ -284,7 +282,7 @@ def backward(
         g = tl.load(active + 3 * H, mask=state_inside, other=0.0).to(tl.float32)
         cell_before = tl.load(cells + before * frame_size + state_at, mask=state_inside, other=0.0)
         grad_h = tl.load(grad_hidden + frame * frame_size + state_at, mask=state_inside, other=0.0).to(tl.float32)
-        if WAITS:
+        if BANDS > 1:
             _wait_for_neighbours(flags, band, step, BANDS, FAST)
         if ALONE:
             grad_h += of_next
@@ -326,6 +324,5 @@ def backward(
                 at = pixel[:, None] * H + (tap * pixels * H + to_state)[None, :]
                 inside = valid[:, None] & ((to_state < H) & (tap < 9))[None, :]
                 tl.store(of_this + at, part.to(parts.dtype.element_ty), mask=inside)
-        if not ALONE:
             _finish_step(flags, band, step + 1, BANDS)
     tl.store(grad_cell + state_at, grad_c, mask=state_inside)

@@ -37,6 +37,19 @@ def until(tab: Any, expression: str, timeout_s: float = 10) -> None:
         tab.wait_for_timeout(30)
 
 
+def places(tab: Any, number: int) -> list[tuple[float, float]]:
+    """Where each of a number of galaxies is drawn, in pixels of the tab."""
+    tab.wait_for_selector("#map[data-ready=true]")
+    found = tab.evaluate(
+        """(count) => {
+      const map = document.getElementById("map"), box = map.getBoundingClientRect();
+      return Array.from({ length: count }, (_, row) => map.where(row)).map(([x, y]) => [box.left + x, box.top + y]);
+    }""",
+        number,
+    )
+    return [(x, y) for x, y in found]
+
+
 class Tab:
     """A tab without a network but that of one page's own server; any error or foreign request fails the test."""
 

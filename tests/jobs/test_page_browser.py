@@ -21,7 +21,7 @@ from jobs.page import export
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
-from tests.jobs.pages import Tab, opened, until
+from tests.jobs.pages import Tab, opened, places, until
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 
@@ -170,21 +170,8 @@ def test_a_hostile_label_stays_text(tab: Any, project: ProjectConfig) -> None:
     assert tab.locator("img[onerror]").count() == 0
 
 
-def places(tab: Any) -> list[tuple[float, float]]:
-    """Where each galaxy is drawn, in pixels of the tab."""
-    tab.wait_for_selector("#map[data-ready=true]")
-    found = tab.evaluate(
-        """(count) => {
-      const map = document.getElementById("map"), box = map.getBoundingClientRect();
-      return Array.from({ length: count }, (_, row) => map.where(row)).map(([x, y]) => [box.left + x, box.top + y]);
-    }""",
-        NUM_GALAXIES,
-    )
-    return [(x, y) for x, y in found]
-
-
 def test_a_lasso_makes_a_subset_and_its_csv(tab: Any, project: ProjectConfig) -> None:
-    where = places(tab)
+    where = places(tab, NUM_GALAXIES)
     xs = sorted(x for x, _ in where)
     middle = (xs[6] + xs[7]) / 2
     left = [row for row, (x, _) in enumerate(where) if x < middle]
@@ -208,7 +195,7 @@ def test_a_lasso_makes_a_subset_and_its_csv(tab: Any, project: ProjectConfig) ->
 
 
 def test_a_point_of_the_map_has_a_tip_and_opens_its_galaxy(tab: Any, project: ProjectConfig) -> None:
-    x, y = places(tab)[1]
+    x, y = places(tab, NUM_GALAXIES)[1]
     tab.mouse.move(x + 1, y + 1)
     name = table(project)["plateifu"].iloc[1]
     assert tab.locator(".tip").inner_text().startswith(name)
@@ -217,7 +204,7 @@ def test_a_point_of_the_map_has_a_tip_and_opens_its_galaxy(tab: Any, project: Pr
 
 
 def test_the_map_pans_zooms_and_returns(tab: Any) -> None:
-    before = places(tab)
+    before = places(tab, NUM_GALAXIES)
     tab.click("[data-mode=pan]")
     x, _ = before[0]
     box = tab.locator("#map").bounding_box()
@@ -226,29 +213,29 @@ def test_the_map_pans_zooms_and_returns(tab: Any) -> None:
     tab.mouse.move(box["x"] + 100, box["y"] + 80, steps=3)
     tab.mouse.up()
     until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {x - box['x'] + 40}) < 0.1")
-    panned = places(tab)
+    panned = places(tab, NUM_GALAXIES)
     np.testing.assert_allclose(np.subtract(panned, before), np.full((NUM_GALAXIES, 2), (40, 20)), atol=0.1)
     tab.mouse.wheel(0, -400)
     until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {panned[0][0] - box['x']}) > 1")
-    assert np.ptp([x for x, _ in places(tab)]) > 1.5 * np.ptp([x for x, _ in before])
+    assert np.ptp([x for x, _ in places(tab, NUM_GALAXIES)]) > 1.5 * np.ptp([x for x, _ in before])
     tab.locator("#map canvas").focus()
     tab.keyboard.press("0")
     until(tab, f"Math.abs(document.getElementById('map').where(0)[0] - {x - box['x']}) < 0.1")
 
 
 def test_the_map_turns_in_three_dimensions_and_takes_any_column(tab: Any) -> None:
-    places(tab)
+    places(tab, NUM_GALAXIES)
     tab.select_option("#map-colour", "split")
     assert tab.locator("#map-key span").all_inner_texts() == ["train", "validation"]
     tab.click('[data-dimensions="3"]')
-    flat = places(tab)
+    flat = places(tab, NUM_GALAXIES)
     box = tab.locator("#map").bounding_box()
     tab.mouse.move(box["x"] + 60, box["y"] + 60)
     tab.mouse.down()
     tab.mouse.move(box["x"] + 160, box["y"] + 60, steps=3)
     tab.mouse.up()
     tab.wait_for_timeout(100)
-    turned = places(tab)
+    turned = places(tab, NUM_GALAXIES)
     assert len({round(x) for x, _ in turned}) > NUM_GALAXIES / 2
     assert np.abs(np.subtract(turned, flat)[:, 0]).max() > 10
 
@@ -273,7 +260,7 @@ def test_the_order_follows_a_column(tab: Any, project: ProjectConfig) -> None:
 
 
 def test_menus_of_columns_are_grouped(tab: Any) -> None:
-    places(tab)  # the map is there, and its menu
+    places(tab, NUM_GALAXIES)  # the map is there, and its menu
     for menu in ("#order", "#map-colour", "#filters select"):
         groups = tab.locator(f"{menu} optgroup").evaluate_all("(all) => all.map((group) => group.label)")
         coloured = ["Labels"] if menu == "#map-colour" else []
@@ -482,7 +469,7 @@ def test_all_is_reached_by_touch_on_a_phone(browser: Any, server: str, project: 
             buttons = tab.locator(f"#{pane}-pane button:visible").all()
             assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in (b.bounding_box() for b in buttons))
         name = table(project)["plateifu"].iloc[0]
-        tab.touchscreen.tap(*places(tab)[0])
+        tab.touchscreen.tap(*places(tab, NUM_GALAXIES)[0])
         tab.wait_for_selector(f".galaxy-head h2:has-text('{name}')")
         canvas = tab.locator(".panel canvas").first
         canvas.tap()
