@@ -1,13 +1,11 @@
 """Families C: artefacts of the instrument or the pipeline, which fill the top of a naive ranking."""
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.anomaly.families import Added, Kind, Moved, register
 from benchmarks.anomaly.light import gaussian, somewhere, spot
-from benchmarks.anomaly.scene import Host
+from benchmarks.anomaly.scene import Host, Light
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 
 FIBRE_RADIUS_ARCSEC = 1.25
@@ -28,7 +26,7 @@ def covered_wave(host: Host, rng: np.random.Generator) -> float:
     return float(rest * (1 + host.source.z))
 
 
-def stripe(centre: float, pixels: float, image: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def stripe(centre: float, pixels: float, image: np.ndarray) -> Light:
     """Light at one wavelength with a Gaussian profile of sigma `pixels`, distributed over spaxels as in `image`."""
 
     def light(wave: np.ndarray, scene: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
-from benchmarks.anomaly.scene import Change, Host
+from benchmarks.anomaly.scene import Change, Host, Light
 
 # A: a real anomaly. C: an artefact of the instrument or the pipeline. N: a nuisance that must not be flagged.
 Kind = Literal["A", "C", "N"]
@@ -30,7 +30,7 @@ class Added:
         max_strength: largest physical strength, such as 1 for a fibre that loses all of its light.
     """
 
-    light: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    light: Light
     max_strength: float = np.inf
 
 

@@ -12,6 +12,8 @@ from cubeprep.windows import LineWindows
 MASK_SHARE = 0.9
 # An injection counts as having reached its amplitude if its S/N is within this factor of it.
 REACH_FACTOR = 1.2
+# Times that a cube is cut, with its stars fitted, until an injection has reached its amplitude.
+NUM_CUTS = 3
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,32 @@ def _add(host: Host, drawn: Added, snr: float) -> Injection:
     unit = host.cut_light(drawn.light)
     unit_snr = np.sqrt(sample_snr2(unit, host.clean).sum())
     strength = min(snr / unit_snr, drawn.max_strength) if unit_snr > 0 else 0.0
+    if host.config.subtracts_stars:
+        return _add_among_stars(host, drawn, snr, strength)
     delta = (strength * unit).astype(np.float32)
-    # Windows are linear in the flux: cutting the changed cube would give the same at twice the cost.
+    # These windows are linear in the flux: cutting the changed cube would give the same at twice the cost.
     windows = LineWindows(host.clean.flux + delta, host.clean.ivar, host.clean.mask)
     return _with_truth(host, windows, delta, snr)
+
+
+def _add_among_stars(host: Host, drawn: Added, snr: float, strength: float) -> Injection:
+    """Injection before the stars are fitted: the fit sees the light, and part of it may be taken for stars.
+
+    Args:
+        host: the galaxy.
+        drawn: light drawn by a family.
+        snr: intended signal-to-noise ratio of the difference.
+        strength: first guess of the strength; it is corrected until `snr` is reached.
+    """
+    for _ in range(NUM_CUTS):
+        windows = host.cut_lit(drawn.light, strength)
+        # Both have the same noise, which cancels but for what the two fits make of it.
+        delta = np.where((windows.mask == 0) & (host.clean.mask == 0), windows.flux - host.clean.flux, 0)
+        found = _with_truth(host, windows, delta, snr)
+        if found.reached or not found.snr or strength == drawn.max_strength:
+            break
+        strength = min(strength * snr / found.snr, drawn.max_strength)
+    return found
 
 
 def _move(host: Host, drawn: Moved, snr: float) -> Injection:

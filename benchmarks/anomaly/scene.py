@@ -13,6 +13,9 @@ from cubeprep.windows import LineWindows, WindowConfig
 
 # Function of observed wavelengths [plane], Angstrom, and planes [plane, y, x] that returns changed planes.
 Change = Callable[[np.ndarray, Planes], Planes]
+# Function of observed wavelengths [plane], Angstrom, and the scene's flux [plane, y, x] that returns light [plane, y,
+# x].
+Light = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,34 @@ class Injected:
 
 
 @dataclass(frozen=True)
+class Lit:
+    """Arm with light added to it, as it is read.
+
+    Attributes:
+        arm: the arm as observed.
+        scene: the same arm with noise-free flux.
+        light: the light of strength 1.
+        strength: factor of the light.
+    """
+
+    arm: Arm
+    scene: Arm
+    light: Light
+    strength: float
+
+    @property
+    def wave(self) -> np.ndarray:
+        """Observed vacuum wavelengths [plane] of the arm, Angstrom."""
+        return self.arm.wave
+
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
+        """Planes of the arm with the light in all good samples; see `cubeprep.cube.Arm`."""
+        found, scene = (arm.read(planes, size) for arm in (self.arm, self.scene))
+        light = np.where(found.mask == 0, self.strength * self.light(self.wave[planes], scene.flux), 0)
+        return replace(found, flux=found.flux + light.astype(np.float32))
+
+
+@dataclass(frozen=True)
 class Source:
     """A galaxy that can receive injections.
 
@@ -99,18 +130,24 @@ class Host:
         """Windows of the observed cube after a change."""
         return self.windows(tuple(Injected(arm, change) for arm in self.source.arms))
 
-    def cut_light(self, light: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    def cut_lit(self, light: Light, strength: float) -> LineWindows:
+        """Windows of the observed cube with light added."""
+        arms = zip(self.source.arms, self.source.scene, strict=True)
+        return self.windows(tuple(Lit(arm, scene, light, strength) for arm, scene in arms))
+
+    def cut_light(self, light: Light) -> np.ndarray:
         """Contribution [line, sample, y, x] of added light to the windows: the light alone, extracted like a cube.
 
-        Args:
-            light: function of wavelengths [plane], Angstrom, and the scene's flux [plane, y, x] that returns the light
-                [plane, y, x].
+        Windows without their stars are not linear in the flux; for them it is that to windows with `sidebands`.
         """
 
         def alone(wave: np.ndarray, planes: Planes) -> Planes:
             return replace(planes, flux=np.where(planes.mask == 0, light(wave, planes.flux), 0).astype(np.float32))
 
-        windows = self.windows(tuple(Injected(arm, alone) for arm in self.source.scene))
+        host = self
+        if self.config.subtracts_stars:
+            host = replace(self, config=self.config.model_copy(update={"continuum": "sidebands"}))
+        windows = host.windows(tuple(Injected(arm, alone) for arm in self.source.scene))
         return np.nan_to_num(windows.flux)
 
     @cached_property

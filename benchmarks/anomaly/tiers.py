@@ -98,7 +98,8 @@ def paper(kind: Literal["ae", "vae"], **train: int) -> TrainingBudget:
 
 
 # With blocks of 2 x 2: 16 x 16 spaxels of 1 arcsec, which still sample the PSF of 2.5 arcsec FWHM.
-SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="sidebands")
+# As in the preset `line`, stars are fitted and subtracted.
+SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="stars")
 
 
 def small_data(num_galaxies: int) -> DataConfig:
@@ -117,7 +118,12 @@ TIERS = {
         data=DataConfig(
             simulate=SimulateConfig(num_galaxies=12, bundle_shares={19: 1}, repeat_fraction=0.1, maps=()),
             windows=SMALL_WINDOWS.model_copy(
-                update={"size": 8, "num_samples": 5, "lines": ("Hb-4862", "OIII-5008", "Ha-6564")}
+                update={
+                    "size": 8,
+                    "num_samples": 5,
+                    "lines": ("Hb-4862", "OIII-5008", "Ha-6564"),
+                    "continuum": "sidebands",
+                }
             ),
             bin_factor=3,
             amplitudes=(100, 3000),

@@ -9,14 +9,20 @@ from numpy.polynomial import legendre
 from scipy.ndimage import binary_dilation, uniform_filter1d
 from scipy.optimize import nnls
 
+from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.plausible import SCATTER
 from cubeprep.stars.kinematics import Kinematics, measure
-from cubeprep.stars.spectra import RestSpectra
-from cubeprep.stars.templates import broadened, featureless, templates
+from cubeprep.stars.spectra import RestSpectra, broad_regions
+from cubeprep.stars.templates import PIXEL_KMS, broadened, featureless, templates
 
 # Of the polynomials, which take up dust and errors of the calibration, but no line: of the galaxy, whose calibration
 # all bins share, and of a bin, which differs from the galaxy by dust.
 PIXELS_PER_ORDER, BIN_PIXELS_PER_ORDER = 60, 400
+# A polynomial that follows the calibration also follows broad lines, so it is stiffer where they are masked.
+BROAD_PIXELS_PER_ORDER = 200
+# Broad lines raise the spectrum within so many km/s by more than this share of the stars, and than so many times the
+# error of the stars. Errors of the calibration raised it by up to 0.04, in one of three observations of a SAMI galaxy.
+BROAD_CORE_KMS, BROAD_EXCESS, BROAD_SIGMAS = 3000.0, 0.05, 5.0
 MIN_PIXELS = 200
 CLIP_SIGMAS, CLIP_WIDTH = 4.0, 151
 SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
@@ -75,12 +81,14 @@ class Stars(NamedTuple):
         kinematics: of each bin.
         total: fit of the sum of all bins.
         total_kinematics: of that sum.
+        broad: whether the sum has broad lines, near which no bin was fitted.
     """
 
     bins: list[Population | None]
     kinematics: Kinematics
     total: Population
     total_kinematics: Kinematics
+    broad: bool = False
 
 
 def fit_stars(spectra: RestSpectra) -> Stars | None:
@@ -91,20 +99,15 @@ def fit_stars(spectra: RestSpectra) -> Stars | None:
     """
     total = spectra.total()
     known = (total.ivar[0] > 0) & total.fitted
-    if known.sum() < MIN_PIXELS:
+    found = _fit_total(total, known)
+    if found is None:
         return None
-    fit = fit_population(total, 0, 0.0, 150.0, (None, np.ones(len(known))), known)
-    kinematics = Kinematics(np.zeros(1), np.zeros(1))
-    for _ in range(3):  # the polynomial and the kinematics depend on each other
-        if fit is None:
-            return None
-        used = replace(total, ivar=total.ivar * fit.used)
-        kinematics = measure(used, fit.weights, fit.polynomial)
-        fit = fit_population(
-            total, 0, kinematics.velocity_kms[0], kinematics.sigma_kms[0], (fit.weights, fit.polynomial), known
-        )
-    if fit is None:
-        return None
+    fit, kinematics = found
+    away, alike = known & ~broad_regions(10**total.log_wave), (None, np.ones(len(known)))
+    without = fit_population(total, 0, *_first(kinematics), alike, away, per_order=BROAD_PIXELS_PER_ORDER)
+    broad = without is not None and broad_lines(total, without)
+    if without is not None and broad:
+        fit = without
     clear = replace(spectra, ivar=spectra.ivar * fit.used)
     each = measure(clear, fit.weights, fit.polynomial)
     shares = fit.weights / fit.weights.sum()
@@ -112,7 +115,48 @@ def fit_stars(spectra: RestSpectra) -> Stars | None:
         fit_population(spectra, number, velocity, sigma, (shares, fit.polynomial), fit.used, shares)
         for number, (velocity, sigma) in enumerate(zip(*each, strict=True))
     ]
-    return Stars(bins, each, fit, kinematics)
+    return Stars(bins, each, fit, kinematics, broad)
+
+
+def _fit_total(total: RestSpectra, known: np.ndarray) -> tuple[Population, Kinematics] | None:
+    """Stars of the sum over the bins, fitted to the samples `known` [wave], and their kinematics."""
+    start: tuple[np.ndarray | None, np.ndarray] = None, np.ones(len(known))
+    fit = fit_population(total, 0, 0.0, 150.0, start, known, per_order=PIXELS_PER_ORDER)
+    kinematics = Kinematics(np.zeros(1), np.zeros(1))
+    for _ in range(3):  # the polynomial and the kinematics depend on each other
+        if fit is None:
+            return None
+        kinematics = measure(replace(total, ivar=total.ivar * fit.used), fit.weights, fit.polynomial)
+        start = fit.weights, fit.polynomial
+        fit = fit_population(total, 0, *_first(kinematics), start, known, per_order=PIXELS_PER_ORDER)
+    return fit and (fit, kinematics)
+
+
+def _first(kinematics: Kinematics) -> tuple[float, float]:
+    return float(kinematics.velocity_kms[0]), float(kinematics.sigma_kms[0])
+
+
+def broad_lines(total: RestSpectra, fit: Population) -> bool:
+    """Whether the sum over the bins has broad Balmer lines, from a fit of the stars without their surroundings.
+
+    The excess at Halpha, or at Hbeta where Halpha is out of range, is compared with the means of the residuals over as
+    many samples elsewhere.
+    """
+    wave = 10**total.log_wave
+    known = (total.ivar[0] > 0) & total.fitted & (fit.model > 0)
+    excess = np.divide(total.flux[0], fit.model, out=np.ones(len(wave)), where=known) - 1
+    width = round(2 * BROAD_CORE_KMS / PIXEL_KMS)
+    share = uniform_filter1d(fit.used.astype(np.float64), width)
+    means = uniform_filter1d(np.where(fit.used, excess, 0), width) / np.maximum(share, 1 / width)
+    elsewhere = means[share > 0.5]
+    if not len(elsewhere):
+        return False
+    error = max(SCATTER * float(np.median(np.abs(elsewhere))), LEAST_ERROR)
+    for name in ("Ha-6564", "Hb-4862"):
+        near = known & (np.abs(wave / LINES_BY_NAME[name].rest_wave - 1) < BROAD_CORE_KMS / SPEED_OF_LIGHT_KMS)
+        if near.sum() > width / 4:
+            return float(excess[near].mean()) > max(BROAD_EXCESS, BROAD_SIGMAS * error)
+    return False
 
 
 def fit_population(
@@ -123,6 +167,7 @@ def fit_population(
     start: tuple[np.ndarray | None, np.ndarray],
     used: np.ndarray,
     prior: np.ndarray | None = None,
+    per_order: int = BIN_PIXELS_PER_ORDER,
 ) -> Population | None:
     """Mixture that fits the spectrum of one bin; None if there is too little to fit.
 
@@ -135,6 +180,7 @@ def fit_population(
         used: [wave] bool, samples to fit.
         prior: [template] shares of the light in the whole galaxy, from which those of a bin differ by `PRIOR_SHARE`,
             as its polynomial differs from `start` by one of fewer terms; None for the galaxy itself.
+        per_order: samples per order of the polynomial.
     """
     flux, ivar = spectra.flux[number], spectra.ivar[number]
     used = used & (ivar > 0)
@@ -152,14 +198,14 @@ def fit_population(
     if prior is not None:
         shapes *= polynomial.astype(np.float32)
         polynomial = np.ones(len(flux))
-    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, polynomial), prior, rounds)
+    weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (first, polynomial), prior, rounds, per_order)
     outliers = _outliers((flux - weights @ shapes * polynomial) * np.sqrt(weight), used)
     if outliers.any():
         used = used & ~binary_dilation(outliers, iterations=2)
         weight = np.where(used, weight, 0)
         if used.sum() < MIN_PIXELS:
             return None
-        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior, rounds)
+        weights, polynomial = _solve(shapes, flux, weight, spectra.arm, (weights, polynomial), prior, rounds, per_order)
     model = weights @ shapes * polynomial
     if not model.any():
         return None
@@ -176,6 +222,7 @@ def _solve(
     start: tuple[np.ndarray, np.ndarray],
     prior: np.ndarray | None,
     rounds: int,
+    per_order: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the templates and polynomial that fit together, from a start of both.
 
@@ -183,7 +230,6 @@ def _solve(
     polynomial is solved with the weights, to first order, and eliminated; then the polynomial follows from the weights.
     """
     weights, polynomial = start
-    per_order = PIXELS_PER_ORDER if prior is None else BIN_PIXELS_PER_ORDER
     for _ in range(rounds):
         mixture = weights @ shapes
         weights = _mixture(

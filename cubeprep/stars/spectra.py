@@ -1,13 +1,13 @@
 """Spectra of a galaxy's bins on one logarithmic grid in its rest frame, from the grids of the arms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_dilation
 
-from cubeprep.lines import DAP_DR17_LINES, SPEED_OF_LIGHT_KMS
+from cubeprep.lines import DAP_DR17_LINES, LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.templates import LOG_STEP, RANGE, template_sigma_kms
 
@@ -15,6 +15,10 @@ from cubeprep.stars.templates import LOG_STEP, RANGE, template_sigma_kms
 MASKED_KMS = 500.0
 # Besides the DAP's lines: [O III] 4364, [N I] 5199 and 5202, [N II] 5756, and Na I D, which is partly interstellar.
 OTHER_LINES = (4364.4, 5199.3, 5201.7, 5756.2, 5891.6, 5897.6)
+
+# Broad lines of active nuclei are masked to either side of the Balmer lines, the strongest.
+BROAD_KMS = 6000.0
+BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102")
 
 WHOLE = 0.95
 TRIMMED = 0.025
@@ -135,7 +139,16 @@ def line_regions(wave: np.ndarray) -> np.ndarray:
     Args:
         wave: [wave] vacuum rest wavelengths, Angstrom.
     """
+    return _near(wave, (*(line.rest_wave for line in DAP_DR17_LINES), *OTHER_LINES), MASKED_KMS)
+
+
+def broad_regions(wave: np.ndarray) -> np.ndarray:
+    """Whether broad lines of an active nucleus may be near, [wave] bool; argument as for `line_regions`."""
+    return _near(wave, [LINES_BY_NAME[name].rest_wave for name in BALMER], BROAD_KMS)
+
+
+def _near(wave: np.ndarray, rest_waves: Iterable[float], reach_kms: float) -> np.ndarray:
     near = np.zeros(len(wave), dtype=bool)
-    for rest_wave in (*(line.rest_wave for line in DAP_DR17_LINES), *OTHER_LINES):
-        near |= np.abs(wave / rest_wave - 1) < MASKED_KMS / SPEED_OF_LIGHT_KMS
+    for rest_wave in rest_waves:
+        near |= np.abs(wave / rest_wave - 1) < reach_kms / SPEED_OF_LIGHT_KMS
     return near

@@ -12,7 +12,7 @@ from cubeprep.cube import Planes
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.stars.blocks import SIDE, BlockSpectra, merge
 from cubeprep.stars.population import Stars, fit_stars, relative_error
-from cubeprep.stars.spectra import RestSpectra, line_regions, rest_spectra
+from cubeprep.stars.spectra import BROAD_KMS, RestSpectra, broad_regions, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, templates
 
 # Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
@@ -131,11 +131,13 @@ def fit_starlight(
     fitted = (spaxels >= 0) & known[spaxels] & lit
     rest = [wave / (1 + z) for wave, _ in read]
     shapes = [_in_planes(spectra, models, wave, spaxels) for wave in rest]
-    scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes)
+    scale = _scale([(wave, planes) for wave, (_, planes) in zip(rest, read, strict=True)], shapes, stars.broad)
     light = [np.where(fitted, scale * shape, 0).astype(np.float32) for shape in shapes]
     share = float(fitted.sum() / max(int(lit.sum()), 1))
     # The residuals of the bins are mostly noise.
     blur, remarks = _blur(spectra, stars)
+    if stars.broad:
+        remarks += (f"stars: broad Balmer lines; not fitted within {BROAD_KMS:.0f} km/s of them",)
     known_error = np.hypot(relative_error(spectra.total(), stars.total), blur)
 
     def error(wave: np.ndarray) -> np.ndarray:
@@ -204,11 +206,11 @@ def _in_planes(spectra: RestSpectra, models: np.ndarray, wave: np.ndarray, spaxe
     return values[:, spaxels]
 
 
-def _scale(read: Sequence[tuple[np.ndarray, Planes]], shapes: Sequence[np.ndarray]) -> np.ndarray:
-    """Starlight of each spaxel over that of its bin, [y, x], from the planes that are free of lines."""
+def _scale(read: Sequence[tuple[np.ndarray, Planes]], shapes: Sequence[np.ndarray], broad: bool = False) -> np.ndarray:
+    """Starlight of each spaxel over that of its bin, [y, x], from the planes that are free of lines, `broad` or not."""
     product, square = np.zeros(shapes[0].shape[1:]), np.zeros(shapes[0].shape[1:])
     for (wave, planes), shape in zip(read, shapes, strict=True):
-        free = ~line_regions(wave)
+        free = ~(line_regions(wave) | broad_regions(wave)) if broad else ~line_regions(wave)
         weight = planes.ivar[free] * shape[free]
         product += (weight * planes.flux[free]).sum(axis=0, dtype=np.float64)
         square += (weight * shape[free]).sum(axis=0, dtype=np.float64)
