@@ -24,10 +24,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 from astropy.io import fits
 from botocore.session import Session
+from distributed.security import Security
 from isal import igzip
 from rich.console import Console
 from rich.table import Table
@@ -152,13 +154,22 @@ def write_links(root: Path, source: Path, count: int) -> SurveyConfig:
 @contextmanager
 def workers(number: int) -> Iterator[PrepareConfig]:
     """Configuration of a `prepare` without augmentation on workers that are already running."""
-    with local_cluster(DaskConfig(num_workers=number), number) as cluster:
+    with local_cluster(DaskConfig(num_workers=number), number) as cluster, dask.config.set(keys(cluster.security)):
         yield PrepareConfig(
             windows=CONFIG,
             augment=AugmentConfig(num_views=1),
             galaxies_per_shard=4,
             dask=DaskConfig(scheduler=cluster.scheduler_address),
         )
+
+
+def keys(security: Security) -> dict[str, str]:
+    """Settings of Dask with which its clients connect to a cluster of such security."""
+    return {
+        "distributed.comm.tls.ca-file": security.tls_ca_file,
+        "distributed.comm.tls.client.cert": security.tls_client_cert,
+        "distributed.comm.tls.client.key": security.tls_client_key,
+    }
 
 
 def survey_cost(config: PrepareConfig, survey: SurveyConfig, store: str) -> tuple[float, float, float]:

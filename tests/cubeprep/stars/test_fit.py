@@ -188,3 +188,35 @@ def test_broadening_keeps_the_light() -> None:
 def test_lines_are_masked_and_the_continuum_between_them_is_not() -> None:
     near = line_regions(np.array([4862.7, 4862.7 * (1 + 400 / SPEED_OF_LIGHT_KMS), 4780.0, 5250.0, 6564.6]))
     assert near.tolist() == [True, True, False, False, True]
+
+
+def broad_balmer(excess: float, fwhm_kms: float) -> np.ndarray:
+    """Broad Balmer lines [plane] that raise a spectrum of level 1 by `excess` at the peak of Halpha."""
+    found = np.zeros(len(WAVE))
+    for name, strength in {"Ha-6564": 1.0, "Hb-4862": 0.4, "Hgam-4341": 0.2, "Hdel-4102": 0.1}.items():
+        velocity = (WAVE / (1 + Z) / LINES_BY_NAME[name].rest_wave - 1) * SPEED_OF_LIGHT_KMS
+        found += excess * strength * np.exp(-0.5 * (velocity / (fwhm_kms / 2.3548)) ** 2)
+    return found
+
+
+@pytest.mark.parametrize("fwhm_kms", [2000.0, 3500.0, 5000.0])
+@pytest.mark.parametrize("excess", [0.5, 3.0])
+def test_broad_lines_are_not_taken_for_stars(excess: float, fwhm_kms: float) -> None:
+    truth = starlight("mixed", ebv=0.1)
+    broad = broad_balmer(excess, fwhm_kms)
+    spectra = spectra_of(truth + broad)
+    stars = fitted(spectra)
+    assert stars.broad
+    wave = 10**spectra.log_wave
+    left = np.interp(wave, WAVE / (1 + Z), truth + broad) - stars.total.model
+    for name, most in (("Ha-6564", 0.1), ("Hb-4862", 0.2)):
+        near = np.abs(wave / LINES_BY_NAME[name].rest_wave - 1) * SPEED_OF_LIGHT_KMS < 1000
+        expected = np.interp(wave[near], WAVE / (1 + Z), broad).sum()
+        assert left[near].sum() == pytest.approx(expected, rel=most), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_galaxies_without_broad_lines_are_fitted_near_the_balmer_lines(kind: str) -> None:
+    stars = fitted(spectra_of(starlight(kind, ebv=0.35), snr=30.0))
+    assert not stars.broad
+    assert stars.total.used.sum() > 1800
