@@ -110,9 +110,8 @@ def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float, tr
     """Writes a result, completely or not at all."""
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
     arrays["training"] = training
-    arrays |= {
-        name: values for name in ("spaxels", "lines", "hypotheses") if (values := getattr(found, name)) is not None
-    }
+    kept = ("spaxels", "lines", "hypotheses", "latents")
+    arrays |= {name: values for name in kept if (values := getattr(found, name)) is not None}
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)

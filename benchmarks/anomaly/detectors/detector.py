@@ -30,6 +30,7 @@ class Scored:
         lines: [row, line] contribution of each line, or None.
         variants: [row] other scores of the same detector, by name; each becomes a row of the table.
         hypotheses: [row] names of `modeling.scoring.hypotheses.naming.NAMES`, or None.
+        latents: [row, dimension] of a network's model of each galaxy, or None.
     """
 
     score: np.ndarray
@@ -37,6 +38,7 @@ class Scored:
     lines: np.ndarray | None = None
     variants: dict[str, np.ndarray] = field(default_factory=dict)
     hypotheses: np.ndarray | None = None
+    latents: np.ndarray | None = None
 
 
 class Detector(ABC):
@@ -70,6 +72,7 @@ class Detector(ABC):
             _joined([part.lines for part in parts]),
             {name: np.concatenate([part.variants[name] for part in parts]) for name in parts[0].variants},
             _joined([part.hypotheses for part in parts]),
+            _joined([part.latents for part in parts]),
         )
 
     @abstractmethod

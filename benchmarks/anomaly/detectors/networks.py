@@ -118,12 +118,22 @@ class Cubescout(Network):
         plain = scores_from_sums(scores.sums, scores.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
         variants |= {name.replace("_", " "): scores.significance[:, i] for i, name in enumerate(SIGNIFICANCES)}
+        standard = [
+            regression.transform(scores.significance[:, i], scores.nuisances)
+            for i, regression in enumerate(self.scorer.regressions)
+        ]
+        variants |= {
+            f"{name.replace('_', ' ')}, standardised": values
+            for name, values in zip(SIGNIFICANCES, standard, strict=True)
+        }
+        variants["both peaks, standardised"] = np.mean(standard[1::2], axis=0)
         variants["nll"] = scores.nll
         back = np.argsort(self.lines)
         lines = scores.by_line[:, back].astype(np.float32)
         as_given = windows.flux, windows.ivar, windows.mask  # not in the order of `lines`
         found = hypotheses(self.survey, as_given, scores.by_spaxel, np.zeros(len(windows)))
-        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name)
+        latents = scores.latent.astype(np.float32)
+        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name, latents)
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our model."""

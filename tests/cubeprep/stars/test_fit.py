@@ -199,7 +199,7 @@ def broad_balmer(excess: float, fwhm_kms: float) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("fwhm_kms", [2000.0, 3500.0, 5000.0])
+@pytest.mark.parametrize("fwhm_kms", [3000.0, 5000.0])
 @pytest.mark.parametrize("excess", [0.5, 3.0])
 def test_broad_lines_are_not_taken_for_stars(excess: float, fwhm_kms: float) -> None:
     truth = starlight("mixed", ebv=0.1)
