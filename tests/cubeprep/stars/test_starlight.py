@@ -277,6 +277,16 @@ def held_out(spectra: RestSpectra, phase: float) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.realdata
+def test_only_the_seyfert_among_real_spectra_has_broad_lines(real_data: Path) -> None:
+    found = []
+    for name in ("MaNGA_test_spectra", "MaNGA_multicomp_test_spectra"):
+        with fits.open(real_data / "spectra" / f"{name}.fits.gz") as hdus:
+            stars = [fit_stars(real_spectrum(hdus, number)) for number in range(len(hdus["Z"].data))]
+        found += [f"{name} {number}" for number, one in enumerate(stars) if one is not None and one.broad]
+    assert found == ["MaNGA_multicomp_test_spectra 2"]
+
+
+@pytest.mark.realdata
 @pytest.mark.parametrize("name", ["MaNGA_test_spectra", "MaNGA_multicomp_test_spectra"])
 def test_residuals_of_real_manga_spectra_agree_with_their_stated_errors(real_data: Path, name: str) -> None:
     found, of_sums = {}, {}
