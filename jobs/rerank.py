@@ -1,9 +1,9 @@
 """Ranks the catalog again by labels, and suggests which galaxies to label next.
 
 Reads catalog.parquet, catalog.latents.parquet and labels.jsonl. A label in `rerank.usual` (`usual`, `artefact` ...)
-means that a galaxy is not interesting; any other label means a detection. A Gaussian process on latents and scores
-predicts how labels differ from the score's ranking: galaxies similar to labelled detections move up, those similar to
-rejected ones move down. Without labels the ranking is that of the score.
+means that a galaxy is not interesting; any other label means a detection. A Gaussian process on latents, scores, the
+excess of each line and the hypothesis predicts how labels differ from the score's ranking: galaxies similar to labelled
+detections move up, those similar to rejected ones move down. Without labels the ranking is that of the score.
 
 Writes ranking.parquet beside the catalog: rank_by_labels, the expected label (1 is a detection), its uncertainty, and
 `ask`, the order in which labels would help most. One round: `cubescout rerank CONFIG`, look at the galaxies it
@@ -26,7 +26,7 @@ from cubeprep.storage import write_file
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
-from jobs.tables.features import latents_of, scores_of
+from jobs.tables.features import by_line_of, latents_of, scores_of
 from modeling.catalog import METADATA_KEY, read_catalog
 from modeling.labels.labels import catalog_version, current, read
 from modeling.labels.rerank import Reranking, ask_next, rerank
@@ -42,7 +42,9 @@ def run(config: ProjectConfig) -> int:
     table = catalog.table.assign(label=[said.get(name, "") for name in catalog.table["plateifu"]])
     labels = finds_of(table["label"], config.rerank.usual)
     latent = standardise(latents_of(table, config.catalog_path))
-    found = rerank(latent, table["score"].to_numpy(), scores_of(table), labels)
+    hypothesis = table["hypothesis"].fillna("").to_numpy(dtype=str) if "hypothesis" in table else None
+    by_line = by_line_of(table, config.catalog_path)
+    found = rerank(latent, table["score"].to_numpy(), scores_of(table), labels, by_line, hypothesis)
     labelled, objects = (table["label"] != "").to_numpy(), table["mangaid"].to_numpy(dtype=object)
     asked = ask_next(found, labelled, objects, config.rerank.num_next)
     ranking = ranking_table(table, found, asked)

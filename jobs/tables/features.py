@@ -1,4 +1,4 @@
-"""Latents and scores of a catalog's galaxies, for commands that learn from labels."""
+"""Latents, scores and reasons of a catalog's galaxies, for commands that learn from labels."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modeling.catalog import latents_path, read_latents
+from modeling.scoring.attribution import attribution_path, read_by_line
 
 
 def latents_of(table: pd.DataFrame, catalog_path: Path) -> np.ndarray:
@@ -22,3 +23,12 @@ def score_names(table: pd.DataFrame) -> list[str]:
 def scores_of(table: pd.DataFrame) -> np.ndarray:
     """[galaxy, score] all scores of a catalog."""
     return table[score_names(table)].to_numpy(dtype=float)
+
+
+def by_line_of(table: pd.DataFrame, catalog_path: Path) -> np.ndarray | None:
+    """Excess of each line [galaxy, line] in the order of a table, 0 where it is not known; None without maps."""
+    path = attribution_path(catalog_path)
+    if not path.exists():
+        return None
+    names, values = read_by_line(path)
+    return pd.DataFrame(values, names).reindex(table["plateifu"]).fillna(0).to_numpy()

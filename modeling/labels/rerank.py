@@ -17,6 +17,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 
 NUM_COMPONENTS = 16  # of the latents: in more dimensions all distances are alike
 SCORE_WEIGHT = 0.5  # standard deviation of all scores together, that of all latents together being 1
+LINE_WEIGHT, HYPOTHESIS_WEIGHT = 0.5, 1.0  # of what is unusual: two galaxies of one hypothesis are alike in this
 LABEL_NOISE = 0.05  # variance of a label: people err, and classes have edges
 # Prior mean of a label, 1 for a detection: the score alone never makes a detection likelier than not, and predicts one
 # only near the top of the ranking.
@@ -50,21 +51,39 @@ def ordered(scores: np.ndarray) -> np.ndarray:
     return np.stack([percentile(column) for column in scores.T], axis=1) - 0.5
 
 
-def features_of(latent: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Features [galaxy, feature] of the Gaussian process: principal components of latents, and ordered scores.
+def features_of(
+    latent: np.ndarray,
+    scores: np.ndarray,
+    by_line: np.ndarray | None = None,
+    hypothesis: np.ndarray | None = None,
+) -> np.ndarray:
+    """Features [galaxy, feature] of the Gaussian process: what a galaxy is like, how unusual it is, and in what.
 
     Args:
         latent: [galaxy, dimension] standardised.
         scores: [galaxy, score], of which only the order counts.
+        by_line: [galaxy, line] excess of each line, in standard deviations.
+        hypothesis: [galaxy] name of what is unusual; empty for nothing.
     """
     components = min(NUM_COMPONENTS, *latent.shape)
     varies = np.ptp(latent, axis=0).any()
     reduced = PCA(components, svd_solver="full").fit_transform(latent) if varies else np.zeros((len(latent), 1))
     parts = [_unit_variance(reduced), SCORE_WEIGHT * _unit_variance(ordered(scores))]
+    if by_line is not None:
+        parts.append(LINE_WEIGHT * _unit_variance(np.log1p(np.maximum(np.nan_to_num(by_line), 0))))
+    if hypothesis is not None:
+        parts.append(HYPOTHESIS_WEIGHT * (hypothesis[:, None] == np.unique(hypothesis)).astype(float))
     return np.concatenate(parts, axis=1)
 
 
-def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: dict[int, bool]) -> Reranking:
+def rerank(
+    latent: np.ndarray,
+    score: np.ndarray,
+    scores: np.ndarray,
+    labels: dict[int, bool],
+    by_line: np.ndarray | None = None,
+    hypothesis: np.ndarray | None = None,
+) -> Reranking:
     """Ranking of galaxies by their score and a few labels.
 
     Args:
@@ -72,11 +91,12 @@ def rerank(latent: np.ndarray, score: np.ndarray, scores: np.ndarray, labels: di
         score: [galaxy] the unsupervised score.
         scores: [galaxy, score] all scores, as features.
         labels: by row, whether the galaxy is labelled a detection.
+        by_line, hypothesis: as in `features_of`.
     """
     prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
     value, uncertainty = prior.copy(), np.ones(len(prior))
     if labels:
-        features = features_of(latent, scores)
+        features = features_of(latent, scores, by_line, hypothesis)
         rows = np.array(sorted(labels))
         answers = np.array([float(labels[row]) for row in rows])
         # The kernel is fixed: few labels do not determine its parameters.

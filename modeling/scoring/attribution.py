@@ -12,6 +12,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,31 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
         KeyError: the maps hold no such galaxy.
         ValueError: the maps are damaged.
     """
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
-    try:
-        group: Any = zarr.open_group(path, mode="r", zarr_format=3)
+    with _opened(path) as group:
         rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
         found = {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if len(rows) and name in group}
-    except Exception as error:  # Zarr's errors for damaged metadata have no common base class
-        raise ValueError(f"{path}: damaged ({error}). `cubescout score` makes it again.") from error
     if not rows.size:
         raise KeyError(f"{plateifu}: not among the galaxies of {path}")
     return found
+
+
+def read_by_line(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Names [galaxy] and excess chi2 of each line [galaxy, line] of all galaxies.
+
+    Raises:
+        FileNotFoundError: there are no maps at `path`.
+        ValueError: the maps are damaged.
+    """
+    with _opened(path) as group:
+        return np.array(group["plateifu"][...].tolist()), np.asarray(group["by_line"][...])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens the maps for reading."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
+    try:
+        yield zarr.open_group(path, mode="r", zarr_format=3)
+    except Exception as error:  # Zarr's errors for damaged metadata have no common base class
+        raise ValueError(f"{path}: damaged ({error}). `cubescout score` makes it again.") from error

@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from click.testing import CliRunner
 
 from jobs import cli
@@ -58,6 +60,29 @@ def test_labels_raise_what_is_like_the_finds(workspace: Path) -> None:
     kept = json.loads(pq.read_schema(workspace / "ranking.parquet").metadata[METADATA_KEY])
     assert kept["num_labels"] == 16
     assert kept["catalog"] == catalog_version(workspace / "catalog.parquet")
+
+
+def test_the_lines_of_the_maps_are_features(workspace: Path) -> None:
+    names = read_catalog(workspace / "catalog.parquet").table["plateifu"].tolist()
+    append(workspace / "labels.jsonl", [Label(plateifu=names[0], label="agn", author="ann")])
+    run(workspace)
+    before = pd.read_parquet(workspace / "ranking.parquet").set_index("plateifu")["expected"]
+    group = zarr.open_group(workspace / "catalog.attribution.zarr", mode="w", zarr_format=3)
+    known = names[:-1]  # a galaxy without maps does no harm
+    group.create_array("plateifu", shape=(len(known),), dtype=str)[...] = np.array(known, dtype=np.dtypes.StringDType())
+    by_line = np.zeros((len(known), 3), dtype=np.float32)
+    by_line[[0, 7], 1] = 50
+    group.create_array("by_line", shape=by_line.shape, dtype="float32")[...] = by_line
+    run(workspace)
+    after = pd.read_parquet(workspace / "ranking.parquet").set_index("plateifu")["expected"]
+    assert (after - before).drop(names[0]).idxmax() == names[7]
+
+
+def test_damaged_maps_are_named(workspace: Path) -> None:
+    (workspace / "catalog.attribution.zarr").mkdir()
+    result = CliRunner().invoke(cli.main, ["rerank", "demo", "--set", f"workspace={workspace}"])
+    assert result.exit_code == 1
+    assert "catalog.attribution.zarr: damaged" in result.output
 
 
 def test_which_labels_are_no_finds_is_a_setting(workspace: Path) -> None:

@@ -81,6 +81,27 @@ def test_a_labelled_galaxy_is_expected_to_have_its_label_wherever_it_ranked() ->
     np.testing.assert_allclose(found.value[list(labels)], list(labels.values()), atol=0.15)
 
 
+@pytest.mark.parametrize("reason", ["by_line", "hypothesis"])
+def test_labels_raise_what_is_unusual_for_the_same_reason(reason: str) -> None:
+    """Latents and scores are alike: only the reason tells the wanted galaxies from the others."""
+    rng = np.random.default_rng(0)
+    latent, score = rng.normal(size=(200, 6)), rng.normal(size=200)
+    wanted = np.arange(200) % 4 == 0
+    reasons = {
+        "by_line": np.where((np.arange(3) == 0) == wanted[:, None], 40.0, 0.0),
+        "hypothesis": np.where(wanted, "metal_poor", "wing"),
+    }
+    labels = {0: True, 4: True, 1: False, 2: False}
+    others = ~np.isin(np.arange(200), list(labels))
+    found = rerank(latent, score, score[:, None], labels, **{reason: reasons[reason]})
+    without = rerank(latent, score, score[:, None], labels)
+    gap, gap_without = (
+        np.median(one.rank[others & ~wanted]) - np.median(one.rank[others & wanted]) for one in (found, without)
+    )
+    assert gap > 80
+    assert abs(gap_without) < 40
+
+
 def test_one_galaxy_of_each_object_is_asked_for_and_none_twice() -> None:
     world = World(0, num=300)
     objects = np.repeat(np.arange(150).astype(str), 2)

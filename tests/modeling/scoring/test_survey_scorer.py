@@ -12,7 +12,7 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.scoring import survey_scorer
-from modeling.scoring.attribution import attribution_path, read_attribution, write_attribution
+from modeling.scoring.attribution import attribution_path, read_attribution, read_by_line, write_attribution
 from modeling.scoring.galaxy_scorer import GalaxyScorer
 from modeling.scoring.survey_scorer import (
     ModelEnsemble,
@@ -196,6 +196,9 @@ def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, ensemble: Model
     found = read_attribution(path, str(scores.plateifu[-1]))
     for name, values in found.items():
         np.testing.assert_array_equal(values, getattr(scores.means.scores, name)[-1].astype(np.float32))
+    names, by_line = read_by_line(path)
+    assert names.tolist() == [str(name) for shard in shards for name in ShardScores.load(shard).plateifu]
+    np.testing.assert_array_equal(by_line[-1], found["by_line"])
     with pytest.raises(KeyError, match="no-such-galaxy"):
         read_attribution(path, "no-such-galaxy")
     with pytest.raises(FileNotFoundError, match="cubescout score"):
