@@ -119,11 +119,11 @@ def _keys(section: type[Config], defaults: Any, prefix: str) -> Iterator[ConfigK
             yield ConfigKey(path, "section", "", "", "", description)
             yield from _keys(inner, getattr(defaults, name), f"{path}.")
         else:
-            default = REQUIRED if field.is_required() else _yaml(getattr(defaults, name))
+            default = REQUIRED if field.is_required() else as_yaml(getattr(defaults, name))
             yield ConfigKey(path, _kind(inner), default, _constraints(field.metadata), _unit(name, field), description)
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """A value as YAML on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
     return text.strip().removesuffix("...").strip()
@@ -133,7 +133,7 @@ def _kind(annotation: Any) -> str:
     """A type in the words of YAML, in which configurations are written."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return " | ".join(map(_yaml, inner))
+        return " | ".join(map(as_yaml, inner))
     if origin in (Union, types.UnionType):
         return " | ".join(map(_kind, inner))
     if origin in (tuple, list):

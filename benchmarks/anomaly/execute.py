@@ -16,7 +16,10 @@ from benchmarks.anomaly.tiers import Run
 from cubeprep.files import replacing
 from cubeprep.store import WindowStore
 
-SCORE_CODE = ("modeling/**/*.py", "benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py")
+SCORE_CODE = (
+    *(f"modeling/{room}/**/*.py" for room in ("network", "training", "latents", "scoring")),
+    *("benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py"),
+)
 # Keys of a tier that change no result.
 NOT_OF_A_TASK = {
     *("runs", "network_runs", "slow_runs", "paper_runs", "paper_asked"),

@@ -3,8 +3,9 @@
 from typing import Any
 
 import click
+import yaml
 
-from cubeprep.config_keys import config_keys, find_keys
+from cubeprep.config_keys import ConfigKey, as_yaml, config_keys, find_keys
 from jobs.config import ProjectConfig, shipped_configs
 
 
@@ -15,10 +16,26 @@ def describe(key: str | None) -> str:
         ConfigError: there is no such key; the message names the closest one.
     """
     if key is not None:
-        return "\n\n".join(found.text for found in find_keys(ProjectConfig, key))
+        return "\n\n".join(_with_presets(found) for found in find_keys(ProjectConfig, key))
     top = [found for found in config_keys(ProjectConfig) if "." not in found.path]
     width = max(len(found.path) for found in top)
     return "\n".join(f"{found.path:<{width}}  {found.description}" for found in top)
+
+
+def _with_presets(key: ConfigKey) -> str:
+    """Description of a key, and the values that shipped configurations give it."""
+    values = {name: value_of(yaml.safe_load(path.read_text()), key.path) for name, path in shipped_configs().items()}
+    given = [f"{name}: {as_yaml(value)}" for name, value in values.items() if value is not None]
+    if key.is_section or not given:
+        return key.text
+    return f"{key.text}\n  {'presets':<12} {'; '.join(given)}"
+
+
+def value_of(tree: Any, path: str) -> Any:
+    """Value at a dotted path of nested mappings; None if there is none."""
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
 
 
 def complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
