@@ -1,10 +1,11 @@
 """Makes the model that comes with the package, from the simulated galaxies of a tier of the injection benchmark.
 
-    python -m benchmarks.pretrained --tier small [--work runs/benchmark] [--model FOLDER]
+    python -m benchmarks.pretrained --tier small [--work runs/benchmark] [--model FOLDER [--fold N]]
 
 Trains the tier's masked network on all of its clean galaxies, as observed and in augmented views, or takes a model
-that was trained on them (`--model`), and writes `model.safetensors`, `model.json` and `card.json` to
-`modeling/pretrained`. An interrupted run resumes. The file of weights may hold 6 MB.
+that was trained on them (`--model`), or on the benchmark's training sample for a fold (`--fold`), and writes
+`model.safetensors`, `model.json` and `card.json` to `modeling/pretrained`. An interrupted run resumes. The file of
+weights may hold 6 MB.
 """
 
 import argparse
@@ -35,11 +36,17 @@ class PackagingError(ValueError):
     """A model that cannot come with the package."""
 
 
-def clean_store(tier: Tier, work: Path, num_workers: int) -> WindowStore:
-    """Store of all clean galaxies of a tier: splits `train`, with augmented views, and `validation`."""
+def sample_store(tier: Tier, work: Path, num_workers: int, fold: int | None = None) -> WindowStore:
+    """Store of all clean galaxies of a tier, or of the sample on which the benchmark trains to score a fold.
+
+    It has the splits `train`, with augmented views, and `validation`.
+    """
     data = prepare_data(tier, work, num_workers)
+    run = tier.network_runs[0]
+    if fold is not None:
+        return training_store(data, fold, run)
     no_fold = tier.num_folds  # the folds are numbered from 0: none is left out
-    return training_store(data, no_fold, Run(seed=tier.network_runs[0].seed, contamination=0))
+    return training_store(data, no_fold, Run(seed=run.seed, contamination=0))
 
 
 def train_model(tier: Tier, store: WindowStore, work: Path) -> Path:
@@ -72,7 +79,7 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
         model: folder of the model.
         tier_name: of the benchmark.
         tier: whose galaxies the model was trained on.
-        store: of `clean_store`.
+        store: of `sample_store`.
         target: folder to write; an existing one is replaced.
 
     Raises:
@@ -120,9 +127,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="folder for data and training")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes for the data")
     parser.add_argument("--model", type=Path, help="folder of a model trained on the tier's galaxies")
+    parser.add_argument("--fold", type=int, help="the benchmark trained the model to score this fold")
     options = parser.parse_args(arguments)
+    if options.fold is not None and not options.model:
+        parser.error("--fold says what a given model was trained on: it needs --model")
     tier = TIERS[options.tier]
-    store = clean_store(tier, options.work, options.workers)
+    store = sample_store(tier, options.work, options.workers, options.fold)
     model = options.model or train_model(tier, store, options.work)
     card = package(model, options.tier, tier, store, pretrained.FOLDER)
     print(f"{pretrained.FOLDER}: {card['description']}")

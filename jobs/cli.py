@@ -10,9 +10,9 @@ from jobs.config import load_project
 from jobs.console.command import EPILOG, EXIT_OK, JOBS, TOOLS, command, details, guarded
 from jobs.console.keys import complete_config, complete_key, complete_set, describe
 
-KEY_EPILOG = """Prints type, default, constraints, unit, meaning and the values of shipped configurations, as `cubescout config
-train.lr`, or of all keys of a section, as `cubescout config train`. Without KEY it lists the sections. An unknown key
-is answered with the closest one and the exit code 2."""
+KEY_EPILOG = """Prints type, default, constraints, unit, meaning and the values of shipped configurations, as
+`cubescout config train.lr`, or of all keys of a section, as `cubescout config train`. Without KEY it lists the
+sections. An unknown key is answered with the closest one and the exit code 2."""
 
 _SET = click.option(
     "--set",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.anomaly.tiers import TIERS
-from benchmarks.pretrained import PackagingError, clean_store, main, package
+from benchmarks.pretrained import PackagingError, main, package, sample_store
 from jobs.models.opening import differing_windows
 from modeling.network import pretrained
 from modeling.network.checkpoint import CheckpointError, load_model, weights_digest
@@ -51,7 +51,7 @@ def test_the_card_says_what_the_model_is(made: Path, work: Path, monkeypatch: py
 
 @pytest.mark.slow
 def test_a_training_can_start_from_it(made: Path, work: Path) -> None:
-    store = clean_store(TINY, work, 1)
+    store = sample_store(TINY, work, 1)
     start = publish(made, str(work), reference="pretrained")
     train = TINY.default.train.model_copy(update={"start_from": "pretrained", "num_workers": 0})
     check_job(TrainingJob(store=store.path, model=TINY.default.model, train=train, start=start))
@@ -66,8 +66,19 @@ def test_a_model_that_is_too_large_is_not_packaged(
 ) -> None:
     monkeypatch.setattr(pretrained, "MAX_BYTES", 100)
     with pytest.raises(PackagingError, match="bytes, expected at most 100"):
-        package(made, "tiny", TINY, clean_store(TINY, work, 1), tmp_path / "package")
+        package(made, "tiny", TINY, sample_store(TINY, work, 1), tmp_path / "package")
     assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.slow
+def test_a_model_of_the_benchmark_is_packaged_with_the_galaxies_that_it_saw(
+    made: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "package")
+    main(["--tier", "tiny", "--work", str(work), "--workers", "1", "--model", str(made), "--fold", "0"])
+    assert read_card()["num_galaxies"] in (5, 6)  # those of the other fold
+    with pytest.raises(SystemExit):
+        main(["--tier", "tiny", "--fold", "0"])
 
 
 def test_a_version_without_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

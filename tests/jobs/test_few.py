@@ -1,0 +1,28 @@
+"""The shipped configuration for a few galaxies: real cubes and the model of the package."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from jobs import cli
+from modeling.network import pretrained
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not (pretrained.FOLDER / "model.json").is_file(), reason="this version has no pretrained model")
+def test_real_cubes_are_scored_by_the_model_of_the_package(real_data: Path, tmp_path: Path) -> None:
+    settings = {
+        "survey.reader": "sami",
+        "survey.root": str(real_data / "sami" / "cubes"),
+        "workspace": str(tmp_path),
+        "prepare.dask.num_workers": "0",
+    }
+    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    for command in ("prepare", "score"):
+        result = CliRunner().invoke(cli.main, [command, "few", *overrides])
+        assert result.exit_code == 0, result.output
+    catalog = pd.read_parquet(tmp_path / "catalog.parquet").set_index("plateifu")
+    assert sorted(catalog.index) == ["41144_A", "56140_A", "572402_A"]
+    assert catalog["score"].notna().all()
