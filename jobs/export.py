@@ -5,7 +5,7 @@ and description of each column, ICRS positions, a link to the survey's page of e
 of the same object. `score` does this too; this job repeats it, also for catalogs of earlier versions.
 
 It also writes catalog.moc.fits, a circle around each galaxy as a multi-order coverage map, for Aladin, TOPCAT, VizieR
-and mocpy.
+and mocpy; and with `--format hats` the folder catalog.hats, for LSDB, which must be installed.
 
 Lists of names become text separated by spaces; lists of numbers become arrays. Units give a spaxel as a pixel, since
 the standards have no spaxel.
@@ -16,15 +16,16 @@ from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.tables.footprint import FootprintError, window_radius_arcsec, write_footprint
+from jobs.tables.hats import write_hats
 from jobs.tables.survey_links import survey_name
 from jobs.tables.write import FORMATS, write_exports
 from modeling.catalog import read_catalog
 
-MOC = "moc"
+MOC, HATS = "moc", "hats"
 
 
 def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None = None) -> int:
-    """Writes the catalog in other formats, by default in all, and its footprint; returns the exit code."""
+    """Writes the catalog in other formats, by default all but HATS; returns the exit code."""
     radius_arcsec = arcsec_of(radius) if radius else None
     wanted = formats or (*FORMATS, MOC)
     tables = tuple(name for name in wanted if name in FORMATS)
@@ -37,6 +38,9 @@ def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None
             if formats:  # it was asked for
                 raise
             console.print(f"No footprint: {error}", markup=False)
+    if HATS in wanted:
+        folder = write_hats(read_catalog(config.catalog_path), config.catalog_path, survey_name(config))
+        console.print(f"Catalog: {folder}", markup=False)
     return EXIT_OK
 
 

@@ -36,9 +36,9 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
     "export": (
         click.Option(
             ["--format", "formats"],
-            type=click.Choice(["fits", "votable", "moc"]),
+            type=click.Choice(["fits", "votable", "moc", "hats"]),
             multiple=True,
-            help="Format to write; may be repeated. Default: all.",
+            help="Format to write; may be repeated. Default: all but hats.",
         ),
         click.Option(
             ["--radius"],
