@@ -13,7 +13,7 @@ the standards have no spaxel.
 
 from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.footprint import FootprintError, window_radius_arcsec, write_footprint
 from jobs.tables.hats import write_hats
@@ -28,6 +28,8 @@ def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None
     """Writes the catalog in other formats, by default all but HATS; returns the exit code."""
     radius_arcsec = arcsec_of(radius) if radius else None
     wanted = formats or (*FORMATS, MOC)
+    if radius and MOC not in wanted:
+        raise CommandError(f"--radius {radius}: only the format {MOC} has a radius; expected --format {MOC}, too")
     tables = tuple(name for name in wanted if name in FORMATS)
     for path in write_exports(config.catalog_path, survey_name(config), tables):
         console.print(f"Catalog: {path}", markup=False)

@@ -46,19 +46,25 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
 
     positions_deg(catalog, catalog_path)
     table, columns = with_links(catalog.table, catalog.columns, survey)
-    # With types of the whole table, which one part's lists and texts do not show where all of them are empty.
-    table = pa.Table.from_pandas(table, preserve_index=False).to_pandas(types_mapper=pd.ArrowDtype)
     path = catalog_path.with_suffix(SUFFIX)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with dask.config.set(scheduler="synchronous"):
-        made = lsdb.from_dataframe(table, ra_column="ra_deg", dec_column="dec_deg", catalog_name=NAME)
+        made = lsdb.from_dataframe(_typed(table), ra_column="ra_deg", dec_column="dec_deg", catalog_name=NAME)
         made.write_catalog(partial, progress_bar=False, addl_hats_properties=_properties(catalog, catalog_path))
     for part in partial.glob("*/dataset/_common_metadata"):
         _describe(part, columns)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Table with Arrow's types, which LSDB would infer for each part alone, where all lists may be empty."""
+    found = pa.Table.from_pandas(table, preserve_index=False)
+    empty, texts = pa.list_(pa.null()), pa.list_(pa.string())
+    schema = pa.schema([field.with_type(texts) if field.type == empty else field for field in found.schema])
+    return found.cast(schema).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _properties(catalog: Catalog, catalog_path: Path) -> dict[str, str]:

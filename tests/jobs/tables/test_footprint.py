@@ -63,8 +63,9 @@ def test_the_command_writes_it_alone_with_another_radius(catalog_path: Path) -> 
     assert export(catalog_path, "--format", "moc", "--radius", "1arcmin").exit_code == 0
     assert fits.getheader(catalog_path.with_name("catalog.moc.fits"), 1)["RADIUS"] == pytest.approx(60)
     assert not catalog_path.with_suffix(".vot").exists()
-    wrong = export(catalog_path, "--radius", "wide")
-    assert (wrong.exit_code, "--radius wide: expected an angle" in wrong.output) == (2, True)
+    for options, said in (((), "expected an angle"), (("--format", "fits"), "expected --format moc, too")):
+        wrong = export(catalog_path, "--radius", "1arcmin" if options else "wide", *options)
+        assert (wrong.exit_code, said in wrong.output) == (2, True)
 
 
 def test_without_positions_it_says_so_and_writes_none(catalog_path: Path) -> None:

@@ -89,7 +89,9 @@ def test_the_command_writes_it_where_it_is_asked_for(tmp_path: Path) -> None:
     assert not path.with_suffix(".hats").exists()
     result = export(path, "--format", "hats")
     assert result.exit_code == 0, result.output
-    assert len(lsdb.open_catalog(path.with_suffix(".hats")).compute()) == 3
+    found = lsdb.open_catalog(path.with_suffix(".hats")).compute()
+    assert len(found) == 3
+    assert str(found["other_observations"].dtype) == "list<element: string>[pyarrow]"  # all are empty
     assert not path.with_suffix(".vot").exists()
 
 
