@@ -167,6 +167,8 @@ def test_the_image_has_the_field_of_the_windows_and_a_credit(browser: Any, addre
         assert float(query["fov"]) * 3600 == pytest.approx(SIZE * SPAXEL_ARCSEC, rel=1e-3)
         position = [float(query[name]) for name in ("ra", "dec")]
         assert position == pytest.approx([row["ra_deg"], row["dec_deg"]], abs=1e-6)
+        tab.click("#about-open")
+        assert "(Legacy Surveys DR10) from alasky.cds.unistra.fr" in tab.locator("#about").inner_text()
 
 
 @pytest.mark.browser
