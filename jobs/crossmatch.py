@@ -22,6 +22,7 @@ from cubeprep.redact import redact
 from cubeprep.storage import read_file
 from cubeprep.tables import read_table
 from jobs.config import ProjectConfig
+from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import check_prefix, find_matches, matched_columns, matches_path, positions_of
@@ -86,24 +87,6 @@ def write_matched(
     path = matches_path(config.catalog_path, prefix)
     write_catalog(path, joined, columns, catalog.provenance | {"crossmatch": provenance})
     return [path, *write_exports(path, survey_name(config))]
-
-
-def arcsec_of(text: str) -> float:
-    """Angle such as `2arcsec` or `0.1 arcmin` in arcsec; a number alone is in arcsec.
-
-    Raises:
-        CommandError: it is none, or not above 0.
-    """
-    import astropy.units as u
-
-    try:
-        angle = u.Quantity(text)
-        found = float((angle * u.arcsec if angle.unit == u.dimensionless_unscaled else angle).to_value(u.arcsec))
-    except (TypeError, ValueError) as error:
-        raise CommandError(f"--radius {text}: expected an angle such as 2arcsec") from error
-    if not 0 < found <= 3600 * 180:
-        raise CommandError(f"--radius {text}: expected an angle above 0")
-    return found
 
 
 def _positions(catalog: Catalog, path: Path) -> list[np.ndarray]:

@@ -82,6 +82,7 @@ def open_source(
         thumbnail_line=config.explore.thumbnail_line,
         key_lines=config.explore.key_lines,
         send=send,
+        image_survey=config.explore.sky_image,
     )
 
 

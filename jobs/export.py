@@ -1,25 +1,55 @@
-"""Writes the catalog as a FITS table and a VOTable, for TOPCAT and other Virtual Observatory tools.
+"""Writes the catalog as a FITS table and a VOTable, for TOPCAT and other tools, and its footprint on the sky (MOC).
 
-Reads catalog.parquet and writes catalog.fits and catalog.vot beside it: the same rows and columns, with the unit, UCD
+Reads catalog.parquet and writes beside it catalog.fits and catalog.vot: the same rows and columns, with the unit, UCD
 and description of each column, ICRS positions, a link to the survey's page of each galaxy, and the other observations
 of the same object. `score` does this too; this job repeats it, also for catalogs of earlier versions.
+
+It also writes catalog.moc.fits, a circle around each galaxy as a multi-order coverage map, for Aladin, TOPCAT, VizieR
+and mocpy; and with `--format hats` the folder catalog.hats, for LSDB, which must be installed.
 
 Lists of names become text separated by spaces; lists of numbers become arrays. Units give a spaxel as a pixel, since
 the standards have no spaxel.
 """
 
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.angles import arcsec_of
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
+from jobs.tables.footprint import FootprintError, window_radius_arcsec, write_footprint
+from jobs.tables.hats import write_hats
 from jobs.tables.survey_links import survey_name
 from jobs.tables.write import FORMATS, write_exports
+from modeling.catalog import read_catalog
+
+MOC, HATS = "moc", "hats"
 
 
-def run(config: ProjectConfig, formats: tuple[str, ...] = tuple(FORMATS)) -> int:
-    """Writes the catalog in other formats; returns the exit code."""
-    for path in write_exports(config.catalog_path, survey_name(config), formats or tuple(FORMATS)):
+def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None = None) -> int:
+    """Writes the catalog in other formats, by default all but HATS; returns the exit code."""
+    radius_arcsec = arcsec_of(radius) if radius else None
+    wanted = formats or (*FORMATS, MOC)
+    if radius and MOC not in wanted:
+        raise CommandError(f"--radius {radius}: only the format {MOC} has a radius; expected --format {MOC}, too")
+    tables = tuple(name for name in wanted if name in FORMATS)
+    for path in write_exports(config.catalog_path, survey_name(config), tables):
         console.print(f"Catalog: {path}", markup=False)
+    if MOC in wanted:
+        try:
+            _footprint(config, radius_arcsec)
+        except FootprintError as error:
+            if formats:  # it was asked for
+                raise
+            console.print(f"No footprint: {error}", markup=False)
+    if HATS in wanted:
+        folder = write_hats(read_catalog(config.catalog_path), config.catalog_path, survey_name(config))
+        console.print(f"Catalog: {folder}", markup=False)
     return EXIT_OK
+
+
+def _footprint(config: ProjectConfig, radius_arcsec: float | None) -> None:
+    radius_arcsec = radius_arcsec or window_radius_arcsec(config)
+    path = write_footprint(read_catalog(config.catalog_path), config.catalog_path, radius_arcsec)
+    console.print(f"Footprint, circles of {radius_arcsec:.3g} arcsec: {path}", markup=False)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ TORCH_ONLY = (
 # Packages that a machine for the core alone may lack.
 NOT_TORCH = {"triton", "ray", "zarr", "mlflow", "pydantic", "fsspec", "pandas", "safetensors", "yaml", "rich"}
 # At import these cost seconds and hundreds of megabytes: inside functions only, but for the module of each engine.
-LAZY = {"ray", "mlflow", "umap", "torch"}
+LAZY = {"ray", "mlflow", "umap", "torch", "lsdb"}
 
 
 @cache
@@ -226,9 +226,9 @@ def test_cubeprep_loads_no_torch() -> None:
 
 def test_packages_that_are_imported_are_declared_and_caps_say_why() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    declared = {re.split(r"[\[<>=]", entry)[0].lower() for entry in tomllib.loads(text)["project"]["dependencies"]} | {
-        "distributed"
-    }  # dask[distributed]
+    project = tomllib.loads(text)["project"]
+    entries = [*project["dependencies"], *project["optional-dependencies"]["hats"]]
+    declared = {re.split(r"[\[<>=]", entry)[0].lower() for entry in entries} | {"distributed"}  # dask[distributed]
     imported = {
         name.partition(".")[0]
         for package in ("cubeprep", "modeling", "jobs")

@@ -51,7 +51,7 @@ JOBS = {
     "explore": "Make the page of the most unusual galaxies.",
     "search": "Find the galaxies or regions most similar to a given one.",
     "assess": "Measure scores and neighbours of labelled galaxies.",
-    "export": "Write the catalog as a FITS table and a VOTable.",
+    "export": "Write the catalog as a FITS table and a VOTable, and its footprint.",
     "figures": "Draw the figures of a survey for a paper, as PDF and PNG.",
     "crossmatch": "Put columns of another catalog beside ours, by position.",
     "samp": "Send the catalog or positions to TOPCAT or Aladin.",

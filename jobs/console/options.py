@@ -36,9 +36,14 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
     "export": (
         click.Option(
             ["--format", "formats"],
-            type=click.Choice(["fits", "votable"]),
+            type=click.Choice(["fits", "votable", "moc", "hats"]),
             multiple=True,
-            help="Format to write; may be repeated. Default: both.",
+            help="Format to write; may be repeated. Default: all but hats.",
+        ),
+        click.Option(
+            ["--radius"],
+            metavar="ANGLE",
+            help="moc: radius of the circle around each galaxy, such as 16arcsec. Default: half the windows' diagonal.",
         ),
     ),
     "search": (

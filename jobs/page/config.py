@@ -1,5 +1,7 @@
 """Configuration of the page."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from cubeprep.config import Config
@@ -17,4 +19,10 @@ class ExploreConfig(Config):
     )
     thumbnail_line: str = Field(
         "Ha-6564", description="Line of the thumbnails; the store's first line if it lacks this one"
+    )
+    sky_image: Literal["legacy", "panstarrs", "sdss", "dss"] | None = Field(
+        None,
+        description="Survey of which the page shows an image beside the maps of a galaxy. Browsers request it from CDS "
+        "(alasky.cds.unistra.fr), which so learns the positions that are looked at, also those of the exported file; "
+        "by default nothing is requested",
     )

@@ -35,7 +35,7 @@ def make_document(
     token: str = "",
     first: Sequence[tuple[str, str]] = (),
     rest: Sequence[tuple[str, str]] = (),
-    images: str = "data: blob:",
+    images: str,
     connect: str = "'none'",
 ) -> Document:
     """Document of the page.

@@ -14,6 +14,7 @@ import numpy as np
 from jobs.page.compact import compact
 from jobs.page.document import make_document
 from jobs.page.pack import pack
+from jobs.page.sky_image import image_sources
 from jobs.page.source import Source
 
 MAX_THUMBNAILS = 500  # of about 1 kB each; each takes reading a galaxy from the store
@@ -33,7 +34,11 @@ def export_page(source: Source, num_galaxies: int, progress: Callable[[int, int,
     survey = _encoded(source.survey())
     contents = _encoded(_contents(source, list(galaxies)))
     messages = [(f"galaxy-{name}", text) for name, text in galaxies.items()]
-    document = make_document(first=[("survey", survey), ("contents", contents)], rest=messages)
+    document = make_document(
+        first=[("survey", survey), ("contents", contents)],
+        rest=messages,
+        images=image_sources("data: blob:", source.sky_image),
+    )
     return document.html, list(galaxies)
 
 

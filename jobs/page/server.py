@@ -2,7 +2,8 @@
 
 Every request needs a secret, which the printed address contains and a cookie keeps. Requests that change anything also
 need it in a header, which other sites cannot send. Requests for other host names are rejected, so that a domain whose
-address an attacker points at this machine does not reach the server. The page loads nothing from elsewhere.
+address an attacker points at this machine does not reach the server. The page loads nothing from elsewhere, except
+images of the sky if the configuration names a survey of them.
 """
 
 import hmac
@@ -23,6 +24,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.page.document import make_document
+from jobs.page.sky_image import image_sources
 from jobs.page.source import NotSentError, Source, UnknownGalaxyError
 from modeling.labels.labels import LabelError
 
@@ -63,7 +65,8 @@ def make_app(source: Source, token: str) -> Starlette:
         source: contents of the page.
         token: secret that requests must present.
     """
-    document = make_document(token=token, images="'self' data: blob:", connect="'self'")
+    images = image_sources("'self' data: blob:", source.sky_image)
+    document = make_document(token=token, images=images, connect="'self'")
     policy = {"Content-Security-Policy": f"{document.policy}; frame-ancestors 'none'", "Cache-Control": "no-store"}
 
     def page(request: Request) -> Response:

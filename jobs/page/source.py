@@ -14,6 +14,7 @@ from jobs.page.columns import GROUPS, OTHER_COLUMNS, column_arrays, selection_cs
 from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette, thumbnail_of
 from jobs.page.galaxy import galaxy_message
 from jobs.page.pack import pack
+from jobs.page.sky_image import sky_image
 from jobs.page.survey_texts import (
     pretty_unit,
     score_label,
@@ -58,6 +59,7 @@ class Source:
         key_lines: Sequence[str] = (),
         read_windows: Callable[[str], Windows] | None = None,
         send: Callable[[Sequence[str]], str] | None = None,
+        image_survey: str | None = None,
     ) -> None:
         """Keeps its arguments; galaxies are read on request.
 
@@ -72,6 +74,10 @@ class Source:
             read_windows: returns the windows of a galaxy; by default those of the store.
             send: sends galaxies to other programs and returns what was sent to whom, or raises ValueError; without it
                 the page has no buttons for that.
+            image_survey: survey of the images of the sky, a key of `sky_image.SURVEYS`; None for no images.
+
+        Raises:
+            ValueError: there can be no images of the sky.
         """
         self.catalog, self._store = catalog, store
         self._catalog_path, self._labels_path = catalog_path, labels_path
@@ -85,6 +91,7 @@ class Source:
         self._usual = usual_shares(catalog.table, line_names_of(catalog.table))
         self._index = {str(name): i for i, name in enumerate(catalog.table["plateifu"])}
         self.version = catalog_version(catalog_path)
+        self.sky_image = sky_image(image_survey, survey_facts(store.attrs), store.shape[2])
         self.galaxy = lru_cache(GALAXIES_KEPT)(self._galaxy)
         self.thumbnail = lru_cache(THUMBNAILS_KEPT)(self._thumbnail)
 
@@ -103,6 +110,7 @@ class Source:
             "flux_unit": pretty_unit(str(self._store.attrs["flux_unit"])),
             "sky": sky(facts, self._store.shape[2]),
             "sky_links": sky_links(facts),
+            "sky_image": self.sky_image,
             "spaxel_arcsec": facts.spaxel_arcsec,
             "north_up": facts.north_up,
             "velocity_kms": self._store.coordinate(self._store.splits[0], "velocity_kms").tolist(),

@@ -3,6 +3,8 @@
 import base64
 import gzip
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,12 +52,27 @@ def places(tab: Any, number: int) -> list[tuple[float, float]]:
     return [(x, y) for x, y in found]
 
 
+@contextmanager
+def serving(app: Any, token: str) -> Iterator[str]:
+    """Address of an application that runs in a thread, with its secret."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
+        server.should_exit = True
+        thread.join()
+
+
 class Tab:
     """A tab without a network but that of one page's own server; any error or foreign request fails the test."""
 
-    def __init__(self, browser: Any, address: str, **context: Any) -> None:
+    def __init__(self, browser: Any, address: str, *, answered: tuple[str, ...] = (), **context: Any) -> None:
+        """Opens nothing yet; addresses that begin as those `answered` are requested, and the test answers them."""
         origin = address.partition("/?")[0] if address.startswith("http") else ""
-        own = (origin, f"blob:{origin}") if origin else (address, "blob:")
+        own = (*answered, *((origin, f"blob:{origin}") if origin else (address, "blob:")))
         self._address, self._complaints = address, list[str]()
         self._view = {"viewport": {"width": 1280, "height": 900}} | context
         self._made = browser.new_context(**self._view, reduced_motion="reduce")

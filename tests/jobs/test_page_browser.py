@@ -2,8 +2,6 @@
 
 import io
 import re
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from jobs.page import export
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
-from tests.jobs.pages import Tab, opened, places, until
+from tests.jobs.pages import Tab, opened, places, serving, until
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 
@@ -43,16 +41,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
 @pytest.fixture(scope="module")
 def server(project: ProjectConfig) -> Iterator[str]:
     """Address of a running server, with the secret."""
-    import uvicorn
-
     source = open_source(project, lambda names: f"{len(names)} sent, {names[0]} first")
-    server = uvicorn.Server(uvicorn.Config(make_app(source, TOKEN), log_level="warning"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
-        server.should_exit = True
-        thread.join()
+    with serving(make_app(source, TOKEN), TOKEN) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,12 @@ def test_serving_writes_no_page(project: ProjectConfig, monkeypatch: pytest.Monk
     assert not Path(project.page_path).exists()
 
 
+def test_images_of_the_sky_are_refused_where_nothing_is_known_of_the_survey(project: ProjectConfig) -> None:
+    wanted = project.explore.model_copy(update={"sky_image": "sdss"})
+    with pytest.raises(ValueError, match=r"explore\.sky_image: sdss"):
+        explore.run(project.model_copy(update={"explore": wanted}))
+
+
 def test_chosen_galaxies_are_sent_to_other_programs_and_failures_are_told(project: ProjectConfig) -> None:
     sent: list[list[str]] = []
 

@@ -47,6 +47,7 @@ function reading({ meta, columns: described }) {
     described.has("p_value") && `p is the conformal p-value: the fraction of calibration galaxies of similar S/N and size with a score at least as high. q is the lowest false discovery rate at which the galaxy is a detection${summary.fdr ? `; the nominal rate is ${summary.fdr}` : ""}. With n calibration galaxies no p can be below 1/(n + 1), so a small sample is ranked but yields no detections.`,
     `${meta.sky}. A window contains the line and, unless the store was made without it, the continuum; rest wavelengths are in vacuum. Flux is in ${meta.flux_unit}.`,
     "Residual: flux minus reconstruction, summed over a window, in units of its standard deviation σ; the residuals of a wrong velocity can cancel. Misfit: mean of residual² × ivar, in which residuals do not cancel. Attribution: residual of a line in units of noise and typical reconstruction error; over all lines, the excess χ² of 3 × 3 spaxels in units of its standard deviation. Samples that triage masked are left out.",
+    meta.sky_image && `For each galaxy that is opened, this page requests an image of the sky (${meta.sky_image.name}) from ${meta.sky_image.host}, which so learns the position. Outside the survey's area it is blank.`,
     "Unexplained: (χ² − 1) over the mean of flux² × ivar, which subtracts the noise and normalises by brightness. Median S/N is the median over all samples, most of which contain no line: values near 0 are normal even if a line is bright.",
   ].filter(Boolean).map((text) => element("p", {}, text));
 }

@@ -1,6 +1,7 @@
 // Panel beside a galaxy's maps: why it ranks high, its scores, neighbours and columns.
 import { element, number, percent, strongest } from "./dom.js";
 import { provenanceList } from "./provenance.js";
+import { atPosition, skyImage } from "./sky.js";
 
 const NUM_TOP_LINES = 6;
 
@@ -59,17 +60,16 @@ function scores(survey, row) {
     Number.isFinite(row.score_mae) && fact("MAE", `${number(row.score_mae)} ${unit("score_mae")}`, described("score_mae")),
     value("χ²", "score_chi2"), value("unexplained", "score_unexplained", 2), value("relative", "score_relative", 2),
     fact("split", `${row.split ?? "–"}${seen ? " (seen in training)" : ""}`, described("split"))),
-  url && element("p", {}, link(url, "Survey page of this galaxy")), skyLinks(survey, row));
+  url && element("p", {}, link(url, "Survey page of this galaxy")), skyLinks(survey, row), skyImage(survey, row));
 }
 
 const link = (url, text) => element("a", { href: url, rel: "noreferrer", target: "_blank" }, text);
 
 // Pages of other archives at the galaxy's position.
-function skyLinks(survey, { ra_deg: ra, dec_deg: dec }) {
-  const templates = Object.entries(survey.meta.sky_links);
-  if (!templates.length || !Number.isFinite(ra) || !Number.isFinite(dec)) return null;
-  const at = (template) => template.replaceAll("{ra}", ra.toFixed(6)).replaceAll("{dec}", dec.toFixed(6));
-  return element("p", { class: "sky-links" }, "At this position: ", ...templates.flatMap(([name, template], i) => [i ? ", " : "", link(at(template), name)]));
+function skyLinks(survey, row) {
+  const links = Object.entries(survey.meta.sky_links).map(([name, template]) => [name, atPosition(template, row)]);
+  if (!links.length || !links[0][1]) return null;
+  return element("p", { class: "sky-links" }, "At this position: ", ...links.flatMap(([name, url], i) => [i ? ", " : "", link(url, name)]));
 }
 
 function neighbours(survey, near) {

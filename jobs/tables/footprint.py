@@ -1,0 +1,80 @@
+"""Footprint of a catalog on the sky: a multi-order coverage map (MOC, IVOA 2.0) of a circle around each galaxy.
+
+The map contains the circles. Its order is the lowest at which a cell is at most a quarter of the radius wide, so that
+its area is 1.2 to 1.4 times theirs. The file uses the NUNIQ encoding, which readers of MOC 1 know, too.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from cubeprep.storage import write_file
+from cubeprep.survey import survey_facts
+from cubeprep.version import code_version
+from jobs.config import ProjectConfig
+from modeling.catalog import Catalog
+from modeling.labels.labels import catalog_version
+
+CELLS_PER_RADIUS = 4
+SUFFIX = ".moc.fits"
+
+
+class FootprintError(ValueError):
+    """Galaxies without a position, or circles of unknown size."""
+
+
+def write_footprint(catalog: Catalog, catalog_path: Path, radius_arcsec: float) -> Path:
+    """Writes the footprint beside a catalog, and returns its path.
+
+    Raises:
+        FootprintError: a galaxy has no position.
+    """
+    import astropy.units as u
+    from astropy.coordinates import Angle
+    from mocpy import MOC
+
+    ra_deg, dec_deg = positions_deg(catalog, catalog_path)
+    radius = Angle(radius_arcsec, "arcsec")
+    order = int(MOC.spatial_resolution_to_order(radius / CELLS_PER_RADIUS))
+    moc = MOC.from_cones(ra_deg * u.deg, dec_deg * u.deg, radius=radius, max_depth=order, union_strategy="small_cones")
+    file = moc.serialize("fits", v1_compatible=True)
+    header = file[1].header
+    header["CREATOR"] = f"cubescout {code_version()}"
+    header["RADIUS"] = (radius_arcsec, "[arcsec] of the circle around each galaxy")
+    header["NUMGAL"] = (len(ra_deg), "number of galaxies")
+    header["CATALOG"] = (catalog_version(catalog_path), "first digits of the catalog's sha256")
+    content, path = io.BytesIO(), catalog_path.with_suffix(SUFFIX)
+    file.writeto(content)
+    write_file(str(path), content.getvalue())
+    return path
+
+
+def positions_deg(catalog: Catalog, catalog_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination, [galaxy], ICRS, degrees.
+
+    Raises:
+        FootprintError: a galaxy has none.
+    """
+    table = catalog.table.reindex(columns=["plateifu", "ra_deg", "dec_deg"])
+    missing = table.loc[~np.isfinite(table[["ra_deg", "dec_deg"]].to_numpy(float)).all(1), "plateifu"].tolist()
+    if missing:
+        count = f"{len(missing)} of {len(table)} galaxies have no position (ra_deg, dec_deg)"
+        raise FootprintError(f"{catalog_path}: {count}, such as {missing[0]}")
+    return table["ra_deg"].to_numpy(float), table["dec_deg"].to_numpy(float)
+
+
+def window_radius_arcsec(config: ProjectConfig) -> float:
+    """Half the diagonal of a project's windows, arcsec.
+
+    Raises:
+        FootprintError: the size of a spaxel on the sky is unknown.
+    """
+    spaxel = survey_facts({"config": config.model_dump(mode="json")}).spaxel_arcsec
+    if spaxel is None:
+        raise FootprintError(
+            f"the size of a spaxel is unknown (survey.reader: {config.survey.reader}, prepare.windows.space: "
+            f"{config.prepare.windows.space}); give the radius of the galaxies' circles with --radius"
+        )
+    return config.prepare.windows.size * spaxel / math.sqrt(2)
