@@ -15,7 +15,7 @@ from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
-from jobs.tables.footprint import FootprintError, window_radius_arcsec, write_footprint
+from jobs.tables.footprint import FootprintError, located, window_radius_arcsec, write_footprint
 from jobs.tables.hats import write_hats
 from jobs.tables.survey_links import survey_name
 from jobs.tables.write import FORMATS, write_exports
@@ -33,23 +33,28 @@ def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None
     tables = tuple(name for name in wanted if name in FORMATS)
     for path in write_exports(config.catalog_path, survey_name(config), tables):
         console.print(f"Catalog: {path}", markup=False)
-    if MOC in wanted:
+    if MOC in wanted or HATS in wanted:
         try:
-            _footprint(config, radius_arcsec)
+            _on_the_sky(config, wanted, radius_arcsec)
         except FootprintError as error:
             if formats:  # it was asked for
                 raise
             console.print(f"No footprint: {error}", markup=False)
-    if HATS in wanted:
-        folder = write_hats(read_catalog(config.catalog_path), config.catalog_path, survey_name(config))
-        console.print(f"Catalog: {folder}", markup=False)
     return EXIT_OK
 
 
-def _footprint(config: ProjectConfig, radius_arcsec: float | None) -> None:
-    radius_arcsec = radius_arcsec or window_radius_arcsec(config)
-    path = write_footprint(read_catalog(config.catalog_path), config.catalog_path, radius_arcsec)
-    console.print(f"Footprint, circles of {radius_arcsec:.3g} arcsec: {path}", markup=False)
+def _on_the_sky(config: ProjectConfig, wanted: tuple[str, ...], radius_arcsec: float | None) -> None:
+    """Writes what needs positions."""
+    path = config.catalog_path
+    catalog, without = located(read_catalog(path), path)
+    if without:
+        console.print(f"Left out of {' and '.join(sorted({MOC, HATS} & set(wanted)))}: {without}", markup=False)
+    if MOC in wanted:
+        radius_arcsec = radius_arcsec or window_radius_arcsec(config)
+        footprint = write_footprint(catalog, path, radius_arcsec)
+        console.print(f"Footprint, circles of {radius_arcsec:.3g} arcsec: {footprint}", markup=False)
+    if HATS in wanted:
+        console.print(f"Catalog: {write_hats(catalog, path, survey_name(config))}", markup=False)
 
 
 if __name__ == "__main__":

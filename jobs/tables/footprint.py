@@ -6,6 +6,7 @@ its area is 1.2 to 1.4 times theirs. The file uses the NUNIQ encoding, which rea
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,25 @@ from jobs.config import ProjectConfig
 from modeling.catalog import Catalog
 from modeling.labels.labels import catalog_version
 
+POSITION = ("ra_deg", "dec_deg")
 CELLS_PER_RADIUS = 4
 SUFFIX = ".moc.fits"
 
 
 class FootprintError(ValueError):
-    """Galaxies without a position, or circles of unknown size."""
+    """No galaxy has a position, or the size of the circles is unknown."""
 
 
 def write_footprint(catalog: Catalog, catalog_path: Path, radius_arcsec: float) -> Path:
-    """Writes the footprint beside a catalog, and returns its path.
-
-    Raises:
-        FootprintError: a galaxy has no position.
-    """
+    """Writes the footprint of galaxies with positions beside their catalog, and returns its path."""
     import astropy.units as u
     from astropy.coordinates import Angle
     from mocpy import MOC
 
-    ra_deg, dec_deg = positions_deg(catalog, catalog_path)
+    ra_deg, dec_deg = (catalog.table[name].to_numpy(float) * u.deg for name in POSITION)
     radius = Angle(radius_arcsec, "arcsec")
     order = int(MOC.spatial_resolution_to_order(radius / CELLS_PER_RADIUS))
-    moc = MOC.from_cones(ra_deg * u.deg, dec_deg * u.deg, radius=radius, max_depth=order, union_strategy="small_cones")
+    moc = MOC.from_cones(ra_deg, dec_deg, radius=radius, max_depth=order, union_strategy="small_cones")
     file = moc.serialize("fits", v1_compatible=True)
     header = file[1].header
     header["CREATOR"] = f"cubescout {code_version()}"
@@ -51,18 +49,21 @@ def write_footprint(catalog: Catalog, catalog_path: Path, radius_arcsec: float) 
     return path
 
 
-def positions_deg(catalog: Catalog, catalog_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination, [galaxy], ICRS, degrees.
+def located(catalog: Catalog, catalog_path: Path) -> tuple[Catalog, str]:
+    """The galaxies with a position, and a sentence about those without; empty if there are none.
 
     Raises:
-        FootprintError: a galaxy has none.
+        FootprintError: no galaxy has a position.
     """
-    table = catalog.table.reindex(columns=["plateifu", "ra_deg", "dec_deg"])
-    missing = table.loc[~np.isfinite(table[["ra_deg", "dec_deg"]].to_numpy(float)).all(1), "plateifu"].tolist()
-    if missing:
-        count = f"{len(missing)} of {len(table)} galaxies have no position (ra_deg, dec_deg)"
-        raise FootprintError(f"{catalog_path}: {count}, such as {missing[0]}")
-    return table["ra_deg"].to_numpy(float), table["dec_deg"].to_numpy(float)
+    table = catalog.table
+    known = np.isfinite(table.reindex(columns=list(POSITION)).to_numpy(float)).all(axis=1)
+    if known.all():
+        return catalog, ""
+    first = table.loc[~known, "plateifu"].iloc[0]
+    said = f"{(~known).sum()} of {len(table)} galaxies have no position ({', '.join(POSITION)}), such as {first}"
+    if not known.any():
+        raise FootprintError(f"{catalog_path}: {said}")
+    return replace(catalog, table=table[known].reset_index(drop=True)), said
 
 
 def window_radius_arcsec(config: ProjectConfig) -> float:

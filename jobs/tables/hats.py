@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cubeprep.version import code_version
-from jobs.tables.footprint import positions_deg
 from jobs.tables.survey_links import with_links
 from modeling.catalog import Catalog, Column
 from modeling.labels.labels import catalog_version
@@ -30,13 +29,12 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
     """Writes a catalog in HATS beside its Parquet file, in place of an earlier one, and returns the folder.
 
     Args:
-        catalog: the catalog.
+        catalog: the galaxies, which have positions: see `footprint.located`.
         catalog_path: its Parquet file.
         survey: name from `survey_links.survey_name`.
 
     Raises:
         HatsError: LSDB is not installed.
-        FootprintError: a galaxy has no position, which HATS needs.
     """
     try:
         import dask
@@ -44,7 +42,6 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
     except ImportError as error:
         raise HatsError(f"the format hats needs LSDB ({error}): pip install 'cubescout[hats]'") from error
 
-    positions_deg(catalog, catalog_path)
     table, columns = with_links(catalog.table, catalog.columns, survey)
     path = catalog_path.with_suffix(SUFFIX)
     partial = path.with_name(f".{path.name}.partial")

@@ -12,7 +12,7 @@ from mocpy import MOC
 
 from jobs import cli
 from jobs.config import ProjectConfig
-from jobs.tables.footprint import FootprintError, positions_deg, window_radius_arcsec, write_footprint
+from jobs.tables.footprint import FootprintError, located, window_radius_arcsec, write_footprint
 from modeling.catalog import read_catalog, write_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
 
@@ -68,12 +68,20 @@ def test_the_command_writes_it_alone_with_another_radius(catalog_path: Path) -> 
         assert (wrong.exit_code, said in wrong.output) == (2, True)
 
 
-def test_without_positions_it_says_so_and_writes_none(catalog_path: Path) -> None:
+def test_galaxies_without_a_position_are_left_out_and_counted(catalog_path: Path) -> None:
     lose_positions(catalog_path, slice(3, 5))
     result = export(catalog_path)
     name = read_catalog(catalog_path).table["plateifu"].iloc[3]
-    said = f"2 of 60 galaxies have no position (ra_deg, dec_deg), such as {name}"
+    said = f"Left out of moc: 2 of 60 galaxies have no position (ra_deg, dec_deg), such as {name}"
     assert (result.exit_code, said in " ".join(result.output.split())) == (0, True), result.output
+    assert fits.getheader(catalog_path.with_name("catalog.moc.fits"), 1)["NUMGAL"] == 58
+
+
+def test_without_any_position_it_says_so_and_writes_none(catalog_path: Path) -> None:
+    lose_positions(catalog_path, slice(None))
+    result = export(catalog_path)
+    said = "No footprint: "
+    assert (result.exit_code, said in result.output) == (0, True), result.output
     assert catalog_path.with_suffix(".fits").exists()
     assert export(catalog_path, "--format", "moc").exit_code == 1
     assert not catalog_path.with_name("catalog.moc.fits").exists()
@@ -83,7 +91,7 @@ def test_a_catalog_without_the_columns_has_no_positions(catalog_path: Path) -> N
     found = read_catalog(catalog_path)
     write_catalog(catalog_path, found.table.drop(columns="ra_deg"), found.columns, found.provenance)
     with pytest.raises(FootprintError, match="60 of 60 galaxies have no position"):
-        positions_deg(read_catalog(catalog_path), catalog_path)
+        located(read_catalog(catalog_path), catalog_path)
 
 
 def test_the_radius_follows_the_spaxels_of_the_windows() -> None:
