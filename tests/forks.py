@@ -18,6 +18,7 @@ from typing import Any
 PRELOADED = (
     *(f"jobs.{name}" for name in ("cli", "prepare", "train", "tune", "score", "explore")),
     *("distributed", "mlflow.pyfunc", "modeling.tracking.models", "modeling.training.ray_train"),
+    "torch._dynamo",  # PyTorch imports it with the first optimizer, which takes a second
 )
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(PRELOADED))
