@@ -25,6 +25,7 @@ class World:
         self.features = features(self.latent, self.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, -4.0])
 def test_probabilities_are_true_also_of_a_rare_class(offset: float) -> None:
     world, rows = World(offset=offset), np.arange(600)
@@ -40,6 +41,7 @@ def test_probabilities_are_true_also_of_a_rare_class(offset: float) -> None:
     assert found.quality.reliability[:, 2].sum() == 600
 
 
+@pytest.mark.slow
 def test_labels_that_the_features_do_not_tell_get_their_share() -> None:
     world = World(slope=0.0, offset=-1.0)
     found = classify(world.features, world.objects, np.arange(300), world.labelled[:300])
@@ -47,6 +49,7 @@ def test_labels_that_the_features_do_not_tell_get_their_share() -> None:
     assert np.abs(found.probability - world.labelled[:300].mean()).max() < 0.2
 
 
+@pytest.mark.slow
 def test_observations_of_an_object_are_left_out_together() -> None:
     """Pairs with the same features and the same random label: who sees one of a pair knows the other."""
     rng = np.random.default_rng(1)
@@ -64,6 +67,7 @@ def test_observations_of_an_object_are_left_out_together() -> None:
     assert not np.allclose(half.head.probability(features), half.probability, atol=0.01)
 
 
+@pytest.mark.slow
 def test_galaxies_without_labels_get_the_probability_of_the_head_that_is_kept() -> None:
     world, rows = World(num=200), np.arange(150)
     found = classify(world.features, world.objects, rows, world.labelled[rows])
