@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from modeling.labels import classes
 from modeling.labels.classes import MIN_OBJECTS, Features, Head, classify, few_objects
 from modeling.labels.head_file import HeadError, read_heads, write_heads
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals have tests of their own, and a thousand draws take a second of a processor."""
+    monkeypatch.setattr(classes, "NUM_BOOTSTRAP", 100)
 
 
 class World:
