@@ -14,10 +14,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-# Ray is not among them: it reads its token once, on import.
+# Ray is not among them: it reads its token and what a worker is told by its environment once, on import.
 PRELOADED = (
     *(f"jobs.{name}" for name in ("cli", "prepare", "train", "tune", "score", "explore")),
     *("distributed", "mlflow.pyfunc", "modeling.tracking.models", "modeling.training.ray_train"),
+    "torch._dynamo",  # PyTorch imports it with the first optimizer, which takes a second
 )
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(PRELOADED))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeling.ray_session import ray_session
+from tests.ray_workers import forked_workers
 
 
 class LocalRay:
@@ -27,6 +28,7 @@ class LocalRay:
             patch.delenv("RAY_ADDRESS", raising=False)
             patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # reports wait for the next
             options = {"include_dashboard": include_dashboard, "num_cpus": 2, "resources": {"tune_driver": 2}}
+            stack.enter_context(forked_workers())
             stack.enter_context(ray_session(**options))
             self._session, self._has_dashboard = stack.pop_all(), include_dashboard
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from tests.ray_workers import forks_of
 from tests.s3 import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +66,8 @@ def ray_cluster(*, num_nodes: int = 1) -> Iterator[str]:
 
 def started_by(node: Any) -> list[psutil.Process]:
     """Processes of a node of `ray.cluster_utils.Cluster`: workers, tasks and actors, and its agents."""
-    return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+    children = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+    return [*children, *map(psutil.Process, forks_of([child.pid for child in children]))]
 
 
 @contextmanager

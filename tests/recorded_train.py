@@ -72,7 +72,9 @@ def train(folder: Path, *words: str) -> None:
     """Runs the command `cubescout train` with these words behind it; its workers note their steps in the folder."""
     from jobs import cli
     from modeling.training import ray_train
+    from tests import ray_workers
 
+    ray_workers.use()
     ray_train.train_worker = Steps(folder).worker()
     sys.argv = ["cubescout", "train", *words]
     cli.main()

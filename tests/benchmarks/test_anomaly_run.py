@@ -94,6 +94,7 @@ def test_halves_calibrate_each_other():
     assert found.tolist() == [(1 - 20) / 10, (3 - 20) / 10, 10 - 2, 30 - 2, 5 - 2]
 
 
+@pytest.mark.slow
 def test_scores_are_kept_and_can_be_made_again(data):
     tasks = execute(data, QUICK, 1)
     first = {task.path: np.load(task.path)["score"] for task in tasks}

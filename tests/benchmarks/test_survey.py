@@ -49,6 +49,7 @@ def test_a_command_is_measured_with_its_children(tmp_path: Path) -> None:
     assert read_cost(tmp_path / "stage.json") == found
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_costs_what_both_runs_cost(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"exit code 1; see .*stage\.log"):
         run_stage(tmp_path, "a", 1)

@@ -100,6 +100,7 @@ def test_dask_workers_find_the_reader_too(site: Path, survey: SurveyConfig, tmp_
         np.testing.assert_array_equal(first.flux, second.flux)
 
 
+@pytest.mark.slow
 def test_a_configuration_is_checked_without_running_the_readers_code(site: Path) -> None:
     (site / "example_survey" / "reader.py").write_text("raise SystemExit('the reader was imported')\n")
     code = (

@@ -76,6 +76,7 @@ def test_workers_write_the_same_bytes_as_one_process(survey: SurveyConfig, tmp_p
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_records_read_one_at_a_time_make_the_same_table(
     survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_records_read_one_at_a_time_make_the_same_table(
     pd.testing.assert_frame_equal(*tables)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
     survey: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_store(
     assert len(made) == 4 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flux", "ivar", "mask"])
 def test_a_shard_that_is_lost_or_damaged_is_an_error_and_is_made_again_as_it_says(
     survey: SurveyConfig, tmp_path: Path, name: str

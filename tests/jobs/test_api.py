@@ -67,6 +67,7 @@ def test_neighbours_are_those_of_the_command(workspace: Path) -> None:
     assert found["same_object"].sum() <= 1
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_of_a_store_that_has_moved(workspace: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(workspace, moved, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))

@@ -40,6 +40,7 @@ def labels_of(workspace: Path) -> pd.DataFrame:
     return pd.DataFrame({"plateifu": table["plateifu"], "cluster": number % 3, "kind": kinds, "mass": rank / 10})
 
 
+@pytest.mark.slow
 def test_the_report_says_what_is_true(workspace: Path) -> None:
     labels_of(workspace).to_csv(workspace / "mine.csv", index=False)
     code, text = run(workspace, workspace / "mine.csv", "--label", "kind")
@@ -151,6 +152,7 @@ def test_the_report_warns_of_scores_of_galaxies_that_were_trained_on(
     assert num_trained(replace(catalog, provenance=provenance)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_tables_are_read_and_matched(real_data: Path) -> None:
     folder = real_data / "catalogs"

@@ -1,6 +1,7 @@
 """The classify command: from a table or own labels to probabilities, files and the registry."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,21 @@ from jobs import cli
 from jobs.classify import columns_of
 from jobs.config import load_project
 from modeling.catalog import read_catalog, write_catalog
+from modeling.labels import classes
 from modeling.labels.labels import Label, append
 from modeling.tracking.models import find_version
 from modeling.tracking.runs import make_client
 from tests.jobs.catalogs import PROVENANCE, write_synthetic_catalog
 
 MODEL = PROVENANCE["model"] | {"digest": "d" * 64}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """For intervals, as in the tests of `modeling.labels.classes`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classes, "NUM_BOOTSTRAP", 100)
+        yield
 
 
 @pytest.fixture(scope="module")

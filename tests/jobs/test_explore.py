@@ -90,6 +90,7 @@ def test_the_file_holds_all_rows_and_the_most_unusual_galaxies_in_full(project: 
         assert held[f"galaxy-{name}"][0]["row"]["plateifu"] == name
 
 
+@pytest.mark.slow
 def test_neighbours_are_added_nearest_first_while_there_is_room(
     project: ProjectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_catalog_of_another_store_or_model_is_refused(tmp_path: Path) -> None:
     assert not config.page_path.exists()
 
 
+@pytest.mark.slow
 def test_two_galaxies_with_one_sample_a_line_have_a_page(tmp_path: Path) -> None:
     shape = (3, 1, 8)
     synthetic_store(tmp_path / "windows.zarr", num_train=2, num_validation=1, shape=shape)

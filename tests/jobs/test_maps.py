@@ -206,6 +206,7 @@ def test_a_header_without_plain_celestial_axes_gives_none(change: dict[str, Any]
     assert placed_sky(fits.Header(sky_cards(18)), (18, 18), 16) != {}
 
 
+@pytest.mark.slow
 def test_a_store_of_a_reader_without_positions_names_the_galaxy(tmp_path: Path) -> None:
     config = make_project(tmp_path)  # its store is as earlier versions made it
     assert score.run(config) == 0

@@ -59,6 +59,7 @@ def astropy_axes(header: Header) -> tuple[np.ndarray, float]:
     return wave, float(np.sqrt(abs(np.linalg.det(wcs.celestial.pixel_scale_matrix))) * 3600)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),

@@ -116,6 +116,7 @@ def test_a_store_of_format_1_is_read_but_not_resumed(tmp_path: Path) -> None:
         prepared(survey, tmp_path / "s", "none")
 
 
+@pytest.mark.slow
 def test_a_rerun_after_an_interruption_makes_the_same_bytes(
     starry: SurveyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,7 @@ def test_hbeta_of_real_galaxies_is_that_of_the_survey(
     assert np.median(sami_ratio(real_data, folder, observation, "Hb-4862", "Hbeta", "sidebands")) < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("observation", ["41144_B", "41144_C"])
 def test_line_ratios_of_repeat_observations_agree_within_the_same_sectors(real_data: Path, observation: str) -> None:

@@ -22,6 +22,7 @@ from jobs.prepare import run
 from tests.cubeprep.test_prepare import CONFIG, contents
 from tests.logcube import write_survey
 from tests.ray_head import BARE_HEAD, started_by
+from tests.ray_workers import forked_workers
 
 REDSHIFTS = {f"8000-{i}": 0.02 + 0.004 * i for i in range(8)}
 START = """
@@ -38,7 +39,7 @@ def ray_cluster() -> Iterator[Any]:
     # Left in the environment, as `ray_session` does: Ray reads the token once in the life of a process.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_workers():
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 100 << 20}

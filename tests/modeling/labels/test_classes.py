@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from modeling.labels import classes
 from modeling.labels.classes import MIN_OBJECTS, Features, Head, classify, few_objects
 from modeling.labels.head_file import HeadError, read_heads, write_heads
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals have tests of their own, and a thousand draws take a second of a processor."""
+    monkeypatch.setattr(classes, "NUM_BOOTSTRAP", 100)
 
 
 class World:
@@ -25,6 +32,7 @@ class World:
         self.features = features(self.latent, self.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, -4.0])
 def test_probabilities_are_true_also_of_a_rare_class(offset: float) -> None:
     world, rows = World(offset=offset), np.arange(600)
@@ -40,6 +48,7 @@ def test_probabilities_are_true_also_of_a_rare_class(offset: float) -> None:
     assert found.quality.reliability[:, 2].sum() == 600
 
 
+@pytest.mark.slow
 def test_labels_that_the_features_do_not_tell_get_their_share() -> None:
     world = World(slope=0.0, offset=-1.0)
     found = classify(world.features, world.objects, np.arange(300), world.labelled[:300])
@@ -47,6 +56,7 @@ def test_labels_that_the_features_do_not_tell_get_their_share() -> None:
     assert np.abs(found.probability - world.labelled[:300].mean()).max() < 0.2
 
 
+@pytest.mark.slow
 def test_observations_of_an_object_are_left_out_together() -> None:
     """Pairs with the same features and the same random label: who sees one of a pair knows the other."""
     rng = np.random.default_rng(1)
@@ -64,6 +74,7 @@ def test_observations_of_an_object_are_left_out_together() -> None:
     assert not np.allclose(half.head.probability(features), half.probability, atol=0.01)
 
 
+@pytest.mark.slow
 def test_galaxies_without_labels_get_the_probability_of_the_head_that_is_kept() -> None:
     world, rows = World(num=200), np.arange(150)
     found = classify(world.features, world.objects, rows, world.labelled[rows])

@@ -62,6 +62,7 @@ def test_a_perfect_score_and_a_pure_cluster() -> None:
     assert found.roc[:, -1].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_intervals_hold_chance_where_there_is_only_chance() -> None:
     """95% intervals, 60 trials: fewer than 48 of 60 happens once in 10,000."""
     hits = 0

@@ -105,6 +105,7 @@ def _many(path: Path, author: str) -> None:
         add(path, (f"8000-{i}", "x" * 50), author=author)
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     context = multiprocessing.get_context("spawn")

@@ -56,6 +56,7 @@ def test_another_processor_gets_a_library_of_its_own(
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiler_without_openmp_will_do(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = tmp_path / "cc-plain"

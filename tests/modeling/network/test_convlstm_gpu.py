@@ -61,6 +61,7 @@ def test_equals_a_step_by_step_reference_forward_and_backward(
     assert_equals_reference(shaken(layer), torch.randn(steps, batch, channels[0], *size))
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("rows", "peepholes", "reverse"), [(1, False, False), (2, True, True)])
@@ -81,6 +82,7 @@ def description(layer: ConvLSTM, height: int, width: int) -> Layer:
     return Layer(3, 1, layer.hidden_channels, 2, height, width, torch.float32, False, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_random_order_shows_bands_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     from triton.runtime.interpreter import InterpreterBuilder

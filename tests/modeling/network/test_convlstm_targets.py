@@ -29,6 +29,7 @@ def compiler_for(names: tuple[str, ...], flags: tuple[str, ...]) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_kernel_compiles_for(target: str, tmp_path: Path) -> None:
     names, flags, sign = TARGETS[target]

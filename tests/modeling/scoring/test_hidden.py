@@ -50,6 +50,7 @@ def trained() -> GalaxyScorer:
     return calibrate(model, lambda: iter([galaxies(24, 0)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
 
 
+@pytest.mark.slow
 def test_typical_galaxies_are_predicted_to_within_noise_and_predicted_error() -> None:
     model = trained().model
     assert isinstance(model, MaskedPredictor)

@@ -90,6 +90,7 @@ def test_training_lowers_the_loss_below_that_of_predicting_nothing(
     assert losses[-1] < 0.8 * np.mean(nothing)
 
 
+@pytest.mark.slow
 def test_codes_of_spaxels_leave_less_over_from_the_start_on_and_are_trained(larger: WindowStore) -> None:
     plain, coded = LocalContext(), LocalContext()
     train_rank(job(larger, spaxel_code=0, epochs=4), plain)
@@ -156,6 +157,7 @@ def whole_run(in_steps: TrainingJob, tmp_path_factory: pytest.TempPathFactory) -
     return folder / "last"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_report", [1, 2, 5, 6])
 def test_a_run_killed_within_an_epoch_goes_on_at_the_step_of_its_last_checkpoint(
     in_steps: TrainingJob, whole_run: Path, tmp_path: Path, at_report: int
@@ -360,6 +362,7 @@ def test_a_diverged_loss_is_an_error_that_names_the_place() -> None:
         fit(model, batches, TrainConfig(loss="mse"), LocalContext())
 
 
+@pytest.mark.slow
 def test_bf16_trains_where_it_is_asked_for(larger: WindowStore) -> None:
     full, half = LocalContext(), LocalContext()
     train_rank(job(larger), full)

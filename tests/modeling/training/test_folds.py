@@ -134,6 +134,7 @@ def test_leaving_out_all_folds_is_refused(values: dict[str, int]) -> None:
         TrainingJob(store="w.zarr", train=TrainConfig(folds=2), fold=3)
 
 
+@pytest.mark.slow
 def test_folds_lie_beside_the_main_model_and_a_rerun_trains_nothing(
     store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

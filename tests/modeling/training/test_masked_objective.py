@@ -88,6 +88,7 @@ def test_bad_samples_change_neither_loss_nor_gradient(error_modes: int) -> None:
         assert torch.isfinite(one).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["student-t", "gaussian"])
 def test_errors_that_lines_share_are_learned(loss: str) -> None:
     """All lines of a spaxel have the same random brightness, which nothing else tells."""
@@ -114,6 +115,7 @@ def test_errors_that_lines_share_are_learned(loss: str) -> None:
     assert scatter[1] < 8 < 12 < scatter[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["student-t", "gaussian"])
 def test_training_learns_what_other_lines_and_spaxels_tell(loss: str) -> None:
     """Discs whose lines have fixed ratios: predictable but for the noise."""

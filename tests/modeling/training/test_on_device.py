@@ -133,6 +133,7 @@ def test_bf16_is_for_gpus_unless_it_is_asked_for(asked: Any, expected: bool) -> 
     assert runs_in_half(asked, torch.device("cpu")) is expected
 
 
+@pytest.mark.slow
 def test_losses_that_are_read_later_make_no_difference(
     store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

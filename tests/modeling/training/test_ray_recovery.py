@@ -25,6 +25,7 @@ from modeling.training.config import TrainConfig, TrainingJob
 from tests import forks, recorded_train
 from tests.modeling.training import two_ranks
 from tests.ray_head import BARE_HEAD, started_by
+from tests.ray_workers import forked_workers
 from tests.recorded_train import Place, Steps
 from tests.s3 import JuiceFS, point_at
 from tests.synthetic import synthetic_store
@@ -97,7 +98,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(bucket: str) -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_workers():
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         patch.delenv("RAY_ADDRESS", raising=False)
         set_environment()

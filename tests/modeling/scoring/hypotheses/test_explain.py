@@ -48,6 +48,7 @@ def test_strong_light_is_recognised(name: str, snr: float) -> None:
     assert set(found.values) <= set(VALUES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snr", [100, 300])
 def test_weak_light_is_unclear_rather_than_wrong(snr: float) -> None:
     right, wrong = 0, []
