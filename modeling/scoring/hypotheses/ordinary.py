@@ -199,5 +199,7 @@ def _least(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
     if not strong.any():
         return 0.0
     inverse = np.linalg.inv(gram[0][np.ix_(strong, strong)])
+    if not np.isfinite(inverse).all():  # a line of which next to nothing is seen
+        return 0.0
     error = np.sqrt(np.maximum(np.diag(inverse), 0))
     return float(((inverse @ right[0][strong] + error) / host.flux[strong]).min())
