@@ -33,6 +33,7 @@ from modeling.latents.neighbours import standardise
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 
 DETECTOR = "Cubescout"
+OURS, WITHOUT, ALL = "cubescout rerank", "rerank without lines and hypotheses", "as many as there are"
 PREVALENCE = 0.01
 NUM_LABELS = (10, 25, 50, 100)
 BATCH = 5
@@ -109,12 +110,13 @@ def mock_survey(pool: Scored, rng: np.random.Generator) -> Scored:
     return pool.of(np.array([taken.get(pool.twin[row], row) for row in clean]))
 
 
-def finds_of_rerank(survey: Scored, wanted: np.ndarray) -> list[bool]:
-    """Answers in the order in which `rerank` asks, `BATCH` at a time."""
+def finds_of_rerank(survey: Scored, wanted: np.ndarray, *, reasons: bool = True) -> list[bool]:
+    """Answers in the order in which `rerank` asks, `BATCH` at a time, with or without lines and hypotheses."""
     labels: dict[int, bool] = {}
     everybody = np.arange(len(wanted))
+    known = (survey.by_line, survey.hypothesis) if reasons else ()
     while len(labels) < NUM_LABELS[-1]:
-        ranking = rerank(survey.latent, survey.score, survey.scores, labels, survey.by_line, survey.hypothesis)
+        ranking = rerank(survey.latent, survey.score, survey.scores, labels, *known)
         asked = ask_next(ranking, np.isin(everybody, list(labels)), everybody, BATCH)
         labels |= {int(row): bool(wanted[row]) for row in asked}
     return list(labels.values())
@@ -145,8 +147,9 @@ def orders(survey: Scored, wanted: list[np.ndarray], rng: np.random.Generator) -
     for family in wanted:
         yield "chance", family[rng.permutation(len(family))[: NUM_LABELS[-1]]].tolist()
         yield "score alone", family[static[: NUM_LABELS[-1]]].tolist()
-        yield "cubescout rerank", finds_of_rerank(survey, family)
-        yield "as many as there are", sorted(family.tolist(), reverse=True)[: NUM_LABELS[-1]]
+        yield OURS, finds_of_rerank(survey, family)
+        yield WITHOUT, finds_of_rerank(survey, family, reasons=False)
+        yield ALL, sorted(family.tolist(), reverse=True)[: NUM_LABELS[-1]]
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -184,14 +187,11 @@ def report(finds: dict[str, np.ndarray], num_surveys: int) -> dict[str, float]:
             name, *(f"{mean:.1f} +- {one:.1f}" for mean, one in zip(by_survey.mean(axis=0), spread, strict=True))
         )
     Console().print(table)
-    ours = finds["cubescout rerank"].mean(axis=0)
-    figures = {}
-    for name, values in finds.items():
-        ratio = ours / np.maximum(values.mean(axis=0), 1e-9)
-        label = name.replace(" ", "_")
-        figures |= {
-            f"finds_{n}_vs_{label}": float(r) for n, r in zip(NUM_LABELS, ratio, strict=True) if ours is not values
-        }
+    ours, figures = finds[OURS].mean(axis=0), {}
+    for name in (name for name in finds if name != OURS):
+        ratio = ours / np.maximum(finds[name].mean(axis=0), 1e-9)
+        label = "all" if name == ALL else name.replace(" ", "_").replace(",", "")
+        figures |= {f"finds_{n}_vs_{label}": float(r) for n, r in zip(NUM_LABELS, ratio, strict=True)}
     for name, value in figures.items():
         print(f"{name}={value:.2f}")
     return figures
