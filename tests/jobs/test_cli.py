@@ -194,7 +194,7 @@ def test_a_key_is_described_and_an_unknown_one_is_not() -> None:
     assert "prepare.split.test: " in text
     assert "train.lr" not in text
     assert all(f"{name} " in invoke("config")[1] for name in ProjectConfig.model_fields)
-    assert "presets      demo: sidebands; line: stars" in invoke("config", "prepare.windows.continuum")[1]
+    assert "presets      demo: sidebands; few: stars; line: stars" in invoke("config", "prepare.windows.continuum")[1]
     assert "presets" not in invoke("config", "prepare.dask.dashboard_port")[1]
     code, text = invoke("config", "lr")
     assert code == 2

@@ -373,7 +373,7 @@ def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
     config.write_text(f"workspace: {tmp_path}\n")
     with staged(config) as folder:
         found = [path for path in folder.rglob("*") if path.is_file()]
-        assert sum(path.stat().st_size for path in found) < 5 << 20
+        assert sum(path.stat().st_size for path in found) < 8 << 20
         names = {str(path.relative_to(folder)) for path in found}
         code = "import jobs.cli, cubeprep.version as v; print(v.code_version(), jobs.cli.__file__)"
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
