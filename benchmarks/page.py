@@ -113,16 +113,22 @@ def make_source(folder: Path, num_galaxies: int) -> Any:
 @contextmanager
 def served(folder: Path, num_galaxies: int) -> Iterator[str]:
     """The address of a fresh server."""
-    import uvicorn
-
     from jobs.page.server import make_app
 
-    app = make_app(make_source(folder, num_galaxies), TOKEN)
+    with serving(make_app(make_source(folder, num_galaxies), TOKEN), TOKEN) as address:
+        yield address
+
+
+@contextmanager
+def serving(app: Any, token: str) -> Iterator[str]:
+    """The address of an application that runs in a thread, with its secret."""
+    import uvicorn
+
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
         server.should_exit = True
         thread.join()
 

@@ -16,22 +16,23 @@ def describe(key: str | None) -> str:
         ConfigError: there is no such key; the message names the closest one.
     """
     if key is not None:
-        return "\n\n".join(_with_presets(found) for found in find_keys(ProjectConfig, key))
+        presets = {name: yaml.safe_load(path.read_text()) for name, path in shipped_configs().items()}
+        return "\n\n".join(_with_presets(found, presets) for found in find_keys(ProjectConfig, key))
     top = [found for found in config_keys(ProjectConfig) if "." not in found.path]
     width = max(len(found.path) for found in top)
     return "\n".join(f"{found.path:<{width}}  {found.description}" for found in top)
 
 
-def _with_presets(key: ConfigKey) -> str:
-    """Description of a key, and the values that shipped configurations give it."""
-    values = {name: value_of(yaml.safe_load(path.read_text()), key.path) for name, path in shipped_configs().items()}
+def _with_presets(key: ConfigKey, presets: dict[str, Any]) -> str:
+    """Description of a key, and the values that `presets`, the shipped configurations by name, give it."""
+    values = {name: _value(tree, key.path) for name, tree in presets.items()}
     given = [f"{name}: {as_yaml(value)}" for name, value in values.items() if value is not None]
     if key.is_section or not given:
         return key.text
     return f"{key.text}\n  {'presets':<12} {'; '.join(given)}"
 
 
-def value_of(tree: Any, path: str) -> Any:
+def _value(tree: Any, path: str) -> Any:
     """Value at a dotted path of nested mappings; None if there is none."""
     for name in path.split("."):
         tree = tree.get(name) if isinstance(tree, dict) else None

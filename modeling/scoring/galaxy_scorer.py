@@ -212,11 +212,14 @@ class GalaxyScorer:
 
     def combined(self, scores: GalaxyScores) -> np.ndarray:
         """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies."""
-        columns = [
+        return np.asarray(np.mean(self.standardised(scores), axis=0))
+
+    def standardised(self, scores: GalaxyScores) -> list[np.ndarray]:
+        """Significances [N] without their dependence on nuisances, in the order of `SIGNIFICANCES`."""
+        return [
             regression.transform(scores.significance[:, i], scores.nuisances)
             for i, regression in enumerate(self.regressions)
         ]
-        return np.asarray(np.mean(columns, axis=0))
 
     def _recentred(
         self, residuals: Residuals, given: Arrays, known_offset_kms: np.ndarray

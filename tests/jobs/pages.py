@@ -3,8 +3,6 @@
 import base64
 import gzip
 import re
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,20 +48,6 @@ def places(tab: Any, number: int) -> list[tuple[float, float]]:
         number,
     )
     return [(x, y) for x, y in found]
-
-
-@contextmanager
-def serving(app: Any, token: str) -> Iterator[str]:
-    """Address of an application that runs in a thread, with its secret."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
-        server.should_exit = True
-        thread.join()
 
 
 class Tab:

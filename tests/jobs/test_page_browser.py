@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.page import serving
 from cubeprep.store import WindowStore
 from jobs import explore, label, score
 from jobs.config import ProjectConfig
@@ -19,7 +20,7 @@ from jobs.page import export
 from jobs.page.server import make_app
 from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
-from tests.jobs.pages import Tab, opened, places, serving, until
+from tests.jobs.pages import Tab, opened, places, until
 from tests.jobs.test_page_server import open_source
 from tests.jobs.test_score import make_project
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from benchmarks.page import serving
 from cubeprep.facts import SurveyFacts
 from jobs.page.config import ExploreConfig
 from jobs.page.export import export_page
@@ -23,7 +24,7 @@ from jobs.page.sky_image import ENDPOINT, SURVEYS, sky_image
 from jobs.page.source import Source
 from modeling.catalog import read_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
-from tests.jobs.pages import messages_of, opened, serving, until
+from tests.jobs.pages import messages_of, opened, until
 from tests.synthetic import synthetic_store
 
 TOKEN = "a-secret"

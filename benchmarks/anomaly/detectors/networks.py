@@ -118,10 +118,7 @@ class Cubescout(Network):
         plain = scores_from_sums(scores.sums, scores.snr)
         variants = {name: getattr(plain, name) for name in get_args(PlainScore)}
         variants |= {name.replace("_", " "): scores.significance[:, i] for i, name in enumerate(SIGNIFICANCES)}
-        standard = [
-            regression.transform(scores.significance[:, i], scores.nuisances)
-            for i, regression in enumerate(self.scorer.regressions)
-        ]
+        standard = self.scorer.standardised(scores)
         variants |= {
             f"{name.replace('_', ' ')}, standardised": values
             for name, values in zip(SIGNIFICANCES, standard, strict=True)
