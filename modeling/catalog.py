@@ -113,7 +113,9 @@ HYPOTHESIS_UNITS = {
 SURVEY_SCORES = {
     "score_combined": Column("Mean of the four significances, corrected for flux, S/N, size and redshift"),
     "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
-    "score_region": Column("Excess chi2 of the most unusual region of spaxels, in units of its standard deviation"),
+    "score_region": Column(
+        "Excess chi2 of the most unusual region of spaxels, in units of its spread in ordinary galaxies"
+    ),
     "score_peak": Column("The same of the most unusual line of the most unusual region"),
     "score_latent_region": Column(
         "score_region of the residuals of what the whole galaxy lets expect: reconstructed from the latent alone, or "

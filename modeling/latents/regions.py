@@ -113,9 +113,14 @@ def region_latents(
     for start in range(0, len(wanted), batch_size):
         batch = wanted[start : start + batch_size]
         flux_RLSYX = np.stack([move_to_middle(flux[galaxy], region, 0) for galaxy, region in batch])
+        ivar_RLSYX = np.stack([move_to_middle(ivar[galaxy], region, 0) for galaxy, region in batch])
         good_RLSYX = np.stack([move_to_middle(good[galaxy], region, 0) for galaxy, region in batch])
         good_here = torch.from_numpy(good_RLSYX).to(device)
+        flux_here, ivar_here = (
+            torch.from_numpy(values.astype(np.float32)).to(device) for values in (flux_RLSYX, ivar_RLSYX)
+        )
         # Normalised after the rest is masked, so that the scale is the region's own.
-        normalised, _ = model.normalise(torch.from_numpy(flux_RLSYX.astype(np.float32)).to(device), good_here)
-        parts.append(model.encode(normalised, good_here).float().cpu().numpy())
+        normalised, scale = model.normalise(flux_here, good_here)
+        latents = model.encode(normalised, good_here, model.scaled_ivar(ivar_here, scale))
+        parts.append(latents.float().cpu().numpy())
     return np.concatenate(parts)

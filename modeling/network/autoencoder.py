@@ -176,10 +176,16 @@ class ConvLSTMAutoencoder(WindowNetwork):
             return Output(from_latent_BLSYX, from_latent_BLSYX, latent_BD, None, None)
         return Output(self._from_codes(normalised_BLSYX, good_BLSYX), from_latent_BLSYX, latent_BD, None, None)
 
-    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
+    def reconstruct(
+        self,
+        normalised_BLSYX: Tensor,
+        good_BLSYX: Tensor,
+        ivar_BLSYX: Tensor | None = None,
+        latent_BD: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruction of `autoencode` in evaluation, without computing a latent that it does not depend on.
 
-        A `latent_BD` that is already known is not computed again.
+        A `latent_BD` that is already known is not computed again; the inverse variance is not used.
         """
         if self.spaxels is not None:
             return self._from_codes(normalised_BLSYX, good_BLSYX)
@@ -193,8 +199,8 @@ class ConvLSTMAutoencoder(WindowNetwork):
         reconstruction_BLSYX: Tensor = self.spaxels(linear_BLSYX / amplitude_BLSYX, good_BLSYX) * amplitude_BLSYX
         return torch.asinh(reconstruction_BLSYX) if self.normalisation == "asinh" else reconstruction_BLSYX
 
-    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """Latent of `autoencode`, [B, D], without decoding it."""
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, ivar_BLSYX: Tensor | None = None) -> Tensor:
+        """Latent of `autoencode`, [B, D], without decoding it; the inverse variance is not used."""
         features_BD = self._features(normalised_BLSYX, good_BLSYX)
         return self.to_mean(features_BD) if self.variational else features_BD
 

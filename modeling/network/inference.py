@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -100,8 +101,8 @@ def encode(
     latent = np.empty((len(flux), model.arguments["latent_dim"]), np.float32)
     for start in range(0, len(latent), batch_size):
         some = slice(start, start + batch_size)
-        good_BLSYX, normalised_BLSYX, _ = _normalised(model, flux[some], ivar[some], mask[some], device=device)
-        latent[some] = model.encode(normalised_BLSYX, good_BLSYX).float().cpu().numpy()
+        given = _normalised(model, flux[some], ivar[some], mask[some], device=device)
+        latent[some] = model.encode(given.flux, given.good, given.ivar).float().cpu().numpy()
     return latent
 
 
@@ -132,12 +133,12 @@ def reconstruct(
     reconstruction = np.empty(flux.shape, np.float32)
     for start in range(0, len(reconstruction), batch_size):
         some = slice(start, start + batch_size)
-        good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux[some], ivar[some], mask[some], device=device)
+        given = _normalised(model, flux[some], ivar[some], mask[some], device=device)
         if from_latent and isinstance(model, ConvLSTMAutoencoder):
-            normalised_BLSYX = _mean_of_views(model, normalised_BLSYX, good_BLSYX)
+            normalised_BLSYX = _mean_of_views(model, given.flux, given.good)
         else:
-            normalised_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX)
-        reconstruction[some] = model.denormalise(normalised_BLSYX, scale_B).float().cpu().numpy()
+            normalised_BLSYX = model.reconstruct(given.flux, given.good, given.ivar)
+        reconstruction[some] = model.denormalise(normalised_BLSYX, given.scale).float().cpu().numpy()
     return reconstruction
 
 
@@ -151,23 +152,34 @@ def _mean_of_views(
     return torch.stack(list(views)).mean(dim=0)
 
 
+class _Normalised(NamedTuple):
+    """Windows as a network takes them: good samples, normalised flux, and inverse variance in units of the scale."""
+
+    good: torch.Tensor
+    flux: torch.Tensor
+    ivar: torch.Tensor
+    scale: torch.Tensor
+
+
 def _normalised(
     model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Good samples, normalised flux and scale of each galaxy, as tensors on `device`."""
+) -> _Normalised:
     # One rule of good samples for model, residuals and scores: the model sees exactly the samples that are scored.
     good_BLSYX = torch.from_numpy(good_samples(flux, ivar, mask)).to(device)
-    flux_BLSYX = torch.from_numpy(np.ascontiguousarray(flux, dtype=np.float32)).to(device)
-    return good_BLSYX, *model.normalise(flux_BLSYX, good_BLSYX)
+    flux_BLSYX, ivar_BLSYX = (
+        torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device) for values in (flux, ivar)
+    )
+    normalised_BLSYX, scale_B = model.normalise(flux_BLSYX, good_BLSYX)
+    return _Normalised(good_BLSYX, normalised_BLSYX, model.scaled_ivar(ivar_BLSYX, scale_B), scale_B)
 
 
 @inference()
 def _infer_batch(
     model: WindowNetwork, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, *, device: str
 ) -> list[np.ndarray]:
-    good_BLSYX, normalised_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
-    latent_BD = model.encode(normalised_BLSYX, good_BLSYX)
-    reconstruction_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, latent_BD)
+    good_BLSYX, normalised_BLSYX, ivar_BLSYX, scale_B = _normalised(model, flux, ivar, mask, device=device)
+    latent_BD = model.encode(normalised_BLSYX, good_BLSYX, ivar_BLSYX)
+    reconstruction_BLSYX = model.reconstruct(normalised_BLSYX, good_BLSYX, ivar_BLSYX, latent_BD)
     mae_B = masked_mae(reconstruction_BLSYX, normalised_BLSYX, good_BLSYX)
     flux_BLSYX = model.denormalise(reconstruction_BLSYX, scale_B)
     tensors = (latent_BD, flux_BLSYX, normalised_BLSYX, reconstruction_BLSYX, scale_B, mae_B)

@@ -1,7 +1,7 @@
 """Network that predicts what is hidden from it, with a variance: lines and spaxels of a galaxy from the others.
 
-Hidden samples enter as zeros, like bad ones, beside the share of each line that is seen in each spaxel; the scale of
-the flux is that of the samples seen. So a prediction does not depend on what it predicts.
+Hidden samples enter as zeros, like bad ones, beside the share of each line that is seen in each spaxel and the noise of
+what is seen; the scale of the flux is that of the samples seen. So a prediction does not depend on what it predicts.
 
 Context comes from convolutions at the resolution of the image, dilated to see further, and from a coarser level, whose
 features also give the latent of the galaxy, which is added to the features of every spaxel. A bidirectional ConvLSTM
@@ -30,6 +30,8 @@ NORM_GROUPS = 8
 # The latent sees, and decodes to, COARSE x COARSE means of the features, and of the images.
 COARSE = 4
 STEP_CHANNELS = 16
+# Noise of 1e10 scales: nothing is seen of a galaxy below it.
+SMALLEST_IVAR = 1e-20
 # Logarithms of the smallest and largest variance that is predicted, in normalised units squared.
 LOG_VARIANCE = (-9.0, 4.0)
 
@@ -47,6 +49,22 @@ class Prediction(NamedTuple):
     mean: Tensor
     variance: Tensor
     latent: Tensor
+    modes: Tensor
+
+
+class Errors(NamedTuple):
+    """Residuals of a prediction and their covariance, D + F F^T.
+
+    Attributes:
+        residual: [B, L, S, Y, X] flux less prediction.
+        noise: the same shape, variance of the noise; 1 where its inverse is 0.
+        variance: the same shape, of noise and prediction: D.
+        modes: [B, Y, X, M, L S], columns of F.
+    """
+
+    residual: Tensor
+    noise: Tensor
+    variance: Tensor
     modes: Tensor
 
 
@@ -86,6 +104,7 @@ class MaskedPredictor(WindowNetwork):
         lstm_channels: int = 16,
         error_modes: int = 0,
         normalise: Normalisation = "asinh",
+        known_noise: bool = False,
     ) -> None:
         """Makes the network with PyTorch's default initial weights.
 
@@ -100,6 +119,9 @@ class MaskedPredictor(WindowNetwork):
             lstm_channels: hidden channels of each direction of the ConvLSTM over the lines; 0 for convolutions alone.
             error_modes: errors that the samples of a spaxel share; 0 for independent ones alone.
             normalise: normalisation of the flux; see the method `normalise`.
+            known_noise: whether the network sees the level of the noise, and residuals are those of the flux itself.
+                False only for networks of earlier versions: they do not see it, and their residuals are normalised,
+                with the variance of the noise to first order.
 
         Raises:
             ValueError: a size or number of channels that is no multiple of 8, a square as large as the window, or
@@ -112,8 +134,9 @@ class MaskedPredictor(WindowNetwork):
         self.normalisation = normalise
         self.num_lines, self.num_samples, self.size = num_lines, num_samples, size
         self.groups, self.hidden_side = groups, hidden_side
+        self.known_noise = known_noise
         frames = num_lines * num_samples
-        self.first = nn.Conv2d(frames + num_lines + 1, context_channels, 1)
+        self.first = nn.Conv2d(frames + num_lines + 1 + known_noise * num_lines, context_channels, 1)
         self.place_CYX = nn.Parameter(torch.zeros(context_channels, size, size))
         self.fine = nn.Sequential(*(Block(context_channels, dilation) for dilation in DILATIONS))
         self.galaxy = Galaxy(context_channels, latent_dim)
@@ -131,18 +154,19 @@ class MaskedPredictor(WindowNetwork):
         return self.hidden_side - 2 * margin(self.hidden_side)
 
     def forward(self, flux_BLSYX: Tensor, seen_BLSYX: Tensor) -> Prediction:
-        """Prediction of all samples from those seen; see `predict`."""
+        """Prediction of all samples from those seen, with noise of the galaxy's scale; see `predict`."""
         normalised_BLSYX, _ = self.normalise(flux_BLSYX, seen_BLSYX)
-        return self.predict(normalised_BLSYX, seen_BLSYX)
+        return self.predict(normalised_BLSYX, seen_BLSYX, torch.ones_like(flux_BLSYX))
 
-    def predict(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor) -> Prediction:
+    def predict(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Prediction:
         """Prediction of all samples.
 
         Args:
             normalised_BLSYX: of `normalise` with the samples seen; any value where not seen.
             seen_BLSYX: bool, samples that are good and not hidden.
+            ivar_BLSYX: of `scaled_ivar`; any value where not seen.
         """
-        h_BCYX = self._features(normalised_BLSYX, seen_BLSYX)
+        h_BCYX = self._features(normalised_BLSYX, seen_BLSYX, ivar_BLSYX)
         coarse_BCYX, latent_BD = self.galaxy(h_BCYX)
         h_BCYX = h_BCYX + coarse_BCYX + self.from_latent(latent_BD)[:, :, None, None]
         h_BCYX = functional.gelu(self.further(h_BCYX))
@@ -154,6 +178,28 @@ class MaskedPredictor(WindowNetwork):
         return Prediction(
             mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float(), self._modes(h_BCYX)
         )
+
+    def errors(self, found: Prediction, normalised_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Errors:
+        """Residuals of a prediction, in units of the galaxy's scale, with their covariance.
+
+        The noise is normal in the flux itself. In asinh of the flux it is not where it is as large as the scale: its
+        variance to first order varies with the noise of the sample. What the network predicts is taken from asinh to
+        the flux by the slope at the mean that it predicts.
+
+        Args:
+            found: of `predict`.
+            normalised_BLSYX: of `normalise`.
+            ivar_BLSYX: of `scaled_ivar`.
+        """
+        if not self.known_noise:
+            noise_BLSYX = self.normalised_variance(normalised_BLSYX, ivar_BLSYX, ivar_BLSYX.new_ones(len(ivar_BLSYX)))
+            residual_BLSYX = normalised_BLSYX - found.mean
+            return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance, found.modes)
+        noise_BLSYX = torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+        residual_BLSYX = self.to_linear(normalised_BLSYX) - self.to_linear(found.mean)
+        slope_BLSYX = self.slope(found.mean)
+        modes_BYXMF = found.modes * slope_BLSYX.flatten(1, 2).movedim(1, 3)[:, :, :, None]
+        return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance * slope_BLSYX.square(), modes_BYXMF)
 
     def patch_passes(self) -> Iterator[Pass]:
         """Passes that hide one group of lines in each square: its other lines are seen, and the same lines around."""
@@ -180,27 +226,33 @@ class MaskedPredictor(WindowNetwork):
         for hidden, kept in passes:
             seen_BLSYX = good_BLSYX & ~hidden.to(good_BLSYX.device)
             target_BLSYX, scale_B = self.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
-            found = self.predict(target_BLSYX, seen_BLSYX)
-            noise_BLSYX = self.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+            scaled_BLSYX = self.scaled_ivar(ivar_BLSYX, scale_B)
+            found = self.predict(target_BLSYX, seen_BLSYX, scaled_BLSYX)
+            errors = self.errors(found, target_BLSYX, scaled_BLSYX)
             tested_BLSYX = good_BLSYX & kept.to(good_BLSYX.device)
-            residual_BLSYX = target_BLSYX - found.mean
-            whitened_BLSYX = _whitened(residual_BLSYX, noise_BLSYX + found.variance, found.modes, tested_BLSYX)
+            whitened_BLSYX = _whitened(errors, tested_BLSYX)
             mean_BLSYX = torch.where(tested_BLSYX, self.denormalise(found.mean, scale_B), mean_BLSYX)
             sigma_BLSYX = torch.where(tested_BLSYX, whitened_BLSYX, sigma_BLSYX)
         return HiddenSamples(mean_BLSYX, sigma_BLSYX)
 
-    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
+    def reconstruct(
+        self,
+        normalised_BLSYX: Tensor,
+        good_BLSYX: Tensor,
+        ivar_BLSYX: Tensor,
+        latent_BD: Tensor | None = None,
+    ) -> Tensor:
         """Prediction of each line of a patch from the others, [B, L, S, Y, X] in normalised units; 0 where not good.
 
-        Arguments as of `ConvLSTMAutoencoder.reconstruct`; the latent is not used.
+        Arguments as of `WindowNetwork.reconstruct`; the latent is not used.
         """
         linear_BLSYX = self.to_linear(normalised_BLSYX)
-        found = self.predict_hidden(self.patch_passes(), linear_BLSYX, torch.ones_like(linear_BLSYX), good_BLSYX)
+        found = self.predict_hidden(self.patch_passes(), linear_BLSYX, ivar_BLSYX, good_BLSYX)
         return torch.asinh(found.mean) if self.normalisation == "asinh" else found.mean
 
-    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Tensor:
         """Latent of galaxies of which nothing is hidden, [B, D]; arguments as of `predict`."""
-        latent_BD: Tensor = self.galaxy(self._features(normalised_BLSYX, good_BLSYX))[1]
+        latent_BD: Tensor = self.galaxy(self._features(normalised_BLSYX, good_BLSYX, ivar_BLSYX))[1]
         return latent_BD
 
     def coarse_means(self, latent_BD: Tensor) -> Tensor:
@@ -214,12 +266,13 @@ class MaskedPredictor(WindowNetwork):
         modes_BYXC: Tensor = self.to_modes(h_BCYX).float().movedim(1, 3)
         return modes_BYXC.unflatten(3, (-1, num_samples))
 
-    def _features(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
+    def _features(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Tensor:
         # Selected, not multiplied: 0 x NaN is NaN.
         x_BLSYX = torch.where(seen_BLSYX, normalised_BLSYX, 0.0)
         share_BLYX = seen_BLSYX.to(x_BLSYX.dtype).mean(dim=2)
         covered_BLYX = share_BLYX.amax(dim=1, keepdim=True)
-        x_BCYX = torch.cat([x_BLSYX.flatten(1, 2), share_BLYX, covered_BLYX], dim=1)
+        noise_BLYX = [_noise_level(ivar_BLSYX, seen_BLSYX)] if self.known_noise else []
+        x_BCYX = torch.cat([x_BLSYX.flatten(1, 2), share_BLYX, covered_BLYX, *noise_BLYX], dim=1)
         x_BCYX = x_BCYX.contiguous(memory_format=torch.channels_last)
         h_BCYX: Tensor = self.fine(self.first(x_BCYX) + self.place_CYX)
         return h_BCYX
@@ -290,11 +343,19 @@ def by_spaxel(values_BLSYX: Tensor) -> Tensor:
     return values_BLSYX.flatten(1, 2).movedim(1, 3).flatten(0, 2)
 
 
-def _whitened(residual_BLSYX: Tensor, variance_BLSYX: Tensor, modes_BYXMF: Tensor, tested_BLSYX: Tensor) -> Tensor:
-    B, L, S, Y, X = residual_BLSYX.shape
-    found_NF = whitened(
-        by_spaxel(residual_BLSYX), by_spaxel(variance_BLSYX), modes_BYXMF.flatten(0, 2), by_spaxel(tested_BLSYX)
-    )
+def _noise_level(ivar_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
+    """Mean logarithm of the noise of the samples seen of each line, [B, L, Y, X]; 0 where none is.
+
+    Of the samples seen alone: the noise of a hidden one tells how bright it is.
+    """
+    level_BLSYX = torch.where(seen_BLSYX, -0.5 * ivar_BLSYX.clamp(min=SMALLEST_IVAR).log(), 0.0)
+    return level_BLSYX.sum(dim=2) / seen_BLSYX.sum(dim=2).clamp(min=1)
+
+
+def _whitened(errors: Errors, tested_BLSYX: Tensor) -> Tensor:
+    B, L, S, Y, X = tested_BLSYX.shape
+    residual_NF, variance_NF, tested_NF = map(by_spaxel, (errors.residual, errors.variance, tested_BLSYX))
+    found_NF = whitened(residual_NF, variance_NF, errors.modes.flatten(0, 2), tested_NF)
     return found_NF.view(B, Y, X, L, S).permute(0, 3, 4, 1, 2)
 
 

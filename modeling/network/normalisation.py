@@ -35,12 +35,25 @@ class WindowNetwork(nn.Module):
     size: int
     variational: bool = False
 
-    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
-        """Latent of galaxies, [B, D]."""
+    def encode(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Tensor:
+        """Latent of galaxies, [B, D]; arguments as of `reconstruct`."""
         raise NotImplementedError
 
-    def reconstruct(self, normalised_BLSYX: Tensor, good_BLSYX: Tensor, latent_BD: Tensor | None = None) -> Tensor:
-        """Flux that is expected, [B, L, S, Y, X] in normalised units, in evaluation."""
+    def reconstruct(
+        self,
+        normalised_BLSYX: Tensor,
+        good_BLSYX: Tensor,
+        ivar_BLSYX: Tensor,
+        latent_BD: Tensor | None = None,
+    ) -> Tensor:
+        """Flux that is expected, [B, L, S, Y, X] in normalised units, in evaluation.
+
+        Args:
+            normalised_BLSYX: of `normalise`.
+            good_BLSYX: bool.
+            ivar_BLSYX: of `scaled_ivar`; only a masked network looks at it.
+            latent_BD: of `encode`, if it is known already.
+        """
         raise NotImplementedError
 
     def normalise(
@@ -83,11 +96,20 @@ class WindowNetwork(nn.Module):
             ivar_BLSYX: inverse variance of the flux, 0 where not good; the result is 1 there.
             scale_B: of `normalise`.
         """
-        ivar_BLSYX = ivar_BLSYX * scale_B[:, None, None, None, None].square()
-        if self.normalisation == "asinh":  # whose slope is 1 / sqrt(1 + x^2) = 1 / cosh(asinh(x))
-            ivar_BLSYX = ivar_BLSYX * torch.cosh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH)).square()
+        ivar_BLSYX = self.scaled_ivar(ivar_BLSYX, scale_B)
+        ivar_BLSYX = ivar_BLSYX * self.slope(normalised_BLSYX).square()
         # Clamped, since torch.where evaluates both sides.
         return torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+
+    def scaled_ivar(self, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
+        """Inverse variance of flux in units of each galaxy's scale."""
+        return ivar_BLSYX * scale_B[:, None, None, None, None].square()
+
+    def slope(self, normalised_BLSYX: Tensor) -> Tensor:
+        """Derivative of the flux, in units of the galaxy's scale, by its normalised value."""
+        if self.normalisation == "asinh":
+            return torch.cosh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH))
+        return torch.ones_like(normalised_BLSYX)
 
     def to_linear(self, normalised_BLSYX: Tensor) -> Tensor:
         """Flux [B, L, S, Y, X] in units of the galaxy's scale, with the asinh of `normalise` undone."""

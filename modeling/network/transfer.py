@@ -3,7 +3,8 @@
 Only what is exact is taken over. Weights of other shapes are refused, and so is an autoencoder for windows of another
 size, since its latent is made from the pixels. The map that a masked network adds to the features of each spaxel is
 interpolated: at both sizes it describes a window with the galaxy in its middle. A masked network without a recurrence
-treats a line that it lacks like one that is masked, so weights for more lines hold those for fewer.
+treats a line that it lacks like one that is masked, so weights for more lines hold those for fewer. One of an earlier
+version, which did not see the noise, starts without looking at it.
 
 Shapes: C channels, D latent, L lines, S samples of a line, Y and X spaxels.
 """
@@ -19,7 +20,7 @@ from modeling.network.normalisation import WindowNetwork
 
 # Arguments that may differ: they shape no weights, or only those that `take_weights` adapts.
 FREE = {
-    "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines"},
+    "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines", "known_noise"},
     "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
 }
 # First letters of the names of the last layers' weights: all that stands between features and samples.
@@ -53,6 +54,8 @@ def take_weights(
     if isinstance(start, MaskedPredictor):
         side = model.size, model.size
         weights["place_CYX"] = functional.interpolate(weights["place_CYX"][None], side, mode="bilinear")[0]
+        if isinstance(model, MaskedPredictor) and model.known_noise and not start.known_noise:
+            weights["first.weight"] = functional.pad(weights["first.weight"], (0, 0, 0, 0, 0, start.num_lines))
         if list(names) != list(start_names):
             weights |= _of_lines(weights, [list(start_names).index(name) for name in names], start)
     try:
@@ -96,10 +99,10 @@ def _of_lines(weights: dict[str, Tensor], lines: Sequence[int], start: MaskedPre
     """Weights of the layers that have some of their own for each line, for some of the lines."""
     num_lines, num_samples = start.num_lines, start.num_samples
     first = weights["first.weight"]
-    # Samples of all lines, the share of each line that is seen, and the share of the spaxel.
-    samples_CF, shares_CL, covered_C1 = first.split([num_lines * num_samples, num_lines, 1], dim=1)
-    chosen = _rows(lines, num_samples)
-    found = {"first.weight": torch.cat([samples_CF[:, chosen], shares_CL[:, list(lines)], covered_C1], dim=1)}
+    # Samples of all lines, the share of each line that is seen, the share of the spaxel, and the noise of each line.
+    samples_CF, shares_CL, covered_C1, noise_CL = first.split([num_lines * num_samples, num_lines, 1, num_lines], dim=1)
+    chosen, kept = _rows(lines, num_samples), list(lines)
+    found = {"first.weight": torch.cat([samples_CF[:, chosen], shares_CL[:, kept], covered_C1, noise_CL[:, kept]], 1)}
     rows = {"to_samples": _rows(lines, 2 * num_samples), "to_coarse": _rows(lines, num_samples * COARSE**2)}
     if start.to_modes is not None:  # all lines of the first mode, then all of the next
         modes = torch.arange(start.arguments["error_modes"])[:, None] * num_lines * num_samples

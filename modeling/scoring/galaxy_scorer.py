@@ -27,7 +27,15 @@ from modeling.scoring import artefacts
 from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.hidden import HiddenResiduals
 from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
-from modeling.scoring.significance import REGION_SIDE, ErrorSums, Residuals, Significance
+from modeling.scoring.significance import (
+    REGION_SIDE,
+    ErrorSums,
+    RegionSums,
+    Residuals,
+    Significance,
+    TypicalSums,
+    mean_nll,
+)
 
 MIN_CALIBRATION = 3
 NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
@@ -48,15 +56,14 @@ class GalaxyScores:
         latent: [N, D].
         significance: [N, 4], columns `SIGNIFICANCES`: `Significance.table` of the reconstruction, then of that from
             the latent alone, or from other spaxels; artefacts masked.
-        nll: [N] of `Significance`, artefacts masked.
+        nll: [N] of `significance.mean_nll`, artefacts masked.
         nuisances: [N, 3]; see `nuisances`.
         code: [N] reason code of `artefacts.CODES`.
         velocity_kms: [N] displacement of the lines.
         by_sample: [N, L, S] sum of residual_sigma over spaxels over the root of their number: which velocities are
             unusual.
-        by_line: [N, L] excess chi2 of each line, in units of its standard deviation.
-        by_spaxel: [N, Y, X] excess chi2 of the 3 x 3 spaxels around each, in units of its standard deviation; of all
-            lines together or of the most significant line, whichever is higher.
+        by_line: [N, L] of `Significance`.
+        by_spaxel: [N, Y, X] of `Significance`; for a masked network the higher of both predictions.
         by_place: [N, L, Y, X] signed: sum of residual_sigma over samples over the root of their number.
     """
 
@@ -99,6 +106,32 @@ class GalaxyScores:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a model finds in N galaxies, artefacts masked, before ordinary galaxies tell what is significant.
+
+    Attributes:
+        sums, snr, latent, code, velocity_kms: of `GalaxyScores`.
+        residuals: of the reconstruction.
+        residual_sigma: [N, L, S, Y, X] of these.
+        regions: sums of the residuals of the reconstruction, and of those from the latent alone or other spaxels.
+    """
+
+    sums: LineSums
+    snr: np.ndarray
+    latent: np.ndarray
+    code: np.ndarray
+    velocity_kms: np.ndarray
+    residuals: Residuals
+    residual_sigma: np.ndarray
+    regions: tuple[RegionSums, RegionSums]
+
+    @property
+    def nuisances(self) -> np.ndarray:
+        """[N, 3]; see `nuisances`."""
+        return nuisances(self.sums, self.snr, self.residuals.good)
+
+
+@dataclass(frozen=True)
 class GalaxyScorer:
     """A model and its calibration.
 
@@ -110,6 +143,7 @@ class GalaxyScorer:
         latent_error: the same of the reconstruction from the latent alone.
         line_offsets: typical displacement of the lines.
         fall: of `artefacts.point_fall`.
+        typical: of ordinary galaxies, for each of `Measured.regions`; empty before the calibration.
         regressions: one for each column of `GalaxyScores.significance`.
         device: such as `cpu`.
     """
@@ -120,6 +154,7 @@ class GalaxyScorer:
     latent_error: np.ndarray
     line_offsets: artefacts.LineOffsets
     fall: float
+    typical: tuple[TypicalSums, ...] = ()
     regressions: tuple[NuisanceRegression, ...] = ()
     device: str = "cpu"
 
@@ -132,12 +167,19 @@ class GalaxyScorer:
             "latent_error": self.latent_error.tolist(),
             "habits": asdict(self.line_offsets),
             "fall": self.fall,
+            "typical": [part.to_json() for part in self.typical],
             "standardisers": [regression.to_json() for regression in self.regressions],
         }
 
     @classmethod
     def from_json(cls, model: WindowNetwork, state: Mapping[str, Any], device: str = "cpu") -> "GalaxyScorer":
-        """Scorer from a model and the state that `to_json` returned."""
+        """Scorer from a model and the state that `to_json` returned.
+
+        Raises:
+            ValueError: an earlier version wrote it, which calibrated otherwise.
+        """
+        if "typical" not in state:
+            raise ValueError("calibrated by an earlier version, whose scores this one does not compute")
         return cls(
             model,
             np.array(state["velocity_kms"]),
@@ -145,6 +187,7 @@ class GalaxyScorer:
             np.array(state["latent_error"], dtype=np.float32),
             artefacts.LineOffsets(**state["habits"]),
             float(state["fall"]),
+            tuple(TypicalSums.from_json(part) for part in state["typical"]),
             tuple(NuisanceRegression.from_json(part) for part in state["standardisers"]),
             device,
         )
@@ -166,6 +209,32 @@ class GalaxyScorer:
             known_offset_kms: [N] displacement of the lines where the redshift is known to be wrong, such as measured
                 in wider windows; where NaN, it is measured in the windows themselves.
         """
+        found = self.measure(flux, ivar, mask, known_offset_kms)
+        by_region, by_galaxy = (Significance.of(*pair) for pair in zip(found.regions, self.typical, strict=True))
+        residuals, shown = found.residuals, [found.residual_sigma]
+        by_spaxel = by_region.by_spaxel
+        if isinstance(residuals, HiddenResiduals):
+            shown.append(residuals.from_squares)
+            by_spaxel = np.maximum(by_spaxel, by_galaxy.by_spaxel)
+        return GalaxyScores(
+            sums=found.sums,
+            snr=found.snr,
+            latent=found.latent,
+            significance=np.hstack([by_region.table(), by_galaxy.table()]),
+            nll=mean_nll(found.residual_sigma, residuals.good),
+            nuisances=found.nuisances,
+            code=found.code,
+            velocity_kms=found.velocity_kms,
+            by_sample=_largest(_root_mean(sigma, residuals.good, axis=(3, 4)) for sigma in shown),
+            by_line=by_region.by_line,
+            by_spaxel=by_spaxel,
+            by_place=_largest(_root_mean(sigma, residuals.good, axis=2) for sigma in shown),
+        )
+
+    def measure(
+        self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, known_offset_kms: np.ndarray | None = None
+    ) -> Measured:
+        """What the model finds in the galaxies of windows; arguments as of `score`."""
         latent, reconstruction, residuals = self._examined(flux, ivar, mask)
         # The plain scores compare with the paper's, so they see the galaxy before artefacts are masked.
         sums, snr = line_sums(flux, ivar, mask, reconstruction), median_snr(flux, ivar, mask)
@@ -174,24 +243,10 @@ class GalaxyScorer:
         residuals, code = self._mask_artefacts(residuals, windows, moved)
         residual_sigma = residuals.residual_sigma(self.error)
         side = self.model.middle_side if isinstance(self.model, MaskedPredictor) else REGION_SIDE
-        significance = Significance.of(residual_sigma, residuals.good, side)
         # Artefacts are flagged once, with the reconstruction, and masked for both.
-        of_galaxy = Significance.of(self._sigma_of_galaxy(residuals, windows), residuals.good, side)
-        shown = [residual_sigma, residuals.from_squares] if isinstance(residuals, HiddenResiduals) else [residual_sigma]
-        return GalaxyScores(
-            sums=sums,
-            snr=snr,
-            latent=latent,
-            significance=np.hstack([significance.table(), of_galaxy.table()]),
-            nll=significance.nll,
-            nuisances=nuisances(sums, snr, residuals.good),
-            code=code,
-            velocity_kms=velocity,
-            by_sample=_largest(_root_mean(sigma, residuals.good, axis=(3, 4)) for sigma in shown),
-            by_line=significance.by_line,
-            by_spaxel=np.maximum(significance.by_spaxel, of_galaxy.by_spaxel) if shown[1:] else significance.by_spaxel,
-            by_place=_largest(_root_mean(sigma, residuals.good, axis=2) for sigma in shown),
-        )
+        of_galaxy = self._sigma_of_galaxy(residuals, windows)
+        of_regions, of_galaxies = (RegionSums.of(sigma, residuals.good, side) for sigma in (residual_sigma, of_galaxy))
+        return Measured(sums, snr, latent, code, velocity, residuals, residual_sigma, (of_regions, of_galaxies))
 
     def _examined(
         self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray
@@ -304,7 +359,7 @@ def calibrate(
     Raises:
         ValueError: there is no galaxy to calibrate on.
     """
-    sums, latent_sums, velocities = [], [], []
+    errors, latent_errors, velocities = [], [], []
     for flux, ivar, mask in batches():
         # A masked network predicts its error itself, so that only the displacement of the lines is left to measure.
         predicts_error = isinstance(model, MaskedPredictor)
@@ -312,28 +367,31 @@ def calibrate(
         residuals = Residuals.of(flux, ivar, mask, expected)
         velocities.append(artefacts.displacement_kms(residuals.flux, residuals.variance, residuals.good, velocity_kms))
         if not predicts_error:
-            sums.append(ErrorSums.of(residuals))
+            errors.append(ErrorSums.of(residuals))
             from_latent = reconstruct(model, flux, ivar, mask, from_latent=True, device=device)
-            latent_sums.append(ErrorSums.of(residuals.against(from_latent)))
+            latent_errors.append(ErrorSums.of(residuals.against(from_latent)))
     if not sum(map(len, velocities)):
         raise ValueError("no galaxy to calibrate on")
-    error, latent_error = (_typical_error(parts) for parts in (sums, latent_sums))
+    error, latent_error = (_typical_error(parts) for parts in (errors, latent_errors))
     line_offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
-    # The significances that the regressions are fitted to need the typical error: hence two passes over the galaxies.
+    # What is found depends on the typical error: hence two passes over the galaxies.
     first = GalaxyScorer(model, velocity_kms, error, latent_error, line_offsets, fall, device=device)
-    scores = GalaxyScores.concatenate([first.score(*arrays) for arrays in batches()])
-    return replace(first, regressions=tuple(_regression(column, scores) for column in scores.significance.T))
+    found = [(part.regions, part.nuisances) for part in (first.measure(*arrays) for arrays in batches())]
+    known = np.concatenate([values for _, values in found])
+    sums = [RegionSums.concatenate(parts) for parts in zip(*(regions for regions, _ in found), strict=True)]
+    typical = tuple(map(TypicalSums.of, sums))
+    significance = np.hstack([Significance.of(*pair).table() for pair in zip(sums, typical, strict=True)])
+    return replace(first, typical=typical, regressions=tuple(_regression(column, known) for column in significance.T))
 
 
 def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:
     return ErrorSums.total(parts).typical_error() if parts else np.zeros((0, 0), np.float32)
 
 
-def _regression(significance: np.ndarray, scores: GalaxyScores) -> NuisanceRegression:
-    known = np.isfinite(scores.nuisances).all(1)
-    if known.sum() < MIN_CALIBRATION:
-        return NuisanceRegression.of_nothing(scores.nuisances.shape[1])
-    return NuisanceRegression().fit(significance, scores.nuisances)
+def _regression(significance: np.ndarray, known: np.ndarray) -> NuisanceRegression:
+    if np.isfinite(known).all(1).sum() < MIN_CALIBRATION:
+        return NuisanceRegression.of_nothing(known.shape[1])
+    return NuisanceRegression().fit(significance, known)
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ the latter every bright galaxy would be unusual.
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
+from scipy.stats import median_abs_deviation
 
 from cubeprep.masks import good_samples
 from modeling.network.spaxel_code import local_amplitude
@@ -25,8 +27,8 @@ ERROR_GRID = np.geomspace(1e-3, 1.0, 25)
 CLIPPED_CHI2 = 25.0
 # Spaxels per side of a region, unless the network says otherwise.
 REGION_SIDE = 3
-# Samples that a region or line is taken to have at least: chi2 of fewer has a long tail, and a single outlier among
-# them would count as many standard deviations.
+# Samples that the sums of a region or line are taken to have at least: chi2 of fewer has a long tail, and a single
+# outlier among them would count as many standard deviations.
 MIN_REGION_SAMPLES = 50
 MIN_LINE_SAMPLES = 10
 
@@ -137,46 +139,128 @@ class ErrorSums:
 
 
 @dataclass(frozen=True)
-class Significance:
-    """Significance of the residuals of N galaxies; about 0 for pure noise and the typical error.
+class RegionSums:
+    """Sums of the residuals of N galaxies over the region around each spaxel, a square of `side` x `side` spaxels.
+
+    What is unusual has the size of the PSF or more, so all spaxels of a region deviate alike. Residuals are therefore
+    summed before they are squared, sample by sample.
 
     Attributes:
-        nll: [N] mean of (residual_sigma^2 - 1) / 2 over good samples: negative log-likelihood in nats above its
-            expectation for a typical galaxy.
-        region: [N] excess chi2 of the most unusual region, all lines together, over its standard deviation.
-        peak: [N] the same of the most unusual line of the most unusual region.
-        by_line: [N, L] the same of each line over all spaxels.
-        by_spaxel: [N, Y, X] the higher of region and peak around each spaxel.
-
-    A region is a square of 3 x 3 spaxels, or of the size that `of` is given.
+        chi2: [N, L, Y, X] sum over samples of the squared sum of residual_sigma over the root of the spaxels summed.
+        samples: [N, L, Y, X] samples with a good spaxel in the region.
+        whole: [N, L, Y, X] bool, whether all spaxels of the region are good at these samples.
+        side: spaxels per side of a region.
     """
 
-    nll: np.ndarray
+    chi2: np.ndarray
+    samples: np.ndarray
+    whole: np.ndarray
+    side: int
+
+    @classmethod
+    def of(cls, residual_sigma: np.ndarray, good: np.ndarray, side: int = REGION_SIDE) -> "RegionSums":
+        """Sums of residuals in sigma, [N, L, S, Y, X], over good samples (bool) alone."""
+        total = _of_regions(np.where(good, residual_sigma, 0), side)
+        count = np.rint(_of_regions(good, side))
+        square = np.divide(total**2, count, out=np.zeros_like(total), where=count > 0)
+        samples = (count > 0).sum(2)
+        whole = (samples > 0) & (count.sum(2) == side**2 * samples)
+        return cls(square.sum(2), samples.astype(np.uint16), whole, side)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All but the side."""
+        return self.chi2, self.samples, self.whole
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RegionSums"]) -> "RegionSums":
+        """Galaxies of several parts in one, in order."""
+        return cls(*map(np.concatenate, zip(*(part.arrays for part in parts), strict=True)), side=parts[0].side)
+
+
+@dataclass(frozen=True)
+class TypicalSums:
+    """Squares and spread of the residuals of ordinary galaxies, by which those of others are judged.
+
+    Residuals in sigma are not independent normal numbers of unit variance: neighbouring spaxels share noise, since
+    cubes are resampled, and a model's variance is right on average only.
+
+    Attributes:
+        square: [L] of the sum of a sample over a whole region, over the root of its spaxels. That of fewer spaxels is
+            smaller, so that regions at the edge of a galaxy, of which less is known, count for less.
+        line_spread: standard deviation of the excess chi2 of a line of a region, over that of independent samples.
+        region_spread: the same of all lines of a region together.
+    """
+
+    square: np.ndarray
+    line_spread: float
+    region_spread: float
+
+    @classmethod
+    def of_noise(cls, num_lines: int) -> "TypicalSums":
+        """Those of independent normal residuals of unit variance."""
+        return cls(np.ones(num_lines), 1.0, 1.0)
+
+    @classmethod
+    def of(cls, sums: RegionSums) -> "TypicalSums":
+        """Those of calibration galaxies, of which a few may be unusual: medians over their regions.
+
+        1 where no region is whole, as for independent residuals.
+        """
+        num_lines = sums.chi2.shape[1]
+        square = np.array([_typical_square(*(values[:, i] for values in sums.arrays)) for i in range(num_lines)])
+        known = replace(cls.of_noise(num_lines), square=square)
+        lines, regions = known.significance(sums)
+        covered = sums.whole.any(1)
+        return replace(known, line_spread=_spread(lines[sums.whole]), region_spread=_spread(regions[covered]))
+
+    def excess(self, sums: RegionSums) -> np.ndarray:
+        """Excess chi2 [N, L, Y, X] of each line of each region, in units of the typical square of a sample."""
+        return np.asarray(sums.chi2 / self.square.astype(np.float32)[:, None, None] - sums.samples)
+
+    def significance(self, sums: RegionSums) -> tuple[np.ndarray, np.ndarray]:
+        """Significance of each line of each region, [N, L, Y, X], and of all lines together, [N, Y, X]."""
+        excess = self.excess(sums)
+        lines = _significance(excess, sums.samples, MIN_LINE_SAMPLES) / self.line_spread
+        return lines, _significance(excess.sum(1), sums.samples.sum(1), MIN_REGION_SAMPLES) / self.region_spread
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, for `from_json`."""
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> "TypicalSums":
+        """From the state that `to_json` returned."""
+        return cls(np.array(state["square"]), float(state["line_spread"]), float(state["region_spread"]))
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Significance of the residuals of N galaxies: excess chi2 over its spread in ordinary galaxies.
+
+    Attributes:
+        region: [N] of the most unusual region, all lines together.
+        peak: [N] of the most unusual line of the most unusual region.
+        by_line: [N, L] of each line over all regions.
+        by_spaxel: [N, Y, X] the higher of region and peak around each spaxel.
+    """
+
     region: np.ndarray
     peak: np.ndarray
     by_line: np.ndarray
     by_spaxel: np.ndarray
 
     @classmethod
-    def of(cls, residual_sigma: np.ndarray, good: np.ndarray, side: int = REGION_SIDE) -> "Significance":
-        """Significance of residuals in sigma, [N, L, S, Y, X], over good samples alone.
-
-        Args:
-            residual_sigma: of `Residuals.residual_sigma`.
-            good: the same shape, bool.
-            side: spaxels per side of a region.
-        """
-        # A squared normal residual is 1 on average, so noise adds up to an excess of about zero.
-        excess = np.where(good, residual_sigma**2 - 1, 0).sum(2)
-        count = good.sum(2, dtype=np.float32)
-        total, samples = excess.sum((1, 2, 3)), count.sum((1, 2, 3))
-        lines = _significance(_of_regions(excess, side), _of_regions(count, side), MIN_LINE_SAMPLES)
-        regions = _significance(_of_regions(excess.sum(1), side), _of_regions(count.sum(1), side), MIN_REGION_SAMPLES)
+    def of(cls, sums: RegionSums, typical: TypicalSums) -> "Significance":
+        """Significance of sums of residuals."""
+        lines, regions = typical.significance(sums)
+        # Each spaxel is in as many regions as a region has spaxels.
+        excess = typical.excess(sums).sum((2, 3)) / sums.side
+        of_lines = _significance(excess, sums.samples.sum((2, 3)), MIN_LINE_SAMPLES)
         return cls(
-            nll=0.5 * total / np.maximum(samples, 1),
             region=regions.max((1, 2)),
             peak=lines.max((1, 2, 3)),
-            by_line=_significance(excess.sum((2, 3)), count.sum((2, 3)), MIN_LINE_SAMPLES),
+            by_line=of_lines / typical.line_spread,
             by_spaxel=np.maximum(regions, lines.max(1)).astype(np.float32),
         )
 
@@ -190,13 +274,35 @@ class Significance:
         return np.log1p(np.maximum(np.column_stack([self.region, self.peak]), 0))
 
 
+def mean_nll(residual_sigma: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Mean [N] of (residual_sigma^2 - 1) / 2 over good samples of [N, L, S, Y, X].
+
+    The negative log-likelihood in nats above its expectation for normal residuals of unit variance.
+    """
+    total = np.where(good, residual_sigma**2 - 1, 0).sum((1, 2, 3, 4))
+    return np.asarray(0.5 * total / np.maximum(good.sum((1, 2, 3, 4)), 1))
+
+
 def _significance(excess: np.ndarray, count: np.ndarray, at_least: int) -> np.ndarray:
     """Excess of chi2 in units of sqrt(2 n), its standard deviation for normal noise in n samples."""
-    return np.asarray(excess / np.sqrt(2 * np.maximum(count, at_least)))
+    return np.asarray(excess / np.sqrt(2 * np.maximum(count, at_least).astype(np.float32)))
+
+
+def _typical_square(chi2: np.ndarray, samples: np.ndarray, whole: np.ndarray) -> float:
+    """Median of chi2 a sample over whole regions; 1 where there is none."""
+    count = samples[whole].astype(np.float32)
+    # The median of chi2 with n degrees of freedom is n (1 - 2 / (9 n))^3 (Wilson & Hilferty 1931,
+    # doi:10.1073/pnas.17.12.684).
+    squares = chi2[whole] / (count * (1 - 2 / (9 * count)) ** 3)
+    return float(np.median(squares)) or 1.0 if squares.size else 1.0
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation by the median absolute deviation; 1 without values or spread."""
+    return float(median_abs_deviation(values, scale="normal")) or 1.0 if values.size else 1.0
 
 
 def _of_regions(values: np.ndarray, side: int) -> np.ndarray:
-    """Sums over the region around each spaxel, [..., Y, X]; spaxels beyond the edge count as 0."""
-    size = (1,) * (values.ndim - 2) + (side, side)
+    """Sums over the region around each spaxel, [..., Y, X] float32; spaxels beyond the edge count as 0."""
     # uniform_filter returns means.
-    return side**2 * uniform_filter(values.astype(np.float64), size=size, mode="constant")
+    return side**2 * uniform_filter(values.astype(np.float32), size=side, axes=(-2, -1), mode="constant")

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, margin, turn_each, turns
-from modeling.network.masked import masked_mean
-from modeling.network.masked_network import COARSE, MaskedPredictor, Prediction, by_spaxel
+from modeling.network.masked import masked_mean, masked_residual
+from modeling.network.masked_network import COARSE, Errors, MaskedPredictor, Prediction, by_spaxel
 from modeling.network.normalisation import WindowNetwork
 from modeling.training.losses import LIKELIHOODS, joint_nll
 from modeling.training.objective import Objective, ObjectiveConfig
@@ -110,14 +110,12 @@ class MaskedObjective(nn.Module):
         chosen = [squares[index] for index in EVALUATED]
         for index, part in enumerate([*chosen, *self.model.patch_passes()]):
             hidden_BLSYX = part.hidden.to(good_BLSYX.device).expand_as(good_BLSYX)
-            nll_B, latent_B, (residual_BLSYX, noise_BLSYX) = self._losses(
-                flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX
-            )
-            chi2_B = masked_mean(residual_BLSYX.square() / noise_BLSYX, good_BLSYX & hidden_BLSYX)
+            nll_B, latent_B, (chi2_BLSYX, error_BLSYX) = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX)
+            chi2_B = masked_mean(chi2_BLSYX, good_BLSYX & hidden_BLSYX)
             parts.append({"nll": nll_B, "latent": latent_B, "chi2": chi2_B})
             if index >= len(chosen):  # a patchwork: together they hide each sample once
                 kept = part.kept.to(good_BLSYX.device)
-                absolute_BLSYX = torch.where(kept, residual_BLSYX.abs(), absolute_BLSYX)
+                absolute_BLSYX = torch.where(kept, error_BLSYX, absolute_BLSYX)
         has_good_BL = good_BLSYX.flatten(2).any(dim=2)
         measured = {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
         measured["loss"] = measured["nll"] + LATENT_WEIGHT * measured["latent"]
@@ -135,28 +133,30 @@ class MaskedObjective(nn.Module):
     def _losses(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Losses [B] of the hidden samples and of the latent; residuals and variance of the noise."""
+        """Losses [B] of the hidden samples and of the latent; chi2 and normalised absolute error of each sample."""
         seen_BLSYX = good_BLSYX & ~hidden_BLSYX
         # The scale of the samples seen: that of all would tell how bright the hidden ones are.
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
-        found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX)
-        noise_BLSYX = self.model.normalised_variance(target_BLSYX, ivar_BLSYX, scale_B)
+        scaled_BLSYX = self.model.scaled_ivar(ivar_BLSYX, scale_B)
+        found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX, scaled_BLSYX)
+        errors: Errors = self.model.errors(found, target_BLSYX, scaled_BLSYX)
         tested_BLSYX = good_BLSYX & hidden_BLSYX
-        nll_B = self._nll(found, target_BLSYX, tested_BLSYX, noise_BLSYX + found.variance)
         # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
-        nll_B = nll_B - masked_mean(0.5 * noise_BLSYX.log(), tested_BLSYX)
+        nll_B = self._nll(errors, tested_BLSYX) - masked_mean(0.5 * errors.noise.log(), tested_BLSYX)
         latent_B = self._latent_loss(found.latent, target_BLSYX, good_BLSYX)
-        return nll_B, latent_B, (torch.where(tested_BLSYX, found.mean - target_BLSYX, 0.0), noise_BLSYX)
+        chi2_BLSYX = errors.residual.square() / errors.noise
+        return nll_B, latent_B, (chi2_BLSYX, masked_residual(found.mean, target_BLSYX, tested_BLSYX).abs())
 
-    def _nll(self, found: Prediction, target_BLSYX: Tensor, tested_BLSYX: Tensor, variance_BLSYX: Tensor) -> Tensor:
+    def _nll(self, errors: Errors, tested_BLSYX: Tensor) -> Tensor:
         """Mean negative log-likelihood of a tested sample, [B] in nats."""
         if self.model.to_modes is None:
-            return LIKELIHOODS[self.config.loss](found.mean, target_BLSYX, tested_BLSYX, variance_BLSYX)
-        residual_NF, variance_NF, tested_NF = map(by_spaxel, (target_BLSYX - found.mean, variance_BLSYX, tested_BLSYX))
+            nothing_BLSYX = torch.zeros_like(errors.residual)
+            return LIKELIHOODS[self.config.loss](nothing_BLSYX, errors.residual, tested_BLSYX, errors.variance)
+        residual_NF, variance_NF, tested_NF = map(by_spaxel, (errors.residual, errors.variance, tested_BLSYX))
         # Products of bfloat16 would lose the small difference of two large sums.
-        with torch.autocast(target_BLSYX.device.type, enabled=False):
-            nll_N = joint_nll(self.config.loss, residual_NF, variance_NF, found.modes.flatten(0, 2), tested_NF)
-        return nll_N.view(len(target_BLSYX), -1).sum(dim=1) / tested_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
+        with torch.autocast(residual_NF.device.type, enabled=False):
+            nll_N = joint_nll(self.config.loss, residual_NF, variance_NF, errors.modes.flatten(0, 2), tested_NF)
+        return nll_N.view(len(tested_BLSYX), -1).sum(dim=1) / tested_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
 
     def _latent_loss(self, latent_BD: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         share_BFYX = functional.adaptive_avg_pool2d(good_BLSYX.flatten(1, 2).float(), COARSE)

@@ -23,7 +23,7 @@ from modeling.scoring import artefacts
 from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, GalaxyScorer, nuisances
 from modeling.scoring.residual_sums import line_sums, median_snr
-from modeling.scoring.significance import ErrorSums, Residuals, Significance
+from modeling.scoring.significance import ErrorSums, RegionSums, Residuals, Significance, TypicalSums
 
 VALIDATION = "validation"
 
@@ -101,6 +101,9 @@ class Triaged(Detector):
         velocity_kms = store.coordinate(split, "velocity_kms")
         psf = psf_fwhm_spaxels(self.tier)
         self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
+        if isinstance(self.detector, Reconstructing):
+            cleaned = (self.triage.clean(part, self.guide.reconstruct(part)) for part in shards(store, VALIDATION))
+            self.typical = TypicalSums.of(RegionSums.concatenate([self._sums(part.residuals) for part in cleaned]))
         parts = [self._behind(windows, self.guide.reconstruct(windows)) for windows in shards(store, VALIDATION)]
         known = np.concatenate([values for _, values in parts])
         scores = {name: np.concatenate([found[name] for found, _ in parts]) for name in parts[0][0]}
@@ -126,8 +129,11 @@ class Triaged(Detector):
             return _named(self.detector.score_windows(cleaned.windows)), cleaned.nuisances
         residuals = cleaned.residuals
         scores = _named(self.detector.judge(cleaned.windows, residuals.flux - residuals.residual))
-        table = Significance.of(residuals.residual_sigma(self.triage.error), residuals.good).table()
+        table = Significance.of(self._sums(residuals), self.typical).table()
         return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}, cleaned.nuisances
+
+    def _sums(self, residuals: Residuals) -> RegionSums:
+        return RegionSums.of(residuals.residual_sigma(self.triage.error), residuals.good)
 
 
 def _named(scored: Scored) -> dict[str, np.ndarray]:

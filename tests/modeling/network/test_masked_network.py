@@ -74,7 +74,7 @@ def test_a_sample_is_predicted_without_it(passes: str, error_modes: int) -> None
 def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
     model, (flux, good) = network(normalise="none"), windows()
     passes = [next(iter(model.patch_passes()))]
-    found = model.predict(flux, good & ~passes[0].hidden)
+    found = model.predict(flux, good & ~passes[0].hidden, torch.full_like(flux, 4.0))
     by_hand = (flux - found.mean) / (found.variance + 0.25).sqrt()
     sigma = model.predict_hidden(passes, flux, torch.full_like(flux, 4.0), good).residual_sigma
     chosen = good & passes[0].kept
@@ -85,7 +85,7 @@ def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
 def test_residuals_are_whitened_by_the_errors_that_samples_of_a_spaxel_share() -> None:
     model, (flux, good) = network(normalise="none", error_modes=2), windows()
     passes = [next(iter(model.square_passes()))]
-    found = model.predict(flux, good & ~passes[0].hidden)
+    found = model.predict(flux, good & ~passes[0].hidden, torch.full_like(flux, 4.0))
     kept = (good & passes[0].kept)[0, ..., 1, 10]
     assert kept.sum() > 2
     modes = found.modes[0, 1, 10].unflatten(1, (4, 5))[:, kept].double()
@@ -95,6 +95,45 @@ def test_residuals_are_whitened_by_the_errors_that_samples_of_a_spaxel_share() -
     distance = residual @ torch.linalg.solve(covariance, residual)
     assert sigma.square().sum().item() == pytest.approx(distance.item(), rel=1e-4)
     assert (sigma[~kept] == 0).all()
+
+
+def test_noise_is_that_of_the_flux_and_the_errors_of_the_network_follow_its_slope() -> None:
+    model, (flux, good) = network(error_modes=1), windows()
+    flux, ivar, scale = 5 * flux, torch.full_like(flux, 0.04), torch.tensor([2.0, 3.0])
+    units = scale[:, None, None, None, None]
+    normalised = torch.asinh(flux / units)
+    found = model.predict(normalised, good, model.scaled_ivar(ivar, scale))
+    errors = model.errors(found, normalised, model.scaled_ivar(ivar, scale))
+    torch.testing.assert_close(errors.residual, flux / units - torch.sinh(found.mean), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(errors.noise, (25 / units.square()).expand_as(flux))
+    slope = torch.cosh(found.mean)
+    torch.testing.assert_close(errors.variance, errors.noise + found.variance * slope.square())
+    mode = errors.modes[1, 4, 5, 0].unflatten(0, (4, 5))
+    torch.testing.assert_close(mode, found.modes[1, 4, 5, 0].unflatten(0, (4, 5)) * slope[1, :, :, 4, 5])
+
+
+def test_the_network_sees_the_noise_of_what_it_sees_and_of_nothing_else() -> None:
+    model, (flux, good) = network(), windows()
+    seen, ivar = good & ~hidden_part(good), torch.full_like(flux, 4.0)
+    expected = model.predict(flux, seen, ivar)
+    for value in (torch.nan, 0.0, 1e6):
+        found = model.predict(flux, seen, torch.where(seen, ivar, value))
+        for one, other in zip(expected, found, strict=True):
+            assert torch.equal(one, other)
+    assert not torch.allclose(model.predict(flux, seen, 100 * ivar).mean, expected.mean)
+
+
+def test_a_network_of_an_earlier_version_does_not_see_the_noise() -> None:
+    model = network()
+    old = MaskedPredictor(**(model.arguments | {"known_noise": False})).eval()
+    flux, good = windows()
+    ivar, seen = torch.full_like(flux, 4.0), good & ~hidden_part(good)
+    found = old.predict(flux, seen, ivar)
+    assert torch.equal(found.mean, old.predict(flux, seen, 100 * ivar).mean)
+    # Its residuals are those of asinh, with the noise to first order.
+    errors = old.errors(found, flux, ivar)
+    torch.testing.assert_close(errors.residual, flux - found.mean)
+    torch.testing.assert_close(errors.noise, 0.25 / torch.cosh(flux).square())
 
 
 def test_flux_in_another_unit_gives_the_same_prediction() -> None:
@@ -109,7 +148,7 @@ def test_inference_gives_latents_and_predictions_from_other_lines() -> None:
     found = infer(model, *arrays, batch_size=2)
     np.testing.assert_allclose(found.latent, encode(model, *arrays), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.reconstruction, reconstruct(model, *arrays), rtol=1e-5, atol=1e-5)
-    hidden = model.predict_hidden(model.patch_passes(), flux, torch.ones_like(flux), good)
+    hidden = model.predict_hidden(model.patch_passes(), flux, torch.full_like(flux, 4.0), good)
     np.testing.assert_allclose(found.reconstruction, hidden.mean.detach(), rtol=1e-3, atol=1e-4)
     assert np.isfinite(found.mae).all()
     with pytest.raises(ValueError, match="MaskedPredictor has no reconstruction from the latent"):

@@ -43,17 +43,30 @@ def test_lines_that_are_left_out_are_as_if_they_were_masked(names: list[str]) ->
     lines = [NAMES.index(name) for name in names]
     torch.manual_seed(1)
     flux, good = torch.randn(2, 4, 5, 16, 16) + 2, torch.rand(2, 4, 5, 16, 16) > 0.1
+    ivar = 10 * torch.rand_like(flux)
     there = torch.zeros(4, dtype=torch.bool)
     there[lines] = True
-    expected = start(flux, good & there[:, None, None, None])
-    found = model(flux[:, lines], good[:, lines])
+    expected = start.predict(flux, good & there[:, None, None, None], ivar)
+    found = model.predict(flux[:, lines], good[:, lines], ivar[:, lines])
     torch.testing.assert_close(found.mean, expected.mean[:, lines])
     torch.testing.assert_close(found.variance, expected.variance[:, lines])
     of_lines = expected.modes.unflatten(4, (4, 5))[..., lines, :].flatten(4)
     torch.testing.assert_close(found.modes, of_lines)
     torch.testing.assert_close(found.latent, expected.latent)
     torch.testing.assert_close(model.coarse_means(found.latent), start.coarse_means(expected.latent)[:, lines])
-    assert not torch.allclose(expected.mean, start(flux, good).mean)
+    assert not torch.allclose(expected.mean, start.predict(flux, good, ivar).mean)
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[:2]])
+def test_a_network_of_an_earlier_version_starts_without_looking_at_the_noise(names: list[str]) -> None:
+    old = MaskedPredictor(**(masked().arguments | {"known_noise": False}))
+    model = masked(names, seed=1)
+    take_weights(model, old, names, NAMES)
+    flux, good = torch.randn(1, len(names), 5, 16, 16) + 2, torch.ones(1, len(names), 5, 16, 16, dtype=torch.bool)
+    found = [model.predict(flux, good, torch.full_like(flux, ivar)).mean for ivar in (1.0, 100.0)]
+    assert torch.equal(*found)
+    if names == NAMES:
+        torch.testing.assert_close(found[0], old.eval().predict(flux, good, torch.ones_like(flux)).mean)
 
 
 def test_the_place_in_a_larger_window_is_interpolated_about_its_middle() -> None:

@@ -14,7 +14,7 @@ from modeling.network.inference import infer, reconstruct
 from modeling.network.spaxel_code import local_amplitude
 from modeling.scoring import artefacts
 from modeling.scoring.galaxy_scorer import Arrays, GalaxyScorer, calibrate
-from modeling.scoring.significance import ErrorSums, Residuals, Significance
+from modeling.scoring.significance import ErrorSums, RegionSums, Residuals, Significance, TypicalSums
 from modeling.training.config import TrainConfig
 from modeling.training.objective import Objective
 
@@ -144,8 +144,8 @@ def test_noise_is_not_significant_and_a_spot_is_and_is_located() -> None:
     rng = np.random.default_rng(8)
     residual_sigma = rng.normal(size=(2, LINES, SAMPLES, SIZE, SIZE)).astype(np.float32)
     residual_sigma[1, 2, 3, 4:7, 9:12] += 8
-    found = Significance.of(residual_sigma, np.ones(residual_sigma.shape, dtype=bool))
-    assert abs(found.nll[0]) < 0.05
+    good = np.ones(residual_sigma.shape, dtype=bool)
+    found = Significance.of(RegionSums.of(residual_sigma, good), TypicalSums.of_noise(LINES))
     assert found.region[0] < 6
     assert found.peak[1] > 4 * found.peak[0]
     assert np.unravel_index(found.by_spaxel[1].argmax(), (SIZE, SIZE)) == (5, 10)
@@ -179,8 +179,9 @@ def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> No
     assert scores.code[0] == "spike"
     flux, ivar, mask = with_light(hit)
     residuals = Residuals.of(flux, ivar, mask, infer(network(), flux, ivar, mask).reconstruction)
-    counted = Significance.of(residuals.residual_sigma(trained().error), residuals.good).table()[0]
-    assert (np.expm1(scores.significance[0, :2]) < 0.1 * np.expm1(counted)).all()
+    sums = RegionSums.of(residuals.residual_sigma(trained().error), residuals.good)
+    counted = Significance.of(sums, trained().typical[0]).table()[0]
+    assert (np.expm1(scores.significance[0, :2]) < 0.2 * np.expm1(counted)).all()
 
 
 def test_a_point_source_is_no_cosmic_ray() -> None:

@@ -47,7 +47,8 @@ def test_loss_is_the_likelihood_of_hidden_samples_under_noise_and_predicted_vari
     group = torch.from_numpy(draw_hidden(len(network.groups), 8, 4, generator))[None]
     hidden = hidden_lines(group_of_lines(network.groups, 3), len(network.groups), group, margin(4))[:, :, None]
     flux, good = (turned(values, view) for values in (torch.where(good, flux, 0.0), good))
-    prediction = network.predict(flux, good & ~hidden)
+    ivar = turned(ivar, view)
+    prediction = network.predict(flux, good & ~hidden, ivar)
     chosen = good & hidden
     variance, residual = (prediction.variance + 0.01)[chosen], (prediction.mean - flux)[chosen]
     each = 0.5 * (STUDENT_DOF + 1) * torch.log1p(residual**2 / (STUDENT_DOF * variance)) + 0.5 * (variance / 0.01).log()
