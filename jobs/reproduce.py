@@ -118,7 +118,9 @@ def load_ensemble(found: Catalog, tracking_uri: str) -> ModelEnsemble:
             GalaxyScorer.from_json(*pair)
         unit_of_combined(found)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise ReproduceError(f"the catalog's calibration (provenance.judges) is damaged: {error!r}") from error
+        raise ReproduceError(
+            f"the catalog's calibration (provenance.judges) cannot be used: {error!r}. Score the store again"
+        ) from error
     return ensemble
 
 

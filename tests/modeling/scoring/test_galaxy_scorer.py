@@ -299,6 +299,13 @@ def test_the_windows_stay_as_they_were_and_a_scorer_survives_json() -> None:
     np.testing.assert_allclose(again.combined(again.score(*arrays)), first, rtol=1e-5)
 
 
+def test_a_scorer_of_an_earlier_version_is_refused() -> None:
+    state = trained().to_json()
+    del state["typical"]
+    with pytest.raises(ValueError, match="calibrated by an earlier version"):
+        GalaxyScorer.from_json(network(), state)
+
+
 def test_nothing_to_calibrate_on_is_an_error() -> None:
     with pytest.raises(ValueError, match="no galaxy"):
         calibrate(network(), lambda: iter(()), VELOCITY, psf_fwhm_spaxels=5)
