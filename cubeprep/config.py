@@ -118,10 +118,12 @@ def _describe(error: Any, model: type[Config]) -> str:
 
 
 def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
-    """Hint with the known key of the section that is closest to an unknown one; empty if none is close."""
+    """Hint with the same key in sections of the section, or else with its closest key; empty if there is neither."""
     section: Any = model
     for part in loc[:-1]:
         fields = getattr(section, "model_fields", {})
         section = fields[part].annotation if part in fields else None
-    close = get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    name, fields = str(loc[-1]), getattr(section, "model_fields", {})
+    deeper = [f"{key}.{name}" for key, field in fields.items() if name in getattr(field.annotation, "model_fields", {})]
+    close = deeper or get_close_matches(name, fields, n=1)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

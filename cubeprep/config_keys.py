@@ -107,7 +107,8 @@ def find_keys(model: type[Config], path: str) -> list[ConfigKey]:
     if not found:
         paths = [key.path for key in keys]
         close = [key for key in paths if key.endswith(f".{path}")] or get_close_matches(path, paths, n=1)
-        raise ConfigError(path, ["unknown key" + (f"; did you mean {close[0]}?" if close else "")])
+        hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(model.model_fields)
+        raise ConfigError(path, [f"unknown key; {hint}"])
     return found
 
 

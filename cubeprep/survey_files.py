@@ -63,7 +63,8 @@ def _files_below(root: str) -> list[str]:
         if not fs.isdir(folder):
             kind = "no such folder, or no index page" if root.startswith("http") else "no such folder"
             raise ValueError(
-                f"{root}: {kind}; survey.root is a folder of the survey's files, or a list of files NAME.txt"
+                f"{root}: {kind}; set survey.root, or survey.maps_root if it is that, to the folder of the files, "
+                "or survey.root to a list of files NAME.txt"
             )
         if not is_remote(root):
             return _local_files(folder)

@@ -94,10 +94,10 @@ def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool]
     console.print(f"{len(labels)} labels, {finds} of them detections, for {len(ranking)} galaxies", markup=False)
     if num_unknown:
         console.print(f"{num_unknown} labels are of galaxies that are not in this catalog")
-    if labels:
+    if labels and len(ranking) > NUM_TOP:
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
-        console.print(f"{len(new)} of the first {min(NUM_TOP, len(ranking))} came up from behind rank {NUM_TOP}")
-    table = Table(title="To label next", title_justify="left")
+        console.print(f"{len(new)} of the first {NUM_TOP} were below rank {NUM_TOP} by score")
+    table = Table(title="To label next (expected: 1 is a detection, 0 is none)", title_justify="left")
     for name in ("plateifu", "expected", "uncertainty", "rank_by_labels", "rank"):
         table.add_column(name, justify="left" if name == "plateifu" else "right")
     for row in ranking[ranking["ask"] > 0].sort_values("ask").to_dict("records"):

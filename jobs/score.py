@@ -201,7 +201,10 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
-    console.print(f"{found} detections at a false discovery rate of {config.score.fdr:g}; {flagged} likely artefacts")
+    finds = f"{found} detections at a false discovery rate of {config.score.fdr:g}"
+    if table["p_value"].isna().all():
+        finds = "No p-values and so no detections, since no galaxy is in the validation split"
+    console.print(f"{finds}; {flagged} likely artefacts")
     for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
         found = provenance["spearman"][name]
         console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")

@@ -75,7 +75,7 @@ def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text
     try:
         region = Region.parse(text, store.shape[2])
     except ValueError as error:
-        raise CommandError(f"--region {error}") from error
+        raise CommandError(f"--{error}") from error
     check_same_store(catalog, store, config.catalog_path)
     model = reopen_model(config, catalog, store)
     if not model.network.mask_input:

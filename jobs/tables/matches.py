@@ -80,8 +80,8 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
     from astropy.coordinates import SkyCoord
 
     names = tuple(
-        str(column_of(table, given, path).name) if given else _known_name(table, known, path, option)
-        for given, known, option in ((ra, RA_NAMES, "--ra"), (dec, DEC_NAMES, "--dec"))
+        str(column_of(table, given, path).name) if given else _known_name(table, known, path)
+        for given, known in ((ra, RA_NAMES), (dec, DEC_NAMES))
     )
     values = table[list(names)]
     known = values.notna().all(axis=1).to_numpy()
@@ -100,12 +100,14 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
     return SkyCoord(*whole, unit="deg"), (names[0], names[1])
 
 
-def _known_name(table: pd.DataFrame, known: Sequence[str], path: Path, option: str) -> str:
+def _known_name(table: pd.DataFrame, known: Sequence[str], path: Path) -> str:
     lower = {str(name).lower(): str(name) for name in table}
     found = [lower[name] for name in known if name in lower]
     if not found:
         shown = ", ".join(map(str, table.columns[:12]))
-        raise CommandError(f"{path}: no column of positions is known among {shown}; name it with {option}")
+        raise CommandError(
+            f"{path}: no column of positions is known among {shown}; name the columns with --ra and --dec"
+        )
     return found[0]
 
 

@@ -54,6 +54,7 @@ def test_names_every_mistake_at_once(write) -> None:
         ("cuont: 3\ncount: 3", "cuont: unknown key; did you mean count?"),
         ("count: 3\ninner: {rates: 1}", "inner.rates: unknown key; did you mean rate?"),
         ("count: 3\ninner: {colour: 1}", "inner.colour: unknown key"),
+        ("count: 3\nrate: 1", "rate: unknown key; did you mean inner.rate?"),
         ("count: 3\ninner: {names: [{rate: 1}]}", "inner.names.0: Input should be a valid string (found {'rate': 1})"),
     ],
 )

@@ -69,6 +69,8 @@ def test_a_section_is_found_with_its_keys_and_an_unknown_key_with_a_hint() -> No
         find_keys(Outer, "inner.sides")
     with pytest.raises(ConfigError, match=r"did you mean inner\.limit_kms\?"):
         find_keys(Outer, "limit_kms")
+    with pytest.raises(ConfigError, match=r"unknown key; known are folder, .*inner"):
+        find_keys(Outer, "nonsense")
 
 
 def default_of(section: Any, path: str) -> Any:

@@ -110,7 +110,8 @@ def test_positions_in_hours_under_other_names_and_chosen_columns(workspace: Path
     table.write(workspace / "x.csv")
     code, text = run(workspace, workspace / "x.csv")
     assert code == 2
-    assert "no column of positions is known among objid, flux_w3, name, agn, alpha, delta; name it with --ra" in text
+    assert "no column of positions is known among objid, flux_w3, name, agn, alpha, delta; " in text
+    assert "name the columns with --ra and --dec" in text
     settings = ["--ra", "alpha", "--dec", "delta", "--prefix", "p", "--column", "NAME"]
     code, text = run(workspace, workspace / "x.csv", *settings)
     assert code == 0, text

@@ -52,6 +52,7 @@ def test_labels_raise_what_is_like_the_finds(workspace: Path) -> None:
     text = run(workspace)
     assert re.search(r"16 labels, \d+ of them detections", text)
     assert "1 labels are of galaxies that are not in this catalog" in text
+    assert re.search(r"\d+ of the first 50 were below rank 50 by score", text)
     ranking = pd.read_parquet(workspace / "ranking.parquet").set_index("plateifu")
     unseen = pd.Series(cluster.to_numpy(), names)[ranking.index[ranking["label"] == ""]]
     mean_rank = ranking.loc[unseen.index, "rank_by_labels"].groupby(unseen).mean()
