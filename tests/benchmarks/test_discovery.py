@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,7 +163,7 @@ def test_the_scored_galaxies_of_each_fold_are_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     results = []
     for fold in range(2):
-        arrays = {f"variant:{name.replace('_', ' ')}": rng.normal(size=6) for name in SIGNIFICANCES}
+        arrays: dict[str, Any] = {f"variant:{name.replace('_', ' ')}": rng.normal(size=6) for name in SIGNIFICANCES}
         arrays |= {"score": rng.normal(size=6), "latents": rng.normal(size=(6, 3)), "lines": rng.normal(size=(6, 2))}
         path = result_path(data, DETECTOR, data.tier.network_runs[0], fold)
         path.parent.mkdir(exist_ok=True)
