@@ -21,6 +21,8 @@ WORKER_SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
+    # The scheduler and each connection keep this many messages, with the tasks in them: 10 MiB of the default of 1,000.
+    "distributed.admin.low-level-log-length": 10,
     "distributed.worker.preload": ["cubeprep.cluster"],  # see `dask_setup`
 }
 

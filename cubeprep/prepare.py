@@ -89,6 +89,7 @@ def prepare(
         return store.summary()
     galaxy = {name: getattr(config, name) for name in GalaxyConfig.model_fields}
     galaxy = GalaxyConfig(**galaxy).model_dump(mode="json")
+    selection = survey.model_dump(mode="json")  # one for all tasks
     by_name = {target.plateifu: target for target in usable}
     done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
     tasks = [
@@ -99,7 +100,7 @@ def prepare(
             shard,
             [by_name[split.plateifu[i]] for i in split.galaxies(shard)],
             split.num_views,
-            survey.model_dump(mode="json"),
+            selection,
             galaxy,
             seed,
         )
