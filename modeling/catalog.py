@@ -111,7 +111,9 @@ HYPOTHESIS_UNITS = {
 }
 # Columns of `ensemble.SurveyScores`, and of the artefacts and explanations of `GalaxyScorer`.
 SURVEY_SCORES = {
-    "score_combined": Column("Mean of the four significances, corrected for flux, S/N, size and redshift"),
+    "score_combined": Column(
+        "Mean significance (masked network: both peaks), corrected for flux, S/N, size and redshift"
+    ),
     "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
     "score_region": Column(
         "Excess chi2 of the most unusual region of spaxels, in units of its spread in ordinary galaxies"

@@ -105,6 +105,6 @@ class ModelConfig(Config):
         windows: dict[str, Any] = {"num_lines": num_lines, "num_samples": num_samples, "size": size}
         if self.kind == "masked":
             names = line_names or [f"{line}-" for line in range(num_lines)]
-            own = {"groups": line_groups(names), "known_noise": True}
+            own = {"groups": line_groups(names), "sees_noise": True}
             return windows | own | self.model_dump(exclude=self.unused)
         return windows | {"variational": self.kind == "vae"} | self.model_dump(exclude=self.unused)

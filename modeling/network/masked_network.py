@@ -104,7 +104,7 @@ class MaskedPredictor(WindowNetwork):
         lstm_channels: int = 16,
         error_modes: int = 0,
         normalise: Normalisation = "asinh",
-        known_noise: bool = False,
+        sees_noise: bool = False,
     ) -> None:
         """Makes the network with PyTorch's default initial weights.
 
@@ -119,7 +119,7 @@ class MaskedPredictor(WindowNetwork):
             lstm_channels: hidden channels of each direction of the ConvLSTM over the lines; 0 for convolutions alone.
             error_modes: errors that the samples of a spaxel share; 0 for independent ones alone.
             normalise: normalisation of the flux; see the method `normalise`.
-            known_noise: whether the network sees the level of the noise, and residuals are those of the flux itself.
+            sees_noise: whether the network sees the level of the noise, and residuals are those of the flux itself.
                 False only for networks of earlier versions: they do not see it, and their residuals are normalised,
                 with the variance of the noise to first order.
 
@@ -134,9 +134,9 @@ class MaskedPredictor(WindowNetwork):
         self.normalisation = normalise
         self.num_lines, self.num_samples, self.size = num_lines, num_samples, size
         self.groups, self.hidden_side = groups, hidden_side
-        self.known_noise = known_noise
+        self.sees_noise = sees_noise
         frames = num_lines * num_samples
-        self.first = nn.Conv2d(frames + num_lines + 1 + known_noise * num_lines, context_channels, 1)
+        self.first = nn.Conv2d(frames + num_lines + 1 + sees_noise * num_lines, context_channels, 1)
         self.place_CYX = nn.Parameter(torch.zeros(context_channels, size, size))
         self.fine = nn.Sequential(*(Block(context_channels, dilation) for dilation in DILATIONS))
         self.galaxy = Galaxy(context_channels, latent_dim)
@@ -191,7 +191,7 @@ class MaskedPredictor(WindowNetwork):
             normalised_BLSYX: of `normalise`.
             ivar_BLSYX: of `scaled_ivar`.
         """
-        if not self.known_noise:
+        if not self.sees_noise:
             noise_BLSYX = self.normalised_variance(normalised_BLSYX, ivar_BLSYX, ivar_BLSYX.new_ones(len(ivar_BLSYX)))
             residual_BLSYX = normalised_BLSYX - found.mean
             return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance, found.modes)
@@ -271,7 +271,7 @@ class MaskedPredictor(WindowNetwork):
         x_BLSYX = torch.where(seen_BLSYX, normalised_BLSYX, 0.0)
         share_BLYX = seen_BLSYX.to(x_BLSYX.dtype).mean(dim=2)
         covered_BLYX = share_BLYX.amax(dim=1, keepdim=True)
-        noise_BLYX = [_noise_level(ivar_BLSYX, seen_BLSYX)] if self.known_noise else []
+        noise_BLYX = [_noise_level(ivar_BLSYX, seen_BLSYX)] if self.sees_noise else []
         x_BCYX = torch.cat([x_BLSYX.flatten(1, 2), share_BLYX, covered_BLYX, *noise_BLYX], dim=1)
         x_BCYX = x_BCYX.contiguous(memory_format=torch.channels_last)
         h_BCYX: Tensor = self.fine(self.first(x_BCYX) + self.place_CYX)

@@ -20,7 +20,7 @@ from modeling.network.normalisation import WindowNetwork
 
 # Arguments that may differ: they shape no weights, or only those that `take_weights` adapts.
 FREE = {
-    "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines", "known_noise"},
+    "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines", "sees_noise"},
     "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
 }
 # First letters of the names of the last layers' weights: all that stands between features and samples.
@@ -54,7 +54,7 @@ def take_weights(
     if isinstance(start, MaskedPredictor):
         side = model.size, model.size
         weights["place_CYX"] = functional.interpolate(weights["place_CYX"][None], side, mode="bilinear")[0]
-        if isinstance(model, MaskedPredictor) and model.known_noise and not start.known_noise:
+        if isinstance(model, MaskedPredictor) and model.sees_noise and not start.sees_noise:
             weights["first.weight"] = functional.pad(weights["first.weight"], (0, 0, 0, 0, 0, start.num_lines))
         if list(names) != list(start_names):
             weights |= _of_lines(weights, [list(start_names).index(name) for name in names], start)

@@ -266,8 +266,13 @@ class GalaxyScorer:
         return residuals.against(from_latent).residual_sigma(self.latent_error)
 
     def combined(self, scores: GalaxyScores) -> np.ndarray:
-        """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies."""
-        return np.asarray(np.mean(self.standardised(scores), axis=0))
+        """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies.
+
+        Of a masked network only the two peaks count: all lines of a region together add the errors of all to the light
+        of one. An autoencoder's errors are of another kind, and all four count.
+        """
+        each = self.standardised(scores)
+        return np.asarray(np.mean(each[1::2] if isinstance(self.model, MaskedPredictor) else each, axis=0))
 
     def standardised(self, scores: GalaxyScores) -> list[np.ndarray]:
         """Significances [N] without their dependence on nuisances, in the order of `SIGNIFICANCES`."""

@@ -123,7 +123,7 @@ class Cubescout(Network):
             f"{name.replace('_', ' ')}, standardised": values
             for name, values in zip(SIGNIFICANCES, standard, strict=True)
         }
-        variants["both peaks, standardised"] = np.mean(standard[1::2], axis=0)
+        variants["all four, standardised"] = np.mean(standard, axis=0)
         variants["nll"] = scores.nll
         back = np.argsort(self.lines)
         lines = scores.by_line[:, back].astype(np.float32)

@@ -125,7 +125,7 @@ def test_the_network_sees_the_noise_of_what_it_sees_and_of_nothing_else() -> Non
 
 def test_a_network_of_an_earlier_version_does_not_see_the_noise() -> None:
     model = network()
-    old = MaskedPredictor(**(model.arguments | {"known_noise": False})).eval()
+    old = MaskedPredictor(**(model.arguments | {"sees_noise": False})).eval()
     flux, good = windows()
     ivar, seen = torch.full_like(flux, 4.0), good & ~hidden_part(good)
     found = old.predict(flux, seen, ivar)

@@ -59,7 +59,7 @@ def test_lines_that_are_left_out_are_as_if_they_were_masked(names: list[str]) ->
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[:2]])
 def test_a_network_of_an_earlier_version_starts_without_looking_at_the_noise(names: list[str]) -> None:
-    old = MaskedPredictor(**(masked().arguments | {"known_noise": False}))
+    old = MaskedPredictor(**(masked().arguments | {"sees_noise": False}))
     model = masked(names, seed=1)
     take_weights(model, old, names, NAMES)
     flux, good = torch.randn(1, len(names), 5, 16, 16) + 2, torch.ones(1, len(names), 5, 16, 16, dtype=torch.bool)

@@ -160,7 +160,7 @@ def test_ordinary_galaxies_are_typical_whatever_noise_their_spaxels_share() -> N
     lines, regions = typical.significance(RegionSums.of(resampled(80, seed=1), good))
     for values in (lines, regions):
         assert abs(np.median(values)) < 0.6  # chi2 of few samples is skewed
-        assert np.quantile(np.abs(values), 0.68) == pytest.approx(1, abs=0.1)
+        assert np.quantile(np.abs(values), 0.68) == pytest.approx(1, abs=0.2)
     # Independent noise would have called half of them unusual, or none.
     assert np.median(judged(resampled(80), good).region) > 10
 
