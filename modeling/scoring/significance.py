@@ -175,7 +175,8 @@ class RegionSums:
     @classmethod
     def concatenate(cls, parts: Sequence["RegionSums"]) -> "RegionSums":
         """Galaxies of several parts in one, in order."""
-        return cls(*map(np.concatenate, zip(*(part.arrays for part in parts), strict=True)), side=parts[0].side)
+        chi2, samples, whole = map(np.concatenate, zip(*(part.arrays for part in parts), strict=True))
+        return cls(chi2, samples, whole, parts[0].side)
 
 
 @dataclass(frozen=True)
