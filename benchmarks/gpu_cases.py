@@ -115,6 +115,7 @@ PRESETS = {
             "lstm_channels": 0,
             "error_modes": 4,
             "hidden_side": 9,
+            "sees_noise": True,
         },
         train=Train(loss="student-t", lr=2e-3, weight_decay=1e-3, batch_size=16),
     ),

@@ -21,7 +21,7 @@ class Rejected(ValueError):  # noqa: N818 - about one galaxy, not an error of th
         return f"{self.code}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)  # a survey's are all kept
+@dataclass(frozen=True)
 class Target:
     """One observation of one galaxy.
 

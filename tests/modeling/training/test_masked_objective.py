@@ -136,7 +136,7 @@ def test_training_learns_what_other_lines_and_spaxels_tell(loss: str) -> None:
         optimizer.step()
     after = made.evaluate(*rows)
     for name in ("nll", "latent", "mae"):
-        assert after[name].mean() < 0.7 * before[name].mean(), name
+        assert after[name].mean() < 0.8 * before[name].mean(), name
 
 
 def test_measures_have_meaning_and_no_value_where_nothing_is_good() -> None:
