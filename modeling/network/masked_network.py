@@ -80,8 +80,8 @@ class HiddenSamples(NamedTuple):
 
     Attributes:
         mean: [B, L, S, Y, X] in the unit of the flux.
-        residual_sigma: the same shape, normalised flux less its prediction, whitened by the covariance of noise and
-            prediction (`error_modes.whitened`).
+        residual_sigma: the same shape, the residuals of `errors`, whitened by the covariance of noise and prediction
+            (`error_modes.whitened`).
     """
 
     mean: Tensor

@@ -211,7 +211,7 @@ class TypicalSums:
         num_lines = sums.chi2.shape[1]
         square = np.array([_typical_square(*(values[:, i] for values in sums.arrays)) for i in range(num_lines)])
         known = replace(cls.of_noise(num_lines), square=square)
-        lines, regions = known.significance(sums)
+        lines, regions = known.significance(known.excess(sums), sums.samples)
         covered = sums.whole.any(1)
         return replace(known, line_spread=_spread(lines[sums.whole]), region_spread=_spread(regions[covered]))
 
@@ -219,11 +219,15 @@ class TypicalSums:
         """Excess chi2 [N, L, Y, X] of each line of each region, in units of the typical square of a sample."""
         return np.asarray(sums.chi2 / self.square.astype(np.float32)[:, None, None] - sums.samples)
 
-    def significance(self, sums: RegionSums) -> tuple[np.ndarray, np.ndarray]:
-        """Significance of each line of each region, [N, L, Y, X], and of all lines together, [N, Y, X]."""
-        excess = self.excess(sums)
-        lines = _significance(excess, sums.samples, MIN_LINE_SAMPLES) / self.line_spread
-        return lines, _significance(excess.sum(1), sums.samples.sum(1), MIN_REGION_SAMPLES) / self.region_spread
+    def significance(self, excess: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Significance of each line of each region, [N, L, Y, X], and of all lines together, [N, Y, X].
+
+        Args:
+            excess: of `excess`.
+            samples: of the same `RegionSums`.
+        """
+        lines = _significance(excess, samples, MIN_LINE_SAMPLES) / self.line_spread
+        return lines, _significance(excess.sum(1), samples.sum(1), MIN_REGION_SAMPLES) / self.region_spread
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, for `from_json`."""
@@ -254,10 +258,10 @@ class Significance:
     @classmethod
     def of(cls, sums: RegionSums, typical: TypicalSums) -> "Significance":
         """Significance of sums of residuals."""
-        lines, regions = typical.significance(sums)
+        excess = typical.excess(sums)
+        lines, regions = typical.significance(excess, sums.samples)
         # Each spaxel is in as many regions as a region has spaxels.
-        excess = typical.excess(sums).sum((2, 3)) / sums.side
-        of_lines = _significance(excess, sums.samples.sum((2, 3)), MIN_LINE_SAMPLES)
+        of_lines = _significance(excess.sum((2, 3)) / sums.side, sums.samples.sum((2, 3)), MIN_LINE_SAMPLES)
         return cls(
             region=regions.max((1, 2)),
             peak=lines.max((1, 2, 3)),

@@ -101,12 +101,12 @@ class Triaged(Detector):
         velocity_kms = store.coordinate(split, "velocity_kms")
         psf = psf_fwhm_spaxels(self.tier)
         self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
+        cleaned = [self.triage.clean(part, self.guide.reconstruct(part)) for part in shards(store, VALIDATION)]
         if isinstance(self.detector, Reconstructing):
-            cleaned = (self.triage.clean(part, self.guide.reconstruct(part)) for part in shards(store, VALIDATION))
             self.typical = TypicalSums.of(RegionSums.concatenate([self._sums(part.residuals) for part in cleaned]))
-        parts = [self._behind(windows, self.guide.reconstruct(windows)) for windows in shards(store, VALIDATION)]
-        known = np.concatenate([values for _, values in parts])
-        scores = {name: np.concatenate([found[name] for found, _ in parts]) for name in parts[0][0]}
+        parts = [self._behind(part) for part in cleaned]
+        known = np.concatenate([part.nuisances for part in cleaned])
+        scores = {name: np.concatenate([found[name] for found in parts]) for name in parts[0]}
         self.regressions = {name: _regression(score, known) for name, score in scores.items()}
 
     def score_windows(self, windows: Windows) -> Scored:
@@ -116,21 +116,23 @@ class Triaged(Detector):
             front = self.detector.judge(windows, reconstruction)
         else:
             front = self.detector.score_windows(windows)
-        scores, known = self._behind(windows, reconstruction)
-        behind = {name: self.regressions[name].transform(score, known) for name, score in scores.items()}
+        cleaned = self.triage.clean(windows, reconstruction)
+        behind = {
+            name: self.regressions[name].transform(score, cleaned.nuisances)
+            for name, score in self._behind(cleaned).items()
+        }
         if "triaged region" in behind:
             behind["triaged region and peak"] = (behind["triaged region"] + behind["triaged peak"]) / 2
         return Scored(front.score, front.spaxels, front.lines, front.variants | behind)
 
-    def _behind(self, windows: Windows, reconstruction: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Scores [row] of the windows without artefacts by name, before standardisation, and the nuisances."""
-        cleaned = self.triage.clean(windows, reconstruction)
+    def _behind(self, cleaned: Cleaned) -> dict[str, np.ndarray]:
+        """Scores [row] of galaxies without artefacts by name, before standardisation."""
         if not isinstance(self.detector, Reconstructing):
-            return _named(self.detector.score_windows(cleaned.windows)), cleaned.nuisances
+            return _named(self.detector.score_windows(cleaned.windows))
         residuals = cleaned.residuals
         scores = _named(self.detector.judge(cleaned.windows, residuals.flux - residuals.residual))
         table = Significance.of(self._sums(residuals), self.typical).table()
-        return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}, cleaned.nuisances
+        return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}
 
     def _sums(self, residuals: Residuals) -> RegionSums:
         return RegionSums.of(residuals.residual_sigma(self.triage.error), residuals.good)

@@ -157,7 +157,8 @@ def test_ordinary_galaxies_are_typical_whatever_noise_their_spaxels_share() -> N
     typical = TypicalSums.of(RegionSums.of(resampled(80), good))
     # Of nine spaxels that are alike the square of the sum is large, although that of each is 0.64.
     np.testing.assert_allclose(typical.square, 3.2, rtol=0.1)
-    lines, regions = typical.significance(RegionSums.of(resampled(80, seed=1), good))
+    sums = RegionSums.of(resampled(80, seed=1), good)
+    lines, regions = typical.significance(typical.excess(sums), sums.samples)
     for values in (lines, regions):
         assert abs(np.median(values)) < 0.6  # chi2 of few samples is skewed
         assert np.quantile(np.abs(values), 0.68) == pytest.approx(1, abs=0.2)

@@ -130,13 +130,13 @@ def test_training_learns_what_other_lines_and_spaxels_tell(loss: str) -> None:
     rows = flux, torch.full_like(flux, 0.02**-2), good
     before = made.evaluate(*rows)
     optimizer = torch.optim.AdamW(made.parameters(), lr=5e-3)
-    for step in range(60):
+    for step in range(100):
         optimizer.zero_grad()
         losses(made, *rows, step_seed=step)["loss"].mean().backward()
         optimizer.step()
     after = made.evaluate(*rows)
     for name in ("nll", "latent", "mae"):
-        assert after[name].mean() < 0.8 * before[name].mean(), name
+        assert after[name].mean() < 0.7 * before[name].mean(), name
 
 
 def test_measures_have_meaning_and_no_value_where_nothing_is_good() -> None:
