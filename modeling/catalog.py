@@ -128,7 +128,7 @@ SURVEY_SCORES = {
     "score_spread": Column("Standard deviation of score_combined over models; empty where one model scored"),
     "num_models": Column("Models that scored it: where models were cross-fitted, those that never saw the galaxy"),
     "p_value": Column("Conformal p-value of the score among validation galaxies of similar S/N and size"),
-    "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg)"),
+    "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg; Storey)"),
     "is_find": Column("Whether the galaxy is a detection: q_value is within the nominal false discovery rate"),
     "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
     "velocity_offset_kms": Column("Velocity of the lines in their windows; empty where lines disagree", "km / s"),

@@ -20,7 +20,6 @@ from benchmarks.anomaly.metrics import (
     amplitude_at_recall,
     auroc,
     average_precision,
-    benjamini_hochberg,
     conformal_p,
     false_discovery_proportion,
     line_family,
@@ -34,6 +33,7 @@ from benchmarks.anomaly.metrics import (
 )
 from benchmarks.anomaly.real import wins
 from benchmarks.anomaly.tiers import Run, Tier
+from modeling.scoring.calibration import q_values
 from modeling.scoring.residual_sums import spearman
 
 FALSE_POSITIVE_RATE = 0.01
@@ -227,7 +227,7 @@ def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
         positives = rng.choice(others, max(min(len(null) // 9, len(others)), 1), replace=False)
         p = conformal_p(score[np.concatenate([null, positives])], score[clean & calibrating])
         truth = np.arange(len(p)) >= len(null)
-        discovered = benjamini_hochberg(p, NOMINAL_FDR)
+        discovered = q_values(p) <= NOMINAL_FDR
         proportions.append(false_discovery_proportion(discovered, truth))
         powers.append(discovered[truth].mean())
     return float(np.mean(proportions)), float(np.mean(powers))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import label
-from scipy.stats import false_discovery_control
 
 Weights = np.ndarray | None
 
@@ -116,14 +115,6 @@ def conformal_p(score: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     """
     above = len(calibration) - np.searchsorted(np.sort(calibration), score, side="left")
     return (1 + above) / (len(calibration) + 1)
-
-
-def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
-    """Mask [n] of the discoveries at a false discovery rate of `level`.
-
-    Source: Benjamini & Hochberg 1995 (doi:10.1111/j.2517-6161.1995.tb02031.x).
-    """
-    return np.asarray(false_discovery_control(p) <= level)
 
 
 def false_discovery_proportion(discovered: np.ndarray, positive: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 A raw score also depends on brightness, S/N and the size of the bundle, which make no galaxy unusual.
 `NuisanceRegression` predicts the score from these nuisances, learned from calibration galaxies, and returns the excess
-in units of its spread. `conformal_p_values` ranks a score among calibration galaxies of its kind; `benjamini_hochberg`
+in units of its spread. `conformal_p_values` ranks a score among calibration galaxies of its kind; `q_values`
 converts p-values to the false discovery rate of each threshold.
 """
 
@@ -139,16 +139,27 @@ def conformal_p_values(
     return np.where(np.isnan(score), np.nan, p_values)
 
 
-def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
+def q_values(p_values: ArrayLike) -> np.ndarray:
     """q-value of each galaxy: the lowest false discovery rate at which it is still a detection.
 
-    Benjamini & Hochberg (1995). NaN p-values stay NaN and do not count.
+    Benjamini & Hochberg (1995), whose rate is too high by one over the share of ordinary galaxies, times an estimate of
+    that share (Storey et al. 2004, doi:10.1111/j.1467-9868.2004.00439.x; for conformal p-values Bates et al. 2023,
+    doi:10.1214/22-AOS2244).
+
+    Args:
+        p_values: [galaxy]; NaN stays NaN and does not count.
     """
     p_values = np.asarray(p_values, np.float64)
-    q_values = np.full(len(p_values), np.nan)
     known = np.isfinite(p_values)
-    q_values[known] = false_discovery_control(p_values[known])
+    q_values = np.full(len(p_values), np.nan)
+    q_values[known] = ordinary_share(p_values[known]) * false_discovery_control(p_values[known])
     return q_values
+
+
+def ordinary_share(p_values: np.ndarray) -> float:
+    """Share of ordinary galaxies by the p-values [galaxy] above 1/2, of which theirs are half; 1 at most."""
+    # One more is counted than there are, which keeps the false discovery rate in small surveys too.
+    return min(1.0, (1 + np.count_nonzero(p_values > 0.5)) / (0.5 * len(p_values))) if len(p_values) else 1.0
 
 
 def quantile_bins(values: ArrayLike, edges: ArrayLike) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modeling.latents.neighbours import Neighbours
-from modeling.scoring.calibration import NuisanceRegression, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.scoring.calibration import NuisanceRegression, conformal_p_values, q_values, quantile_bins
 from modeling.scoring.galaxy_scorer import MAPS, SIGNIFICANCES, GalaxyScorer, GalaxyScores
 from modeling.scoring.residual_sums import LineSums
 
@@ -137,7 +137,7 @@ def combine(
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
         p_value=p_value,
-        q_value=benjamini_hochberg(p_value),
+        q_value=q_values(p_value),
         by_redshift=by_redshift,
     )
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
-from modeling.scoring.calibration import NuisanceRegression, benjamini_hochberg, conformal_p_values, quantile_bins
+from modeling.scoring.calibration import NuisanceRegression, conformal_p_values, ordinary_share, q_values, quantile_bins
 
 
 def survey(
@@ -115,23 +115,38 @@ def test_p_values_within_kinds_are_uniform_where_those_of_all_are_not() -> None:
     assert kstest(without[kind == 1], "uniform").statistic > 0.3
 
 
-def test_q_values_equal_scipys_and_leave_out_the_unknown() -> None:
+def test_q_values_are_scipys_times_the_share_of_ordinary_galaxies_and_leave_out_the_unknown() -> None:
     p = np.random.default_rng(0).uniform(size=200) ** 3
-    np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p, method="bh"))
-    q = benjamini_hochberg(np.insert(p, 3, np.nan))
+    above_half = (p > 0.5).sum()
+    np.testing.assert_allclose(q_values(p), (1 + above_half) / 100 * false_discovery_control(p, method="bh"))
+    q = q_values(np.insert(p, 3, np.nan))
     assert np.isnan(q[3])
-    np.testing.assert_array_equal(np.delete(q, 3), benjamini_hochberg(p))
+    np.testing.assert_array_equal(np.delete(q, 3), q_values(p))
+    assert np.isnan(q_values([np.nan])).all()
 
 
-def test_finds_at_a_nominal_rate_hold_that_share_of_false_ones() -> None:
+def test_galaxies_less_unusual_than_ordinary_ones_do_not_raise_q_values() -> None:
+    p = np.random.default_rng(0).uniform(size=200) ** (1 / 3)
+    assert ordinary_share(p) == 1
+    np.testing.assert_allclose(q_values(p), false_discovery_control(p, method="bh"))
+
+
+@pytest.mark.parametrize("num_anomalies", [10, 100, 300])
+def test_finds_at_a_nominal_rate_hold_that_share_of_false_ones(num_anomalies: int) -> None:
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(200):
-        score = np.concatenate([rng.normal(0, 1, 900), rng.normal(5, 1, 100)])
-        q = benjamini_hochberg(conformal_p_values(score, rng.normal(0, 1, 5000)))
-        found = q <= 0.1
+        score = np.concatenate([rng.normal(0, 1, 900), rng.normal(5, 1, num_anomalies)])
+        found = q_values(conformal_p_values(score, rng.normal(0, 1, 5000))) <= 0.1
         shares.append(found[:900].sum() / max(found.sum(), 1))
-    assert 0.07 < np.mean(shares) < 0.11
+    assert 0.085 < np.mean(shares) < 0.115
+
+
+@pytest.mark.parametrize("num_galaxies", [20, 100])
+def test_without_anomalies_one_survey_in_ten_has_a_find(num_galaxies: int) -> None:
+    rng = np.random.default_rng(1)
+    found = [(q_values(rng.uniform(size=num_galaxies)) <= 0.1).any() for _ in range(2000)]
+    assert 0.08 < np.mean(found) < 0.115
 
 
 def test_bins_between_edges() -> None:
