@@ -18,7 +18,7 @@ from cubeprep.store import WindowStore
 
 SCORE_CODE = (
     *(f"modeling/{room}/**/*.py" for room in ("network", "training", "latents", "scoring")),
-    *("benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py"),
+    *("benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py", "benchmarks/anomaly/fine_tune.py"),
 )
 # Keys of a tier that change no result.
 NOT_OF_A_TASK = {
@@ -97,7 +97,7 @@ def run_task(task: Task) -> float:
     ended = time.process_time()
     real = task.data.real() if task.fold == 0 else None
     if real is not None:
-        found.variants["real"] = detector.score_windows(real[0]).score
+        found.variants["real"] = detector.score_real(*real)
     save(task.path, found, fitted - began, ended - fitted, detector.training)
     return ended - began
 

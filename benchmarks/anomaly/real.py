@@ -1,7 +1,8 @@
 """Injections into real cubes: whether models trained on the simulated survey detect them.
 
 There are too few real cubes to measure false-positive rates. The measure is therefore paired: how often an injected
-copy scores higher than its own clean twin, which has the same galaxy, noise and mask.
+copy scores higher than its own clean twin, which has the same galaxy, noise and mask. Our network is fine-tuned on the
+other real galaxies first. Repeat observations take no injections; networks are fine-tuned on them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,20 +30,23 @@ NUM_DRAWS = 2
 
 
 def real_sources(root: Path, scratch: Path, size: int, factor: int) -> Iterator[Source]:
-    """Yields the real SAMI and MUSE cubes below `root`.
+    """Yields the real SAMI and MUSE cubes below `root`, repeat observations last.
 
     Args:
-        root: folder with `sami/cubes` and `muse`.
+        root: folder with `sami/cubes`, `muse` and, if there are any, `sami/repeats`.
         scratch: folder for the table that the MUSE reader needs.
         size: side of the square kept about the middle, in spaxels after binning.
         factor: side of the blocks of spaxels that are summed into one.
     """
     table = scratch / "muse.csv"
     table.write_text(MUSE_TABLE)
-    surveys = (
+    surveys = [
         SurveyConfig(reader="sami", root=str(root / "sami" / "cubes"), z_max=0.2),
         SurveyConfig(reader="muse", root=str(root / "muse"), table=str(table), z_max=0.2),
-    )
+    ]
+    repeats = root / "sami" / "repeats"
+    if repeats.is_dir():
+        surveys.append(SurveyConfig(reader="sami", root=str(repeats), z_max=0.2))
     for survey in surveys:
         reader = make_reader(survey)
         for target in reader.find_targets():
@@ -69,15 +73,20 @@ def smoothed(arm: CubeArm) -> CubeArm:
 
 
 def real_rows(data: DataConfig, root: Path, scratch: Path) -> tuple[Windows, pd.DataFrame]:
-    """Windows of clean twins and of copies with every family A and amplitude, and their rows as in `Data.rows`."""
+    """Windows of clean twins and of copies with every family A and amplitude, and their rows as in `Data.rows`.
+
+    Repeat observations of a galaxy have no copies.
+    """
     config = data.model_copy(update={"windows": data.windows.model_copy(update={"min_lines": 1})})
-    families, rows, windows = load_families(), [], []
+    families, rows, windows, objects = load_families(), [], [], set()
     for source in real_sources(root, scratch, data.windows.size, data.bin_factor):
         host = Host(source, config.windows)
-        for row in _plan(source, data):
+        twin, *copies = _plan(source, data)
+        for row in [twin] if source.mangaid in objects else [twin, *copies]:
             found = injected(host, row, families, data.seed)
             rows.append(measured(host, found) | row)
             windows.append(found.windows)
+        objects.add(source.mangaid)
     flux, ivar, mask = (np.stack([getattr(part, name) for part in windows]) for name in ("flux", "ivar", "mask"))
     mask[~np.isfinite(flux) & (mask == 0)] = WINDOW_MASK_BITS["NONFINITE"]
     names = np.array([row["name"] for row in rows])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.anomaly.tiers import Run, Tier
 from cubeprep.store import Windows, WindowStore
@@ -78,6 +79,10 @@ class Detector(ABC):
     @abstractmethod
     def score_windows(self, windows: Windows) -> Scored:
         """Scores of the given rows."""
+
+    def score_real(self, windows: Windows, rows: pd.DataFrame) -> np.ndarray:
+        """Scores [row] of real galaxies and copies of them, of another survey than the training sample."""
+        return self.score_windows(windows).score
 
 
 DETECTORS: dict[str, type[Detector]] = {}

@@ -2,14 +2,17 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
 from benchmarks.anomaly.detectors.features import scored_residuals
+from benchmarks.anomaly.fine_tune import fine_tuned
 from benchmarks.anomaly.tiers import Tier, TrainingBudget
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC
 from cubeprep.store import Windows, WindowStore
@@ -131,6 +134,22 @@ class Cubescout(Network):
         found = hypotheses(self.survey, as_given, scores.by_spaxel, np.zeros(len(windows)))
         latents = scores.latent.astype(np.float32)
         return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name, latents)
+
+    def score_real(self, windows: Windows, rows: pd.DataFrame) -> np.ndarray:
+        """Scores of real galaxies, each by the network after it was fine-tuned on the other real galaxies.
+
+        The calibration stays that of the simulated galaxies: the real ones are too few for one of their own.
+        """
+        score = np.empty(len(windows))
+        observed, objects = (rows["family"] == "").to_numpy(), rows["mangaid"].to_numpy()
+        for name in np.unique(objects):
+            others = windows.select(np.flatnonzero(observed & (objects != name)))
+            given = Windows(*self._arrays(others), others.plateifu, others.view)
+            tuned = fine_tuned(self.model, given, self.budget().train, self.tier.augment, self.run.seed)
+            chosen = windows.select(np.flatnonzero(objects == name))
+            scorer = replace(self.scorer, model=tuned)
+            score[objects == name] = scorer.combined(scorer.score(*self._arrays(chosen)))
+        return score
 
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our model."""
