@@ -213,7 +213,7 @@ def sami_ratio(*args: Any) -> np.ndarray:
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("folder", "observation", "width"),
-    # In 41144 C Hbeta has wings, which the sum counts and the survey's Gaussian does not; see the next test.
+    # The sum has more noise than the survey's Gaussian fit, and contains the light that 41144 C has beside Hbeta.
     [
         ("cubes", "41144_A", 0.12),
         ("repeats", "41144_B", 0.12),
@@ -239,7 +239,7 @@ def test_hbeta_of_real_galaxies_is_that_of_the_survey(
     [("cubes", "41144_A"), ("repeats", "41144_B"), ("repeats", "41144_C"), ("cubes", "572402_A")],
 )
 def test_a_gaussian_fitted_to_the_windows_has_the_surveys_hbeta(real_data: Path, folder: str, observation: str) -> None:
-    """The survey fits Gaussians: where sums differ from it but Gaussians do not, the stars are not to blame."""
+    """The survey fits Gaussians, in which noise and light beside the line count for less than in a sum."""
     samples, theirs = sami_samples(real_data, folder, observation, "Hb-4862", "Hbeta")
     strong = np.isfinite(theirs)
     ours = np.array([gaussian_flux(spectrum) for spectrum in samples[:, strong].T])
