@@ -250,11 +250,11 @@ class Bootstrap:
         rng = np.random.default_rng(seed)
         self._counts = rng.multinomial(len(objects), np.full(len(objects), 1 / len(objects)), size=tier.num_bootstrap)
 
-    def curve(self, entry: Entry, contamination: float, name: str) -> np.ndarray:
-        """Values [resample] of one of `CURVES`, averaged over seeds."""
+    def pauroc(self, entry: Entry, contamination: float) -> np.ndarray:
+        """Partial AUROC [resample], averaged over seeds."""
         runs = [score[self._compared] for score in entry.at(contamination).values()]
         parts = [
-            np.mean([CURVES[name](score, self._positive, weight=counts[:, self._index]) for score in runs], axis=0)
+            np.mean([partial_auroc(score, self._positive, weight=counts[:, self._index]) for score in runs], axis=0)
             for counts in np.array_split(self._counts, max(len(self._counts) // 50, 1))
         ]
         return np.concatenate(parts)

@@ -11,7 +11,6 @@ from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.confusion import CLEAR_AMPLITUDE, accuracy, tables
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import (
-    CURVES,
     ORACLE,
     Bootstrap,
     Entry,
@@ -89,8 +88,8 @@ def make_report(data: Data, entries: Sequence[Entry]) -> Report:
         for contamination in sorted({run.contamination for run in entry.scores}):
             row = {"name": entry.name, "group": entry.group, "contamination": contamination, "seconds": entry.seconds}
             row |= {"seeds": len(entry.at(contamination))} | averaged(entry, data, contamination)
-            for curve in CURVES if contamination == tier.headline else ():
-                row[f"{curve}_low"], row[f"{curve}_high"] = interval(bootstrap.curve(entry, contamination, curve))
+            if contamination == tier.headline:
+                row["pauroc_low"], row["pauroc_high"] = interval(bootstrap.pauroc(entry, contamination))
             rows.append(row)
     table = pd.DataFrame(rows).sort_values("pauroc", ascending=False, ignore_index=True)
     main = table[table["contamination"] == tier.headline].set_index("name")
@@ -113,11 +112,11 @@ def gains(
 ) -> dict[str, float]:
     """Our model's gains in pAUROC over its rivals, with 95% intervals of paired resamples."""
     by_name = {entry.name: entry for entry in entries}
-    ours = bootstrap.curve(by_name[OURS], data.tier.headline, "pauroc")
+    ours = bootstrap.pauroc(by_name[OURS], data.tier.headline)
     figures: dict[str, float] = {}
     for name, rival in rivals.items():
         figures[f"pauroc_gain_vs_{name}"] = float(main.loc[OURS, "pauroc"] - main.loc[rival, "pauroc"])
-        low, high = interval(ours - bootstrap.curve(by_name[rival], data.tier.headline, "pauroc"))
+        low, high = interval(ours - bootstrap.pauroc(by_name[rival], data.tier.headline))
         figures |= {f"pauroc_gain_vs_{name}_low": low, f"pauroc_gain_vs_{name}_high": high}
     return figures
 
