@@ -17,7 +17,11 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ConfigError(ValueError):
+class MistakeError(ValueError):
+    """A mistake in a command, or in a configuration or table that it names; commands exit with 2."""
+
+
+class ConfigError(MistakeError):
     """Invalid configuration; `mistakes` lists everything wrong with it."""
 
     def __init__(self, source: str, mistakes: list[str]) -> None:

@@ -28,12 +28,12 @@ from matplotlib.figure import Figure
 from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.reports.assess_report import describe, html_of, markdown_of, results_table
 from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_axis, score_histogram
 from jobs.tables.label_tables import Labels, read_labels
-from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
+from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
 from modeling.latents.latent_index import LatentIndex
 from modeling.latents.neighbours import LatentScaler
@@ -57,7 +57,7 @@ def run(
     assessed = assess_labels(sample, found.labelled, seed=config.seed)
     if not assessed:
         counts = ", ".join(f"{name} {chosen.sum()}" for name, chosen in found.labelled.items())
-        raise CatalogError(
+        raise CommandError(
             f"{path}: of {len(found.plateifu)} galaxies that are in the catalog, {counts}: "
             f"each label needs {MIN_GALAXIES} galaxies with it and {MIN_GALAXIES} without"
         )

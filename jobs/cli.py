@@ -9,6 +9,7 @@ import click
 from jobs.config import load_project
 from jobs.console.command import EPILOG, EXIT_OK, JOBS, TOOLS, command, details, guarded
 from jobs.console.keys import complete_config, complete_key, complete_set, describe
+from jobs.console.options import PathOrUrl
 
 KEY_EPILOG = """Prints type, default, constraints, unit, meaning and the values of shipped configurations, as
 `cubescout config train.lr`, or of all keys of a section, as `cubescout config train`. Without KEY it lists the
@@ -63,9 +64,11 @@ def _promote(
 
 
 @_command("reproduce")
-@click.argument("catalog", type=click.Path(dir_okay=False))
+@click.argument("catalog", type=click.Path(exists=True, dir_okay=False))
 @click.argument("plateifu")
-@click.option("--store", help="Path or URL of the window store; default: the recorded one.")
+@click.option(
+    "--store", type=PathOrUrl(exists=True), help="Path or URL of the window store; default: the recorded one."
+)
 @click.option("--tracking-uri", help="URI of MLflow's backend; default: mlflow.db beside the catalog.")
 @click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference accepted.")
 def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:

@@ -20,13 +20,12 @@ import numpy as np
 
 from cubeprep.redact import redact
 from cubeprep.storage import read_file
-from cubeprep.tables import read_table
 from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import check_prefix, find_matches, matched_columns, matches_path, positions_of
-from jobs.tables.read import column_of
+from jobs.tables.read import column_of, read_table
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import Catalog, read_catalog, write_catalog

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import matches_path
 from jobs.tables.read import check_known
@@ -32,6 +32,8 @@ def run(
 ) -> int:
     """Sends, and prints what to whom; returns the exit code."""
     path = matches_path(config.catalog_path, match) if match else config.catalog_path
+    if match and not path.is_file():
+        raise CommandError(f"--match {match}: there is no {path}; `cubescout crossmatch` makes one")
     catalog = read_catalog(path)
     check_known(plateifu, catalog.table["plateifu"].tolist(), path)
     with connected(to) as hub:

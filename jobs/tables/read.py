@@ -8,25 +8,27 @@ import pandas as pd
 
 from cubeprep import tables
 from cubeprep.tables import TableError as TableError
-from jobs.console.command import CommandError
 
 KEY = "plateifu"
 
 
-class UnknownNameError(TableError, CommandError):
+class UnknownNameError(TableError):
     """A column or galaxy that a command names and a table lacks."""
 
 
 NUM_NAMED = 5
 
 
-def read_table(path: Path, key: str = KEY) -> pd.DataFrame:
+def read_table(path: str | Path, key: str = KEY) -> pd.DataFrame:
     """Table as `cubeprep.tables.read_table` returns it, with the column of names as text.
 
     Raises:
-        TableError: the suffix is unknown, or the file is not of that format.
+        TableError: there is no such file, its suffix is unknown, or it is not of that format.
     """
-    return tables.read_table(path, text=(key,))
+    try:
+        return tables.read_table(path, text=(key,))
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file") from error
 
 
 def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:

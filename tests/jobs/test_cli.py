@@ -9,6 +9,7 @@ from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console import command
 from modeling.network.config import ModelConfig
+from tests.jobs.catalogs import write_synthetic_catalog
 from tests.logcube import write_survey
 
 SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
@@ -129,6 +130,40 @@ def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert text.startswith("cubescout: ")
     assert "no such folder" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("crossmatch", "demo", "{}"),
+        ("label", "demo", "--table", "{}"),
+        ("assess", "demo", "--labels", "{}"),
+        ("classify", "demo", "--labels", "{}"),
+        ("classify", "demo", "--heads", "{}"),
+        ("figures", "demo", "--labels", "{}"),
+        ("rerank", "{}"),
+        ("reproduce", "{}", "1-1"),
+        ("reproduce", str(find_config("demo")), "1-1", "--store", "{}"),
+        ("promote", "a@b", "demo", "--benchmark", "{}", "{}"),
+        ("submit", "prepare", "{}"),
+    ],
+)
+def test_a_file_that_does_not_exist_is_a_mistake_in_the_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    missing = tmp_path / "missing.fits"
+    code, text = invoke(*(word.format(missing) for word in words))
+    assert code == 2
+    assert f"{missing}" in text
+    assert "Errno" not in text
+
+
+@pytest.mark.parametrize("words", [("crossmatch", "demo", "{}"), ("label", "demo", "--table", "{}")])
+def test_a_table_that_cannot_be_read_is_a_mistake_in_the_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    table = tmp_path / "t.fits"
+    table.write_text("nonsense")
+    write_synthetic_catalog(tmp_path / "catalog.parquet")
+    code, text = invoke(*(word.format(table) for word in words), "--set", f"workspace={tmp_path}")
+    assert code == 2
+    assert f"cubescout: {table}: not a table that can be read as .fits" in text
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text("nonsense")
         with pytest.raises(TableError, match="not a table"):
             read_table(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(TableError, match=r"none\.csv: no such file"):
         read_table(tmp_path / "none.csv")
 
 
