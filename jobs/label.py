@@ -27,7 +27,7 @@ def run(
     if not pairs:
         raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
     known = read_catalog(config.catalog_path).table["plateifu"].tolist()
-    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path)
+    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
     version = catalog_version(config.catalog_path)
     author = author or default_author()
     added = append(

@@ -35,7 +35,7 @@ def run(
     if match and not path.is_file():
         raise CommandError(f"--match {match}: there is no {path}; `cubescout crossmatch` makes one")
     catalog = read_catalog(path)
-    check_known(plateifu, catalog.table["plateifu"].tolist(), path)
+    check_known(plateifu, catalog.table["plateifu"].tolist(), path, config.store_path)
     with connected(to) as hub:
         for name in plateifu:
             programs = hub.point_at(*position_of(catalog, name))

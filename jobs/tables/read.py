@@ -62,18 +62,41 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
     return indexed[~indexed.index.duplicated()]
 
 
-def check_known(names: Iterable[str], known: Collection[str], where: Path) -> None:
+def check_known(names: Iterable[str], known: Collection[str], where: Path, store: str) -> None:
     """Checks that all galaxies are known.
 
+    Args:
+        names: plateifu of the galaxies.
+        known: plateifu of the catalog.
+        where: path of the catalog.
+        store: path or URL of the window store, whose rejected galaxies are told apart from others.
+
     Raises:
-        UnknownNameError: some are not; the message names them and the closest known names.
+        UnknownNameError: some are not; the message gives the reason of those that were rejected, and of others the
+            closest known names.
     """
     there = set(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     if unknown:
-        shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:NUM_NAMED]]
+        rejected = f"{store}/rejected.csv"
+        codes = _rejection_codes(rejected)
+        shown = [
+            f"{name} was rejected by `cubescout prepare` ({codes[name]}), see {rejected}"
+            if name in codes
+            else f"{name} (closest: {', '.join(closest(name, known)) or 'none'})"
+            for name in unknown[:NUM_NAMED]
+        ]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
         raise UnknownNameError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
+
+
+def _rejection_codes(path: str) -> dict[str, str]:
+    """Reason code of each galaxy in a store's table of rejected ones; none where the table cannot be read."""
+    try:
+        table = read_table(path)
+        return dict(zip(table[KEY], table["code"], strict=True))
+    except (TableError, OSError, KeyError):  # it only explains another mistake, and must not hide that one
+        return {}
 
 
 def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:
