@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
@@ -58,7 +59,7 @@ def run(
     if not assessed:
         counts = ", ".join(f"{name} {chosen.sum()}" for name, chosen in found.labelled.items())
         raise CommandError(
-            f"{path}: of {len(found.plateifu)} galaxies that are in the catalog, {counts}: "
+            f"{path}: of {counted(len(found.plateifu), 'galaxy')} in the catalog, {counts}: "
             f"each label needs {MIN_GALAXIES} galaxies with it and {MIN_GALAXIES} without"
         )
     folder = config.workspace / "assess" / folder_name(path, label, bpt)
@@ -125,7 +126,7 @@ def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[
 
 
 def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
-    console.print(f"{len(labels.plateifu)} galaxies of the catalog, {labels.source}:", markup=False)
+    console.print(f"{counted(len(labels.plateifu), 'galaxy')} of the catalog, {labels.source}:", markup=False)
     for name, found in assessed.items():
         purity = f"purity {found.purity} by chance {found.chance:.2f}"
         top = ", ".join(f"top {percentage:g}% x{value}" for percentage, value in found.enrichment.items())

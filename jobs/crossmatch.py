@@ -20,6 +20,7 @@ import numpy as np
 
 from cubeprep.redact import redact
 from cubeprep.storage import read_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
@@ -68,8 +69,8 @@ def run(
     paths = write_matched(config, catalog, prefix, (added, described), provenance)
     found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
     console.print(
-        f"{found} of {len(catalog.table)} galaxies have a match within {radius_arcsec:g} arcsec, {several} of them "
-        f"several ({prefix}_num_matches): {', '.join(map(str, paths))}",
+        f"{found} of {counted(len(catalog.table), 'galaxy')} with a match within {radius_arcsec:g} arcsec, "
+        f"{several} with several ({prefix}_num_matches): {', '.join(map(str, paths))}",
         markup=False,
     )
     return EXIT_OK

@@ -15,6 +15,7 @@ from functools import partial
 
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
@@ -49,7 +50,8 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
         config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
     )
     console.print(
-        f"{len(held)} of {len(catalog.table)} galaxies in full, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
+        f"{len(held)} of {counted(len(catalog.table), 'galaxy')} in full, {len(page.encode()) / 1e6:.1f} MB: "
+        f"{config.page_path}"
     )
     return EXIT_OK
 
@@ -59,7 +61,9 @@ def serve_page(source: Source, port: int) -> None:
     from jobs.page.server import serve
 
     def announce(address: str) -> None:
-        console.print(f"{len(source.catalog.table)} galaxies. Open this address in a browser; stop with Ctrl-C:")
+        console.print(
+            f"{counted(len(source.catalog.table), 'galaxy')}. Open this address in a browser; stop with Ctrl-C:"
+        )
         console.print(f"  {address}", markup=False, highlight=False, soft_wrap=True)
 
     serve(source, port, announce)

@@ -12,6 +12,7 @@ WORKSPACE/samp, and nothing is sent over the network. `cubescout explore --serve
 import time
 from collections.abc import Sequence
 
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
@@ -45,7 +46,9 @@ def run(
             file, table_id = table_file(catalog, config.workspace / "samp", survey_name(config), names)
             if listen:
                 hub.on_row(table_id, lambda row: print_row(catalog, row))
-            console.print(f"{len(names)} galaxies sent to {', '.join(hub.send_table(file, table_id))}", markup=False)
+            console.print(
+                f"{counted(len(names), 'galaxy')} sent to {', '.join(hub.send_table(file, table_id))}", markup=False
+            )
         if listen:
             wait(hub)
     return EXIT_OK

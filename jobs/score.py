@@ -29,6 +29,7 @@ import pandas as pd
 from cubeprep.config import digest
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
@@ -194,17 +195,17 @@ def flux_unit(store: WindowStore) -> str:
 def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[str, Any], version: str) -> None:
     if provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
         console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
-    console.print(f"The most unusual of {len(table)} galaxies, by score_{config.score.rank_by}:")
+    console.print(f"The most unusual of {counted(len(table), 'galaxy')}, by score_{config.score.rank_by}:")
     for row in table.head(NUM_PRINTED).to_dict("records"):
         why = " ".join(part for part in (row["reason_1"], row["triage"] and f"[{row['triage']}]") if part)
         console.print(
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
-    finds = f"{found} detections at a false discovery rate of {config.score.fdr:g}"
+    finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
     if table["p_value"].isna().all():
         finds = "No p-values and so no detections, since no galaxy is in the validation split"
-    console.print(f"{finds}; {flagged} likely artefacts")
+    console.print(f"{finds}; {counted(flagged, 'likely artefact')}")
     for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
         found = provenance["spearman"][name]
         console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")

@@ -58,6 +58,7 @@ SHARED = {
     "cubeprep.augment",
     "cubeprep.version",
     "cubeprep.files",
+    "cubeprep.words",
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
 TORCH_ONLY = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from cubeprep.storage import filesystem, is_remote, remove_file, storage_errors, write_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.checks import CheckFailedError, Finding, check_reachable, folder
 
@@ -103,4 +104,4 @@ def _database(path: Path) -> Finding:
         return Finding("fail", "MLflow", f"{path}: not an MLflow database ({error})", advice)
     if not os.access(path, os.W_OK):
         return Finding("fail", "MLflow", f"{path} cannot be written to", "correct its permissions")
-    return Finding("ok", "MLflow", f"{path}, {count} runs")
+    return Finding("ok", "MLflow", f"{path}, {counted(count, 'run')}")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cubeprep import tables
 from cubeprep.tables import TableError as TableError
+from cubeprep.words import counted
 
 KEY = "plateifu"
 
@@ -58,7 +59,7 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
     repeated = several[several.duplicated()].unique()
     if len(repeated):
         shown = ", ".join(repeated[:3])
-        raise TableError(f"{path}: {len(repeated)} values of {key} have several rows that differ, such as {shown}")
+        raise TableError(f"{path}: several rows that differ for {counted(len(repeated), 'galaxy')}, such as {shown}")
     return indexed[~indexed.index.duplicated()]
 
 
@@ -87,7 +88,7 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path, store
             for name in unknown[:NUM_NAMED]
         ]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
-        raise UnknownNameError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
+        raise UnknownNameError(f"not among the {counted(len(known), 'galaxy')} of {where}: {'; '.join(shown)}{more}")
 
 
 def _rejection_codes(path: str) -> dict[str, str]:

@@ -102,17 +102,21 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        ("plateifu,kind\n1-1,a\n", ["--label", "kind"], "none of its 1 galaxies (1-1 ...) is in the catalog (8"),
+        ("plateifu,kind\n1-1,a\n", ["--label", "kind"], "no galaxy of it (1-1 ...) is in the catalog (8"),
         ("plateifu,kind\n8000-1901,a\n", ["--label", "kid"], "no column 'kid' among kind; did you mean kind?"),
         ("plateifu,kind\n8000-1901,\n1-1,agn\n", ["--label", "kind"], "has a label in column kind; others have agn"),
         (
             "plateifu,kind\n8000-1901,a\n8000-1902,\n",
             ["--label", "kind"],
-            "2 galaxies that are in the catalog, a 1: each label needs",
+            "of 2 galaxies in the catalog, a 1: each label needs",
         ),
         ("name,kind\n8000-1901,a\n", ["--label", "kind"], "no column 'plateifu' among name, kind"),
         ("plateifu,p\n8000-1901,x\n", ["--label", "p>0.5"], "p holds no numbers"),
-        ("plateifu,p\n8000-1901,\n1-1,3\n", ["--label", "p>0.5"], "p has no value for any of the 1 galaxies"),
+        (
+            "plateifu,p\n8000-1901,\n1-1,3\n",
+            ["--label", "p>0.5"],
+            "p has no value for any galaxy",
+        ),
     ],
 )
 def test_mistakes_are_named(workspace: Path, content: str, arguments: list[str], message: str) -> None:

@@ -149,6 +149,7 @@ def test_a_label_outlives_a_reload(served: Any, project: ProjectConfig) -> None:
     assert served.locator(".card .tag.label").all_inner_texts() == ["artefact"]
     served.locator('[data-chip^="label:"]', has_text="artefact").click()
     assert shown(served) == 1
+    assert served.locator("#count-note").inner_text().startswith("galaxy by ")
 
 
 def test_a_hostile_label_stays_text(tab: Any, project: ProjectConfig) -> None:

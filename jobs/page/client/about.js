@@ -1,5 +1,5 @@
 // The dialog about the catalog: the survey, how to read the page, rejected galaxies, columns, provenance.
-import { byId, element, number } from "./dom.js";
+import { byId, counted, element, number } from "./dom.js";
 import { provenanceList } from "./provenance.js";
 
 const correlation = (value) => (value === null || value === undefined ? "undefined" : `${value > 0 ? "+" : ""}${number(value, 2)}`);
@@ -24,8 +24,8 @@ function facts({ meta, count, source }) {
   const model = provenance.model ?? {};
   const { score, mae } = summary.spearman;
   return [
-    `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${summary.num_lines} windows around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
-    source.exported && `This file contains the catalog's rows of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
+    `${counted(summary.num_galaxies, "galaxy")} (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${counted(summary.num_lines, "window")} around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
+    source.exported && `This file contains the catalog's rows of ${counted(count, "galaxy")}, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
     `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
     `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
   ].filter(Boolean).map((text) => element("p", {}, text));
