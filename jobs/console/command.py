@@ -70,6 +70,7 @@ TOOLS = {
     "promote": "Make a model the champion if it is no worse.",
     "reproduce": "Recompute a row of a catalog from its FITS file, and compare.",
     "config": "Describe a key of the configuration, or all keys of a section.",
+    "columns": "Describe a column of the catalog, or list all.",
 }
 
 

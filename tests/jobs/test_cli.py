@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console import command
+from jobs.tables.column_texts import known_columns
 from modeling.network.config import ModelConfig
 from tests.jobs.catalogs import write_synthetic_catalog
 from tests.logcube import write_survey
@@ -236,9 +237,29 @@ def test_a_key_is_described_and_an_unknown_one_is_not() -> None:
     assert "did you mean train.lr?" in text
 
 
+def test_a_column_is_described_and_an_unknown_one_is_not() -> None:
+    code, text = invoke("columns", "num_good")
+    assert code == 0
+    assert text.splitlines()[1:] == ["  type         integer", "  UCD          meta.number"]
+    assert "num_good: Good samples" in text
+    assert "unit         deg" in invoke("columns", "ra_deg")[1]
+    assert "share_LINE: " in invoke("columns", "share_Ha-6564")[1]
+    assert [line for line in invoke("columns", "neighbour")[1].splitlines() if line[:1] != " "][::2] == [
+        "neighbour_distances: Euclidean distance to each neighbour in standardised latents",
+        "neighbour_same_object: Whether each neighbour is another observation of the same object",
+    ]
+    code, text = invoke("columns", "scor_peak")
+    assert code == 2
+    assert "scor_peak: unknown column; did you mean score_peak?" in text
+    code, text = invoke("columns")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == list(known_columns())
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("cubescout columns umap_", ["umap_1", "umap_2"]),
         ("cubescout prep", ["prepare"]),
         ("cubescout score mu", ["muse"]),
         ("cubescout train line --set train.l", ["train.lr=", "train.loss=", "train.left_out="]),
