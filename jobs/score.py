@@ -19,7 +19,7 @@ Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a s
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -206,14 +206,17 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
     if table["p_value"].isna().all():
         finds = "No p-values and so no detections, since no galaxy is in the validation split"
     console.print(f"{finds}; {counted(flagged, 'likely artefact')}")
-    for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
-        found = provenance["spearman"][name]
-        console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")
+    for line in correlations(provenance["spearman"], config.score.rank_by):
+        console.print(line)
     console.print(f"Catalog: {config.catalog_path} (MLflow: {config.tracking.catalog_name} version {version})")
 
 
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.2f}"
+def correlations(spearman: dict[str, dict[str, float | None]], rank_by: str) -> Iterator[str]:
+    """Lines on rank correlations; without those that are undefined, as of fewer than three galaxies."""
+    for name, label in (("score", f"score ({rank_by})"), ("mae", "the paper's MAE")):
+        values = {"flux": spearman[name]["flux"], "S/N": spearman[name]["snr"]}
+        if known := [f"{other} {value:+.2f}" for other, value in values.items() if value is not None]:
+            yield f"Spearman of {label}: {', '.join(known)}"
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ function facts({ meta, count, source }) {
   const model = provenance.model ?? {};
   const { score, mae } = summary.spearman;
   return [
-    `${counted(summary.num_galaxies, "galaxy")} (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${counted(summary.num_lines, "window")} around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
+    `${counted(summary.num_galaxies, "galaxy")} (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. A network reconstructs ${counted(summary.num_lines, "window")} around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
     source.exported && `This file contains the catalog's rows of ${counted(count, "galaxy")}, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
     `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
-    `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
+    typeof score?.flux === "number" && `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
   ].filter(Boolean).map((text) => element("p", {}, text));
 }
 
