@@ -149,7 +149,8 @@ def free_memory() -> float:
 
 def folder(what: str, path: Path) -> Iterator[Finding]:
     """Whether a folder, or the nearest that exists above it, can be written to and has room."""
-    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir())
+    path = path.absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.is_dir())
     free = shutil.disk_usage(there).free / GB
     text = f"{path}: {free:.1f} GB free"
     if not os.access(there, os.W_OK):

@@ -18,7 +18,7 @@ PORTS = {"http": 80, "https": 443}
 
 def survey(config: ProjectConfig) -> Iterator[Finding]:
     """Whether the survey's folder can be listed."""
-    root = config.survey_root
+    root = config.survey_root if is_remote(config.survey_root) else str(Path(config.survey_root).absolute())
     _check_service("survey.root", root)
     with storage_errors(root):
         fs, name = filesystem(root)
@@ -87,6 +87,7 @@ def tracking(config: ProjectConfig) -> Iterator[Finding]:
 
     uri = config.tracking_uri
     if path := sqlite_path(uri):
+        path = path.absolute()
         yield _database(path) if path.exists() else Finding("ok", "MLflow", f"{path} does not exist yet: jobs make it")
         return
     if urlsplit(uri).scheme in PORTS:
