@@ -10,9 +10,13 @@ workspace, where `cubescout rerank` learns from them. Buttons send galaxies to T
 address, and ends at Ctrl-C.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import click
+
+from cubeprep.redact import unredacted
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
@@ -64,7 +68,8 @@ def serve_page(source: Source, port: int) -> None:
         console.print(
             f"{counted(len(source.catalog.table), 'galaxy')}. Open this address in a browser; stop with Ctrl-C:"
         )
-        console.print(f"  {address}", markup=False, highlight=False, soft_wrap=True)
+        # Its secret was made for this user, who cannot open the page without it.
+        click.echo(f"  {address}", file=unredacted(sys.stdout))
 
     serve(source, port, announce)
 
