@@ -326,14 +326,13 @@ def read_catalog(path: Path) -> Catalog:
     if found != CATALOG_FORMAT:
         raise CatalogError(f"{path}: catalog format {found}, this version of Cubescout reads {CATALOG_FORMAT}")
     _check_catalog(arrow, content.get("provenance"), path)
-    columns = {
-        field.name: Column(
-            *((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit")),
-            kind=kind_of(field.type),
-        )
-        for field in arrow.schema
-    }
+    columns = {field.name: _column_of(field) for field in arrow.schema}
     return Catalog(arrow.to_pandas(), columns, content["provenance"])
+
+
+def _column_of(field: pa.Field) -> Column:
+    description, unit = ((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit"))
+    return Column(description, unit, kind_of(field.type))
 
 
 def kind_of(found: pa.DataType) -> str:
