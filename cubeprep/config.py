@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cubeprep.words import counted
+
 
 class Config(BaseModel):
     """Base class of all configuration sections: unknown keys are errors, and values cannot change after loading."""
@@ -17,14 +19,19 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ConfigError(ValueError):
+class MistakeError(ValueError):
+    """A mistake in a command, or in a configuration or table that it names; commands exit with 2."""
+
+
+class ConfigError(MistakeError):
     """Invalid configuration; `mistakes` lists everything wrong with it."""
 
     def __init__(self, source: str, mistakes: list[str]) -> None:
         self.source = source
         self.mistakes = mistakes
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {mistake}" for mistake in mistakes)]))
+        super().__init__(
+            "\n".join([f"{source}: {counted(len(mistakes), 'mistake')}", *(f"  {mistake}" for mistake in mistakes)])
+        )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -257,8 +257,8 @@ def _check_coverage(in_range: list[bool], z: float, config: WindowConfig, source
         missing = ", ".join(name for name, found in zip(config.line_names, in_range, strict=True) if not found)
         raise Rejected(
             "no_coverage",
-            f"{source}: at z = {z:.5f} only {sum(in_range)} of {len(in_range)} lines are in the spectrograph's range, "
-            f"{needed} are needed; out of range: {missing}",
+            f"{source}: at z = {z:.5f} the spectrograph's range holds only {sum(in_range)} of {len(in_range)} lines, "
+            f"needed: {needed}; out of range: {missing}",
         )
 
 

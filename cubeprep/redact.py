@@ -52,6 +52,13 @@ class RedactedStream:
         return getattr(self._stream, name)
 
 
+def unredacted(stream: TextIO) -> TextIO:
+    """The stream below the redaction, for a secret that was made for the reader of the output."""
+    while isinstance(stream, RedactedStream):
+        stream = stream._stream
+    return stream
+
+
 @contextmanager
 def redacted_output() -> Iterator[None]:
     """Redacts the output of this process in the block, and the traceback of an error that leaves the block."""

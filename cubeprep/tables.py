@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.config import MistakeError
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.storage import StorageError, is_remote, read_file
 
@@ -50,7 +51,7 @@ LEADING_ZERO = re.compile(r"[+-]?0\d")
 RAGGED, COLUMNS, UNITS = "ragged", "columns", "units"
 
 
-class TableError(ValueError):
+class TableError(MistakeError):
     """A table that cannot be read, or is of an unknown format."""
 
 

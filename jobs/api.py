@@ -96,7 +96,7 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
     store = _store_of(config, catalog)
     rows = catalog.table.set_index("plateifu")
     names = windows.plateifu.astype(str)
-    check_known(names.tolist(), catalog.table["plateifu"].tolist(), config.catalog_path)
+    check_known(names.tolist(), catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
     ensemble = load_ensemble(catalog, tracking_uri or config.tracking_uri)
     offset_kms = known_offsets_kms(store.galaxies())
     scored = []
@@ -158,7 +158,7 @@ def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFr
     from jobs.search import similar_galaxies
 
     config, catalog = _project(workspace), open_catalog(workspace)
-    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path)
+    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
     return similar_galaxies(config.catalog_path, catalog, plateifu, num)
 
 

@@ -27,13 +27,14 @@ from matplotlib.figure import Figure
 
 from cubeprep.csvtext import csv_text
 from cubeprep.storage import write_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.reports.assess_report import describe, html_of, markdown_of, results_table
 from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_axis, score_histogram
 from jobs.tables.label_tables import Labels, read_labels
-from modeling.catalog import Catalog, CatalogError, latents_path, read_catalog, read_latents
+from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
 from modeling.latents.latent_index import LatentIndex
 from modeling.latents.neighbours import LatentScaler
@@ -57,8 +58,8 @@ def run(
     assessed = assess_labels(sample, found.labelled, seed=config.seed)
     if not assessed:
         counts = ", ".join(f"{name} {chosen.sum()}" for name, chosen in found.labelled.items())
-        raise CatalogError(
-            f"{path}: of {len(found.plateifu)} galaxies that are in the catalog, {counts}: "
+        raise CommandError(
+            f"{path}: of {counted(len(found.plateifu), 'galaxy')} in the catalog, {counts}: "
             f"each label needs {MIN_GALAXIES} galaxies with it and {MIN_GALAXIES} without"
         )
     folder = config.workspace / "assess" / folder_name(path, label, bpt)
@@ -125,7 +126,7 @@ def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[
 
 
 def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
-    console.print(f"{len(labels.plateifu)} galaxies of the catalog, {labels.source}:", markup=False)
+    console.print(f"{counted(len(labels.plateifu), 'galaxy')} of the catalog, {labels.source}:", markup=False)
     for name, found in assessed.items():
         purity = f"purity {found.purity} by chance {found.chance:.2f}"
         top = ", ".join(f"top {percentage:g}% x{value}" for percentage, value in found.enrichment.items())

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.version import code_version
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
@@ -92,8 +93,8 @@ def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Featu
     if not enough:
         counts = "; ".join(f"{name}: {num} with, {others} without" for name, (num, others) in few.items())
         raise LabelError(
-            f"{found.source}: {len(found.plateifu)} galaxies of the catalog, objects with and without each label: "
-            f"{counts}. Each label needs {MIN_OBJECTS} of both; `cubescout rerank` learns from fewer"
+            f"{found.source}: {counted(len(found.plateifu), 'galaxy')} of the catalog, objects with and without each "
+            f"label: {counts}. Each label needs {MIN_OBJECTS} of both; `cubescout rerank` learns from fewer"
         )
     features = Features.of(latent, tuple(score_names(table)))
     values = features(latent, scores_of(table))
@@ -257,7 +258,9 @@ def _plain(quality: Quality) -> dict[str, Any]:
 
 
 def _print(found: Labels, learned: dict[str, Classified]) -> None:
-    console.print(f"{len(found.plateifu)} galaxies of the catalog, {found.source}; of those left out:", markup=False)
+    console.print(
+        f"{counted(len(found.plateifu), 'galaxy')} of the catalog, {found.source}; of those left out:", markup=False
+    )
     for name, one in learned.items():
         quality = one.quality
         share = quality.num_labelled / (quality.num_labelled + quality.num_others)

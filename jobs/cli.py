@@ -9,10 +9,15 @@ import click
 from jobs.config import load_project
 from jobs.console.command import EPILOG, EXIT_OK, JOBS, TOOLS, command, details, guarded
 from jobs.console.keys import complete_config, complete_key, complete_set, describe
+from jobs.console.options import PathOrUrl
 
 KEY_EPILOG = """Prints type, default, constraints, unit, meaning and the values of shipped configurations, as
 `cubescout config train.lr`, or of all keys of a section, as `cubescout config train`. Without KEY it lists the
 sections. An unknown key is answered with the closest one and the exit code 2."""
+
+COLUMN_EPILOG = """Prints type, unit, UCD and meaning of a column, as `cubescout columns z`, and of all columns that
+continue its name, as `cubescout columns score`. Without NAME it lists all columns. LINE stands for the name of each
+line. The unit of flux is that of the store; here, MaNGA's."""
 
 _SET = click.option(
     "--set",
@@ -63,9 +68,11 @@ def _promote(
 
 
 @_command("reproduce")
-@click.argument("catalog", type=click.Path(dir_okay=False))
+@click.argument("catalog", type=click.Path(exists=True, dir_okay=False))
 @click.argument("plateifu")
-@click.option("--store", help="Path or URL of the window store; default: the recorded one.")
+@click.option(
+    "--store", type=PathOrUrl(exists=True), help="Path or URL of the window store; default: the recorded one."
+)
 @click.option("--tracking-uri", help="URI of MLflow's backend; default: mlflow.db beside the catalog.")
 @click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference accepted.")
 def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
@@ -85,7 +92,26 @@ def _describe(key: str | None) -> int:
     return EXIT_OK
 
 
-_TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce, _config)}
+def _complete_column(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from jobs.tables.column_texts import known_columns
+
+    return [name for name in known_columns() if name.startswith(incomplete)]
+
+
+@click.command("columns", help=TOOLS["columns"], epilog=COLUMN_EPILOG)
+@click.argument("name", required=False, shell_complete=_complete_column)
+def _columns(name: str | None) -> None:
+    sys.exit(guarded(lambda: _describe_column(name)))
+
+
+def _describe_column(name: str | None) -> int:
+    from jobs.tables.column_texts import describe as describe_column
+
+    click.echo(describe_column(name))
+    return EXIT_OK
+
+
+_TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce, _config, _columns)}
 
 
 class _Jobs(click.Group):
@@ -120,5 +146,5 @@ def main() -> None:
     On the catalog: search, assess, label and rerank, classify, crossmatch, export, figures, maps,
     samp, reproduce.
     On a cluster: submit JOB. On models: promote. This machine: doctor.
-    On the configuration: config KEY.
+    On the configuration: config KEY. On the catalog's columns: columns NAME.
     """

@@ -20,13 +20,13 @@ import numpy as np
 
 from cubeprep.redact import redact
 from cubeprep.storage import read_file
-from cubeprep.tables import read_table
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import check_prefix, find_matches, matched_columns, matches_path, positions_of
-from jobs.tables.read import column_of
+from jobs.tables.read import column_of, read_table
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import Catalog, read_catalog, write_catalog
@@ -69,8 +69,8 @@ def run(
     paths = write_matched(config, catalog, prefix, (added, described), provenance)
     found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
     console.print(
-        f"{found} of {len(catalog.table)} galaxies have a match within {radius_arcsec:g} arcsec, {several} of them "
-        f"several ({prefix}_num_matches): {', '.join(map(str, paths))}",
+        f"{found} of {counted(len(catalog.table), 'galaxy')} with a match within {radius_arcsec:g} arcsec, "
+        f"{several} with several ({prefix}_num_matches): {', '.join(map(str, paths))}",
         markup=False,
     )
     return EXIT_OK

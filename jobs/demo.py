@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, run_command
 from jobs.console.progress import console
@@ -35,7 +36,7 @@ def _compare_with_truth(config: ProjectConfig) -> None:
     ranks = read_catalog(config.catalog_path).table.set_index("plateifu")["rank"]
     found = truth.join(ranks, on="plateifu", how="inner").sort_values("rank")
     shown = ", ".join(f"{row.unusual} {row.rank}" for row in found.itertuples())
-    console.print(f"Ranks among {len(ranks)} galaxies of the {len(found)} simulated as unusual: {shown}")
+    console.print(f"Ranks among {counted(len(ranks), 'galaxy')} of the {len(found)} simulated as unusual: {shown}")
 
 
 def run(config: ProjectConfig) -> int:

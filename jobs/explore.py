@@ -10,11 +10,16 @@ workspace, where `cubescout rerank` learns from them. Buttons send galaxies to T
 address, and ends at Ctrl-C.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import click
+
+from cubeprep.redact import unredacted
 from cubeprep.storage import write_file
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
@@ -49,7 +54,8 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
         config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
     )
     console.print(
-        f"{len(held)} of {len(catalog.table)} galaxies in full, {len(page.encode()) / 1e6:.1f} MB: {config.page_path}"
+        f"{len(held)} of {counted(len(catalog.table), 'galaxy')} in full, {len(page.encode()) / 1e6:.1f} MB: "
+        f"{config.page_path}"
     )
     return EXIT_OK
 
@@ -59,8 +65,11 @@ def serve_page(source: Source, port: int) -> None:
     from jobs.page.server import serve
 
     def announce(address: str) -> None:
-        console.print(f"{len(source.catalog.table)} galaxies. Open this address in a browser; stop with Ctrl-C:")
-        console.print(f"  {address}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{counted(len(source.catalog.table), 'galaxy')}. Open this address in a browser; stop with Ctrl-C:"
+        )
+        # Its secret was made for this user, who cannot open the page without it.
+        click.echo(f"  {address}", file=unredacted(sys.stdout))
 
     serve(source, port, announce)
 

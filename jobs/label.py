@@ -7,6 +7,7 @@ may be a label. If the catalog lacks one of the galaxies, the command names it a
 
 from pathlib import Path
 
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
@@ -27,7 +28,7 @@ def run(
     if not pairs:
         raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
     known = read_catalog(config.catalog_path).table["plateifu"].tolist()
-    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path)
+    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
     version = catalog_version(config.catalog_path)
     author = author or default_author()
     added = append(
@@ -36,7 +37,9 @@ def run(
     )
     counts = current(read(config.labels_path)).value_counts()
     shown = ", ".join(f"{label} {number}" for label, number in counts.items())
-    console.print(f"{added} labels by {author} added to {config.labels_path}; now {shown or 'none'}", markup=False)
+    console.print(
+        f"{counted(added, 'label')} by {author} added to {config.labels_path}; now {shown or 'none'}", markup=False
+    )
     return EXIT_OK
 
 

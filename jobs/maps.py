@@ -40,7 +40,7 @@ from modeling.labels.labels import catalog_version
 def run(config: ProjectConfig, plateifu: tuple[str, ...]) -> int:
     """Writes the maps of some galaxies; returns the exit code."""
     catalog = read_catalog(config.catalog_path)
-    check_known(plateifu, catalog.table["plateifu"].tolist(), config.catalog_path)
+    check_known(plateifu, catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
     galaxies = store.galaxies().set_index("plateifu")

@@ -23,6 +23,7 @@ from typing import Any
 
 from cubeprep.config import to_yaml
 from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.console.progress import console, progress_bar
@@ -44,7 +45,9 @@ def run(config: ProjectConfig) -> int:
         )
     _track(config, summary)
     splits = ", ".join(f"{count} {name}" for name, count in summary["splits"].items())
-    console.print(f"{summary['accepted']} of {summary['galaxies']} galaxies ({splits}) in {config.store_path}")
+    console.print(
+        f"{summary['accepted']} of {counted(summary['galaxies'], 'galaxy')} ({splits}) in {config.store_path}"
+    )
     for line in _remarks(config, summary):
         console.print(line, markup=False)
     if not summary["rejected"]:

@@ -30,7 +30,7 @@ SPLIT = "validation"
 OURS = "Cubescout"
 
 
-class PromotionError(ValueError):
+class PromotionError(CommandError):
     """A comparison that cannot be made."""
 
 

@@ -4,7 +4,7 @@ The catalog gives the store's identity, the model's version and the calibration 
 configuration, the galaxy's file and the file's checksum. The windows are cut again, the models that scored the galaxy
 score it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values, neighbours
 and UMAP positions depend on the whole survey and are not recomputed. Exit code 0 if all values agree; 1 if one differs,
-the file has changed, the model is missing or the galaxy is unknown.
+the file has changed or the model is missing; 2 if the catalog lacks the galaxy.
 """
 
 from pathlib import Path
@@ -21,8 +21,9 @@ from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.version import code_version
 from cubeprep.windows import LineWindows
-from jobs.console.command import EXIT_FAILED, EXIT_OK, CommandError
+from jobs.console.command import EXIT_FAILED, EXIT_OK
 from jobs.console.progress import console
+from jobs.tables.read import check_known
 from modeling.catalog import SHARE_PREFIX, Catalog, check_recorded, read_catalog
 from modeling.scoring.calibration import NuisanceRegression
 from modeling.scoring.ensemble import EnsembleMean, without_redshift
@@ -56,7 +57,7 @@ def reproduce(
     path = Path(catalog)
     found = read_catalog(path)
     check_recorded(found, path, RECORDED)
-    row = _row(found, path, plateifu)
+    row = _row(found, path, plateifu, store or found.provenance["store"]["path"])
     windows_of = open_store(found, store)
     ensemble = load_ensemble(found, tracking_uri or sqlite_uri(path.parent / "mlflow.db"))
     source = find_source(windows_of, plateifu)
@@ -74,11 +75,10 @@ def reproduce(
     return _compare(row, recomputed, tolerance, unit_of_combined(found))
 
 
-def _row(found: Catalog, path: Path, plateifu: str) -> dict[str, Any]:
-    rows = found.table[found.table["plateifu"] == plateifu].to_dict("records")
-    if not rows:
-        raise CommandError(f"{plateifu} is not in {path}")
-    return {str(name): value for name, value in rows[0].items()}
+def _row(found: Catalog, path: Path, plateifu: str, store: str) -> dict[str, Any]:
+    check_known([plateifu], found.table["plateifu"].tolist(), path, store)
+    row = found.table[found.table["plateifu"] == plateifu].to_dict("records")[0]
+    return {str(name): value for name, value in row.items()}
 
 
 def open_store(found: Catalog, path: str | None) -> WindowStore:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from cubeprep.storage import write_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
@@ -91,9 +92,12 @@ def _encoded(ranking: pd.DataFrame, provenance: dict[str, Any]) -> bytes:
 
 def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool], num_unknown: int) -> None:
     finds = sum(labels.values())
-    console.print(f"{len(labels)} labels, {finds} of them detections, for {len(ranking)} galaxies", markup=False)
+    console.print(
+        f"{counted(len(labels), 'label')} ({counted(finds, 'detection')}) for {counted(len(ranking), 'galaxy')}",
+        markup=False,
+    )
     if num_unknown:
-        console.print(f"{num_unknown} labels are of galaxies that are not in this catalog")
+        console.print(f"Labels of galaxies that are not in this catalog: {num_unknown}")
     if labels and len(ranking) > NUM_TOP:
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
         console.print(f"{len(new)} of the first {NUM_TOP} were below rank {NUM_TOP} by score")

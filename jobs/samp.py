@@ -12,8 +12,9 @@ WORKSPACE/samp, and nothing is sent over the network. `cubescout explore --serve
 import time
 from collections.abc import Sequence
 
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import matches_path
 from jobs.tables.read import check_known
@@ -32,8 +33,10 @@ def run(
 ) -> int:
     """Sends, and prints what to whom; returns the exit code."""
     path = matches_path(config.catalog_path, match) if match else config.catalog_path
+    if match and not path.is_file():
+        raise CommandError(f"--match {match}: there is no {path}; `cubescout crossmatch` makes one")
     catalog = read_catalog(path)
-    check_known(plateifu, catalog.table["plateifu"].tolist(), path)
+    check_known(plateifu, catalog.table["plateifu"].tolist(), path, config.store_path)
     with connected(to) as hub:
         for name in plateifu:
             programs = hub.point_at(*position_of(catalog, name))
@@ -43,7 +46,9 @@ def run(
             file, table_id = table_file(catalog, config.workspace / "samp", survey_name(config), names)
             if listen:
                 hub.on_row(table_id, lambda row: print_row(catalog, row))
-            console.print(f"{len(names)} galaxies sent to {', '.join(hub.send_table(file, table_id))}", markup=False)
+            console.print(
+                f"{counted(len(names), 'galaxy')} sent to {', '.join(hub.send_table(file, table_id))}", markup=False
+            )
         if listen:
             wait(hub)
     return EXIT_OK

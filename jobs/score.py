@@ -19,7 +19,7 @@ Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a s
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import pandas as pd
 from cubeprep.config import digest
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
@@ -194,25 +195,28 @@ def flux_unit(store: WindowStore) -> str:
 def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[str, Any], version: str) -> None:
     if provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
         console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
-    console.print(f"The most unusual of {len(table)} galaxies, by score_{config.score.rank_by}:")
+    console.print(f"The most unusual of {counted(len(table), 'galaxy')}, by score_{config.score.rank_by}:")
     for row in table.head(NUM_PRINTED).to_dict("records"):
         why = " ".join(part for part in (row["reason_1"], row["triage"] and f"[{row['triage']}]") if part)
         console.print(
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
-    finds = f"{found} detections at a false discovery rate of {config.score.fdr:g}"
+    finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
     if table["p_value"].isna().all():
         finds = "No p-values and so no detections, since no galaxy is in the validation split"
-    console.print(f"{finds}; {flagged} likely artefacts")
-    for name, label in (("score", f"score ({config.score.rank_by})"), ("mae", "the paper's MAE")):
-        found = provenance["spearman"][name]
-        console.print(f"Spearman of {label}: flux {_signed(found['flux'])}, S/N {_signed(found['snr'])}")
+    console.print(f"{finds}; {counted(flagged, 'likely artefact')}")
+    for line in correlations(provenance["spearman"], config.score.rank_by):
+        console.print(line)
     console.print(f"Catalog: {config.catalog_path} (MLflow: {config.tracking.catalog_name} version {version})")
 
 
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.2f}"
+def correlations(spearman: dict[str, dict[str, float | None]], rank_by: str) -> Iterator[str]:
+    """Lines on rank correlations; without those that are undefined, as of fewer than three galaxies."""
+    for name, label in (("score", f"score ({rank_by})"), ("mae", "the paper's MAE")):
+        values = {"flux": spearman[name]["flux"], "S/N": spearman[name]["snr"]}
+        if known := [f"{other} {value:+.2f}" for other, value in values.items() if value is not None]:
+            yield f"Spearman of {label}: {', '.join(known)}"
 
 
 if __name__ == "__main__":

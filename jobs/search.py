@@ -42,7 +42,7 @@ def run(
     if output:
         check_output(Path(output))
     catalog = read_catalog(config.catalog_path)
-    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path)
+    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
     if region:
         found = similar_regions(config, catalog, plateifu, region, num)
     else:

@@ -16,6 +16,7 @@ docs/simulation.md describes the files and compares them with real ones.
 from pathlib import Path
 
 from cubeprep.simulate.survey import simulate_survey
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
@@ -32,7 +33,7 @@ def run(config: ProjectConfig) -> int:
     with progress_bar("Simulating", unit="galaxies") as bar:
         root = Path(config.survey_root)
         simulate_survey(config.simulate, config.seed, root, lambda done, total: bar(done, total, ""))
-    console.print(f"{config.simulate.num_galaxies} simulated galaxies in {config.survey_root}")
+    console.print(f"{counted(config.simulate.num_galaxies, 'simulated galaxy')} in {config.survey_root}")
     return EXIT_OK
 
 

@@ -31,6 +31,7 @@ SHARE_PREFIX = "share_"
 SCORE_AGAIN = "`cubescout score` makes it again."
 TEXT = (pa.types.is_string, pa.types.is_large_string)
 NUMBER = (pa.types.is_floating, pa.types.is_integer)
+TRUTH = "true | false"
 NEEDED = {"plateifu": TEXT, "mangaid": TEXT, "z": NUMBER, "rank": NUMBER, "score": NUMBER}
 
 
@@ -71,10 +72,11 @@ class _Provenance(_Section):
 
 @dataclass(frozen=True)
 class Column:
-    """Description and unit of a column; an empty unit is none."""
+    """Description, unit and type of a column; an empty unit is none."""
 
     description: str
     unit: str = ""
+    kind: str = "number"
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,14 @@ class Catalog:
 
 
 IDENTITY = {
-    "plateifu": Column("Observation"),
-    "mangaid": Column("Object; repeat observations share it"),
+    "plateifu": Column("Observation", kind="text"),
+    "mangaid": Column("Object; repeat observations share it", kind="text"),
     "z": Column("Redshift"),
     "ra_deg": Column("Right ascension, ICRS", "deg"),
     "dec_deg": Column("Declination, ICRS", "deg"),
     "split": Column(
-        "Split of the store; scores of `train` are optimistic unless models were cross-fitted (num_models)"
+        "Split of the store; scores of `train` are optimistic unless models were cross-fitted (num_models)",
+        kind="text",
     ),
 }
 
@@ -126,17 +129,27 @@ SURVEY_SCORES = {
     "score_latent_peak": Column("score_peak of the same residuals as score_latent_region"),
     "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is isolated"),
     "score_spread": Column("Standard deviation of score_combined over models; empty where one model scored"),
-    "num_models": Column("Models that scored it: where models were cross-fitted, those that never saw the galaxy"),
+    "num_models": Column(
+        "Models that scored it: where models were cross-fitted, those that never saw the galaxy", kind="integer"
+    ),
     "p_value": Column("Conformal p-value of the score among validation galaxies of similar S/N and size"),
     "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg; Storey)"),
-    "is_find": Column("Whether the galaxy is a detection: q_value is within the nominal false discovery rate"),
-    "triage": Column("Reason code of an artefact, whose samples do not count in the score; empty for none"),
+    "is_find": Column(
+        "Whether the galaxy is a detection: q_value is within the nominal false discovery rate", kind=TRUTH
+    ),
+    "triage": Column(
+        "Reason code of an artefact, whose samples do not count in the score; empty for none", kind="text"
+    ),
     "velocity_offset_kms": Column("Velocity of the lines in their windows; empty where lines disagree", "km / s"),
-    "hypothesis": Column("Best physical or instrumental hypothesis for the most significant region; empty for none"),
-    "hypothesis_text": Column("The hypothesis with its numbers and errors, in words"),
+    "hypothesis": Column(
+        "Best physical or instrumental hypothesis for the most significant region; empty for none", kind="text"
+    ),
+    "hypothesis_text": Column("The hypothesis with its numbers and errors, in words", kind="text"),
     "hypothesis_significance": Column("Significance of the hypothesis over an ordinary galaxy, in standard deviations"),
     **{f"hypothesis_{name}": Column(text, HYPOTHESIS_UNITS.get(name, "")) for name, text in VALUES.items()},
-    **{f"reason_{i}": Column("What is unusual, most significant first; empty for none") for i in (1, 2, 3)},
+    **{
+        f"reason_{i}": Column("What is unusual, most significant first; empty for none", kind="text") for i in (1, 2, 3)
+    },
 }
 
 
@@ -150,7 +163,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
     """
     residual = "the absolute residual" if rank_by in ("mae", "relative") else "chi2"
     described = IDENTITY | {
-        "rank": Column("1 is the most unusual galaxy, by `score`"),
+        "rank": Column("1 is the most unusual galaxy, by `score`", kind="integer"),
         # The mean absolute residual is the one score that is not a ratio: it has the unit of the flux.
         "score": Column(f"The score that ranks: score_{rank_by}", flux_unit if rank_by == "mae" else ""),
         "score_mae": Column("Mean |flux - reconstruction| over good samples (arXiv:2602.18426)", flux_unit),
@@ -165,12 +178,12 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
             unit_of_sum(flux_unit),
         ),
         "strongest_line": Column(
-            "Line with the highest S/N of its flux summed over all spaxels; empty if there is none"
+            "Line with the highest S/N of its flux summed over all spaxels; empty if there is none", kind="text"
         ),
         "strongest_line_snr": Column("That S/N; covariance between spaxels is not included"),
         "median_snr": Column("Median S/N of a single sample, flux sqrt(ivar), over all good samples of all lines"),
-        "num_good": Column("Good samples, over all lines and spaxels"),
-        "top_line": Column(f"Line with the largest share of {residual}; empty if there is none"),
+        "num_good": Column("Good samples, over all lines and spaxels", kind="integer"),
+        "top_line": Column(f"Line with the largest share of {residual}; empty if there is none", kind="text"),
     }
     described |= {name: Column(*text) for name, text in described_ratios().items()}
     described |= {f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}") for name in line_names}
@@ -178,11 +191,17 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
     described |= {f"umap3_{i}": Column("Position on the 3-D map of latents") for i in (1, 2, 3)}
     return described | {
         "embedding": Column(
-            "How the maps were made: umap; pca for fewer than 5 galaxies; none if latents are all equal"
+            "How the maps were made: umap; pca for fewer than 5 galaxies; none if latents are all equal", kind="text"
         ),
-        "neighbours": Column("plateifu of the nearest galaxies in standardised latents, nearest first"),
-        "neighbour_distances": Column("Euclidean distance to each neighbour in standardised latents"),
-        "neighbour_same_object": Column("Whether each neighbour is another observation of the same object"),
+        "neighbours": Column(
+            "plateifu of the nearest galaxies in standardised latents, nearest first", kind="list of text"
+        ),
+        "neighbour_distances": Column(
+            "Euclidean distance to each neighbour in standardised latents", kind="list of number"
+        ),
+        "neighbour_same_object": Column(
+            "Whether each neighbour is another observation of the same object", kind=f"list of ({TRUTH})"
+        ),
     }
 
 
@@ -307,11 +326,22 @@ def read_catalog(path: Path) -> Catalog:
     if found != CATALOG_FORMAT:
         raise CatalogError(f"{path}: catalog format {found}, this version of Cubescout reads {CATALOG_FORMAT}")
     _check_catalog(arrow, content.get("provenance"), path)
-    columns = {
-        field.name: Column(*((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit")))
-        for field in arrow.schema
-    }
+    columns = {field.name: _column_of(field) for field in arrow.schema}
     return Catalog(arrow.to_pandas(), columns, content["provenance"])
+
+
+def _column_of(field: pa.Field) -> Column:
+    description, unit = ((field.metadata or {}).get(key, b"").decode() for key in (b"description", b"unit"))
+    return Column(description, unit, kind_of(field.type))
+
+
+def kind_of(found: pa.DataType) -> str:
+    """Type of a column in words, as in `Column.kind`."""
+    if pa.types.is_list(found):
+        inner = kind_of(found.value_type)
+        return f"list of ({inner})" if " " in inner else f"list of {inner}"
+    words = {TRUTH: pa.types.is_boolean, "integer": pa.types.is_integer, "number": pa.types.is_floating}
+    return next((word for word, fits in words.items() if fits(found)), "text")
 
 
 def _read_parquet(path: Path, kind: str) -> pa.Table:

@@ -58,10 +58,12 @@ SHARED = {
     "cubeprep.augment",
     "cubeprep.version",
     "cubeprep.files",
+    "cubeprep.words",
 }
 # The networks, losses and the training loop run where there is torch and numpy, and nothing else.
 TORCH_ONLY = (
     *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "convlstm_gpu", "compile_c", "autoencoder")),
+    *(f"modeling.network.{name}" for name in ("channel_norm", "triton_support", "step_convolution")),
     *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation", "decoders")),
     *(f"modeling.network.{name}" for name in ("masked_network", "error_modes", "hiding", "line_groups", "transfer")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),

@@ -9,6 +9,7 @@ import pytest
 
 from cubeprep.config import Config
 from jobs.config import ProjectConfig
+from jobs.console.command import JOBS, TOOLS
 from modeling.training.config import TrainingJob
 from tests.test_architecture import ROOT, modules_of
 
@@ -87,6 +88,12 @@ def test_pages_name_configuration_keys_that_exist(page: Path) -> None:
 @pytest.mark.parametrize("section", [ProjectConfig, TrainingJob])
 def test_every_section_and_key_has_a_description(section: type[Config]) -> None:
     assert [key for key, text in config_keys(section).items() if len(text.split()) < 2] == []
+
+
+def test_the_picture_shows_every_command_of_the_pipeline() -> None:
+    shown = re.findall(r'class="command"[^>]*>([^<]+)<', (ROOT / "docs" / "architecture.svg").read_text())
+    beside = {"submit", "demo", "doctor", "config", "columns"}
+    assert sorted(shown) == sorted({*JOBS, *TOOLS} - beside)
 
 
 def test_the_picture_shows_every_room_and_no_other() -> None:

@@ -7,11 +7,9 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from cubeprep.config_keys import REQUIRED, ConfigKey, config_keys
-from cubeprep.store import FLUX_UNIT
 from jobs.config import ProjectConfig, shipped_configs
-from jobs.tables.survey_links import LINKS
+from jobs.tables.column_texts import known_columns
 from jobs.tables.ucds import ucd_of
-from modeling.catalog import describe_columns
 
 
 class ConfigKeys(SphinxDirective):
@@ -63,9 +61,8 @@ def markdown_of_key(key: ConfigKey) -> list[str]:
 
 def markdown_of_columns() -> Iterator[str]:
     """Lines of Markdown of all columns, one for each."""
-    columns = describe_columns(["LINE"], FLUX_UNIT, "combined") | LINKS
-    for name, column in columns.items():
-        facts = [column.unit and code(column.unit), code(ucd_of(name))]
+    for name, column in known_columns().items():
+        facts = [column.kind, column.unit and code(column.unit), code(ucd_of(name))]
         yield from [f"`{name}`", f": {column.description}. *{', '.join(filter(None, facts))}*", ""]
 
 

@@ -7,7 +7,6 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -109,13 +108,15 @@ def gpu() -> Iterator[Finding]:
     """GPU and Triton, whose kernel it runs."""
     import torch
 
+    from modeling.network.triton_support import has_triton
+
     if not torch.cuda.is_available():
         build = "" if torch.version.cuda else "; this PyTorch is built for CPUs alone"
         yield Finding("ok", "GPU", f"none that PyTorch can use{build}: trains and scores on the CPU")
         return
     found = torch.cuda.get_device_properties(0)
     shown = f"{found.name}, {found.total_memory / GB:.0f} GB, compute capability {found.major}.{found.minor}"
-    if find_spec("triton"):
+    if has_triton():
         yield Finding("ok", "GPU", f"{shown}; Triton {installed('triton')}")
     else:
         yield Finding("note", "GPU", f"{shown}, without Triton: no kernel for the ConvLSTM", "pip install triton")
@@ -149,7 +150,8 @@ def free_memory() -> float:
 
 def folder(what: str, path: Path) -> Iterator[Finding]:
     """Whether a folder, or the nearest that exists above it, can be written to and has room."""
-    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir())
+    path = path.absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.is_dir())
     free = shutil.disk_usage(there).free / GB
     text = f"{path}: {free:.1f} GB free"
     if not os.access(there, os.W_OK):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cubeprep.config import ConfigError
+from cubeprep.config import MistakeError
 from cubeprep.redact import redacted_output
 from jobs.config import ProjectConfig, load_project
 from jobs.console.keys import complete_config, complete_set
@@ -35,7 +35,7 @@ EXIT_LOST = 5
 EXIT_INTERRUPTED = 130
 
 
-class CommandError(ValueError):
+class CommandError(MistakeError):
     """A mistake in a command, such as the name of a galaxy that the catalog lacks."""
 
 
@@ -70,6 +70,7 @@ TOOLS = {
     "promote": "Make a model the champion if it is no worse.",
     "reproduce": "Recompute a row of a catalog from its FITS file, and compare.",
     "config": "Describe a key of the configuration, or all keys of a section.",
+    "columns": "Describe a column of the catalog, or list all.",
 }
 
 
@@ -132,7 +133,7 @@ def _guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         click.echo("cubescout: interrupted; run the same command to resume", err=True)
         return EXIT_INTERRUPTED
-    except (ConfigError, CommandError) as error:
+    except MistakeError as error:
         click.echo(f"cubescout: {error}", err=True)
         return EXIT_USAGE
     except (ValueError, OSError) as error:

@@ -1,8 +1,17 @@
 """Options of the commands beside CONFIG and --set; apart from the jobs, which are slow to import."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import click
+
+
+class PathOrUrl(click.Path):
+    """A path that exists, or a URL (also `models:/NAME@ALIAS`), which is tried only when it is read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as it is, or a usage error that names the path."""
+        return value if ":/" in value else super().convert(value, param, ctx)
 
 
 def _label_table(*, required: bool) -> tuple[click.Parameter, ...]:
@@ -59,7 +68,7 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         ),
     ),
     "crossmatch": (
-        click.Argument(["table"]),
+        click.Argument(["table"], type=PathOrUrl(exists=True, dir_okay=False)),
         click.Option(
             ["--radius"], metavar="ANGLE", default="2arcsec", show_default=True, help="Largest distance of a match."
         ),
@@ -105,6 +114,7 @@ OPTIONS: Mapping[str, tuple[click.Parameter, ...]] = {
         *_label_table(required=False),
         click.Option(
             ["--heads"],
+            type=PathOrUrl(exists=True, dir_okay=False),
             metavar="FILE|MODEL",
             help="Apply classifiers learned before, such as models:/cubescout-classes@current, and learn none.",
         ),

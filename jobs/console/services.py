@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from cubeprep.storage import filesystem, is_remote, remove_file, storage_errors, write_file
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.checks import CheckFailedError, Finding, check_reachable, folder
 
@@ -17,7 +18,7 @@ PORTS = {"http": 80, "https": 443}
 
 def survey(config: ProjectConfig) -> Iterator[Finding]:
     """Whether the survey's folder can be listed."""
-    root = config.survey_root
+    root = config.survey_root if is_remote(config.survey_root) else str(Path(config.survey_root).absolute())
     _check_service("survey.root", root)
     with storage_errors(root):
         fs, name = filesystem(root)
@@ -86,6 +87,7 @@ def tracking(config: ProjectConfig) -> Iterator[Finding]:
 
     uri = config.tracking_uri
     if path := sqlite_path(uri):
+        path = path.absolute()
         yield _database(path) if path.exists() else Finding("ok", "MLflow", f"{path} does not exist yet: jobs make it")
         return
     if urlsplit(uri).scheme in PORTS:
@@ -103,4 +105,4 @@ def _database(path: Path) -> Finding:
         return Finding("fail", "MLflow", f"{path}: not an MLflow database ({error})", advice)
     if not os.access(path, os.W_OK):
         return Finding("fail", "MLflow", f"{path} cannot be written to", "correct its permissions")
-    return Finding("ok", "MLflow", f"{path}, {count} runs")
+    return Finding("ok", "MLflow", f"{path}, {counted(count, 'run')}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from cubeprep.files import replacing
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
 
@@ -66,7 +67,7 @@ def _make(config: ProjectConfig, store: WindowStore, model: Any, shape: tuple[in
             latents.append(region_latents(model.network, *arrays, wanted, batch_size=size, device=device))
             names += [windows.plateifu[galaxy] for galaxy, _ in wanted]
             places += [str(region) for _, region in wanted]
-            bar(len(latents), total, f"{len(names)} regions")
+            bar(len(latents), total, counted(len(names), "region"))
     if not names:
         raise ValueError(f"no region of {shape[0]} x {shape[1]} spaxels in {store.path} has enough good samples")
     return RegionLatents(np.array(names, dtype=object), np.array(places, dtype=object), np.concatenate(latents))

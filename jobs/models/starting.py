@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cubeprep.config import ConfigError
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.progress import console
 from jobs.models.opening import differing_windows
@@ -71,7 +72,7 @@ def _check_seen(reference: str, seen: list[str], *, folds: int, force: bool) -> 
     if not seen:
         return
     named = ", ".join(seen[:NUM_NAMED]) + (" ..." if len(seen) > NUM_NAMED else "")
-    text = f"{reference} has seen {len(seen)} objects of this store ({named})"
+    text = f"{reference} has seen {counted(len(seen), 'object')} of this store ({named})"
     if folds and not force:
         raise ValueError(
             f"train.start_from: {text}: with train.folds, {folds}, no model would be one that never saw them. Start "

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubeprep.config import to_yaml
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.progress import console
 from jobs.models.starting import start_tags
@@ -86,7 +87,7 @@ def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersio
     first, best = trained.history[0], trained.best
     which = "validation_loss" if "validation_loss" in best else "train_loss"
     console.print(
-        f"{len(trained.history)} epochs: {which.replace('_', ' ')} {first[which]:.4f} -> {best[which]:.4f} "
+        f"{counted(len(trained.history), 'epoch')}: {which.replace('_', ' ')} {first[which]:.4f} -> {best[which]:.4f} "
         f"(best in epoch {best['epoch'] + 1:.0f}); model in {trained.directory}"
     )
     console.print(f"Registered {version.name} version {version.version} as {', '.join(version.aliases)}")

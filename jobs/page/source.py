@@ -9,6 +9,7 @@ import numpy as np
 
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import survey_facts
+from cubeprep.words import counted
 from jobs.page.attribution import read_maps
 from jobs.page.columns import GROUPS, OTHER_COLUMNS, column_arrays, selection_csv
 from jobs.page.figures import CHI2_COLOURS, FLUX_COLOURS, SIGMA_COLOURS, palette, thumbnail_of
@@ -182,5 +183,5 @@ class Source:
 
     def _row(self, plateifu: str) -> dict[Any, Any]:
         if plateifu not in self._index:
-            raise UnknownGalaxyError(f"{plateifu}: not among the {len(self._index)} galaxies of the catalog")
+            raise UnknownGalaxyError(f"{plateifu}: not among the {counted(len(self._index), 'galaxy')} of the catalog")
         return dict(self.catalog.table.iloc[self._index[plateifu]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cubeprep.words import counted
 from jobs.tables.label_tables import Labels
 from modeling.catalog import Catalog
 from modeling.labels.label_statistics import LEVEL, Assessment, Estimate
@@ -155,14 +156,15 @@ def as_text(value: object) -> str:
 
 
 def _introduction(facts: Mapping[str, Any]) -> list[str]:
-    counts = f"{facts['num_assessed']} of the {facts['num_catalog']} galaxies of the catalog are assessed"
+    counts = f"{facts['num_assessed']} of the {counted(facts['num_catalog'], 'galaxy')} of the catalog are assessed"
     lines = [
-        f"Labels: {as_text(facts['source'])}, {facts['num_rows']} rows. {counts}.",
+        f"Labels: {as_text(facts['source'])}, {counted(facts['num_rows'], 'row')}. {counts}.",
         f"Ranked by {as_text(facts['score'])} of {as_text(facts['model'])}. {facts['created']}.",
     ]
     if facts["num_trained"]:
         lines.append(
-            f"The model was trained on {facts['num_trained']} galaxies of the catalog; their scores are biased low."
+            f"The model was trained on {counted(facts['num_trained'], 'galaxy')} of the catalog; their "
+            "scores are biased low."
         )
     if facts["few"]:
         lines.append(

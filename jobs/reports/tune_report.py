@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeprep.csvtext import csv_text
+from cubeprep.words import counted
 from jobs.console.progress import console
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def print_table(table: "pd.DataFrame") -> None:
 
     shown = Table(
         *(name.rpartition(".")[2] for name in table.columns if name != "reason"),
-        title=f"{len(table)} trials",
+        title=counted(len(table), "trial"),
         title_justify="left",
     )
     for row in table.drop(columns="reason").itertuples(index=False):
@@ -106,7 +107,7 @@ def plot_parallel(table: "pd.DataFrame", path: Path) -> Path:
     handles, labels = plot.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
-    plot.set_title(f"{len(table)} trials; nll of the validation split, lower is better")
+    plot.set_title(f"{counted(len(table), 'trial')}; nll of the validation split, lower is better")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path

@@ -14,6 +14,7 @@ import numpy as np
 from cubeprep.storage import write_file
 from cubeprep.survey import survey_facts
 from cubeprep.version import code_version
+from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from modeling.catalog import Catalog
 from modeling.labels.labels import catalog_version
@@ -60,7 +61,8 @@ def located(catalog: Catalog, catalog_path: Path) -> tuple[Catalog, str]:
     if known.all():
         return catalog, ""
     first = table.loc[~known, "plateifu"].iloc[0]
-    said = f"{(~known).sum()} of {len(table)} galaxies have no position ({', '.join(POSITION)}), such as {first}"
+    number = f"{(~known).sum()} of {counted(len(table), 'galaxy')}"
+    said = f"{number} without a position ({', '.join(POSITION)}), such as {first}"
     if not known.any():
         raise FootprintError(f"{catalog_path}: {said}")
     return replace(catalog, table=table[known].reset_index(drop=True)), said

@@ -56,9 +56,7 @@ def read_labels(
     names = np.array([name for name in known if name in table.index], dtype=object)
     if not len(names):
         shown = ", ".join(list(table.index[:3])), ", ".join(list(known)[:3])
-        raise TableError(
-            f"{path}: none of its {len(table)} galaxies ({shown[0]} ...) is in the catalog ({shown[1]} ...)"
-        )
+        raise TableError(f"{path}: no galaxy of it ({shown[0]} ...) is in the catalog ({shown[1]} ...)")
     if bpt:
         cells = pd.Series(bpt_classes(*(_numbers(table, name, path) for name in bpt)), table.index)
         return _of_cells(cells, names, path, f"BPT class from {bpt[0]} and {bpt[1]}")
@@ -91,7 +89,7 @@ def _of_cells(cells: pd.Series, names: np.ndarray, path: Path, source: str) -> L
     if not labels:
         elsewhere = sorted(set().union(*(SEPARATORS.split(cell.strip()) for cell in cells)) - {""})
         raise TableError(
-            f"{path}: none of the {len(names)} galaxies that are in the catalog has a label in {source}"
+            f"{path}: no galaxy that is in the catalog has a label in {source}"
             + (f"; others have {', '.join(elsewhere[:5])}" if elsewhere else "")
         )
     return Labels(names, {name: np.array([name in cell for cell in found]) for name in labels}, len(cells), source)
@@ -102,7 +100,7 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
     numbers = pd.Series(_numbers(table, column, path), table.index)[names]
     known = numbers[np.isfinite(numbers)]
     if known.empty:
-        raise TableError(f"{path}: {column} has no value for any of the {len(names)} galaxies that are in the catalog")
+        raise TableError(f"{path}: {column} has no value for any galaxy that is in the catalog")
     compare = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}[sign]
     name = f"{column} {sign} {value:g}"
     chosen = np.asarray(compare(known.to_numpy(), value))

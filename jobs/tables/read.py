@@ -8,25 +8,28 @@ import pandas as pd
 
 from cubeprep import tables
 from cubeprep.tables import TableError as TableError
-from jobs.console.command import CommandError
+from cubeprep.words import counted
 
 KEY = "plateifu"
 
 
-class UnknownNameError(TableError, CommandError):
+class UnknownNameError(TableError):
     """A column or galaxy that a command names and a table lacks."""
 
 
 NUM_NAMED = 5
 
 
-def read_table(path: Path, key: str = KEY) -> pd.DataFrame:
+def read_table(path: str | Path, key: str = KEY) -> pd.DataFrame:
     """Table as `cubeprep.tables.read_table` returns it, with the column of names as text.
 
     Raises:
-        TableError: the suffix is unknown, or the file is not of that format.
+        TableError: there is no such file, its suffix is unknown, or it is not of that format.
     """
-    return tables.read_table(path, text=(key,))
+    try:
+        return tables.read_table(path, text=(key,))
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file") from error
 
 
 def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
@@ -56,22 +59,45 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
     repeated = several[several.duplicated()].unique()
     if len(repeated):
         shown = ", ".join(repeated[:3])
-        raise TableError(f"{path}: {len(repeated)} values of {key} have several rows that differ, such as {shown}")
+        raise TableError(f"{path}: several rows that differ for {counted(len(repeated), 'galaxy')}, such as {shown}")
     return indexed[~indexed.index.duplicated()]
 
 
-def check_known(names: Iterable[str], known: Collection[str], where: Path) -> None:
+def check_known(names: Iterable[str], known: Collection[str], where: Path, store: str) -> None:
     """Checks that all galaxies are known.
 
+    Args:
+        names: plateifu of the galaxies.
+        known: plateifu of the catalog.
+        where: path of the catalog.
+        store: path or URL of the window store, whose rejected galaxies are told apart from others.
+
     Raises:
-        UnknownNameError: some are not; the message names them and the closest known names.
+        UnknownNameError: some are not; the message gives the reason of those that were rejected, and of others the
+            closest known names.
     """
     there = set(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     if unknown:
-        shown = [f"{name} (closest: {', '.join(closest(name, known)) or 'none'})" for name in unknown[:NUM_NAMED]]
+        rejected = f"{store}/rejected.csv"
+        codes = _rejection_codes(rejected)
+        shown = [
+            f"{name} was rejected by `cubescout prepare` ({codes[name]}), see {rejected}"
+            if name in codes
+            else f"{name} (closest: {', '.join(closest(name, known)) or 'none'})"
+            for name in unknown[:NUM_NAMED]
+        ]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
-        raise UnknownNameError(f"not among the {len(known)} galaxies of {where}: {'; '.join(shown)}{more}")
+        raise UnknownNameError(f"not among the {counted(len(known), 'galaxy')} of {where}: {'; '.join(shown)}{more}")
+
+
+def _rejection_codes(path: str) -> dict[str, str]:
+    """Reason code of each galaxy in a store's table of rejected ones; none where the table cannot be read."""
+    try:
+        table = read_table(path)
+        return dict(zip(table[KEY], table["code"], strict=True))
+    except (TableError, OSError, KeyError):  # it only explains another mistake, and must not hide that one
+        return {}
 
 
 def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:

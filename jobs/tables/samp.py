@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cubeprep.storage import write_file
+from cubeprep.words import counted
 from jobs.tables.write import to_astropy, votable_bytes
 from modeling.catalog import Catalog
 
@@ -182,4 +183,4 @@ def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str
         if len(names) == 1:
             return f"Position of {names[0]} sent to {', '.join(hub.point_at(*position_of(catalog, names[0])))}"
         path, table_id = table_file(catalog, folder, survey, names)
-        return f"{len(names)} galaxies sent to {', '.join(hub.send_table(path, table_id))}"
+        return f"{counted(len(names), 'galaxy')} sent to {', '.join(hub.send_table(path, table_id))}"

@@ -13,8 +13,10 @@ from modeling.catalog import Column
 
 SIMULATED = "simulated"
 LINKS = {
-    "url": Column("Page of the galaxy at its survey or archive; empty if there is none"),
-    "other_observations": Column("plateifu of the other observations of the same object in this catalog"),
+    "url": Column("Page of the galaxy at its survey or archive; empty if there is none", kind="text"),
+    "other_observations": Column(
+        "plateifu of the other observations of the same object in this catalog", kind="list of text"
+    ),
 }
 
 

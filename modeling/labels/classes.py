@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.utils.class_weight import compute_sample_weight
 
+from cubeprep.words import counted
 from modeling.labels.label_statistics import NUM_BOOTSTRAP, Estimate, auroc, estimate
 from modeling.labels.rerank import SCORE_WEIGHT, ordered
 from modeling.latents.neighbours import LatentScaler
@@ -149,7 +150,7 @@ def classify(
     known, groups = features[rows], objects[rows].astype(str)
     if few := few_objects({"": labelled}, groups):
         num, others = few[""]
-        raise ValueError(f"{num} objects with the label, {others} without: {MIN_OBJECTS} are needed of both")
+        raise ValueError(f"{counted(num, 'object')} with the label, {others} without: {MIN_OBJECTS} are needed of both")
     head = _fit(known, labelled, groups, seed)
     probability = head.probability(features)
     for train, test in _folds(known, labelled, groups, seed):

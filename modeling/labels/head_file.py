@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cubeprep.config import MistakeError
 from modeling.labels.classes import Features, Head
 from modeling.network.checkpoint import write_json
 
@@ -14,7 +15,7 @@ FORMAT: Literal["cubescout-classes"] = "cubescout-classes"
 HEAD_FILE = "catalog.classes.json"  # beside the catalog, and moved with it
 
 
-class HeadError(ValueError):
+class HeadError(MistakeError):
     """A file that holds no heads, or heads that do not fit a catalog."""
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 from sklearn.metrics import roc_curve
 
+from cubeprep.words import counted
 from modeling.resampling import bootstrap_weights
 
 NUM_BOOTSTRAP = 1000
@@ -92,7 +93,7 @@ def assess_label(
     num_labelled, num_others = int(labelled.sum()), int((~labelled).sum())
     if min(num_labelled, num_others) < MIN_GALAXIES:
         raise ValueError(
-            f"{num_labelled} galaxies with the label, {num_others} without: {MIN_GALAXIES} are needed of both"
+            f"{counted(num_labelled, 'galaxy')} with the label, {num_others} without: {MIN_GALAXIES} are needed of both"
         )
     score = np.nan_to_num(sample.score, nan=np.nanmin(sample.score) - 1)
     agreement = neighbour_agreement(sample.neighbours, labelled)

@@ -4,14 +4,14 @@ On a GPU with Triton in kernels of its own (`channel_norm_triton`): there PyTorc
 16 channels. Elsewhere PyTorch's operations.
 """
 
-import functools
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from modeling.network.triton_support import has_triton, power_of_two
 
 # As of `functional.layer_norm`.
 EPSILON = 1e-5
@@ -57,12 +57,7 @@ def fits(x: Tensor, num_channels: int) -> bool:
     """Whether the kernels run: on an NVIDIA GPU with Triton, for rows that are not long."""
     if x.device.type != "cuda" or torch.version.cuda is None or torch.compiler.is_compiling():
         return False
-    return num_channels <= WIDEST and _has_triton()
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return num_channels <= WIDEST and has_triton()
 
 
 def normalise(x_NGC: Tensor, weight_GC: Tensor, bias_GC: Tensor) -> Tensor:
@@ -119,7 +114,7 @@ def _as(grad_NGC: Tensor, x_NGC: Tensor) -> Tensor:
 
 
 def _wide(x_NGC: Tensor) -> int:
-    return 1 << (x_NGC.shape[-1] - 1).bit_length()
+    return power_of_two(x_NGC.shape[-1])
 
 
 def _rows(x_NGC: Tensor) -> int:

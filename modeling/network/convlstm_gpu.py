@@ -5,7 +5,6 @@ Around the kernel, the convolution of the input for all steps is one call, and t
 """
 
 import functools
-import importlib.util
 import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional, grad
 
 from modeling.network.convlstm_cpu import Weights
+from modeling.network.triton_support import has_triton, power_of_two
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Plan:
             largest: pixels of a program; by default as many as fit.
         """
         most_hidden, states = LARGEST[layer.kind]
-        wide = _power_of_two(max(16, layer.hidden))
+        wide = power_of_two(max(16, layer.hidden))
         if layer.kernel_size == 1:
             return cls._alone(layer, wide, largest) if layer.hidden <= most_hidden else None
         most = min(largest or states, states // wide)
@@ -103,7 +103,7 @@ class Plan:
             bands = -(-layer.height // rows)
         if bands > multiprocessors:
             return None
-        pixels = _power_of_two(max(16, rows * layer.width))
+        pixels = power_of_two(max(16, rows * layer.width))
         warps = min(8, max(4, pixels * wide // STATES_PER_WARP))
         return cls(rows, bands, pixels, wide, warps, layer.batch if bands == 1 else multiprocessors // bands)
 
@@ -131,7 +131,7 @@ def _why_not(layer: Layer) -> str:
         return "kernels are for float32 and bfloat16"
     if layer.kernel_size == 1 and layer.peepholes:
         return "its kernel has one pixel, and it has peepholes"
-    if importlib.util.find_spec("triton") is None:
+    if not has_triton():
         return "Triton is not installed"
     properties = torch.cuda.get_device_properties(layer.device)
     shared = getattr(properties, "shared_memory_per_block_optin", 0)
@@ -356,7 +356,3 @@ def _launch(name: str, arrays: tuple[Tensor, ...], plan: Plan, *, ALONE: bool, *
                 **constants,
                 **options,
             )
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()

@@ -22,7 +22,7 @@ from modeling.network.convlstm import BidirectionalConvLSTM
 from modeling.network.error_modes import whitened
 from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups
-from modeling.network.normalisation import Normalisation, WindowNetwork
+from modeling.network.normalisation import Normalisation, WindowNetwork, variance_of
 from modeling.network.step_convolution import multiply
 
 DILATIONS = (1, 2, 4)
@@ -195,7 +195,7 @@ class MaskedPredictor(WindowNetwork):
             noise_BLSYX = self.normalised_variance(normalised_BLSYX, ivar_BLSYX, ivar_BLSYX.new_ones(len(ivar_BLSYX)))
             residual_BLSYX = normalised_BLSYX - found.mean
             return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance, found.modes)
-        noise_BLSYX = torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+        noise_BLSYX = variance_of(ivar_BLSYX)
         residual_BLSYX = self.to_linear(normalised_BLSYX) - self.to_linear(found.mean)
         slope_BLSYX = self.slope(found.mean)
         modes_BYXMF = found.modes * slope_BLSYX.flatten(1, 2).movedim(1, 3)[:, :, :, None]

@@ -98,8 +98,7 @@ class WindowNetwork(nn.Module):
         """
         ivar_BLSYX = self.scaled_ivar(ivar_BLSYX, scale_B)
         ivar_BLSYX = ivar_BLSYX * self.slope(normalised_BLSYX).square()
-        # Clamped, since torch.where evaluates both sides.
-        return torch.where(ivar_BLSYX > 0, 1 / ivar_BLSYX.clamp(min=1e-30), 1.0)
+        return variance_of(ivar_BLSYX)
 
     def scaled_ivar(self, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
         """Inverse variance of flux in units of each galaxy's scale."""
@@ -116,6 +115,12 @@ class WindowNetwork(nn.Module):
         if self.normalisation == "asinh":
             return torch.sinh(normalised_BLSYX.clamp(-MAX_ASINH, MAX_ASINH))
         return normalised_BLSYX
+
+
+def variance_of(ivar: Tensor) -> Tensor:
+    """Variance of any shape from its inverse; 1 where that is 0."""
+    # Clamped, since torch.where evaluates both sides.
+    return torch.where(ivar > 0, 1 / ivar.clamp(min=1e-30), 1.0)
 
 
 def flux_scale(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from modeling.ray_session import ray_session
 from modeling.training.config import TrainingJob
 from modeling.training.context import Listener
@@ -38,7 +39,7 @@ def check_folds(job: TrainingJob) -> None:
     empty = [str(fold) for fold in range(job.train.folds) if not sizes[fold]]
     if empty:
         raise ValueError(
-            f"{store.path}: of {len(objects)} objects to train on none falls into fold {', '.join(empty)}; "
+            f"{store.path}: of {counted(len(objects), 'object')} to train on none falls into fold {', '.join(empty)}; "
             f"train.folds is {job.train.folds}, take fewer"
         )
     for fold_job in fold_jobs(job):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cubeprep.words import counted
 from modeling.network.convlstm import pytorch_only
 from modeling.network.masked_network import MaskedPredictor
 from modeling.network.normalisation import WindowNetwork
@@ -105,7 +106,8 @@ def model_card(
     text = CARD.format(
         kind=kind,
         gives=gives,
-        windows=f"{model.num_lines} lines x {model.num_samples} samples x {model.size} x {model.size} spaxels",
+        windows=f"{counted(model.num_lines, 'line')} x {counted(model.num_samples, 'sample')} x {model.size} x "
+        f"{model.size} spaxels",
         latent_dim=model.arguments["latent_dim"],
         cost=cost,
         store=store,

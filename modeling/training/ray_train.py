@@ -19,6 +19,7 @@ from torch import nn
 
 from cubeprep.storage import size_and_tag
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from modeling.network.checkpoint import read_training_state
 from modeling.ray_session import ray_session, storage_path
 from modeling.training.config import TrainingJob
@@ -280,7 +281,7 @@ def _check_room(job: TrainingJob) -> None:
     held, needed = ray.cluster_resources().get(unit, 0), _least_workers(job) * each
     if needed <= held:
         return
-    message = f"{_least_workers(job)} workers need {needed} {unit}s and Ray has {held:.0f}"
+    message = f"{counted(_least_workers(job), 'worker')}: {counted(needed, unit)} needed, and Ray has {held:.0f}"
     if not os.environ.get("RAY_ADDRESS"):
         raise ValueError(f"{message}: lower train.num_workers or train.threads")
     logger.warning("%s: waiting for more nodes", message)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from cubeprep.store import WindowStore
+from cubeprep.words import counted
 from modeling.ray_session import ray_session, run_path, storage_path
 from modeling.training.config import TrainingJob, TuneConfig
 from modeling.training.context import Metrics
@@ -284,5 +285,7 @@ def _checkpoint(result: Any, storage: str) -> Any:
 def _why_nothing(trials: list[Trial], config: TuneConfig) -> str:
     failed = [trial for trial in trials if trial.error]
     if failed:
-        return f"{len(failed)} of {len(trials)} trials failed and none was good; the first: {failed[0].error}"
+        return (
+            f"{len(failed)} of {counted(len(trials), 'trial')} failed and none was good; the first: {failed[0].error}"
+        )
     return f"no trial came to the end of an epoch within tune.time_budget_s: {config.time_budget_s}"

@@ -120,7 +120,7 @@ def test_learned_classes_are_applied_to_a_catalog_of_the_same_model(
     assert "labelled" not in table
     write_workspace(tmp_path, digest="e" * 64)
     code, text = run(tmp_path, "--heads", where, "--set", f"tracking.uri={uri}")
-    assert code == 1
+    assert code == 2
     assert "takes latents of another model (weights dddddddddddd) than that of" in text
 
 

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console import command
+from jobs.tables.column_texts import known_columns
 from modeling.network.config import ModelConfig
+from tests.jobs.catalogs import write_synthetic_catalog
 from tests.logcube import write_survey
 
 SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
@@ -131,6 +133,40 @@ def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("crossmatch", "demo", "{}"),
+        ("label", "demo", "--table", "{}"),
+        ("assess", "demo", "--labels", "{}"),
+        ("classify", "demo", "--labels", "{}"),
+        ("classify", "demo", "--heads", "{}"),
+        ("figures", "demo", "--labels", "{}"),
+        ("rerank", "{}"),
+        ("reproduce", "{}", "1-1"),
+        ("reproduce", str(find_config("demo")), "1-1", "--store", "{}"),
+        ("promote", "a@b", "demo", "--benchmark", "{}", "{}"),
+        ("submit", "prepare", "{}"),
+    ],
+)
+def test_a_file_that_does_not_exist_is_a_mistake_in_the_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    missing = tmp_path / "missing.fits"
+    code, text = invoke(*(word.format(missing) for word in words))
+    assert code == 2
+    assert f"{missing}" in text
+    assert "Errno" not in text
+
+
+@pytest.mark.parametrize("words", [("crossmatch", "demo", "{}"), ("label", "demo", "--table", "{}")])
+def test_a_table_that_cannot_be_read_is_a_mistake_in_the_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    table = tmp_path / "t.fits"
+    table.write_text("nonsense")
+    write_synthetic_catalog(tmp_path / "catalog.parquet")
+    code, text = invoke(*(word.format(table) for word in words), "--set", f"workspace={tmp_path}")
+    assert code == 2
+    assert f"cubescout: {table}: not a table that can be read as .fits" in text
+
+
 @pytest.mark.slow
 def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(tmp_path: Path) -> None:
     for name, redshift in (("all", 0.03), ("some", 0.5)):
@@ -201,9 +237,29 @@ def test_a_key_is_described_and_an_unknown_one_is_not() -> None:
     assert "did you mean train.lr?" in text
 
 
+def test_a_column_is_described_and_an_unknown_one_is_not() -> None:
+    code, text = invoke("columns", "num_good")
+    assert code == 0
+    assert text.splitlines()[1:] == ["  type         integer", "  UCD          meta.number"]
+    assert "num_good: Good samples" in text
+    assert "unit         deg" in invoke("columns", "ra_deg")[1]
+    assert "share_LINE: " in invoke("columns", "share_Ha-6564")[1]
+    assert [line for line in invoke("columns", "neighbour")[1].splitlines() if line[:1] != " "][::2] == [
+        "neighbour_distances: Euclidean distance to each neighbour in standardised latents",
+        "neighbour_same_object: Whether each neighbour is another observation of the same object",
+    ]
+    code, text = invoke("columns", "scor_peak")
+    assert code == 2
+    assert "scor_peak: unknown column; did you mean score_peak?" in text
+    code, text = invoke("columns")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == list(known_columns())
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("cubescout columns umap_", ["umap_1", "umap_2"]),
         ("cubescout prep", ["prepare"]),
         ("cubescout score mu", ["muse"]),
         ("cubescout train line --set train.l", ["train.lr=", "train.loss=", "train.left_out="]),

@@ -62,7 +62,7 @@ def test_the_nearest_row_is_taken_and_the_others_are_counted(workspace: Path, su
     other_catalog(workspace).write(path, **({"format": "votable"} if suffix == "vot" else {}))
     code, text = run(workspace, path)
     assert code == 0, text
-    assert "2 of 60 galaxies have a match within 2 arcsec, 1 of them several (WISE_num_matches)" in text
+    assert "2 of 60 galaxies with a match within 2 arcsec, 1 with several (WISE_num_matches)" in text
     found = read_catalog(workspace / "catalog.match-WISE.parquet")
     table = found.table
     assert table["WISE_num_matches"].tolist() == [2, 1, *[0] * 58]

@@ -46,6 +46,16 @@ def test_a_machine_without_faults_passes_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"prepare.store": "w.zarr", "train.storage": "t", "tracking.uri": "sqlite:///m.db"}
+    code, output = run(Path("runs"), *(f"{key}={value}" for key, value in given.items()))
+    assert code == 0, output
+    paths = {"survey.root": "runs/survey", "workspace": "runs", "prepare.store": "w.zarr", "train.storage": "t"}
+    for what, path in (paths | {"MLflow": "m.db"}).items():
+        assert line_of(output, what).startswith(f"ok    {what}: {tmp_path / path}")
+
+
 def test_each_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mlflow.db").write_text("no database at all, but a text that is long enough to look like one")
     versions = dict.fromkeys(("click", "torch"), "0.1")

@@ -49,6 +49,15 @@ def test_unknown_galaxies_are_named_with_the_closest_and_nothing_is_written(work
     assert not (workspace / "labels.jsonl").exists()
 
 
+def test_a_rejected_galaxy_is_named_with_its_reason(workspace: Path) -> None:
+    rejected = workspace / "windows.zarr" / "rejected.csv"
+    rejected.parent.mkdir()
+    rejected.write_text("plateifu,mangaid,z,code,reason\n8000-12701,1-1,0.02,quality,flagged CRITICAL\n")
+    code, text = label(workspace, "8000-12701=merger", "9-9=merger")
+    assert code == 2
+    assert f"8000-12701 was rejected by `cubescout prepare` (quality), see {rejected}; 9-9 (closest: none)" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [([], "no labels given"), (["8000-1901"], "expected PLATEIFU=LABEL"), (["--table", "{}/no.csv"], "no.csv")],

@@ -149,6 +149,7 @@ def test_a_label_outlives_a_reload(served: Any, project: ProjectConfig) -> None:
     assert served.locator(".card .tag.label").all_inner_texts() == ["artefact"]
     served.locator('[data-chip^="label:"]', has_text="artefact").click()
     assert shown(served) == 1
+    assert served.locator("#count-note").inner_text().startswith("galaxy by ")
 
 
 def test_a_hostile_label_stays_text(tab: Any, project: ProjectConfig) -> None:
@@ -487,6 +488,8 @@ def test_cards_name_the_strongest_line_and_mark_repeat_observations(
         cards = tab.locator(".card:has(.repeat)")
         assert [card.get_attribute("data-row") for card in cards.all()] == ["0", "2"]
         assert cards.first.locator(".repeat").get_attribute("title") == "One of 2 observations of 1-22 in this catalog"
+        assert cards.first.locator(".tag").count() == 1  # beside which the reason keeps its two lines
+        assert cards.first.locator(".why").evaluate("(why) => getComputedStyle(why).webkitLineClamp") == "2"
         tab.locator(".card").first.click()
         facts = " ".join(tab.locator(".galaxy-head .facts").inner_text().split())
         assert "S/N Hzet-3890 41.5 median S/N" in facts

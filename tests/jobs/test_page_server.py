@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cubeprep.facts import SurveyFacts
+from cubeprep.redact import redacted_output
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
@@ -249,6 +251,17 @@ def test_serving_writes_no_page(project: ProjectConfig, monkeypatch: pytest.Monk
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     assert explore.run(project, serve=True, port=0) == 0
     assert not Path(project.page_path).exists()
+
+
+def test_a_served_page_is_announced_with_the_secret_that_opens_it(
+    project: ProjectConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import uvicorn
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    with redacted_output():  # as all commands run
+        explore.run(project, serve=True, port=0)
+    assert re.search(r"^  http://127\.0\.0\.1:\d+/\?token=[\w-]{32}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_images_of_the_sky_are_refused_where_nothing_is_known_of_the_survey(project: ProjectConfig) -> None:

@@ -32,7 +32,7 @@ def run(workspace: Path, *settings: str) -> str:
 
 def test_without_labels_it_asks_for_the_highest_scores(workspace: Path) -> None:
     text = run(workspace, "rerank.num_next=3")
-    assert "0 labels, 0 of them detections, for 90 galaxies" in text
+    assert "0 labels (0 detections) for 90 galaxies" in text
     ranking = pd.read_parquet(workspace / "ranking.parquet")
     assert (ranking["rank_by_labels"] == ranking["rank"]).all()
     assert ranking.query("ask > 0")["rank"].tolist() == [1, 2, 3]
@@ -50,8 +50,8 @@ def test_labels_raise_what_is_like_the_finds(workspace: Path) -> None:
     gone = Label(plateifu="9999-1", label="blueberry", author="ann")
     append(workspace / "labels.jsonl", [*said[:16], gone])
     text = run(workspace)
-    assert re.search(r"16 labels, \d+ of them detections", text)
-    assert "1 labels are of galaxies that are not in this catalog" in text
+    assert re.search(r"16 labels \(\d+ detections?\)", text)
+    assert "Labels of galaxies that are not in this catalog: 1" in text
     assert re.search(r"\d+ of the first 50 were below rank 50 by score", text)
     ranking = pd.read_parquet(workspace / "ranking.parquet").set_index("plateifu")
     unseen = pd.Series(cluster.to_numpy(), names)[ranking.index[ranking["label"] == ""]]
@@ -88,8 +88,8 @@ def test_damaged_maps_are_named(workspace: Path) -> None:
 
 def test_which_labels_are_no_finds_is_a_setting(workspace: Path) -> None:
     append(workspace / "labels.jsonl", [Label(plateifu="8000-1901", label="merger", author="ann")])
-    assert "1 labels, 1 of them detections" in run(workspace)
-    assert "1 labels, 0 of them detections" in run(workspace, "rerank.usual=[merger]")
+    assert "1 label (1 detection)" in run(workspace)
+    assert "1 label (0 detections)" in run(workspace, "rerank.usual=[merger]")
 
 
 def test_without_a_catalog_it_says_so(tmp_path: Path) -> None:

@@ -197,3 +197,6 @@ def test_programs_that_take_nothing_and_failures_are_named(workspace: Path, hub:
     assert "no memory" in text
     program.client.disconnect()
     assert run(workspace, "8-1")[0] == 2
+    code, text = run(workspace, "--match", "wise")
+    assert code == 2
+    assert "catalog.match-wise.parquet; `cubescout crossmatch` makes one" in text

@@ -116,6 +116,13 @@ def test_the_catalog_is_registered_with_its_provenance(project: ProjectConfig) -
     assert names == {"catalog.parquet", "catalog.latents.parquet", "catalog.fits", "catalog.vot"}
 
 
+def test_correlations_that_are_undefined_are_left_out() -> None:
+    found = {"score": {"flux": None, "snr": None}, "mae": {"flux": 0.5, "snr": -0.25}}
+    assert list(score.correlations(found, "combined")) == ["Spearman of the paper's MAE: flux +0.50, S/N -0.25"]
+    found["mae"]["snr"] = None
+    assert list(score.correlations(found, "combined")) == ["Spearman of the paper's MAE: flux +0.50"]
+
+
 @pytest.mark.slow
 def test_the_same_again_gives_the_same_catalog(project: ProjectConfig) -> None:
     before = read_catalog(project.catalog_path).table

@@ -52,6 +52,14 @@ def table_of(num_galaxies: int = 6) -> pd.DataFrame:
     return build_table(galaxies, scores, LINES, maps=maps, neighbours=neighbours)
 
 
+def test_described_types_are_those_of_a_catalog_in_its_file() -> None:
+    path = Path(__file__).parents[1] / "data" / "before_rooms" / "line" / "catalog.parquet"
+    described = describe_columns(LINES, "", "combined")
+    kinds = {name: column.kind for name, column in read_catalog(path).columns.items() if name in described}
+    assert len(set(kinds.values())) == 7
+    assert kinds == {name: described[name].kind for name in kinds}
+
+
 @pytest.mark.parametrize("rank_by", ["mae", "chi2"])
 def test_a_flux_is_by_spaxel_until_it_is_summed_over_them(rank_by: str) -> None:
     unit = "1e-17 erg / (s cm2 Angstrom spaxel)"

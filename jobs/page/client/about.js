@@ -1,5 +1,5 @@
 // The dialog about the catalog: the survey, how to read the page, rejected galaxies, columns, provenance.
-import { byId, element, number } from "./dom.js";
+import { byId, counted, element, number } from "./dom.js";
 import { provenanceList } from "./provenance.js";
 
 const correlation = (value) => (value === null || value === undefined ? "undefined" : `${value > 0 ? "+" : ""}${number(value, 2)}`);
@@ -24,10 +24,10 @@ function facts({ meta, count, source }) {
   const model = provenance.model ?? {};
   const { score, mae } = summary.spearman;
   return [
-    `${summary.num_galaxies} galaxies (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. An autoencoder reconstructs ${summary.num_lines} windows around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
-    source.exported && `This file contains the catalog's rows of all ${count} galaxies, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
+    `${counted(summary.num_galaxies, "galaxy")} (${counts(summary.splits)}) at z ${number(summary.z_range[0])} to ${number(summary.z_range[1])}, ranked by score: ${meta.score_label}. A network reconstructs ${counted(summary.num_lines, "window")} around emission lines of each; the score measures the residual. Rejected before scoring: ${summary.num_rejected}${summary.num_rejected ? ` (${counts(summary.reasons)})` : ""}.`,
+    source.exported && `This file contains the catalog's rows of ${counted(count, "galaxy")}, and the maps and spectra of ${source.galaxies.size}: the most unusual ones and their neighbours. Labels that you give here stay in this browser; “Save labels” writes them as a table for cubescout label CONFIG --table FILE.`,
     `Model: ${model.reference ?? "–"}${model.version ? `, version ${model.version}` : ""}.`,
-    `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
+    typeof score?.flux === "number" && `Spearman correlation of the score with flux ${correlation(score?.flux)}, with S/N ${correlation(score?.snr)}; the closer to 0, the less the ranking follows brightness and depth.${mae ? ` For the paper's mean absolute error the correlations are ${correlation(mae.flux)} and ${correlation(mae.snr)}.` : ""}`,
   ].filter(Boolean).map((text) => element("p", {}, text));
 }
 
@@ -46,7 +46,7 @@ function reading({ meta, columns: described }) {
     summary.own_model && !summary.cross_fitted && "The model was trained on the galaxies of the training split, so their scores are optimistic (biased low).",
     described.has("p_value") && `p is the conformal p-value: the fraction of calibration galaxies of similar S/N and size with a score at least as high. q is the lowest false discovery rate at which the galaxy is a detection${summary.fdr ? `; the nominal rate is ${summary.fdr}` : ""}. With n calibration galaxies no p can be below 1/(n + 1), so a small sample is ranked but yields no detections.`,
     `${meta.sky}. A window contains the line and, unless the store was made without it, the continuum; rest wavelengths are in vacuum. Flux is in ${meta.flux_unit}.`,
-    "Residual: flux minus reconstruction, summed over a window, in units of its standard deviation σ; the residuals of a wrong velocity can cancel. Misfit: mean of residual² × ivar, in which residuals do not cancel. Attribution: residual of a line in units of noise and typical reconstruction error; over all lines, the excess χ² of 3 × 3 spaxels in units of its standard deviation. Samples that triage masked are left out.",
+    "Residual: flux minus reconstruction, summed over a window, in units of its standard deviation σ; the residuals of a wrong velocity can cancel. Misfit: mean of residual² × ivar, in which residuals do not cancel. Attribution: residual of a line in units of noise and typical reconstruction error; over all lines, the excess χ² of the residuals summed over the region around a spaxel, of all lines or of the most significant one, in units of its spread in ordinary galaxies. Samples that triage masked are left out.",
     meta.sky_image && `For each galaxy that is opened, this page requests an image of the sky (${meta.sky_image.name}) from ${meta.sky_image.host}, which so learns the position. Outside the survey's area it is blank.`,
     "Unexplained: (χ² − 1) over the mean of flux² × ivar, which subtracts the noise and normalises by brightness. Median S/N is the median over all samples, most of which contain no line: values near 0 are normal even if a line is bright.",
   ].filter(Boolean).map((text) => element("p", {}, text));

@@ -11,6 +11,12 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A number with its noun: 1 galaxy, 2 galaxies; the plural ends in s, or in ies for y.
+export function counted(count, noun) {
+  const plural = noun.endsWith("y") ? `${noun.slice(0, -1)}ies` : `${noun}s`;
+  return `${count.toLocaleString("en")} ${count === 1 ? noun : plural}`;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 export function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);

@@ -1,6 +1,6 @@
 // View of one galaxy: maps of the chosen line, of all lines, spectra of the chosen spaxel, and the panel beside them.
 import { aside, shortFacts } from "./aside.js";
-import { element, number, percent, say, send } from "./dom.js";
+import { counted, element, number, percent, say, send } from "./dom.js";
 import { labelBar } from "./labels.js";
 import { lineButton, panelFigure, panelsOf, rowNames } from "./maps.js";
 import { spectrum } from "./spectra.js";
@@ -47,7 +47,7 @@ export class GalaxyView {
     this.data = null;
     this.box.replaceChildren(this.head(row), element("div", { class: "galaxy-body" },
       element("div", { class: "middle" },
-        element("p", { class: "notice" }, `This file contains the maps and spectra of ${survey.source.galaxies.size} of ${survey.count} galaxies, but only the catalog's row of ${plateifu}. `,
+        element("p", { class: "notice" }, `This file contains the maps and spectra of ${survey.source.galaxies.size} of ${counted(survey.count, "galaxy")}, but only the catalog's row of ${plateifu}. `,
           element("code", {}, "cubescout explore CONFIG --serve"), " shows those of every galaxy."),
         thumbnail && element("figure", { class: "panel" }, element("figcaption", {}, element("b", {}, survey.meta.thumbnail_line), element("span", { class: "soft" }, "mean flux")), element("img", { src: thumbnail, alt: `${survey.meta.thumbnail_line} flux of ${plateifu}` }))),
       aside(survey, { row, lines, neighbours: [] })));
@@ -109,7 +109,7 @@ export class GalaxyView {
     const key = new Set([...this.survey.meta.key_lines, row.top_line, lines[this.line].name]);
     const few = this.survey.meta.key_lines.length > 0 && lines.some((line) => !key.has(line.name));
     this.shownLines = [...lines.keys()].filter((i) => !few || this.allLines || key.has(lines[i].name));
-    const toggle = element("button", { type: "button", class: "quiet", id: "all-lines", "aria-pressed": String(this.allLines), onclick: () => { this.allLines = !this.allLines; this.drawStrip(); this.drawSpectra(); this.strip.querySelector("#all-lines").focus(); } }, `All ${lines.length} lines`);
+    const toggle = element("button", { type: "button", class: "quiet", id: "all-lines", "aria-pressed": String(this.allLines), onclick: () => { this.allLines = !this.allLines; this.drawStrip(); this.drawSpectra(); this.strip.querySelector("#all-lines").focus(); } }, `All ${counted(lines.length, "line")}`);
     this.strip.replaceChildren(element("h3", { class: "row" }, "Lines", few && toggle),
       element("div", { class: "strip-box" }, rowNames(), element("div", { class: "strip-lines" }, ...this.shownLines.map((i) => lineButton(this, i)))));
   }

@@ -1,6 +1,6 @@
 // Starts the page with data from a server or from the file itself. The address contains the galaxy that is shown.
 import { about } from "./about.js";
-import { byId, element, say, send } from "./dom.js";
+import { byId, counted, element, say, send } from "./dom.js";
 import { Embedded } from "./embedded.js";
 import { Filters } from "./filters.js";
 import { GalaxyView } from "./galaxy.js";
@@ -50,14 +50,14 @@ function drawHead() {
 function count() {
   const all = survey.shown.length === survey.count;
   byId("count").textContent = all ? survey.count.toLocaleString("en") : `${survey.shown.length.toLocaleString("en")} of ${survey.count.toLocaleString("en")}`;
-  byId("count-note").textContent = `galaxies by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}${source.exported ? `; this file holds maps and spectra of ${source.galaxies.size}` : ""}`;
+  byId("count-note").textContent = `${survey.shown.length === 1 ? "galaxy" : "galaxies"} by ${survey.orderBy === "rank" ? survey.meta.score_label : survey.orderBy}${source.exported ? `; this file holds maps and spectra of ${source.galaxies.size}` : ""}`;
   byId("lasso-clear").hidden = !survey.lasso;
 }
 
 async function download() {
   try {
     save(await source.selection(survey, survey.shown.map((row) => survey.names[row])), "cubescout-selection.csv");
-    say(`${survey.shown.length} galaxies saved as CSV`);
+    say(`${counted(survey.shown.length, "galaxy")} saved as CSV`);
   } catch (error) {
     say(error.message, true);
   }
@@ -67,7 +67,7 @@ function downloadLabels() {
   const count = Object.keys(source.own).length;
   if (!count) { say("No labels have been given here yet; open a galaxy to give one."); return; }
   save(source.ownLabels(), "labels.csv");
-  say(`${count} labels saved; cubescout label CONFIG --table labels.csv adds them to the workspace`);
+  say(`${counted(count, "label")} saved; cubescout label CONFIG --table labels.csv adds them to the workspace`);
 }
 
 function save(blob, name) {

@@ -72,7 +72,7 @@ def test_galaxies_without_a_position_are_left_out_and_counted(catalog_path: Path
     lose_positions(catalog_path, slice(3, 5))
     result = export(catalog_path)
     name = read_catalog(catalog_path).table["plateifu"].iloc[3]
-    said = f"Left out of moc: 2 of 60 galaxies have no position (ra_deg, dec_deg), such as {name}"
+    said = f"Left out of moc: 2 of 60 galaxies without a position (ra_deg, dec_deg), such as {name}"
     assert (result.exit_code, said in " ".join(result.output.split())) == (0, True), result.output
     assert fits.getheader(catalog_path.with_name("catalog.moc.fits"), 1)["NUMGAL"] == 58
 
@@ -90,7 +90,7 @@ def test_without_any_position_it_says_so_and_writes_none(catalog_path: Path) -> 
 def test_a_catalog_without_the_columns_has_no_positions(catalog_path: Path) -> None:
     found = read_catalog(catalog_path)
     write_catalog(catalog_path, found.table.drop(columns="ra_deg"), found.columns, found.provenance)
-    with pytest.raises(FootprintError, match="60 of 60 galaxies have no position"):
+    with pytest.raises(FootprintError, match="60 of 60 galaxies without a position"):
         located(read_catalog(catalog_path), catalog_path)
 
 

@@ -101,7 +101,7 @@ def test_it_needs_lsdb_and_positions_and_says_so(tmp_path: Path, monkeypatch: py
     found = read_catalog(path)
     write_catalog(path, found.table.assign(ra_deg=np.nan), found.columns, found.provenance)
     result = export(path, "--format", "hats")
-    assert (result.exit_code, "3 of 3 galaxies have no position" in result.output) == (1, True)
+    assert (result.exit_code, "3 of 3 galaxies without a position" in result.output) == (1, True)
     write_catalog(path, found.table, found.columns, found.provenance)
     monkeypatch.setitem(sys.modules, "lsdb", None)
     result = export(path, "--format", "hats")

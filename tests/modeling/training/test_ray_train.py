@@ -68,7 +68,7 @@ def test_two_workers_train_as_one_process_and_one_worker_goes_on(store: WindowSt
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_more_workers_than_a_machine_has_room_for_do_not_wait(store: WindowStore, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and Ray has 2: lower train\.num_workers"):
+    with pytest.raises(ValueError, match=r"3 workers: 3 CPUs needed, and Ray has 2: lower train\.num_workers"):
         train(job(store, num_workers=3), name="many", storage=str(tmp_path), target=tmp_path / "model")
 
 
