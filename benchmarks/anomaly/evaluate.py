@@ -217,11 +217,10 @@ def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
     """
     rng = np.random.default_rng(0)
     clean, is_a = (rows["family"] == "").to_numpy(), (rows["kind"] == "A").to_numpy()
-    mangaid = rows["mangaid"].to_numpy()
-    objects = np.unique(mangaid)
+    objects, number = np.unique(rows["mangaid"].to_numpy(), return_inverse=True)
     proportions, powers = [], []
     for _ in range(NUM_SPLITS):
-        calibrating = np.isin(mangaid, rng.choice(objects, len(objects) // 2, replace=False))
+        calibrating = np.isin(number, rng.choice(len(objects), len(objects) // 2, replace=False))
         null = np.flatnonzero(clean & ~calibrating)
         others = np.flatnonzero(is_a & ~calibrating)
         positives = rng.choice(others, max(min(len(null) // 9, len(others)), 1), replace=False)
