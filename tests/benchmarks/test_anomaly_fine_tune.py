@@ -1,5 +1,6 @@
 """Real galaxies are scored by networks that were fine-tuned on the others."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.anomaly import fine_tune
+from benchmarks.anomaly import fine_tune, real
 from benchmarks.anomaly.detectors import networks
 from benchmarks.anomaly.detectors.networks import Cubescout
 from benchmarks.anomaly.fine_tune import fine_tuned
@@ -81,3 +82,17 @@ def test_a_real_galaxy_is_scored_by_a_network_that_saw_the_others_alone(
     score = made.score_real(windows, rows)
     assert seen == [{"B", "C"}, {"A", "A-again", "C"}, {"A", "A-again", "B"}]
     assert score.tolist() == [2, 2, 3, 2, 3]
+
+
+def test_a_repeat_observation_takes_no_injections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    observations = [SimpleNamespace(plateifu=name, mangaid=name[0], z=0.1) for name in ("1_A", "2_A", "1_B")]
+    windows = SimpleNamespace(flux=np.zeros(1), ivar=np.ones(1), mask=np.zeros(1, np.uint8))
+    monkeypatch.setattr(real, "real_sources", lambda *_: observations)
+    monkeypatch.setattr(real, "Host", lambda *_: None)
+    monkeypatch.setattr(real, "injected", lambda *_: SimpleNamespace(windows=windows))
+    monkeypatch.setattr(real, "measured", lambda *_: {})
+    _, rows = real.real_rows(TINY.data, tmp_path, tmp_path)
+    assert rows["name"][rows["family"] == ""].tolist() == ["1_A", "2_A", "1_B"]
+    copies = rows[rows["family"] != ""]
+    assert set(copies["twin"]) == {"1_A", "2_A"}
+    assert len(copies) == 2 * 6 * len(TINY.data.amplitudes) * real.NUM_DRAWS
