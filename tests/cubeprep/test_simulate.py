@@ -152,6 +152,7 @@ def test_repeats_show_the_same_clumps(tmp_path, monkeypatch):
     assert len({value for values in clumps.values() for value in values}) == 2
 
 
+@pytest.mark.slow
 def test_a_cube_is_a_true_logcube(survey):
     path = sorted(survey.rglob("*LOGCUBE.fits.gz"))[0]
     with warnings.catch_warnings():
