@@ -10,6 +10,9 @@ CPUS := $(shell getconf _NPROCESSORS_ONLN)
 PARALLEL := -n $(CPUS) --maxprocesses 4
 WAITING := -n $(shell expr $(CPUS) + 1) --maxprocesses 4
 
+# Where this is set, each process of each run compiles all sources anew, and pytest rewrites all its assertions.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test test-quick test-long test-ceph lint docs bench constraints clean
 
 setup: $(STAMP)

@@ -1,8 +1,11 @@
 """The extraction benchmark runs `prepare` on workers of its own."""
 
+import pytest
+
 from benchmarks.extract import survey_cost, workers, write_cube, write_links
 
 
+@pytest.mark.slow
 def test_a_survey_is_prepared_on_workers_that_already_run(tmp_path):
     (tmp_path / "cube").mkdir()
     (tmp_path / "links").mkdir()

@@ -82,6 +82,7 @@ def with_other_voxels(content: bytes) -> bytes:
     return gzip.compress(bytes(held), 1)[:-8] + content[-8:]
 
 
+@pytest.mark.slow
 def test_what_contradicts_itself_is_known(folder: Path, tmp_path: Path) -> None:
     base = next((folder / "manga-gz").glob(f"*{BASE}*"))
     assert not contradicts_itself(base)

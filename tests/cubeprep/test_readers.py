@@ -15,6 +15,7 @@ from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.readers import manga_maps
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
+from cubeprep.survey_files import fits_bytes
 from cubeprep.windows import LineWindows, WindowConfig
 from tests.cubeprep.test_windows import ArrayArm, extract_windows
 from tests.logcube import WAVE, cube_hdus, write_drpall, write_survey
@@ -149,7 +150,7 @@ def test_a_line_has_the_same_map_in_a_file_of_22_and_of_35_channels(
 ) -> None:
     (source,) = (real_data / "manga").glob("*MAPS*")
     rng = np.random.default_rng(0)
-    with fits.open(source) as hdus:
+    with fits.open(fits_bytes(str(source))) as hdus:
         shape = hdus[f"EMLINE_{line_map}"].shape[1:]
         new = maps_hdus(np.zeros(shape), np.zeros(shape, dtype=bool), z=0.02938, plateifu="7815-3702")
         old_names = [hdus[f"EMLINE_{line_map}"].header[f"C{i:02d}"].strip() for i in range(1, 23)]
@@ -451,7 +452,7 @@ def test_a_damaged_maps_file_is_rejected_by_name(real_data: Path, tmp_path: Path
     if damage == "truncated":
         path.write_bytes(source.read_bytes()[:400_000])
     else:
-        with fits.open(source) as hdus:
+        with fits.open(fits_bytes(str(source))) as hdus:
             if damage == "no HDU":
                 del hdus["EMLINE_GFLUX_MASK"]
             else:

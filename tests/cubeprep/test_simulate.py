@@ -14,6 +14,7 @@ from cubeprep.simulate import drp
 from cubeprep.simulate import survey as module
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import make_observation, plan_survey, simulate_survey
+from cubeprep.survey_files import fits_bytes
 
 SMALL = SimulateConfig(num_galaxies=3, num_workers=1, bundle_shares={19: 1}, repeat_fraction=0.34, maps=())
 MAPS_ONLY = SMALL.model_copy(update={"num_galaxies": 2, "repeat_fraction": 0, "cubes": False, "maps": ("dr17",)})
@@ -156,7 +157,7 @@ def test_a_cube_is_a_true_logcube(survey):
     path = sorted(survey.rglob("*LOGCUBE.fits.gz"))[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with fits.open(path) as hdus:
+        with fits.open(fits_bytes(str(path))) as hdus:
             hdus.verify("exception")
             names = [hdu.name for hdu in hdus]
             flux, ivar, mask = (hdus[name].data for name in ("FLUX", "IVAR", "MASK"))
@@ -181,7 +182,7 @@ def test_a_cube_is_a_true_logcube(survey):
 
 
 def test_nothing_outside_the_bundle(survey):
-    with fits.open(sorted(survey.rglob("*LOGCUBE.fits.gz"))[0]) as hdus:
+    with fits.open(fits_bytes(str(sorted(survey.rglob("*LOGCUBE.fits.gz"))[0]))) as hdus:
         flux, ivar, mask = (hdus[name].data for name in ("FLUX", "IVAR", "MASK"))
     nothing = mask & 1 > 0
     assert 0.3 < nothing.mean() < 0.47

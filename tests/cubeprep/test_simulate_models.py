@@ -179,7 +179,8 @@ def test_starlight_is_the_true_one_with_a_small_error(made: Simulated, form: str
 @pytest.mark.parametrize("form", FORMS)
 def test_spaxels_without_a_model_are_those_that_the_maps_mask(made: Simulated, form: str) -> None:
     fitted = made.starlight(form).fitted[WAVE[PLANES] < 7000].any(axis=0)
-    with fits.open(next((made.root / DAPTYPES[form]).rglob("*-MAPS-*"))) as maps:  # type: ignore[index]
+    path = next((made.root / DAPTYPES[form]).rglob("*-MAPS-*"))  # type: ignore[index]
+    with fits.open(fits_bytes(str(path))) as maps:
         mask = maps["STELLAR_VEL_MASK"].data
     np.testing.assert_array_equal(fitted, mask & 1 << DAPPIXMASK["DONOTUSE"] == 0)
     for name in ("NOCOV", "FORESTAR", "NOVALUE"):

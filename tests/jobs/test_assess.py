@@ -1,7 +1,9 @@
 """The assess command on made-up labels, on what `simulate` knows, and on the real tables as far as they can be had."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,17 @@ from jobs.reports.assess_report import as_text, num_trained
 from jobs.tables.label_tables import Labels, bpt_classes, read_labels
 from jobs.tables.read import TableError, read_table
 from modeling.catalog import latents_path, read_catalog, read_latents, write_latents
+from modeling.labels import label_statistics
 from tests.jobs.catalogs import write_synthetic_catalog
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """For intervals, which have tests of their own in `modeling.labels`."""
+    assess_label = label_statistics.assess_label
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_statistics, "assess_label", partial(assess_label, num_bootstrap=100))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from jobs import cli
 from modeling.network import pretrained
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.skipif(not (pretrained.FOLDER / "model.json").is_file(), reason="this version has no pretrained model")
 def test_real_cubes_are_scored_by_the_model_of_the_package(real_data: Path, tmp_path: Path) -> None:

@@ -36,9 +36,11 @@ def test_all_figures_are_written_twice_the_same(project: ProjectConfig) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     for name in NAMES:
         assert first[f"{name}.pdf"].startswith(b"%PDF")
-        image = np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))
-        assert image.shape[1] > 1000
-        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
+        image = Image.open(folder / f"{name}.png").convert("RGB")
+        assert image.width > 1000
+        colours = image.getcolors(1 << 24)
+        assert colours is not None
+        assert len(colours) > 50
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Maps as FITS: the position of a source whose place on the sky is known, units, sums, provenance, and refusals."""
 
-import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from jobs.config import ProjectConfig
 from modeling.catalog import read_catalog
 from modeling.scoring.config import ScoreConfig
 from tests.jobs.test_score import make_project, save_tiny_model
-from tests.logcube import WAVE, cube_hdus, line_spectrum, write_drpall
+from tests.logcube import WAVE, cube_hdus, line_spectrum, write_drpall, write_gzipped
 
 SPAXEL_ARCSEC, ANGLE = 0.5, np.radians(37.0)
 SOURCE = np.array([13.0, 4.0])  # x and y, from 0, in a cube of 18 spaxels a side
@@ -53,10 +52,7 @@ def write_rotated_survey(root: Path, size: int = 18) -> dict[str, fits.Header]:
         hdus["MASK"].data[:] = 0
         hdus["FLUX"].header.update(sky_cards(size))
         headers[name] = hdus["FLUX"].header
-        path = root / name.split("-")[0] / "stack" / f"manga-{name}-LOGCUBE.fits.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(path, "wb", compresslevel=1) as file:
-            hdus.writeto(file)
+        write_gzipped(hdus, root / name.split("-")[0] / "stack" / f"manga-{name}-LOGCUBE.fits.gz")
     write_drpall(root, [(name, f"7-{name}", 0.03) for name in NAMES])
     return headers
 

@@ -123,6 +123,7 @@ def test_sami_galaxies_are_scored_by_the_demos_model(workspace: Path, real_data:
     assert (table.set_index("plateifu")["ew_ha_angstrom"].loc[["41144_A", "572402_A"]] > 5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_stars_of_sami_galaxies_are_found_by_the_preset(real_data: Path, tmp_path: Path) -> None:
     run("prepare", "sami", tmp_path, **{"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0})

@@ -368,6 +368,7 @@ def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         connect("http://head.invalid:8265")
 
 
+@pytest.mark.slow
 def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text(f"workspace: {tmp_path}\n")

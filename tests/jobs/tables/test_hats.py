@@ -1,20 +1,23 @@
 """The catalog in HATS opens in LSDB and hats with all rows, where they are on the sky, described as ours are."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hats
-import lsdb
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from hats.io.validation import is_valid_collection
 
 from jobs import cli
 from jobs.tables.hats import write_hats
 from modeling.catalog import read_catalog, write_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
+
+if TYPE_CHECKING:
+    import lsdb
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +33,8 @@ def catalog_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(catalog_path: Path) -> lsdb.Catalog:
+    import lsdb  # takes a second, which each process of the suite would pay at the top
+
     return lsdb.open_catalog(catalog_path.with_suffix(".hats"))
 
 
@@ -61,6 +66,8 @@ def test_a_cone_holds_the_galaxies_within_its_radius(opened: lsdb.Catalog, catal
 
 
 def test_another_catalog_is_matched_with_it(opened: lsdb.Catalog, catalog_path: Path) -> None:
+    import lsdb
+
     table = read_catalog(catalog_path).table
     assert opened.margin is not None  # without one, LSDB warns that matches at the edges of parts are lost
     other = pd.DataFrame({"ra": table["ra_deg"], "dec": table["dec_deg"] + 1 / 3600, "name": table["plateifu"]})
@@ -71,6 +78,9 @@ def test_another_catalog_is_matched_with_it(opened: lsdb.Catalog, catalog_path: 
 
 
 def test_it_keeps_to_the_format_and_names_what_it_was_made_from(catalog_path: Path) -> None:
+    import hats
+    from hats.io.validation import is_valid_collection
+
     folder = catalog_path.with_suffix(".hats")
     assert is_valid_collection(folder, strict=True)
     assert sorted(path.name for path in folder.iterdir()) == ["collection.properties", "cubescout", "cubescout_5arcs"]
@@ -83,6 +93,8 @@ def test_it_keeps_to_the_format_and_names_what_it_was_made_from(catalog_path: Pa
 
 
 def test_the_command_writes_it_where_it_is_asked_for(tmp_path: Path) -> None:
+    import lsdb
+
     path = tmp_path / "catalog.parquet"
     write_synthetic_catalog(path, num_galaxies=3)
     assert export(path, "--format", "fits").exit_code == 0

@@ -29,6 +29,8 @@ from tests.modeling.scoring.test_galaxy_scorer import (
     with_light,
 )
 
+pytestmark = pytest.mark.slow  # a training of five seconds
+
 NAMES = ["Hb-4862", "OIII-5008", "SII-6718", "NII-6585"]
 STEPS, BATCH = 100, 12
 
@@ -50,7 +52,6 @@ def trained() -> GalaxyScorer:
     return calibrate(model, lambda: iter([galaxies(24, 0)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
 
 
-@pytest.mark.slow
 def test_typical_galaxies_are_predicted_to_within_noise_and_predicted_error() -> None:
     model = trained().model
     assert isinstance(model, MaskedPredictor)
