@@ -200,7 +200,7 @@ def test_a_masked_network_is_trained_scored_reproduced_and_promoted_by_force_alo
     result = invoke("reproduce", copy / "catalog.parquet", table["plateifu"][0], "--tracking-uri", uri(workspace))
     assert result.exit_code == 0, result.output
     refused = invoke("promote", "cubescout@candidate", *arguments)
-    assert refused.exit_code == command.EXIT_FAILED
+    assert refused.exit_code == command.EXIT_USAGE
     assert "is a MaskedPredictor and the champion a ConvLSTMAutoencoder" in " ".join(refused.output.split())
     champion = find_version(make_client(uri(workspace)), "models:/cubescout@champion").version
     forced = invoke("promote", "cubescout@candidate", *arguments, "--force")

@@ -108,7 +108,7 @@ def test_commands_on_a_catalog_show_and_keep_no_password(job: str, tmp_path: Pat
     arguments = [text.format(name=names[0], catalog=tmp_path / "catalog.parquet") for text in ON_CATALOG[job]]
     url = f"http://user:{CANARY}@127.0.0.1:{free_port()}"
     code, output = run(job, tmp_path, f"tracking.uri={url}", f"survey.root={url}", arguments=arguments)
-    assert code in (command.EXIT_OK, command.EXIT_FAILED), output
+    assert code in (command.EXIT_OK, command.EXIT_FAILED, command.EXIT_USAGE), output
     assert output
     assert CANARY not in output
     assert_clean(tmp_path)
