@@ -84,11 +84,11 @@ def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
 @click.command("config", help=TOOLS["config"], epilog=KEY_EPILOG)
 @click.argument("key", required=False, shell_complete=complete_key)
 def _config(key: str | None) -> None:
-    sys.exit(guarded(lambda: _describe(key)))
+    sys.exit(guarded(lambda: _say(describe(key))))
 
 
-def _describe(key: str | None) -> int:
-    click.echo(describe(key))
+def _say(text: str) -> int:
+    click.echo(text)
     return EXIT_OK
 
 
@@ -101,14 +101,9 @@ def _complete_column(context: click.Context, parameter: click.Parameter, incompl
 @click.command("columns", help=TOOLS["columns"], epilog=COLUMN_EPILOG)
 @click.argument("name", required=False, shell_complete=_complete_column)
 def _columns(name: str | None) -> None:
-    sys.exit(guarded(lambda: _describe_column(name)))
-
-
-def _describe_column(name: str | None) -> int:
     from jobs.tables.column_texts import describe as describe_column
 
-    click.echo(describe_column(name))
-    return EXIT_OK
+    sys.exit(guarded(lambda: _say(describe_column(name))))
 
 
 _TOOLS = {tool.name: tool for tool in (_submit, _promote, _reproduce, _config, _columns)}
