@@ -20,7 +20,6 @@ from benchmarks.anomaly.metrics import (
     amplitude_at_recall,
     auroc,
     average_precision,
-    conformal_p,
     false_discovery_proportion,
     line_family,
     names_line,
@@ -33,7 +32,7 @@ from benchmarks.anomaly.metrics import (
 )
 from benchmarks.anomaly.real import wins
 from benchmarks.anomaly.tiers import Run, Tier
-from modeling.scoring.calibration import q_values
+from modeling.scoring.calibration import conformal_p_values, q_values
 from modeling.scoring.residual_sums import spearman
 
 FALSE_POSITIVE_RATE = 0.01
@@ -224,7 +223,7 @@ def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
         null = np.flatnonzero(clean & ~calibrating)
         others = np.flatnonzero(is_a & ~calibrating)
         positives = rng.choice(others, max(min(len(null) // 9, len(others)), 1), replace=False)
-        p = conformal_p(score[np.concatenate([null, positives])], score[clean & calibrating])
+        p = conformal_p_values(score[np.concatenate([null, positives])], score[clean & calibrating])
         truth = np.arange(len(p)) >= len(null)
         discovered = q_values(p) <= NOMINAL_FDR
         proportions.append(false_discovery_proportion(discovered, truth))

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cubeprep.augment import AugmentConfig, augment, view_rng
-from cubeprep.masks import good_samples
 from cubeprep.store import Windows
 from modeling.network.checkpoint import load_model
 from modeling.network.normalisation import WindowNetwork
 from modeling.training.config import TrainConfig
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
-from modeling.training.loader import Batch
+from modeling.training.loader import Batch, tensors_of
 
 # The learning rate is that of docs/few.md. Each epoch has new views, so a handful of galaxies is seen in hundreds.
 EPOCHS = 20
@@ -47,12 +45,9 @@ def fine_tuned(
             for view in range(epoch * NUM_VIEWS, (epoch + 1) * NUM_VIEWS)
         ]
         for step in np.array_split(rng.permutation(len(made)), num_steps)[first_step:]:
-            flux, ivar, mask = (np.stack(parts) for parts in zip(*(made[i] for i in step), strict=True))
-            good = good_samples(flux, ivar, mask)
-            flux, ivar = (np.where(good, values, 0).astype(np.float32) for values in (flux, ivar))
-            yield {name: torch.from_numpy(values) for name, values in (("flux", flux), ("ivar", ivar), ("good", good))}
+            yield tensors_of(*(np.stack(parts) for parts in zip(*(made[i] for i in step), strict=True)))
 
     with tempfile.TemporaryDirectory(prefix="cubescout-benchmark-") as folder:
-        context = LocalContext(Path(folder))
-        fit(copy.deepcopy(model), Batches(training, num_steps, None), config, context, seed=seed)
+        batches = Batches(training, num_steps, None)
+        fit(copy.deepcopy(model), batches, config, LocalContext(Path(folder)), seed=seed)
         return load_model(Path(folder) / "last")[0]

@@ -108,15 +108,6 @@ def amplitude_at_recall(amplitudes: Sequence[float], recalls: Sequence[float], w
     return float("nan")
 
 
-def conformal_p(score: np.ndarray, calibration: np.ndarray) -> np.ndarray:
-    """Conformal p-values [n]: the probability that a galaxy like those of the calibration scores as high.
-
-    Source: Bates et al. 2023 (doi:10.1214/22-AOS2244).
-    """
-    above = len(calibration) - np.searchsorted(np.sort(calibration), score, side="left")
-    return (1 + above) / (len(calibration) + 1)
-
-
 def false_discovery_proportion(discovered: np.ndarray, positive: np.ndarray) -> float:
     """Fraction of the discoveries that are false; 0 without discoveries."""
     return float((discovered & ~positive).sum() / max(discovered.sum(), 1))

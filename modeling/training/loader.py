@@ -256,7 +256,7 @@ class Loader:
         windows = self.store.read_shard(self.split, shard)
         if not all(self._kept[shard]):
             windows = windows.select(np.array(self._kept[shard]))
-        tensors = _tensors(windows.flux, windows.ivar, windows.mask)
+        tensors = tensors_of(windows.flux, windows.ivar, windows.mask)
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         with self._cache_lock:
             if num_bytes <= self._cache_left:
@@ -271,7 +271,7 @@ class Loader:
         if not view:
             return observed
         arrays = {name: tensor.numpy() for name, tensor in observed.items()}
-        return _tensors(*self.views.make(self.plateifu[shard][position], view, **arrays))
+        return tensors_of(*self.views.make(self.plateifu[shard][position], view, **arrays))
 
 
 class _Rows:
@@ -315,7 +315,7 @@ def cores_of_rank(world_size: int) -> int:
     return max(1, cores // ranks)
 
 
-def _tensors(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
+def tensors_of(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> Batch:
     """Flux, ivar and good samples as tensors that share the arrays' memory, 0 where not good."""
     # In place, since the arrays are ours, and row by row: a row fits into a processor's cache, a shard does not.
     good = np.empty(flux.shape, bool)

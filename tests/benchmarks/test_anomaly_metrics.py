@@ -10,7 +10,6 @@ from benchmarks.anomaly.metrics import (
     area_below,
     auroc,
     average_precision,
-    conformal_p,
     false_discovery_proportion,
     line_family,
     names_line,
@@ -21,6 +20,7 @@ from benchmarks.anomaly.metrics import (
     share_at,
     threshold_at,
 )
+from modeling.scoring.calibration import conformal_p_values
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_threshold_lets_as_many_pass_as_promised():
 
 
 def test_conformal_p_values_are_ranks():
-    assert conformal_p(np.array([5.0, 0.5, -1.0]), np.arange(4.0)) == pytest.approx([1 / 5, 4 / 5, 1])
+    assert conformal_p_values(np.array([5.0, 0.5, -1.0]), np.arange(4.0)) == pytest.approx([1 / 5, 4 / 5, 1])
 
 
 def test_false_discoveries_of_nothing_are_none():

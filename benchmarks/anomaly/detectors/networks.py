@@ -143,12 +143,12 @@ class Cubescout(Network):
         score = np.empty(len(windows))
         observed, objects = (rows["family"] == "").to_numpy(), rows["mangaid"].to_numpy()
         for name in np.unique(objects):
-            others = windows.select(np.flatnonzero(observed & (objects != name)))
+            mine = objects == name
+            others = windows.select(observed & ~mine)
             given = Windows(*self._arrays(others), others.plateifu, others.view)
             tuned = fine_tuned(self.model, given, self.budget().train, self.tier.augment, self.run.seed)
-            chosen = windows.select(np.flatnonzero(objects == name))
             scorer = replace(self.scorer, model=tuned)
-            score[objects == name] = scorer.combined(scorer.score(*self._arrays(chosen)))
+            score[mine] = scorer.combined(scorer.score(*self._arrays(windows.select(mine))))
         return score
 
     def budget(self) -> TrainingBudget:

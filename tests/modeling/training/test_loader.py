@@ -15,10 +15,10 @@ from modeling.training.loader import (
     Loader,
     RankShare,
     RowRef,
-    _tensors,
     cores_of_rank,
     epoch_order,
     split_steps,
+    tensors_of,
 )
 from tests.synthetic import synthetic_store
 
@@ -222,7 +222,7 @@ def test_samples_that_are_not_good_are_zero_and_others_as_stored() -> None:
     )
     good = (mask == 0) & (ivar == 2) & np.isfinite(flux)
     expected = [np.where(good, array, np.float32(0)) for array in (flux, ivar)]
-    found = _tensors(flux, ivar, mask)
+    found = tensors_of(flux, ivar, mask)
     assert good.sum() == 4
     assert np.array_equal(found["good"].numpy(), good)
     for name, array in zip(("flux", "ivar"), expected, strict=True):
