@@ -83,14 +83,17 @@ def _time(run: Clock, layer: ConvLSTM, sizes: tuple[int, int, int, int], kind: t
     out = torch.zeros(steps + 1, *states.shape[1:], device=run.device, dtype=kind)
     cells, grad_cell = out.float(), torch.zeros(*states.shape[1:], device=run.device)
     grad_gates = torch.empty_like(gates)
-    parts = torch.zeros(2, sizes[1], 9, *states.shape[2:], device=run.device, dtype=kind)
+    waits = plan.waits(weight.shape[-1] == 1)
+    parts = torch.empty(2, sizes[1], 9, *states.shape[2:], device=run.device, dtype=kind)
     packed = convlstm_gpu.pack(weight, plan, kind)
     constants = {"ALONE": weight.shape[-1] == 1, "REVERSE": False, "PEEPHOLE": False}
 
     def forward() -> None:
+        convlstm_gpu.shared(out[1:], waits)
         convlstm_gpu._launch("forward", (gates, out, cells, packed, cells), plan, KEEP=True, **constants)
 
     def backward() -> None:
+        convlstm_gpu.shared(parts, waits)
         arrays = (gates, cells, states, grad_cell, grad_gates, parts, packed, cells)
         convlstm_gpu._launch("backward", arrays, plan, **constants)
 

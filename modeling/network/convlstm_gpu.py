@@ -34,6 +34,8 @@ STATES_OF_BAND = 512
 STATES_PER_WARP = 512
 # Of a program whose pixels have no neighbours.
 PIXELS_ALONE = 64
+# Bits of a value that was not written yet: a NaN that no operation of a GPU returns.
+UNWRITTEN = -1
 # Products in bfloat16, which `FAST` marks too.
 CAPABILITY = (8, 0)
 
@@ -76,6 +78,10 @@ class Plan:
     def taps(self) -> int:
         """Neighbours of one product."""
         return max(1, DEPTH // self.wide)
+
+    def waits(self, alone: bool) -> bool:
+        """Whether programs wait for the values of others; not if pixels have no neighbours (`alone`)."""
+        return self.bands > 1 and not alone
 
     @classmethod
     def of(cls, layer: Layer, multiprocessors: int, largest: int | None = None) -> "Plan | None":
@@ -238,9 +244,9 @@ class _ConvLSTM(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         steps, *shape = gates_TBYXG.shape
         shape[-1] //= 4
-        start = -1 if reverse else 0
+        start, alone = -1 if reverse else 0, weight.shape[-1] == 1
         # One step more than the output, for the state before the first.
-        hidden = gates_TBYXG.new_empty(steps + 1, *shape)
+        hidden = shared(gates_TBYXG.new_empty(steps + 1, *shape), plan.waits(alone))
         # The cells of all steps serve the backward pass alone.
         cells = gates_TBYXG.new_empty(steps + 1 if keep else 1, *shape, dtype=torch.float32)
         for array, value in ((hidden, hidden_BYXH), (cells, cell_BYXH)):
@@ -249,7 +255,6 @@ class _ConvLSTM(torch.autograd.Function):
         packed = pack(weight.detach(), plan, gates_TBYXG.dtype)
         # `gates` is ours: its values are replaced by those after activation, which the backward pass needs.
         arrays = (gates_TBYXG, hidden, cells, packed, cells if peephole is None else peephole)
-        alone = weight.shape[-1] == 1
         _launch("forward", arrays, plan, ALONE=alone, REVERSE=reverse, KEEP=keep, PEEPHOLE=peephole is not None)
         if keep:
             ctx.save_for_backward(gates_TBYXG, hidden, cells, weight, packed, peephole)
@@ -260,13 +265,13 @@ class _ConvLSTM(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_TBYXH: Tensor, grad_cell_BYXH: Tensor) -> tuple[Tensor | None, ...]:
         gates, hidden, cells, weight, packed, peephole = ctx.saved_tensors
-        _, num_batch, height, width, _ = gates.shape
+        num_batch, height, width = gates.shape[1:4]
         # A new array, not `gates`: a graph that is retained may be run backwards again.
         grad_gates = torch.empty_like(gates)
         grad_cell = grad_cell_BYXH.clone(memory_format=torch.contiguous_format)
         alone = weight.shape[-1] == 1
         parts = hidden.new_empty(2, 0 if alone else num_batch, 9, height, width, hidden.shape[-1])
-        parts[1].zero_()
+        shared(parts, ctx.plan.waits(alone))
         of_peephole = cells if peephole is None else peephole
         arrays = (gates, cells, grad_TBYXH.contiguous(), grad_cell, grad_gates, parts, packed, of_peephole)
         _launch("backward", arrays, ctx.plan, ALONE=alone, REVERSE=ctx.reverse, PEEPHOLE=peephole is not None)
@@ -288,6 +293,13 @@ class _ConvLSTM(torch.autograd.Function):
             grad_hidden = grad.conv2d_input(shape, weight.to(hidden.dtype), first_BGYX, padding=padding)
             grad_hidden = grad_hidden.permute(0, 2, 3, 1)
         return grad_gates, grad_weight, grad_peephole, grad_hidden, of_cell, None, None, None
+
+
+def shared(values: Tensor, waits: bool) -> Tensor:
+    """Memory through which programs pass values on; if they wait for them, it is filled with UNWRITTEN."""
+    if waits:
+        values.view(torch.int16 if values.itemsize == 2 else torch.int32).fill_(UNWRITTEN)
+    return values
 
 
 def _grad_weight(before_NHYX: Tensor, grad_NGYX: Tensor, weight: Tensor) -> Tensor:
@@ -331,16 +343,13 @@ def _launch(name: str, arrays: tuple[Tensor, ...], plan: Plan, *, ALONE: bool, *
     constants |= {"FAST": fast, "PRECISION": "tf32" if fast else "tf32x3"}  # type: ignore[dict-item]
     if ALONE:
         batch, height, width = 1, batch * height * width, 1
-    waits = plan.bands > 1 and not ALONE
-    # Programs that wait count their steps there; for others, any array.
-    flags = torch.zeros(batch, plan.bands, dtype=torch.int32, device=arrays[0].device) if waits else arrays[0]
+    waits = plan.waits(ALONE)
     options = {"num_warps": plan.warps} | ({"launch_cooperative_grid": True} if waits else {})
     with torch.cuda.device_of(arrays[0]):
         for first in range(0, batch, plan.images):
             grid = (min(plan.images, batch - first), plan.bands)
             getattr(convlstm_triton, name)[grid](
                 *arrays,
-                flags,
                 first,
                 steps,
                 batch,

@@ -54,7 +54,7 @@ def compiled(name: str, layer: Layer, capability: int) -> dict[str, object]:
         "PRECISION": "tf32" if half else "tf32x3",
     }
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
-    kinds = dict.fromkeys(STATES, "*bf16" if half else "*fp32") | dict.fromkeys(FLOATS, "*fp32") | {"flags": "*i32"}
+    kinds = dict.fromkeys(STATES, "*bf16" if half else "*fp32") | dict.fromkeys(FLOATS, "*fp32")
     signature = {key: "constexpr" if key in constants else kinds.get(key, "i32") for key in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, key in enumerate(signature) if signature[key].startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)

@@ -18,7 +18,7 @@ MOST_TURNS = 100_000
 
 
 class _Program(Thread):
-    """A program, which stops at each barrier and atomic operation until it is its turn again."""
+    """A program, which stops before each load until it is its turn again."""
 
     def __init__(self, place: tuple[int, int, int], body: Callable[[], None], finished: Event) -> None:
         super().__init__(daemon=True)
@@ -83,7 +83,7 @@ def interleaved(seed: int) -> Iterator[None]:
             restore.restore()
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("create_atomic_rmw", "create_barrier"):
+        for name in ("create_masked_load",):
             original = getattr(interpreter.InterpreterBuilder, name)
 
             def pausing(self: Any, *arguments: Any, original: Callable[..., Any] = original) -> Any:
