@@ -30,7 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """Library compiled from the C file `name` beside this module; None, with the reason logged, if that fails.
+    """Library compiled from the C file `name` of this package; None, with the reason logged, if that fails.
 
     Code that uses kernels works on large buffers, so glibc is also told to keep freed ones (`keep_freed_memory`).
     """
@@ -40,12 +40,14 @@ def library(name: str) -> ctypes.CDLL | None:
     candidates = (shutil.which(c) for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c)
     compiler = next(filter(None, candidates), None)
     if compiler is None:
-        logger.info("no C compiler: %s runs on PyTorch's operations, about three times slower", name)
+        logger.info("no C compiler: PyTorch and NumPy do what %s would, a few times slower", name)
         return None
     try:
-        return ctypes.CDLL(str(_compiled(Path(__file__).parent / name, compiler)))
+        return ctypes.CDLL(str(_compiled(Path(__file__).parents[1] / name, compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("%s cannot be compiled by %s and runs on PyTorch's operations: %s", name, compiler, error)
+        logger.warning(
+            "%s cannot be compiled by %s; PyTorch and NumPy do the same more slowly: %s", name, compiler, error
+        )
         return None
 
 

@@ -52,7 +52,7 @@ class Weights(NamedTuple):
 
 def available() -> bool:
     """Whether this machine can run the kernel; the first call compiles it."""
-    return library("convlstm_cpu.c") is not None
+    return library("network/convlstm_cpu.c") is not None
 
 
 def convlstm(
@@ -170,7 +170,7 @@ def _numbers(x_TBYXC: Tensor, num_hidden: int, stride: int, reverse: int) -> dic
 
 
 def _call(name: str, numbers: dict[str, int], arrays: dict[str, Tensor | None]) -> None:
-    kernels = library("convlstm_cpu.c")
+    kernels = library("network/convlstm_cpu.c")
     assert kernels is not None
     assert all(a is None or (a.is_contiguous() and a.dtype == torch.float32) for a in arrays.values())
     pointers = {key: array.data_ptr() for key, array in arrays.items() if array is not None}

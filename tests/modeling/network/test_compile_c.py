@@ -63,7 +63,7 @@ def test_a_compiler_without_openmp_will_do(tmp_path: Path, cache: Path, monkeypa
     compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    loaded = library("convlstm_cpu.c")
+    loaded = library("network/convlstm_cpu.c")
     assert isinstance(loaded, ctypes.CDLL)
     linked = subprocess.run(["ldd", loaded._name], capture_output=True, text=True).stdout
     assert "gomp" not in linked
@@ -94,13 +94,13 @@ def test_without_a_compiler_there_is_no_library(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with caplog.at_level(logging.INFO):
-        assert library("convlstm_cpu.c") is None
+        assert library("network/convlstm_cpu.c") is None
     assert "no C compiler" in caplog.text
 
 
 def test_the_environment_can_do_without(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBESCOUT_NATIVE", "0")
-    assert library("convlstm_cpu.c") is None
+    assert library("network/convlstm_cpu.c") is None
     assert not cache.exists()
 
 
