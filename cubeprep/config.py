@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cubeprep.words import counted
+from cubeprep.words import closest, counted, suggestion
 
 
 class Config(BaseModel):
@@ -132,5 +131,4 @@ def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
         section = fields[part].annotation if part in fields else None
     name, fields = str(loc[-1]), getattr(section, "model_fields", {})
     deeper = [f"{key}.{name}" for key, field in fields.items() if name in getattr(field.annotation, "model_fields", {})]
-    close = deeper or get_close_matches(name, fields, n=1)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return suggestion(deeper or closest(name, fields))

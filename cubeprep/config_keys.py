@@ -6,7 +6,6 @@ The reference page of the documentation and `cubescout config KEY` both show thi
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -14,6 +13,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from cubeprep.config import Config, ConfigError
+from cubeprep.words import closest, suggestion
 
 REQUIRED = "required"
 NAMES: dict[Any, str] = {int: "integer", float: "number", bool: "true | false", str: "text", Path: "path"}
@@ -106,9 +106,9 @@ def find_keys(model: type[Config], path: str) -> list[ConfigKey]:
     found = [key for key in keys if key.path == path or key.path.startswith(f"{path}.")]
     if not found:
         paths = [key.path for key in keys]
-        close = [key for key in paths if key.endswith(f".{path}")] or get_close_matches(path, paths, n=1)
-        hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(model.model_fields)
-        raise ConfigError(path, [f"unknown key; {hint}"])
+        close = [key for key in paths if key.endswith(f".{path}")] or closest(path, paths)
+        hint = suggestion(close[:1], "; known are " + ", ".join(model.model_fields))
+        raise ConfigError(path, [f"unknown key{hint}"])
     return found
 
 

@@ -5,12 +5,12 @@ Names are checked without importing the reader, so that loading a configuration 
 
 import importlib
 import pkgutil
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cubeprep import readers
 from cubeprep.config import ConfigError
+from cubeprep.words import closest, suggestion
 
 ENTRY_POINTS = "cubescout.readers"
 MEMBERS = ("grid", "facts", "find_targets")
@@ -35,9 +35,8 @@ def check_reader_name(name: str) -> str:
     is_dotted = "." in name and all(part.isidentifier() for part in name.split("."))
     if is_dotted or name in built_in_readers() or name in known_readers():
         return name
-    close = get_close_matches(name, known_readers(), n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]}?" if close else ","
-    raise ValueError(f"no reader {name!r}{hint} known are {', '.join(known_readers())}, or a module as package.module")
+    hint, known = suggestion(closest(name, known_readers())), ", ".join(known_readers())
+    raise ValueError(f"no reader {name!r}{hint or ','} known are {known}, or a module as package.module")
 
 
 def reader_class(name: str) -> Any:

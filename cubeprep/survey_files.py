@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 from astropy.io import fits
@@ -21,6 +20,7 @@ from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
+from cubeprep.words import closest, suggestion
 
 logger = logging.getLogger(__name__)
 
@@ -278,8 +278,7 @@ def survey_rows(
     missing = [name for name in (key, *needed) if name not in table]
     if missing:
         held = list(map(str, table.attrs[COLUMNS]))
-        close = [near for name in missing for near in get_close_matches(name, map(str.lower, held), n=1)]
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
         found = ", ".join(held) or "no columns"
         raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {found}{hint}")
     kept = [name for name in wanted[1:] if name in table]

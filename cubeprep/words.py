@@ -1,5 +1,8 @@
 """Words of messages."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as `1 galaxy` and `2 galaxies`.
@@ -11,3 +14,15 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"{number} {noun}"
     return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
+
+
+def closest(name: str, known: Iterable[object], most: int = 1) -> list[str]:
+    """Known names similar to this one, ignoring case, the most similar first."""
+    by_lower = {str(item).lower(): str(item) for item in known}
+    return [by_lower[item] for item in get_close_matches(name.lower(), by_lower, n=most)]
+
+
+def suggestion(names: Iterable[str], otherwise: str = "") -> str:
+    """End of a message, `; did you mean a or b?`; another one if there are no names."""
+    named = " or ".join(names)
+    return f"; did you mean {named}?" if named else otherwise

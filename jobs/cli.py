@@ -1,11 +1,11 @@
 """The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with other arguments."""
 
 import sys
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from cubeprep.words import closest, suggestion
 from jobs.config import load_project
 from jobs.console.command import EPILOG, EXIT_OK, JOBS, TOOLS, command, details, guarded
 from jobs.console.keys import complete_config, complete_key, complete_set, describe
@@ -126,10 +126,10 @@ class _Jobs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if not close:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", error.ctx) from None
+            hint = suggestion(closest(args[0], self.list_commands(ctx)))
+            raise click.UsageError(
+                f"{error.message} {hint.removeprefix('; ').capitalize()}".rstrip(), error.ctx
+            ) from None
 
 
 @click.group(cls=_Jobs, epilog=EPILOG)

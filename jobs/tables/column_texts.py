@@ -3,9 +3,8 @@
 The reference page of the documentation and `cubescout columns NAME` both show this.
 """
 
-from difflib import get_close_matches
-
 from cubeprep.store import FLUX_UNIT
+from cubeprep.words import closest, suggestion
 from jobs.console.command import CommandError
 from jobs.tables.survey_links import LINKS
 from jobs.tables.ucds import ucd_of
@@ -33,9 +32,8 @@ def describe(name: str | None) -> str:
     asked = SHARE_PREFIX + LINE if name.startswith(SHARE_PREFIX) else name
     chosen = [column for column in columns if column == asked or column.startswith(f"{asked}_")]
     if not chosen:
-        close = get_close_matches(name, columns, n=1)
-        hint = f"did you mean {close[0]}?" if close else "`cubescout columns` lists all"
-        raise CommandError(f"{name}: unknown column; {hint}")
+        hint = suggestion(closest(name, columns), "; `cubescout columns` lists all")
+        raise CommandError(f"{name}: unknown column{hint}")
     return "\n\n".join(_text(column, columns[column]) for column in chosen)
 
 

@@ -1,6 +1,5 @@
 """Reads tables in astronomical formats, to be joined to a catalog by `plateifu`."""
 
-import difflib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pandas as pd
 
 from cubeprep import tables
 from cubeprep.tables import TableError as TableError
-from cubeprep.words import counted
+from cubeprep.words import closest, counted, suggestion
 
 KEY = "plateifu"
 
@@ -41,8 +40,7 @@ def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     found = [column for column in table if str(column).lower() == name.lower()]
     if name in found or len(found) == 1:
         return table[name if name in found else found[0]]
-    close = closest(name, table.columns)
-    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    hint = suggestion(closest(name, table.columns, 3))
     raise UnknownNameError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
 
 
@@ -84,7 +82,7 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path, store
         shown = [
             f"{name} was rejected by `cubescout prepare` ({codes[name]}), see {rejected}"
             if name in codes
-            else f"{name} (closest: {', '.join(closest(name, known)) or 'none'})"
+            else f"{name} (closest: {', '.join(closest(name, known, 3)) or 'none'})"
             for name in unknown[:NUM_NAMED]
         ]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""
@@ -98,9 +96,3 @@ def _rejection_codes(path: str) -> dict[str, str]:
         return dict(zip(table[KEY], table["code"], strict=True))
     except (TableError, OSError, KeyError):  # it only explains another mistake, and must not hide that one
         return {}
-
-
-def closest(name: str, known: Collection[str], num: int = 3) -> list[str]:
-    """Known names most similar to this one, ignoring case."""
-    lower = {str(item).lower(): str(item) for item in known}
-    return [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=num, cutoff=0.5)]

@@ -109,7 +109,7 @@ def test_windows_that_the_survey_cannot_have_are_a_configuration_error(tmp_path:
     assert "windows.sampling: sami has a linear wavelength grid" in text
 
 
-@pytest.mark.parametrize(("name", "near"), [("prepear", "Did you mean 'prepare'?"), ("xyzzy", "'xyzzy'.\n")])
+@pytest.mark.parametrize(("name", "near"), [("prepear", "Did you mean prepare?"), ("xyzzy", "'xyzzy'.\n")])
 def test_unknown_commands_are_usage_errors_that_name_the_closest(name: str, near: str) -> None:
     code, text = invoke(name, "demo")
     assert code == 2
