@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
-from modeling.scoring.hypotheses.least_squares import Fit, Whitened, best
+from modeling.scoring.hypotheses.least_squares import Fit, Grid, Whitened, best
 from modeling.scoring.hypotheses.templates import Templates
 
 # Standard deviations in km/s, the instrument's included: narrow lines are those of an FWHM below 1,200 km/s, broad ones
@@ -71,18 +72,17 @@ class Light:
         return self.gain / scale - self.num_parameters * float(np.log(max(num_samples, 2)))
 
 
-@lru_cache(maxsize=32)
-def _grid(templates: Templates, velocity: tuple[float, ...], sigma: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [P, 2] of velocity and width whose lines reach into the windows, and their spectra [P, L, T]."""
+@lru_cache(maxsize=8)
+def _grid(templates: Templates, velocity: tuple[float, ...], sigma: tuple[float, ...], balmer: bool = False) -> Grid:
+    """Velocities and widths of components, of the Balmer lines alone or of all, whose lines reach into the windows."""
     most = max(templates.velocity_kms)
     points = np.array([(v, s) for v in velocity for s in sigma if abs(v) <= most + 1.5 * s])
-    return points, templates.component(*points.T)
+    return Grid(points, templates.component(points[:, 0], points[:, 1], templates.balmer if balmer else None))
 
 
 def single(templates: Templates, data: Whitened) -> Light:
     """One component in all lines."""
-    points, spectra = _grid(templates, SINGLE_VELOCITY, SINGLE_SIGMA)
-    start = points[data.fit(spectra, rounds=1).trial]
+    start = _grid(templates, SINGLE_VELOCITY, SINGLE_SIGMA).best_point(data)
     return _refined("single", data, lambda p: templates.component(*p.T), start, (40.0, 0.25), SINGLE_LIMITS)
 
 
@@ -91,12 +91,20 @@ def broad(templates: Templates, data: Whitened) -> Light | None:
     chosen = templates.balmer
     if not chosen.any():
         return None
-    points, spectra = _grid(templates, BROAD_VELOCITY, BROAD_SIGMA)
-    start = points[data.fit(spectra[:, chosen], rounds=1).trial]
-    light = _refined("broad", data, lambda p: templates.component(*p.T)[:, chosen], start, (120.0, 0.25), BROAD_LIMITS)
+    start = _grid(templates, BROAD_VELOCITY, BROAD_SIGMA, balmer=True).best_point(data)
+    light = _refined(
+        "broad", data, lambda p: templates.component(p[:, 0], p[:, 1], chosen), start, (120.0, 0.25), BROAD_LIMITS
+    )
     flux, error = np.zeros(len(chosen)), np.zeros(len(chosen))
     flux[chosen], error[chosen] = light.flux, light.flux_error
     return replace(light, flux=flux, flux_error=error)
+
+
+@lru_cache(maxsize=8)
+def _peaks(templates: Templates, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities [P] of single peaks whose lines reach into the windows, and their spectra [P, L, T]."""
+    velocity = np.array([v for v in PEAK_VELOCITY if abs(v) <= max(templates.velocity_kms) + 1.5 * sigma])
+    return velocity, templates.component(velocity, np.full(len(velocity), sigma))
 
 
 def peaks(templates: Templates, data: Whitened, one: Light) -> Light:
@@ -111,13 +119,14 @@ def peaks(templates: Templates, data: Whitened, one: Light) -> Light:
     lines = np.sort(np.argsort(-snr)[:PEAK_LINES])
     tried = []
     for sigma in PEAK_SIGMA:
-        points, spectra = _grid(templates, PEAK_VELOCITY, (sigma,))
-        tried.append((sigma, *_pairs(data, spectra[:, lines], points[:, 0])))
+        velocity, spectra = _peaks(templates, sigma)
+        tried.append((sigma, *_pairs(data, spectra[:, lines], velocity)))
     sigma, _, (blue, red, share) = max(tried, key=lambda each: each[1].gain)
 
     def make(p: np.ndarray) -> np.ndarray:
-        one_side, other = (templates.component(p[:, 0] + side * p[:, 2] / 2, p[:, 1]) for side in (-1, 1))
-        return np.asarray(p[:, 3, None, None] * one_side + (1 - p[:, 3, None, None]) * other)
+        velocity = p[:, 0] + np.array([[-0.5], [0.5]]) * p[:, 2]
+        blue, red = templates.component(velocity.ravel(), np.tile(p[:, 1], 2)).reshape(2, len(p), len(one.flux), -1)
+        return np.asarray(red + p[:, 3, None, None] * (blue - red))
 
     start = np.array([(blue + red) / 2, sigma, red - blue, share])
     return _refined("peaks", data, make, start, (30.0, 0.15, 30.0, 0.12), PEAK_LIMITS)
@@ -166,19 +175,20 @@ def line(templates: Templates, data: Whitened, *, negative: bool = False) -> Lig
     return Light("line", float(gain[at]), 3, point, errors, flux[[at]], error[[at]], flux[at] * spectra[at])
 
 
-def _each(data: Whitened, spectra: np.ndarray, negative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _each(data: Whitened, spectra: np.ndarray | csr_array, negative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gain, flux and error [P] of each of some spectra [P, T] alone."""
-    shared = spectra @ data.weighted
+    shared = spectra @ data.explained
     right = spectra @ (data.weight * data.data) - shared @ data.seen
-    norm = spectra**2 @ data.weight - ((shared @ data.inner) * shared).sum(1)
+    norm = spectra**2 @ data.weight - (shared**2).sum(1)
     norm = np.maximum(norm, 1e-6 * norm.max() + 1e-300)
     return np.where(negative | (right > 0), right**2 / norm, 0), right / norm, 1 / np.sqrt(norm)
 
 
 @lru_cache(maxsize=8)
-def _lines(templates: Templates) -> tuple[np.ndarray, np.ndarray]:
+def _lines(templates: Templates) -> tuple[np.ndarray, csr_array]:
+    """Wavelengths and widths [P, 2] of single lines, and their spectra [P, T], which are zero in most samples."""
     points = np.array([(wave, sigma) for wave in templates.wave for sigma in LINE_SIGMA])
-    return points, templates.profiles(*points.T)
+    return points, csr_array(templates.profiles(*points.T))
 
 
 def _refined(

@@ -7,6 +7,7 @@ Shapes: L lines, S samples, Y and X spaxels, T samples of all windows, K spaxels
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,21 @@ class Galaxy:
     variance: np.ndarray
     good: np.ndarray
     psf_sigma: float
+
+    @cached_property
+    def ivar(self) -> np.ndarray:
+        """Inverse variance [T, Y, X]; 0 where not good."""
+        return np.asarray(self.good / self.variance.astype(np.float64))
+
+    @cached_property
+    def weighted(self) -> np.ndarray:
+        """Flux times inverse variance [T, Y, X]."""
+        return np.asarray(self.flux * self.ivar)
+
+    @cached_property
+    def covered(self) -> np.ndarray:
+        """Spaxels [Y, X] of which more than half of the samples are good."""
+        return np.asarray(self.good.mean(0) > 0.5)
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     rows, columns = np.mgrid[:height, :width]
     dy, dx = rows - y, columns - x
     reach = max(REACH_SIGMA * galaxy.psf_sigma, 2.0)
-    near = (np.hypot(dy, dx) <= reach) & (galaxy.good.mean(0) > 0.5)
+    near = (np.hypot(dy, dx) <= reach) & galaxy.covered
     if near.sum() < MIN_SPAXELS or not near[y, x]:
         return None
     image = np.exp(-0.5 * (dy**2 + dx**2)[near] / galaxy.psf_sigma**2)

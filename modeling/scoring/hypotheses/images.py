@@ -44,19 +44,19 @@ class Sharpness:
         return self.width < SHARPEST and self.gain > SHARP_GAIN
 
 
-def line_image(galaxy: Galaxy, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flux [Y, X] of a line of profile [T] and its inverse variance, each spaxel by itself."""
-    used = np.abs(profile) > 0.02 * np.abs(profile).max()
-    shape = profile[used][:, None, None]
-    weight = np.where(galaxy.good[used], shape / galaxy.variance[used], 0)
-    norm = (weight * shape).sum(0, dtype=np.float64)
-    total = (weight * galaxy.flux[used]).sum(0, dtype=np.float64)
+def line_images(galaxy: Galaxy, profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fluxes [L, Y, X] of lines of profiles [L, T] and their inverse variances, each spaxel by itself."""
+    sizes = np.abs(profiles)
+    profiles = np.where(sizes > 0.02 * sizes.max(1, keepdims=True), profiles, 0)
+    norm, total = (
+        np.tensordot(shape, values, 1) for shape, values in ((profiles**2, galaxy.ivar), (profiles, galaxy.weighted))
+    )
     return np.divide(total, norm, out=np.zeros_like(norm), where=norm > 0), norm
 
 
 def sharpness(galaxy: Galaxy, templates: Templates, light: Light, y: int, x: int) -> Sharpness:
     """Sharpness of a line's image around a place: a Gaussian of free width on a plane."""
-    flux, ivar = line_image(galaxy, templates.profiles(light.parameters[:1], light.parameters[1:])[0])
+    (flux,), (ivar,) = line_images(galaxy, templates.profiles(light.parameters[:1], light.parameters[1:]))
     rows, columns = np.mgrid[: flux.shape[0], : flux.shape[1]]
     reach = max(REACH_SIGMA * galaxy.psf_sigma, 2.0)
     near = (np.hypot(rows - y, columns - x) <= reach) & (ivar > 0)
@@ -104,7 +104,7 @@ def arm_shift(galaxy: Galaxy, templates: Templates, narrow_kms: tuple[float, flo
         use: [Y, X] bool, spaxels to use.
     """
     profiles = templates.component(np.array(narrow_kms[:1]), np.array([max(narrow_kms[1], 100.0)]))[0]
-    images, ivars = (np.stack(each) for each in zip(*(line_image(galaxy, row) for row in profiles), strict=True))
+    images, ivars = line_images(galaxy, profiles)
     snr = np.sqrt((images**2 * ivars).sum((1, 2)))
     strong = snr > MIN_SNR
     wave = np.array(templates.rest_wave)

@@ -7,10 +7,14 @@ Shapes: T samples, K nuisances, P trials, F columns of a trial.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 ROUNDS = 3  # of leaving out columns whose amplitude is negative
+FLOOR = 1e-9  # of the largest element of a normal matrix's diagonal
+UNUSED = 1e21  # times the floor: on the diagonal of a column, so much leaves it no amplitude
 
 
 @dataclass(frozen=True)
@@ -18,18 +22,28 @@ class Fit:
     """Best trial of many.
 
     Attributes:
-        gain: chi2 that it removes.
         flux: [F] amplitudes.
-        error: [F] their standard deviations.
         trial: its index.
-        gains: [P] of all trials.
+        gains: [P] chi2 that each trial removes.
+        gram: [F, F] normal matrix.
     """
 
-    gain: float
     flux: np.ndarray
-    error: np.ndarray
     trial: int
     gains: np.ndarray
+    gram: np.ndarray
+
+    @property
+    def gain(self) -> float:
+        """Chi2 that the best trial removes."""
+        return float(self.gains[self.trial])
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """Standard deviations [F] of the amplitudes; of an amplitude of zero that which it would have alone."""
+        used, diagonal = self.flux > 0, np.diag(self.gram)
+        alone = np.where(used, 0, diagonal) + _floor(diagonal)
+        return np.sqrt(np.diag(np.linalg.inv(self.gram * np.outer(used, used) + np.diag(alone))))
 
 
 class Whitened:
@@ -46,10 +60,15 @@ class Whitened:
         self.weight = 1 / variance
         self.nuisances = nuisances
         self.weighted = self.weight[:, None] * nuisances
-        self.inner = np.linalg.inv(np.eye(nuisances.shape[1]) + nuisances.T @ self.weighted)
+        # With 1 + N^T W N = R^T R, whose R is never singular; its inverse is half of the inverse.
+        rows = np.vstack([np.sqrt(self.weight)[:, None] * nuisances, np.eye(nuisances.shape[1])])
+        half = np.linalg.inv(np.linalg.qr(rows, mode="r"))
+        self.inner = half @ half.T
+        # The squares of its products with a spectrum are the chi2 that nuisances explain of it.
+        self.explained = self.weighted @ half
         self.data = data
-        self.seen = self.inner @ (self.weighted.T @ data)
-        self.chi2 = float(data @ (self.weight * data) - data @ self.weighted @ self.seen)
+        self.seen = data @ self.explained
+        self.chi2 = float(data @ (self.weight * data) - self.seen @ self.seen)
         self.count = int((self.weight > 0).sum())
 
     def residual(self) -> np.ndarray:
@@ -58,14 +77,48 @@ class Whitened:
 
     def normal(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Normal matrix [P, F, F] and right-hand side [P, F] of templates [P, F, T]."""
-        weighted = templates * self.weight
-        shared = templates @ self.weighted
-        gram = weighted @ templates.swapaxes(1, 2) - shared @ self.inner @ shared.swapaxes(1, 2)
+        weighted, shared = templates * self.weight, templates @ self.explained
+        gram = weighted @ templates.swapaxes(1, 2) - shared @ shared.swapaxes(1, 2)
         return gram, weighted @ self.data - shared @ self.seen
 
-    def fit(self, templates: np.ndarray, rounds: int = ROUNDS) -> Fit:
+    def fit(self, templates: np.ndarray) -> Fit:
         """Best of trials [P, F, T] with amplitudes that are not negative; see `best`."""
-        return best(*self.normal(templates), rounds)
+        return best(*self.normal(templates))
+
+
+class Grid:
+    """Trials that are fitted to many spectra, to begin with the best of them.
+
+    Their templates are zero in most samples, and most pairs of columns have none in common.
+
+    Attributes:
+        points: [P, parameter] of the trials.
+        pairs: columns [pair], [pair] that have samples in common in any trial.
+        spectra: [P F, T] templates.
+        products: [P pair, T] products of the columns of each pair.
+    """
+
+    def __init__(self, points: np.ndarray, templates: np.ndarray) -> None:
+        """Finds what is not zero in templates [P, F, T] of points [P, parameter]."""
+        seen = (templates != 0).astype(np.float32)
+        self.points = points
+        self.pairs = np.nonzero((seen @ seen.swapaxes(1, 2)).any(0))
+        self.spectra, self.products = (
+            csr_array(each.reshape(-1, each.shape[-1]))
+            for each in (templates, templates[:, self.pairs[0]] * templates[:, self.pairs[1]])
+        )
+
+    def best_point(self, data: Whitened) -> np.ndarray:
+        """Parameters of the best trial."""
+        return np.asarray(self.points[best(*self.normal(data), rounds=1).trial])
+
+    def normal(self, data: Whitened) -> tuple[np.ndarray, np.ndarray]:
+        """The same as `Whitened.normal` of the templates."""
+        num = len(self.points)
+        shared = (self.spectra @ data.explained).reshape(num, -1, data.explained.shape[1])
+        gram = -shared @ shared.swapaxes(1, 2)
+        gram[:, *self.pairs] += (self.products @ data.weight).reshape(num, -1)
+        return gram, (self.spectra @ (data.weight * data.data)).reshape(num, -1) - shared @ data.seen
 
 
 def best(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
@@ -76,20 +129,24 @@ def best(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
         right: [P, F] right-hand sides.
         rounds: of leaving out columns of negative amplitude; one suffices to choose from a coarse grid.
     """
-    diagonal = np.einsum("pff->pf", gram)
-    # Columns without data: an amplitude of zero.
-    floor = 1e-9 * diagonal.max(1, keepdims=True) + 1e-300
+    columns = np.arange(gram.shape[1])
+    diagonal = gram[:, columns, columns]
+    floor = _floor(diagonal)
     used = diagonal > floor
-    eye = np.eye(gram.shape[1])
     for _ in range(rounds):
-        both = used[:, :, None] & used[:, None, :]
-        kept = np.where(both, gram, 0) + eye * np.where(used, floor, 1.0)[:, :, None]
-        amplitude = np.linalg.solve(kept, np.where(used, right, 0)[..., None])[..., 0]
-        used &= amplitude >= 0
-    amplitude = np.clip(amplitude, 0, None)
-    gains = 2 * (amplitude * right).sum(1) - np.einsum("pf,pfg,pg->p", amplitude, gram, amplitude)
+        kept = gram.copy()
+        kept[:, columns, columns] += np.where(used, floor, UNUSED * floor)
+        amplitude = np.where(used, np.linalg.solve(kept, right[..., None])[..., 0], 0)
+        negative = amplitude < 0
+        if not negative.any():
+            break
+        used &= ~negative
+    amplitude = np.maximum(amplitude, 0)
+    gains = (amplitude * (2 * right - (gram @ amplitude[..., None])[..., 0])).sum(1)
     trial = int(gains.argmax())
-    used_one = amplitude[trial] > 0
-    free = gram[trial] * np.outer(used_one, used_one)
-    free = free + eye * np.where(used_one, floor[trial], diagonal[trial] + floor[trial])
-    return Fit(float(gains[trial]), amplitude[trial], np.sqrt(np.diag(np.linalg.inv(free))), trial, gains)
+    return Fit(amplitude[trial], trial, gains, gram[trial])
+
+
+def _floor(diagonal: np.ndarray) -> np.ndarray:
+    """Added to the diagonals [..., F] of normal matrices; columns with less of their own have no data."""
+    return np.asarray(FLOOR * diagonal.max(-1, keepdims=True) + 1e-300)

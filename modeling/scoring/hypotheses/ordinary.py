@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 from modeling.scoring.hypotheses.extraction import Extracted
-from modeling.scoring.hypotheses.least_squares import Whitened
+from modeling.scoring.hypotheses.least_squares import Grid, Whitened
 from modeling.scoring.hypotheses.starlight import starlight
 from modeling.scoring.hypotheses.templates import Templates
 
@@ -90,9 +90,8 @@ def fit_narrow(
         whole: allows the width of a rotating galaxy.
     """
     data = Whitened(spectrum, variance, any_starlight(templates, spectrum, 0.0))
-    points, spectra = _grid(templates, CENTRAL_KMS if at_rest else MOST_KMS, SIGMAS_WHOLE if whole else SIGMAS)
-    found = data.fit(spectra, rounds=1)
-    point = points[found.trial]
+    grid = _grid(templates, CENTRAL_KMS if at_rest else MOST_KMS, SIGMAS_WHOLE if whole else SIGMAS)
+    point = grid.best_point(data)
     for step in REFINEMENTS:
         moves = np.array([(a * STEP_KMS * step, b * 0.3 * step * point[1]) for a in (-1, 0, 1) for b in (-1, 0, 1)])
         trials = point + moves
@@ -103,10 +102,10 @@ def fit_narrow(
 
 
 @lru_cache(maxsize=8)
-def _grid(templates: Templates, most_kms: float, sigmas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _grid(templates: Templates, most_kms: float, sigmas: tuple[float, ...]) -> Grid:
     velocity = np.arange(-most_kms, most_kms + 1, min(STEP_KMS * 1.5, most_kms))
     points = np.array([(v, s) for v in velocity for s in sigmas])
-    return points, templates.component(*points.T)
+    return Grid(points, templates.component(*points.T))
 
 
 def any_starlight(templates: Templates, spectrum: np.ndarray, velocity_kms: float) -> np.ndarray:

@@ -18,6 +18,8 @@ from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 BALMER = ("Ha-6564", "Hb-4862", "Hgam-4341", "Hdel-4102", "Heps-3971", "Hzet-3890", "Heta-3836")
 POINTS_PER_BAND = 5
 NARROW_KMS = 200.0
+# Beyond, a line is less than the rounding of its peak.
+REACH_SIGMA = 8.5
 
 
 @dataclass(frozen=True)
@@ -60,39 +62,46 @@ class Templates:
         low, high = np.array(bands).T[..., None]
         return low + (high - low) * (np.arange(POINTS_PER_BAND) + 0.5) / POINTS_PER_BAND
 
+    @cached_property
+    def _red_share(self) -> np.ndarray:
+        """Share [L, S] of the red sideband in the straight line at each sample; the blue one has the rest."""
+        blue, red = self._bands.mean(-1)[..., None]
+        return np.asarray((self.wave.reshape(len(self.names), -1) - blue) / (red - blue))
+
     def windows_of(self, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Samples [..., T] of a spectrum less its sidebands.
 
         Args:
             spectrum: flux density [..., T] as a function of rest wavelengths [T], Angstrom.
         """
-        found = spectrum(self.wave)
         bands = spectrum(self._bands.ravel())
-        blue, red = np.moveaxis(bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1), -2, 0)
-        at_blue, at_red = self._bands.mean(-1)
-        share = (self.wave - at_blue[self.line_of]) / (at_red - at_blue)[self.line_of]
-        return np.asarray(found - (blue[..., self.line_of] * (1 - share) + red[..., self.line_of] * share))
+        means = bands.reshape(*bands.shape[:-1], *self._bands.shape).mean(-1)
+        blue, red = means[..., 0, :, None], means[..., 1, :, None]
+        straight = blue + self._red_share * (red - blue)
+        return np.asarray(spectrum(self.wave) - straight.reshape(*bands.shape[:-1], -1))
 
     def profiles(self, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
-        """Gaussian lines of flux 1 in the windows, [..., T], per Angstrom.
+        """Gaussian lines of flux 1 in the windows, [P, ..., T], per Angstrom.
 
         Args:
-            centre: [...] rest wavelength of their peaks, Angstrom.
-            sigma_kms: [...] standard deviation.
+            centre: [P, ...] rest wavelength of their peaks, Angstrom.
+            sigma_kms: [P, ...] standard deviation.
         """
         # The bands lie far enough from narrow lines to hold nothing of them.
         if np.max(sigma_kms) < NARROW_KMS:
             return _gaussian(self.wave, centre, sigma_kms)
         return self.windows_of(lambda wave: _gaussian(wave, centre, sigma_kms))
 
-    def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
+    def component(self, velocity_kms: np.ndarray, sigma_kms: np.ndarray, lines: np.ndarray | None = None) -> np.ndarray:
         """Spectra [P, L, T] of gas of one velocity and width, of flux 1 in each line.
 
         Args:
             velocity_kms: [P] velocity.
             sigma_kms: [P] standard deviation, the instrument's included.
+            lines: those that it has, an index of the survey's; default: all.
         """
-        centre = np.array(self.rest_wave) * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
+        rest = np.array(self.rest_wave) if lines is None else np.array(self.rest_wave)[lines]
+        centre = rest * np.exp(np.asarray(velocity_kms)[:, None] / SPEED_OF_LIGHT_KMS)
         return self.profiles(centre, np.broadcast_to(np.asarray(sigma_kms)[:, None], centre.shape))
 
 
@@ -103,5 +112,13 @@ def _bands_of(name: str, rest_wave: float) -> tuple[tuple[float, float], tuple[f
 
 
 def _gaussian(wave: np.ndarray, centre: np.ndarray, sigma_kms: np.ndarray) -> np.ndarray:
-    sigma = (centre * sigma_kms / SPEED_OF_LIGHT_KMS)[..., None]
-    return np.exp(-0.5 * ((wave - centre[..., None]) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    """Lines [P, ..., T] of flux 1, computed only where one of the P trials has light: few samples are near a line."""
+    shape, sigma = centre.shape, centre * sigma_kms / SPEED_OF_LIGHT_KMS
+    centre, sigma = centre.reshape(len(centre), -1), sigma.reshape(len(centre), -1)
+    low, high = (centre - REACH_SIGMA * sigma).min(0), (centre + REACH_SIGMA * sigma).max(0)
+    line, sample = np.nonzero((low[:, None] < wave) & (wave < high[:, None]))
+    found = np.zeros((*centre.shape, len(wave)))
+    sigma = sigma[:, line]
+    offset = (wave[sample] - centre[:, line]) / sigma
+    found[:, line, sample] = np.exp(-0.5 * offset**2) / (sigma * np.sqrt(2 * np.pi))
+    return found.reshape(*shape, len(wave))
