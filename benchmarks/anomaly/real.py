@@ -75,7 +75,7 @@ def smoothed(arm: CubeArm) -> CubeArm:
 def real_rows(data: DataConfig, root: Path, scratch: Path) -> tuple[Windows, pd.DataFrame]:
     """Windows of clean twins and of copies with every family A and amplitude, and their rows as in `Data.rows`.
 
-    Repeat observations of a galaxy have no copies.
+    Repeat observations of a galaxy have no copies. `psf_fwhm_spaxels` is that of the survey.
     """
     config = data.model_copy(update={"windows": data.windows.model_copy(update={"min_lines": 1})})
     families, rows, windows, objects = load_families(), [], [], set()
@@ -94,7 +94,8 @@ def real_rows(data: DataConfig, root: Path, scratch: Path) -> tuple[Windows, pd.
 
 
 def _plan(source: Source, data: DataConfig) -> list[dict[str, Any]]:
-    same = {"twin": source.plateifu, "mangaid": source.mangaid, "z": source.z}
+    psf_fwhm = source.psf_sigma * FWHM_PER_SIGMA
+    same = {"twin": source.plateifu, "mangaid": source.mangaid, "z": source.z, "psf_fwhm_spaxels": psf_fwhm}
     rows = [{"name": source.plateifu, "family": "", "kind": "", "level": -1, "wanted": np.nan, **same}]
     for family in load_families().values():
         for level, amplitude in enumerate(data.amplitudes):

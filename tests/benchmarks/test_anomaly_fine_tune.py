@@ -65,27 +65,29 @@ def test_a_real_galaxy_is_scored_by_a_network_that_saw_the_others_alone(
         return set(galaxies.plateifu)
 
     class Scorer:
-        def __init__(self, model: set[str]) -> None:
-            self.model = model
+        def __init__(self, model: set[str], fall: float) -> None:
+            self.model, self.fall = model, fall
 
         def score(self, flux: np.ndarray, *_: np.ndarray) -> np.ndarray:
-            return np.full(len(flux), len(self.model))
+            return np.full(len(flux), len(self.model) + self.fall)
 
         def combined(self, scores: np.ndarray) -> np.ndarray:
             return scores
 
     monkeypatch.setattr(networks, "fine_tuned", fake)
-    monkeypatch.setattr(networks, "replace", lambda scorer, model: Scorer(model))
+    monkeypatch.setattr(networks, "replace", lambda scorer, model, fall: Scorer(model, fall))
     made = detector()
     made.scorer = SimpleNamespace()  # type: ignore[assignment]
     rows = pd.DataFrame({"mangaid": ["1", "1", "2", "1", "3"], "family": ["", "blueberry", "", "", ""]})
+    rows["psf_fwhm_spaxels"] = [2.0, 2.0, 3.0, 2.0, 2.0]
     score = made.score_real(windows, rows)
     assert seen == [{"B", "C"}, {"A", "A-again", "C"}, {"A", "A-again", "B"}]
-    assert score.tolist() == [2, 2, 3, 2, 3]
+    # A survey of a wider PSF has wider point sources.
+    assert score == pytest.approx([2.5, 2.5, 3.7349, 2.5, 3.5], abs=1e-4)
 
 
 def test_a_repeat_observation_takes_no_injections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    observations = [SimpleNamespace(plateifu=name, mangaid=name[0], z=0.1) for name in ("1_A", "2_A", "1_B")]
+    observations = [SimpleNamespace(plateifu=name, mangaid=name[0], z=0.1, psf_sigma=1.0) for name in ("1_A", "2_A", "1_B")]
     windows = SimpleNamespace(flux=np.zeros(1), ivar=np.ones(1), mask=np.zeros(1, np.uint8))
     monkeypatch.setattr(real, "real_sources", lambda *_: observations)
     monkeypatch.setattr(real, "Host", lambda *_: None)

@@ -19,7 +19,7 @@ from cubeprep.store import Windows, WindowStore
 from modeling.network.checkpoint import load_model
 from modeling.network.inference import infer
 from modeling.network.make import make_network
-from modeling.scoring.artefacts import FWHM_PER_SIGMA
+from modeling.scoring.artefacts import FWHM_PER_SIGMA, point_fall
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES, calibrate
 from modeling.scoring.hypotheses.explain import Survey
 from modeling.scoring.hypotheses.shard import hypotheses
@@ -138,7 +138,8 @@ class Cubescout(Network):
     def score_real(self, windows: Windows, rows: pd.DataFrame) -> np.ndarray:
         """Scores of real galaxies, each by the network after it was fine-tuned on the other real galaxies.
 
-        The calibration stays that of the simulated galaxies: the real ones are too few for one of their own.
+        The calibration stays that of the simulated galaxies, since the real ones are too few for one of their own. The
+        PSF is that of their survey: with a wider one a point source would be a spike.
         """
         score = np.empty(len(windows))
         observed, objects = (rows["family"] == "").to_numpy(), rows["mangaid"].to_numpy()
@@ -147,7 +148,8 @@ class Cubescout(Network):
             others = windows.select(observed & ~mine)
             given = Windows(*self._arrays(others), others.plateifu, others.view)
             tuned = fine_tuned(self.model, given, self.budget().train, self.tier.augment, self.run.seed)
-            scorer = replace(self.scorer, model=tuned)
+            fall = point_fall(rows.loc[mine, "psf_fwhm_spaxels"].iloc[0])
+            scorer = replace(self.scorer, model=tuned, fall=fall)
             score[mine] = scorer.combined(scorer.score(*self._arrays(windows.select(mine))))
         return score
 
