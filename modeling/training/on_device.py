@@ -26,6 +26,8 @@ def runs_in_half(bf16: bool | Literal["auto"], device: torch.device) -> bool:
     """Whether to train in bfloat16; `auto` does so on GPUs with matrix units for it, and never on a CPU."""
     if bf16 == "auto":
         return device.type == "cuda" and default_precision(device) == torch.bfloat16
+    if bf16 and device.type == "cpu" and default_precision(device) != torch.bfloat16:
+        logger.warning("train.bf16: this processor has no matrix units for bfloat16; float32 is several times faster")
     return bf16
 
 

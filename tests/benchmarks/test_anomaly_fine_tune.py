@@ -87,7 +87,9 @@ def test_a_real_galaxy_is_scored_by_a_network_that_saw_the_others_alone(
 
 
 def test_a_repeat_observation_takes_no_injections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    observations = [SimpleNamespace(plateifu=name, mangaid=name[0], z=0.1, psf_sigma=1.0) for name in ("1_A", "2_A", "1_B")]
+    observations = [
+        SimpleNamespace(plateifu=name, mangaid=name[0], z=0.1, psf_sigma=1.0) for name in ("1_A", "2_A", "1_B")
+    ]
     windows = SimpleNamespace(flux=np.zeros(1), ivar=np.ones(1), mask=np.zeros(1, np.uint8))
     monkeypatch.setattr(real, "real_sources", lambda *_: observations)
     monkeypatch.setattr(real, "Host", lambda *_: None)

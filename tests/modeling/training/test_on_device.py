@@ -133,6 +133,15 @@ def test_bf16_is_for_gpus_unless_it_is_asked_for(asked: Any, expected: bool) -> 
     assert runs_in_half(asked, torch.device("cpu")) is expected
 
 
+@pytest.mark.parametrize(("kind", "warned"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_bf16_that_a_processor_must_emulate_is_warned_of(
+    kind: torch.dtype, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(on_device, "default_precision", lambda device: kind)
+    assert runs_in_half(True, torch.device("cpu"))
+    assert ("no matrix units for bfloat16" in caplog.text) is warned
+
+
 @pytest.mark.slow
 def test_losses_that_are_read_later_make_no_difference(
     store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
