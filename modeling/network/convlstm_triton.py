@@ -310,7 +310,7 @@ def backward(
     grad_c = tl.load(grad_cell + state_at, mask=state_inside, other=0.0)
     cell = tl.load(cells + (0 if REVERSE else steps) * frame_size + state_at, mask=state_inside, other=0.0)
     of_later = tl.zeros([PIXELS, WIDE], tl.float32)
-    # Cells are before a step in the order of the steps.
+    # From here on the cell before each frame, in the order of the steps.
     cells += frame_size if REVERSE else 0
     first_frame = 0 if REVERSE else steps - 1
     of_next = _kept(gates, cells, grad_hidden, first_frame, frame_size, gate_at, state_at, state_inside & AHEAD, H)

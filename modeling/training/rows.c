@@ -1,5 +1,6 @@
 // What a loader does with rows of windows, each in one call, without Python's lock.
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 void set_bad_to_zero(long number, float *flux, float *ivar, const uint8_t *mask, uint8_t *good) {
     for (long i = 0; i < number; i++) {
         // `&`, not `&&`: without branches a compiler can use vectors.
-        uint8_t is_good = (mask[i] == 0) & (ivar[i] > 0) & (ivar[i] <= 3.402823466e38f) & (fabsf(flux[i]) <= 3.402823466e38f);
+        uint8_t is_good = (mask[i] == 0) & (ivar[i] > 0) & (ivar[i] <= FLT_MAX) & (fabsf(flux[i]) <= FLT_MAX);
         good[i] = is_good;
         flux[i] = is_good ? flux[i] : 0;
         ivar[i] = is_good ? ivar[i] : 0;

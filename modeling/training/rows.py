@@ -24,8 +24,10 @@ def set_bad_to_zero(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.
         mask: the same shape, uint8, 0 where good.
     """
     arrays = flux, ivar, mask
-    kinds = tuple(array.dtype for array in arrays) == (np.float32, np.float32, np.uint8)
-    kernels = library(SOURCE) if kinds and all(array.flags.c_contiguous for array in arrays) else None
+    kinds = [(array.dtype, array.shape) for array in arrays]
+    fit = kinds == [(np.float32, flux.shape), (np.float32, flux.shape), (np.uint8, flux.shape)]
+    whole = flux.flags.carray and ivar.flags.carray and mask.flags.c_contiguous
+    kernels = library(SOURCE) if fit and whole else None
     if kernels is None:
         good = good_samples(flux, ivar, mask)
         flux[~good] = 0
@@ -38,8 +40,9 @@ def set_bad_to_zero(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.
 
 def copy_all(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     """Copies the first array of each pair, of the same type and shape, into the second."""
-    kernels = library(SOURCE)
-    if kernels is None or not all(array.flags.c_contiguous for pair in pairs for array in pair):
+    whole = all(from_.flags.c_contiguous and to.flags.carray and from_.nbytes == to.nbytes for from_, to in pairs)
+    kernels = library(SOURCE) if whole else None
+    if kernels is None:
         for from_, to in pairs:
             np.copyto(to, from_)
         return

@@ -57,3 +57,14 @@ def test_a_copy_from_other_strides_is_a_copy_of_the_values() -> None:
     source, target = np.arange(12).reshape(3, 4).T, np.zeros((4, 3), int)
     copy_all([(source, target)])
     np.testing.assert_array_equal(target, source)
+
+
+def test_arrays_that_may_not_be_written_to_or_differ_in_size_are_refused() -> None:
+    flux, ivar, mask = windows(np.random.default_rng(3), 4, 5)
+    flux.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        set_bad_to_zero(flux, ivar, mask)
+    with pytest.raises(ValueError, match="broadcast"):
+        set_bad_to_zero(flux.copy(), ivar, mask[:, :3].copy())
+    with pytest.raises(ValueError, match="broadcast"):
+        copy_all([(np.zeros(3), np.zeros(4))])
