@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from cubeprep.cluster import DaskConfig, run_tasks
-from cubeprep.config import ConfigError
+from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
 from cubeprep.outcome import Outcome
 from cubeprep.plausible import survey_doubts
@@ -66,7 +66,7 @@ def prepare(
 
     Raises:
         ConfigError: the survey cannot have the configured windows.
-        ValueError: no galaxy is found or selected.
+        MistakeError: no galaxy is found or selected.
         StoreError: there is another store at `store_path`.
     """
     with_models = config.windows.continuum == "dap"
@@ -133,10 +133,10 @@ def plan_store(
         seed: seed of the split.
 
     Raises:
-        ValueError: there are no targets.
+        MistakeError: there are no targets.
     """
     if not targets:
-        raise ValueError(f"{survey.root}: the selection leaves no galaxy; see survey.z_min, z_max and galaxies")
+        raise MistakeError(f"{survey.root}: the selection leaves no galaxy; see survey.z_min, z_max and galaxies")
     split_of = assign_splits([target.mangaid for target in targets], config.split, seed)
     splits = {}
     for name in SPLITS:

@@ -41,6 +41,7 @@ from cubeprep.storage import StorageError, filesystem, read_file, remove_file, s
 from cubeprep.store_arrays import StoreArrays
 from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table, record_name
 from cubeprep.store_files import NEW_TABLES as NEW_TABLES
+from cubeprep.store_files import NoStoreError as NoStoreError
 from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
 from cubeprep.windows import Continuum
@@ -161,7 +162,7 @@ class WindowStore:
         except StorageError:
             raise
         except FileNotFoundError as error:
-            raise StoreError(f"{path}: no window store here. `cubescout prepare` creates one.") from error
+            raise NoStoreError(f"{path}: no window store here. `cubescout prepare` creates one.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # of Zarr, for metadata that are none
             raise StoreError(f"{path}/zarr.json: damaged ({error}). {NEW_STORE}") from error
         attrs: Any = group.attrs.get("cubescout")

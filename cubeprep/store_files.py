@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from cubeprep.config import MistakeError
 from cubeprep.outcome import Outcome
 
 NEW_TABLES = "To make it again, delete summary.json beside it and run `cubescout prepare`."
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 class StoreError(ValueError):
     """A window store is missing, unfinished, damaged, of another format, or made from another configuration."""
+
+
+class NoStoreError(StoreError, MistakeError):
+    """There is no window store where a command looks for one."""
 
 
 class _Attributes(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from cubeprep.config import Config, ConfigError
+from cubeprep.config import Config, ConfigError, MistakeError
 from cubeprep.cube import CubeReader, MapReader, Target
 from cubeprep.facts import SurveyFacts
 from cubeprep.registry import check_reader_name, known_readers, reader_class
@@ -117,16 +117,16 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
         reader: reader of the survey.
 
     Raises:
-        ValueError: no galaxy is found, or several files or table rows have one plateifu.
+        MistakeError: no galaxy is found, or several files or table rows have one plateifu.
     """
     targets = sorted(reader.find_targets(), key=lambda target: target.plateifu)
     if config.galaxies is not None:
         targets = _only(targets, config.galaxies)
     if not targets:
-        raise ValueError(f"{config.root}: no galaxies of the kind {config.reader} found")
+        raise MistakeError(f"{config.root}: no galaxies of the kind {config.reader} found")
     repeated = [name for name, count in Counter(target.plateifu for target in targets).items() if count > 1]
     if repeated:
-        raise ValueError(f"{config.root}: several files or table rows for {', '.join(repeated[:5])}")
+        raise MistakeError(f"{config.root}: several files or table rows for {', '.join(repeated[:5])}")
     return _without_duplicates([_checked(target, config) for target in targets], config)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from astropy.io import fits
 from astropy.io.fits import Header
 
+from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import unzipped
@@ -41,7 +42,7 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
         pattern: pattern that the whole file name must match.
 
     Raises:
-        ValueError: the folder does not exist or cannot be read, or two files match with the same groups.
+        MistakeError: the folder does not exist, or two files match with the same groups.
     """
     found: dict[tuple[str, ...], str] = {}
     for path in _listed(root) if root.endswith(".txt") else _files_below(root):
@@ -52,7 +53,9 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
             logger.warning("%s is no regular file and is left out", path)
             continue
         if match.groups() in found:
-            raise ValueError(f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}")
+            raise MistakeError(
+                f"{found[match.groups()]} and {path} are of the same kind and name: keep one below {root}"
+            )
         found[match.groups()] = path
     return found
 
@@ -62,7 +65,7 @@ def _files_below(root: str) -> list[str]:
         fs, folder = filesystem(root)
         if not fs.isdir(folder):
             kind = "no such folder, or no index page" if root.startswith("http") else "no such folder"
-            raise ValueError(
+            raise MistakeError(
                 f"{root}: {kind}; set survey.root, or survey.maps_root if it is that, to the folder of the files, "
                 "or survey.root to a list of files NAME.txt"
             )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cubeprep.config import MistakeError
 from cubeprep.files import replacing
 from cubeprep.line_ratios import COLUMNS as LINE_RATIOS
 from cubeprep.line_ratios import described as described_ratios
@@ -37,6 +38,10 @@ NEEDED = {"plateifu": TEXT, "mangaid": TEXT, "z": NUMBER, "rank": NUMBER, "score
 
 class CatalogError(ValueError):
     """Not an anomaly catalog, or one of another format."""
+
+
+class NoCatalogError(CatalogError, MistakeError):
+    """There is no catalog where a command looks for one."""
 
 
 class _Section(BaseModel):
@@ -346,7 +351,7 @@ def kind_of(found: pa.DataType) -> str:
 
 def _read_parquet(path: Path, kind: str) -> pa.Table:
     if not path.is_file():
-        raise CatalogError(f"{path}: no {kind} here. `cubescout score` makes one.")
+        raise NoCatalogError(f"{path}: no {kind} here. `cubescout score` makes one.")
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:

@@ -123,11 +123,11 @@ def test_a_model_without_alias_is_a_usage_error_and_makes_no_registry(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     code, text = invoke(
         "prepare", "paper", "--set", f"workspace={tmp_path}", "--set", f"survey.root={tmp_path / 'none'}"
     )
-    assert code == 1
+    assert code == 2
     assert text.startswith("cubescout: ")
     assert "no such folder" in text
     assert "Traceback" not in text

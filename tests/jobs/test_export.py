@@ -137,7 +137,7 @@ def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:
 
 def test_without_a_catalog_it_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["export", "demo", "--set", f"workspace={tmp_path}"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "no catalog here" in result.output
 
 

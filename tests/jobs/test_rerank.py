@@ -94,5 +94,5 @@ def test_which_labels_are_no_finds_is_a_setting(workspace: Path) -> None:
 
 def test_without_a_catalog_it_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["rerank", "demo", "--set", f"workspace={tmp_path}"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "no catalog here" in result.output
