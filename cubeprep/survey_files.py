@@ -283,7 +283,8 @@ def survey_rows(
         held = list(map(str, table.attrs[COLUMNS]))
         hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
         found = ", ".join(held) or "no columns"
-        raise ValueError(f"{path}: no column {', '.join(missing)} in what should be {kind}; it has {found}{hint}")
+        lacking = " and ".join(map(repr, missing))
+        raise MistakeError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
     kept = [name for name in wanted[1:] if name in table]
     rows: dict[str, dict[Any, Any]] = {}
     numbers: dict[str, int] = {}

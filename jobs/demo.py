@@ -4,6 +4,7 @@ The training takes the best values that the search finds.
 """
 
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -54,5 +55,8 @@ def run(config: ProjectConfig) -> int:
     console.print(f"\nDone in {time.monotonic() - began:.0f} s. The results:")
     console.print(f"  catalog  {config.catalog_path}")
     console.print(f"  page     {config.page_path}  (open it in a browser)")
-    console.print(f"  MLflow   mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(config.tracking_uri)}")
+    mlflow = shlex.join([sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1"])
+    console.print(
+        f"  MLflow   {mlflow} --backend-store-uri {shlex.quote(config.tracking_uri)}  (http://127.0.0.1:5000)"
+    )
     return EXIT_OK

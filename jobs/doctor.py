@@ -30,7 +30,7 @@ def run(config: ProjectConfig) -> int:
         if finding.advice:
             console.print(f"      -> {finding.advice}", markup=False)
         failed += finding.level == "fail"
-    console.print(f"{failed} of these checks failed" if failed else "Nothing stands in the way")
+    console.print(f"{failed} of these checks failed" if failed else "All checks passed")
     return EXIT_FAILED if failed else EXIT_OK
 
 

@@ -70,7 +70,7 @@ def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
     if displaced and not config.prepare.redshift.correct:
         remarks.append(
             f"{displaced} with lines displaced from the survey's redshift: see z_flag and z_offset_kms in {table}; "
-            "`prepare.redshift.correct` cuts them at the measured redshift"
+            "with `prepare.redshift.correct`, in a new workspace, windows are cut at the measured redshift"
         )
     if summary.get("implausible"):
         remarks.append(f"{summary['implausible']} with implausible values: see `implausible` in {table}")

@@ -48,12 +48,14 @@ from modeling.catalog import (
 )
 from modeling.latents.neighbours import nearest_neighbours, standardise
 from modeling.latents.umap_map import embed
+from modeling.network.pretrained import PRETRAINED, read_card
 from modeling.scoring.attribution import attribution_path, write_attribution
 from modeling.scoring.ensemble import combine
 from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores_from_sums
 from modeling.scoring.survey_scorer import clear
 
 NUM_PRINTED = 5
+MIN_CORRELATED = 10  # galaxies; a rank correlation of fewer says nothing
 
 
 def run(config: ProjectConfig, force: bool = False) -> int:
@@ -193,7 +195,9 @@ def flux_unit(store: WindowStore) -> str:
 
 
 def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[str, Any], version: str) -> None:
-    if provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
+    if config.score.model == PRETRAINED:
+        console.print(f"Note: the model is {PRETRAINED}. {read_card()['description']}")
+    elif provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
         console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
     console.print(f"The most unusual of {counted(len(table), 'galaxy')}, by score_{config.score.rank_by}:")
     for row in table.head(NUM_PRINTED).to_dict("records"):
@@ -204,10 +208,13 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
     finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
     if table["p_value"].isna().all():
-        finds = "No p-values and so no detections, since no galaxy is in the validation split"
+        finds = (
+            "No p-values and so no detections, since no galaxy is in the validation split: scores order these galaxies"
+        )
     console.print(f"{finds}; {counted(flagged, 'likely artefact')}")
-    for line in correlations(provenance["spearman"], config.score.rank_by):
-        console.print(line)
+    if len(table) >= MIN_CORRELATED:
+        for line in correlations(provenance["spearman"], config.score.rank_by):
+            console.print(line)
     console.print(f"Catalog: {config.catalog_path} (MLflow: {config.tracking.catalog_name} version {version})")
 
 

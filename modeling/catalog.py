@@ -126,10 +126,10 @@ SURVEY_SCORES = {
     "score_region": Column(
         "Excess chi2 of the most unusual region of spaxels, in units of its spread in ordinary galaxies"
     ),
-    "score_peak": Column("The same of the most unusual line of the most unusual region"),
+    "score_peak": Column("The same as score_region, of the most unusual line of the most unusual region"),
     "score_latent_region": Column(
-        "score_region of the residuals of what the whole galaxy lets expect: reconstructed from the latent alone, or "
-        "predicted from other spaxels"
+        "score_region of the residuals from the prediction of the whole galaxy: from its latent alone, or from other "
+        "spaxels"
     ),
     "score_latent_peak": Column("score_peak of the same residuals as score_latent_region"),
     "score_density": Column("Mean distance to the nearest other objects in standardised latents; high is isolated"),

@@ -1,6 +1,7 @@
 """Galleries for papers: line maps and spectra of unusual galaxies, and of their neighbours in latent space."""
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jobs.reports.paper_plots import COLOURS, OTHERS, STYLE, new_figure
 from modeling.catalog import SHARE_PREFIX
 
 GALLERY_COLUMNS = 3
+REASON_WIDTH = 58  # characters that fit above a box
 SOFTENING = 0.05  # fraction of the brightest flux below which the colour scale is linear
 MAP_COLOURS = "viridis"
 INK_BOX = {"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0}
@@ -83,7 +85,7 @@ def _write_title(figure: Figure, box: Any, row: Mapping[str, Any]) -> None:
     triage = f"   [{row['triage']}]" if row.get("triage") else ""
     lines = {
         0.14: (f"{row['rank']}. {row['plateifu']}   score {row['score']:.3g}{triage}", 7.0),
-        0.03: (row.get("reason_1") or "", 5.5),
+        0.03: (shorten(row.get("reason_1") or "", REASON_WIDTH, placeholder=" ..."), 5.5),
     }
     for height, (text, size) in lines.items():
         y = box.y1 + height / figure.get_figheight()

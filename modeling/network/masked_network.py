@@ -91,6 +91,8 @@ class HiddenSamples(NamedTuple):
 class MaskedPredictor(WindowNetwork):
     """Predicts hidden samples from the others; `arguments` holds the arguments that make another of the same shape."""
 
+    mask_input = True  # as of `ConvLSTMAutoencoder`: it always sees which samples are good
+
     def __init__(
         self,
         *,

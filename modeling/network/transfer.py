@@ -73,7 +73,8 @@ def freeze_all_but_last(model: WindowNetwork) -> None:
 def _differences(model: WindowNetwork, start: WindowNetwork) -> list[str]:
     """Arguments that differ, with both values."""
     if type(model) is not type(start):
-        return [f"kind: it is a {type(start).__name__}, here a {type(model).__name__} is trained"]
+        start_kind, kind = ("masked" if isinstance(each, MaskedPredictor) else "ae or vae" for each in (start, model))
+        return [f"kind: it is {start_kind}, here it is {kind}"]
     return [
         f"{name}: it has {start.arguments.get(name)}, here it is {value}"
         for name, value in model.arguments.items()

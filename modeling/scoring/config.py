@@ -14,7 +14,8 @@ class ScoreConfig(Config):
 
     model: str | None = Field(
         None,
-        description="Model to score with: models:/NAME@ALIAS, models:/NAME/VERSION or a folder; default: the champion",
+        description="Model to score with: models:/NAME@ALIAS, models:/NAME/VERSION, a folder or `pretrained`; default: "
+        "the champion",
     )
     rank_by: RankBy = Field(
         "combined", description="Score that ranks; `mae` is the paper's, which sorts galaxies by brightness"

@@ -16,7 +16,7 @@ from modeling.scoring.residual_sums import LineSums
 
 # A bin of S/N and size with fewer calibration galaxies gives no p-value below about 0.02: it is compared with all.
 MIN_PER_KIND = 50
-MIN_REDSHIFTS = 3  # fewer do not determine a regression
+MIN_REDSHIFTS = 10  # a regression through fewer follows their own scores
 
 
 @dataclass(frozen=True)

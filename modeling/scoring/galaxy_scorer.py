@@ -38,6 +38,8 @@ from modeling.scoring.significance import (
 )
 
 MIN_CALIBRATION = 3
+# A regression on three nuisances through fewer galaxies follows their own significances, and would hide them.
+MIN_REGRESSION = 10
 NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
 # The columns of `GalaxyScores.significance`.
 SIGNIFICANCES = ("region", "peak", "latent_region", "latent_peak")
@@ -259,7 +261,7 @@ class GalaxyScorer:
         return inference.latent, inference.reconstruction, Residuals.of(flux, ivar, mask, inference.reconstruction)
 
     def _sigma_of_galaxy(self, residuals: Residuals, windows: Arrays) -> np.ndarray:
-        """Residuals [N, L, S, Y, X] in sigma of what the whole galaxy lets expect at each place."""
+        """Residuals [N, L, S, Y, X] from the prediction of the whole galaxy, in sigma."""
         if isinstance(residuals, HiddenResiduals):
             return residuals.from_squares
         from_latent = reconstruct(self.model, *windows, from_latent=True, device=self.device)
@@ -352,7 +354,7 @@ def calibrate(
 ) -> GalaxyScorer:
     """Scorer calibrated on galaxies that may hold a few anomalies.
 
-    From fewer than `MIN_CALIBRATION` of them only the typical error is learned.
+    From fewer than `MIN_REGRESSION` of them the dependence on nuisances is not learned.
 
     Args:
         model: one that was not trained on these galaxies, or is too small to have memorised them.
@@ -394,7 +396,7 @@ def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:
 
 
 def _regression(significance: np.ndarray, known: np.ndarray) -> NuisanceRegression:
-    if np.isfinite(known).all(1).sum() < MIN_CALIBRATION:
+    if np.isfinite(known).all(1).sum() < MIN_REGRESSION:
         return NuisanceRegression.of_nothing(known.shape[1])
     return NuisanceRegression().fit(significance, known)
 

@@ -438,7 +438,7 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
         select_targets(config, make_reader(config))
     (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
-    with pytest.raises(ValueError, match=r"t\.csv: no column name in what should be a table; it has galaxy, z"):
+    with pytest.raises(ValueError, match=r"t\.csv: what should be a table lacks the column 'name'; it has galaxy, z"):
         select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))
 
 

@@ -28,3 +28,12 @@ def test_real_cubes_are_scored_by_the_model_of_the_package(real_data: Path, tmp_
     assert sorted(catalog.index) == ["41144_A", "56140_A", "572402_A"]
     assert catalog["score"].notna().all()
     assert ("No p-values and so no detections" in result.output) == catalog["p_value"].isna().all()
+    assert "it has seen no real galaxy" in result.output
+    assert "Spearman" not in result.output
+    assert catalog["url"].str.contains("simbad").all()
+    region = CliRunner().invoke(cli.main, ["search", "few", "41144_A", "--region", "6:10,6:10", *overrides])
+    assert region.exit_code == 0, region.output
+    # Its own settings fine-tune the model of the package.
+    short = ["--set", "train.epochs=1", "--set", "train.num_workers=0"]
+    trained = CliRunner().invoke(cli.main, ["train", "few", *overrides, *short])
+    assert trained.exit_code == 0, trained.output
