@@ -86,7 +86,7 @@ def test_the_place_in_a_larger_window_is_interpolated_about_its_middle() -> None
     [
         (masked(latent_dim=8), masked(), NAMES, "latent_dim: it has 6, here it is 8"),
         (masked(latent_dim=8, normalise="none"), masked(), NAMES, "normalise: it has asinh, here it is none"),
-        (masked(), autoencoder(), NAMES, "a ConvLSTMAutoencoder, here a MaskedPredictor"),
+        (masked(), autoencoder(), NAMES, "kind: it is ae or vae, here it is masked"),
         (autoencoder(kind="vae", spaxel_code=4), autoencoder(), NAMES, "variational: it has False, here it is True"),
         (autoencoder(size=32), autoencoder(), NAMES, "size: it has 16, here it is 32"),
         (masked(["Ha-6564", "SII-6718"]), masked(), ["Ha-6564", "SII-6718"], "none of SII-6718 among Hb-4862, OIII"),
