@@ -284,7 +284,7 @@ def survey_rows(
         hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
         found = ", ".join(held) or "no columns"
         lacking = " and ".join(map(repr, missing))
-        raise MistakeError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
+        raise TableError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
     kept = [name for name in wanted[1:] if name in table]
     rows: dict[str, dict[Any, Any]] = {}
     numbers: dict[str, int] = {}

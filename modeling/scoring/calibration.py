@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
+# A regression on three nuisances through fewer galaxies follows their own scores, and would hide them.
+MIN_REGRESSION = 10
+
 
 class NuisanceRegression:
     """Regression of a score on nuisances, with a robust location and a constant spread.
@@ -92,6 +95,13 @@ class NuisanceRegression:
         # A linear fit must not be extrapolated to a galaxy far outside the calibration sample.
         x = np.clip((nuisances - self._center) / self._scale, -3, 3)
         return np.column_stack([np.ones(len(x)), x])
+
+
+def regressed(score: np.ndarray, nuisances: np.ndarray) -> NuisanceRegression:
+    """Regression of a score [galaxy] on nuisances [galaxy, nuisance]; of nothing if too few galaxies have both."""
+    if (np.isfinite(score) & np.isfinite(nuisances).all(axis=1)).sum() < MIN_REGRESSION:
+        return NuisanceRegression.of_nothing(nuisances.shape[1])
+    return NuisanceRegression().fit(score, nuisances)
 
 
 def _ridge_fit(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, ridge: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from modeling.network.inference import encode, infer, reconstruct
 from modeling.network.masked_network import MaskedPredictor
 from modeling.network.normalisation import WindowNetwork
 from modeling.scoring import artefacts
-from modeling.scoring.calibration import NuisanceRegression
+from modeling.scoring.calibration import NuisanceRegression, regressed
 from modeling.scoring.hidden import HiddenResiduals
 from modeling.scoring.residual_sums import LineSums, line_sums, median_snr
 from modeling.scoring.significance import (
@@ -38,8 +38,6 @@ from modeling.scoring.significance import (
 )
 
 MIN_CALIBRATION = 3
-# A regression on three nuisances through fewer galaxies follows their own significances, and would hide them.
-MIN_REGRESSION = 10
 NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases the reconstruction
 # The columns of `GalaxyScores.significance`.
 SIGNIFICANCES = ("region", "peak", "latent_region", "latent_peak")
@@ -354,7 +352,7 @@ def calibrate(
 ) -> GalaxyScorer:
     """Scorer calibrated on galaxies that may hold a few anomalies.
 
-    From fewer than `MIN_REGRESSION` of them the dependence on nuisances is not learned.
+    From fewer than `calibration.MIN_REGRESSION` of them the dependence on nuisances is not learned.
 
     Args:
         model: one that was not trained on these galaxies, or is too small to have memorised them.
@@ -388,17 +386,11 @@ def calibrate(
     sums = [RegionSums.concatenate(parts) for parts in zip(*(regions for regions, _ in found), strict=True)]
     typical = tuple(map(TypicalSums.of, sums))
     significance = np.hstack([Significance.of(*pair).table() for pair in zip(sums, typical, strict=True)])
-    return replace(first, typical=typical, regressions=tuple(_regression(column, known) for column in significance.T))
+    return replace(first, typical=typical, regressions=tuple(regressed(column, known) for column in significance.T))
 
 
 def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:
     return ErrorSums.total(parts).typical_error() if parts else np.zeros((0, 0), np.float32)
-
-
-def _regression(significance: np.ndarray, known: np.ndarray) -> NuisanceRegression:
-    if np.isfinite(known).all(1).sum() < MIN_REGRESSION:
-        return NuisanceRegression.of_nothing(known.shape[1])
-    return NuisanceRegression().fit(significance, known)
 
 
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:

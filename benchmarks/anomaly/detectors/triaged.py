@@ -20,8 +20,8 @@ from benchmarks.anomaly.detectors.spectra import Rx
 from benchmarks.anomaly.tiers import Run, Tier
 from cubeprep.store import Windows, WindowStore
 from modeling.scoring import artefacts
-from modeling.scoring.calibration import NuisanceRegression
-from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, GalaxyScorer, nuisances
+from modeling.scoring.calibration import regressed
+from modeling.scoring.galaxy_scorer import GalaxyScorer, nuisances
 from modeling.scoring.residual_sums import line_sums, median_snr
 from modeling.scoring.significance import ErrorSums, RegionSums, Residuals, Significance, TypicalSums
 
@@ -107,7 +107,7 @@ class Triaged(Detector):
         parts = [self._behind(part) for part in cleaned]
         known = np.concatenate([part.nuisances for part in cleaned])
         scores = {name: np.concatenate([found[name] for found in parts]) for name in parts[0]}
-        self.regressions = {name: _regression(score, known) for name, score in scores.items()}
+        self.regressions = {name: regressed(score, known) for name, score in scores.items()}
 
     def score_windows(self, windows: Windows) -> Scored:
         """The detector's scores, and those behind the triage; `triaged` is the standardised main score."""
@@ -140,12 +140,6 @@ class Triaged(Detector):
 
 def _named(scored: Scored) -> dict[str, np.ndarray]:
     return {"triaged": scored.score} | {f"triaged {name}": score for name, score in scored.variants.items()}
-
-
-def _regression(score: np.ndarray, known: np.ndarray) -> NuisanceRegression:
-    if (np.isfinite(score) & np.isfinite(known).all(axis=1)).sum() < MIN_CALIBRATION:
-        return NuisanceRegression.of_nothing(known.shape[1])
-    return NuisanceRegression().fit(score, known)
 
 
 # These detectors do not register themselves: their row is that of the class made here.
