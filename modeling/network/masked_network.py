@@ -7,7 +7,8 @@ Context comes from convolutions at the resolution of the image, dilated to see f
 features also give the latent of the galaxy, which is added to the features of every spaxel. A bidirectional ConvLSTM
 then passes over the lines, and each line has weights of its own for its samples.
 
-Shapes: B batch, L lines, S samples of a line, Y and X spaxels, C channels, H hidden, D latent.
+Shapes: B batch, L lines, S samples of a line, Y and X spaxels, P = Y X, C channels, H hidden, D latent, M modes; N
+spaxels of any galaxies with F samples each, O = 2 S outputs of a line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -52,14 +53,28 @@ class Prediction(NamedTuple):
     modes: Tensor
 
 
+class Samples(NamedTuple):
+    """Prediction for spaxels, in normalised units.
+
+    Attributes:
+        mean: [N, F].
+        variance: the same shape: of the flux without noise, about its mean.
+        modes: [N, M, F], errors that the samples of a spaxel share; see `error_modes`.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    modes: Tensor
+
+
 class Errors(NamedTuple):
     """Residuals of a prediction and their covariance, D + F F^T.
 
     Attributes:
-        residual: [B, L, S, Y, X] flux less prediction.
+        residual: [N, F] flux less prediction.
         noise: the same shape, variance of the noise; 1 where its inverse is 0.
         variance: the same shape, of noise and prediction: D.
-        modes: [B, Y, X, M, L S], columns of F.
+        modes: [N, M, F], columns of F.
     """
 
     residual: Tensor
@@ -69,10 +84,31 @@ class Errors(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What one pass hides, and the part of it whose prediction is kept; both broadcast to [B, L, S, Y, X] bool."""
+    """What one pass hides, and the part of it whose prediction is kept; both broadcast to [B, L, S, Y, X] bool.
+
+    Of a spaxel one group of lines is kept, or all lines where `kept` has no axis of lines.
+    """
 
     hidden: Tensor
     kept: Tensor
+
+
+class KeptSpaxels(NamedTuple):
+    """What passes found in the K spaxels that they keep, each with one group of lines.
+
+    Attributes:
+        group: [K] index of the group.
+        place: [K] index in P.
+        features: [B, K, C], from which samples are predicted.
+        scale: [B, K] of the galaxy in that pass.
+        recurrence: [B, P, L, O], of each line in the pass that keeps it; None without a recurrence.
+    """
+
+    group: Tensor
+    place: Tensor
+    features: Tensor
+    scale: Tensor
+    recurrence: Tensor | None
 
 
 class HiddenSamples(NamedTuple):
@@ -168,20 +204,33 @@ class MaskedPredictor(WindowNetwork):
             seen_BLSYX: bool, samples that are good and not hidden.
             ivar_BLSYX: of `scaled_ivar`; any value where not seen.
         """
-        h_BCYX = self._features(normalised_BLSYX, seen_BLSYX, ivar_BLSYX)
-        coarse_BCYX, latent_BD = self.galaxy(h_BCYX)
-        h_BCYX = h_BCYX + coarse_BCYX + self.from_latent(latent_BD)[:, :, None, None]
-        h_BCYX = functional.gelu(self.further(h_BCYX))
-        # In float32 whatever precision autocast gave: the logarithm of a variance needs it.
-        out_BLOYX = self.to_samples(h_BCYX).float().unflatten(1, (self.num_lines, 2 * self.num_samples))
-        if self.lines is not None:
-            out_BLOYX = out_BLOYX + self.lines(h_BCYX).float()
-        mean_BLSYX, log_variance_BLSYX = out_BLOYX.chunk(2, dim=2)
-        return Prediction(
-            mean_BLSYX, log_variance_BLSYX.clamp(*LOG_VARIANCE).exp(), latent_BD.float(), self._modes(h_BCYX)
+        found, latent_BD = self.predict_spaxels(normalised_BLSYX, seen_BLSYX, ivar_BLSYX)
+        mean_BLSYX, variance_BLSYX = (
+            values.view(-1, self.size, self.size, self.num_lines, self.num_samples).permute(0, 3, 4, 1, 2)
+            for values in (found.mean, found.variance)
         )
+        modes_BYXMF = found.modes.unflatten(0, (-1, self.size, self.size))
+        return Prediction(mean_BLSYX, variance_BLSYX, latent_BD, modes_BYXMF)
 
-    def errors(self, found: Prediction, normalised_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Errors:
+    def predict_spaxels(
+        self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor, ivar_BLSYX: Tensor, chosen_N: Tensor | None = None
+    ) -> tuple[Samples, Tensor]:
+        """Prediction of all samples of some spaxels, and the latents [B, D]; other arguments as of `predict`.
+
+        Args:
+            chosen_N: indices in B Y X; all by default.
+        """
+        h_BCYX, latent_BD = self._context(normalised_BLSYX, seen_BLSYX, ivar_BLSYX)
+        h_NC = h_BCYX.permute(0, 2, 3, 1).flatten(0, 2)
+        recurrence_NLO = None
+        if self.lines is not None:
+            recurrence_NLO = by_spaxel(self.lines(h_BCYX).float()).unflatten(1, (self.num_lines, -1))
+        if chosen_N is not None:
+            h_NC = h_NC[chosen_N]
+            recurrence_NLO = None if recurrence_NLO is None else recurrence_NLO[chosen_N]
+        return self._samples(h_NC, recurrence_NLO), latent_BD.float()
+
+    def errors(self, found: Samples, normalised_NF: Tensor, ivar_NF: Tensor) -> Errors:
         """Residuals of a prediction, in units of the galaxy's scale, with their covariance.
 
         The noise is normal in the flux itself. In asinh of the flux it is not where it is as large as the scale: its
@@ -189,19 +238,18 @@ class MaskedPredictor(WindowNetwork):
         the flux by the slope at the mean that it predicts.
 
         Args:
-            found: of `predict`.
-            normalised_BLSYX: of `normalise`.
-            ivar_BLSYX: of `scaled_ivar`.
+            found: of `predict_spaxels`.
+            normalised_NF: of `normalise`, by spaxel.
+            ivar_NF: of `scaled_ivar`, by spaxel.
         """
         if not self.sees_noise:
-            noise_BLSYX = self.normalised_variance(normalised_BLSYX, ivar_BLSYX, ivar_BLSYX.new_ones(len(ivar_BLSYX)))
-            residual_BLSYX = normalised_BLSYX - found.mean
-            return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance, found.modes)
-        noise_BLSYX = variance_of(ivar_BLSYX)
-        residual_BLSYX = self.to_linear(normalised_BLSYX) - self.to_linear(found.mean)
-        slope_BLSYX = self.slope(found.mean)
-        modes_BYXMF = found.modes * slope_BLSYX.flatten(1, 2).movedim(1, 3)[:, :, :, None]
-        return Errors(residual_BLSYX, noise_BLSYX, noise_BLSYX + found.variance * slope_BLSYX.square(), modes_BYXMF)
+            noise_NF = variance_of(ivar_NF * self.slope(normalised_NF).square())
+            return Errors(normalised_NF - found.mean, noise_NF, noise_NF + found.variance, found.modes)
+        noise_NF = variance_of(ivar_NF)
+        residual_NF = self.to_linear(normalised_NF) - self.to_linear(found.mean)
+        slope_NF = self.slope(found.mean)
+        variance_NF = noise_NF + found.variance * slope_NF.square()
+        return Errors(residual_NF, noise_NF, variance_NF, found.modes * slope_NF[:, None])
 
     def patch_passes(self) -> Iterator[Pass]:
         """Passes that hide one group of lines in each square: its other lines are seen, and the same lines around."""
@@ -218,24 +266,39 @@ class MaskedPredictor(WindowNetwork):
     ) -> HiddenSamples:
         """Predictions of all samples that some passes keep.
 
+        A pass keeps a small part of its samples. So samples and their covariances are computed once for all passes,
+        from the features that each of them found in the spaxels that it keeps.
+
         Args:
-            passes: of `patch_passes` or `square_passes`.
+            passes: of `patch_passes` or `square_passes`; none keeps a sample that another one keeps.
             flux_BLSYX: in any unit; any value where not good.
             ivar_BLSYX: inverse variance of the flux.
             good_BLSYX: bool.
         """
-        mean_BLSYX = sigma_BLSYX = torch.zeros_like(flux_BLSYX)
-        for hidden, kept in passes:
-            seen_BLSYX = good_BLSYX & ~hidden.to(good_BLSYX.device)
-            target_BLSYX, scale_B = self.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
-            scaled_BLSYX = self.scaled_ivar(ivar_BLSYX, scale_B)
-            found = self.predict(target_BLSYX, seen_BLSYX, scaled_BLSYX)
-            errors = self.errors(found, target_BLSYX, scaled_BLSYX)
-            tested_BLSYX = good_BLSYX & kept.to(good_BLSYX.device)
-            whitened_BLSYX = _whitened(errors, tested_BLSYX)
-            mean_BLSYX = torch.where(tested_BLSYX, self.denormalise(found.mean, scale_B), mean_BLSYX)
-            sigma_BLSYX = torch.where(tested_BLSYX, whitened_BLSYX, sigma_BLSYX)
-        return HiddenSamples(mean_BLSYX, sigma_BLSYX)
+        passes = list(passes)
+        groups = self.groups if passes[0].kept.shape[1] > 1 else [list(range(self.num_lines))]
+        spaxels = self._kept_spaxels(passes, groups, flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        flux_BPLS, ivar_BPLS, good_BPLS = (
+            values.flatten(3).permute(0, 3, 1, 2) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX)
+        )
+        mean_BPLS, sigma_BPLS = (torch.zeros_like(flux_BPLS, memory_format=torch.contiguous_format) for _ in range(2))
+        for group, lines in enumerate(groups):
+            chosen_K = torch.nonzero(spaxels.group == group)[:, 0]
+            part = slice(None), spaxels.place[chosen_K][:, None], torch.tensor(lines, device=chosen_K.device)
+            shape = len(flux_BLSYX), len(chosen_K), len(lines), self.num_samples
+            recurrence_NLO = None if spaxels.recurrence is None else spaxels.recurrence[part].flatten(0, 1)
+            found = self._samples(spaxels.features[:, chosen_K].flatten(0, 1), recurrence_NLO, lines)
+            flux_NF, ivar_NF, good_NF = (
+                values[part].flatten(2).flatten(0, 1) for values in (flux_BPLS, ivar_BPLS, good_BPLS)
+            )
+            scale_N1 = spaxels.scale[:, chosen_K].flatten()[:, None]
+            target_NF = self.from_linear(torch.where(good_NF, flux_NF, 0.0) / scale_N1)
+            errors = self.errors(found, target_NF, ivar_NF * scale_N1.square())
+            mean_BPLS[part] = torch.where(good_NF, self.to_linear(found.mean) * scale_N1, 0.0).view(shape)
+            sigma_BPLS[part] = whitened(errors.residual, errors.variance, errors.modes, good_NF).view(shape)
+        return HiddenSamples(
+            *(values.permute(0, 2, 3, 1).reshape(good_BLSYX.shape) for values in (mean_BPLS, sigma_BPLS))
+        )
 
     def reconstruct(
         self,
@@ -261,12 +324,63 @@ class MaskedPredictor(WindowNetwork):
         """Means of the images in COARSE x COARSE cells from latents, [B, L, S, COARSE, COARSE], normalised units."""
         return self.to_coarse(latent_BD).unflatten(1, (self.num_lines, self.num_samples, COARSE, COARSE))
 
-    def _modes(self, h_BCYX: Tensor) -> Tensor:
-        num_samples = self.num_lines * self.num_samples
+    def _kept_spaxels(
+        self, passes: list[Pass], groups: Groups, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor
+    ) -> KeptSpaxels:
+        device = good_BLSYX.device
+        covered_P = good_BLSYX.flatten(3).flatten(0, 2).any(dim=0).cpu()
+        first_lines = [lines[0] for lines in groups]
+        group_parts, place_parts, features, scales = [], [], [], []
+        recurrence_BLOYX: Tensor | None = None
+        for hidden, kept in passes:
+            seen_BLSYX = good_BLSYX & ~hidden.to(device)
+            normalised_BLSYX, scale_B = self.normalise(flux_BLSYX, seen_BLSYX)
+            h_BCYX, _ = self._context(normalised_BLSYX, seen_BLSYX, self.scaled_ivar(ivar_BLSYX, scale_B))
+            if self.lines is not None:
+                of_pass_BLOYX = self.lines(h_BCYX).float()
+                others_BLOYX = torch.zeros_like(of_pass_BLOYX) if recurrence_BLOYX is None else recurrence_BLOYX
+                recurrence_BLOYX = torch.where(kept.to(device), of_pass_BLOYX, others_BLOYX)
+            group_K, place_K = torch.nonzero(kept[0, first_lines, 0].flatten(1) & covered_P, as_tuple=True)
+            group_parts.append(group_K)
+            place_parts.append(place_K)
+            features.append(h_BCYX.permute(0, 2, 3, 1).flatten(1, 2)[:, place_K.to(device)])
+            scales.append(scale_B[:, None].expand(-1, len(place_K)))
+        return KeptSpaxels(
+            torch.cat(group_parts).to(device),
+            torch.cat(place_parts).to(device),
+            torch.cat(features, dim=1),
+            torch.cat(scales, dim=1),
+            None if recurrence_BLOYX is None else recurrence_BLOYX.flatten(3).permute(0, 3, 1, 2),
+        )
+
+    def _samples(self, h_NC: Tensor, recurrence_NLO: Tensor | None, lines: list[int] | None = None) -> Samples:
+        """Prediction of the samples of some lines, all by default, from the features of spaxels."""
+        # In float32 whatever precision autocast gave: the logarithm of a variance needs it.
+        out_NLO = self._of_lines(self.to_samples, 2 * self.num_samples, lines, h_NC)[:, 0]
+        if recurrence_NLO is not None:
+            out_NLO = out_NLO + recurrence_NLO
+        mean_NLS, log_variance_NLS = out_NLO.chunk(2, dim=2)
+        mean_NF, variance_NF = mean_NLS.flatten(1), log_variance_NLS.clamp(*LOG_VARIANCE).exp().flatten(1)
         if self.to_modes is None:
-            return torch.zeros(len(h_BCYX), *h_BCYX.shape[2:], 0, num_samples, device=h_BCYX.device)
-        modes_BYXC: Tensor = self.to_modes(h_BCYX).float().movedim(1, 3)
-        return modes_BYXC.unflatten(3, (-1, num_samples))
+            return Samples(mean_NF, variance_NF, mean_NF.new_zeros(len(mean_NF), 0, mean_NF.shape[1]))
+        return Samples(mean_NF, variance_NF, self._of_lines(self.to_modes, self.num_samples, lines, h_NC).flatten(2))
+
+    def _of_lines(self, layer: nn.Conv2d, outputs: int, lines: list[int] | None, h_NC: Tensor) -> Tensor:
+        """Outputs of a convolution of single spaxels, [N, -1, L, outputs] in float32; of some lines, all by default."""
+        assert layer.bias is not None
+        weight = layer.weight.view(-1, self.num_lines, outputs, layer.in_channels)
+        bias = layer.bias.view(-1, self.num_lines, outputs)
+        if lines is not None:
+            weight, bias = weight[:, lines], bias[:, lines]
+        out_NF = functional.linear(h_NC, weight.flatten(0, 2), bias.flatten())
+        return out_NF.float().unflatten(1, bias.shape)
+
+    def _context(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor, ivar_BLSYX: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, C, Y, X] from which samples are predicted, and the latents; arguments as of `predict`."""
+        h_BCYX = self._features(normalised_BLSYX, seen_BLSYX, ivar_BLSYX)
+        coarse_BCYX, latent_BD = self.galaxy(h_BCYX)
+        h_BCYX = h_BCYX + coarse_BCYX + self.from_latent(latent_BD)[:, :, None, None]
+        return functional.gelu(self.further(h_BCYX)), latent_BD
 
     def _features(self, normalised_BLSYX: Tensor, seen_BLSYX: Tensor, ivar_BLSYX: Tensor) -> Tensor:
         # Selected, not multiplied: 0 x NaN is NaN.
@@ -352,13 +466,6 @@ def _noise_level(ivar_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
     """
     level_BLSYX = torch.where(seen_BLSYX, -0.5 * ivar_BLSYX.clamp(min=SMALLEST_IVAR).log(), 0.0)
     return level_BLSYX.sum(dim=2) / seen_BLSYX.sum(dim=2).clamp(min=1)
-
-
-def _whitened(errors: Errors, tested_BLSYX: Tensor) -> Tensor:
-    B, L, S, Y, X = tested_BLSYX.shape
-    residual_NF, variance_NF, tested_NF = map(by_spaxel, (errors.residual, errors.variance, tested_BLSYX))
-    found_NF = whitened(residual_NF, variance_NF, errors.modes.flatten(0, 2), tested_NF)
-    return found_NF.view(B, Y, X, L, S).permute(0, 3, 4, 1, 2)
 
 
 def _check(arguments: dict[str, Any]) -> None:

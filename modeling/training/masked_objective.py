@@ -4,10 +4,11 @@ Each step hides other lines and spaxels (`modeling.network.hiding`) and turns th
 is arbitrary. As for the autoencoders, each galaxy has the same weight: its loss is the mean over its hidden good
 samples, so the mean over a batch is the mean over its parts, in one process or in many.
 
-Shapes: B batch, L lines, S samples, Y and X spaxels, P passes.
+Shapes: B batch, L lines, S samples, Y and X spaxels; N spaxels of any galaxies with F samples of all lines.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch.nn import functional
 
 from modeling.network.autoencoder import ConvLSTMAutoencoder
 from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, margin, turn_each, turns
-from modeling.network.masked import masked_mean, masked_residual
-from modeling.network.masked_network import COARSE, Errors, MaskedPredictor, Prediction, by_spaxel
+from modeling.network.masked import masked_mean
+from modeling.network.masked_network import COARSE, Errors, MaskedPredictor, by_spaxel
 from modeling.network.normalisation import WindowNetwork
 from modeling.training.losses import LIKELIHOODS, joint_nll
 from modeling.training.objective import Objective, ObjectiveConfig
@@ -26,6 +27,49 @@ from modeling.training.objective import Objective, ObjectiveConfig
 LATENT_WEIGHT = 1.0
 # Positions of the lattice that an evaluation hides; each costs a pass.
 EVALUATED = (0, 4)
+
+
+class Spaxels(NamedTuple):
+    """Some spaxels of a batch.
+
+    Attributes:
+        chosen: [N] indices in B Y X; None for all.
+        shape: B, Y X.
+    """
+
+    chosen: Tensor | None
+    shape: tuple[int, int]
+
+    def of(self, values_BLSYX: Tensor) -> Tensor:
+        """Their samples, [N, F]."""
+        values_NF = by_spaxel(values_BLSYX)
+        return values_NF if self.chosen is None else values_NF[self.chosen]
+
+    def in_galaxies(self, values: Tensor) -> Tensor:
+        """Their values [N, ...] among all spaxels, [B, Y X, ...]; 0 for others."""
+        if self.chosen is not None:
+            others = values.new_zeros(math.prod(self.shape), *values.shape[1:])
+            values = others.index_copy(0, self.chosen, values)
+        return values.unflatten(0, self.shape)
+
+
+class HiddenLosses(NamedTuple):
+    """Losses of a batch of which something is hidden, and what they are made of.
+
+    Attributes:
+        nll, latent: [B] of the hidden samples, and of the latent.
+        spaxels: those with hidden good samples, or all.
+        tested: [N, F] bool, hidden good samples.
+        chi2: [N, F] squared residual over the noise; 0 where not tested.
+        error: [N, F] absolute error in normalised units; 0 where not tested.
+    """
+
+    nll: Tensor
+    latent: Tensor
+    spaxels: Spaxels
+    tested: Tensor
+    chi2: Tensor
+    error: Tensor
 
 
 class MaskedObjective(nn.Module):
@@ -54,8 +98,8 @@ class MaskedObjective(nn.Module):
         `nll` is the mean negative log-likelihood of a hidden good sample in nats, and `latent` the squared error of the
         coarse means that the latent decodes to.
         """
-        nll_B, latent_B, _ = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX[:, :, None])
-        return {"loss": nll_B + LATENT_WEIGHT * latent_B, "nll": nll_B, "latent": latent_B}
+        found = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLYX[:, :, None])
+        return {"loss": found.nll + LATENT_WEIGHT * found.latent, "nll": found.nll, "latent": found.latent}
 
     def prepared(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, *, step_seed: int, device: torch.device
@@ -105,23 +149,23 @@ class MaskedObjective(nn.Module):
         are those of the hidden samples.
         """
         parts: list[dict[str, Tensor]] = []
-        absolute_BLSYX = torch.zeros_like(flux_BLSYX)
+        errors: list[Tensor] = []
         squares = list(self.model.square_passes())
         chosen = [squares[index] for index in EVALUATED]
         for index, part in enumerate([*chosen, *self.model.patch_passes()]):
-            hidden_BLSYX = part.hidden.to(good_BLSYX.device).expand_as(good_BLSYX)
-            nll_B, latent_B, (chi2_BLSYX, error_BLSYX) = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX)
-            chi2_B = masked_mean(chi2_BLSYX, good_BLSYX & hidden_BLSYX)
-            parts.append({"nll": nll_B, "latent": latent_B, "chi2": chi2_B})
-            if index >= len(chosen):  # a patchwork: together they hide each sample once
-                kept = part.kept.to(good_BLSYX.device)
-                absolute_BLSYX = torch.where(kept, error_BLSYX, absolute_BLSYX)
-        has_good_BL = good_BLSYX.flatten(2).any(dim=2)
+            hidden_BLSYX, kept_BLSYX = (each.to(good_BLSYX.device).expand_as(good_BLSYX) for each in part)
+            found = self._losses(flux_BLSYX, ivar_BLSYX, good_BLSYX, hidden_BLSYX)
+            chi2_B = _mean_by_galaxy(found.chi2.sum(dim=1), found.tested, found.spaxels)
+            parts.append({"nll": found.nll, "latent": found.latent, "chi2": chi2_B})
+            if index >= len(chosen):  # a patchwork: together they keep each sample once
+                error_BPF = found.spaxels.in_galaxies(found.error * found.spaxels.of(kept_BLSYX))
+                errors.append(error_BPF.sum(dim=1).unflatten(1, (self.model.num_lines, -1)).sum(dim=2))
+        count_BL = good_BLSYX.sum(dim=(2, 3, 4))
         measured = {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
         measured["loss"] = measured["nll"] + LATENT_WEIGHT * measured["latent"]
-        measured = {name: values.masked_fill(~has_good_BL.any(dim=1), math.nan) for name, values in measured.items()}
-        mae_BL = masked_mean(absolute_BLSYX.flatten(0, 1), good_BLSYX.flatten(0, 1)).view(has_good_BL.shape)
-        return measured | {"mae": mae_BL.masked_fill(~has_good_BL, math.nan)}
+        nothing_B = count_BL.sum(dim=1) == 0
+        measured = {name: values.masked_fill(nothing_B, math.nan) for name, values in measured.items()}
+        return measured | {"mae": torch.stack(errors).sum(dim=0) / count_BL}
 
     def metric_sizes(self) -> dict[str, int]:
         """Number of columns of each metric of `evaluate`."""
@@ -130,39 +174,55 @@ class MaskedObjective(nn.Module):
     def start_from(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> None:
         """Does nothing: a masked network starts from random weights."""
 
-    def _losses(
-        self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Losses [B] of the hidden samples and of the latent; chi2 and normalised absolute error of each sample."""
+    def _losses(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor) -> HiddenLosses:
         seen_BLSYX = good_BLSYX & ~hidden_BLSYX
         # The scale of the samples seen: that of all would tell how bright the hidden ones are.
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
         scaled_BLSYX = self.model.scaled_ivar(ivar_BLSYX, scale_B)
-        found: Prediction = self.model.predict(target_BLSYX, seen_BLSYX, scaled_BLSYX)
-        errors: Errors = self.model.errors(found, target_BLSYX, scaled_BLSYX)
-        tested_BLSYX = good_BLSYX & hidden_BLSYX
+        tested_NF = by_spaxel(good_BLSYX & hidden_BLSYX)
+        chosen_N = _with_tests(tested_NF)
+        spaxels = Spaxels(chosen_N, (len(good_BLSYX), len(tested_NF) // len(good_BLSYX)))
+        samples, latent_BD = self.model.predict_spaxels(target_BLSYX, seen_BLSYX, scaled_BLSYX, chosen_N)
+        target_NF, tested_NF = spaxels.of(target_BLSYX), spaxels.of(good_BLSYX & hidden_BLSYX)
+        errors = self.model.errors(samples, target_NF, spaxels.of(scaled_BLSYX))
         # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
-        nll_B = self._nll(errors, tested_BLSYX) - masked_mean(0.5 * errors.noise.log(), tested_BLSYX)
-        latent_B = self._latent_loss(found.latent, target_BLSYX, good_BLSYX)
-        chi2_BLSYX = errors.residual.square() / errors.noise
-        return nll_B, latent_B, (chi2_BLSYX, masked_residual(found.mean, target_BLSYX, tested_BLSYX).abs())
+        log_noise_N = torch.where(tested_NF, 0.5 * errors.noise.log(), 0.0).sum(dim=1)
+        nll_B = _mean_by_galaxy(self._nll(errors, tested_NF) - log_noise_N, tested_NF, spaxels)
+        return HiddenLosses(
+            nll_B,
+            self._latent_loss(latent_BD, target_BLSYX, good_BLSYX),
+            spaxels,
+            tested_NF,
+            torch.where(tested_NF, errors.residual.square() / errors.noise, 0.0),
+            torch.where(tested_NF, (samples.mean - target_NF).abs(), 0.0),
+        )
 
-    def _nll(self, errors: Errors, tested_BLSYX: Tensor) -> Tensor:
-        """Mean negative log-likelihood of a tested sample, [B] in nats."""
+    def _nll(self, errors: Errors, tested_NF: Tensor) -> Tensor:
+        """Negative log-likelihood of the tested samples of each spaxel, [N] in nats."""
         if self.model.to_modes is None:
-            nothing_BLSYX = torch.zeros_like(errors.residual)
-            return LIKELIHOODS[self.config.loss](nothing_BLSYX, errors.residual, tested_BLSYX, errors.variance)
-        residual_NF, variance_NF, tested_NF = map(by_spaxel, (errors.residual, errors.variance, tested_BLSYX))
+            nothing_NF = torch.zeros_like(errors.residual)
+            mean_N = LIKELIHOODS[self.config.loss](nothing_NF, errors.residual, tested_NF, errors.variance)
+            return mean_N * tested_NF.sum(dim=1)
         # Products of bfloat16 would lose the small difference of two large sums.
-        with torch.autocast(residual_NF.device.type, enabled=False):
-            nll_N = joint_nll(self.config.loss, residual_NF, variance_NF, errors.modes.flatten(0, 2), tested_NF)
-        return nll_N.view(len(tested_BLSYX), -1).sum(dim=1) / tested_BLSYX.flatten(1).sum(dim=1).clamp(min=1)
+        with torch.autocast(tested_NF.device.type, enabled=False):
+            return joint_nll(self.config.loss, errors.residual, errors.variance, errors.modes, tested_NF)
 
     def _latent_loss(self, latent_BD: Tensor, target_BLSYX: Tensor, good_BLSYX: Tensor) -> Tensor:
         share_BFYX = functional.adaptive_avg_pool2d(good_BLSYX.flatten(1, 2).float(), COARSE)
         means_BFYX = functional.adaptive_avg_pool2d(target_BLSYX.flatten(1, 2), COARSE) / share_BFYX.clamp(min=1e-6)
         residual_BFYX = self.model.coarse_means(latent_BD).flatten(1, 2) - means_BFYX
         return masked_mean(residual_BFYX.square(), share_BFYX > 0)
+
+
+def _with_tests(tested_NF: Tensor) -> Tensor | None:
+    """Indices of the spaxels with tested samples; None, for all, on a GPU: a graph of a step needs fixed shapes."""
+    return torch.nonzero(tested_NF.any(dim=1))[:, 0] if tested_NF.device.type == "cpu" else None
+
+
+def _mean_by_galaxy(sum_N: Tensor, tested_NF: Tensor, spaxels: Spaxels) -> Tensor:
+    """Mean over the tested samples of each galaxy, [B], from the sum over those of each spaxel; 0 without any."""
+    sum_BP, count_BP = spaxels.in_galaxies(sum_N), spaxels.in_galaxies(tested_NF.sum(dim=1))
+    return sum_BP.sum(dim=1) / count_BP.sum(dim=1).clamp(min=1)
 
 
 def _digests(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> list[int]:

@@ -10,7 +10,7 @@ from modeling.network.checkpoint import load_model, save_model
 from modeling.network.config import ModelConfig
 from modeling.network.inference import encode, infer, reconstruct
 from modeling.network.make import make_network
-from modeling.network.masked_network import MaskedPredictor
+from modeling.network.masked_network import MaskedPredictor, by_spaxel
 
 NAMES = ["Hb-4862", "OIII-5008", "Ha-6564", "NII-6585"]
 SHAPE = (4, 5, 16)
@@ -71,6 +71,22 @@ def test_a_sample_is_predicted_without_it(passes: str, error_modes: int) -> None
         assert (found[good] != 0).all()
 
 
+@pytest.mark.parametrize("passes", ["patch_passes", "square_passes"])
+@pytest.mark.parametrize("lstm_channels", [0, 3])
+def test_each_sample_has_the_prediction_of_the_pass_that_keeps_it(passes: str, lstm_channels: int) -> None:
+    model, (flux, good) = network(lstm_channels), windows()
+    good[..., :3, :] = False  # spaxels that no galaxy covers
+    ivar = torch.full_like(flux, 100.0)
+    expected = torch.zeros_like(flux)
+    for hidden, kept in getattr(model, passes)():
+        seen = good & ~hidden
+        normalised, scale = model.normalise(flux, seen)
+        mean = model.denormalise(model.predict(normalised, seen, model.scaled_ivar(ivar, scale)).mean, scale)
+        expected = torch.where(good & kept, mean, expected)
+    found = model.predict_hidden(getattr(model, passes)(), flux, ivar, good)
+    torch.testing.assert_close(found.mean, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_residuals_are_in_units_of_noise_and_predicted_variance() -> None:
     model, (flux, good) = network(normalise="none"), windows()
     passes = [next(iter(model.patch_passes()))]
@@ -101,15 +117,20 @@ def test_noise_is_that_of_the_flux_and_the_errors_of_the_network_follow_its_slop
     model, (flux, good) = network(error_modes=1), windows()
     flux, ivar, scale = 5 * flux, torch.full_like(flux, 0.04), torch.tensor([2.0, 3.0])
     units = scale[:, None, None, None, None]
-    normalised = torch.asinh(flux / units)
-    found = model.predict(normalised, good, model.scaled_ivar(ivar, scale))
-    errors = model.errors(found, normalised, model.scaled_ivar(ivar, scale))
-    torch.testing.assert_close(errors.residual, flux / units - torch.sinh(found.mean), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(errors.noise, (25 / units.square()).expand_as(flux))
-    slope = torch.cosh(found.mean)
-    torch.testing.assert_close(errors.variance, errors.noise + found.variance * slope.square())
-    mode = errors.modes[1, 4, 5, 0].unflatten(0, (4, 5))
-    torch.testing.assert_close(mode, found.modes[1, 4, 5, 0].unflatten(0, (4, 5)) * slope[1, :, :, 4, 5])
+    normalised, scaled = torch.asinh(flux / units), model.scaled_ivar(ivar, scale)
+    found = model.predict(normalised, good, scaled)
+    chosen = torch.tensor([0, 256 + 4 * 16 + 5])
+    samples, _ = model.predict_spaxels(normalised, good, scaled, chosen)
+    errors = model.errors(samples, *(by_spaxel(values)[chosen] for values in (normalised, scaled)))
+
+    def at(values: Tensor) -> Tensor:
+        return torch.stack([values[0, ..., 0, 0], values[1, ..., 4, 5]]).flatten(1)
+
+    slope = torch.cosh(at(found.mean))
+    torch.testing.assert_close(errors.residual, at(flux / units - torch.sinh(found.mean)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(errors.noise, at((25 / units.square()).expand_as(flux)))
+    torch.testing.assert_close(errors.variance, errors.noise + at(found.variance) * slope.square())
+    torch.testing.assert_close(errors.modes[1, 0], found.modes[1, 4, 5, 0] * slope[1])
 
 
 def test_the_network_sees_the_noise_of_what_it_sees_and_of_nothing_else() -> None:
@@ -131,9 +152,10 @@ def test_a_network_of_an_earlier_version_does_not_see_the_noise() -> None:
     found = old.predict(flux, seen, ivar)
     assert torch.equal(found.mean, old.predict(flux, seen, 100 * ivar).mean)
     # Its residuals are those of asinh, with the noise to first order.
-    errors = old.errors(found, flux, ivar)
-    torch.testing.assert_close(errors.residual, flux - found.mean)
-    torch.testing.assert_close(errors.noise, 0.25 / torch.cosh(flux).square())
+    samples, _ = old.predict_spaxels(flux, seen, ivar)
+    errors = old.errors(samples, by_spaxel(flux), by_spaxel(ivar))
+    torch.testing.assert_close(errors.residual, by_spaxel(flux - found.mean))
+    torch.testing.assert_close(errors.noise, by_spaxel(0.25 / torch.cosh(flux).square()))
 
 
 def test_flux_in_another_unit_gives_the_same_prediction() -> None:

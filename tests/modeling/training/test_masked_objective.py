@@ -8,6 +8,7 @@ from modeling.network.config import ModelConfig
 from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, margin, turned
 from modeling.network.make import make_network
 from modeling.network.masked_network import Pass
+from modeling.training import masked_objective
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.losses import STUDENT_DOF
 from modeling.training.masked_objective import LATENT_WEIGHT, MaskedObjective, make_objective
@@ -87,6 +88,24 @@ def test_bad_samples_change_neither_loss_nor_gradient(error_modes: int) -> None:
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
         assert torch.isfinite(one).all()
+
+
+@pytest.mark.parametrize("error_modes", [0, 2])
+def test_spaxels_without_hidden_samples_do_not_count(error_modes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU leaves them out, a GPU does not."""
+    made, (flux, ivar, good) = objective(error_modes=error_modes, normalise="none"), batch(6)
+    good[:2, ..., 3:, :] = False
+    found = []
+    for gpu in (False, True):
+        if gpu:
+            monkeypatch.setattr(masked_objective, "_with_tests", lambda _: None)
+        made.zero_grad()
+        measured = losses(made, flux, ivar, good)
+        measured["loss"].mean().backward()
+        gradients = [p.grad for p in made.parameters() if p.grad is not None]
+        found.append([*measured.values(), *made.evaluate(flux, ivar, good).values(), *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
