@@ -4,17 +4,20 @@
 
 Trains the tier's masked network on all of its clean galaxies, as observed and in augmented views, or takes a model
 that was trained on them (`--model`), or on the benchmark's training sample for a fold (`--fold`), and writes
-`model.safetensors`, `model.json` and `card.json` to `modeling/pretrained`. An interrupted run resumes. The file of
-weights may hold 6 MB.
+`model.safetensors`, `model.json` and `card.json` to `modeling/pretrained`, with the model's calibration on the
+validation galaxies. An interrupted run resumes. The file of weights may hold 6 MB.
 """
 
 import argparse
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.anomaly.dataset import prepare_data
+from benchmarks.anomaly.detectors.detector import shards
+from benchmarks.anomaly.detectors.networks import psf_fwhm_spaxels
 from benchmarks.anomaly.samples import training_store
 from benchmarks.anomaly.tiers import TIERS, Run, Tier
 from cubeprep.simulate.footprint import SPAXEL_ARCSEC
@@ -22,6 +25,8 @@ from cubeprep.store import WindowStore
 from cubeprep.version import code_version
 from modeling.network import pretrained
 from modeling.network.checkpoint import load_model, save_model, weights_digest, write_json
+from modeling.network.normalisation import WindowNetwork
+from modeling.scoring.galaxy_scorer import Arrays, calibrate
 from modeling.tracking.lineage import git_commit
 from modeling.training.config import TrainingJob
 from modeling.training.ray_train import train
@@ -72,6 +77,18 @@ def window_settings(tier: Tier, store: WindowStore) -> dict[str, Any]:
     return found
 
 
+def calibration(network: WindowNetwork, tier: Tier, store: WindowStore) -> dict[str, Any]:
+    """Calibration of a model on the clean validation galaxies of `sample_store`, as `GalaxyScorer.to_json`."""
+
+    def galaxies() -> Iterator[Arrays]:
+        for windows in shards(store, "validation"):
+            observed = windows.observed
+            yield observed.flux, observed.ivar, observed.mask
+
+    velocity_kms = store.coordinate("validation", "velocity_kms")
+    return calibrate(network, galaxies, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels(tier)).to_json()
+
+
 def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target: Path) -> dict[str, Any]:
     """Writes a model and its card as the package's, and returns the card.
 
@@ -91,11 +108,11 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
     size = (model / "model.safetensors").stat().st_size
     if size > pretrained.MAX_BYTES:
         raise PackagingError(f"{model}/model.safetensors: {size:,} bytes, expected at most {pretrained.MAX_BYTES:,}")
-    settings = window_settings(tier, store)
+    settings, calibrated = window_settings(tier, store), calibration(network, tier, store)
     shutil.rmtree(target, ignore_errors=True)
     kept = {key: metadata[key] for key in ("metrics", "objects_seen") if key in metadata}
     known = {"line_names": store.line_names, "store_identity": store.identity, "window_settings": settings}
-    save_model(target, network, known | kept)
+    save_model(target, network, known | kept | {"calibration": calibrated})
     num = len({name for split in store.splits for name in store.coordinate(split, "mangaid")})
     card = {
         "description": DESCRIPTION.format(num=num),

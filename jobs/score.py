@@ -34,7 +34,14 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
-from jobs.models.survey_scores import Survey, score_columns, score_survey, with_survey_facts, work_folder
+from jobs.models.survey_scores import (
+    Survey,
+    given_calibration,
+    score_columns,
+    score_survey,
+    with_survey_facts,
+    work_folder,
+)
 from jobs.tables.survey_links import survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import (
@@ -183,6 +190,7 @@ def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringMod
         "seed": config.seed,
         "store": {"identity": store.identity, "path": store.path, "flux_unit": flux_unit(store)},
         "model": model.provenance,
+        "calibration": "model" if given_calibration(config, store, model) else "survey",
         "num_galaxies": len(scores.score),
         "rank_by": config.score.rank_by,
         "spearman": nuisance_correlations(scores),
@@ -205,6 +213,8 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print(
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
+    if provenance["calibration"] == "model":
+        console.print("Scores are relative to the galaxies that the model was calibrated on (score.calibration)")
     found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
     finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
     if table["p_value"].isna().all():

@@ -38,11 +38,11 @@ def main(arguments: list[str] | None = None) -> Report:
     data = prepare_data(tier, options.work, options.workers, real)
     print(f"{len(data.rows)} rows of {data.rows['mangaid'].nunique()} galaxies in {time.perf_counter() - began:.0f} s")
     digest, folder = bytes_digest(data.folder), options.work / f"results-{options.tier}"
-    shown = read_kept(kept_path(options.tier), digest) if tier.paper_asked and not options.paper else []
+    shown = read_kept(kept_path(options.tier), data.rows) if tier.paper_asked and not options.paper else []
     names = [name for name, found in load_detectors().items() if options.paper or runs_unasked(found.group, tier)]
     entries = [*load_entries(data, execute(data, names, options.workers)), *shown]
     if tier.paper_asked and options.paper:
-        write_kept(kept_path(options.tier, folder), entries, digest)
+        write_kept(kept_path(options.tier, folder), entries, data.rows)
         print(f"{kept_path(options.tier, folder)}: copy it to {kept_path(options.tier).parent} to keep it")
     report = make_report(data, entries)
     report.figures["wall_seconds"] = time.perf_counter() - began

@@ -25,6 +25,7 @@ class ScoringModel:
         folds: models of cross-fitting, each trained without some galaxies; empty if there are none.
         num_left_out: folds that each of them was trained without.
         window_settings: of the store that it was trained on; None if not recorded.
+        calibration: `GalaxyScorer.to_json`, where the model comes with a calibration on ordinary galaxies.
     """
 
     network: Any
@@ -35,6 +36,7 @@ class ScoringModel:
     folds: tuple[Any, ...] = ()
     num_left_out: int = 1
     window_settings: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
     def differing_windows(self, store: WindowStore) -> list[str]:
         """Settings of the store's windows that differ from those the model was trained on, with both values."""
@@ -101,6 +103,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
         folds=tuple(folds.models),
         num_left_out=folds.left_out,
         window_settings=metadata.get("window_settings"),
+        calibration=metadata.get("calibration"),
     )
 
 

@@ -23,6 +23,7 @@ from modeling.scoring.hypotheses.naming import UNCLEAR
 from modeling.scoring.hypotheses.shard import Hypotheses
 from modeling.scoring.residual_sums import LineSums
 from modeling.scoring.survey_scorer import (
+    MIN_HELD_OUT,
     ModelEnsemble,
     RunTasks,
     ShardScores,
@@ -88,7 +89,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
     Raises:
         ValueError: the store holds no galaxy.
     """
-    if not (store.galaxies()["status"] == "accepted").any():
+    if not num_accepted(store):
         raise ValueError(f"{store.path} holds no galaxy: all were rejected, see its rejected.csv")
     folder = work_folder(config, store, model)
     path = store.path if "://" in store.path else str(Path(store.path).absolute())
@@ -105,6 +106,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
             ensemble,
             folder / "scorers.json",
             num_galaxies=config.score.calibration_galaxies,
+            given=given_calibration(config, store, model),
             tell=partial(bar, milestone=True),
         )
     run_tasks: RunTasks = run_here
@@ -117,12 +119,31 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
     return _collect(config, store, ensemble, shards)
 
 
+def num_accepted(store: WindowStore) -> int:
+    """Number of galaxies of a store."""
+    return int((store.galaxies()["status"] == "accepted").sum())
+
+
+def given_calibration(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> dict[str, Any] | None:
+    """Calibration that comes with a model, where scores are relative to the galaxies of that; else None.
+
+    Raises:
+        ValueError: the configuration asks for it and the model has none.
+    """
+    if config.score.calibration == "model" and model.calibration is None:
+        raise ValueError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
+    few = num_accepted(store) < MIN_HELD_OUT
+    wanted = config.score.calibration == "model" or (config.score.calibration == "auto" and few)
+    return model.calibration if wanted else None
+
+
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
     """Folder of the shards' files until the catalog is written, specific to models and settings."""
     settings = config.score.model_dump(
         mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels", "spaxel_arcsec"}
     )
-    decisive = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
+    decisive: list[Any] = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
+    decisive += filter(None, [given_calibration(config, store, model)])
     return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 

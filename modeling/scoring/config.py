@@ -21,6 +21,11 @@ class ScoreConfig(Config):
         "combined", description="Score that ranks; `mae` is the paper's, which sorts galaxies by brightness"
     )
     fdr: float = Field(0.1, gt=0, lt=1, description="Nominal false discovery rate of `is_find`, between 0 and 1")
+    calibration: Literal["auto", "survey", "model"] = Field(
+        "auto",
+        description="Ordinary galaxies that scores are relative to: those of the `survey`, or those that the `model` "
+        "was calibrated on before; auto: the model's, if it has a calibration and the survey fewer than 30 galaxies",
+    )
     calibration_galaxies: int = Field(512, ge=3, description="Maximum number of calibration galaxies of each model")
     psf_fwhm_spaxels: float | None = Field(
         None,

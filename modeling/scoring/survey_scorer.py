@@ -21,6 +21,7 @@ from cubeprep.files import replacing
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.network.normalisation import WindowNetwork
+from modeling.scoring.artefacts import point_fall
 from modeling.scoring.ensemble import EnsembleMean, average
 from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer, GalaxyScores, calibrate
 from modeling.scoring.hypotheses.shard import Hypotheses, hypotheses, survey_of
@@ -217,7 +218,12 @@ def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:
 
 
 def calibrate_ensemble(
-    ensemble: ModelEnsemble, path: Path, *, num_galaxies: int, tell: Callable[[int, int], None] = lambda *_: None
+    ensemble: ModelEnsemble,
+    path: Path,
+    *,
+    num_galaxies: int,
+    given: Mapping[str, Any] | None = None,
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> ModelEnsemble:
     """Ensemble with its scorers, each calibrated on galaxies that its model has not seen.
 
@@ -229,6 +235,7 @@ def calibrate_ensemble(
         ensemble: without scorers.
         path: JSON file of the scorers.
         num_galaxies: most galaxies to calibrate on; the last shard is used whole.
+        given: `GalaxyScorer.to_json` of the one model, calibrated on other galaxies, in place of a calibration here.
         tell: called after each model with the number calibrated and their total.
     """
     if not path.exists():
@@ -236,10 +243,14 @@ def calibrate_ensemble(
         velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
         scorers = []
         for index, network in enumerate(ensemble.networks):
-            batches = _Calibration(ensemble, index, num_galaxies)
             psf = ensemble.psf_fwhm_spaxels
-            scorer = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device)
-            scorers.append(scorer.to_json())
+            if given is not None:
+                # How sharp a real peak can be is a matter of the survey's PSF.
+                scorers.append(dict(given) | {"fall": point_fall(psf)})
+            else:
+                batches = _Calibration(ensemble, index, num_galaxies)
+                scorer = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device)
+                scorers.append(scorer.to_json())
             tell(len(scorers), len(ensemble.networks))
         with replacing(path) as partial:
             partial.write_text(json.dumps(scorers))

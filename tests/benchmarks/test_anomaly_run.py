@@ -203,14 +203,15 @@ def test_kept_scores_of_the_paper_belong_to_their_data(data, tmp_path, capsys):
     kept = Entry("paper AE", "", "paper", {run: scores}, {run: {"aupro": 0.5}}, seconds=7.0, training=["epoch 3 of 5"])
     others = [Entry("paper AE", "chi2", "paper", {run: scores}), Entry("PCA-32", "", "classical", {run: scores})]
     path = kept_path("tiny", tmp_path)
-    assert read_kept(path, "abc") == []
-    write_kept(path, [kept, *others], "abc")
-    (found,) = read_kept(path, "abc")
+    assert read_kept(path, data.rows) == []
+    write_kept(path, [kept, *others], data.rows)
+    (found,) = read_kept(path, data.rows.assign(flux=data.rows["flux"] * (1 + 1e-5)))
     assert (found.name, found.group, found.seconds, found.training) == ("paper AE", "paper", 7.0, ["epoch 3 of 5"])
     np.testing.assert_allclose(found.scores[run], scores, rtol=1e-6)
     assert found.located == {run: {"aupro": 0.5}}
-    assert read_kept(path, "of other data") == []
-    assert "abc" in capsys.readouterr().out
+    assert read_kept(path, data.rows.assign(flux=data.rows["flux"].to_numpy()[::-1])) == []
+    assert read_kept(path, data.rows.iloc[1:]) == []
+    assert "of other data" in capsys.readouterr().out
 
 
 def test_gains_are_over_the_best_classical_score_and_without_the_paper_if_it_did_not_run(data):

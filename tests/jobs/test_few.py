@@ -30,6 +30,12 @@ def test_real_cubes_are_scored_by_the_model_of_the_package(real_data: Path, tmp_
     assert ("No p-values and so no detections" in result.output) == catalog["p_value"].isna().all()
     assert "it has seen no real galaxy" in result.output
     assert "Spearman" not in result.output
+    # They do not depend on what else is in the workspace.
+    alone = [*overrides, "--set", f"workspace={tmp_path}/alone", "--set", "survey.galaxies=[56140_A]"]
+    for command in ("prepare", "score"):
+        assert CliRunner().invoke(cli.main, [command, "few", *alone]).exit_code == 0
+    of_one = pd.read_parquet(tmp_path / "alone" / "catalog.parquet")
+    assert of_one["score"].tolist() == pytest.approx([catalog["score"]["56140_A"]], rel=1e-4)
     assert catalog["url"].str.contains("simbad").all()
     region = CliRunner().invoke(cli.main, ["search", "few", "41144_A", "--region", "6:10,6:10", *overrides])
     assert region.exit_code == 0, region.output

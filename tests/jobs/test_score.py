@@ -1,6 +1,7 @@
 """The score job on a small store with a small model: catalog, registry, and what it refuses."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
+from jobs.models.opening import open_model
+from jobs.models.survey_scores import score_survey, with_survey_facts
 from jobs.page.config import ExploreConfig
 from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
 from modeling.scoring.config import ScoreConfig
@@ -293,3 +296,29 @@ def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig
         objects = table.set_index("plateifu")["mangaid"][list(row.neighbours)]
         assert list(row.neighbour_same_object) == list(objects == row.mangaid)
     assert table["other_observations"].map(len).sum() == 4, "a pair of repeats in each split"
+
+
+def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibrated_on(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    store = WindowStore.open(config.store_path)
+
+    def combined(model: Path, calibration: str = "auto") -> np.ndarray:
+        update = {"model": str(model), "calibration": calibration}
+        chosen = config.model_copy(update={"score": config.score.model_copy(update=update)})
+        survey = score_survey(with_survey_facts(chosen, store), store, open_model(chosen, store))
+        scorers.append(survey.ensemble.scorers[0])
+        return survey.means.combined
+
+    scorers: list[dict[str, Any]] = []
+    own = combined(tmp_path / "model")
+    # As if ordinary galaxies were less significant by 3 standard deviations.
+    state = json.loads(json.dumps(scorers[0]))
+    for regression in state["standardisers"]:
+        regression["location"][0] -= 3 * regression["spread"]
+    state["fall"] = 0.1
+    calibrated = save_tiny_model(tmp_path / "calibrated", metadata={"calibration": state})
+    np.testing.assert_allclose(combined(calibrated), own + 3, rtol=1e-4, atol=1e-4)
+    assert scorers[-1]["fall"] == scorers[0]["fall"]  # of the survey's PSF
+    np.testing.assert_allclose(combined(calibrated, "survey"), own, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="comes without a calibration"):
+        combined(tmp_path / "model", "model")
