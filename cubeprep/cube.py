@@ -21,7 +21,7 @@ class Rejected(ValueError):  # noqa: N818 - about one galaxy, not an error of th
         return f"{self.code}: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """One observation of one galaxy.
 

@@ -7,32 +7,22 @@ the galaxies of one shard, writes that shard whole, and then its record. A rerun
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
-from cubeprep.outcome import Outcome
-from cubeprep.plausible import survey_doubts
-from cubeprep.redact import redact
+from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
 from cubeprep.shard import GalaxyConfig, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
-from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StoreError, StorePlan, WindowStore
+from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 
 logger = logging.getLogger(__name__)
-
-MEASURED = ("covered", "median_snr", "z_used", "z_offset_kms", "z_offset_snr", "z_flag", "velocity", "source_checksum")
-STARS = ("stellar_velocity_kms", "stellar_sigma_kms", "d4000", "stellar_age_gyr", "stellar_chi2", "stellar_share")
-RECORDS_AT_ONCE = 32
-PLAUSIBLE = ("noise_ratio", "signal_share", "flux_level", "implausible", "remarks")
 
 
 class PrepareConfig(GalaxyConfig):
@@ -87,29 +77,34 @@ def prepare(
     if store.finished:
         logger.info("%s is finished already", store_path)
         return store.summary()
-    galaxy = {name: getattr(config, name) for name in GalaxyConfig.model_fields}
-    galaxy = GalaxyConfig(**galaxy).model_dump(mode="json")
-    selection = survey.model_dump(mode="json")  # one for all tasks
-    by_name = {target.plateifu: target for target in usable}
     done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
-    tasks = [
-        ShardTask(
-            store_path,
-            plan.identity,
-            name,
-            shard,
-            [by_name[split.plateifu[i]] for i in split.galaxies(shard)],
-            split.num_views,
-            selection,
-            galaxy,
-            seed,
-        )
-        for name, split in plan.splits.items()
-        for shard in range(split.num_shards)
-        if (name, shard) not in done
-    ]
-    _run(tasks, config.dask, num_done=len(done), on_shard=on_shard)
-    return finish(store, targets, plan)
+    tasks = _tasks(config, survey, store_path, plan, usable, seed=seed)
+    _run(
+        [task for task in tasks if (task.split, task.shard) not in done],
+        config.dask,
+        num_done=len(done),
+        on_shard=on_shard,
+    )
+    return finish(store, targets, plan.splits)
+
+
+def _tasks(
+    config: PrepareConfig,
+    survey: SurveyConfig,
+    store_path: str,
+    plan: StorePlan,
+    targets: Sequence[Target],
+    *,
+    seed: int,
+) -> Iterator[ShardTask]:
+    """Yields the tasks of all shards; those of one run share its configuration."""
+    galaxy = GalaxyConfig(**{name: getattr(config, name) for name in GalaxyConfig.model_fields}).model_dump(mode="json")
+    selection = survey.model_dump(mode="json")
+    by_name = {target.plateifu: target for target in targets}
+    for name, split in plan.splits.items():
+        for shard in range(split.num_shards):
+            members = [by_name[split.plateifu[i]] for i in split.galaxies(shard)]
+            yield ShardTask(store_path, plan.identity, name, shard, members, split.num_views, selection, galaxy, seed)
 
 
 def _run(tasks: list[ShardTask], config: DaskConfig, *, num_done: int, on_shard: OnShard | None) -> None:
@@ -171,95 +166,22 @@ def plan_store(
     )
 
 
-def finish(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> dict[str, Any]:
+def finish(store: WindowStore, targets: Sequence[Target], splits: Mapping[str, SplitPlan]) -> dict[str, Any]:
     """Writes the tables and the summary of a store whose shards are all written; returns the summary.
 
     Args:
         store: the store.
         targets: all targets of the survey, rejected ones included.
-        plan: plan of the store.
+        splits: plan of each split, by name.
     """
-    table = _with_survey_doubts(_galaxy_table(store, targets, plan))
-    rejected = table[table["status"] == "rejected"]
-    summary = {
-        "identity": store.identity,
-        "galaxies": len(table),
-        "accepted": len(table) - len(rejected),
-        "rejected": len(rejected),
-        "redshift_flags": int(table["z_flag"].sum()),
-        "implausible": int((table["implausible"] != "").sum()),
-        "remarks": int((table["remarks"] != "").sum()),
-        "velocity_corrected": int((table["velocity"] == "corrected").sum()),
-        "reasons": dict(sorted(Counter(rejected["code"]).items())),
-        "splits": {name: int((table[table["status"] == "accepted"]["split"] == name).sum()) for name in plan.splits},
-    }
-    store.finish(table, summary)
-    return summary
-
-
-def _galaxy_table(store: WindowStore, targets: Sequence[Target], plan: StorePlan) -> pd.DataFrame:
-    """One row per target, in their order.
-
-    The records are read some at a time: as Python objects they take ten times the memory of the table's columns.
-
-    Raises:
-        StoreError: there is no outcome of a target.
-    """
-    split_of = {name: split for split, members in plan.splits.items() for name in members.plateifu}
-    by_name = {target.plateifu: target for target in targets}
-    order = {name: index for index, name in enumerate(by_name)}
-    parts = []
-    for records in store.iter_records(RECORDS_AT_ONCE):
-        rows = [(by_name.pop(row["plateifu"], None), row) for record in records.values() for row in record]
-        parts.append(pd.DataFrame([_galaxy_row(target, row, split_of) for target, row in rows if target]))
-    unknown = [name for name, target in by_name.items() if not target.rejected]
-    if unknown:
-        again = "Delete the store's folder `records` and run `cubescout prepare` again."
-        raise StoreError(f"{store.path}/records: no outcome of {', '.join(unknown[:3])}. {again}")
-    parts.append(pd.DataFrame([_galaxy_row(target, {}, split_of) for target in by_name.values()]))
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    parts.clear()
-    table = table.infer_objects()  # a part may hold None alone in a column of numbers
-    return table.iloc[np.argsort(table["plateifu"].map(order).to_numpy())].reset_index(drop=True)
-
-
-def _galaxy_row(target: Target, outcome: Mapping[str, Any], split_of: Mapping[str, str]) -> dict[str, Any]:
-    # Records of earlier versions lack the quantities added since.
-    outcome = asdict(Outcome(target.plateifu)) | dict(outcome)
-    code, reason = target.rejected or (outcome["code"], outcome["reason"])
-    return {
-        "plateifu": target.plateifu,
-        "mangaid": target.mangaid,
-        "z": target.z,
-        "ra_deg": target.ra_deg,
-        "dec_deg": target.dec_deg,
-        "re_arcsec": target.re_arcsec,
-        "wcs": outcome["wcs"],
-        "split": split_of.get(target.plateifu, ""),
-        "status": "rejected" if code else "accepted",
-        "code": code,
-        "reason": redact(reason),
-        **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE, *STARS)},
-        **outcome["lines"],
-        "source": redact(";".join(target.files)),
-    }
-
-
-def _with_survey_doubts(table: pd.DataFrame) -> pd.DataFrame:
-    """Table with the flux levels that deviate from the survey's added to `implausible`; warns of flagged galaxies."""
-    used = table[(table["status"] == "accepted") & table["flux_level"].notna()]
-    found = survey_doubts(dict(zip(used["plateifu"], used["flux_level"].astype(float), strict=True)))
-    joined = [
-        "; ".join(filter(None, (own, found.get(name, ""))))
-        for name, own in zip(table["plateifu"], table["implausible"], strict=True)
-    ]
-    flagged = [name for name, doubt in zip(table["plateifu"], joined, strict=True) if doubt]
-    if flagged:
+    table = GalaxyTable(store, targets, splits)
+    if flagged := sorted(table.implausible):
         shown = ", ".join(flagged[:3]) + (" ..." if len(flagged) > 3 else "")
         logger.warning(
             "implausible values in %d galaxies (%s); see `implausible` in galaxies.parquet", len(flagged), shown
         )
-    return table.assign(implausible=joined)
+    store.finish(table.groups(), table.summary)
+    return table.summary
 
 
 def forget_rejected(store: WindowStore) -> None:

@@ -16,9 +16,8 @@ A row is one view of one galaxy. The views of a galaxy are consecutive rows of t
 its rows, fully masked, with `valid` false. Format 1 has no continuum; stores of it can be read, not resumed.
 """
 
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +38,16 @@ from cubeprep.layout import StorePlan as StorePlan
 from cubeprep.masks import good_samples
 from cubeprep.storage import StorageError, filesystem, read_file, remove_file, storage_errors, write_file, zarr_store
 from cubeprep.store_arrays import StoreArrays
-from cubeprep.store_files import NEW_STORE, RECORD, SUMMARY, check_attributes, parse_json, parse_table, record_name
+from cubeprep.store_files import (
+    NEW_STORE,
+    RECORD,
+    SUMMARY,
+    check_attributes,
+    parquet_bytes,
+    parse_json,
+    parse_table,
+    record_name,
+)
 from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import NoStoreError as NoStoreError
 from cubeprep.store_files import StoreError as StoreError
@@ -345,15 +353,19 @@ class WindowStore:
         """Records of the shards that are done, by split and shard."""
         return {key: record for records in self.iter_records(CONNECTIONS) for key, record in records.items()}
 
-    def iter_records(self, number: int) -> Iterator[dict[tuple[str, int], list[dict[str, Any]]]]:
+    def iter_records(self, number: int, only: str = "*") -> Iterator[dict[tuple[str, int], list[dict[str, Any]]]]:
         """Yields the records of the shards that are done, by split and shard, `number` at a time.
+
+        Args:
+            number: most records at a time.
+            only: a split; default: all.
 
         Raises:
             StoreError: one of them is damaged.
         """
         fs, root = filesystem(self.path)
         again = "Delete it and summary.json, and run `cubescout prepare` again."
-        found = sorted(fs.glob(f"{root}/records/*.json"))
+        found = sorted(fs.glob(f"{root}/records/{only}-*.json"))
         for start in range(0, len(found), number):
             names = found[start : start + number]
             contents = fs.cat(names)
@@ -363,28 +375,34 @@ class WindowStore:
                 for name, (split, _, shard) in parts.items()
             }
 
-    def finish(self, galaxies: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-        """Writes which rows are valid, the tables, and last the summary; removes leftovers of killed writers.
+    def finish(self, galaxies: pd.DataFrame | Iterable[pd.DataFrame], summary: Mapping[str, Any]) -> None:
+        """Writes the tables, which rows are valid, and last the summary; removes leftovers of killed writers.
 
         Args:
             galaxies: one row per galaxy, with at least plateifu, mangaid, z, status (`accepted` or `rejected`), code
-                and reason.
+                and reason; whole, or groups of rows with the same columns and types, of which one is held at a time.
             summary: counts, as JSON values.
         """
         fs, root = filesystem(self.path)
         if isinstance(fs, LocalFileSystem):
             remove_partials(Path(root))
-        accepted = set(galaxies.loc[galaxies["status"] == "accepted", "plateifu"])
+        accepted: set[str] = set()
+        rejected: list[pd.DataFrame] = []
+
+        def groups() -> Iterator[pd.DataFrame]:
+            for group in [galaxies] if isinstance(galaxies, pd.DataFrame) else galaxies:
+                usable = group["status"] == "accepted"
+                accepted.update(group.loc[usable, "plateifu"])
+                rejected.append(group.loc[~usable, ["plateifu", "mangaid", "z", "code", "reason"]])
+                yield group
+
+        self.write_file("galaxies.parquet", parquet_bytes(groups(), ROWS_PER_GROUP))
+        self.write_file("rejected.csv", csv_text(pd.concat(rejected, ignore_index=True)).encode())
         for split in self.splits:
             plateifu = self.coordinate(split, "plateifu")
             valid = np.array([name in accepted for name in plateifu], dtype=bool)
             self._write(split, "valid", slice(0, len(valid)), valid)
         self._observed = {}
-        table = io.BytesIO()
-        galaxies.to_parquet(table, index=False, write_page_checksum=True, row_group_size=ROWS_PER_GROUP)
-        self.write_file("galaxies.parquet", table.getvalue())
-        rejected = galaxies.loc[galaxies["status"] == "rejected", ["plateifu", "mangaid", "z", "code", "reason"]]
-        self.write_file("rejected.csv", csv_text(rejected).encode())
         self.write_file("summary.json", json.dumps(dict(summary), indent=1).encode())
 
     def galaxies(self) -> pd.DataFrame:

@@ -5,7 +5,8 @@ A file that was damaged or edited is named in the error, with what is wrong and 
 
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, TypeVar
 
@@ -135,6 +136,26 @@ def parse_table(content: bytes, columns: Collection[str], path: str) -> pd.DataF
     if missing:
         raise StoreError(f"{path}: damaged (no column {', '.join(missing)}). {NEW_TABLES}")
     return table
+
+
+def parquet_bytes(groups: Iterable[pd.DataFrame], rows_per_group: int) -> bytes:
+    """Content of a Parquet file with checksums of its pages.
+
+    Args:
+        groups: rows with the same columns and types; at least one group.
+        rows_per_group: most rows of a group in the file.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    content, writer = io.BytesIO(), None
+    with ExitStack() as stack:
+        for group in groups:
+            table = pa.Table.from_pandas(group, preserve_index=False)
+            if writer is None:
+                writer = stack.enter_context(ParquetWriter(content, table.schema, write_page_checksum=True))
+            writer.write_table(table, rows_per_group)
+    return content.getvalue()
 
 
 def _first(error: ValidationError) -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from astropy.io import fits
 from astropy.io.fits import Header
 
@@ -235,6 +237,29 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
     return found + [_target_of_row(name, {}, files, config, why) for name, why in broken.items() if name not in rows]
 
 
+class TableRows(Mapping[str, dict[str, Any]]):
+    """Rows of a table by name of the galaxy, each made when it is asked for: as dictionaries they take 1 kB each."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        """Takes the columns of a table; `numbers`, which is filled later, has the position of each named row."""
+        self._columns = {str(name): column.array for name, column in table.items()}
+        self.numbers: dict[str, int] = {}
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Values of the row at a position, by name of the column."""
+        values = {name: column[number] for name, column in self._columns.items()}
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self.row(self.numbers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
 def _target_of_row(
     name: str, row: Mapping[str, Any], files: Mapping[tuple[str, ...], str], config: SurveyConfig, broken: str = ""
 ) -> Target:
@@ -255,7 +280,7 @@ def _target_of_row(
 
 def survey_rows(
     path: str, key: str, *, needed: Sequence[str], optional: Sequence[str] = (), hdu: str = "", kind: str = "a table"
-) -> tuple[dict[str, dict[Any, Any]], dict[str, str]]:
+) -> tuple[TableRows, dict[str, str]]:
     """Rows of a survey's table by name of the galaxy, and errors of malformed lines, also by name.
 
     Args:
@@ -285,15 +310,12 @@ def survey_rows(
         found = ", ".join(held) or "no columns"
         lacking = " and ".join(map(repr, missing))
         raise TableError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
-    kept = [name for name in wanted[1:] if name in table]
-    rows: dict[str, dict[Any, Any]] = {}
-    numbers: dict[str, int] = {}
-    for i, (cell, values) in enumerate(zip(table[key], table[kept].to_dict("records"), strict=True), 1):
-        name = name_of(cell)
+    rows = TableRows(table[[name for name in wanted[1:] if name in table]])
+    for i, name in enumerate(map(name_of, table[key])):
         if name and name in rows:
-            _check_equal(path, name, (numbers[name], rows[name]), (i, values))
+            _check_equal(path, name, (rows.numbers[name] + 1, rows[name]), (i + 1, rows.row(i)))
         elif name:
-            rows[name], numbers[name] = values, i
+            rows.numbers[name] = i
     ragged = {name_of(cells.get(key)): (line, cells) for line, cells in table.attrs[RAGGED].items()}
     return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
 

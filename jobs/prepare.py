@@ -61,11 +61,7 @@ def run(config: ProjectConfig) -> int:
 
 def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
     """Doubts about accepted galaxies, which the counts do not show."""
-    from cubeprep.store import WindowStore
-
-    table = f"{config.store_path}/galaxies.parquet"
-    galaxies = WindowStore.open(config.store_path).galaxies()
-    displaced = int(galaxies["z_flag"].eq(True).sum()) if "z_flag" in galaxies else 0
+    table, displaced = f"{config.store_path}/galaxies.parquet", summary.get("redshift_flags")
     remarks = []
     if displaced and not config.prepare.redshift.correct:
         remarks.append(

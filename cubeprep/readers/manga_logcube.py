@@ -17,7 +17,7 @@ from cubeprep.readers import manga_maps
 from cubeprep.stars.starlight import ModelStars
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import depth, find_files, set_bits, survey_rows
+from cubeprep.survey_files import TableRows, depth, find_files, set_bits, survey_rows
 from cubeprep.tables import name_of, number
 from cubeprep.velocity import VelocityConfig
 
@@ -103,7 +103,7 @@ def _find_table(root: str) -> str:
     return next(iter(tables.values()))
 
 
-def _read_drpall(path: str) -> dict[str, dict[Any, Any]]:
+def _read_drpall(path: str) -> TableRows:
     """Rows of drpall, by plateifu."""
     needed = ("mangaid", "objra", "objdec", "nsa_z", "drp3qual")
     optional = ("z", "nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")

@@ -83,7 +83,7 @@ def test_records_read_one_at_a_time_make_the_same_table(
     config = CONFIG.model_copy(update={"galaxies_per_shard": 1})
     tables = []
     for number in (1, 1000):
-        monkeypatch.setattr("cubeprep.prepare.RECORDS_AT_ONCE", number)
+        monkeypatch.setattr("cubeprep.galaxy_table.RECORDS_AT_ONCE", number)
         prepare(config, survey, str(tmp_path / str(number)), seed=1)
         tables.append(WindowStore.open(str(tmp_path / str(number))).galaxies())
     assert len(list((tmp_path / "1" / "records").iterdir())) > 2

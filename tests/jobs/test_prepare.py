@@ -4,28 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from cubeprep.store import WindowStore
 from jobs import prepare
 from jobs.config import ProjectConfig
 from tests.logcube import write_survey
-from tests.synthetic import synthetic_store
 
 
 def test_doubts_about_accepted_galaxies_are_told(tmp_path: Path) -> None:
     config = ProjectConfig(workspace=tmp_path)
-    synthetic_store(tmp_path / "windows.zarr", shape=(3, 2, 8))
     assert prepare._remarks(config, {"accepted": 3, "splits": {"train": 2, "validation": 1}}) == []
-    store = WindowStore.open_unfinished(config.store_path)
-    galaxies = store.galaxies()
-    galaxies["z_flag"] = [index in (1, 4) for index in range(len(galaxies))]
-    store.finish(galaxies, {})
-    remarks = prepare._remarks(config, {"accepted": 3, "splits": {"train": 3}, "implausible": 5})
+    remarks = prepare._remarks(config, {"accepted": 3, "splits": {"train": 3}, "redshift_flags": 2, "implausible": 5})
     assert [remark.split(" ")[0] for remark in remarks] == ["2", "5", "No"]
     assert "z_offset_kms in" in remarks[0]
     corrected = config.prepare.model_copy(
         update={"redshift": config.prepare.redshift.model_copy(update={"correct": True})}
     )
-    assert prepare._remarks(config.model_copy(update={"prepare": corrected}), {"accepted": 0, "splits": {}}) == []
+    assert (
+        prepare._remarks(
+            config.model_copy(update={"prepare": corrected}), {"accepted": 0, "splits": {}, "redshift_flags": 2}
+        )
+        == []
+    )
 
 
 @pytest.mark.slow
