@@ -120,15 +120,32 @@ def _describe(error: Any, model: type[Config]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key{_did_you_mean(error['loc'], model)}"
     found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
-    return f"{where}: {error['msg']}{found}"
+    return f"{where}: {error['msg']}{found}{_example(error, model)}"
+
+
+def _example(error: Any, model: type[Config]) -> str:
+    """Example of how to set a text that YAML takes for a number, or a list of one value; empty for other errors."""
+    found, loc = error["input"], [part for part in error["loc"] if isinstance(part, str)]
+    if error["type"] not in ("string_type", "tuple_type") or found is None or isinstance(found, dict | list):
+        return ""
+    is_text = error["type"] == "string_type" or "str" in str(_annotation(loc, model))
+    value = f'"{found}"' if is_text and not isinstance(found, str) else str(found)
+    in_list = error["type"] == "tuple_type" or len(loc) < len(error["loc"])
+    return f"; for example --set '{'.'.join(loc)}={f'[{value}]' if in_list else value}'"
+
+
+def _annotation(loc: Sequence[str], model: type[Config]) -> Any:
+    """Type of a key; None if it is unknown."""
+    found: Any = model
+    for part in loc:
+        fields = getattr(found, "model_fields", {})
+        found = fields[part].annotation if part in fields else None
+    return found
 
 
 def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
     """Hint with the same key in sections of the section, or else with its closest key; empty if there is neither."""
-    section: Any = model
-    for part in loc[:-1]:
-        fields = getattr(section, "model_fields", {})
-        section = fields[part].annotation if part in fields else None
+    section = _annotation(loc[:-1], model)
     name, fields = str(loc[-1]), getattr(section, "model_fields", {})
     deeper = [f"{key}.{name}" for key, field in fields.items() if name in getattr(field.annotation, "model_fields", {})]
     return suggestion(deeper or closest(name, fields))

@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cubeprep.config import Config, ConfigError, digest, load_config, to_yaml
 class Inner(Config):
     rate: float = Field(0.1, gt=0)
     names: tuple[str, ...] = ()
+    title: str | None = None
 
 
 class Outer(Config):
@@ -62,6 +64,25 @@ def test_an_unknown_key_is_told_the_closest_one_of_its_section(write, text: str,
     with pytest.raises(ConfigError) as caught:
         load_config(Outer, write(text))
     assert caught.value.mistakes == [mistake]
+
+
+TEXT, LIST = "Input should be a valid string", "Input should be a valid tuple"
+
+
+@pytest.mark.parametrize(
+    ("item", "example"),
+    [
+        ("inner.names=[41144]", f"""inner.names.0: {TEXT} (found 41144); for example --set 'inner.names=["41144"]'"""),
+        ("inner.names=41144", f"""inner.names: {LIST} (found 41144); for example --set 'inner.names=["41144"]'"""),
+        ("inner.names=8000-1", f"""inner.names: {LIST} (found '8000-1'); for example --set 'inner.names=[8000-1]'"""),
+        ("inner.title=1.5", f"""inner.title: {TEXT} (found 1.5); for example --set 'inner.title="1.5"'"""),
+    ],
+)
+def test_a_name_that_yaml_takes_for_a_number_is_shown_in_quotes(write, item: str, example: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Outer, write("count: 3"), [item])
+    assert caught.value.mistakes == [f"--set {example}"]
+    load_config(Outer, write("count: 3"), shlex.split(example.partition("--set ")[2]))
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
