@@ -23,6 +23,9 @@ FREE = {
     "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines", "sees_noise"},
     "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
 }
+# Keys of the configuration that set arguments; the others are those of `model` with the same name.
+KEYS = {"num_samples": "prepare.windows.num_samples", "size": "prepare.windows.size", "variational": "model.kind"}
+LINES = "prepare.windows.lines"
 # First letters of the names of the last layers' weights: all that stands between features and samples.
 LAST_LAYERS = {
     "MaskedPredictor": ("to_samples.", "to_modes.", "lines.to_samples.", "to_coarse."),
@@ -71,28 +74,38 @@ def freeze_all_but_last(model: WindowNetwork) -> None:
 
 
 def _differences(model: WindowNetwork, start: WindowNetwork) -> list[str]:
-    """Arguments that differ, with both values."""
-    if type(model) is not type(start):
-        start_kind, kind = ("masked" if isinstance(each, MaskedPredictor) else "ae or vae" for each in (start, model))
-        return [f"kind: it is {start_kind}, here it is {kind}"]
+    """Arguments that differ, by their keys in the configuration, with both values."""
+    if _kind(model) != _kind(start):
+        return [f"model.kind: it is {_kind(start)}, here it is {_kind(model)}"]
     return [
-        f"{name}: it has {start.arguments.get(name)}, here it is {value}"
+        f"{KEYS.get(name, f'model.{name}')}: it has {start.arguments.get(name)}, here it is {value}"
         for name, value in model.arguments.items()
         if name not in FREE[type(model).__name__] and value != start.arguments.get(name)
     ]
+
+
+def _kind(network: WindowNetwork) -> str:
+    """Value of `model.kind` that makes such a network."""
+    if isinstance(network, MaskedPredictor):
+        return "masked"
+    return "vae" if network.arguments.get("variational") else "ae"
 
 
 def _line_mistakes(
     model: WindowNetwork, start: WindowNetwork, names: Sequence[str], start_names: Sequence[str]
 ) -> list[str]:
     if list(names) == list(start_names):
-        return [] if model.num_lines == start.num_lines else [f"lines: it has {start.num_lines}, not {model.num_lines}"]
+        return (
+            [] if model.num_lines == start.num_lines else [f"{LINES}: it has {start.num_lines}, not {model.num_lines}"]
+        )
     unknown = [name for name in names if name not in start_names]
     if unknown:
-        return [f"lines: it has none of {', '.join(unknown)} among {', '.join(start_names) or 'lines without names'}"]
+        return [f"{LINES}: it has none of {', '.join(unknown)} among {', '.join(start_names) or 'lines without names'}"]
     if not isinstance(start, MaskedPredictor) or start.lines is not None:
         of = "a recurrence over the lines" if isinstance(start, MaskedPredictor) else "an autoencoder"
-        return [f"lines: it has {', '.join(start_names)}; {of} can only be taken over for the same lines in this order"]
+        return [
+            f"{LINES}: it has {', '.join(start_names)}; {of} can only be taken over for the same lines in this order"
+        ]
     return []
 
 

@@ -164,9 +164,9 @@ def test_rank_by_mae_ranks_by_mae(project: ProjectConfig, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("shape", "named", "message"),
     [
-        ((4, 4, 16), None, "lines: the model takes 4, the store holds 5"),
-        ((5, 2, 16), None, "samples: the model takes 2, the store holds 4"),
-        ((5, 4, 8), None, "size: the model takes 8, the store holds 16"),
+        ((4, 4, 16), None, r"\. prepare\.windows\.lines: the model takes 4, the store holds 5"),
+        ((5, 2, 16), None, r"\. prepare\.windows\.num_samples: the model takes 2, the store holds 4"),
+        ((5, 4, 8), None, r"\. prepare\.windows\.size: the model takes 8, the store holds 16"),
         (SHAPE, ["a", "b", "c", "d", "e"], "lines: the model takes a, b, c, d, e, the store holds Heta-3836"),
     ],
 )
