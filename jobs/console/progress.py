@@ -24,6 +24,9 @@ console = Console(highlight=False, soft_wrap=True)
 logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 60.0
+# Speed and time left are shown after this many units, or this share of few: one unit says nothing about thousands.
+FEWEST_UNITS, LEAST_SHARE = 10, 0.1
+SPEED_SECONDS = 300.0  # over which a terminal's bar averages; units of half a minute would let 30 s jump
 
 
 class Report(Protocol):
@@ -51,24 +54,44 @@ class LogLines:
         self._line_at = now
         rate = (done - first) / (now - since) if now > since else 0.0
         parts = [f"{self._label}: {done:,} of {total:,} {self._unit}".rstrip()]
-        parts += [f"{60 * rate:,.1f}/min", f"{_duration((total - done) / rate)} left"] if rate > 0 else []
+        if rate > 0 and is_enough(done - first, total):
+            parts.append(f"{60 * rate:,.1f}/min")
+            parts += [f"{_duration((total - done) / rate)} left"] if done < total else []
         logger.info(", ".join([*parts, *([note] if note else [])]))
 
 
+def is_enough(done: int, total: int) -> bool:
+    """Whether so many units tell the speed of all.
+
+    Args:
+        done: units after the first report.
+        total: units in total.
+    """
+    return done >= min(FEWEST_UNITS, LEAST_SHARE * total)
+
+
 def _duration(seconds: float) -> str:
-    """Duration in words, such as `2 h 05 min`."""
+    """Duration in words, such as `2 h 05 min`; at least a second."""
     minutes = round(seconds / 60)
     if minutes < 1:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class SpeedColumn(ProgressColumn):
-    """Units per minute, averaged over the last half minute."""
+    """Units per minute, averaged over `SPEED_SECONDS`."""
 
     def render(self, task: Task) -> Text:
         """Speed as text; empty until it is known."""
-        return Text(f"{60 * task.speed:,.1f}/min" if task.speed else "")
+        return Text(f"{60 * task.speed:,.1f}/min" if task.speed and task.fields["known"] else "")
+
+
+class LeftColumn(TimeRemainingColumn):
+    """Time left."""
+
+    def render(self, task: Task) -> Text:
+        """Time as text; dashes until it is known."""
+        return super().render(task) if task.fields["known"] else Text("-:--:--", style="progress.remaining")
 
 
 @contextmanager
@@ -85,13 +108,16 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Report]:
         SpeedColumn(),
         TimeElapsedColumn(),
         TextColumn("left:"),
-        TimeRemainingColumn(),
+        LeftColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=None, note="")
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=SPEED_SECONDS) as progress:
+        task = progress.add_task(label, total=None, note="", known=False)
+        first: int | None = None
 
         def report(done: int, total: int, note: str = "", *, milestone: bool = False) -> None:
-            progress.update(task, completed=done, total=total, note=note)
+            nonlocal first
+            first = done if first is None else first
+            progress.update(task, completed=done, total=total, note=note, known=is_enough(done - first, total))
 
         yield report
