@@ -26,8 +26,8 @@ class SurveyFacts:
 
     @property
     def north_up(self) -> bool:
-        """Whether north is up in the arrays."""
-        return self.orientation.startswith("north up")
+        """Whether north is up and east left in the arrays; False if that is not known."""
+        return self.orientation.startswith("north up, east left")
 
     @property
     def psf_fwhm_spaxels(self) -> float | None:

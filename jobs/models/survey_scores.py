@@ -100,6 +100,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
         device=config.score.torch_device,
         psf_fwhm_spaxels=config.score.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
         spaxel_arcsec=config.score.spaxel_arcsec,
+        north_up=survey_facts(store.attrs).north_up,
     )
     with progress_bar("Calibrating", unit="models") as bar:
         ensemble = calibrate_ensemble(
@@ -150,6 +151,7 @@ def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel"
 def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble, shards: list[Path]) -> Survey:
     """All shards without their maps, and the reasons derived from the maps."""
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
+    in_words = partial(reasons, spaxel_arcsec=config.score.spaxel_arcsec, north_up=ensemble.north_up)
     names: list[str] = []
     phrases: list[list[str]] = []
     parts: list[EnsembleMean] = []
@@ -161,7 +163,7 @@ def _collect(config: ProjectConfig, store: WindowStore, ensemble: ModelEnsemble,
             continue
         scores = loaded.means.scores
         for places, samples in zip(scores.by_place, scores.by_sample, strict=True):
-            phrases.append(reasons(places, samples, store.line_names, velocity_kms, config.score.spaxel_arcsec))
+            phrases.append(in_words(places, samples, store.line_names, velocity_kms))
         names += loaded.plateifu.tolist()
         parts.append(loaded.means.without_maps())
         explained.append(loaded.hypotheses)

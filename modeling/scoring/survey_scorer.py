@@ -53,6 +53,7 @@ class ModelEnsemble:
         device: such as `cpu`.
         psf_fwhm_spaxels: FWHM of the survey's PSF.
         spaxel_arcsec: side of a spaxel, if it is known.
+        north_up: whether north is up and east left in the survey's arrays.
     """
 
     store: str
@@ -62,6 +63,7 @@ class ModelEnsemble:
     device: str = "cpu"
     psf_fwhm_spaxels: float = 5.0
     spaxel_arcsec: float | None = None
+    north_up: bool = False
 
     def counts(self, mangaid: Sequence[str]) -> np.ndarray:
         """Which models score a galaxy, [network, galaxy] bool: those that left its fold out, or the main model."""
@@ -195,7 +197,7 @@ def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
     known_offset_kms = _known_offsets(ensemble.store)[names].to_numpy()
     arrays = (windows.flux, windows.ivar, windows.mask)
     means = ensemble.score(arrays, mangaid, known_offset_kms)
-    survey = survey_of(store, ensemble.psf_fwhm_spaxels, ensemble.spaxel_arcsec)
+    survey = survey_of(store, ensemble.psf_fwhm_spaxels, ensemble.spaxel_arcsec, north_up=ensemble.north_up)
     z = _redshifts(ensemble.store)[names].to_numpy(dtype=float)
     return ShardScores(names, means, hypotheses(survey, arrays, means.scores.by_spaxel, z))
 

@@ -83,11 +83,13 @@ class Survey:
         templates: lines and samples of the windows.
         psf_sigma: standard deviation of the PSF, spaxels.
         spaxel_arcsec: side of a spaxel; without it places are in spaxels.
+        north_up: whether north is up and east left; otherwise places have no direction.
     """
 
     templates: Templates
     psf_sigma: float
     spaxel_arcsec: float | None = None
+    north_up: bool = False
 
     def explain(
         self, flux: np.ndarray, variance: np.ndarray, good: np.ndarray, region: tuple[int, int], z: float
@@ -217,7 +219,7 @@ class _Explanation:
         gain = max(light.gain for light in (one, broad, two, line) if light is not None)
         free = place.excess.nuisances.shape[1]
         scale = max((place.excess.chi2 - gain) / max(place.excess.count - free, 1), 1.0)
-        where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec)
+        where = place_in_words(found.y, found.x, shape, survey.spaxel_arcsec, north_up=survey.north_up)
         words = Describer(templates, place, where, central, self.z, scale)
         sharp = sharpness(self.galaxy, templates, line, found.y, found.x)
         candidates = [words.line(line, sharp), *([words.broad(broad)] if broad else []), words.peaks(two)]

@@ -52,20 +52,23 @@ class Hypotheses:
         return cls(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
 
 
-def survey_of(store: Any, psf_fwhm_spaxels: float, spaxel_arcsec: float | None) -> Survey | None:
+def survey_of(
+    store: Any, psf_fwhm_spaxels: float, spaxel_arcsec: float | None, *, north_up: bool = False
+) -> Survey | None:
     """Lines, samples and PSF of a store; None where the continuum was left in its windows.
 
     Args:
         store: `cubeprep.store.WindowStore`.
         psf_fwhm_spaxels: FWHM of the PSF.
         spaxel_arcsec: side of a spaxel, if it is known.
+        north_up: whether north is up and east left.
     """
     if store.window_settings["prepare.windows.continuum"] in (None, "none"):
         return None
     split = store.splits[0]
     waves, velocities = (store.coordinate(split, name) for name in ("rest_wave", "velocity_kms"))
     templates = Templates(tuple(store.line_names), tuple(map(float, waves)), tuple(map(float, velocities)))
-    return Survey(templates, psf_fwhm_spaxels / FWHM_PER_SIGMA, spaxel_arcsec)
+    return Survey(templates, psf_fwhm_spaxels / FWHM_PER_SIGMA, spaxel_arcsec, north_up)
 
 
 def hypotheses(

@@ -1,5 +1,6 @@
 """Hypotheses of the galaxies of a shard, and of which stores."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,7 @@ def test_a_continuum_in_the_windows_is_not_explained(continuum: str | None) -> N
 def test_lines_and_psf_are_those_of_the_store() -> None:
     survey = survey_of(store("sidebands"), 2.3548 * PSF_SIGMA, 1.0)
     assert survey == SURVEY
+    assert survey_of(store("sidebands"), 2.3548 * PSF_SIGMA, 1.0, north_up=True) == replace(SURVEY, north_up=True)
 
 
 def test_only_significant_regions_are_explained_at_their_place() -> None:
