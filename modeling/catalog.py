@@ -120,7 +120,8 @@ HYPOTHESIS_UNITS = {
 # Columns of `ensemble.SurveyScores`, and of the artefacts and explanations of `GalaxyScorer`.
 SURVEY_SCORES = {
     "score_combined": Column(
-        "Mean significance (masked network: both peaks), corrected for flux, S/N, size and redshift"
+        "Mean significance of the most unusual region and line (masked network: line alone), corrected for flux, S/N, "
+        "size and redshift"
     ),
     "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
     "score_region": Column(
@@ -185,7 +186,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
         "strongest_line": Column(
             "Line with the highest S/N of its flux summed over all spaxels; empty if there is none", kind="text"
         ),
-        "strongest_line_snr": Column("That S/N; covariance between spaxels is not included"),
+        "strongest_line_snr": Column("That S/N; covariance between spaxels is not included, so it is an upper limit"),
         "median_snr": Column("Median S/N of a single sample, flux sqrt(ivar), over all good samples of all lines"),
         "num_good": Column("Good samples, over all lines and spaxels", kind="integer"),
         "top_line": Column(f"Line with the largest share of {residual}; empty if there is none", kind="text"),
