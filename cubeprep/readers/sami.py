@@ -28,7 +28,8 @@ class Reader:
     """Reader of the pairs of blue and red cubes below a root."""
 
     grid = "linear"
-    facts = SurveyFacts(FLUX_UNIT, 0.5, "orientation as in the survey's cubes", 2.0, SIMBAD)
+    # The axes of the cubes are those of the sky: CDELT1 < 0 < CDELT2, without a rotation.
+    facts = SurveyFacts(FLUX_UNIT, 0.5, "north up, east left", 2.0, SIMBAD)
 
     def __init__(self, config: SurveyConfig) -> None:
         if config.mask_bits:
