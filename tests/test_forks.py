@@ -10,6 +10,8 @@ import pytest
 from tests import forks
 from tests.watch import SESSION, started_in
 
+pytestmark = pytest.mark.slow  # the server of forks takes five seconds to start
+
 
 def tell(code: int) -> None:
     print(os.environ.get("OF_THIS_TEST"), Path.cwd(), "torch" in sys.modules, flush=True)  # noqa: T201

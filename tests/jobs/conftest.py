@@ -1,11 +1,13 @@
-"""Headless Chromium, one for all tests of the pages in a process, and catalogs without UMAP."""
+"""Headless Chromium and a scored survey, one for all tests of a process, and catalogs without UMAP."""
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from jobs.config import ProjectConfig
 from modeling.latents import umap_map
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -25,9 +27,38 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.fixture(scope="package", autouse=True)
-def maps_without_umap() -> Iterator[None]:
-    """Maps by PCA, as of few galaxies: UMAP takes ten seconds to compile, and has its own tests and `test_path`."""
+@contextmanager
+def _without_umap() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(umap_map, "MIN_UMAP", 1000)
         yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def maps_without_umap() -> Iterator[None]:
+    """Maps by PCA, as of few galaxies: UMAP takes ten seconds to compile, and has its own tests and `test_path`."""
+    with _without_umap():
+        yield
+
+
+@pytest.fixture(scope="session")
+def scored_once(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    """A survey with a catalog, which is only copied: scoring takes seconds of a processor."""
+    from jobs import score
+    from tests.jobs.test_score import make_project
+
+    config = make_project(tmp_path_factory.mktemp("scored"), repeats={3: 1})
+    with _without_umap():
+        assert score.run(config) == 0
+    return config
+
+
+@pytest.fixture(scope="module")
+def project(scored_once: ProjectConfig, tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    """A scored survey of 15 galaxies, of which two pairs are of the same object, for the tests of a file."""
+    from mlflow.tracking._tracking_service import utils
+
+    workspace = tmp_path_factory.mktemp("project") / "scored"
+    utils._artifact_repos_cache.clear()  # of folders by the run's number, which copies share
+    shutil.copytree(scored_once.workspace, workspace)
+    return scored_once.model_copy(update={"workspace": workspace})

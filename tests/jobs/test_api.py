@@ -14,10 +14,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from cubeprep.store import StoreError
-from jobs import api, score
+from jobs import api
+from jobs.config import ProjectConfig
 from jobs.search import similar_galaxies
 from modeling.catalog import CatalogError
-from tests.jobs.test_score import make_project
 from tests.test_architecture import ROOT, modules_of
 
 NOTEBOOK = ROOT / "docs" / "notebooks" / "survey.ipynb"
@@ -30,10 +30,8 @@ WITH_EXAMPLES = [
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = make_project(tmp_path_factory.mktemp("api"), repeats={3: 1})
-    assert score.run(config) == 0
-    return config.workspace
+def workspace(project: ProjectConfig) -> Path:
+    return project.workspace
 
 
 def test_scores_of_the_stores_windows_are_those_of_the_catalog(workspace: Path) -> None:

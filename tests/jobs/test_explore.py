@@ -66,11 +66,10 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("explore"), num_galaxies=NUM_GALAXIES)
-    score.run(config)
-    assert explore.run(config) == 0
-    return config
+def project(project: ProjectConfig) -> ProjectConfig:
+    assert project.explore.num_galaxies == NUM_GALAXIES
+    assert explore.run(project) == 0
+    return project
 
 
 @pytest.fixture(scope="module")

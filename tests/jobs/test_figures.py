@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cubeprep.store import Windows
-from jobs import cli, figures, score
+from jobs import cli, figures
 from jobs.config import ProjectConfig
 from jobs.reports.gallery_plots import line_map, line_spectra
 from jobs.reports.paper_plots import score_histogram
@@ -17,13 +17,6 @@ from modeling.catalog import read_catalog
 from tests.jobs.test_score import make_project
 
 NAMES = {"umap", "umap_3d", "anomalies", "neighbours"}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("figures"))
-    assert score.run(config) == 0
-    return config
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from cubeprep.facts import SurveyFacts
 from cubeprep.redact import redacted_output
 from cubeprep.store import WindowStore
-from jobs import explore, score
+from jobs import explore
 from jobs.config import ProjectConfig
 from jobs.models import opening
 from jobs.page.columns import column_arrays, selection_csv
@@ -27,17 +27,9 @@ from jobs.page.survey_texts import sky_links
 from modeling.catalog import Catalog, Column, read_catalog
 from modeling.labels.labels import catalog_version, read
 from modeling.network.inference import infer
-from tests.jobs.test_score import make_project
 
 TOKEN = "a-secret"
 ADDRESS = "http://127.0.0.1:8900"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("served"))
-    score.run(config)
-    return config
 
 
 def open_source(config: ProjectConfig, send: Callable[[Sequence[str]], str] | None = None) -> Source:

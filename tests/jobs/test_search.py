@@ -14,7 +14,6 @@ from jobs.models import opening, region_latents
 from modeling.catalog import latents_path, read_catalog, read_latents, write_latents
 from modeling.latents.neighbours import standardise
 from tests.jobs.catalogs import write_synthetic_catalog
-from tests.jobs.test_score import make_project
 
 
 @pytest.fixture
@@ -75,13 +74,6 @@ def test_an_unknown_format_is_refused_before_anything_is_done(workspace: Path) -
     assert code == 2
     assert "expected the suffix .csv or .parquet" in text
     assert "Most similar" not in text
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("search"))
-    assert score.run(config) == 0
-    return config
 
 
 @pytest.mark.slow

@@ -123,6 +123,7 @@ def test_commands_on_a_catalog_show_and_keep_no_password(job: str, tmp_path: Pat
     assert_clean(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_wrong_value_is_shown_without_its_password(tmp_path: Path) -> None:
     code, output = run("train", tmp_path, f"tracking.experiment=[http://user:{CANARY}@host]")
     assert code == command.EXIT_USAGE
