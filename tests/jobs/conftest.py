@@ -1,5 +1,6 @@
 """Headless Chromium and a scored survey, one for all tests of a process, and catalogs without UMAP."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
+from modeling.catalog import read_catalog, write_catalog
 from modeling.latents import umap_map
+from modeling.scoring.config import ScoreConfig
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -48,6 +52,10 @@ def scored_once(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
     from tests.jobs.test_score import make_project
 
     config = make_project(tmp_path_factory.mktemp("scored"), repeats={3: 1})
+    # The table of a store is in the order of its survey, which the shards do not have.
+    store, table = WindowStore.open(config.store_path), io.BytesIO()
+    store.galaxies().iloc[::-1].to_parquet(table, index=False)
+    store.write_file("galaxies.parquet", table.getvalue())
     with _without_umap():
         assert score.run(config) == 0
     return config
@@ -61,4 +69,9 @@ def project(scored_once: ProjectConfig, tmp_path_factory: pytest.TempPathFactory
     workspace = tmp_path_factory.mktemp("project") / "scored"
     utils._artifact_repos_cache.clear()  # of folders by the run's number, which copies share
     shutil.copytree(scored_once.workspace, workspace)
-    return scored_once.model_copy(update={"workspace": workspace})
+    model = str(workspace / "model")
+    config = scored_once.model_copy(update={"workspace": workspace, "score": ScoreConfig(model=model)})
+    catalog = read_catalog(config.catalog_path)
+    provenance = catalog.provenance | {"model": catalog.provenance["model"] | {"reference": model}}
+    write_catalog(config.catalog_path, catalog.table, catalog.columns, provenance)
+    return config

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.config import ProjectConfig
 from jobs.promote import PromotionError, read_benchmark
 from tests.jobs.catalogs import write_synthetic_catalog
 from tests.jobs.test_score import SHAPE, save_tiny_model
@@ -140,8 +141,8 @@ OBJECTS = SHARDS | {name: f"train/{name}/c/0" for name in ("valid", "plateifu")}
 
 
 @pytest.mark.slow
-def test_score_refuses_flipped_bits_and_missing_objects_and_says_how_to_mend_them(scored_once: Path) -> None:
-    folder = scored_once
+def test_score_refuses_flipped_bits_and_missing_objects_and_says_how_to_mend_them(scored: Path) -> None:
+    folder = scored
     catalog = (folder / CATALOG).read_bytes()
     for name, place in OBJECTS.items():
         path = folder / STORE / place
@@ -251,14 +252,10 @@ def test_an_edited_model_is_refused(folder: Path, keys: tuple[str, ...], value: 
 
 
 @pytest.fixture(scope="module")
-def scored_once(intact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scored(project: ProjectConfig) -> Path:
     """A workspace whose catalog comes from its store and model, with its configuration."""
-    folder = tmp_path_factory.mktemp("scored") / "w"
-    shutil.copytree(intact, folder)
-    (folder / CATALOG).unlink()
-    (folder / LATENTS).unlink()
+    folder = project.workspace
     (folder / "p.yaml").write_text(CONFIG.format(folder=folder))
-    assert run(folder, "score").exit_code == 0
     return folder
 
 
@@ -267,9 +264,9 @@ def scored_once(intact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("explore", ()), ("reproduce", (GALAXY,)), ("search", (GALAXY, "--region", "4:8,4:8")), ("score", ())],
 )
 def test_every_command_that_opens_a_model_names_an_edited_one(
-    scored_once: Path, command: str, options: tuple[str, ...]
+    scored: Path, command: str, options: tuple[str, ...]
 ) -> None:
-    path = scored_once / MODEL / "model.json"
+    path = scored / MODEL / "model.json"
     whole = path.read_text()
     edits: list[tuple[tuple[str, ...], object]] = [
         (("arguments", "latent_dim"), value) for value in (..., -1, "x", 1e12)
@@ -277,11 +274,11 @@ def test_every_command_that_opens_a_model_names_an_edited_one(
     edits += [(("metadata", "line_names"), 3), (("architecture",), None), (("arguments",), [])]
     for keys, value in edits:
         edited(path, keys, value)
-        said(run(scored_once, command, *options), f"{MODEL}/model.json", (keys, value))
+        said(run(scored, command, *options), f"{MODEL}/model.json", (keys, value))
         path.write_text(whole)
     for content in ("", "{", "[]", "null"):
         path.write_text(content)
-        said(run(scored_once, command, *options), f"{MODEL}/model.json", content)
+        said(run(scored, command, *options), f"{MODEL}/model.json", content)
     path.write_text(whole)
 
 

@@ -1,6 +1,5 @@
 """The score job on a small store with a small model: catalog, registry, and what it refuses."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,17 +49,6 @@ def make_project(
         score=ScoreConfig(model=str(model)),
         explore=ExploreConfig(num_galaxies=num_galaxies),
     )
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
-    config = make_project(tmp_path_factory.mktemp("score"), repeats={3: 1})
-    # The table of a store is in the order of its survey, which the shards do not have.
-    store, table = WindowStore.open(config.store_path), io.BytesIO()
-    store.galaxies().iloc[::-1].to_parquet(table, index=False)
-    store.write_file("galaxies.parquet", table.getvalue())
-    assert score.run(config) == 0
-    return config
 
 
 def test_catalog_holds_every_valid_galaxy_once_with_its_own_identity(project: ProjectConfig) -> None:

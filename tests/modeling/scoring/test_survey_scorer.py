@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,40 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WindowStore:
     return synthetic_store(tmp_path_factory.mktemp("scoring") / "windows.zarr", shape=SHAPE)
 
 
+class Calibrated(NamedTuple):
+    """Models with scorers, the file of these, and the galaxies that each was calibrated on."""
+
+    ensemble: ModelEnsemble
+    path: Path
+    used: list[set[str]]
+
+
 @pytest.fixture(scope="module")
-def ensemble(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> ModelEnsemble:
+def calibrated(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    names = {w.flux[i].tobytes(): str(w.plateifu[i]) for _, w in store.iter_galaxies() for i in range(len(w))}
+    used: list[set[str]] = []
+    calibrate = survey_scorer.calibrate
+
+    def recording(network: Any, batches: Any, *arguments: Any, **options: Any) -> Any:
+        used.append({names[flux.tobytes()] for batch in batches() for flux in batch[0]})
+        return calibrate(network, batches, *arguments, **options)
+
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
     path = tmp_path_factory.mktemp("ensemble") / "scorers.json"
-    return calibrate_ensemble(bare, path, num_galaxies=100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(survey_scorer, "calibrate", recording)
+        return Calibrated(calibrate_ensemble(bare, path, num_galaxies=100), path, used)
+
+
+@pytest.fixture(scope="module")
+def ensemble(calibrated: Calibrated) -> ModelEnsemble:
+    return calibrated.ensemble
+
+
+@pytest.fixture(scope="module")
+def shards(ensemble: ModelEnsemble, tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
+    """Scores of the whole store."""
+    return score_store(ensemble, tmp_path_factory.mktemp("shards"))
 
 
 def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
@@ -61,10 +90,10 @@ def loaded(paths: Sequence[Path]) -> dict[str, ShardScores]:
 
 @pytest.mark.slow
 def test_every_galaxy_is_scored_by_the_model_that_left_it_out(
-    store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path
+    store: WindowStore, ensemble: ModelEnsemble, shards: Sequence[Path]
 ) -> None:
     mangaid = store.galaxies().set_index("plateifu")["mangaid"]
-    for path in score_store(ensemble, tmp_path):
+    for path in shards:
         scores = ShardScores.load(path)
         alone = [
             ModelEnsemble(ensemble.store, (net,), 1, (scorer,))
@@ -105,7 +134,9 @@ def test_models_score_only_the_galaxies_that_they_count_for(
     assert scored == [len(found.plateifu), *(number for number in counts[1:].sum(1) if number)]
 
 
-def test_an_interrupted_run_goes_on_with_what_is_left(ensemble: ModelEnsemble, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_with_what_is_left(
+    ensemble: ModelEnsemble, shards: Sequence[Path], tmp_path: Path
+) -> None:
     done: list[Task] = []
 
     def dies_after_two(
@@ -120,9 +151,9 @@ def test_an_interrupted_run_goes_on_with_what_is_left(ensemble: ModelEnsemble, t
         return run_here(function, ensemble, tasks)
 
     with pytest.raises(KeyboardInterrupt):
-        score_store(ensemble, tmp_path / "a", run_tasks=dies_after_two)
-    resumed = loaded(score_store(ensemble, tmp_path / "a", run_tasks=counted))
-    whole = loaded(score_store(ensemble, tmp_path / "b"))
+        score_store(ensemble, tmp_path, run_tasks=dies_after_two)
+    resumed = loaded(score_store(ensemble, tmp_path, run_tasks=counted))
+    whole = loaded(shards)
     assert len(done) == len(whole) - 2 > 0
     for name, scores in whole.items():
         np.testing.assert_array_equal(resumed[name].means.combined, scores.means.combined)
@@ -130,34 +161,20 @@ def test_an_interrupted_run_goes_on_with_what_is_left(ensemble: ModelEnsemble, t
 
 
 def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
-    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: WindowStore, calibrated: Calibrated
 ) -> None:
-    names = {w.flux[i].tobytes(): str(w.plateifu[i]) for _, w in store.iter_galaxies() for i in range(len(w))}
-    used: list[set[str]] = []
-    calibrate = survey_scorer.calibrate
-
-    def recording(network: Any, batches: Any, *arguments: Any, **options: Any) -> Any:
-        used.append({names[flux.tobytes()] for batch in batches() for flux in batch[0]})
-        return calibrate(network, batches, *arguments, **options)
-
-    monkeypatch.setattr(survey_scorer, "calibrate", recording)
-    bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
-    calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100)
     galaxies = store.galaxies().query("status == 'accepted'")
     folds = {
         fold: set(galaxies["plateifu"][[fold_of(name, 3) == fold for name in galaxies["mangaid"]]]) for fold in range(3)
     }
     everything = set(galaxies["plateifu"])
     assert sorted(map(len, folds.values())) == [1, 6, 8]  # the one is too few
-    assert used == [everything, *(everything if len(own) == 1 else own for own in folds.values())]
+    assert calibrated.used == [everything, *(everything if len(own) == 1 else own for own in folds.values())]
 
 
-def test_calibration_is_kept(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
-    bare = ModelEnsemble(store.path, ensemble.networks[:1])
-    path = tmp_path / "scorers.json"
-    first = calibrate_ensemble(bare, path, num_galaxies=100)
-    other = ModelEnsemble(store.path, (network(9),))
-    assert calibrate_ensemble(other, path, num_galaxies=100).scorers == first.scorers
+def test_calibration_is_kept(store: WindowStore, calibrated: Calibrated) -> None:
+    other = ModelEnsemble(store.path, tuple(network(seed) for seed in range(9, 13)))
+    assert calibrate_ensemble(other, calibrated.path, num_galaxies=100).scorers == calibrated.ensemble.scorers
 
 
 def test_a_store_too_small_for_folds_is_scored(tmp_path: Path) -> None:
@@ -188,8 +205,7 @@ def test_redshifts_that_prepare_flagged_have_known_offsets_unless_it_corrected_t
     assert known_offsets_kms(pd.DataFrame(rows, columns=columns)[["plateifu", "status"]]).isna().all()
 
 
-def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
-    shards = score_store(ensemble, tmp_path / "shards")
+def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, shards: Sequence[Path], tmp_path: Path) -> None:
     path = attribution_path(tmp_path / "catalog.parquet")
     write_attribution(path, shards, store.line_names, store.coordinate("train", "velocity_kms"), store.identity)
     scores = ShardScores.load(shards[-1])
@@ -205,11 +221,10 @@ def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, ensemble: Model
         read_attribution(tmp_path / "none.zarr", "1-1")
 
 
-def test_maps_open_in_xarray(store: WindowStore, ensemble: ModelEnsemble, tmp_path: Path) -> None:
+def test_maps_open_in_xarray(store: WindowStore, shards: Sequence[Path], tmp_path: Path) -> None:
     import xarray as xr
 
     path = tmp_path / "maps.zarr"
-    shards = score_store(ensemble, tmp_path / "shards")
     write_attribution(path, shards, store.line_names, store.coordinate("train", "velocity_kms"), store.identity)
     opened = xr.open_zarr(path, consolidated=False)
     assert opened["by_place"].dims == ("galaxy", "line", "y", "x")
@@ -235,11 +250,11 @@ def test_folds_left_out_cover_all_alike() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_on_ray_the_scores_are_the_same(ensemble: ModelEnsemble, tmp_path: Path) -> None:
+def test_on_ray_the_scores_are_the_same(ensemble: ModelEnsemble, shards: Sequence[Path], tmp_path: Path) -> None:
     from modeling.scoring.ray_score import run_with_ray
 
-    here = loaded(score_store(ensemble, tmp_path / "here"))
-    there = loaded(score_store(ensemble, tmp_path / "there", run_tasks=run_with_ray(2)))
+    here = loaded(shards)
+    there = loaded(score_store(ensemble, tmp_path, run_tasks=run_with_ray(2)))
     assert here.keys() == there.keys()
     for name, scores in here.items():
         np.testing.assert_allclose(there[name].means.combined, scores.means.combined, rtol=1e-4, atol=1e-4)

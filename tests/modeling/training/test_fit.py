@@ -119,7 +119,7 @@ class Interrupted(LocalContext):
 
 @pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adagrad"), ("vae", "adamw"), ("masked", "adamw")])
 def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Path, kind: str, optimizer: str) -> None:
-    work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=4)
+    work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=3)
     train_rank(work, LocalContext(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
         train_rank(work, Interrupted(tmp_path / "parts"))
