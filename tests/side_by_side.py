@@ -68,5 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     workers = config.getoption("numprocesses", None)
     if isinstance(workers, int) and workers:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+        threads = str(max(1, (os.cpu_count() or 1) // workers))
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        # With UMAP, Numba sets the number of OpenMP's threads to its own, for PyTorch too.
+        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")

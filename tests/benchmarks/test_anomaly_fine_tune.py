@@ -36,6 +36,7 @@ def detector() -> Cubescout:
     return made
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_galaxies_that_it_is_fine_tuned_on_and_stays_as_it_was(
     windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

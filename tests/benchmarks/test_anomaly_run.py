@@ -48,6 +48,7 @@ def test_what_was_interrupted_goes_on(data):
     pd.testing.assert_frame_equal(again.rows, data.rows)
 
 
+@pytest.mark.slow
 def test_stores_hold_the_rows_and_truth_of_the_plan(data):
     for fold in range(TINY.num_folds):
         store, truth = WindowStore.open(data.store(fold)), data.truth(fold)
@@ -68,6 +69,7 @@ def test_objects_stay_in_one_fold_and_one_half():
     assert sorted({half for _, half in found.values()}) == [0, 1]
 
 
+@pytest.mark.slow
 def test_models_never_see_the_objects_that_they_score(data):
     for contamination in (0.0, 0.3):
         chosen = choose(data, 0, Run(seed=1, contamination=contamination))
@@ -80,6 +82,7 @@ def test_models_never_see_the_objects_that_they_score(data):
         assert injected.sum() == np.ceil(contamination * (chosen["split"] == "train").sum())
 
 
+@pytest.mark.slow
 def test_a_training_sample_is_a_store_with_views(data):
     store = training_store(data, 1, Run(seed=0, contamination=0.3))
     assert store.num_rows("train") % TINY.augment.num_views == 0
@@ -108,6 +111,7 @@ def test_scores_are_kept_and_can_be_made_again(data):
         np.testing.assert_array_equal(np.load(path)["score"], score)
 
 
+@pytest.mark.slow
 def test_the_oracle_is_above_all(data):
     entries = load_entries(data, execute(data, QUICK, 1))
     assert entries[-1].name == "oracle matched filter"
@@ -197,6 +201,7 @@ def test_the_papers_networks_run_in_the_survey_tier_only_when_asked():
     assert all(runs_unasked(group, TIERS["small"]) for group in groups.values())
 
 
+@pytest.mark.slow
 def test_kept_scores_of_the_paper_belong_to_their_data(data, tmp_path, capsys):
     run = TINY.paper_runs[0]
     scores = np.linspace(0, 1, len(data.rows))
@@ -214,6 +219,7 @@ def test_kept_scores_of_the_paper_belong_to_their_data(data, tmp_path, capsys):
     assert "of other data" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_gains_are_over_the_best_classical_score_and_without_the_paper_if_it_did_not_run(data):
     clean = (data.rows["kind"] == "").to_numpy()
     perfect, half = (np.where(clean, 0.0, value) for value in (1.0, np.arange(len(clean)) % 2))

@@ -110,6 +110,7 @@ def test_stars_move_with_the_disc_and_lag_the_gas():
     assert disc.sigma_kms < bulge.sigma_kms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("galaxy_class", ["star_forming", "composite", "seyfert", "liner"])
 def test_nuclei_lie_in_their_bpt_region(galaxy_class):
     for seed in range(25):

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.page import serving
 from cubeprep.store import WindowStore
-from jobs import explore, label
+from jobs import explore, label, score
 from jobs.config import ProjectConfig
 from jobs.models import opening
 from jobs.page import export
@@ -22,6 +22,7 @@ from modeling.catalog import read_catalog
 from modeling.labels.labels import current, read
 from tests.jobs.pages import Tab, opened, places, until
 from tests.jobs.test_page_server import open_source
+from tests.jobs.test_score import make_project
 
 TOKEN = "a-secret"
 NUM_GALAXIES = 15
@@ -31,9 +32,11 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def project(project: ProjectConfig) -> ProjectConfig:
-    explore.run(project)  # of so few galaxies the file holds all
-    return project
+def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
+    config = make_project(tmp_path_factory.mktemp("browsed"))
+    score.run(config)
+    explore.run(config)  # of so few galaxies the file holds all
+    return config
 
 
 @pytest.fixture(scope="module")
