@@ -123,6 +123,7 @@ def test_values_under_a_mask_change_no_score(name, fitted, clean):
     np.testing.assert_array_equal(scores[0], scores[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRONG)
 def test_each_baseline_finds_a_foreign_line(name, fitted, clean):
     flux = clean.flux.copy()
@@ -162,6 +163,7 @@ class Sample:
         return self.windows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_FEATURES)
 def test_features_find_unusual_ratios_widths_and_shapes(name):
     sample = Sample(80)
@@ -188,6 +190,7 @@ def test_physical_features_are_what_they_are_called():
     assert asymmetry == 1  # its half turn lies elsewhere
 
 
+@pytest.mark.slow
 def test_a_hot_sample_is_an_anomaly_until_triage_masks_it(fitted, clean):
     y, x = np.unravel_index(np.nanargmax(clean.flux[0, 2].sum(0)), clean.flux.shape[-2:])
     flux = clean.flux.copy()
@@ -201,6 +204,7 @@ def test_a_hot_sample_is_an_anomaly_until_triage_masks_it(fitted, clean):
     assert not cleaned.windows.good[0, 0, 2, y, x]
 
 
+@pytest.mark.slow
 def test_every_strong_baseline_is_also_behind_the_triage(fitted, clean):
     for name in [*STRONG, *ON_FEATURES]:
         assert issubclass(load_detectors()[name], Triaged)

@@ -43,6 +43,7 @@ def test_every_family_of_the_protocol_is_there():
     assert all(family.draw.__doc__ and family.__doc__ for family in FAMILIES.values())
 
 
+@pytest.mark.slow
 def test_memory_gives_the_windows_of_the_file(tmp_path):
     item = plan(CONFIG, SEED)[0]
     maps = galaxy_maps(item.galaxy, item.target.psf_fwhm_arcsec, np.random.default_rng([SEED, 1, item.source]))
@@ -109,6 +110,7 @@ def starless(host) -> Host:
     return replace(host, config=WINDOWS.model_copy(update={"continuum": "stars"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["broad_halpha", "blueberry", "dead_fibre"])
 def test_light_is_added_before_the_stars_are_fitted(starless, name):
     light = drawn(starless, name)

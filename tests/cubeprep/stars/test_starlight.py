@@ -323,6 +323,7 @@ def test_only_the_seyfert_among_real_spectra_has_broad_lines(real_data: Path) ->
     assert found == ["MaNGA_multicomp_test_spectra 2"]
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["MaNGA_test_spectra", "MaNGA_multicomp_test_spectra"])
 def test_residuals_of_real_manga_spectra_agree_with_their_stated_errors(real_data: Path, name: str) -> None:
