@@ -57,7 +57,7 @@ def prepare(
     Raises:
         ConfigError: the survey cannot have the configured windows.
         MistakeError: no galaxy is found or selected.
-        StoreError: there is another store at `store_path`.
+        StoreError: there is another store at `store_path`, or a finished one whose table is damaged.
     """
     with_models = config.windows.continuum == "dap"
     if not (config.velocity.correct or with_models):
@@ -76,6 +76,7 @@ def prepare(
         forget_rejected(store)
     if store.finished:
         logger.info("%s is finished already", store_path)
+        store.galaxies()  # raises if the table has been damaged since
         return store.summary()
     done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
     tasks = _tasks(config, survey, store_path, plan, usable, seed=seed)

@@ -131,11 +131,13 @@ def given_calibration(config: ProjectConfig, store: WindowStore, model: "Scoring
     Raises:
         ValueError: the configuration asks for it and the model has none.
     """
-    if config.score.calibration == "model" and model.calibration is None:
-        raise ValueError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
-    few = num_accepted(store) < MIN_HELD_OUT
-    wanted = config.score.calibration == "model" or (config.score.calibration == "auto" and few)
-    return model.calibration if wanted else None
+    asked = config.score.calibration == "model"
+    if model.calibration is None:
+        if asked:
+            raise ValueError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
+        return None
+    few = config.score.calibration == "auto" and num_accepted(store) < MIN_HELD_OUT
+    return model.calibration if asked or few else None
 
 
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:

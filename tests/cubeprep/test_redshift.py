@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_wrong_redshift_is_flagged_and_corrected_if_asked(tmp_path: Path, corr
     root = write_survey(tmp_path, {"1-1": 0.03}, size=9)
     reader = make_reader(SurveyConfig(root=str(root)))
     (target,) = select_targets(SurveyConfig(root=str(root)), reader)
-    wrong = target.__class__(**{**target.__dict__, "z": 0.0315})
+    wrong = replace(target, z=0.0315)
     config = GalaxyConfig(windows=CONFIG, redshift=RedshiftConfig(correct=correct))
     outcome, windows, _ = extract_galaxy(reader, wrong, config)
     assert outcome.z_flag

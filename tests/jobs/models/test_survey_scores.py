@@ -18,16 +18,22 @@ from modeling.scoring.hypotheses.shard import Hypotheses
 CONFIG = ProjectConfig(workspace=Path("runs"))
 
 
-def folder(store: str = "a", digests: tuple[str, ...] = ("1",), num_left_out: int = 1, **score: Any) -> Path:
-    of_store: Any = SimpleNamespace(identity=store)
-    of_model: Any = SimpleNamespace(digests=list(digests), num_left_out=num_left_out)
+def folder(
+    store: str = "a",
+    digests: tuple[str, ...] = ("1",),
+    num_left_out: int = 1,
+    calibration: dict[str, Any] | None = None,
+    **score: Any,
+) -> Path:
+    of_store: Any = SimpleNamespace(identity=store, galaxies=lambda: pd.DataFrame({"status": ["accepted"] * 29}))
+    of_model: Any = SimpleNamespace(digests=list(digests), num_left_out=num_left_out, calibration=calibration)
     return work_folder(CONFIG.model_copy(update={"score": ScoreConfig(**score)}), of_store, of_model)
 
 
 def test_shards_are_resumed_for_the_same_models_store_and_calibration_alone() -> None:
     others = [{"store": "b"}, {"digests": ("2",)}, {"digests": ("1", "2")}, {"num_left_out": 2}]
-    others += [{"calibration_galaxies": 99}, {"psf_fwhm_spaxels": 3.0}]
-    assert len({folder(), *(folder(**changes) for changes in others)}) == 7
+    others += [{"calibration_galaxies": 99}, {"psf_fwhm_spaxels": 3.0}, {"calibration": {"fall": 0.5}}]
+    assert len({folder(), *(folder(**changes) for changes in others)}) == 8
     assert folder(rank_by="mae", fdr=0.2, num_workers=2) == folder()
 
 

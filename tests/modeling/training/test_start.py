@@ -111,7 +111,7 @@ def test_a_job_that_lacks_its_start_is_refused(store: WindowStore) -> None:
 def test_what_does_not_fit_is_refused_before_anything_is_trained(store: WindowStore, tmp_path: Path) -> None:
     start = publish(saved(tmp_path / "m", store, MASKED), str(tmp_path), reference="models:/m/1")
     with pytest.raises(
-        ValueError, match=r"models:/m/1 does not fit this training\. latent_dim: it has 4, here it is 9"
+        ValueError, match=r"models:/m/1 does not fit this training\. model\.latent_dim: it has 4, here it is 9"
     ):
         check_job(job(store, start, MASKED | {"latent_dim": 9}))
 
