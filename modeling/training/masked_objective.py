@@ -42,7 +42,10 @@ class Spaxels(NamedTuple):
 
     def of(self, values_BLSYX: Tensor) -> Tensor:
         """Their samples, [N, F]."""
-        values_NF = by_spaxel(values_BLSYX)
+        return self.among(by_spaxel(values_BLSYX))
+
+    def among(self, values_NF: Tensor) -> Tensor:
+        """Their rows among those of all spaxels."""
         return values_NF if self.chosen is None else values_NF[self.chosen]
 
     def in_galaxies(self, values: Tensor) -> Tensor:
@@ -60,16 +63,26 @@ class HiddenLosses(NamedTuple):
         nll, latent: [B] of the hidden samples, and of the latent.
         spaxels: those with hidden good samples, or all.
         tested: [N, F] bool, hidden good samples.
-        chi2: [N, F] squared residual over the noise; 0 where not tested.
-        error: [N, F] absolute error in normalised units; 0 where not tested.
+        off: [N, F] prediction less flux in normalised units.
+        errors: of the spaxels.
     """
 
     nll: Tensor
     latent: Tensor
     spaxels: Spaxels
     tested: Tensor
-    chi2: Tensor
-    error: Tensor
+    off: Tensor
+    errors: Errors
+
+    @property
+    def chi2(self) -> Tensor:
+        """Squared residual over the noise, [N, F]; 0 where not tested."""
+        return torch.where(self.tested, self.errors.residual.square() / self.errors.noise, 0.0)
+
+    @property
+    def error(self) -> Tensor:
+        """Absolute error in normalised units, [N, F]; 0 where not tested."""
+        return torch.where(self.tested, self.off.abs(), 0.0)
 
 
 class MaskedObjective(nn.Module):
@@ -183,7 +196,7 @@ class MaskedObjective(nn.Module):
         chosen_N = _with_tests(tested_NF)
         spaxels = Spaxels(chosen_N, (len(good_BLSYX), len(tested_NF) // len(good_BLSYX)))
         samples, latent_BD = self.model.predict_spaxels(target_BLSYX, seen_BLSYX, scaled_BLSYX, chosen_N)
-        target_NF, tested_NF = spaxels.of(target_BLSYX), spaxels.of(good_BLSYX & hidden_BLSYX)
+        target_NF, tested_NF = spaxels.of(target_BLSYX), spaxels.among(tested_NF)
         errors = self.model.errors(samples, target_NF, spaxels.of(scaled_BLSYX))
         # In units of the noise, whatever the scale: a term of the data alone, without a gradient.
         log_noise_N = torch.where(tested_NF, 0.5 * errors.noise.log(), 0.0).sum(dim=1)
@@ -193,8 +206,8 @@ class MaskedObjective(nn.Module):
             self._latent_loss(latent_BD, target_BLSYX, good_BLSYX),
             spaxels,
             tested_NF,
-            torch.where(tested_NF, errors.residual.square() / errors.noise, 0.0),
-            torch.where(tested_NF, (samples.mean - target_NF).abs(), 0.0),
+            samples.mean - target_NF,
+            errors,
         )
 
     def _nll(self, errors: Errors, tested_NF: Tensor) -> Tensor:
