@@ -36,9 +36,9 @@ from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import (
     Survey,
-    given_calibration,
     score_columns,
     score_survey,
+    with_calibration,
     with_survey_facts,
     work_folder,
 )
@@ -76,7 +76,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
 
     store = WindowStore.open(config.store_path)
     config = with_survey_facts(config, store)
-    model = open_model(config, store)
+    model = with_calibration(config, store, open_model(config, store))
     if not force:
         check_windows(model, store)
     survey = score_survey(config, store, model)
@@ -190,7 +190,7 @@ def make_provenance(config: ProjectConfig, store: WindowStore, model: ScoringMod
         "seed": config.seed,
         "store": {"identity": store.identity, "path": store.path, "flux_unit": flux_unit(store)},
         "model": model.provenance,
-        "calibration": "model" if given_calibration(config, store, model) else "survey",
+        "calibration": "model" if model.calibration else "survey",
         "num_galaxies": len(scores.score),
         "rank_by": config.score.rank_by,
         "spearman": nuisance_correlations(scores),

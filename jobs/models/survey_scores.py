@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel
             ensemble,
             folder / "scorers.json",
             num_galaxies=config.score.calibration_galaxies,
-            given=given_calibration(config, store, model),
+            given=model.calibration,
             tell=partial(bar, milestone=True),
         )
     run_tasks: RunTasks = run_here
@@ -125,8 +125,8 @@ def num_accepted(store: WindowStore) -> int:
     return int((store.galaxies()["status"] == "accepted").sum())
 
 
-def given_calibration(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> dict[str, Any] | None:
-    """Calibration that comes with a model, where scores are relative to the galaxies of that; else None.
+def with_calibration(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> "ScoringModel":
+    """The model with its calibration if scores are relative to the galaxies of that, else without it.
 
     Raises:
         ValueError: the configuration asks for it and the model has none.
@@ -135,9 +135,9 @@ def given_calibration(config: ProjectConfig, store: WindowStore, model: "Scoring
     if model.calibration is None:
         if asked:
             raise ValueError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
-        return None
+        return model
     few = config.score.calibration == "auto" and num_accepted(store) < MIN_HELD_OUT
-    return model.calibration if asked or few else None
+    return model if asked or few else replace(model, calibration=None)
 
 
 def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Path:
@@ -146,7 +146,7 @@ def work_folder(config: ProjectConfig, store: WindowStore, model: "ScoringModel"
         mode="json", include={"calibration_galaxies", "psf_fwhm_spaxels", "spaxel_arcsec"}
     )
     decisive: list[Any] = [SHARD_FORMAT, store.identity, model.digests, model.num_left_out, settings]
-    decisive += filter(None, [given_calibration(config, store, model)])
+    decisive += filter(None, [model.calibration])
     return config.workspace / "scoring" / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from cubeprep.store import WindowStore
 from jobs import explore, score
 from jobs.config import ProjectConfig
 from jobs.models.opening import open_model
-from jobs.models.survey_scores import score_survey, with_survey_facts
+from jobs.models.survey_scores import score_survey, with_calibration, with_survey_facts
 from jobs.page.config import ExploreConfig
 from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
 from modeling.scoring.config import ScoreConfig
@@ -293,7 +293,8 @@ def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibra
     def combined(model: Path, calibration: str = "auto") -> np.ndarray:
         update = {"model": str(model), "calibration": calibration}
         chosen = config.model_copy(update={"score": config.score.model_copy(update=update)})
-        survey = score_survey(with_survey_facts(chosen, store), store, open_model(chosen, store))
+        opened = with_calibration(chosen, store, open_model(chosen, store))
+        survey = score_survey(with_survey_facts(chosen, store), store, opened)
         scorers.append(survey.ensemble.scorers[0])
         return survey.means.combined
 

@@ -25,7 +25,7 @@ def folder(
     calibration: dict[str, Any] | None = None,
     **score: Any,
 ) -> Path:
-    of_store: Any = SimpleNamespace(identity=store, galaxies=lambda: pd.DataFrame({"status": ["accepted"] * 29}))
+    of_store: Any = SimpleNamespace(identity=store)
     of_model: Any = SimpleNamespace(digests=list(digests), num_left_out=num_left_out, calibration=calibration)
     return work_folder(CONFIG.model_copy(update={"score": ScoreConfig(**score)}), of_store, of_model)
 
