@@ -243,7 +243,7 @@ class MaskedPredictor(WindowNetwork):
             ivar_NF: of `scaled_ivar`, by spaxel.
         """
         if not self.sees_noise:
-            noise_NF = variance_of(ivar_NF * self.slope(normalised_NF).square())
+            noise_NF = self.first_order_variance(normalised_NF, ivar_NF)
             return Errors(normalised_NF - found.mean, noise_NF, noise_NF + found.variance, found.modes)
         noise_NF = variance_of(ivar_NF)
         residual_NF = self.to_linear(normalised_NF) - self.to_linear(found.mean)

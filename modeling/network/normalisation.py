@@ -95,9 +95,11 @@ class WindowNetwork(nn.Module):
             ivar_BLSYX: inverse variance of the flux, 0 where not good; the result is 1 there.
             scale_B: of `normalise`.
         """
-        ivar_BLSYX = self.scaled_ivar(ivar_BLSYX, scale_B)
-        ivar_BLSYX = ivar_BLSYX * self.slope(normalised_BLSYX).square()
-        return variance_of(ivar_BLSYX)
+        return self.first_order_variance(normalised_BLSYX, self.scaled_ivar(ivar_BLSYX, scale_B))
+
+    def first_order_variance(self, normalised: Tensor, scaled_ivar: Tensor) -> Tensor:
+        """`normalised_variance` from the inverse variance of `scaled_ivar`; arguments of any one shape."""
+        return variance_of(scaled_ivar * self.slope(normalised).square())
 
     def scaled_ivar(self, ivar_BLSYX: Tensor, scale_B: Tensor) -> Tensor:
         """Inverse variance of flux in units of each galaxy's scale."""
