@@ -10,9 +10,7 @@ import numpy as np
 from cubeprep.store import Windows, WindowStore
 from jobs.config import ProjectConfig
 from modeling.catalog import Catalog, check_recorded
-
-# Keys that decide the shape of windows, `WindowStore.shape`.
-SHAPE_KEYS = ("prepare.windows.lines", "prepare.windows.num_samples", "prepare.windows.size")
+from modeling.network.config import WINDOW_KEYS
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,11 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     Raises:
         ValueError: lines, samples or size differ; the message names both.
     """
-    takes: dict[str, Any] = dict(zip(SHAPE_KEYS, (network.num_lines, network.num_samples, network.size), strict=True))
+    takes: dict[str, Any] = {key: getattr(network, name) for name, key in WINDOW_KEYS.items()}
     holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
     named = metadata.get("line_names")
     if named is not None and list(named) != store.line_names:
-        takes[SHAPE_KEYS[0]], holds[SHAPE_KEYS[0]] = ", ".join(named), ", ".join(store.line_names)
+        takes[WINDOW_KEYS["num_lines"]], holds[WINDOW_KEYS["num_lines"]] = ", ".join(named), ", ".join(store.line_names)
     differing = [f"{name}: the model takes {takes[name]}, the store holds {holds[name]}" for name in takes]
     differing = [text for text, name in zip(differing, takes, strict=True) if takes[name] != holds[name]]
     if differing:

@@ -114,18 +114,25 @@ def nearest_neighbours(
     if k < 1:
         empty = np.empty((num_galaxies, 0))
         return Neighbours(empty.astype(np.int64), empty, empty.astype(bool))
-    if num_galaxies > exact_limit:
-        index, distance = _nearest_others(LatentIndex.build(latent, exact_limit=exact_limit), k)
-    else:
+    index, distance = nearest_others(latent, k, exact_limit=exact_limit)
+    mangaid = np.asarray(mangaid)
+    return Neighbours(index, distance, mangaid[index] == mangaid[:, None])
+
+
+def nearest_others(latent: np.ndarray, k: int, *, exact_limit: int = EXACT_LIMIT) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest k other rows of each row, nearest first: rows [galaxy, k] int64 and distances; see `nearest_neighbours`.
+
+    Args:
+        latent: [galaxy, dimension], more than k of them.
+        k: number of neighbours, at least 1.
+        exact_limit: number of galaxies up to which all are compared with all.
+    """
+    if len(latent) <= exact_limit:
         # Without an argument kneighbors leaves each row out of its own neighbours, also where rows are equal. Brute
         # force is exact, and in hundreds of dimensions trees are no faster.
         distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(latent).kneighbors()
-    mangaid = np.asarray(mangaid)
-    return Neighbours(index.astype(np.int64), distance, mangaid[index] == mangaid[:, None])
-
-
-def _nearest_others(searched: LatentIndex, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest k other rows of each row of an index, and their distances."""
+        return index.astype(np.int64), distance
+    searched = LatentIndex.build(latent, exact_limit=exact_limit)
     # One more, for the row itself.
     index, distance = searched.query(searched.latent, k + 1)
     other = index != np.arange(len(index))[:, None]

@@ -4,11 +4,14 @@ A map is fitted to all galaxies at once. UMAP's `transform` of new galaxies onto
 unusual galaxies onto those that the map was fitted to, and unusual ones are what a search looks for.
 """
 
+import contextlib
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+
+from modeling.latents.neighbours import nearest_others
 
 MIN_UMAP = 5  # with fewer, a graph of neighbours adds nothing to PCA
 
@@ -46,8 +49,8 @@ def embed(
         return Embedding(np.zeros((num_galaxies, num_dimensions)), "none")
     if num_galaxies < MIN_UMAP:
         return Embedding(_pca(latent, num_dimensions), "pca")
-    import umap
-
+    umap = _umap()
+    k = min(num_neighbours, num_galaxies - 1)
     # The spectral start needs many more galaxies than dimensions; a start from PCA is as reproducible.
     # UMAP scales each axis of the start to the same length, so none may be constant: hence the noise.
     start = _pca(latent, num_dimensions)
@@ -56,13 +59,35 @@ def embed(
         warnings.filterwarnings("ignore", module="umap")
         mapper = umap.UMAP(
             n_components=num_dimensions,
-            n_neighbors=min(num_neighbours, num_galaxies - 1),
+            n_neighbors=k,
             min_dist=min_dist,
             init=start.astype(np.float32),
             random_state=seed,
             n_jobs=1,  # with several threads a seed does not give the same map
+            precomputed_knn=_neighbours(latent, k),
         )
         return Embedding(np.asarray(mapper.fit_transform(latent), dtype=np.float64), "umap")
+
+
+def _umap() -> Any:
+    """UMAP's package, of which compiled functions are kept on disk: else each process compiles for ten seconds."""
+    import umap
+    from umap import umap_
+
+    for function in (umap_.smooth_knn_dist, umap_.compute_membership_strengths):
+        with contextlib.suppress(RuntimeError):  # no folder for it is writable
+            function.enable_caching()
+    return umap
+
+
+def _neighbours(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [galaxy, k] of the nearest latents and their distances, as UMAP takes them: with the galaxy itself first.
+
+    UMAP's own search compiles for ten seconds, and is not exact for more than 4,096 galaxies.
+    """
+    index, distance = nearest_others(latent, k - 1)
+    itself = np.arange(len(latent), dtype=np.int32)
+    return np.column_stack([itself, index.astype(np.int32)]), np.pad(distance, ((0, 0), (1, 0))).astype(np.float32)
 
 
 def _pca(latent: np.ndarray, num_dimensions: int) -> np.ndarray:

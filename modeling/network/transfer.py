@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from modeling.network.config import WINDOW_KEYS
 from modeling.network.masked_network import COARSE, MaskedPredictor
 from modeling.network.normalisation import WindowNetwork
 
@@ -24,8 +25,8 @@ FREE = {
     "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
 }
 # Keys of the configuration that set arguments; the others are those of `model` with the same name.
-KEYS = {"num_samples": "prepare.windows.num_samples", "size": "prepare.windows.size", "variational": "model.kind"}
-LINES = "prepare.windows.lines"
+KEYS = WINDOW_KEYS | {"variational": "model.kind"}
+LINES = WINDOW_KEYS["num_lines"]
 # First letters of the names of the last layers' weights: all that stands between features and samples.
 LAST_LAYERS = {
     "MaskedPredictor": ("to_samples.", "to_modes.", "lines.to_samples.", "to_coarse."),
