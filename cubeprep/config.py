@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,13 +36,19 @@ class ConfigError(MistakeError):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ()) -> ConfigT:
+def load_config(
+    model: type[ConfigT],
+    path: Path,
+    overrides: Iterable[str] = (),
+    start: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: {},
+) -> ConfigT:
     """Configuration from a YAML file with overrides applied.
 
     Args:
         model: class of the configuration.
         path: the YAML file.
         overrides: items `a.b=value`; values are YAML.
+        start: values, by section, of keys that neither the file nor an override sets, given those that they set.
 
     Raises:
         ConfigError: the file cannot be read, an override is malformed, or a value is invalid.
@@ -56,7 +62,7 @@ def load_config(model: type[ConfigT], path: Path, overrides: Iterable[str] = ())
     overrides = list(overrides)
     mistakes = [mistake for item in overrides if (mistake := _override(tree, item))]
     try:
-        config = model.model_validate(tree)
+        config = model.model_validate(_merged(start(tree), tree))
     except ValidationError as error:
         mistakes += [_describe(item, model) for item in error.errors()]
     if mistakes:
@@ -91,6 +97,13 @@ def digest(*configs: Config) -> str:
 def to_yaml(config: Config) -> str:
     """Resolved configuration as YAML, to be saved with the product it was used for."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _merged(start: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """Values of both, section by section; where both have one, that of `tree`."""
+    both = {key: _merged(start[key], value) for key, value in tree.items()
+            if isinstance(value, dict) and isinstance(start.get(key), dict)}  # fmt: skip
+    return start | tree | both
 
 
 def _override(tree: dict[str, Any], item: str) -> str | None:

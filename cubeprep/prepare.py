@@ -21,6 +21,7 @@ from cubeprep.shard import GalaxyConfig, ShardTask, make_shard
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
+from cubeprep.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def prepare(
 
     Raises:
         ConfigError: the survey cannot have the configured windows.
-        MistakeError: no galaxy is found or selected.
+        MistakeError: no galaxy is found or selected; the message has an example of each reason.
         StoreError: there is another store at `store_path`, or a finished one whose table is damaged.
     """
     with_models = config.windows.continuum == "dap"
@@ -70,6 +71,8 @@ def prepare(
     if not config.velocity.correct:  # files that are found beside the model cubes, but not needed
         targets = [replace(target, maps=None) for target in targets]
     usable = [target for target in targets if not target.rejected]
+    if not usable:
+        raise MistakeError(_why_none(survey, targets))
     plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
     store = WindowStore.create_or_resume(store_path, plan)
     if config.retry_rejected:
@@ -122,17 +125,12 @@ def plan_store(
     """Plan of a store: its rows, and its identity, a digest of configuration, galaxies and format version.
 
     Args:
-        targets: accepted galaxies, in the order of the rows.
+        targets: accepted galaxies, in the order of the rows, at least one.
         config: windows, augmentation and split.
         survey: configuration of the survey.
         facts: facts of the survey.
         seed: seed of the split.
-
-    Raises:
-        MistakeError: there are no targets.
     """
-    if not targets:
-        raise MistakeError(f"{survey.root}: the selection leaves no galaxy; see survey.z_min, z_max and galaxies")
     split_of = assign_splits([target.mangaid for target in targets], config.split, seed)
     splits = {}
     for name in SPLITS:
@@ -190,6 +188,15 @@ def forget_rejected(store: WindowStore) -> None:
     shards = [key for key, record in store.read_records().items() if any(row["code"] for row in record)]
     if shards:
         store.reopen(shards)
+
+
+def _why_none(survey: SurveyConfig, targets: Sequence[Target]) -> str:
+    """Message of a survey of which no target is left, with the first one rejected for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for code, text in (target.rejected for target in targets if target.rejected):
+        reasons.setdefault(code, []).append(text)
+    examples = "; ".join(f"{len(texts)} {code}, such as {texts[0]}" for code, texts in reasons.items())
+    return f"{survey.root}: none of {counted(len(targets), 'galaxy')} can be used: {examples}"
 
 
 def _check_reader(reader: Any, config: PrepareConfig, survey: SurveyConfig) -> None:

@@ -22,7 +22,7 @@ from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
-from cubeprep.tables import COLUMNS, RAGGED, TableError, name_of, number, read_table
+from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, is_velocity, name_of, number, read_table
 from cubeprep.words import closest, suggestion
 
 logger = logging.getLogger(__name__)
@@ -264,7 +264,11 @@ def _target_of_row(
     name: str, row: Mapping[str, Any], files: Mapping[tuple[str, ...], str], config: SurveyConfig, broken: str = ""
 ) -> Target:
     paths = (files[(name,)],) if (name,) in files else ()
-    rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}")
+    cell = row.get("z")
+    if isinstance(cell, str) and name_of(cell) and np.isnan(number(cell)):
+        broken = broken or f"{config.table}: {name}: z is {cell!r}, expected a redshift"
+    like = f"; files there have names such as {next(iter(files))[0]}" if files else ""
+    rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}{like}")
     return Target(
         name,
         name_of(row.get("object")) or name,
@@ -310,6 +314,9 @@ def survey_rows(
         found = ", ".join(held) or "no columns"
         lacking = " and ".join(map(repr, missing))
         raise TableError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
+    unit = {str(name).lower(): text for name, text in table.attrs[UNITS].items()}.get("z", "")
+    if is_velocity("z", unit):
+        raise TableError(f"{path}: the column 'z' is in {unit}, expected redshifts")
     rows = TableRows(table[[name for name in wanted[1:] if name in table]])
     for i, name in enumerate(map(name_of, table[key])):
         if name and name in rows:

@@ -2,13 +2,16 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+import yaml
+from pydantic import Field, field_validator
 
 from cubeprep.config import Config, ConfigError, config_error, load_config
 from cubeprep.prepare import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
+from cubeprep.words import closest, suggestion
 from jobs.engines.dask_on_ray import DaskOnRayConfig
 from jobs.page.config import ExploreConfig
 from modeling.labels.config import RerankConfig
@@ -23,7 +26,10 @@ class ProjectConfig(Config):
     """One survey, from cubes to catalog. Results land in `workspace`; paths are relative to the current folder."""
 
     workspace: Path = Field(description="Folder of results")
-    preset: str = Field("", description="Shipped configuration that this one derives from; registered models keep it")
+    preset: str = Field(
+        "",
+        description="Shipped configuration whose values hold where this one sets none; registered models keep its name",
+    )
     seed: int = Field(0, ge=0, description="Seed of all random numbers")
     simulate: SimulateConfig = Field(SimulateConfig(), description="Survey that `simulate` makes")
     survey: SurveyConfig = Field(SurveyConfig(), description="Survey that is read: its files, reader and cuts")
@@ -36,6 +42,14 @@ class ProjectConfig(Config):
     score: ScoreConfig = Field(ScoreConfig(), description="Scores, calibration and columns of the catalog")
     explore: ExploreConfig = Field(ExploreConfig(), description="Page of the catalog")
     rerank: RerankConfig = Field(RerankConfig(), description="Ranking learned from labels")
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, preset: str) -> str:
+        if preset and preset not in shipped_configs():
+            hint = suggestion(closest(preset, shipped_configs()))
+            raise ValueError(f"no such shipped configuration{hint}; known are {', '.join(shipped_configs())}")
+        return preset
 
     @property
     def survey_root(self) -> str:
@@ -85,10 +99,16 @@ def load_project(name_or_path: str, overrides: tuple[str, ...] = ()) -> ProjectC
         ConfigError: there is no such file or name, or the configuration has mistakes.
     """
     path = find_config(name_or_path)
-    config = load_config(ProjectConfig, path, overrides)
+    config = load_config(ProjectConfig, path, overrides, _of_preset)
     if mistakes := _mistakes_of_sections_together(config):
         raise config_error(path, mistakes, overrides)
     return config
+
+
+def _of_preset(tree: dict[str, Any]) -> dict[str, Any]:
+    """Values of the shipped configuration that a configuration names as its preset."""
+    path = shipped_configs().get(str(tree.get("preset")))
+    return yaml.safe_load(path.read_text()) if path else {}
 
 
 def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:

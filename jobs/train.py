@@ -20,6 +20,7 @@ as in MLflow and in the storage) or the id of its MLflow run. Everything that de
 workers, threads and paths may differ.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from modeling.training.context import Metrics
     from modeling.training.ray_train import Trained
 
+logger = logging.getLogger(__name__)
+
 LOSSES = ("train_loss", "validation_loss")
 
 
@@ -50,6 +53,12 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
 
     job = training_job(config)
     store = WindowStore.open(job.store)
+    if "validation" not in store.splits:
+        logger.warning(
+            "%s has no galaxies for validation: the epoch of the lowest training loss is kept, "
+            "and nothing tells whether the network overfits",
+            job.store,
+        )
     job = with_start(config, job, store, force=force)
     check_folds(job)
     identity = store.identity

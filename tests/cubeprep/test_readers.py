@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
+from astropy.table import Table
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Rejected, screened
@@ -347,6 +349,19 @@ def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
         select_targets(SurveyConfig(root=str(tmp_path)), make_reader(SurveyConfig(root=str(tmp_path))))
 
 
+def test_redshifts_that_are_none_are_refused_with_their_cell_or_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_bytes(b"")
+    table = tmp_path / "table.csv"
+    table.write_text("name,z\na,26400 km/s\n")
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table))
+    (target,) = select_targets(config, make_reader(config))
+    assert target.rejected == ("bad_row", f"{table}: a: z is '26400 km/s', expected a redshift")
+    config = config.model_copy(update={"table": str(tmp_path / "table.ecsv")})
+    Table({"name": ["a"], "z": [26400.0] * units.km / units.s}).write(str(config.table))
+    with pytest.raises(ValueError, match=r"the column 'z' is in km / s, expected redshifts"):
+        select_targets(config, make_reader(config))
+
+
 @pytest.mark.realdata
 def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_path: Path) -> None:
     name = "mpdaf_minicube_Abell478"
@@ -355,7 +370,11 @@ def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_p
     config = SurveyConfig(reader="muse", root=str(real_data / "muse"), table=str(table), z_max=0.2)
     reader = make_reader(config)
     target, absent = select_targets(config, reader)
-    assert absent.rejected == ("missing_file", f"{table}: not_here has no file below {config.root}")
+    code, reason = absent.rejected or ("", "")
+    assert code == "missing_file"
+    assert reason.startswith(
+        f"{table}: not_here has no file below {config.root}; files there have names such as mpdaf_"
+    )
     (arm,) = reader.open(target)
     with fits.open(target.paths[0]) as hdus:
         air = hdus["DATA"].header["CRVAL3"] + 1.25 * np.arange(3681)

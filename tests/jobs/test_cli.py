@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cubeprep.config import ConfigError
 from jobs import cli
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console import command
@@ -39,6 +40,19 @@ def test_each_job_has_help_worth_reading(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configurations_are_valid(name: str) -> None:
     assert isinstance(load_project(name), ProjectConfig)
+
+
+def test_a_configuration_has_the_values_of_its_preset_where_it_sets_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: sami\nworkspace: mine\nsurvey: {root: cubes, z_max: 0.05}\n")
+    config, shipped = load_project(str(path), ("prepare.windows.min_lines=7",)), load_project("sami")
+    assert (config.survey.reader, config.survey.root, config.survey.z_max) == ("sami", "cubes", 0.05)
+    windows = shipped.prepare.windows.model_copy(update={"min_lines": 7})
+    assert config.prepare.windows == windows != ProjectConfig(workspace=tmp_path).prepare.windows
+    assert load_project(str(path), ("preset=''",)).survey.reader == "manga-logcube"
+    path.write_text("preset: sammi\nworkspace: mine\n")
+    with pytest.raises(ConfigError, match=r"preset: .*did you mean sami\?"):
+        load_project(str(path))
 
 
 def test_the_papers_preset_is_the_papers(recwarn: pytest.WarningsRecorder) -> None:

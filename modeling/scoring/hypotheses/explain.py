@@ -193,7 +193,9 @@ class _Explanation:
         velocity = whole.velocity_kms
         power = np.divide(whole.flux, whole.error, out=np.zeros_like(whole.flux), where=whole.error > 0) ** 2
         alone = whole.strong.sum() < MIN_LINES or power.max() > ALONE_SHARE * power.sum()
-        if abs(velocity) < MIN_REDSHIFT_KMS or whole.snr < MIN_REDSHIFT_SNR or alone:
+        # A peak beyond the outermost sample is not seen: in lines as broad as the windows, noise decides on which side.
+        seen = abs(velocity) <= max(map(abs, self.survey.templates.velocity_kms))
+        if abs(velocity) < MIN_REDSHIFT_KMS or not seen or whole.snr < MIN_REDSHIFT_SNR or alone:
             return []
         gain = whole.gain - self.whole(True).gain
         text = f"wrong redshift: all lines of the galaxy at {velocity:+.0f} km/s"

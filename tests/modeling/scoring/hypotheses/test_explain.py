@@ -11,6 +11,7 @@ from tests.modeling.scoring.hypotheses.galaxies import (
     LINES,
     MIDDLE,
     POOR,
+    VELOCITY_KMS,
     Galaxy,
     Z,
     at,
@@ -122,6 +123,16 @@ def test_a_galaxy_at_another_redshift() -> None:
     found = galaxy.explain(OFF)
     assert found.name == "redshift"
     assert found.values["velocity_kms"] == pytest.approx(138, abs=15)
+
+
+def test_a_fast_rotator_is_at_no_other_redshift() -> None:
+    galaxy = Galaxy(seed=1)
+    cube = galaxy.flux.reshape(len(LINES.names), 10, 16, 16)
+    # Its two sides are brightest beyond the outermost samples, at 311 km/s; one is 5% brighter.
+    sides = [np.exp(-0.5 * ((np.array(VELOCITY_KMS) - side) / 60.0) ** 2) for side in (-380.0, 380.0)]
+    profile = sides[0] + 1.05 * sides[1]
+    galaxy.flux = (cube.max(axis=1, keepdims=True) * profile[:, None, None]).reshape(galaxy.flux.shape)
+    assert galaxy.explain(OFF).name != "redshift"
 
 
 def test_blue_images_a_spaxel_from_red_ones() -> None:
