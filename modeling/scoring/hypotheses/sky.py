@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from modeling.scoring.hypotheses.components import Light, line
-from modeling.scoring.hypotheses.extraction import Galaxy
+from modeling.scoring.hypotheses.extraction import Galaxy, psf_area
 from modeling.scoring.hypotheses.least_squares import Whitened
 from modeling.scoring.hypotheses.ordinary import FLAT, Narrow, any_starlight
 from modeling.scoring.hypotheses.templates import Templates
@@ -13,6 +14,8 @@ from modeling.scoring.hypotheses.templates import Templates
 SAME_SIGN = 0.7  # share of spaxels: a bright one can set the mean, but not the sign of all
 MIN_SPAXELS = 8
 OWN_SIGMAS = (80.0, 140.0, 220.0)  # of the galaxy's own lines, which rotation broadens over many spaxels
+# A residual so near to a line of the galaxy, and of less than a share of it, is of that line, which is not Gaussian.
+OWN_KMS, OWN_SHARE = 150.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Stripe:
 
 
 def stripe(galaxy: Galaxy, templates: Templates, whole: Narrow) -> Stripe | None:
-    """The most significant line over the faint half; None where too few spaxels are covered."""
+    """The most significant line over the faint half; None where it is the galaxy's, or too few spaxels are covered."""
     covered = galaxy.good.any(0)
     power = np.where(galaxy.good, galaxy.flux, 0) ** 2
     brightness = power.sum(0) / np.maximum(galaxy.good.sum(0), 1)
@@ -52,6 +55,10 @@ def stripe(galaxy: Galaxy, templates: Templates, whole: Narrow) -> Stripe | None
     nuisances = np.hstack([own.T, any_starlight(templates, mean, 0.0)])
     data = Whitened(mean, variance, nuisances)
     light = line(templates, data, negative=True)
+    away_kms = SPEED_OF_LIGHT_KMS * np.log(light.parameters[0] / np.array(templates.rest_wave)) - whole.velocity_kms
+    own_flux = whole.flux / psf_area(galaxy.psf_sigma)
+    if ((np.abs(away_kms) < OWN_KMS) & (np.abs(light.flux[0]) < OWN_SHARE * own_flux)).any():
+        return None
     scale = max((data.chi2 - light.gain) / max(data.count - nuisances.shape[1], 1), 1.0)
     peak = int((np.abs(light.spectrum) * (data.weight > 0)).argmax())
     ordinary = mean[peak] - data.residual()[peak]

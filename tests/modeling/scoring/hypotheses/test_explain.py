@@ -115,6 +115,14 @@ def test_one_wavelength_over_the_bundle_is_of_the_sky(sign: int) -> None:
     assert found.values["wave_angstrom"] == pytest.approx(6300.0 * (1 + Z), abs=0.5)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_left_of_a_galaxys_own_line_is_not_of_the_sky(sign: int) -> None:
+    rows, columns = np.mgrid[:16, :16]
+    outskirts = np.hypot(rows - 7.5, columns - 7.5) > 4
+    found = Galaxy(seed=3).add(sign * at(6566.0, 50.0), outskirts.astype(float), 1000).explain((2, 2))
+    assert found.name != "sky_line"
+
+
 def test_a_galaxy_at_another_redshift() -> None:
     galaxy = Galaxy(seed=1)
     # Two samples of 69 km/s.
