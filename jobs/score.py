@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from cubeprep.config import digest
+from cubeprep.config import MistakeError, digest
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
 from cubeprep.words import counted
@@ -69,7 +69,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     """Writes and registers the catalog; returns the exit code.
 
     Raises:
-        ValueError: the model was trained on windows made with other settings, and `force` is not set.
+        MistakeError: the model was trained on windows made with other settings, and `force` is not set.
     """
     from modeling.tracking.catalog_registry import register_catalog
     from modeling.tracking.runs import flatten
@@ -113,11 +113,11 @@ def check_windows(model: ScoringModel, store: WindowStore) -> None:
     """Checks that a store's windows were made like those that the model was trained on.
 
     Raises:
-        ValueError: they were not; the message names the settings that differ.
+        MistakeError: they were not; the message names the settings that differ.
     """
     differing = model.differing_windows(store)
     if differing:
-        raise ValueError(
+        raise MistakeError(
             f"{model.reference} was trained on other windows than those of {store.path}, where {'; '.join(differing)}. "
             "Its scores would be meaningless: train a model on this store, or use --force."
         )

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
-from jobs import explore, score
+from jobs import cli, explore, score
 from jobs.config import ProjectConfig
 from jobs.models.opening import open_model
 from jobs.models.survey_scores import score_survey, with_calibration, with_survey_facts
@@ -311,3 +312,19 @@ def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibra
     np.testing.assert_allclose(combined(calibrated, "survey"), own, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="comes without a calibration"):
         combined(tmp_path / "model", "model")
+
+
+def test_models_and_stores_that_cannot_be_used_are_mistakes_of_the_command(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    settings = WindowStore.open(config.store_path).window_settings
+    other = save_tiny_model(tmp_path / "other", metadata={"window_settings": settings | {"flux_unit": "counts"}})
+    small = save_tiny_model(tmp_path / "small", (5, 4, 8))
+    for model, said in {
+        "pretraind": "pretraind: no model directory, and not of the form models:/NAME@ALIAS; did you mean pretrained?",
+        "models:/cubescout@champoin": "models:/cubescout@champoin: there is no registry at",
+        str(other): "was trained on other windows than those of",
+        str(small): "prepare.windows.size: the model takes 8, the store holds 16",
+    }.items():
+        values = {"workspace": tmp_path, "score.model": model}
+        result = CliRunner().invoke(cli.main, ["score", "demo", *(f"--set={k}={v}" for k, v in values.items())])
+        assert (result.exit_code, said in result.output) == (2, True), result.output
