@@ -60,9 +60,13 @@ def make_reader(config: SurveyConfig) -> Any:
 
     Raises:
         ConfigError: the reader cannot be imported.
-        ValueError: the survey has no mask bit or quality bit of a configured name.
+        MistakeError: the survey has no mask bit or quality bit of a configured name.
     """
-    return reader_class(config.reader)(config)
+    made = reader_class(config.reader)
+    try:
+        return made(config)
+    except ValueError as error:
+        raise MistakeError(str(error)) from error
 
 
 def facts_of(name: str) -> SurveyFacts | None:

@@ -73,7 +73,8 @@ def test_prepare_refuses_a_size_that_train_would_and_no_other(tmp_path: Path) ->
             assert code == 2
             assert f"prepare.windows.size: {size}; models take a multiple of 8" in text
         else:
-            assert "no such folder" in text
+            assert "survey.root: " in text
+            assert "does not exist. Give the folder with the cubes" in text
     assert code == 2
     assert "such as 32 or 40" in text
     assert list(tmp_path.iterdir()) == []
@@ -129,7 +130,8 @@ def test_a_folder_that_is_not_there_is_one_message_and_exit_code_2(tmp_path: Pat
     )
     assert code == 2
     assert text.startswith("cubescout: ")
-    assert "no such folder" in text
+    assert "survey.root: " in text
+    assert "does not exist. Give the folder with the cubes" in text
     assert "Traceback" not in text
 
 
