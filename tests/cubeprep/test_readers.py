@@ -437,6 +437,13 @@ def test_errors_of_califa_maps_are_sigmas(tmp_path: Path) -> None:
     assert ((maps.mask[0] == 0).sum(), (maps.mask[1] > 0).all()) == (11, True), "no error, or no map of errors"
 
 
+def test_names_that_are_whole_numbers_are_text_and_others_refused() -> None:
+    assert SurveyConfig.model_validate({"galaxies": [41144, "8485-1901"]}).galaxies == ("41144", "8485-1901")
+    for bad in ([1.5], [True], 41144):
+        with pytest.raises(ValueError, match=r"Input should be a valid (string|tuple)"):
+            SurveyConfig.model_validate({"galaxies": bad})
+
+
 def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     config = SurveyConfig(reader="muse", root=str(tmp_path))
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
