@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cubeprep.words import closest, counted, suggestion
 
+# Kinds of values in the words of YAML, by the first part of pydantic's type of the error.
+EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+
 
 class Config(BaseModel):
     """Base class of all configuration sections: unknown keys are errors, and values cannot change after loading."""
@@ -133,7 +136,15 @@ def _describe(error: Any, model: type[Config]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key{_did_you_mean(error['loc'], model)}"
     found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
-    return f"{where}: {error['msg']}{found}{_example(error, model)}"
+    return f"{where}: {_text(error)}{found}{_example(error, model)}"
+
+
+def _text(error: Any) -> str:
+    """Pydantic's message without its own words."""
+    kind, _, rest = error["type"].partition("_")
+    if kind in EXPECTED and rest in ("type", "parsing", "from_float"):
+        return f"expected {EXPECTED[kind]}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _example(error: Any, model: type[Config]) -> str:

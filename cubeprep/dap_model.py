@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from astropy.io.fits import Header
 
+from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected
 from cubeprep.fits.image import image_shape
 from cubeprep.fits.stream import FitsStream, find_hdu
@@ -39,12 +40,12 @@ def find_models(maps_root: str) -> dict[str, str]:
     """Paths of the model cubes below a folder, or in a list of files, by plateifu.
 
     Raises:
-        ValueError: the folder does not exist or cannot be read, or a galaxy has two model cubes.
+        MistakeError: the folder does not exist or cannot be read, or a galaxy has two model cubes.
     """
     found: dict[str, str] = {}
-    for (plateifu, _), path in find_files(maps_root, FILE_NAME).items():
+    for (plateifu, _), path in find_files(maps_root, FILE_NAME, "survey.maps_root").items():
         if plateifu in found:
-            raise ValueError(
+            raise MistakeError(
                 f"{found[plateifu]} and {path} are both model cubes of {plateifu}: keep one DAPTYPE below {maps_root}"
             )
         found[plateifu] = path

@@ -5,6 +5,7 @@ Names are checked without importing the reader, so that loading a configuration 
 
 import importlib
 import pkgutil
+import re
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -24,6 +25,12 @@ def built_in_readers() -> list[str]:
 def known_readers() -> list[str]:
     """Names of the built-in readers and of the entry points of installed packages, sorted."""
     return sorted({*built_in_readers(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def file_patterns() -> dict[str, re.Pattern[str]]:
+    """Patterns of file names by built-in reader, without those that fit any FITS file."""
+    found = {name: importlib.import_module(_module(name)).FILE_NAME for name in built_in_readers()}
+    return {name: pattern for name, pattern in found.items() if not pattern.fullmatch("any.fits")}
 
 
 def check_reader_name(name: str) -> str:
@@ -60,12 +67,16 @@ def reader_class(name: str) -> Any:
 
 def _load(name: str) -> Any:
     if name in built_in_readers():
-        found: Any = importlib.import_module(f"cubeprep.readers.{name.replace('-', '_')}")
+        found: Any = importlib.import_module(_module(name))
     elif points := {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}:
         found = _only(points).load()
     else:
         found = importlib.import_module(name)
     return found if isinstance(found, type) else found.Reader
+
+
+def _module(name: str) -> str:
+    return f"cubeprep.readers.{name.replace('-', '_')}"
 
 
 def _only(points: dict[str, EntryPoint]) -> EntryPoint:

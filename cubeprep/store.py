@@ -50,12 +50,14 @@ from cubeprep.store_files import (
 )
 from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import NoStoreError as NoStoreError
+from cubeprep.store_files import OtherStoreError as OtherStoreError
 from cubeprep.store_files import StoreError as StoreError
 from cubeprep.version import code_version
 from cubeprep.windows import Continuum
 
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
+ELSEWHERE = "Choose another workspace or another path (prepare.store)"
 ROWS_PER_GROUP = 1024  # of galaxies.parquet, whose writer holds one group
 TABLE_COLUMNS = ("plateifu", "mangaid", "z", "status", "code", "reason")
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
@@ -111,7 +113,7 @@ class WindowStore:
         """The store at `path`, open for writing; its metadata are created unless a store of the same identity exists.
 
         Raises:
-            StoreError: the path holds a store of another identity, or something else.
+            OtherStoreError: the path holds a store of another identity or format, or something else.
             StorageError: the service fails.
         """
         with storage_errors(path, writing=True):
@@ -123,21 +125,21 @@ class WindowStore:
         if fs.exists(f"{root}/zarr.json"):
             store = cls._open(path, mode="r+")
             if store.attrs["format_version"] != FORMAT_VERSION:
-                raise StoreError(
+                raise OtherStoreError(
                     f"{path} holds a store of format {store.attrs['format_version']}, which can be read but not "
-                    "resumed. Choose another path or delete this store."
+                    f"resumed. {ELSEWHERE}, or delete this store."
                 )
             if store.identity != plan.identity:
                 changed = _differences(store.attrs["config"], plan.config) or ["the list of galaxies or their files"]
-                raise StoreError(
+                raise OtherStoreError(
                     f"{path} holds a store made from another configuration. It differs in: {'; '.join(changed)}. "
-                    "Choose another path or delete this store."
+                    f"{ELSEWHERE}, or delete this store."
                 )
             if not store.attrs["created"]:
                 cls._create(path, plan)
             return cls._open(path, mode="r+")
         if fs.exists(root) and fs.ls(root):
-            raise StoreError(f"{path} exists and is not a window store. Choose another path.")
+            raise OtherStoreError(f"{path} exists and is not a window store. {ELSEWHERE}.")
         cls._create(path, plan)
         return cls._open(path, mode="r+")
 

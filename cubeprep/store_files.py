@@ -32,6 +32,10 @@ class NoStoreError(StoreError, MistakeError):
     """There is no window store where a command looks for one."""
 
 
+class OtherStoreError(StoreError, MistakeError):
+    """A path holds something other than the store that a command would make there."""
+
+
 class _Attributes(BaseModel):
     model_config = ConfigDict(extra="allow")
 

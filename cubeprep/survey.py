@@ -49,6 +49,14 @@ class SurveyConfig(Config):
         "GFLUX", description="manga-maps: fluxes of Gaussian fits, or summed fluxes"
     )
 
+    @field_validator("galaxies", mode="before")
+    @classmethod
+    def _names_as_text(cls, names: Any) -> Any:
+        """Names that YAML takes for whole numbers, such as 41144."""
+        if not isinstance(names, list | tuple):
+            return names
+        return tuple(str(name) if type(name) is int else name for name in names)
+
     @field_validator("reader")
     @classmethod
     def _known_reader(cls, name: str) -> str:
@@ -60,9 +68,13 @@ def make_reader(config: SurveyConfig) -> Any:
 
     Raises:
         ConfigError: the reader cannot be imported.
-        ValueError: the survey has no mask bit or quality bit of a configured name.
+        MistakeError: the survey has no mask bit or quality bit of a configured name.
     """
-    return reader_class(config.reader)(config)
+    made = reader_class(config.reader)
+    try:
+        return made(config)
+    except ValueError as error:
+        raise MistakeError(str(error)) from error
 
 
 def facts_of(name: str) -> SurveyFacts | None:

@@ -20,6 +20,7 @@ from cubeprep.fits.cards import check_cards
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
+from cubeprep.registry import file_patterns
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, is_velocity, name_of, number, read_table
@@ -34,20 +35,44 @@ SIMBAD = (
 
 # Optional columns of `survey.table`.
 TABLE_COLUMNS = ("object", "ra", "dec", "re_arcsec", "depth")
+# Columns that a table of a user must have.
+OWN_COLUMNS = {"name": "the file's name without its suffix", "z": "the redshift"}
 
 
-def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
+def find_cubes(config: SurveyConfig, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
+    """Paths of the files of a survey below `survey.root`, as of `find_files`.
+
+    Raises:
+        MistakeError: as `find_files`, or there is none, but files of another reader.
+    """
+    root = str(config.root)
+    found = find_files(root, pattern)
+    if found:
+        return found
+    paths = _paths(root, "survey.root")
+    for reader, known in file_patterns().items():
+        fitting = next((path for path in paths if known.fullmatch(path.rsplit("/", 1)[-1])), None)
+        if fitting:
+            raise MistakeError(
+                f"survey.reader is {config.reader}; the files below {root} (such as {fitting}) fit the reader "
+                f"{reader}: --set survey.reader={reader}"
+            )
+    return found
+
+
+def find_files(root: str, pattern: re.Pattern[str], key: str = "survey.root") -> dict[tuple[str, ...], str]:
     """Paths of the files whose names match, keyed by the groups of the match; takes one listing, also on S3.
 
     Args:
         root: folder or URL, searched with all folders below it; or a list of files (`.txt`), one path or URL per line.
         pattern: pattern that the whole file name must match.
+        key: of the configuration, which gives the root.
 
     Raises:
         MistakeError: the folder does not exist, or two files match with the same groups.
     """
     found: dict[tuple[str, ...], str] = {}
-    for path in _listed(root) if root.endswith(".txt") else _files_below(root):
+    for path in _paths(root, key):
         match = pattern.fullmatch(path.rsplit("/", 1)[-1])
         if not match:
             continue
@@ -62,14 +87,19 @@ def find_files(root: str, pattern: re.Pattern[str]) -> dict[tuple[str, ...], str
     return found
 
 
-def _files_below(root: str) -> list[str]:
+def _paths(root: str, key: str) -> list[str]:
+    return _listed(root, key) if root.endswith(".txt") else _files_below(root, key)
+
+
+def _files_below(root: str, key: str) -> list[str]:
     with storage_errors(root):
         fs, folder = filesystem(root)
         if not fs.isdir(folder):
-            kind = "no such folder, or no index page" if root.startswith("http") else "no such folder"
+            kind = "does not exist, or has no index page" if root.startswith("http") else "does not exist"
+            kind = "is not a folder" if not is_remote(root) and fs.exists(folder) else kind
+            files = "cubes" if key == "survey.root" else "MAPS"
             raise MistakeError(
-                f"{root}: {kind}; set survey.root, or survey.maps_root if it is that, to the folder of the files, "
-                "or survey.root to a list of files NAME.txt"
+                f"{key}: {root} {kind}. Give the folder with the {files}, or a text file (NAME.txt) that lists them."
             )
         if not is_remote(root):
             return _local_files(folder)
@@ -103,16 +133,16 @@ def _is_special(path: str) -> bool:
     return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
 
 
-def _listed(path: str) -> list[str]:
+def _listed(path: str, key: str) -> list[str]:
     """Paths in a list: one per line, absolute or relative to the folder of the list; `#` begins a comment.
 
     Raises:
-        ValueError: the list does not exist or is not text.
+        MistakeError: the list does not exist or is not text.
     """
     try:
         lines = read_file(path).decode().splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a list of files: {error}") from error
+        raise MistakeError(f"{key}: {path} cannot be read as a list of files: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     folder = path.rpartition("/")[0] or "."
     return sorted(name if is_remote(name) or name.startswith("/") else f"{folder}/{name}" for name in names)
@@ -228,10 +258,10 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
         files: paths, keyed by a tuple with the table's `name` alone.
 
     Raises:
-        ValueError: no table is named, it lacks a column, or two rows of one galaxy differ.
+        MistakeError: no table is named, it lacks a column, or two rows of one galaxy differ.
     """
     if not config.table:
-        raise ValueError(f"survey.table: {config.reader} needs a table with the columns name and z")
+        raise MistakeError(f"survey.table: {config.reader} needs a table with the columns name and z")
     rows, broken = survey_rows(config.table, "name", needed=("z",), optional=TABLE_COLUMNS)
     found = [_target_of_row(name, row, files, config) for name, row in rows.items()]
     return found + [_target_of_row(name, {}, files, config, why) for name, why in broken.items() if name not in rows]
@@ -296,24 +326,20 @@ def survey_rows(
         kind: description of the expected table, for error messages.
 
     Raises:
-        ValueError: the table cannot be read, lacks a column, or two rows of one galaxy differ.
+        TableError: the table cannot be read, lacks a column, or two rows of one galaxy differ.
     """
     wanted = [key, *needed, *optional]
     try:
         table = read_table(path, text=(key, "object", "mangaid"), columns=wanted, hdu=hdu)
     except TableError as error:
-        raise ValueError(f"{path}: cannot be read as {kind}: {str(error).removeprefix(f'{path}: ')}") from error
+        raise TableError(f"{path}: cannot be read as {kind}: {str(error).removeprefix(f'{path}: ')}") from error
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; survey.table names {kind}") from error
+        raise TableError(f"{path}: no such file; survey.table names {kind}") from error
     table.columns = [str(name).lower() for name in table.columns]
     table = table.loc[:, ~table.columns.duplicated()]
     missing = [name for name in (key, *needed) if name not in table]
     if missing:
-        held = list(map(str, table.attrs[COLUMNS]))
-        hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
-        found = ", ".join(held) or "no columns"
-        lacking = " and ".join(map(repr, missing))
-        raise TableError(f"{path}: what should be {kind} lacks the column {lacking}; it has {found}{hint}")
+        raise TableError(_lacking(path, missing, list(map(str, table.attrs[COLUMNS])), kind))
     unit = {str(name).lower(): text for name, text in table.attrs[UNITS].items()}.get("z", "")
     if is_velocity("z", unit):
         raise TableError(f"{path}: the column 'z' is in {unit}, expected redshifts")
@@ -327,11 +353,25 @@ def survey_rows(
     return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
 
 
+def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) -> str:
+    """Message on a table without some of its columns."""
+    one = len(missing) == 1
+    hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
+    meanings = ", ".join(
+        f"{name} {'is ' if i == 0 else ''}{OWN_COLUMNS[name]}" for i, name in enumerate(missing) if name in OWN_COLUMNS
+    )
+    advice = f"Rename {'it' if one else 'them'}: {meanings}." if meanings else f"Expected {kind}."
+    return (
+        f"{path} (survey.table): no column{'' if one else 's'} {' and '.join(map(repr, missing))}; "
+        f"it has {', '.join(held) or 'no columns'}{hint or '.'} {advice}"
+    )
+
+
 def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second: tuple[int, dict[Any, Any]]) -> None:
     """Checks that two rows of one galaxy are equal.
 
     Raises:
-        ValueError: they differ; the message names both rows and their values.
+        TableError: they differ; the message names both rows and their values.
     """
     differing = [key for key, value in first[1].items() if str(value) != str(second[1][key])]
     if differing:
@@ -340,7 +380,7 @@ def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second
             f"row {number} has " + ", ".join(f"{key} = {row[key]}" for key in differing[:3])
             for number, row in ((number_1, row_1), (number_2, row_2))
         )
-        raise ValueError(f"{path}: two rows of {name} differ: {said}. Remove one.")
+        raise TableError(f"{path}: two rows of {name} differ: {said}. Remove one.")
 
 
 def _why_ragged(path: str, line: int, cells: Mapping[str, str]) -> str:

@@ -17,9 +17,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def closest(name: str, known: Iterable[object], most: int = 1) -> list[str]:
-    """Known names similar to this one, ignoring case, the most similar first."""
-    by_lower = {str(item).lower(): str(item) for item in known}
-    return [by_lower[item] for item in get_close_matches(name.lower(), by_lower, n=most)]
+    """Known names similar to this one, ignoring case, the most similar first; else those that begin with it."""
+    by_lower, lower = {str(item).lower(): str(item) for item in known}, name.lower()
+    found = get_close_matches(lower, by_lower, n=most)
+    found = found or [item for item in by_lower if lower and item.startswith(f"{lower}_")][:most]
+    return [by_lower[item] for item in found]
 
 
 def suggestion(names: Iterable[str], otherwise: str = "") -> str:

@@ -26,12 +26,12 @@ from typing import Any
 
 import pandas as pd
 
-from cubeprep.config import digest
+from cubeprep.config import MistakeError, digest
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, command, following_command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import (
@@ -56,6 +56,7 @@ from modeling.catalog import (
 from modeling.latents.neighbours import nearest_neighbours, standardise
 from modeling.latents.umap_map import embed
 from modeling.network.pretrained import PRETRAINED, read_card
+from modeling.scoring.artefacts import CODES
 from modeling.scoring.attribution import attribution_path, write_attribution
 from modeling.scoring.ensemble import combine
 from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores_from_sums
@@ -69,7 +70,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     """Writes and registers the catalog; returns the exit code.
 
     Raises:
-        ValueError: the model was trained on windows made with other settings, and `force` is not set.
+        MistakeError: the model was trained on windows made with other settings, and `force` is not set.
     """
     from modeling.tracking.catalog_registry import register_catalog
     from modeling.tracking.runs import flatten
@@ -113,11 +114,11 @@ def check_windows(model: ScoringModel, store: WindowStore) -> None:
     """Checks that a store's windows were made like those that the model was trained on.
 
     Raises:
-        ValueError: they were not; the message names the settings that differ.
+        MistakeError: they were not; the message names the settings that differ.
     """
     differing = model.differing_windows(store)
     if differing:
-        raise ValueError(
+        raise MistakeError(
             f"{model.reference} was trained on other windows than those of {store.path}, where {'; '.join(differing)}. "
             "Its scores would be meaningless: train a model on this store, or use --force."
         )
@@ -207,25 +208,38 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print(f"Note: the model is {PRETRAINED}. {read_card()['description']}")
     elif provenance["model"]["trained_on"] not in ("", provenance["store"]["identity"]):
         console.print(f"Note: {provenance['model']['reference']} was trained on another store.")
-    console.print(f"The most unusual of {counted(len(table), 'galaxy')}, by score_{config.score.rank_by}:")
-    for row in table.head(NUM_PRINTED).to_dict("records"):
+    shown = table.head(NUM_PRINTED)
+    title = "The one galaxy" if len(table) == 1 else "The most unusual galaxies"
+    first = f", first {len(shown)} of {len(table)} ({config.catalog_path} has all)" if len(shown) < len(table) else ""
+    console.print(f"{title}, by score_{config.score.rank_by}{first}:", markup=False)
+    for row in shown.to_dict("records"):
         why = " ".join(part for part in (row["reason_1"], row["triage"] and f"[{row['triage']}]") if part)
         console.print(
             f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
         )
+    for code in dict.fromkeys(filter(None, shown["triage"])):
+        console.print(f"  [{code}]: {CODES[code]}", markup=False)
     if provenance["calibration"] == "model":
         console.print("Scores are relative to the galaxies that the model was calibrated on (score.calibration)")
-    found, flagged = int(table["is_find"].sum()), int((table["triage"] != "").sum())
+    found = int(table["is_find"].sum())
     finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
     if table["p_value"].isna().all():
-        finds = (
-            "No p-values and so no detections, since no galaxy is in the validation split: scores order these galaxies"
-        )
-    console.print(f"{finds}; {counted(flagged, 'likely artefact')}")
+        order = "" if len(table) == 1 else ": scores order these galaxies"
+        finds = f"No p-values and so no detections, since no galaxy is in the validation split{order}"
+    console.print(f"{finds}; {_flagged(table['triage'])}")
     if len(table) >= MIN_CORRELATED:
         for line in correlations(provenance["spearman"], config.score.rank_by):
             console.print(line)
     console.print(f"Catalog: {config.catalog_path} (MLflow: {config.tracking.catalog_name} version {version})")
+    if following := following_command("score", "explore"):
+        console.print(f"Next: {following}", markup=False)
+
+
+def _flagged(triage: pd.Series) -> str:
+    """Numbers of galaxies with a reason code: artefacts, and those scored at the redshift of their lines."""
+    displaced = int((triage == "redshift").sum())
+    artefacts = counted(int((triage != "").sum()) - displaced, "likely artefact")
+    return f"{artefacts}, {displaced} with displaced lines" if displaced else artefacts
 
 
 def correlations(spearman: dict[str, dict[str, float | None]], rank_by: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
-from jobs.console.progress import Report, progress_bar
+from jobs.console.progress import Report, console, progress_bar
 from jobs.models.resume import find_training
 from jobs.models.starting import start_tags, with_start
 from jobs.models.training import log_epochs, log_training, register, report, training_job
@@ -49,7 +49,7 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
     from modeling.tracking.lineage import prepare_run, system_metrics
     from modeling.tracking.runs import start_run
     from modeling.training.cross_fitting import check_folds
-    from modeling.training.ray_train import train
+    from modeling.training.ray_train import finished_checkpoint, train
 
     job = training_job(config)
     store = WindowStore.open(job.store)
@@ -66,6 +66,8 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
     known = find_training(config, job, name, resume) if resume else None
     tags = {"job": "train", "model_kind": config.model.kind, **start_tags(job)}
     where = config.tracking_uri, config.tracking.experiment
+    if finished_checkpoint(job, name=name, storage=config.checkpoints_path):
+        console.print(f"{config.workspace}: the training is finished already; its model is taken", markup=False)
     parent = prepare_run(*where, identity)
     with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
         log_training(tracked, config, store)
@@ -114,7 +116,7 @@ def _train_folds(config: ProjectConfig, job: "TrainingJob", tracked: "TrackedRun
     """Trains the models of the folds, if any, into the main model's directory."""
     from modeling.training.cross_fitting import folds_of, train_fold
 
-    with folds_of(job, target) as fold_jobs:
+    with folds_of(job, target, storage=config.checkpoints_path) as fold_jobs:
         for fold, fold_job in enumerate(fold_jobs):
             with progress_bar(f"Training fold {fold}", unit="steps") as bar:
                 listener = _Listener(tracked, bar, job.train.epochs, fold)

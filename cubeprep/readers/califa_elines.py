@@ -20,7 +20,7 @@ from cubeprep.fits.wcs import placed_sky, spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import SIMBAD, find_files, open_maps, sum_remarks, targets_from_table
+from cubeprep.survey_files import SIMBAD, find_cubes, open_maps, sum_remarks, targets_from_table
 
 FILE_NAME = re.compile(r"(.+)\.ELINES\.cube\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
 # Pipe3D writes the unit without quotes, so that FITS readers take the text after the first slash for a comment.
@@ -52,7 +52,7 @@ class Reader:
 
     def find_targets(self) -> list[Target]:
         """Galaxies of the table; those without a cube are rejected."""
-        return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
+        return targets_from_table(self._config, find_cubes(self._config, FILE_NAME))
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""

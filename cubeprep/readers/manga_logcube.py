@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cubeprep import dap_model
+from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
@@ -17,7 +18,7 @@ from cubeprep.readers import manga_maps
 from cubeprep.stars.starlight import ModelStars
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import TableRows, depth, find_files, set_bits, survey_rows
+from cubeprep.survey_files import TableRows, depth, find_cubes, find_files, set_bits, survey_rows
 from cubeprep.tables import name_of, number
 from cubeprep.velocity import VelocityConfig
 
@@ -44,11 +45,11 @@ class Reader:
         """All LOGCUBEs below the root. Files without a row in drpall are rejected; rows without a file are ignored.
 
         Raises:
-            ValueError: there is no drpall table, or it lacks a column.
+            MistakeError: there is no drpall table, or it lacks a column.
         """
         root = str(self._config.root)
-        files = find_files(root, FILE_NAME)
-        maps = find_files(self._config.maps_root, manga_maps.FILE_NAME) if self._config.maps_root else {}
+        files = find_cubes(self._config, FILE_NAME)
+        maps = _find_maps(self._config.maps_root) if self._config.maps_root else {}
         models = dap_model.find_models(str(self._config.maps_root)) if self.with_models else {}
         rows = _read_drpall(self._config.table or _find_table(root))
         targets = []
@@ -96,10 +97,14 @@ class Reader:
         )
 
 
+def _find_maps(maps_root: str) -> dict[tuple[str, ...], str]:
+    return find_files(maps_root, manga_maps.FILE_NAME, "survey.maps_root")
+
+
 def _find_table(root: str) -> str:
     tables = find_files(root, TABLE_NAME)
     if not tables:
-        raise ValueError(f"{root}: no drpall*.fits here, which has the redshifts; name one as survey.table")
+        raise MistakeError(f"{root}: no drpall*.fits here, which has the redshifts; name one as survey.table")
     return next(iter(tables.values()))
 
 

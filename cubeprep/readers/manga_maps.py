@@ -22,7 +22,7 @@ from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import depth, find_files, first_header, guarded_target, open_maps, set_bits, sum_remarks
+from cubeprep.survey_files import depth, find_cubes, first_header, guarded_target, open_maps, set_bits, sum_remarks
 from cubeprep.tables import name_of, number
 from cubeprep.velocity import STARS
 
@@ -52,7 +52,7 @@ class Reader:
 
     def find_targets(self) -> list[Target]:
         """All MAPS files, with identifiers, redshifts and quality from their primary headers."""
-        files = find_files(str(self._config.root), FILE_NAME)
+        files = find_cubes(self._config, FILE_NAME)
         return [_target(plateifu, path) for (plateifu,), path in files.items()]
 
     def read_maps(self, target: Target, line_names: Sequence[str], size: int | None) -> Planes:

@@ -12,7 +12,7 @@ from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.fits.wcs import AIR, VACUUM
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import find_files, targets_from_table
+from cubeprep.survey_files import find_cubes, targets_from_table
 
 ESO = "https://archive.eso.org/scienceportal/home?pos={ra_deg:.6f},{dec_deg:.6f}&r=0.016667&ins_id=MUSE"
 FILE_NAME = re.compile(r"(.+)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Reader:
 
     def find_targets(self) -> list[Target]:
         """Galaxies of the table; those without a cube are rejected."""
-        return targets_from_table(self._config, find_files(str(self._config.root), FILE_NAME))
+        return targets_from_table(self._config, find_cubes(self._config, FILE_NAME))
 
     def open(self, target: Target) -> list[CubeFile]:
         """Cube of a target, which has one arm.

@@ -13,7 +13,7 @@ from cubeprep.facts import SurveyFacts
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import SIMBAD, find_files, first_header, guarded_target
+from cubeprep.survey_files import SIMBAD, find_cubes, first_header, guarded_target
 from cubeprep.tables import number
 
 FILE_NAME = re.compile(r"(\d+)_([A-Z])(?:_(.*))?_(blue|red)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Reader:
 
     def find_targets(self) -> list[Target]:
         """All pairs of cubes; those without the other arm, or without a redshift in the header, are rejected."""
-        files = find_files(str(self._config.root), FILE_NAME)
+        files = find_cubes(self._config, FILE_NAME)
         observations = sorted({(catid, repeat) for catid, repeat, _, _ in files})
         return [self._target(catid, repeat, files) for catid, repeat in observations]
 

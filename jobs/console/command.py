@@ -3,6 +3,7 @@
 import ast
 import importlib
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.resources import files
@@ -116,6 +117,15 @@ def command(name: str) -> click.Command:
 
     job_command.params += OPTIONS.get(name, ())
     return job_command
+
+
+def following_command(name: str, following: str) -> str:
+    """Command line that runs another job with the configuration of job `name`; empty unless that one is running."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.command.name != name:
+        return ""
+    overrides = [word for item in context.params["overrides"] for word in ("--set", item)]
+    return shlex.join(["cubescout", following, context.params["config"], *overrides])
 
 
 def guarded(action: Callable[[], int]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cubeprep.config import MistakeError
 from cubeprep.store import Windows, WindowStore
 from jobs.config import ProjectConfig
 from modeling.catalog import Catalog, check_recorded
@@ -83,7 +84,7 @@ def open_model(config: ProjectConfig, store: WindowStore, reference: str | None 
         reference: a model to open instead of the configuration's.
 
     Raises:
-        ValueError: there is no such model, or its lines, samples or size are not the store's.
+        MistakeError: there is no such model, or its lines, samples or size are not the store's.
     """
     from modeling.network.checkpoint import load_model, weights_digest
     from modeling.tracking.models import resolve_model
@@ -112,7 +113,7 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     """Checks that a model fits the windows of a store.
 
     Raises:
-        ValueError: lines, samples or size differ; the message names both.
+        MistakeError: lines, samples or size differ; the message names both.
     """
     takes: dict[str, Any] = {key: getattr(network, name) for name, key in WINDOW_KEYS.items()}
     holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
@@ -122,7 +123,7 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     differing = [f"{name}: the model takes {takes[name]}, the store holds {holds[name]}" for name in takes]
     differing = [text for text, name in zip(differing, takes, strict=True) if takes[name] != holds[name]]
     if differing:
-        raise ValueError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
+        raise MistakeError(f"model {reference} does not fit the store {store.path}. {'; '.join(differing)}")
 
 
 def as_scored(catalog: Catalog, model: ScoringModel, device: str) -> Callable[[Windows], np.ndarray]:
@@ -149,11 +150,11 @@ def check_same_store(catalog: Catalog, store: WindowStore, path: Path) -> None:
     """Checks that the catalog was made from this store.
 
     Raises:
-        ValueError: it was made from another.
+        MistakeError: it was made from another.
     """
     scored = catalog.provenance["store"]["identity"]
     if scored != store.identity:
-        raise ValueError(
+        raise MistakeError(
             f"{path} is the catalog of another store (identity {scored[:12]}), not of {store.path} "
             f"(identity {store.identity[:12]}). Run `cubescout score` first."
         )
@@ -163,13 +164,13 @@ def reopen_model(config: ProjectConfig, catalog: Catalog, store: WindowStore) ->
     """The model that scored a catalog.
 
     Raises:
-        ValueError: it is missing, or its weights have changed.
+        MistakeError: it is missing, or its weights have changed.
     """
     check_recorded(catalog, config.catalog_path, ["model.digest"])
     made_by = catalog.provenance["model"]
     model = open_model(config, store, made_by["reference"])
     if model.digest != made_by["digest"]:
-        raise ValueError(
+        raise MistakeError(
             f"{made_by['reference']} is no longer the model of {config.catalog_path}: the digest of its weights is "
             f"{model.digest[:12]}, recorded was {made_by['digest'][:12]}. Does tracking.uri name the registry "
             "used for scoring? If so, run `cubescout score` again."

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cubeprep.config import ConfigError
+from cubeprep.config import ConfigError, MistakeError
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.progress import console
@@ -21,8 +21,8 @@ def with_start(
     """The job with the model that it starts from, copied to the storage of checkpoints; unchanged without one.
 
     Raises:
-        ValueError: there is no such model; or it was trained on other windows, or has seen galaxies that cross-fitting
-            leaves out, and `force` is not set.
+        MistakeError: there is no such model; or it was trained on other windows, or has seen galaxies that
+            cross-fitting leaves out, and `force` is not set.
     """
     if job.train.start_from is None:
         return job
@@ -36,7 +36,7 @@ def with_start(
     _, metadata = load_model(found.directory)
     differing = differing_windows(metadata.get("window_settings"), store)
     if differing and not force:
-        raise ValueError(
+        raise MistakeError(
             f"train.start_from: {found.reference} was trained on other windows than those of {store.path}, where "
             f"{'; '.join(differing)}. Start from a model of such windows, or use `cubescout train --force`."
         )
@@ -74,7 +74,7 @@ def _check_seen(reference: str, seen: list[str], *, folds: int, force: bool) -> 
     named = ", ".join(seen[:NUM_NAMED]) + (" ..." if len(seen) > NUM_NAMED else "")
     text = f"{reference} has seen {counted(len(seen), 'object')} of this store ({named})"
     if folds and not force:
-        raise ValueError(
+        raise MistakeError(
             f"train.start_from: {text}: with train.folds, {folds}, no model would be one that never saw them. Start "
             "from a model of other galaxies, set train.folds=0, or use `cubescout train --force`."
         )

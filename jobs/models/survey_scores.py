@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.config import MistakeError
 from cubeprep.line_ratios import COLUMNS as LINE_RATIOS
 from cubeprep.store import NEW_TABLES, StoreError, WindowStore
 from cubeprep.survey import survey_facts
@@ -129,12 +130,12 @@ def with_calibration(config: ProjectConfig, store: WindowStore, model: "ScoringM
     """The model with its calibration if scores are relative to the galaxies of that, else without it.
 
     Raises:
-        ValueError: the configuration asks for it and the model has none.
+        MistakeError: the configuration asks for it and the model has none.
     """
     asked = config.score.calibration == "model"
     if model.calibration is None:
         if asked:
-            raise ValueError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
+            raise MistakeError(f"score.calibration is `model`, but {model.reference} comes without a calibration")
         return model
     few = config.score.calibration == "auto" and num_accepted(store) < MIN_HELD_OUT
     return model if asked or few else replace(model, calibration=None)

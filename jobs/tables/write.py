@@ -19,6 +19,10 @@ FORMATS = {"fits": ".fits", "votable": ".vot"}
 VOTABLE_VERSION = "1.4"
 
 
+# Parts of the provenance that only `reproduce` and `assess` read.
+CALIBRATION = ("judges", "by_redshift")
+
+
 def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tuple(FORMATS)) -> list[Path]:
     """Writes a catalog in other formats beside it, each file atomically, and returns their paths.
 
@@ -45,7 +49,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
     from astropy.table import Table
 
     frame, columns = with_links(catalog.table, catalog.columns, survey)
-    table = Table(meta={"name": "cubescout", "provenance": flat(catalog.provenance)})
+    table = Table(meta={"name": "cubescout", "provenance": flat(_without_calibration(catalog.provenance))})
     for name in map(str, frame):
         found = columns[name]
         table[name] = TableColumn(
@@ -55,6 +59,11 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
             meta={"ucd": ucd_of(name)},
         )
     return table
+
+
+def _without_calibration(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance for a header; the calibration has thousands of numbers and stays in the Parquet file."""
+    return {key: value for key, value in provenance.items() if key not in CALIBRATION}
 
 
 def fits_bytes(table: Any) -> bytes:

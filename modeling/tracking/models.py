@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from cubeprep.version import code_version
+from cubeprep.words import closest, suggestion
 from modeling.tracking.database import sqlite_path
-from modeling.tracking.runs import TrackedRun, TrackingError, make_client, without_credentials
+from modeling.tracking.runs import NoModelError, TrackedRun, TrackingError, make_client, without_credentials
 
 CANDIDATE = "candidate"
 
@@ -114,7 +115,7 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
     """Model of `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the registry, `pretrained`, or that of a directory.
 
     Raises:
-        TrackingError: there is no such model.
+        NoModelError: there is no such model.
         CheckpointError: this version comes without a pretrained model.
     """
     from modeling.network.pretrained import PRETRAINED, pretrained_folder
@@ -124,17 +125,18 @@ def resolve_model(uri: str, name_or_path: str) -> ResolvedModel:
     if not name_or_path.startswith("models:/"):
         directory = Path(name_or_path)
         if not (directory / "model.json").is_file():
-            raise TrackingError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS")
+            hint = suggestion(closest(name_or_path, [PRETRAINED]))
+            raise NoModelError(f"{name_or_path}: no model directory, and not of the form models:/NAME@ALIAS{hint}")
         return ResolvedModel(directory, None, {}, str(directory.absolute()))
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise TrackingError(f"{name_or_path}: there is no registry at {without_credentials(uri)} (tracking.uri)")
+        raise NoModelError(f"{name_or_path}: there is no registry at {without_credentials(uri)} (tracking.uri)")
     client = make_client(uri)
     version = find_version(client, name_or_path)
     directory = download(client, version)
     checkpoints = sorted(directory.glob("artifacts/*/model.json"))
     if len(checkpoints) != 1:
-        raise TrackingError(f"{name_or_path}: version {version.version} is no Cubescout model")
+        raise NoModelError(f"{name_or_path}: version {version.version} is no Cubescout model")
     reference = f"models:/{version.name}/{version.version}"
     return ResolvedModel(
         checkpoints[0].parent, str(version.version), dict(version.tags), reference, str(version.run_id)
@@ -145,13 +147,13 @@ def find_version(client: Any, reference: str) -> Any:
     """Registry entry of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        TrackingError: the reference has another form, or the registry no such entry.
+        NoModelError: the reference has another form, or the registry no such entry.
     """
     from mlflow.exceptions import MlflowException
 
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", reference)
     if match is None:
-        raise TrackingError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise NoModelError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     name, alias, number = match.groups()
     try:
         if alias:
@@ -159,9 +161,7 @@ def find_version(client: Any, reference: str) -> Any:
         return client.get_model_version(name, number)
     except MlflowException as error:
         where = without_credentials(str(client.tracking_uri))
-        raise TrackingError(
-            f"{reference}: not in the registry {where}. `cubescout train` registers a model."
-        ) from error
+        raise NoModelError(f"{reference}: not in the registry {where}. `cubescout train` registers a model.") from error
 
 
 def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:

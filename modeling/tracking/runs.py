@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cubeprep.config import MistakeError
 from cubeprep.redact import redact
 from cubeprep.version import code_version
 from modeling.tracking.database import DatabaseError, artifact_location, prepare_database, sqlite_path
@@ -20,6 +21,10 @@ from modeling.tracking.database import DatabaseError, artifact_location, prepare
 
 class TrackingError(ValueError):
     """Missing model, version or tracking database, or one that cannot be used."""
+
+
+class NoModelError(TrackingError, MistakeError):
+    """There is no model of a name that a command gives."""
 
 
 class TrackedRun:

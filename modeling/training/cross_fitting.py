@@ -12,7 +12,7 @@ from modeling.training.config import TrainingJob
 from modeling.training.context import Listener
 from modeling.training.folds import FOLDER, fold_of, mark_folds
 from modeling.training.loader import names_per_shard
-from modeling.training.ray_train import Trained, check_job, train
+from modeling.training.ray_train import Trained, check_job, finished_checkpoint, train
 
 
 def fold_jobs(job: TrainingJob) -> list[TrainingJob]:
@@ -47,19 +47,22 @@ def check_folds(job: TrainingJob) -> None:
 
 
 @contextmanager
-def folds_of(job: TrainingJob, target: Path) -> Iterator[list[TrainingJob]]:
+def folds_of(job: TrainingJob, target: Path, *, storage: str) -> Iterator[list[TrainingJob]]:
     """Jobs of all folds, for `train_fold`, within one Ray session for all of them if they train with Ray.
 
     Args:
         job: of the main model.
         target: directory of the main model, where the number of folds is recorded.
+        storage: of checkpoints, as for `train`.
     """
     if not job.train.folds:
         yield []
         return
     mark_folds(target, job.train.folds, job.train.left_out)
-    with ray_session() if job.train.num_workers else nullcontext():
-        yield fold_jobs(job)
+    jobs = fold_jobs(job)
+    finished = all(finished_checkpoint(each, name=_name(each), storage=storage) for each in jobs)
+    with ray_session() if job.train.num_workers and not finished else nullcontext():
+        yield jobs
 
 
 def train_fold(job: TrainingJob, *, storage: str, target: Path, listener: Listener | None = None) -> Trained:
@@ -75,5 +78,8 @@ def train_fold(job: TrainingJob, *, storage: str, target: Path, listener: Listen
         ValueError: see `train`.
         RuntimeError: workers failed for another reason.
     """
-    name = f"train-{job.identity(WindowStore.open(job.store).identity)[:12]}"
-    return train(job, name=name, storage=storage, target=target / FOLDER / str(job.fold), listener=listener)
+    return train(job, name=_name(job), storage=storage, target=target / FOLDER / str(job.fold), listener=listener)
+
+
+def _name(job: TrainingJob) -> str:
+    return f"train-{job.identity(WindowStore.open(job.store).identity)[:12]}"

@@ -4,6 +4,7 @@ Workers receive the job as JSON, open the store by its path, and share each glob
 neither the batch nor, up to rounding, the gradient. The same name and storage resume an interrupted run.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cubeprep.storage import size_and_tag
+from cubeprep.storage import is_remote, size_and_tag
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
 from modeling.network.checkpoint import read_training_state
@@ -31,6 +32,8 @@ from modeling.training.ray_records import remove_half_written
 from modeling.training.start import initial_network, objects_seen
 
 logger = logging.getLogger(__name__)
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray writes it after each checkpoint
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Trained:
 
 
 def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
-    """Trains a model, or resumes a run of the same name in the same storage.
+    """Trains a model, or resumes a run of the same name in the same storage; takes the model of a finished one.
 
     Args:
         job: model, store, training settings and number of workers.
@@ -70,6 +73,8 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
         RuntimeError: workers failed for another reason.
     """
     check_job(job)
+    if finished := finished_checkpoint(job, name=name, storage=storage):
+        return take_best(finished, target)
     if job.train.num_workers == 0:
         if "://" in storage:
             raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
@@ -365,10 +370,25 @@ def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
     if job.train.num_workers == 0:
         return any((Path(storage) / name / part).is_dir() for part in ("last", "last.old"))
     try:
-        size_and_tag(f"{storage}/{name}/checkpoint_manager_snapshot.json")  # Ray writes it after each checkpoint
+        size_and_tag(f"{storage}/{name}/{SNAPSHOT}")
     except FileNotFoundError:
         return False
     return True
+
+
+def finished_checkpoint(job: TrainingJob, *, name: str, storage: str) -> Path | None:
+    """Last checkpoint of a run that has trained all epochs; None for others, and where the storage is not a folder."""
+    if is_remote(storage):
+        return None
+    folder = Path(storage) / name
+    try:
+        last = "last"
+        if job.train.num_workers:
+            last = json.loads((folder / SNAPSHOT).read_text())["latest_checkpoint_result"]["checkpoint_dir_name"]
+        epochs = len(read_training_state(folder / last)["history"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or a kill left it half written
+        return None
+    return folder / last if epochs >= job.train.epochs else None
 
 
 def take_best(checkpoint: Path, target: Path) -> Trained:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cubeprep.config import MistakeError
 from cubeprep.storage import is_remote, read_file, write_file
 from cubeprep.store import WindowStore
 from modeling.network.checkpoint import CheckpointError, load_model, weights_digest
@@ -62,7 +63,7 @@ def initial_network(job: TrainingJob, store: WindowStore) -> tuple[WindowNetwork
     try:
         take_weights(model, start, store.line_names, metadata.get("line_names", store.line_names))
     except ValueError as error:
-        raise ValueError(f"train.start_from: {job.start.reference} does not fit this training. {error}") from error
+        raise MistakeError(f"train.start_from: {job.start.reference} does not fit this training. {error}") from error
     if job.train.freeze == "all-but-last":
         freeze_all_but_last(model)
     return model, metadata

@@ -57,10 +57,14 @@ def test_names_every_mistake_at_once(write) -> None:
         ("count: 3\ninner: {rates: 1}", "inner.rates: unknown key; did you mean rate?"),
         ("count: 3\ninner: {colour: 1}", "inner.colour: unknown key"),
         ("count: 3\nrate: 1", "rate: unknown key; did you mean inner.rate?"),
+        ("count: 3\ninner: {rate: abc}", "inner.rate: expected a number (found 'abc')"),
+        ("count: 3\ninner: {rate: [1]}", "inner.rate: expected a number (found [1])"),
+        ("count: many", "count: expected a whole number (found 'many')"),
+        ("count: 3.5", "count: expected a whole number (found 3.5)"),
         ("count: 3\ninner: {names: [{rate: 1}]}", "inner.names.0: Input should be a valid string (found {'rate': 1})"),
     ],
 )
-def test_an_unknown_key_is_told_the_closest_one_of_its_section(write, text: str, mistake: str) -> None:
+def test_a_mistake_is_told_with_the_closest_key_or_the_expected_kind(write, text: str, mistake: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Outer, write(text))
     assert caught.value.mistakes == [mistake]

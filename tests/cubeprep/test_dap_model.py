@@ -254,5 +254,5 @@ def test_two_analyses_of_one_galaxy_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"manga-8000-1-LOGCUBE-{name}.fits.gz").touch()
     with pytest.raises(ValueError, match=r"MASTARHC2.* and .*MASTARSSP.* model cubes of 8000-1: keep one DAPTYPE"):
         find_models(str(tmp_path))
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match=r"survey\.maps_root: .*nowhere does not exist"):
         find_models(str(tmp_path / "nowhere"))

@@ -161,7 +161,7 @@ def test_a_server_that_knows_no_ranges(server: WebServer, wanted: WindowStore, t
 
 def test_a_list_of_files_stands_in_for_an_index(server: WebServer, wanted: WindowStore, tmp_path: Path) -> None:
     server.has_index = False
-    with pytest.raises(ValueError, match=r"no such folder, or no index page; .*list of files"):
+    with pytest.raises(ValueError, match=r"does not exist, or has no index page\. .*text file \(NAME\.txt\)"):
         prepare(CONFIG, survey(server), str(tmp_path / "none"), seed=3)
     files = [f"8000/manga-{name}-LOGCUBE.fits.gz" for name in NAMES[:2]]
     files.append(f"{server.url}/manga-{NAMES[2]}-LOGCUBE.fits")

@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cubeprep.cluster import DaskConfig
+from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, screened
 from cubeprep.fits.wcs import wavelengths
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
@@ -340,7 +341,10 @@ def test_two_files_of_one_galaxy_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
-    for root, message in ((tmp_path / "none", "no such folder"), (tmp_path, r"no drpall\*\.fits")):
+    for root, message in (
+        (tmp_path / "none", r"^survey\.root: .*none does not exist\. Give the folder with the cubes, or a text file"),
+        (tmp_path, r"no drpall\*\.fits"),
+    ):
         config = SurveyConfig(root=str(root))
         with pytest.raises(ValueError, match=message):
             select_targets(config, make_reader(config))
@@ -452,13 +456,54 @@ def test_errors_of_califa_maps_are_sigmas(tmp_path: Path) -> None:
     assert ((maps.mask[0] == 0).sum(), (maps.mask[1] > 0).all()) == (11, True), "no error, or no map of errors"
 
 
+def test_names_that_are_whole_numbers_are_text_and_others_refused() -> None:
+    assert SurveyConfig.model_validate({"galaxies": [41144, "8485-1901"]}).galaxies == ("41144", "8485-1901")
+    for bad in ([1.5], [True], 41144):
+        with pytest.raises(ValueError, match=r"Input should be a valid (string|tuple)"):
+            SurveyConfig.model_validate({"galaxies": bad})
+
+
 def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     config = SurveyConfig(reader="muse", root=str(tmp_path))
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
         select_targets(config, make_reader(config))
-    (tmp_path / "t.csv").write_text("galaxy,z\na,0.1\n")
-    with pytest.raises(ValueError, match=r"t\.csv: what should be a table lacks the column 'name'; it has galaxy, z"):
-        select_targets(config, make_reader(config.model_copy(update={"table": str(tmp_path / "t.csv")})))
+    config = config.model_copy(update={"table": str(tmp_path / "t.csv")})
+    for columns, said in (
+        ("galaxy,z", "no column 'name'; it has galaxy, z. Rename it: name is the file's name without its suffix."),
+        (
+            "galaxy,redshift",
+            (
+                "no columns 'name' and 'z'; it has galaxy, redshift. "
+                "Rename them: name is the file's name without its suffix, z the redshift."
+            ),
+        ),
+        (
+            "names,z",
+            (
+                "no column 'name'; it has names, z; did you mean names? "
+                "Rename it: name is the file's name without its suffix."
+            ),
+        ),
+    ):
+        (tmp_path / "t.csv").write_text(f"{columns}\na,0.1\n")
+        with pytest.raises(MistakeError) as caught:
+            select_targets(config, make_reader(config))
+        assert str(caught.value) == f"{tmp_path}/t.csv (survey.table): {said}"
+
+
+@pytest.mark.parametrize("reader", ["manga-logcube", "manga-maps", "califa-elines"])
+def test_files_of_another_reader_are_recognised(reader: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,z\na,0.1\n")
+    (tmp_path / "deep").mkdir()
+    file = tmp_path / "deep" / "41144_A_cube_blue.fits.gz"
+    file.touch()
+    config = SurveyConfig(reader=reader, root=str(tmp_path), table=str(tmp_path / "t.csv"))
+    with pytest.raises(MistakeError) as caught:
+        select_targets(config, make_reader(config))
+    assert str(caught.value) == (
+        f"survey.reader is {reader}; the files below {tmp_path} (such as {file}) fit the reader sami: "
+        "--set survey.reader=sami"
+    )
 
 
 @pytest.mark.realdata

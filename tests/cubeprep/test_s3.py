@@ -106,7 +106,7 @@ def test_wrong_credentials_are_named_and_not_shown(
 def test_a_bucket_that_is_not_there_is_named(local: SurveyConfig, remote: SurveyConfig, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"s3://nowhere/s\.zarr.*bucket does not exist"):
         prepare(CONFIG, local, "s3://nowhere/s.zarr", seed=3)
-    with pytest.raises(ValueError, match=r"s3://nowhere/cubes: no such folder"):
+    with pytest.raises(ValueError, match=r"survey\.root: s3://nowhere/cubes does not exist"):
         prepare(CONFIG, remote.model_copy(update={"root": "s3://nowhere/cubes"}), str(tmp_path / "s"), seed=3)
 
 

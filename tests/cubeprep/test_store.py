@@ -12,6 +12,7 @@ import xarray as xr
 from astropy import units as u
 
 from cubeprep import store as module
+from cubeprep.config import MistakeError
 from cubeprep.store import FLUX_UNIT, SplitPlan, StoreError, StorePlan, Windows, WindowStore
 from tests.synthetic import synthetic_store, synthetic_windows
 
@@ -65,7 +66,10 @@ def test_a_store_of_another_configuration_is_refused_by_what_differs(tmp_path: P
     WindowStore.create_or_resume(path, plan())
     with pytest.raises(StoreError, match=r"windows\.size \(stored 8, now 16\)"):
         WindowStore.create_or_resume(path, plan(identity="other", config={"windows": {"size": 16}}))
-    with pytest.raises(StoreError, match="the list of galaxies"):
+    elsewhere = (
+        r"the list of galaxies.* Choose another workspace or another path \(prepare\.store\), or delete this store"
+    )
+    with pytest.raises(MistakeError, match=elsewhere):
         WindowStore.create_or_resume(path, plan(identity="other"))
 
 

@@ -388,7 +388,9 @@ def test_a_survey_without_velocity_fields_is_refused_at_once(tmp_path: Path) -> 
     conserve = job.model_copy(update={"windows": WindowConfig(sampling="conserve")})
     with pytest.raises(ConfigError, match="sami has no velocity fields"):
         prepare(conserve, SurveyConfig(reader="sami", root=str(tmp_path)), str(tmp_path / "s"), seed=0)
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(
+        ValueError, match=r"survey\.maps_root: .*none does not exist\. Give the folder with the MAPS, or a text file"
+    ):
         prepare(job, SurveyConfig(root=str(tmp_path), maps_root=str(tmp_path / "none")), str(tmp_path / "s"), seed=0)
     with pytest.raises(Rejected, match="no such file"):
         read_velocity(str(tmp_path / "none.fits"), "Ha-6564", None, shape=(9, 9), max_error_kms=30)

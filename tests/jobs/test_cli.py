@@ -87,7 +87,8 @@ def test_prepare_refuses_a_size_that_train_would_and_no_other(tmp_path: Path) ->
             assert code == 2
             assert f"prepare.windows.size: {size}; models take a multiple of 8" in text
         else:
-            assert "no such folder" in text
+            assert "survey.root: " in text
+            assert "does not exist. Give the folder with the cubes" in text
     assert code == 2
     assert "such as 32 or 40" in text
     assert list(tmp_path.iterdir()) == []
@@ -143,7 +144,8 @@ def test_a_folder_that_is_not_there_is_one_message_and_exit_code_2(tmp_path: Pat
     )
     assert code == 2
     assert text.startswith("cubescout: ")
-    assert "no such folder" in text
+    assert "survey.root: " in text
+    assert "does not exist. Give the folder with the cubes" in text
     assert "Traceback" not in text
 
 
@@ -210,10 +212,20 @@ def test_a_mistake_of_set_names_the_key_and_not_the_file() -> None:
     code, text = invoke("prepare", "demo", "--set", "train.epochs=many", "--set", "train.epoch=3", "--set", "seed")
     assert code == 2
     assert text.splitlines()[0] == "cubescout: command line: 3 mistakes"
-    assert "--set train.epochs: Input should be a valid integer" in text
+    assert "--set train.epochs: expected a whole number (found 'many')" in text
     assert "--set train.epoch: unknown key; did you mean epochs?" in text
     assert "--set seed: expected key.subkey=value" in text
     assert "demo.yaml" not in text
+
+
+def test_mistakes_are_in_our_words() -> None:
+    code, text = invoke(
+        "prepare", "demo", "--set", "survey.reader=sammi", "--set", "score.fdr=abc", "--set", "prepare.retry_rejected=3"
+    )
+    assert code == 2
+    assert "--set survey.reader: no reader 'sammi'; did you mean sami?" in text
+    assert "--set score.fdr: expected a number (found 'abc')" in text
+    assert "--set prepare.retry_rejected: expected true or false (found 3)" in text
 
 
 def test_a_mistake_of_sections_together_is_that_of_set_if_it_made_it() -> None:
@@ -262,6 +274,7 @@ def test_a_column_is_described_and_an_unknown_one_is_not() -> None:
         "neighbour_distances: Euclidean distance to each neighbour in standardised latents",
         "neighbour_same_object: Whether each neighbour is another observation of the same object",
     ]
+    assert "ew_Ha: unknown column; did you mean ew_ha_angstrom?" in invoke("columns", "ew_Ha")[1]
     code, text = invoke("columns", "scor_peak")
     assert code == 2
     assert "scor_peak: unknown column; did you mean score_peak?" in text

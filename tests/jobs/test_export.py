@@ -100,6 +100,18 @@ def test_the_position_has_its_frame_and_the_tables_say_what_they_were_made_from(
     assert "model.reference = models:/m/1" in list(header["HISTORY"])
 
 
+def test_the_calibration_stays_in_the_parquet_file(catalog: Path) -> None:
+    found = read_catalog(catalog)
+    calibration = {"judges": [{"velocity_kms": [0.0] * 100}], "by_redshift": {"nodes": [1.0] * 100}}
+    write_catalog(catalog, found.table, found.columns, found.provenance | calibration)
+    write_exports(catalog, "")
+    names = [info.name for info in parse(catalog.with_suffix(".vot")).resources[0].infos]
+    names += [text.partition(" = ")[0] for text in fits.getheader(catalog.with_suffix(".fits"), 1)["HISTORY"]]
+    assert "model.reference" in names
+    assert not [name for name in names if name.startswith(("judges", "by_redshift"))]
+    assert read_catalog(catalog).provenance["judges"] == calibration["judges"]
+
+
 def test_repeat_observations_are_linked(catalog: Path) -> None:
     table = Table.read(catalog.with_suffix(".vot"))
     objects = dict(zip(table["plateifu"], table["mangaid"], strict=True))

@@ -55,7 +55,7 @@ def test_a_catalog_of_another_store_is_refused(project: ProjectConfig, tmp_path:
     path = store / "zarr.json"
     path.write_text(path.read_text().replace('"identity": "', '"identity": "0'))
     result = CliRunner().invoke(cli.main, [*arguments, "--set", f"prepare.store={other.store_path}"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "is the catalog of another store" in result.output
 
 

@@ -159,5 +159,5 @@ def test_a_model_of_other_windows_is_refused(workspace: Path, real_data: Path, t
     run("prepare", "maps", tmp_path, **settings)
     arguments = ["score", "maps", "--set", f"workspace={tmp_path}", "--set", f"score.model={trained_model(workspace)}"]
     result = CliRunner().invoke(cli.main, arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "samples" in result.output

@@ -101,7 +101,7 @@ def test_what_is_missing_is_named(workspace: Path, copy: Path, tmp_path: Path) -
     unknown = invoke("reproduce", catalog, "9-9")
     assert (unknown.exit_code, "9-9 (closest: " in unknown.output) == (2, True)
     no_model = invoke("reproduce", copy / "catalog.parquet", "1-1")
-    assert (no_model.exit_code, "there is no registry" in no_model.output) == (1, True)
+    assert (no_model.exit_code, "there is no registry" in no_model.output) == (2, True)
     no_store = invoke("reproduce", catalog, "1-1", "--store", tmp_path / "none.zarr")
     assert (no_store.exit_code, "none.zarr' does not exist" in no_store.output) == (2, True)
 

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
-from jobs import explore, score
+from jobs import cli, explore, score
 from jobs.config import ProjectConfig
 from jobs.models.opening import open_model
 from jobs.models.survey_scores import score_survey, with_calibration, with_survey_facts
@@ -311,3 +313,52 @@ def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibra
     np.testing.assert_allclose(combined(calibrated, "survey"), own, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="comes without a calibration"):
         combined(tmp_path / "model", "model")
+
+
+def test_models_and_stores_that_cannot_be_used_are_mistakes_of_the_command(tmp_path: Path) -> None:
+    config = make_project(tmp_path)
+    settings = WindowStore.open(config.store_path).window_settings
+    other = save_tiny_model(tmp_path / "other", metadata={"window_settings": settings | {"flux_unit": "counts"}})
+    small = save_tiny_model(tmp_path / "small", (5, 4, 8))
+    for model, said in {
+        "pretraind": "pretraind: no model directory, and not of the form models:/NAME@ALIAS; did you mean pretrained?",
+        "models:/cubescout@champoin": "models:/cubescout@champoin: there is no registry at",
+        str(other): "was trained on other windows than those of",
+        str(small): "prepare.windows.size: the model takes 8, the store holds 16",
+    }.items():
+        values = {"workspace": tmp_path, "score.model": model}
+        result = CliRunner().invoke(cli.main, ["score", "demo", *(f"--set={k}={v}" for k, v in values.items())])
+        assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes."""
+    config = ProjectConfig(workspace=workspace)
+    rows = [
+        {"rank": i + 1, "plateifu": f"8000-{i}", "score": 3.0, "z": 0.03, "reason_1": "", "triage": code}
+        for i, code in enumerate(triage)
+    ]
+    table = pd.DataFrame(rows).assign(is_find=False, p_value=np.nan)
+    provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
+    job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
+    job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
+    job.main(["my.yaml", "--set", "seed=2"], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def test_the_summary_says_what_is_left_out_what_codes_mean_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = summary(tmp_path, ["redshift", "spike", "", "", "redshift", "edge", "redshift"], capsys)
+    assert f"The most unusual galaxies, by score_combined, first 5 of 7 ({tmp_path}/catalog.parquet has all):" in text
+    assert "  [redshift]: all lines displaced by the same velocity: scored at the redshift of the lines" in text
+    assert "  [spike]: sharper than the point-spread function" in text
+    assert "[edge]" not in text, "of no galaxy that is shown"
+    assert "validation split: scores order these galaxies; 2 likely artefacts, 3 with displaced lines" in text
+    assert text.splitlines()[-1] == "Next: cubescout explore my.yaml --set seed=2"
+
+
+def test_the_summary_of_one_galaxy_is_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = summary(tmp_path, [""], capsys)
+    assert text.splitlines()[0] == "The one galaxy, by score_combined:"
+    assert "validation split; 0 likely artefacts\n" in text

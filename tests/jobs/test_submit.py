@@ -69,7 +69,7 @@ def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path
     assert "rejected.csv" in text
     assert (tmp_path / "run" / "windows.zarr" / "summary.json").exists()
     failing = submit("prepare", config, "--address", address, "--set", f"survey.root={tmp_path / 'no where'}", code=2)
-    assert "no such folder" in failing
+    assert "does not exist" in failing
     assert "Traceback" not in failing
 
 

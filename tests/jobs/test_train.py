@@ -123,6 +123,18 @@ def test_what_cannot_go_on_is_refused_with_its_reason(interrupted: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_finished_training_says_so_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modeling.training import ray_train
+
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
+    code, text = invoke(tmp_path, **{"train.epochs": 1})
+    assert (code, "finished already" in text) == (0, False), text
+    monkeypatch.setattr(ray_train, "train_rank", None)
+    code, text = invoke(tmp_path, **{"train.epochs": 1})
+    assert (code, f"{tmp_path}: the training is finished already" in text) == (0, True), text
+
+
+@pytest.mark.slow
 def test_the_registered_model_has_its_folds(tmp_path: Path) -> None:
     synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=9, num_validation=2)
     folds = {"train.folds": 2, "train.left_out": 1, "train.epochs": 1}

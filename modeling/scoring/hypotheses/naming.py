@@ -13,6 +13,7 @@ from modeling.scoring.hypotheses.ordinary import Place
 from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
+RESOLVED_KMS = 20.0  # standard deviation, without the instrument's, below which nothing is resolved
 # Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and
 # moving against the galaxy.
 WING_FWHM_KMS = 700.0
@@ -77,9 +78,21 @@ def pm(value: float, error: float, signed: bool = False) -> str:
     """Value and error such as "3,100 ± 150"; rounded to ten where the error is above thirty or unknown."""
     if not np.isfinite(error):
         return f"about {round(value, -1):{'+' if signed else ''},.0f}"
-    digits = -1 if error > 30 else 0
+    digits = _digits(error)
     value, error = round(value, digits), max(round(error, digits), 1.0)
     return f"{value:+,.0f} ± {error:,.0f}" if signed else f"{value:,.0f} ± {error:,.0f}"
+
+
+def width(fwhm: float, error: float) -> str:
+    """FWHM in km/s with its error, such as "FWHM 310 ± 20 km/s"; an upper limit where the line is not resolved."""
+    if np.isfinite(error) and fwhm < max(error, FWHM_PER_SIGMA * RESOLVED_KMS):
+        return f"unresolved (below {max(round(fwhm + 2 * error, _digits(error)), 1.0):,.0f} km/s)"
+    return f"FWHM {pm(fwhm, error)} km/s"
+
+
+def _digits(error: float) -> int:
+    """Digits after the point, as `round` takes them."""
+    return -1 if error > 30 else 0
 
 
 @dataclass(frozen=True)
@@ -136,17 +149,16 @@ class Describer:
         ratios, name = self._name(fwhm, offset, split, total, purest)
         values = {"velocity_kms": velocity, "fwhm_kms": fwhm}
         values |= {"log_nii_ha": ratios.nii_ha.value, "log_oiii_hb": ratios.oiii_hb.value}
-        # FWHM and sigma differ by the instrument's width in quadrature; below 20 km/s nothing is resolved.
-        error = FWHM_PER_SIGMA * ds * sigma / max(fwhm / FWHM_PER_SIGMA, 20.0)
-        width = f"FWHM {pm(fwhm, error)}"
-        moving = f"{pm(velocity, dv, signed=True)} km/s, {width} km/s"
+        # FWHM and sigma differ by the instrument's width in quadrature.
+        wide = width(fwhm, FWHM_PER_SIGMA * ds * sigma / max(fwhm / FWHM_PER_SIGMA, RESOLVED_KMS))
+        moving = f"{pm(velocity, dv, signed=True)} km/s, {wide}"
         measured = f": {ratios.text()}" if ratios.text() else ""
         side = "blue" if offset < -MOVING_KMS / 2 else "red" if offset > MOVING_KMS / 2 else "broad"
         texts = {
             "wing": f"{side} wing of the lines: {moving}, {self.where}",
             "metal_poor": f"metal-poor starburst{measured}, {self.where}",
             "agn_ratios": f"AGN-like gas{measured}, {self.where}",
-            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {width} km/s{measured}, "
+            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {wide}{measured}, "
             f"{self.where}",
             "": "",
             UNCLEAR: f"broadened lines: {moving}, {self.where}",

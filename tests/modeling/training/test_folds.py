@@ -43,10 +43,11 @@ def job(store: WindowStore, **train: Any) -> TrainingJob:
 
 def train_all(training: TrainingJob, workspace: Path) -> Path:
     target = workspace / "model"
-    train(training, name="main", storage=str(workspace / "training"), target=target)
-    with folds_of(training, target) as jobs:
+    storage = str(workspace / "training")
+    train(training, name="main", storage=storage, target=target)
+    with folds_of(training, target, storage=storage) as jobs:
         for fold_job in jobs:
-            train_fold(fold_job, storage=str(workspace / "training"), target=target)
+            train_fold(fold_job, storage=storage, target=target)
     return target
 
 

@@ -9,9 +9,10 @@ import torch
 
 from cubeprep.store import StoreError, WindowStore
 from modeling.network.autoencoder import make_model
-from modeling.network.checkpoint import load_model
+from modeling.network.checkpoint import load_model, weights_digest
 from modeling.network.config import ModelConfig
 from modeling.ray_session import storage_path
+from modeling.training import ray_train
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.ray_train import check_job, choose_device, threads_per_worker, train
 from tests.synthetic import synthetic_store
@@ -90,6 +91,29 @@ def test_a_local_ray_is_closed_to_those_without_its_token() -> None:
     with connect(own) as one, connect(others) as other:
         assert one.communicate(timeout=100)[0].strip() == "in"
         assert other.communicate(timeout=100)[0].strip() == ""
+
+
+def test_a_finished_training_is_taken_without_ray(
+    store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_ray(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Ray starts")
+
+    monkeypatch.setattr(ray_train, "_train_with_ray", start_ray)
+    alone = train(job(store, num_workers=0), name="run", storage=str(tmp_path), target=tmp_path / "alone")
+    # As Ray leaves it, except for the metrics, which are not read.
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / "checkpoint_1")
+    snapshot = tmp_path / "run" / "checkpoint_manager_snapshot.json"
+    whole = '{"latest_checkpoint_result": {"checkpoint_dir_name": "checkpoint_1"}}'
+    snapshot.write_text(whole)
+    again = train(job(store, num_workers=2), name="run", storage=str(tmp_path), target=tmp_path / "again")
+    assert (again.history, again.best) == (alone.history, alone.best)
+    (one, _), (two, _) = load_model(alone.directory), load_model(again.directory)
+    assert weights_digest(one) == weights_digest(two)
+    for epochs, text in ((3, whole), (2, '{"ray'), (2, '{"latest_checkpoint_result": null}')):
+        snapshot.write_text(text)
+        with pytest.raises(RuntimeError, match="Ray starts"):
+            train(job(store, num_workers=2, epochs=epochs), name="run", storage=str(tmp_path), target=tmp_path / "no")
 
 
 def test_a_batch_that_workers_cannot_share_fails_before_ray_starts(store: WindowStore) -> None:
