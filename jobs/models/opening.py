@@ -11,7 +11,6 @@ from cubeprep.config import MistakeError
 from cubeprep.store import Windows, WindowStore
 from jobs.config import ProjectConfig
 from modeling.catalog import Catalog, check_recorded
-from modeling.network.config import WINDOW_KEYS
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,8 @@ def check_fits(network: Any, metadata: dict[str, Any], store: WindowStore, refer
     Raises:
         MistakeError: lines, samples or size differ; the message names both.
     """
+    from modeling.network.transfer import WINDOW_KEYS
+
     takes: dict[str, Any] = {key: getattr(network, name) for name, key in WINDOW_KEYS.items()}
     holds: dict[str, Any] = dict(zip(takes, store.shape, strict=True))
     named = metadata.get("line_names")

@@ -10,10 +10,6 @@ from modeling.network.line_groups import line_groups
 
 # The encoder halves the side of a window three times.
 SIZE_MULTIPLE = 8
-# Keys that decide the shape of windows, by the network's attribute, in the order of `WindowStore.shape`.
-WINDOW_KEYS = {
-    "num_lines": "prepare.windows.lines", "num_samples": "prepare.windows.num_samples", "size": "prepare.windows.size"
-}  # fmt: skip
 # Keys that a masked network takes, and those of them that an autoencoder takes too.
 SHARED = {"latent_dim", "normalise", "lstm_channels"}
 MASKED = SHARED | {"context_channels", "hidden_side", "error_modes"}

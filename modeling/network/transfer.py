@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modeling.network.config import WINDOW_KEYS
 from modeling.network.masked_network import COARSE, MaskedPredictor
 from modeling.network.normalisation import WindowNetwork
 
@@ -24,6 +23,10 @@ FREE = {
     "MaskedPredictor": {"size", "hidden_side", "groups", "num_lines", "sees_noise"},
     "ConvLSTMAutoencoder": {"gradient_checkpoint_steps", "num_lines"},
 }
+# Keys that decide the shape of windows, by the network's attribute, in the order of `WindowStore.shape`.
+WINDOW_KEYS = {
+    "num_lines": "prepare.windows.lines", "num_samples": "prepare.windows.num_samples", "size": "prepare.windows.size"
+}  # fmt: skip
 # Keys of the configuration that set arguments; the others are those of `model` with the same name.
 KEYS = WINDOW_KEYS | {"variational": "model.kind"}
 LINES = WINDOW_KEYS["num_lines"]
