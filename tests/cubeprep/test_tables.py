@@ -96,7 +96,7 @@ def test_a_bad_cell_and_a_bad_row_cost_one_galaxy_each(tmp_path: Path) -> None:
     assert list(targets) == ["a", "b", "c", "d"]
     assert targets["a"].rejected is None
     assert (targets["a"].z, targets["a"].ra_deg) == (0.02, 10)
-    assert targets["b"].rejected == ("no_redshift", f"{tmp_path}/b.fits: the survey's table has no redshift for it")
+    assert targets["b"].rejected == ("bad_row", f"{table}: b: z is 'x.y', expected a redshift")
     assert np.isnan(targets["b"].ra_deg)
     why = targets["c"].rejected
     assert why is not None
