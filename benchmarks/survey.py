@@ -44,7 +44,6 @@ def sizes_up_to(num_galaxies: int) -> list[int]:
 def configuration(workspace: Path, num_workers: int) -> dict[str, object]:
     """Configuration of a survey: that of `line` where the size of its windows and of its network do not matter."""
     return {
-        "preset": "survey-benchmark",
         "workspace": str(workspace),
         "seed": 20261126,
         "prepare": {
