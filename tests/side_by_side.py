@@ -17,8 +17,6 @@ ROOT = Path(__file__).parent.parent
 TOGETHER = {
     # Two sessions of Ray would reserve twice the CPUs of the machine. One mostly waits, while other processes work.
     "mark.ray": "ray",
-    # Tests that compute a UMAP: each process would compile it again, which takes ten seconds.
-    "MIN_UMAP": "umap",
     # Each process would start a server of forks of its own, which takes five seconds.
     "import forks": "forks",
 }

@@ -7,10 +7,8 @@ import hashlib
 import json
 import shutil
 import sqlite3
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,28 +57,13 @@ def make_workspace(preset: str, path: Path) -> Workspace:
 
 @pytest.fixture(scope="module", params=PRESETS)
 def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Its catalog was made again by this version's code, with the champion of its registry.
-
-    Without UMAP, whose compilation takes half a minute and whose positions are not compared.
-    """
+    """Its catalog was made again by this version's code, with the champion of its registry."""
     workspace = make_workspace(request.param, tmp_path_factory.mktemp("scored") / request.param)
     for name in ("catalog.parquet", "catalog.latents.parquet"):
         (workspace.path / name).unlink()
     shutil.rmtree(workspace.path / "catalog.attribution.zarr")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=NoMap))
-        workspace.run("score")
+    workspace.run("score")
     return workspace
-
-
-class NoMap:
-    """In place of `umap.UMAP`: all galaxies lie in one place."""
-
-    def __init__(self, n_components: int, **_: Any) -> None:
-        self.num_dimensions = n_components
-
-    def fit_transform(self, latent: np.ndarray) -> np.ndarray:
-        return np.zeros((len(latent), self.num_dimensions))
 
 
 @pytest.fixture(params=PRESETS)
