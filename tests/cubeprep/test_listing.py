@@ -13,12 +13,14 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits import gunzip
+from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.survey_files import find_files, guarded_target
-from tests.logcube import write_drpall, write_gzipped
+from tests.logcube import write_drpall, write_gzipped, write_survey
 from tests.maps import maps_hdus, write_maps
 
 
@@ -290,3 +292,34 @@ def test_whatever_a_file_does_to_its_reader_costs_one_galaxy_but_a_service_that_
     assert read(Rejected("bad_card", "a.fits: x")).rejected == ("bad_card", "a.fits: x")
     with pytest.raises(StorageError, match="away"):
         read(StorageError("s3://b/a.fits: away"))
+
+
+def test_names_that_are_whole_numbers_are_text_and_others_refused() -> None:
+    assert SurveyConfig.model_validate({"galaxies": [41144, "8485-1901"]}).galaxies == ("41144", "8485-1901")
+    for bad in ([1.5], [True], 41144):
+        with pytest.raises(ValueError, match=r"Input should be a valid (string|tuple)"):
+            SurveyConfig.model_validate({"galaxies": bad})
+
+
+@pytest.mark.parametrize("reader", ["manga-logcube", "manga-maps", "califa-elines"])
+def test_files_of_another_reader_are_recognised(reader: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,z\na,0.1\n")
+    (tmp_path / "deep").mkdir()
+    file = tmp_path / "deep" / "41144_A_cube_blue.fits.gz"
+    file.touch()
+    config = SurveyConfig(reader=reader, root=str(tmp_path), table=str(tmp_path / "t.csv"))
+    with pytest.raises(MistakeError) as caught:
+        select_targets(config, make_reader(config))
+    assert str(caught.value) == (
+        f"survey.reader is {reader}; the files below {tmp_path} (such as {file}) fit the reader sami: "
+        "--set survey.reader=sami"
+    )
+
+
+def test_a_survey_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
+    redshifts = {"8000-1": 0.5, "8000-2": 0.6, "8000-3": np.nan}
+    survey = SurveyConfig(root=str(write_survey(tmp_path / "survey", redshifts, size=9)))
+    out_of_range, without = r"2 redshift_range, such as .*z = 0\.5.*z_max.*", "1 no_redshift, such as .*8000-3"
+    with pytest.raises(MistakeError, match=f"none of 3 galaxies can be used: {out_of_range}; {without}"):
+        prepare(PrepareConfig(), survey, str(tmp_path / "s.zarr"), seed=3)
+    assert not (tmp_path / "s.zarr").exists()

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from cubeprep import shard as module
 from cubeprep.augment import augment, view_rng
 from cubeprep.cluster import DaskConfig
-from cubeprep.config import MistakeError
 from cubeprep.cube import Target
 from cubeprep.facts import SurveyFacts
 from cubeprep.prepare import PrepareConfig, plan_store, prepare
@@ -377,15 +376,6 @@ def test_repeat_observations_left_out_are_counted(tmp_path: Path) -> None:
     summary = prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
     assert (summary["accepted"], summary["reasons"]) == (1, {"duplicate": 1})
     assert "observed as 8000-2 too" in (tmp_path / "s.zarr" / "rejected.csv").read_text()
-
-
-def test_a_survey_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
-    redshifts = {"8000-1": 0.5, "8000-2": 0.6, "8000-3": np.nan}
-    survey = SurveyConfig(root=str(write_survey(tmp_path / "survey", redshifts, size=9)))
-    out_of_range, without = r"2 redshift_range, such as .*z = 0\.5.*z_max.*", "1 no_redshift, such as .*8000-3"
-    with pytest.raises(MistakeError, match=f"none of 3 galaxies can be used: {out_of_range}; {without}"):
-        prepare(CONFIG, survey, str(tmp_path / "s.zarr"), seed=3)
-    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_a_store_may_be_made_from_the_same_files_elsewhere(survey: SurveyConfig, tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy import units
 from astropy.io import fits
-from astropy.table import Table
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.config import MistakeError
@@ -353,19 +351,6 @@ def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
         select_targets(SurveyConfig(root=str(tmp_path)), make_reader(SurveyConfig(root=str(tmp_path))))
 
 
-def test_redshifts_that_are_none_are_refused_with_their_cell_or_unit(tmp_path: Path) -> None:
-    (tmp_path / "a.fits").write_bytes(b"")
-    table = tmp_path / "table.csv"
-    table.write_text("name,z\na,26400 km/s\n")
-    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table))
-    (target,) = select_targets(config, make_reader(config))
-    assert target.rejected == ("bad_row", f"{table}: a: z is '26400 km/s', expected a redshift")
-    config = config.model_copy(update={"table": str(tmp_path / "table.ecsv")})
-    Table({"name": ["a"], "z": [26400.0] * units.km / units.s}).write(str(config.table))
-    with pytest.raises(ValueError, match=r"the column 'z' is in km / s, expected redshifts"):
-        select_targets(config, make_reader(config))
-
-
 @pytest.mark.realdata
 def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_path: Path) -> None:
     name = "mpdaf_minicube_Abell478"
@@ -456,13 +441,6 @@ def test_errors_of_califa_maps_are_sigmas(tmp_path: Path) -> None:
     assert ((maps.mask[0] == 0).sum(), (maps.mask[1] > 0).all()) == (11, True), "no error, or no map of errors"
 
 
-def test_names_that_are_whole_numbers_are_text_and_others_refused() -> None:
-    assert SurveyConfig.model_validate({"galaxies": [41144, "8485-1901"]}).galaxies == ("41144", "8485-1901")
-    for bad in ([1.5], [True], 41144):
-        with pytest.raises(ValueError, match=r"Input should be a valid (string|tuple)"):
-            SurveyConfig.model_validate({"galaxies": bad})
-
-
 def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
     config = SurveyConfig(reader="muse", root=str(tmp_path))
     with pytest.raises(ValueError, match=r"survey\.table.*name and z"):
@@ -489,21 +467,6 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
         with pytest.raises(MistakeError) as caught:
             select_targets(config, make_reader(config))
         assert str(caught.value) == f"{tmp_path}/t.csv (survey.table): {said}"
-
-
-@pytest.mark.parametrize("reader", ["manga-logcube", "manga-maps", "califa-elines"])
-def test_files_of_another_reader_are_recognised(reader: str, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("name,z\na,0.1\n")
-    (tmp_path / "deep").mkdir()
-    file = tmp_path / "deep" / "41144_A_cube_blue.fits.gz"
-    file.touch()
-    config = SurveyConfig(reader=reader, root=str(tmp_path), table=str(tmp_path / "t.csv"))
-    with pytest.raises(MistakeError) as caught:
-        select_targets(config, make_reader(config))
-    assert str(caught.value) == (
-        f"survey.reader is {reader}; the files below {tmp_path} (such as {file}) fit the reader sami: "
-        "--set survey.reader=sami"
-    )
 
 
 @pytest.mark.realdata

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units
 from astropy.table import MaskedColumn, Table
 
 from cubeprep.fits.gunzip import unzipped
@@ -181,3 +182,16 @@ def test_what_unzips_to_more_than_is_allowed_is_refused_before_it_is_held() -> N
         unzipped(content, 8 << 20)
     with pytest.raises(OSError, match="damaged gzip"):
         unzipped(content[:-20])
+
+
+def test_redshifts_that_are_none_are_refused_with_their_cell_or_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_bytes(b"")
+    table = tmp_path / "table.csv"
+    table.write_text("name,z\na,26400 km/s\n")
+    config = SurveyConfig(reader="muse", root=str(tmp_path), table=str(table))
+    (target,) = select_targets(config, make_reader(config))
+    assert target.rejected == ("bad_row", f"{table}: a: z is '26400 km/s', expected a redshift")
+    config = config.model_copy(update={"table": str(tmp_path / "table.ecsv")})
+    Table({"name": ["a"], "z": [26400.0] * units.km / units.s}).write(str(config.table))
+    with pytest.raises(ValueError, match=r"the column 'z' is in km / s, expected redshifts"):
+        select_targets(config, make_reader(config))
