@@ -9,6 +9,7 @@ measured first. `--cpu` runs small sizes on the CPU, where figures have no meani
 """
 
 import argparse
+import contextlib
 import datetime
 import itertools
 import logging
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -28,8 +30,9 @@ from benchmarks.convlstm_cases import CASES, Case
 from benchmarks.convlstm_naive import naive
 from benchmarks.convlstm_torch import naive_layers, our_layers
 from benchmarks.gpu_cases import PRESETS, SMALL, Preset
-from benchmarks.gpu_kernel import LayerTimes, sweep, time_layer
+from benchmarks.gpu_kernel import LayerTimes, sweep, time_clusters, time_layer
 from benchmarks.gpu_loader import loader_vs_memory
+from modeling.network import convlstm_gpu
 from modeling.network.convlstm import ConvLSTM, pytorch_only
 
 # A survey of 9,000 galaxies in four views, 30 epochs.
@@ -197,6 +200,38 @@ def kernels(run: Run) -> None:
         run.figures["kernel_share_of_limit"] = min(shares)
 
 
+def clusters(run: Run) -> None:
+    """The same layers on clusters of multiprocessors (`CUBESCOUT_CLUSTERS=1`), and trainings with them."""
+    for name, preset in presets(run).items():
+        for title, layer, shape in preset.layers():
+            found = time_clusters(run, layer, shape)
+            if isinstance(found, str):
+                run.say(f"{name}, {title}: not on clusters: {found}")
+                continue
+            share = found.share(run.figures["bandwidth_tb_s"], run.figures["launch_us"])
+            run.figures[f"cluster_share_of_limit_{name}_{title.split(':')[0][-1]}"] = share
+            run.say(f"{name}, {title}: {show(found, run)}")
+    if not run.cuda:
+        return
+    with on_clusters():
+        for name in ("line", "paper"):
+            rate = samples_a_second(run, presets(run)[name])
+            run.figures[f"samples_per_s_{name}_on_clusters"] = rate
+            run.say(f"{name} on clusters: {rate:.0f} samples/s")
+
+
+@contextlib.contextmanager
+def on_clusters() -> Iterator[None]:
+    """Lets layers run on clusters."""
+    caches = (convlstm_gpu._plan, convlstm_gpu.why_not)
+    with mock.patch.object(convlstm_gpu, "USE_CLUSTERS", True):
+        for cache in caches:
+            cache.cache_clear()
+        yield
+    for cache in caches:
+        cache.cache_clear()
+
+
 def show(found: LayerTimes, run: Run) -> str:
     """Times of a layer in words."""
     limits = found.limits_ms(run.figures["bandwidth_tb_s"], run.figures["launch_us"])
@@ -348,7 +383,7 @@ def presets(run: Run) -> dict[str, Preset]:
     return PRESETS if run.cuda else SMALL
 
 
-SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, profile, plans)
+SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, clusters, profile, plans)
 
 
 def measure(run: Run, only: Sequence[str] | None = None) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Times of the ConvLSTM's kernel alone, for `benchmarks.gpu`."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,8 +9,9 @@ from typing import Protocol
 
 import torch
 
-from modeling.network import convlstm_gpu
+from modeling.network import convlstm_cluster, convlstm_gpu
 from modeling.network.convlstm import ConvLSTM
+from modeling.network.convlstm_cluster import ClusterPlan
 from modeling.network.convlstm_gpu import Plan
 
 
@@ -48,7 +50,7 @@ class LayerTimes:
     forward_bytes: int
     backward_bytes: int
     steps: int
-    plan: Plan
+    plan: Plan | ClusterPlan
 
     def limits_ms(self, bandwidth_tb_s: float, launch_us: float) -> tuple[float, float]:
         """Least times: bytes over bandwidth, or a launch for each step."""
@@ -77,12 +79,36 @@ def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan |
     return _time(run, layer, (shape[0], described.batch, described.height, described.width), kind, plan)
 
 
-def _time(run: Clock, layer: ConvLSTM, sizes: tuple[int, int, int, int], kind: torch.dtype, plan: Plan) -> LayerTimes:
+def time_clusters(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> LayerTimes | str:
+    """Times of the launches of a layer on clusters of multiprocessors; why there are none, if there are none."""
+    if not run.cuda or torch.cuda.get_device_capability() < convlstm_cluster.CAPABILITY:
+        return "this device has no clusters"
+    x, options = torch.empty(shape, device=run.device), {"hidden": layer.hidden_channels, "kernel_size": 3}
+    described = convlstm_gpu.describe(x, torch.bfloat16, stride=layer.of_input.stride[0], peepholes=False, **options)
+    plan = convlstm_gpu.cluster_plan(described, torch.cuda.get_device_properties(0).multi_processor_count)
+    if plan is None:
+        return "its state does not fit"
+    return _time(run, layer, (shape[0], described.batch, plan.height, plan.width), torch.bfloat16, plan)
+
+
+def _time(
+    run: Clock, layer: ConvLSTM, sizes: tuple[int, int, int, int], kind: torch.dtype, plan: Plan | ClusterPlan
+) -> LayerTimes:
     steps, hidden, weight = sizes[0], layer.hidden_channels, layer.of_state.weight.detach().to(run.device)
     gates, states = (torch.randn(*sizes, n, device=run.device, dtype=kind) for n in (4 * hidden, hidden))
     out = torch.zeros(steps + 1, *states.shape[1:], device=run.device, dtype=kind)
     cells, grad_cell = out.float(), torch.zeros(*states.shape[1:], device=run.device)
     grad_gates = torch.empty_like(gates)
+    bytes_moved = 2 * gates.nbytes + states.nbytes + cells.nbytes
+    if isinstance(plan, ClusterPlan):
+        of_forward = (gates, out, cells, convlstm_cluster.pack(weight, backward=False))
+        of_backward = (gates, cells, states, grad_cell, grad_gates, convlstm_cluster.pack(weight, backward=True))
+        launch = functools.partial(convlstm_cluster.launch, plan=plan, sizes=sizes[:2], reverse=False, keep=True)
+        times = (
+            _in_a_graph(run, functools.partial(launch, "forward", arrays=of_forward)),
+            _in_a_graph(run, functools.partial(launch, "backward", arrays=of_backward)),
+        )
+        return LayerTimes(*times, bytes_moved, bytes_moved, steps, plan)
     waits = plan.waits(weight.shape[-1] == 1)
     parts = torch.empty(2, sizes[1], 9, *states.shape[2:], device=run.device, dtype=kind)
     packed = convlstm_gpu.pack(weight, plan, kind)
@@ -97,12 +123,10 @@ def _time(run: Clock, layer: ConvLSTM, sizes: tuple[int, int, int, int], kind: t
         arrays = (gates, cells, states, grad_cell, grad_gates, parts, packed, cells)
         convlstm_gpu._launch("backward", arrays, plan, **constants)
 
-    times = _in_a_graph(run, forward), _in_a_graph(run, backward)
-    written = states.nbytes + cells.nbytes
-    return LayerTimes(*times, 2 * gates.nbytes + written, 2 * gates.nbytes + written, steps, plan)
+    return LayerTimes(_in_a_graph(run, forward), _in_a_graph(run, backward), bytes_moved, bytes_moved, steps, plan)
 
 
-def _in_a_graph(run: Clock, action: Callable[[], None]) -> float:
+def _in_a_graph(run: Clock, action: Callable[[], object]) -> float:
     """Milliseconds of an action that is recorded several times, as trainings record it: without Python's share."""
     repeats = 10 if run.cuda else 1
     return run.milliseconds(run.replayed(lambda: [action() for _ in range(repeats)])) / repeats

@@ -6,6 +6,7 @@ Around the kernel, the convolution of the input for all steps is one call, and t
 
 import functools
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional, grad
 
+from modeling.network import convlstm_cluster
+from modeling.network.convlstm_cluster import ClusterPlan
 from modeling.network.convlstm_cpu import Weights
 from modeling.network.triton_support import has_triton, power_of_two
 
@@ -38,6 +41,8 @@ PIXELS_ALONE = 64
 UNWRITTEN = -1
 # Products in bfloat16, which `FAST` marks too.
 CAPABILITY = (8, 0)
+# Not by default: `convlstm_cluster` has run on CPUs only.
+USE_CLUSTERS = os.environ.get("CUBESCOUT_CLUSTERS") == "1"
 
 
 class Layer(NamedTuple):
@@ -126,6 +131,8 @@ def why_not(layer: Layer) -> str:
     reason = _why_not(layer)
     text = f"ConvLSTM of {layer.hidden} channels at {layer.height} x {layer.width} pixels in {layer.kind}"
     way = f"runs on PyTorch's operations: {reason}" if reason else "runs in one kernel for all steps"
+    if not reason and isinstance(_plan(layer), ClusterPlan):
+        way += ", on clusters"
     logger.info("%s, batch %d: %s", text, layer.batch, way)
     return reason
 
@@ -148,7 +155,7 @@ def _why_not(layer: Layer) -> str:
     return _failure(layer)
 
 
-def _failure(layer: Layer) -> str:
+def _failure(layer: Layer, plan: Plan | ClusterPlan | None = None) -> str:
     """Error of the kernel in two steps of a layer, in words; empty if it runs, and then it is compiled."""
     shape = layer.batch, 1, layer.height, layer.width
 
@@ -162,20 +169,34 @@ def _failure(layer: Layer) -> str:
         peephole = make(3, layer.hidden, *shape[2:]) if layer.peepholes else None
         weights = Weights(of_input, of_state, make(4 * layer.hidden), peephole)
         try:
-            out_TBHYX, _ = convlstm(make(2, *shape), weights, None, kind=layer.kind)
+            out_TBHYX, _ = convlstm(make(2, *shape), weights, None, kind=layer.kind, plan=plan)
             out_TBHYX.float().sum().backward()
             finite = bool(out_TBHYX.isfinite().all()) and bool(of_state.grad.isfinite().all())  # type: ignore[union-attr]
         except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch's operations can do it
-            return f"Triton's kernel failed: {type(error).__name__}: {error}".splitlines()[0]
-    return "" if finite else "Triton's kernel gives results that are not finite"
+            return f"the kernel failed: {type(error).__name__}: {error}".splitlines()[0]
+    return "" if finite else "the kernel gives results that are not finite"
 
 
 @functools.cache
-def _plan(layer: Layer) -> Plan | None:
+def _plan(layer: Layer) -> Plan | ClusterPlan | None:
     """Plan for a layer on its device; on a CPU, where Triton's interpreter runs it, as if that had 132 processors."""
-    cuda = layer.device.type == "cuda"
-    count = torch.cuda.get_device_properties(layer.device).multi_processor_count if cuda else 132
-    return Plan.of(layer, count)
+    if layer.device.type != "cuda":
+        return Plan.of(layer, 132)
+    properties = torch.cuda.get_device_properties(layer.device)
+    if USE_CLUSTERS and (properties.major, properties.minor) >= convlstm_cluster.CAPABILITY:
+        plan = cluster_plan(layer, properties.multi_processor_count)
+        reason = _failure(layer, plan) if plan else "its state does not fit"
+        if not reason:
+            return plan
+        logger.info("a ConvLSTM of %d channels does not run on clusters: %s", layer.hidden, reason)
+    return Plan.of(layer, properties.multi_processor_count)
+
+
+def cluster_plan(layer: Layer, multiprocessors: int) -> ClusterPlan | None:
+    """Plan of `convlstm_cluster` for a layer; None if it has none."""
+    if layer.kernel_size != 3 or layer.peepholes or layer.kind != torch.bfloat16:
+        return None
+    return ClusterPlan.of(layer.hidden, layer.height, layer.width, layer.batch, multiprocessors)
 
 
 def describe(
@@ -194,7 +215,7 @@ def convlstm(
     kind: torch.dtype,
     stride: int = 1,
     reverse: bool = False,
-    plan: Plan | None = None,
+    plan: Plan | ClusterPlan | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states of a layer over all steps.
 
@@ -238,7 +259,7 @@ class _ConvLSTM(torch.autograd.Function):
         peephole_3HYX: Tensor | None,
         hidden_BYXH: Tensor | None,
         cell_BYXH: Tensor | None,
-        plan: Plan,
+        plan: Plan | ClusterPlan,
         reverse: bool,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -246,16 +267,20 @@ class _ConvLSTM(torch.autograd.Function):
         shape[-1] //= 4
         start, alone = -1 if reverse else 0, weight.shape[-1] == 1
         # One step more than the output, for the state before the first.
-        hidden = shared(gates_TBYXG.new_empty(steps + 1, *shape), plan.waits(alone))
+        hidden = shared(gates_TBYXG.new_empty(steps + 1, *shape), isinstance(plan, Plan) and plan.waits(alone))
         # The cells of all steps serve the backward pass alone.
         cells = gates_TBYXG.new_empty(steps + 1 if keep else 1, *shape, dtype=torch.float32)
         for array, value in ((hidden, hidden_BYXH), (cells, cell_BYXH)):
             array[start].zero_() if value is None else array[start].copy_(value)
         peephole = None if peephole_3HYX is None else peephole_3HYX.float().permute(0, 2, 3, 1).contiguous()
-        packed = pack(weight.detach(), plan, gates_TBYXG.dtype)
+        packed = None
         # `gates` is ours: its values are replaced by those after activation, which the backward pass needs.
-        arrays = (gates_TBYXG, hidden, cells, packed, cells if peephole is None else peephole)
-        _launch("forward", arrays, plan, ALONE=alone, REVERSE=reverse, KEEP=keep, PEEPHOLE=peephole is not None)
+        if isinstance(plan, ClusterPlan):
+            convlstm_cluster.forward(plan, gates_TBYXG, hidden, cells, weight, reverse=reverse, keep=keep)
+        else:
+            packed = pack(weight.detach(), plan, gates_TBYXG.dtype)
+            arrays = (gates_TBYXG, hidden, cells, packed, cells if peephole is None else peephole)
+            _launch("forward", arrays, plan, ALONE=alone, REVERSE=reverse, KEEP=keep, PEEPHOLE=peephole is not None)
         if keep:
             ctx.save_for_backward(gates_TBYXG, hidden, cells, weight, packed, peephole)
             ctx.plan, ctx.reverse = plan, reverse
@@ -269,12 +294,16 @@ class _ConvLSTM(torch.autograd.Function):
         # A new array, not `gates`: a graph that is retained may be run backwards again.
         grad_gates = torch.empty_like(gates)
         grad_cell = grad_cell_BYXH.clone(memory_format=torch.contiguous_format)
-        alone = weight.shape[-1] == 1
-        parts = hidden.new_empty(2, 0 if alone else num_batch, 9, height, width, hidden.shape[-1])
-        shared(parts, ctx.plan.waits(alone))
-        of_peephole = cells if peephole is None else peephole
-        arrays = (gates, cells, grad_TBYXH.contiguous(), grad_cell, grad_gates, parts, packed, of_peephole)
-        _launch("backward", arrays, ctx.plan, ALONE=alone, REVERSE=ctx.reverse, PEEPHOLE=peephole is not None)
+        arrays = (gates, cells, grad_TBYXH.contiguous(), grad_cell, grad_gates)
+        if isinstance(ctx.plan, ClusterPlan):
+            convlstm_cluster.backward(ctx.plan, *arrays, weight, reverse=ctx.reverse)
+        else:
+            alone = weight.shape[-1] == 1
+            parts = hidden.new_empty(2, 0 if alone else num_batch, 9, height, width, hidden.shape[-1])
+            shared(parts, ctx.plan.waits(alone))
+            rest = (parts, packed, cells if peephole is None else peephole)
+            flags = {"ALONE": alone, "REVERSE": ctx.reverse, "PEEPHOLE": peephole is not None}
+            _launch("backward", (*arrays, *rest), ctx.plan, **flags)
         of_cell = grad_cell if ctx.needs_input_grad[4] else None
         grad_NGYX = grad_gates.flatten(0, 1).permute(0, 3, 1, 2)
         before = slice(1, None) if ctx.reverse else slice(0, -1)

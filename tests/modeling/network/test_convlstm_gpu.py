@@ -228,7 +228,7 @@ def test_a_kernel_that_fails_leaves_the_layer_to_pytorchs_operations(monkeypatch
         raise RuntimeError("out of resource: shared memory\nand more")
 
     monkeypatch.setattr(convlstm_gpu, "_launch", fail)
-    assert convlstm_gpu._failure(layer) == "Triton's kernel failed: RuntimeError: out of resource: shared memory"
+    assert convlstm_gpu._failure(layer) == "the kernel failed: RuntimeError: out of resource: shared memory"
 
 
 def test_without_triton_layers_run_on_pytorchs_operations(monkeypatch: pytest.MonkeyPatch) -> None:

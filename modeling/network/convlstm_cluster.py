@@ -1,0 +1,157 @@
+"""Launches of the CUDA kernel `convlstm_cluster.cu`: ConvLSTM layers on clusters of multiprocessors, in bfloat16.
+
+Shapes as in `convlstm_gpu`. Kernels are compiled for one shape each by NVRTC, which comes with PyTorch for CUDA; that
+takes less than a second. Clusters need an NVIDIA GPU of compute capability 9.0 (H100, H200) or above.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".cu")
+CAPABILITY = (9, 0)
+HIDDEN = (16, 32)
+# Larger clusters need not fit on a device.
+MOST_BANDS = 8
+MOST_WARPS = 8
+# Tiles of a warp that its registers hold, by hidden channels.
+MOST_TILES = {16: 4, 32: 2}
+# Shared memory of a block on an H100.
+MOST_BYTES = 227 * 1024
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """Blocks and warps of a launch; what the kernel is compiled for.
+
+    Attributes:
+        hidden: channels of the state.
+        height: of an image in pixels.
+        width: of an image in pixels.
+        rows: of an image that one block takes.
+        bands: blocks of an image, which are a cluster.
+        tiles: of 16 pixels that one warp takes.
+    """
+
+    hidden: int
+    height: int
+    width: int
+    rows: int
+    bands: int
+    tiles: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * (self.hidden // 8) * -(-self._all_tiles() // self.tiles)
+
+    def bytes(self, name: str) -> int:
+        """Shared memory of a block of the kernel `forward` or `backward`."""
+        pixels = (self.rows + 2) * (self.width + 2)
+        if name == "forward":
+            return 2 * pixels * (2 * self.hidden + 16)
+        return 2 * pixels * (8 * self.hidden + 16) + self.threads * self.tiles * self.hidden // 8 * 16
+
+    def _all_tiles(self) -> int:
+        return -(-self.rows * self.width // 16)
+
+    def fits(self) -> bool:
+        """Whether a block has enough registers and shared memory."""
+        few = self.tiles <= MOST_TILES[self.hidden] and self.threads <= 32 * MOST_WARPS
+        return few and max(self.bytes("forward"), self.bytes("backward")) <= MOST_BYTES
+
+    @classmethod
+    def of(cls, hidden: int, height: int, width: int, batch: int, multiprocessors: int) -> "ClusterPlan | None":
+        """Plan for a batch of images, or None if there is none: as many bands as there are multiprocessors for."""
+        if hidden not in HIDDEN:
+            return None
+        plans: list[ClusterPlan] = []
+        for bands in (1, 2, 4, 8):
+            rows = -(-height // bands)
+            groups = MOST_WARPS // (hidden // 8)
+            tiles = -(-rows * width // 16)
+            plan = cls(hidden, height, width, rows, bands, -(-tiles // groups))
+            # Bands of less than a product's 16 pixels would idle.
+            idle = bands > 1 and (2 * rows * width <= 16 or bands * batch > multiprocessors)
+            if plan.fits() and not (plans and idle):
+                plans.append(plan)
+        return plans[-1] if plans else None
+
+    def defines(self, *, reverse: bool, keep: bool) -> dict[str, int]:
+        """Values for the preprocessor."""
+        names = {"HIDDEN": self.hidden, "HEIGHT": self.height, "WIDTH": self.width, "ROWS": self.rows}
+        return names | {"BANDS": self.bands, "REPEAT": self.tiles, "REVERSE": int(reverse), "KEEP": int(keep)}
+
+
+def pack(weight_GHkk: Tensor, *, backward: bool) -> Tensor:
+    """Weights of the state in the order in which lanes of a warp hold them as right factors of products.
+
+    A lane n * 4 + j has of each factor [16, 8] column n and rows 2 j, 2 j + 1 and those plus 8.
+    """
+    hidden = weight_GHkk.shape[1]
+    parts, chunks = hidden // 8, hidden // 16
+    if backward:
+        # Rows are gates of the neighbours, columns channels of the state; a part has its own gates.
+        by_lane = weight_GHkk.reshape(parts, 4 // parts, chunks, 2, 4, 2, parts, 8, 9).permute(
+            0, 1, 8, 2, 7, 4, 6, 3, 5
+        )
+    else:
+        # Rows are channels of the neighbours, columns gates; a part has its own channels of all gates.
+        by_lane = weight_GHkk.reshape(4, parts, 8, chunks, 2, 4, 2, 9).permute(1, 7, 3, 2, 5, 0, 4, 6)
+    return by_lane.detach().to(torch.bfloat16).contiguous()
+
+
+def forward(
+    plan: ClusterPlan,
+    gates_TBYXG: Tensor,
+    hidden_TBYXH: Tensor,
+    cells_TBYXH: Tensor,
+    weight_GHkk: Tensor,
+    *,
+    reverse: bool,
+    keep: bool,
+) -> None:
+    """Hidden states of all steps, as `convlstm_triton.forward`; `hidden` and `cells` have a step more than `gates`."""
+    arrays = (gates_TBYXG, hidden_TBYXH, cells_TBYXH, pack(weight_GHkk, backward=False))
+    launch("forward", plan, arrays, gates_TBYXG.shape[:2], reverse=reverse, keep=keep)
+
+
+def backward(
+    plan: ClusterPlan,
+    gates_TBYXG: Tensor,
+    cells_TBYXH: Tensor,
+    grad_hidden_TBYXH: Tensor,
+    grad_cell_BYXH: Tensor,
+    grad_gates_TBYXG: Tensor,
+    weight_GHkk: Tensor,
+    *,
+    reverse: bool,
+) -> None:
+    """Gradients of the gates before their activation, and of the first cell in place of that of the last."""
+    arrays = (gates_TBYXG, cells_TBYXH, grad_hidden_TBYXH, grad_cell_BYXH, grad_gates_TBYXG)
+    launch(
+        "backward", plan, (*arrays, pack(weight_GHkk, backward=True)), gates_TBYXG.shape[:2], reverse=reverse, keep=True
+    )
+
+
+def launch(
+    name: str, plan: ClusterPlan, arrays: tuple[Tensor, ...], sizes: tuple[int, ...], *, reverse: bool, keep: bool
+) -> None:
+    """Runs a kernel on the current stream; the arrays, and the numbers of steps and images, are its arguments."""
+    steps, batch = sizes
+    with torch.cuda.device(arrays[0].device):
+        kernel = _compiled(name, plan, torch.cuda.current_device(), reverse, keep)
+        kernel((plan.bands * batch, 1, 1), (plan.threads, 1, 1), [*arrays, steps, batch], plan.bytes(name))
+
+
+@functools.cache
+def _compiled(name: str, plan: ClusterPlan, device: int, reverse: bool, keep: bool) -> Any:
+    """Kernel for a plan on the current device, whose number is `device`."""
+    defines = [f"-D{key}={value}" for key, value in plan.defines(reverse=reverse, keep=keep).items()]
+    kernel = torch.cuda._compile_kernel(SOURCE.read_text(), name, nvcc_options=defines)
+    kernel.set_shared_memory_config(plan.bytes(name))
+    return kernel
