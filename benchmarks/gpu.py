@@ -9,7 +9,6 @@ measured first. `--cpu` runs small sizes on the CPU, where figures have no meani
 """
 
 import argparse
-import contextlib
 import datetime
 import itertools
 import logging
@@ -21,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -32,7 +30,6 @@ from benchmarks.convlstm_torch import naive_layers, our_layers
 from benchmarks.gpu_cases import PRESETS, SMALL, Preset
 from benchmarks.gpu_kernel import LayerTimes, sweep, time_clusters, time_layer
 from benchmarks.gpu_loader import loader_vs_memory
-from modeling.network import convlstm_gpu
 from modeling.network.convlstm import ConvLSTM, pytorch_only
 
 # A survey of 9,000 galaxies in four views, 30 epochs.
@@ -184,52 +181,25 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 def kernels(run: Run) -> None:
-    """Time of the kernel in each layer of both presets, against the limit."""
+    """Times of both kernels in each layer of both presets, against the limit; layers run on clusters if they can."""
     shares = []
     for name, preset in presets(run).items():
         for title, layer, shape in preset.layers():
-            found = time_layer(run, layer, shape)
-            if isinstance(found, str):
-                run.say(f"{name}, {title}: no kernel: {found}")
-                continue
-            share = found.share(run.figures["bandwidth_tb_s"], run.figures["launch_us"])
-            shares.append(share)
-            run.figures[f"kernel_share_of_limit_{name}_{title.split(':')[0][-1]}"] = share
-            run.say(f"{name}, {title}: {show(found, run)}")
+            number, found_shares = title.split(":")[0][-1], []
+            for kind, time_kernel in (("clusters", time_clusters), ("Triton", time_layer)):
+                found = time_kernel(run, layer, shape)
+                if isinstance(found, str):
+                    run.say(f"{name}, {title}, {kind}: no kernel: {found}")
+                    continue
+                share = found.share(run.figures["bandwidth_tb_s"], run.figures["launch_us"])
+                found_shares.append(share)
+                run.figures[f"kernel_share_{kind.lower()}_{name}_{number}"] = share
+                run.say(f"{name}, {title}, {kind}: {show(found, run)}")
+            if found_shares:
+                shares.append(found_shares[0])
+                run.figures[f"kernel_share_of_limit_{name}_{number}"] = found_shares[0]
     if shares:
         run.figures["kernel_share_of_limit"] = min(shares)
-
-
-def clusters(run: Run) -> None:
-    """The same layers on clusters of multiprocessors (`CUBESCOUT_CLUSTERS=1`), and trainings with them."""
-    for name, preset in presets(run).items():
-        for title, layer, shape in preset.layers():
-            found = time_clusters(run, layer, shape)
-            if isinstance(found, str):
-                run.say(f"{name}, {title}: not on clusters: {found}")
-                continue
-            share = found.share(run.figures["bandwidth_tb_s"], run.figures["launch_us"])
-            run.figures[f"cluster_share_of_limit_{name}_{title.split(':')[0][-1]}"] = share
-            run.say(f"{name}, {title}: {show(found, run)}")
-    if not run.cuda:
-        return
-    with on_clusters():
-        for name in ("line", "paper"):
-            rate = samples_a_second(run, presets(run)[name])
-            run.figures[f"samples_per_s_{name}_on_clusters"] = rate
-            run.say(f"{name} on clusters: {rate:.0f} samples/s")
-
-
-@contextlib.contextmanager
-def on_clusters() -> Iterator[None]:
-    """Lets layers run on clusters."""
-    caches = (convlstm_gpu._plan, convlstm_gpu.why_not)
-    with mock.patch.object(convlstm_gpu, "USE_CLUSTERS", True):
-        for cache in caches:
-            cache.cache_clear()
-        yield
-    for cache in caches:
-        cache.cache_clear()
 
 
 def show(found: LayerTimes, run: Run) -> str:
@@ -383,7 +353,7 @@ def presets(run: Run) -> dict[str, Preset]:
     return PRESETS if run.cuda else SMALL
 
 
-SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, clusters, profile, plans)
+SECTIONS = (describe, agreement, kernels, against_naive, of_spaxels, trainings, loader, profile, plans)
 
 
 def measure(run: Run, only: Sequence[str] | None = None) -> Iterator[str]:

@@ -64,7 +64,7 @@ class LayerTimes:
 
 
 def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan | None = None) -> LayerTimes | str:
-    """Times of the launches of a layer in bfloat16 (float32 on a CPU); why there are none, if there are none."""
+    """Times of Triton's launches of a layer in bfloat16 (float32 on a CPU); why there are none, if there are none."""
     kind = torch.bfloat16 if run.cuda else torch.float32
     stride, hidden = layer.of_input.stride[0], layer.hidden_channels
     x = torch.empty(shape, device=run.device)
@@ -73,7 +73,7 @@ def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan |
         return reason
     if not run.cuda and os.environ.get("TRITON_INTERPRET") != "1":
         return "on a CPU it needs TRITON_INTERPRET=1"
-    plan = plan or convlstm_gpu._plan(described)
+    plan = plan or Plan.of(described, _multiprocessors(run))
     if plan is None or (not run.cuda and plan.bands > 1):
         return "its programs would have to run side by side"
     return _time(run, layer, (shape[0], described.batch, described.height, described.width), kind, plan)
@@ -85,10 +85,14 @@ def time_clusters(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> LayerT
         return "this device has no clusters"
     x, options = torch.empty(shape, device=run.device), {"hidden": layer.hidden_channels, "kernel_size": 3}
     described = convlstm_gpu.describe(x, torch.bfloat16, stride=layer.of_input.stride[0], peepholes=False, **options)
-    plan = convlstm_gpu.cluster_plan(described, torch.cuda.get_device_properties(0).multi_processor_count)
+    plan = convlstm_gpu.cluster_plan(described, _multiprocessors(run))
     if plan is None:
         return "its state does not fit"
     return _time(run, layer, (shape[0], described.batch, plan.height, plan.width), torch.bfloat16, plan)
+
+
+def _multiprocessors(run: Clock) -> int:
+    return torch.cuda.get_device_properties(0).multi_processor_count if run.cuda else 132
 
 
 def _time(
@@ -137,9 +141,8 @@ def sweep(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> Iterator[str]:
     kind = torch.bfloat16 if run.cuda else torch.float32
     options = {"hidden": layer.hidden_channels, "kernel_size": 3, "stride": layer.of_input.stride[0]}
     described = convlstm_gpu.describe(torch.empty(shape, device=run.device), kind, peepholes=False, **options)
-    count = torch.cuda.get_device_properties(0).multi_processor_count if run.cuda else 132
     for largest in (256, 128, 64) if run.cuda else (256,):
-        plan = Plan.of(described, count, largest)
+        plan = Plan.of(described, _multiprocessors(run), largest)
         for warps in (4, 8, 16) if run.cuda else (4,):
             if plan is None or time.monotonic() > run.end:
                 continue

@@ -5,6 +5,7 @@ takes less than a second. Clusters need an NVIDIA GPU of compute capability 9.0 
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ HIDDEN = (16, 32)
 # Larger clusters need not fit on a device.
 MOST_BANDS = 8
 MOST_WARPS = 8
+# Share of the multiprocessors that clusters of eight can fill, which come in groups of up to 18: 16 of them do not fit
+# on the 132 of an H200. Beyond it, two blocks must fit on a multiprocessor, which leaves each half of the warps.
+CROWDED = 7 / 8
 # Tiles of a warp that its registers hold, by hidden channels.
 MOST_TILES = {16: 4, 32: 2}
-# Shared memory of a block on an H100.
+# Bytes of shared memory: of a block's two barriers, and of a block on an H100.
+BARRIERS = 16
 MOST_BYTES = 227 * 1024
 
 
@@ -47,17 +52,14 @@ class ClusterPlan:
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return 32 * (self.hidden // 8) * -(-self._all_tiles() // self.tiles)
+        return 32 * (self.hidden // 8) * math.ceil(math.ceil(self.rows * self.width / 16) / self.tiles)
 
     def bytes(self, name: str) -> int:
         """Shared memory of a block of the kernel `forward` or `backward`."""
         pixels = (self.rows + 2) * (self.width + 2)
         if name == "forward":
-            return 2 * pixels * (2 * self.hidden + 16)
-        return 2 * pixels * (8 * self.hidden + 16) + self.threads * self.tiles * self.hidden // 8 * 16
-
-    def _all_tiles(self) -> int:
-        return -(-self.rows * self.width // 16)
+            return BARRIERS + 2 * pixels * (2 * self.hidden + 16)
+        return BARRIERS + 2 * pixels * (8 * self.hidden + 16) + self.threads * self.tiles * self.hidden // 8 * 16
 
     def fits(self) -> bool:
         """Whether a block has enough registers and shared memory."""
@@ -71,10 +73,11 @@ class ClusterPlan:
             return None
         plans: list[ClusterPlan] = []
         for bands in (1, 2, 4, 8):
-            rows = -(-height // bands)
-            groups = MOST_WARPS // (hidden // 8)
-            tiles = -(-rows * width // 16)
-            plan = cls(hidden, height, width, rows, bands, -(-tiles // groups))
+            rows = math.ceil(height / bands)
+            crowded = bands == 8 and CROWDED * multiprocessors < bands * batch <= multiprocessors
+            groups = (MOST_WARPS // 2 if crowded else MOST_WARPS) // (hidden // 8)
+            tiles = math.ceil(math.ceil(rows * width / 16) / groups)
+            plan = cls(hidden, height, width, rows, bands, tiles)
             # Bands of less than a product's 16 pixels would idle.
             idle = bands > 1 and (2 * rows * width <= 16 or bands * batch > multiprocessors)
             if plan.fits() and not (plans and idle):
@@ -87,21 +90,24 @@ class ClusterPlan:
         return names | {"BANDS": self.bands, "REPEAT": self.tiles, "REVERSE": int(reverse), "KEEP": int(keep)}
 
 
+def side_by_side(by_gate: Tensor) -> Tensor:
+    """Rows [4 H, ...] of the four gates in the kernel's order: those of a channel are neighbours."""
+    return by_gate.unflatten(0, (4, -1)).transpose(0, 1).flatten(0, 1)
+
+
 def pack(weight_GHkk: Tensor, *, backward: bool) -> Tensor:
     """Weights of the state in the order in which lanes of a warp hold them as right factors of products.
 
-    A lane n * 4 + j has of each factor [16, 8] column n and rows 2 j, 2 j + 1 and those plus 8.
+    A lane n * 4 + j has of each factor [16, 8] column n and rows 2 j, 2 j + 1 and those plus 8. The rows of the weights
+    are `side_by_side`.
     """
-    hidden = weight_GHkk.shape[1]
-    parts, chunks = hidden // 8, hidden // 16
+    parts, chunks = weight_GHkk.shape[1] // 8, weight_GHkk.shape[1] // 16
     if backward:
-        # Rows are gates of the neighbours, columns channels of the state; a part has its own gates.
-        by_lane = weight_GHkk.reshape(parts, 4 // parts, chunks, 2, 4, 2, parts, 8, 9).permute(
-            0, 1, 8, 2, 7, 4, 6, 3, 5
-        )
+        # Rows are the gates of the eight channels of a part, columns channels of the state.
+        by_lane = weight_GHkk.reshape(parts, 2, 2, 4, 2, parts, 8, 9).permute(0, 7, 1, 6, 3, 5, 2, 4)
     else:
-        # Rows are channels of the neighbours, columns gates; a part has its own channels of all gates.
-        by_lane = weight_GHkk.reshape(4, parts, 8, chunks, 2, 4, 2, 9).permute(1, 7, 3, 2, 5, 0, 4, 6)
+        # Rows are channels of the neighbours, columns one gate of the eight channels of a part.
+        by_lane = weight_GHkk.reshape(parts, 8, 4, chunks, 2, 4, 2, 9).permute(0, 7, 3, 1, 5, 2, 4, 6)
     return by_lane.detach().to(torch.bfloat16).contiguous()
 
 
@@ -115,7 +121,10 @@ def forward(
     reverse: bool,
     keep: bool,
 ) -> None:
-    """Hidden states of all steps, as `convlstm_triton.forward`; `hidden` and `cells` have a step more than `gates`."""
+    """Hidden states of all steps, as `convlstm_triton.forward`; `hidden` and `cells` have a step more than `gates`.
+
+    Gates, in the last dimension, and the weights are `side_by_side`.
+    """
     arrays = (gates_TBYXG, hidden_TBYXH, cells_TBYXH, pack(weight_GHkk, backward=False))
     launch("forward", plan, arrays, gates_TBYXG.shape[:2], reverse=reverse, keep=keep)
 

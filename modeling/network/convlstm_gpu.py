@@ -41,8 +41,8 @@ PIXELS_ALONE = 64
 UNWRITTEN = -1
 # Products in bfloat16, which `FAST` marks too.
 CAPABILITY = (8, 0)
-# Not by default: `convlstm_cluster` has run on CPUs only.
-USE_CLUSTERS = os.environ.get("CUBESCOUT_CLUSTERS") == "1"
+# Whether `convlstm_cluster` takes the layers that it can.
+USE_CLUSTERS = os.environ.get("CUBESCOUT_CLUSTERS") != "0"
 
 
 class Layer(NamedTuple):
@@ -238,12 +238,14 @@ def convlstm(
     assert plan is not None
     with torch.autocast(x_TBCYX.device.type, enabled=False):
         x_NCYX = x_TBCYX.flatten(0, 1).to(kind).contiguous(memory_format=torch.channels_last)
-        of_input, bias = weights.of_input.to(kind), weights.bias.to(kind)
+        of_input, bias, of_state = weights.of_input.to(kind), weights.bias.to(kind), weights.of_state
+        if isinstance(plan, ClusterPlan):
+            of_input, bias, of_state = map(convlstm_cluster.side_by_side, (of_input, bias, of_state))
         gates_NGYX = functional.conv2d(x_NCYX, of_input, bias, stride, padding=side // 2)
         gates_TBYXG = gates_NGYX.permute(0, 2, 3, 1).contiguous().unflatten(0, (num_steps, num_batch))
         hidden, cell = (a.permute(0, 2, 3, 1) for a in state) if state else (None, None)
         out_TBYXH, cell_BYXH = _ConvLSTM.apply(
-            gates_TBYXG, weights.of_state, weights.peephole, hidden, cell, plan, reverse, torch.is_grad_enabled()
+            gates_TBYXG, of_state, weights.peephole, hidden, cell, plan, reverse, torch.is_grad_enabled()
         )
     return out_TBYXH.permute(0, 1, 4, 2, 3), cell_BYXH.permute(0, 3, 1, 2)
 

@@ -1,6 +1,6 @@
 // Runs modeling/network/convlstm_cluster.cu on a CPU: each thread of a cluster is a context of its own, and one of those
-// that wait for nobody goes on, drawn at random, whenever a thread meets others. So a missing barrier shows as a wrong
-// result in some order. Products are in float32 of bfloat16 values, as on a GPU; `tanh` is exact.
+// that wait for nobody goes on, drawn at random, whenever a thread meets others. What blocks send to each other arrives late,
+// in random order. So a missing barrier shows as a wrong result in some order. Products are in float32 of bfloat16 values, as on a GPU; `tanh` is exact.
 
 #include <math.h>
 #include <stdint.h>
@@ -18,37 +18,50 @@
 typedef uint32_t u32;
 typedef struct {
     u32 at[4];
-} Rows;
+} Four;
 
-enum { STACK = 1 << 16, RANK_SHIFT = 24, MOST_THREADS = 8 * 256, FAILED_TO_END = 1, OUT_OF_BOUNDS = 2 };
+enum { STACK = 1 << 16, RANK_SHIFT = 24, MOST_THREADS = 8 * 256, MOST_SENT = 1 << 16 };
+enum { FAILED_TO_END = 1, OUT_OF_BOUNDS = 2 };
 
 typedef struct Meeting Meeting;
 typedef struct {
     ucontext_t context;
-    u32 thread, block, turn;
+    u32 thread, block;
 } Thread;
-// Threads that wait for each other; `turn` counts how often all have met.
+// Threads that wait for each other.
 struct Meeting {
-    u32 arrived, turn, num_waiting;
+    u32 arrived, num_waiting;
     Thread *waiting[MOST_THREADS];
 };
 // What lanes of a warp show each other, in two places that are used in turn.
 typedef struct {
     Meeting meeting;
     u32 count[32], address[2][32], b[2][32][2];
-    Rows a[2][32];
+    Four a[2][32];
 } Warp;
+// Counts one arrival and bytes, which may come before it is known how many there will be.
+typedef struct {
+    int arrivals, bytes;
+    u32 turn;
+    Meeting waiting;
+} Barrier;
 typedef struct {
     unsigned char *memory;
     Meeting all, groups[16];
     Warp warps[8];
+    Barrier barriers[2];
 } Block;
+typedef struct {
+    u32 address, barrier, bytes;
+    Four value;
+} Sent;
 
 static Thread *now, *ready[MOST_THREADS], threads[MOST_THREADS];
 static Block blocks[8];
 static Meeting cluster;
 static ucontext_t scheduler;
-static u32 num_ready, num_ended, shared_bytes, fault;
+static Sent sent[MOST_SENT];
+static u32 num_ready, num_ended, num_sent, shared_bytes, fault;
 static uint64_t draws;
 
 static void sleep_in(Meeting *meeting) {
@@ -56,19 +69,23 @@ static void sleep_in(Meeting *meeting) {
     swapcontext(&now->context, &scheduler);
 }
 
-static void come_to(Meeting *meeting, u32 members) {
-    if (++meeting->arrived < members)
-        return;
-    meeting->arrived = 0, meeting->turn++;
+static void wake(Meeting *meeting) {
     while (meeting->num_waiting)
         ready[num_ready++] = meeting->waiting[--meeting->num_waiting];
 }
 
 static void meet(Meeting *meeting, u32 members) {
-    const u32 turn = meeting->turn;
-    come_to(meeting, members);
-    if (meeting->turn == turn)
+    if (++meeting->arrived < members) {
         sleep_in(meeting);
+        return;
+    }
+    meeting->arrived = 0;
+    wake(meeting);
+}
+
+static u32 drawn(u32 below) {
+    draws = draws * 6364136223846793005u + 1442695040888963407u;
+    return (draws >> 33) % below;
 }
 
 static Block *block_of(u32 rank) { return &blocks[rank % 8]; }
@@ -89,11 +106,55 @@ INLINE u32 shared_memory(void) { return MY_RANK << RANK_SHIFT; }
 
 INLINE u32 in_block(u32 address, u32 rank) { return (address & ((1u << RANK_SHIFT) - 1)) | rank << RANK_SHIFT; }
 
-INLINE void store_there(u32 address, u32 value) { memcpy(memory_at(address, 4), &value, 4); }
-
 INLINE void store(u32 address, u32 value) {
     fault |= address >> RANK_SHIFT == MY_RANK ? 0 : OUT_OF_BOUNDS;
-    store_there(address, value);
+    memcpy(memory_at(address, 4), &value, 4);
+}
+
+INLINE void store_four(u32 address, Four x) {
+    fault |= address >> RANK_SHIFT == MY_RANK ? 0 : OUT_OF_BOUNDS;
+    memcpy(memory_at(address, 16), &x, 16);
+}
+
+static Barrier *barrier_at(u32 address) {
+    const u32 offset = address & ((1u << RANK_SHIFT) - 1);
+    fault |= offset == 0 || offset == 8 ? 0 : OUT_OF_BOUNDS;
+    return &block_of(address >> RANK_SHIFT)->barriers[offset / 8 % 2];
+}
+
+static void count(u32 address, int arrivals, int bytes) {
+    Barrier *barrier = barrier_at(address);
+    barrier->arrivals -= arrivals, barrier->bytes += bytes;
+    if (barrier->arrivals || barrier->bytes)
+        return;
+    barrier->arrivals = 1, barrier->turn++;
+    wake(&barrier->waiting);
+}
+
+static void deliver(u32 which) {
+    const Sent got = sent[which];
+    sent[which] = sent[--num_sent];
+    memcpy(memory_at(got.address, got.bytes), &got.value, got.bytes);
+    count(got.barrier, 0, -(int)got.bytes);
+}
+
+static void send_bytes(u32 address, Four x, u32 barrier, u32 bytes) {
+    if (num_sent == MOST_SENT)
+        deliver(drawn(num_sent));
+    sent[num_sent++] = (Sent){address, barrier, bytes, x};
+}
+
+INLINE void send(u32 address, u32 value, u32 barrier) { send_bytes(address, (Four){{value}}, barrier, 4); }
+
+INLINE void send_four(u32 address, Four x, u32 barrier) { send_bytes(address, x, barrier, 16); }
+
+INLINE void make_barrier(u32 address) { barrier_at(address)->arrivals = 1; }
+
+INLINE void expect(u32 address, u32 bytes) { count(address, 1, bytes); }
+
+INLINE void wait_for_bytes(u32 address, u32 turn) {
+    while (barrier_at(address)->turn % 2 == turn)
+        sleep_in(&barrier_at(address)->waiting);
 }
 
 INLINE void store_sums(u32 address, const float *x) { memcpy(memory_at(address, 16), x, 16); }
@@ -105,12 +166,12 @@ INLINE void add_sums(u32 address, float *x) {
         x[k] += more[k];
 }
 
-INLINE Rows load_rows(u32 address) {
+INLINE Four load_rows(u32 address) {
     Warp *warp = MY_WARP;
     const u32 turn = warp->count[MY_LANE]++ % 2;
     warp->address[turn][MY_LANE] = address;
     meet(&warp->meeting, 32);
-    Rows x;
+    Four x;
     for (u32 k = 0; k < 4; k++)
         memcpy(&x.at[k], (unsigned char *)memory_at(warp->address[turn][8 * k + MY_LANE / 4], 16) + MY_LANE % 4 * 4, 4);
     return x;
@@ -126,7 +187,7 @@ INLINE float low(u32 both) { return number(both << 16); }
 
 INLINE float high(u32 both) { return number(both & 0xffff0000u); }
 
-INLINE void multiply(float *sums, Rows a, const u32 *b) {
+INLINE void multiply(float *sums, Four a, const u32 *b) {
     Warp *warp = MY_WARP;
     const u32 turn = warp->count[MY_LANE]++ % 2;
     warp->a[turn][MY_LANE] = a;
@@ -152,25 +213,13 @@ INLINE u32 pair(float low_one, float high_one) {
     return bits[1] << 16 | bits[0];
 }
 
-static void arrive(void);
-static void wait(void);
+static void wait_for_cluster(void);
 static void wait_for_block(void);
 static void wait_for_group(u32 group);
 
 #include "convlstm_cluster.cu"
 
-static void arrive(void) {
-    now->turn = cluster.turn;
-    if (BANDS > 1)
-        come_to(&cluster, THREADS * BANDS);
-}
-
-static void wait(void) {
-    if (BANDS == 1)
-        meet(&block_of(0)->all, THREADS);
-    else if (cluster.turn == now->turn)
-        sleep_in(&cluster);
-}
+static void wait_for_cluster(void) { meet(&cluster, THREADS * BANDS); }
 
 static void wait_for_block(void) { meet(&block_of(MY_RANK)->all, THREADS); }
 
@@ -201,7 +250,7 @@ int run(int backwards, void **at, int steps, int batch, int bytes, int seed) {
     for (u32 image = 0; image < (u32)batch && !fault; image++) {
         memset(&cluster, 0, sizeof cluster);
         memset(blocks, 0, sizeof blocks);
-        num_ready = num_ended = 0;
+        num_ready = num_ended = num_sent = 0;
         for (u32 k = 0; k < THREADS * BANDS; k++) {
             Thread *thread = &threads[k];
             getcontext(&thread->context);
@@ -215,9 +264,12 @@ int run(int backwards, void **at, int steps, int batch, int bytes, int seed) {
             blocks[rank].memory = malloc(bytes);
             memset(blocks[rank].memory, 0xff, bytes);  // NaN: what is read must have been written
         }
-        while (num_ready) {
-            draws = draws * 6364136223846793005u + 1442695040888963407u;
-            const u32 chosen = (draws >> 33) % num_ready;
+        while (num_ready || num_sent) {
+            if (num_sent && (!num_ready || !drawn(4))) {
+                deliver(drawn(num_sent));
+                continue;
+            }
+            const u32 chosen = drawn(num_ready);
             now = ready[chosen];
             ready[chosen] = ready[--num_ready];
             swapcontext(&scheduler, &now->context);
