@@ -100,8 +100,12 @@ class Cubescout(Network):
     cost = "network_runs"
 
     def fit(self, store: WindowStore, split: str) -> None:
-        """Trains the network, then calibrates the score on the training galaxies as observed."""
+        """Trains the network, then calibrates the score."""
         super().fit(store, split)
+        self.calibrate(store, split)
+
+    def calibrate(self, store: WindowStore, split: str) -> None:
+        """Calibrates the score on the training galaxies as observed."""
 
         def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             for windows in shards(store, split):
