@@ -91,6 +91,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     maps = attribution_path(path)
     write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
+    del survey  # several kB a galaxy, of which the table has all that follows needs
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     table, columns = with_links(table, columns, survey_name(config))
     write_catalog(path, table, columns, provenance)
