@@ -130,17 +130,20 @@ def assemble(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The catalog's table and its provenance."""
     latent = standardise(survey.means.scores.latent)
+    searched = max(config.score.num_neighbours, config.score.umap_neighbours - 1)
+    nearest = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), searched)
     flat, deep = (
         embed(
             latent,
             num_dimensions,
+            nearest,
             num_neighbours=config.score.umap_neighbours,
             min_dist=config.score.umap_min_dist,
             seed=config.seed,
         )
         for num_dimensions in (2, 3)
     )
-    neighbours = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), config.score.num_neighbours)
+    neighbours = nearest.nearest(config.score.num_neighbours)
     found = combine(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
     snr = survey.means.scores.snr
     scores = scores_from_sums(survey.sums, snr, config.score.rank_by, combined=found.combined)
