@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.anomaly.dataset import prepare_data
-from benchmarks.anomaly.detectors.detector import shards
+from benchmarks.anomaly.detectors.detector import observed_shards
 from benchmarks.anomaly.detectors.networks import psf_fwhm_spaxels
 from benchmarks.anomaly.samples import training_store
 from benchmarks.anomaly.tiers import TIERS, Run, Tier
@@ -81,8 +81,7 @@ def calibration(network: WindowNetwork, tier: Tier, store: WindowStore) -> dict[
     """Calibration of a model on the clean validation galaxies of `sample_store`, as `GalaxyScorer.to_json`."""
 
     def galaxies() -> Iterator[Arrays]:
-        for windows in shards(store, "validation"):
-            observed = windows.observed
+        for observed in observed_shards(store, "validation"):
             yield observed.flux, observed.ivar, observed.mask
 
     velocity_kms = store.coordinate("validation", "velocity_kms")

@@ -270,10 +270,23 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
 class TableRows(Mapping[str, dict[str, Any]]):
     """Rows of a table by name of the galaxy, each made when it is asked for: as dictionaries they take 1 kB each."""
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        """Takes the columns of a table; `numbers`, which is filled later, has the position of each named row."""
+    def __init__(self, table: pd.DataFrame, names: Sequence[str], path: str) -> None:
+        """Takes the columns of a table.
+
+        Args:
+            table: columns of the rows' values.
+            names: [row] name of the galaxy; a row without one is left out.
+            path: path of the table, for the message.
+
+        Raises:
+            TableError: two rows of one galaxy differ.
+        """
         self._columns = {str(name): column.array for name, column in table.items()}
-        self.numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+        for i, name in enumerate(names):
+            first = self._numbers.setdefault(name, i) if name else i
+            if first != i:
+                _check_equal(path, name, (first + 1, self.row(first)), (i + 1, self.row(i)))
 
     def row(self, number: int) -> dict[str, Any]:
         """Values of the row at a position, by name of the column."""
@@ -281,13 +294,13 @@ class TableRows(Mapping[str, dict[str, Any]]):
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
     def __getitem__(self, name: str) -> dict[str, Any]:
-        return self.row(self.numbers[name])
+        return self.row(self._numbers[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.numbers)
+        return iter(self._numbers)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self._numbers)
 
 
 def _target_of_row(
@@ -343,12 +356,7 @@ def survey_rows(
     unit = {str(name).lower(): text for name, text in table.attrs[UNITS].items()}.get("z", "")
     if is_velocity("z", unit):
         raise TableError(f"{path}: the column 'z' is in {unit}, expected redshifts")
-    rows = TableRows(table[[name for name in wanted[1:] if name in table]])
-    for i, name in enumerate(map(name_of, table[key])):
-        if name and name in rows:
-            _check_equal(path, name, (rows.numbers[name] + 1, rows[name]), (i + 1, rows.row(i)))
-        elif name:
-            rows.numbers[name] = i
+    rows = TableRows(table[[name for name in wanted[1:] if name in table]], list(map(name_of, table[key])), path)
     ragged = {name_of(cells.get(key)): (line, cells) for line, cells in table.attrs[RAGGED].items()}
     return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
 

@@ -91,6 +91,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     maps = attribution_path(path)
     write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
+    del survey  # several kB a galaxy, of which the table has all that follows needs
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     table, columns = with_links(table, columns, survey_name(config))
     write_catalog(path, table, columns, provenance)
@@ -129,17 +130,20 @@ def assemble(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The catalog's table and its provenance."""
     latent = standardise(survey.means.scores.latent)
+    searched = max(config.score.num_neighbours, config.score.umap_neighbours - 1)
+    nearest = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), searched)
     flat, deep = (
         embed(
             latent,
             num_dimensions,
+            nearest,
             num_neighbours=config.score.umap_neighbours,
             min_dist=config.score.umap_min_dist,
             seed=config.seed,
         )
         for num_dimensions in (2, 3)
     )
-    neighbours = nearest_neighbours(latent, survey.galaxies["mangaid"].to_numpy(), config.score.num_neighbours)
+    neighbours = nearest.nearest(config.score.num_neighbours)
     found = combine(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
     snr = survey.means.scores.snr
     scores = scores_from_sums(survey.sums, snr, config.score.rank_by, combined=found.combined)

@@ -49,7 +49,7 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
     from modeling.tracking.lineage import prepare_run, system_metrics
     from modeling.tracking.runs import start_run
     from modeling.training.cross_fitting import check_folds
-    from modeling.training.ray_train import finished_checkpoint, train
+    from modeling.training.ray_train import train
 
     job = training_job(config)
     store = WindowStore.open(job.store)
@@ -66,8 +66,6 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
     known = find_training(config, job, name, resume) if resume else None
     tags = {"job": "train", "model_kind": config.model.kind, **start_tags(job)}
     where = config.tracking_uri, config.tracking.experiment
-    if finished_checkpoint(job, name=name, storage=config.checkpoints_path):
-        console.print(f"{config.workspace}: the training is finished already; its model is taken", markup=False)
     parent = prepare_run(*where, identity)
     with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
         log_training(tracked, config, store)
@@ -75,6 +73,8 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
         with progress_bar("Training", unit="steps") as bar:
             listener = _Listener(tracked, bar, job.train.epochs)
             trained = train(job, name=name, storage=config.checkpoints_path, target=target, listener=listener)
+        if trained.earlier:
+            console.print(f"{config.workspace}: the training is finished already; its model is taken", markup=False)
         listener.catch_up(trained)
         tracked.log_file(plot_training(trained.history, target / "training.png"))
         _train_folds(config, job, tracked, target)

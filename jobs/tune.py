@@ -45,11 +45,15 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     from cubeprep.store import WindowStore
     from modeling.tracking.lineage import prepare_run, system_metrics
     from modeling.tracking.runs import find_run, start_run
+    from modeling.training.cross_fitting import check_folds
     from modeling.training.ray_tune import tune
 
     check_space(config)
     store = WindowStore.open(config.store_path)
     job = with_start(config, training_job(config), store)
+    retrain |= config.tune.retrain
+    if retrain:
+        check_folds(job)
     identity = store.identity
     same = job.model_copy(update={"store": identity}), config.tune.search_identity()
     name = f"tune-{digest(*same)[:12]}"
@@ -73,7 +77,6 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
         children.finish(tuned.trials)
         best = best_config(config, tuned)
         _leave_report(tracked, config, tuned, best, folder)
-        retrain |= config.tune.retrain
         version = None if retrain else register(tracked, config, tuned.job, tuned.trained, identity)
     console.print(f"Trials, plot and the configuration with the best values, best.yaml, are in {folder}")
     if version is None:

@@ -35,8 +35,7 @@ def write_exports(catalog_path: Path, survey: str, formats: tuple[str, ...] = tu
         CatalogError: there is no catalog at that path.
         ValueError: a column has an invalid unit.
     """
-    catalog = read_catalog(catalog_path)
-    table = to_astropy(catalog, survey)
+    table = to_astropy(read_catalog(catalog_path), survey)
     paths = [catalog_path.with_suffix(FORMATS[name]) for name in formats]
     for name, path in zip(formats, paths, strict=True):
         write_file(str(path), {"fits": fits_bytes, "votable": votable_bytes}[name](table))
@@ -70,7 +69,7 @@ def fits_bytes(table: Any) -> bytes:
     """FITS file with one table; descriptions and UCDs are in TCOMMn and TUCDn, as TOPCAT reads them."""
     from astropy.io import fits
 
-    plain = table.copy()
+    plain = table.copy(copy_data=False)
     for column in plain.itercols():
         column.info.meta, column.info.description = None, None
     plain.meta.clear()

@@ -27,6 +27,10 @@ class Neighbours:
     distance: np.ndarray
     same_object: np.ndarray
 
+    def nearest(self, k: int) -> "Neighbours":
+        """The nearest k of these neighbours, or all of them if they are fewer."""
+        return Neighbours(self.index[:, :k], self.distance[:, :k], self.same_object[:, :k])
+
 
 @dataclass(frozen=True)
 class LatentScaler:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modeling.latents.neighbours import nearest_others
+from modeling.latents.neighbours import Neighbours
 
 MIN_UMAP = 5  # with fewer, a graph of neighbours adds nothing to PCA
 
@@ -30,14 +30,21 @@ class Embedding:
 
 
 def embed(
-    latent: np.ndarray, num_dimensions: int, *, num_neighbours: int = 15, min_dist: float = 0.1, seed: int = 0
+    latent: np.ndarray,
+    num_dimensions: int,
+    neighbours: Neighbours,
+    *,
+    num_neighbours: int = 15,
+    min_dist: float = 0.1,
+    seed: int = 0,
 ) -> Embedding:
     """Map of latents; the same for the same seed, latents and library versions.
 
     Args:
         latent: [galaxy, dimension] standardised latents.
         num_dimensions: of the map.
-        num_neighbours: UMAP's `n_neighbors`; fewer where there are fewer galaxies.
+        neighbours: of these latents, at least `num_neighbours` - 1 or as many as there are.
+        num_neighbours: UMAP's `n_neighbors`, which counts the galaxy itself; fewer where there are fewer galaxies.
         min_dist: UMAP's `min_dist`, the smallest distance between points on the map.
         seed: of UMAP's random numbers.
 
@@ -64,7 +71,7 @@ def embed(
             init=start.astype(np.float32),
             random_state=seed,
             n_jobs=1,  # with several threads a seed does not give the same map
-            precomputed_knn=_neighbours(latent, k),
+            precomputed_knn=_with_itself(neighbours.nearest(k - 1)),
         )
         return Embedding(np.asarray(mapper.fit_transform(latent), dtype=np.float64), "umap")
 
@@ -80,14 +87,14 @@ def _umap() -> Any:
     return umap
 
 
-def _neighbours(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [galaxy, k] of the nearest latents and their distances, as UMAP takes them: with the galaxy itself first.
+def _with_itself(neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of neighbours and their distances as UMAP takes them: with the galaxy itself first.
 
     UMAP's own search compiles for ten seconds, and is not exact for more than 4,096 galaxies.
     """
-    index, distance = nearest_others(latent, k - 1)
-    itself = np.arange(len(latent), dtype=np.int32)
-    return np.column_stack([itself, index.astype(np.int32)]), np.pad(distance, ((0, 0), (1, 0))).astype(np.float32)
+    index, distance = neighbours.index.astype(np.int32), neighbours.distance
+    itself = np.arange(len(index), dtype=np.int32)
+    return np.column_stack([itself, index]), np.pad(distance, ((0, 0), (1, 0))).astype(np.float32)
 
 
 def _pca(latent: np.ndarray, num_dimensions: int) -> np.ndarray:

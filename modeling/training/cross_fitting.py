@@ -1,10 +1,10 @@
 """Trains the models of folds beside a main model, one after the other, with the main model's configuration."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from cubeprep.config import MistakeError
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
 from modeling.ray_session import ray_session
@@ -13,6 +13,8 @@ from modeling.training.context import Listener
 from modeling.training.folds import FOLDER, fold_of, mark_folds
 from modeling.training.loader import names_per_shard
 from modeling.training.ray_train import Trained, check_job, finished_checkpoint, train
+
+NUM_NAMED = 10  # empty folds in a message
 
 
 def fold_jobs(job: TrainingJob) -> list[TrainingJob]:
@@ -29,21 +31,28 @@ def check_folds(job: TrainingJob) -> None:
     """Checks all folds before the first is trained, so that a late one cannot fail for want of galaxies.
 
     Raises:
-        ValueError: a fold has no galaxies, or its model nothing to train on; or as `check_job`.
+        MistakeError: a fold is empty; the message says which, and what to set.
+        ValueError: as `check_job`.
     """
     if not job.train.folds:
         return
     store = WindowStore.open(job.store)
     objects = {mangaid for shard in names_per_shard(store, "train", "mangaid") for mangaid in shard}
-    sizes = Counter(fold_of(mangaid, job.train.folds) for mangaid in objects)
-    empty = [str(fold) for fold in range(job.train.folds) if not sizes[fold]]
-    if empty:
-        raise ValueError(
-            f"{store.path}: of {counted(len(objects), 'object')} to train on none falls into fold {', '.join(empty)}; "
-            f"train.folds is {job.train.folds}, take fewer"
+    if empty := empty_folds(objects, job.train.folds):
+        named = ", ".join(map(str, empty[:NUM_NAMED])) + (" ..." if len(empty) > NUM_NAMED else "")
+        fewer = range(job.train.folds - 1, job.train.left_out, -1)
+        possible = next((f"{num}, or 0" for num in fewer if not empty_folds(objects, num)), "0")
+        raise MistakeError(
+            f"{store.path}: train.folds is {job.train.folds}, and of {counted(len(objects), 'object')} to train on "
+            f"none falls into fold {named}: a hash of its name decides. Set train.folds={possible} (no cross-fitting)."
         )
     for fold_job in fold_jobs(job):
         check_job(fold_job)
+
+
+def empty_folds(objects: Iterable[str], num_folds: int) -> list[int]:
+    """Folds into which none of the objects, by mangaid, falls."""
+    return sorted(set(range(num_folds)) - {fold_of(mangaid, num_folds) for mangaid in objects})
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Trained:
         directory: of the best model, for `checkpoint.load_model`.
         best: metrics of the best epoch, with `best_loss`.
         history: metrics of every epoch, those before an interruption included.
+        earlier: whether an earlier run had finished it, so that nothing was trained.
     """
 
     directory: Path
     best: Metrics
     history: list[Metrics]
+    earlier: bool = False
 
     def selection_loss(self, job: TrainingJob) -> tuple[float, str]:
         """Reconstruction loss of the best epoch and the name of its measure; only equal measures are comparable."""
@@ -74,7 +76,7 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
     """
     check_job(job)
     if finished := finished_checkpoint(job, name=name, storage=storage):
-        return take_best(finished, target)
+        return replace(take_best(finished, target), earlier=True)
     if job.train.num_workers == 0:
         if "://" in storage:
             raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")

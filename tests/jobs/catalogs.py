@@ -38,7 +38,8 @@ def write_synthetic_catalog(
         }
     )
     standard = standardise(latent)
-    maps = embed(standard[:4], 2), embed(standard[:4], 3)  # too few for UMAP, which is slow to load
+    few = standard[:4]  # too few for UMAP, which is slow to load
+    maps = tuple(embed(few, dimensions, nearest_neighbours(few, np.arange(len(few)), 3)) for dimensions in (2, 3))
     maps = tuple(type(m)(np.resize(m.coordinates, (num_galaxies, m.coordinates.shape[1])), "pca") for m in maps)
     neighbours = nearest_neighbours(standard, galaxies["mangaid"].to_numpy(), 5)
     table = build_table(galaxies, scores, LINES, maps=maps, neighbours=neighbours)

@@ -208,6 +208,14 @@ def test_prepare_runs_as_a_module_and_says_whether_galaxies_were_set_aside(tmp_p
         assert (tmp_path / name / "windows.zarr" / "summary.json").exists()
 
 
+def test_memory_that_arrow_has_freed_is_free_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    # In a process of its own, since it depends on what is imported first.
+    program = "import jobs.cli, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "system"
+
+
 def test_a_mistake_of_set_names_the_key_and_not_the_file() -> None:
     code, text = invoke("prepare", "demo", "--set", "train.epochs=many", "--set", "train.epoch=3", "--set", "seed")
     assert code == 2

@@ -16,6 +16,17 @@ from tests.synthetic import synthetic_store
 SPACE = "{train.lr: {loguniform: [1e-4, 1e-2]}, model.latent_dim: {choice: [3, 5]}}"
 
 
+def test_a_search_does_not_begin_if_its_training_would_have_empty_folds(tmp_path: Path) -> None:
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=4)
+    settings = SMALL | {"workspace": tmp_path, "prepare.store": tmp_path / "w.zarr", "tune.space": SPACE}
+    settings |= {"train.folds": 3, "train.left_out": 1}
+    overrides = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    result = CliRunner().invoke(cli.main, ["tune", "line", "--retrain", *overrides])
+    assert result.exit_code == 2, result.output
+    assert "of 3 objects to train on none falls into fold 0, 2" in result.output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")

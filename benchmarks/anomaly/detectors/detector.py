@@ -109,6 +109,11 @@ def shards(store: WindowStore, split: str) -> Iterator[Windows]:
             yield windows
 
 
+def observed_shards(store: WindowStore, split: str) -> Iterator[Windows]:
+    """Yields the galaxies of a split as observed, one shard at a time."""
+    return (windows.observed for windows in shards(store, split))
+
+
 def mapped(store: WindowStore, split: str, function: Callable[[Windows], np.ndarray]) -> np.ndarray:
     """Values [row, ...] of a function of rows, over a whole split."""
     return np.concatenate([function(windows) for windows in shards(store, split)])

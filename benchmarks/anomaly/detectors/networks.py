@@ -1,7 +1,7 @@
 """Our networks with the training and scores of `cubescout`, and the paper's networks with the paper's training."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
+from benchmarks.anomaly.detectors.detector import Detector, Scored, observed_shards, register
 from benchmarks.anomaly.detectors.features import scored_residuals
 from benchmarks.anomaly.fine_tune import fine_tuned
 from benchmarks.anomaly.tiers import Tier, TrainingBudget
@@ -106,18 +106,14 @@ class Cubescout(Network):
 
     def calibrate(self, store: WindowStore, split: str) -> None:
         """Calibrates the score on the training galaxies as observed."""
-
-        def observed() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-            for windows in shards(store, split):
-                first = windows.observed
-                yield self._arrays(first)
-
         psf = psf_fwhm_spaxels(self.tier)
         velocity_kms = store.coordinate(split, "velocity_kms")
         waves = store.coordinate(split, "rest_wave")
         templates = Templates(tuple(store.line_names), tuple(map(float, waves)), tuple(map(float, velocity_kms)))
         self.survey = Survey(templates, psf / FWHM_PER_SIGMA, SPAXEL_ARCSEC * self.tier.data.bin_factor)
-        self.scorer = calibrate(self.model, observed, velocity_kms, psf_fwhm_spaxels=psf)
+        self.scorer = calibrate(
+            self.model, lambda: map(self._arrays, observed_shards(store, split)), velocity_kms, psf_fwhm_spaxels=psf
+        )
 
     def score_windows(self, windows: Windows) -> Scored:
         """Combined score; its components and the plain scores are variants."""

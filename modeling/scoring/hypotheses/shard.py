@@ -48,8 +48,10 @@ class Hypotheses:
     @classmethod
     def concatenate(cls, parts: Sequence["Hypotheses"]) -> "Hypotheses":
         """Galaxies of several parts in one, in order."""
-        fields = ("name", "text", "significance", "values")
-        return cls(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+        # As objects: with a fixed width, every text would be as long as the longest.
+        texts = (np.concatenate([getattr(part, field).astype(object) for part in parts]) for field in ("name", "text"))
+        numbers = (np.concatenate([getattr(part, field) for part in parts]) for field in ("significance", "values"))
+        return cls(*texts, *numbers)
 
 
 def survey_of(

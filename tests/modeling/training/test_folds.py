@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from cubeprep.config import MistakeError
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import CheckpointError, load_model, save_model
@@ -116,8 +117,22 @@ def test_a_shard_of_which_all_is_left_out_is_not_read(store: WindowStore, monkey
 def test_nothing_left_to_train_on_is_refused(store: WindowStore) -> None:
     with pytest.raises(ValueError, match="'train' holds no galaxies but those left out"):
         Loader(store, "train", batch_size=4, without=lambda _: True)
-    with pytest.raises(ValueError, match=r"of 9 objects to train on none falls into fold .*train\.folds is 50"):
-        check_folds(job(store, folds=50))
+
+
+def test_empty_folds_are_named_with_what_to_set(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=4)
+    names = ("1-50", "1-51", "1-52")
+    assert [[fold_of(name, num) for name in names] for num in (2, 3)] == [[1, 0, 0], [1, 1, 1]]
+    check_folds(job(store, folds=2))
+    with pytest.raises(MistakeError) as caught:
+        check_folds(job(store, folds=3))
+    assert str(caught.value) == (
+        f"{store.path}: train.folds is 3, and of 3 objects to train on none falls into fold 0, 2: a hash of its name "
+        "decides. Set train.folds=2, or 0 (no cross-fitting)."
+    )
+    # With two folds left out, two folds are too few.
+    with pytest.raises(MistakeError, match=r"into fold 1, (\d+, ){8}10 \.\.\.: .* Set train\.folds=0 \(no"):
+        check_folds(job(store, folds=50, left_out=2))
 
 
 def test_identity_is_of_the_fold_and_the_main_model_is_as_without_folds(store: WindowStore) -> None:
