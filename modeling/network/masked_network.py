@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from modeling.network.channel_norm import ChannelNorm
 from modeling.network.convlstm import BidirectionalConvLSTM
+from modeling.network.convolution_cpu import convolve
 from modeling.network.error_modes import whitened
 from modeling.network.hiding import lattice, margin, patchwork
 from modeling.network.line_groups import Groups
@@ -405,7 +406,7 @@ class Block(nn.Module):
 
     def forward(self, x_BCYX: Tensor) -> Tensor:
         """Images of the same shape."""
-        h_BCYX = functional.gelu(self.wide(functional.gelu(self.norm(x_BCYX))))
+        h_BCYX = functional.gelu(convolve(functional.gelu(self.norm(x_BCYX)), self.wide))
         shaped_BCYX: Tensor = x_BCYX + self.narrow(h_BCYX)
         return shaped_BCYX
 
