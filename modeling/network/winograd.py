@@ -21,6 +21,11 @@ def from_points(grad_PKG: Tensor) -> Tensor:
     return grad_QKG.view(3, 3, *grad_PKG.shape[1:]).permute(2, 3, 0, 1)
 
 
+def in_panels(weight_KG: Tensor) -> Tensor:
+    """Weights with `PANEL` columns side by side, [G / PANEL, K, PANEL]."""
+    return weight_KG.unflatten(1, (-1, PANEL)).transpose(0, 1).contiguous()
+
+
 def to_panels(weight_PKG: Tensor) -> Tensor:
     """Weights [36, K, G] with `PANEL` columns side by side, [36, G / PANEL, K, PANEL]."""
     return weight_PKG.unflatten(2, (-1, PANEL)).transpose(1, 2).contiguous()

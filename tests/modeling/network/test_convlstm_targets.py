@@ -9,7 +9,7 @@ import pytest
 
 from modeling.network import compile_c
 
-SOURCES = [Path(compile_c.__file__).with_name(f"{name}_cpu.c") for name in ("convlstm", "convolution", "error_modes")]
+SOURCES = [Path(compile_c.__file__).with_name(f"{name}_cpu.c") for name in ("convlstm", "block", "error_modes")]
 
 # Compilers to try, flags, and an instruction or register that shows the target.
 TARGETS = {
