@@ -44,6 +44,7 @@ class Network(Detector):
     It is trained with `modeling.training.fit` and scored with `modeling.scoring.residual_sums`.
     """
 
+    alone = True
     rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
