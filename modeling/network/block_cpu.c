@@ -75,6 +75,45 @@ INLINE vec share(vec x) { return 0.5f + 0.5f * erf_(x * 0.70710678118654752f); }
 INLINE vec gelu(vec x) { return x * share(x); }
 INLINE vec density(vec x) { return 0.39894228040143268f * exp_(-0.5f * x * x); }
 
+/* ---- weights ---- */
+
+/* points[36, count] of weights[3 x 3, count], by the matrix [6, 3] of one dimension */
+void weights_to_points(const float *weights, const float *matrix, float *points, long count) {
+    for (long k = 0; k < count; k += LANES) {
+        vec rows[PATCH][3];
+        for (int p = 0; p < PATCH; p++)
+            for (int x = 0; x < 3; x++) {
+                rows[p][x] = all(0.0f);
+                for (int y = 0; y < 3; y++) rows[p][x] += matrix[p * 3 + y] * load(weights + (y * 3 + x) * count + k);
+            }
+        for (int p = 0; p < PATCH; p++)
+            for (int q = 0; q < PATCH; q++) {
+                vec sum = all(0.0f);
+                for (int x = 0; x < 3; x++) sum += matrix[q * 3 + x] * rows[p][x];
+                store(points + (p * PATCH + q) * count + k, sum);
+            }
+    }
+}
+
+/* Its transpose: weights[3 x 3, count] of points[36, count] */
+void points_to_weights(const float *points, const float *matrix, float *weights, long count) {
+    for (long k = 0; k < count; k += LANES) {
+        vec rows[PATCH][3];
+        for (int p = 0; p < PATCH; p++)
+            for (int x = 0; x < 3; x++) {
+                rows[p][x] = all(0.0f);
+                for (int q = 0; q < PATCH; q++)
+                    rows[p][x] += matrix[q * 3 + x] * load(points + (p * PATCH + q) * count + k);
+            }
+        for (int y = 0; y < 3; y++)
+            for (int x = 0; x < 3; x++) {
+                vec sum = all(0.0f);
+                for (int p = 0; p < PATCH; p++) sum += matrix[p * 3 + y] * rows[p][x];
+                store(weights + (y * 3 + x) * count + k, sum);
+            }
+    }
+}
+
 /* ---- tiles of an image ---- */
 INLINE long num_tiles(const Block *b) { return b->dilation * b->dilation * b->tiles_y * b->tiles_x; }
 

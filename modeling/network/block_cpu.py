@@ -7,6 +7,7 @@ Shapes: B batch, C channels, Y and X pixels; 36 points of the transform.
 """
 
 import ctypes
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from modeling.network.compile_c import library
-from modeling.network.winograd import PANEL, from_points, in_panels, points_in_panels
+from modeling.network.winograd import PANEL, in_panels, one_dimension
 
 SOURCE = "network/block_cpu.c"
 TILE = 4  # pixels per side of a tile
@@ -97,7 +98,7 @@ class _ResidualBlock(torch.autograd.Function):
             "x": x_BYXC,
             "scale": weights.scale,
             "shift": weights.shift,
-            "wide": points_in_panels(weights.wide.transpose(0, 1)),
+            "wide": _to_points(weights.wide.transpose(0, 1)),
             "wide_bias": weights.wide_bias,
             "narrow": in_panels(weights.narrow[:, :, 0, 0].mT),
             "narrow_bias": weights.narrow_bias,
@@ -122,7 +123,7 @@ class _ResidualBlock(torch.autograd.Function):
             "x": x_BYXC,
             "scale": weights.scale,
             "shift": weights.shift,
-            "wide_t": points_in_panels(weights.wide),
+            "wide_t": _to_points(weights.wide),
             "narrow_t": in_panels(weights.narrow[:, :, 0, 0]),
             "moments": moments,
             "middle": middle,
@@ -137,12 +138,39 @@ class _ResidualBlock(torch.autograd.Function):
         }
         _call("block_backward", ctx.shape, arrays)
         grad_scale, grad_shift, grad_wide_bias, grad_narrow_bias = arrays["sums"].sum(0)
-        grad_wide = from_points(arrays["grad_wide"]).transpose(0, 1)
+        grad_wide = _from_points(arrays["grad_wide"]).transpose(0, 1)
         grad_narrow = arrays["grad_out"].flatten(0, 2).mT @ arrays["activated"].flatten(0, 2)
         grads = Weights(
             grad_scale, grad_shift, grad_wide, grad_wide_bias, grad_narrow[:, :, None, None], grad_narrow_bias
         )
         return arrays["grad_x"], None, None, *grads
+
+
+@cache
+def _matrix() -> Tensor:
+    return one_dimension().float().contiguous()
+
+
+def _to_points(weight_KG33: Tensor) -> Tensor:
+    """Weights from K values to G columns at the points, `PANEL` columns side by side, [36, G / PANEL, K, PANEL]."""
+    panels_33GKL = weight_KG33.permute(2, 3, 1, 0).unflatten(2, (-1, PANEL)).transpose(3, 4).contiguous()
+    points = panels_33GKL.new_empty(POINTS, *panels_33GKL.shape[2:])
+    _transform("weights_to_points", panels_33GKL, points)
+    return points
+
+
+def _from_points(grad_PKG: Tensor) -> Tensor:
+    """Gradients of weights [K, G, 3, 3] from those at the points."""
+    grad_33KG = grad_PKG.new_empty(3, 3, *grad_PKG.shape[1:])
+    _transform("points_to_weights", grad_PKG, grad_33KG)
+    return grad_33KG.permute(2, 3, 0, 1)
+
+
+def _transform(name: str, values: Tensor, out: Tensor) -> None:
+    kernels = library(SOURCE)
+    assert kernels is not None
+    pointers = (ctypes.c_void_p(array.data_ptr()) for array in (values, _matrix(), out))
+    getattr(kernels, name)(*pointers, ctypes.c_long(max(values.numel(), out.numel()) // POINTS))
 
 
 def _numbers(x_BYXC: Tensor, shape: Shape) -> dict[str, int]:

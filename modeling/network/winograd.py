@@ -9,18 +9,6 @@ LANES = 8  # floats of a vector register (AVX2)
 PANEL = 16  # columns of the weights that lie together: two vectors
 
 
-def points_in_panels(weight_KG33: Tensor) -> Tensor:
-    """Weights from K values to G columns at the 36 points, `PANEL` columns side by side, [36, G / PANEL, K, PANEL]."""
-    panels_33GKL = weight_KG33.permute(2, 3, 1, 0).unflatten(2, (-1, PANEL)).transpose(3, 4)
-    return (transform(1)[0] @ panels_33GKL.reshape(9, -1)).view(-1, *panels_33GKL.shape[2:])
-
-
-def from_points(grad_PKG: Tensor) -> Tensor:
-    """Gradients of weights [K, G, 3, 3] from those at the points."""
-    grad_QKG = transform(1)[0].mT @ grad_PKG.flatten(1)
-    return grad_QKG.view(3, 3, *grad_PKG.shape[1:]).permute(2, 3, 0, 1)
-
-
 def in_panels(weight_KG: Tensor) -> Tensor:
     """Weights with `PANEL` columns side by side, [G / PANEL, K, PANEL]."""
     return weight_KG.unflatten(1, (-1, PANEL)).transpose(0, 1).contiguous()
@@ -29,6 +17,16 @@ def in_panels(weight_KG: Tensor) -> Tensor:
 def to_panels(weight_PKG: Tensor) -> Tensor:
     """Weights [36, K, G] with `PANEL` columns side by side, [36, G / PANEL, K, PANEL]."""
     return weight_PKG.unflatten(2, (-1, PANEL)).transpose(1, 2).contiguous()
+
+
+def one_dimension() -> Tensor:
+    """Matrix [6, 3], in double precision, that transforms 3 weights in one dimension; see `transform`."""
+    # The points 0, +-sqrt(1/2), +-sqrt(2), infinity lose a quarter of what the usual 0, +-1, +-2 do (docs/convlstm.md).
+    # In float64, rounded once at the end.
+    points = torch.tensor([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)], dtype=torch.float64)
+    distances = points[:, None] - points + torch.eye(5, dtype=torch.float64)
+    finite = points[:, None] ** torch.arange(3) / distances.prod(1, keepdim=True)
+    return torch.cat([finite, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
 
 
 @cache
@@ -40,12 +38,7 @@ def transform(stride: int) -> Tensor:
     are multiplied by w0 for the pixel of the state after them and by w2 for their own, pixels 2 y by w1: each phase has
     its own weights, and the order of phases is the kernel's.
     """
-    # The points 0, +-sqrt(1/2), +-sqrt(2), infinity lose a quarter of what the usual 0, +-1, +-2 do (docs/convlstm.md).
-    # In float64, rounded once at the end.
-    points = torch.tensor([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)], dtype=torch.float64)
-    distances = points[:, None] - points + torch.eye(5, dtype=torch.float64)
-    finite = points[:, None] ** torch.arange(3) / distances.prod(1, keepdim=True)
-    seen = torch.cat([finite, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
+    seen = one_dimension()
     if stride == 1:
         return torch.kron(seen, seen)[None].float()
     even = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.float64)
