@@ -205,7 +205,7 @@ class ConvLSTM(nn.Module):
         if x_TBCYX.device.type != "cpu" or torch.compiler.is_compiling() or not _kernel_allowed.get():
             return False
         kernel_size, stride = self.of_input.kernel_size, self.of_input.stride
-        if not (kernel_size == (3, 3) and stride in ((1, 1), (2, 2)) or kernel_size == stride == (1, 1)):
+        if not ((kernel_size == (3, 3) and stride in ((1, 1), (2, 2))) or kernel_size == stride == (1, 1)):
             return False
         if torch.is_autocast_enabled("cpu"):
             single = default_precision(x_TBCYX.device) == torch.float32

@@ -179,7 +179,7 @@ def test_features_find_unusual_ratios_widths_and_shapes(name):
 
 @pytest.mark.slow
 def test_detectors_of_a_batch_give_the_scores_that_each_gives_alone(data, tmp_path):
-    names = ["random", "PCA-32", *ON_FEATURES]
+    names = ["random", "PCA-32", "PCA-128", *ON_FEATURES]
     tasks = [Task(data, name, TINY.runs[0], 1, tmp_path / f"{i}.npz") for i, name in enumerate(names)]
     (batch,) = batches(tasks)
     assert batch.tasks == tuple(tasks)

@@ -96,7 +96,7 @@ _shared: dict[tuple[str, str, Run], Guide] = {}
 
 
 def shared_guide(store: WindowStore, split: str, tier: Tier, run: Run) -> Guide:
-    """PCA-128 as the guide of detectors without a reconstruction; fitted once for those of one training sample."""
+    """PCA-128, the guide of detectors without a reconstruction and its own; fitted once for a training sample."""
     key = store.path, split, run
     if key not in _shared:
         _shared.clear()
@@ -125,12 +125,16 @@ class Triaged(Detector):
 
         Residuals of the training galaxies would be too small: a linear model has nearly as many components as rows.
         """
-        self.detector.fit(store, split)
-        self.training = self.detector.training
-        if isinstance(self.detector, Reconstructing):
+        if isinstance(self.detector, Reconstructing) and self.inner is not Pca128:
+            self.detector.fit(store, split)
             self.guide = Guide(self.detector, store, split, self.tier)
         else:
             self.guide = shared_guide(store, split, self.tier, self.run)
+            if self.inner is Pca128:
+                self.detector = self.guide.reconstruction
+            else:
+                self.detector.fit(store, split)
+        self.training = self.detector.training
         cleaned = [self.guide.cleaned(part)[1] for part in shards(store, VALIDATION)]
         if isinstance(self.detector, Reconstructing):
             self.typical = TypicalSums.of(RegionSums.concatenate([self._sums(part.residuals) for part in cleaned]))
