@@ -64,6 +64,7 @@ SHARED = {
 TORCH_ONLY = (
     *(f"modeling.network.{name}" for name in ("convlstm", "convlstm_cpu", "convlstm_gpu", "compile_c", "autoencoder")),
     *(f"modeling.network.{name}" for name in ("channel_norm", "triton_support", "step_convolution")),
+    *(f"modeling.network.{name}" for name in ("block_cpu", "error_modes_cpu", "winograd")),
     *(f"modeling.network.{name}" for name in ("spaxel_code", "masked", "checkpoint", "normalisation", "decoders")),
     *(f"modeling.network.{name}" for name in ("masked_network", "error_modes", "hiding", "line_groups", "transfer")),
     *(f"modeling.training.{name}" for name in ("losses", "objective", "masked_objective", "metrics", "fit", "context")),

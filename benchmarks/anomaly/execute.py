@@ -1,20 +1,26 @@
-"""Trains and scores detectors; each combination of detector, run and fold is a task whose result is stored."""
+"""Trains and scores detectors; each combination of detector, run and fold is a task whose result is stored.
+
+Tasks of the same run and fold whose detectors train within seconds are run as one batch, which reads the data once.
+"""
 
 import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.dataset import Data, code_digest, digest_of, identity
-from benchmarks.anomaly.detectors.detector import Scored
+from benchmarks.anomaly.detectors.detector import SCORED_SPLIT, Scored, shards
 from benchmarks.anomaly.pool import run_all
 from benchmarks.anomaly.samples import CachedStore, cached, training_store
 from benchmarks.anomaly.tiers import Run
 from cubeprep.files import replacing
 from cubeprep.store import WindowStore
+
+Result = TypeVar("Result")
 
 SCORE_CODE = (
     *(f"modeling/{room}/**/*.py" for room in ("network", "training", "latents", "scoring")),
@@ -35,6 +41,12 @@ class Task(NamedTuple):
     run: Run
     fold: int
     path: Path
+
+
+class Batch(NamedTuple):
+    """Tasks of one run and fold that one process works at."""
+
+    tasks: tuple[Task, ...]
 
 
 class Sampling(NamedTuple):
@@ -73,11 +85,15 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
         return getattr(data.tier, cost).index(task.run), task.fold, costs.index(cost)
 
     missing.sort(key=priority)
-    began = time.monotonic()
-    for number, (task, seconds) in enumerate(run_all(run_task, missing, num_workers, progress=False), start=1):
-        label = f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
+    began, done = time.monotonic(), 0
+    for batch, all_seconds in run_all(run_batch, batches(missing), num_workers, progress=False):
         minutes = (time.monotonic() - began) / 60
-        print(f"[{number}/{len(missing)}] {label}: {seconds:.1f} CPU s; {minutes:.0f} min so far", flush=True)
+        for task, seconds in zip(batch.tasks, all_seconds, strict=True):
+            done += 1
+            label = (
+                f"{task.detector}, fold {task.fold}, {task.run.contamination:.0%} contaminated, seed {task.run.seed}"
+            )
+            print(f"[{done}/{len(missing)}] {label}: {seconds:.1f} CPU s; {minutes:.0f} min so far", flush=True)
     return tasks
 
 
@@ -86,20 +102,47 @@ def make_sample(sampling: Sampling) -> None:
     training_store(sampling.data, sampling.fold, sampling.run)
 
 
-def run_task(task: Task) -> float:
-    """CPU seconds for training a detector and scoring the fold; writes the result."""
-    detector = load_detectors()[task.detector](task.data.tier, task.run)
-    sample = _training(training_store(task.data, task.fold, task.run).path)
+def batches(tasks: Sequence[Task]) -> list[Batch]:
+    """Tasks as batches, in the order of their first ones."""
+    found: dict[tuple[str, Run, int], list[Task]] = {}
+    for task in tasks:
+        alone = load_detectors()[task.detector].alone
+        found.setdefault((task.detector if alone else "", task.run, task.fold), []).append(task)
+    return [Batch(tuple(some)) for some in found.values()]
+
+
+def run_batch(batch: Batch) -> list[float]:
+    """CPU seconds [task] for training detectors and scoring the fold; writes the results.
+
+    What detectors share is counted for the first that needs it.
+    """
+    data, _, run, fold, _ = batch.tasks[0]
+    sample = _training(training_store(data, fold, run).path)
+    detectors = [load_detectors()[task.detector](data.tier, run) for task in batch.tasks]
+    fit_seconds = [_seconds(detector.fit, sample, "train")[1] for detector in detectors]
+    parts: list[list[Scored]] = [[] for _ in detectors]
+    score_seconds = [0.0] * len(detectors)
+    for windows in shards(_scoring(data.store(fold)), SCORED_SPLIT):
+        for number, detector in enumerate(detectors):
+            scored, seconds = _seconds(detector.score_windows, windows)
+            parts[number].append(scored)
+            score_seconds[number] += seconds
+    real = data.real() if fold == 0 else None
+    for task, detector, some, fitting, scoring in zip(
+        batch.tasks, detectors, parts, fit_seconds, score_seconds, strict=True
+    ):
+        found = Scored.joined(some)
+        if real is not None:
+            found.variants["real"] = detector.score_real(*real)
+        save(task.path, found, fitting, scoring, detector.training)
+    return [sum(pair) for pair in zip(fit_seconds, score_seconds, strict=True)]
+
+
+def _seconds(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """Result of a function, and the CPU seconds that it took."""
     began = time.process_time()
-    detector.fit(sample, "train")
-    fitted = time.process_time()
-    found = detector.score(_scoring(task.data.store(task.fold)))
-    ended = time.process_time()
-    real = task.data.real() if task.fold == 0 else None
-    if real is not None:
-        found.variants["real"] = detector.score_real(*real)
-    save(task.path, found, fitted - began, ended - fitted, detector.training)
-    return ended - began
+    result = function(*arguments)
+    return result, time.process_time() - began
 
 
 def result_path(data: Data, name: str, run: Run, fold: int) -> Path:

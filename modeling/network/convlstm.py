@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from modeling.network import convlstm_cpu, convlstm_gpu
@@ -134,6 +135,9 @@ class ConvLSTM(nn.Module):
         weights = convlstm_cpu.Weights(self.of_input.weight, self.of_state.weight, bias, self.peephole_3HYX)
         stride = self.of_input.stride[0]
         if kind is None:
+            if self.of_input.kernel_size == (1, 1):  # more products, but all steps in one call
+                of_input, of_state = (functional.pad(a, (1, 1, 1, 1)) for a in (weights.of_input, weights.of_state))
+                weights = weights._replace(of_input=of_input, of_state=of_state)
             found = convlstm_cpu.convlstm(x_TBCYX, weights, state, stride=stride, reverse=self.reverse)
         else:
             found = convlstm_gpu.convlstm(x_TBCYX, weights, state, kind=kind, stride=stride, reverse=self.reverse)
@@ -200,7 +204,8 @@ class ConvLSTM(nn.Module):
         """Whether `convlstm_cpu` can run this input, and should: not under autocast on a processor with bf16 units."""
         if x_TBCYX.device.type != "cpu" or torch.compiler.is_compiling() or not _kernel_allowed.get():
             return False
-        if self.of_input.kernel_size != (3, 3) or self.of_input.stride not in ((1, 1), (2, 2)):
+        kernel_size, stride = self.of_input.kernel_size, self.of_input.stride
+        if not ((kernel_size == (3, 3) and stride in ((1, 1), (2, 2))) or kernel_size == stride == (1, 1)):
             return False
         if torch.is_autocast_enabled("cpu"):
             single = default_precision(x_TBCYX.device) == torch.float32

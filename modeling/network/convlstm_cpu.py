@@ -14,9 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from modeling.network.compile_c import library
+from modeling.network.winograd import LANES, PANEL, to_panels, transform
 
-LANES = 8  # floats of a vector register (AVX2)
-PANEL = 16  # columns of the weights that lie together: two vectors
 # Tiles of 4 x 4 pixels processed at once: their data fit into half a megabyte of cache.
 BLOCK = 24
 
@@ -111,8 +110,7 @@ class _ConvLSTM(torch.autograd.Function):
         if keep:
             arrays |= {"cells": x.new_empty(shape), "gates": x.new_empty([*shape[:-1], 4 * shape[-1]])}
         cell = x.new_zeros(shape[1:]) if cell0 is None else cell0.clone()
-        panels = weight_PKG.unflatten(2, (-1, PANEL)).transpose(1, 2).contiguous()
-        _call("convlstm_forward", numbers, arrays | {"cell": cell, "weight": panels})
+        _call("convlstm_forward", numbers, arrays | {"cell": cell, "weight": to_panels(weight_PKG)})
         if keep:
             ctx.numbers, ctx.names = numbers, [*arrays, "cell0"]
             ctx.save_for_backward(weight_PKG, *arrays.values(), cell0)
@@ -198,28 +196,6 @@ def _to_points(of_input: Tensor, of_state: Tensor, stride: int) -> Tensor:
     """Weights of all values at all points, weight_PKG."""
     state, inputs = (_to_columns(a).flatten(2) for a in (of_state, of_input))
     state = functional.pad(state, (0, 0, 0, -state.shape[1] % LANES))
-    state = torch.einsum("pw,ghw->phg", _transform(1)[0], state)
-    inputs = torch.einsum("fpw,gcw->pfcg", _transform(stride), inputs)
+    state = torch.einsum("pw,ghw->phg", transform(1)[0], state)
+    inputs = torch.einsum("fpw,gcw->pfcg", transform(stride), inputs)
     return torch.cat([state, inputs.flatten(1, 2)], dim=1).contiguous()
-
-
-def _transform(stride: int) -> Tensor:
-    """Matrices [phases, 36, 9] that transform 3 x 3 weights to 36 points.
-
-    In one dimension, the value at point p is the weights' polynomial w0 + w1 p + w2 p^2 over the product of p's
-    distances from the other points (Lavin & Gray 2016, arXiv:1509.09308). With stride 2, pixels 2 y + 1 of the input
-    are multiplied by w0 for the pixel of the state after them and by w2 for their own, pixels 2 y by w1: each phase has
-    its own weights, and the order of phases is the kernel's.
-    """
-    # The points 0, +-sqrt(1/2), +-sqrt(2), infinity lose a quarter of what the usual 0, +-1, +-2 do (docs/convlstm.md).
-    # In float64, rounded once at the end.
-    points = torch.tensor([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)], dtype=torch.float64)
-    distances = points[:, None] - points + torch.eye(5, dtype=torch.float64)
-    finite = points[:, None] ** torch.arange(3) / distances.prod(1, keepdim=True)
-    seen = torch.cat([finite, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
-    if stride == 1:
-        return torch.kron(seen, seen)[None].float()
-    even = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.float64)
-    odd = torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 0]], dtype=torch.float64)
-    phases = [(even, even), (even, odd), (odd, odd), (odd, even)]
-    return torch.stack([torch.kron(seen @ y, seen @ x) for y, x in phases]).float()

@@ -10,6 +10,8 @@ Shapes: N spaxels, F samples of a spaxel, of all its lines, M modes.
 import torch
 from torch import Tensor
 
+from modeling.network import error_modes_cpu
+
 
 def squared_distance(
     residual_NF: Tensor, variance_NF: Tensor, modes_NMF: Tensor, tested_NF: Tensor
@@ -24,6 +26,9 @@ def squared_distance(
         modes_NMF: in the unit of the residuals.
         tested_NF: bool.
     """
+    if error_modes_cpu.fits(residual_NF, variance_NF, modes_NMF):
+        distance_N, determinant_N = error_modes_cpu.squared_distance(residual_NF, variance_NF, modes_NMF, tested_NF)
+        return distance_N.clamp(min=0), determinant_N
     y_NF, g_NMF, log_variance_NF = _standardised(residual_NF, variance_NF, modes_NMF, tested_NF)
     # Without a check for errors, which would wait for a GPU: the matrix is 1 plus a square.
     factor_NMM = torch.linalg.cholesky_ex(_precision(g_NMF)).L

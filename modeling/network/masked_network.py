@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from modeling.network import block_cpu
 from modeling.network.channel_norm import ChannelNorm
 from modeling.network.convlstm import BidirectionalConvLSTM
 from modeling.network.error_modes import whitened
@@ -405,9 +406,18 @@ class Block(nn.Module):
 
     def forward(self, x_BCYX: Tensor) -> Tensor:
         """Images of the same shape."""
+        if block_cpu.fits(x_BCYX):
+            return block_cpu.residual_block(x_BCYX, *self._for_kernel())
         h_BCYX = functional.gelu(self.wide(functional.gelu(self.norm(x_BCYX))))
         shaped_BCYX: Tensor = x_BCYX + self.narrow(h_BCYX)
         return shaped_BCYX
+
+    def _for_kernel(self) -> tuple[block_cpu.Weights, block_cpu.Shape]:
+        norm, wide, narrow = self.norm, self.wide, self.narrow
+        assert wide.bias is not None
+        assert narrow.bias is not None
+        weights = block_cpu.Weights(norm.weight, norm.bias, wide.weight, wide.bias, narrow.weight, narrow.bias)
+        return weights, block_cpu.Shape(self.norm.num_groups, self.wide.dilation[0], self.norm.eps)
 
 
 class Galaxy(nn.Module):

@@ -1,21 +1,11 @@
-/* Vectors of 8, the gates' functions, Winograd's transforms of F(4 x 4, 3 x 3) and products of small matrices.
- *
- * GCC's and Clang's vector types become what the processor has: AVX or, in halves, SSE or NEON.
+/* The gates' functions, Winograd's transforms of F(4 x 4, 3 x 3) and products of small matrices.
  */
-#define LANES 8
+#include "vectors.h"
+
 #define TILE 4
 #define PATCH 6
 #define POINTS 36
 #define ROWS 6    /* of a block of products held in registers: 6 x 16 sums, 2 weights and a value are 15 of 16 */
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int ivec __attribute__((vector_size(4 * LANES)));
-
-INLINE vec load(const float *p) { return *(const vec *)p; }
-INLINE void store(float *p, vec a) { *(vec *)p = a; }
-INLINE vec all(float a) { return (vec){a, a, a, a, a, a, a, a}; }
-INLINE vec choose(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
 
 /* x P(x^2) / Q(x^2), fitted to a relative 7e-9 over |x| <= 7.9, where 1 - tanh(x) is below single precision. */
 INLINE vec tanh_(vec x) {

@@ -10,9 +10,9 @@ from benchmarks.anomaly.dataset import Data, prepare_data
 from benchmarks.anomaly.detectors.components import principal_components, symmetric_components
 from benchmarks.anomaly.detectors.detector import Detector
 from benchmarks.anomaly.detectors.factorisation import Weighted, factorise, first_factors
-from benchmarks.anomaly.detectors.features import Reconstructing
 from benchmarks.anomaly.detectors.physical import measured
-from benchmarks.anomaly.detectors.triaged import Triaged
+from benchmarks.anomaly.detectors.triaged import Triaged, _shared
+from benchmarks.anomaly.execute import Batch, Task, batches, run_batch
 from benchmarks.anomaly.samples import training_store
 from benchmarks.anomaly.tiers import TIERS
 from cubeprep.store import Windows, WindowStore
@@ -140,6 +140,7 @@ class Sample:
 
     line_names = ("Hb-4862", "OIII-5008", "Ha-6564")
     shape = (3, 5, 8)
+    path = "analytic"
 
     def __init__(self, num: int) -> None:
         rng = np.random.default_rng(0)
@@ -176,6 +177,31 @@ def test_features_find_unusual_ratios_widths_and_shapes(name):
     assert np.median(detector.score_windows(with_flux(sample.windows, flux)).score) > typical
 
 
+@pytest.mark.slow
+def test_detectors_of_a_batch_give_the_scores_that_each_gives_alone(data, tmp_path):
+    names = ["random", "PCA-32", "PCA-128", *ON_FEATURES]
+    tasks = [Task(data, name, TINY.runs[0], 1, tmp_path / f"{i}.npz") for i, name in enumerate(names)]
+    (batch,) = batches(tasks)
+    assert batch.tasks == tuple(tasks)
+    assert len(run_batch(batch)) == len(names)
+    for task in tasks:
+        _shared.clear()
+        alone = task._replace(path=tmp_path / "alone.npz")
+        run_batch(Batch((alone,)))
+        together, single = (np.load(path) for path in (task.path, alone.path))
+        arrays = [name for name in single.files if not name.endswith("_seconds")]
+        assert set(single.files) == set(together.files)
+        for name in arrays:
+            np.testing.assert_array_equal(together[name], single[name])
+
+
+def test_a_detector_that_takes_minutes_is_a_task_of_its_own(data, tmp_path):
+    tasks = [Task(data, name, TINY.runs[0], fold, tmp_path) for fold in (0, 1) for name in ("random", "HMF", "PCA-32")]
+    found = [[(task.detector, task.fold) for task in batch.tasks] for batch in batches(tasks)]
+    wanted = [[("random", 0), ("PCA-32", 0)], [("HMF", 0)], [("random", 1), ("PCA-32", 1)], [("HMF", 1)]]
+    assert found == wanted
+
+
 def test_physical_features_are_what_they_are_called():
     windows = Sample(1).windows
     flux = windows.flux.copy()
@@ -199,7 +225,7 @@ def test_a_hot_sample_is_an_anomaly_until_triage_masks_it(fitted, clean):
     (front, behind), (front_struck, behind_struck) = (both(detector, windows) for windows in (clean, struck))
     assert front_struck[0] > 2 * front[0]
     assert behind_struck[0] < behind[0] + (front_struck[0] - front[0])
-    cleaned = detector.triage.clean(struck, detector.guide.reconstruct(struck))
+    _, cleaned = detector.guide.cleaned(struck)
     assert clean.good[0, 0, 2, y, x]
     assert not cleaned.windows.good[0, 0, 2, y, x]
 
@@ -209,6 +235,6 @@ def test_every_strong_baseline_is_also_behind_the_triage(fitted, clean):
     for name in [*STRONG, *ON_FEATURES]:
         assert issubclass(load_detectors()[name], Triaged)
     own = [fitted(name) for name in STRONG[:4]]
-    assert all(part.guide is part.detector and isinstance(part.guide, Reconstructing) for part in own)
+    assert all(part.guide.reconstruction is part.detector for part in own)
     wanted = {"triaged", "triaged region", "triaged peak", "triaged region and peak", "triaged chi2"}
     assert all(wanted <= set(part.score_windows(clean).variants) for part in own)

@@ -20,6 +20,7 @@ class PerLineConv(Detector):
 
     name = "Conv2D AE per line"
     group = "network"
+    alone = True
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Trains with Adam on the mean absolute error for a fixed number of epochs."""

@@ -5,7 +5,7 @@ A detector is a small class with `fit(store, split)` and `score_windows(windows)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -41,6 +41,18 @@ class Scored:
     hypotheses: np.ndarray | None = None
     latents: np.ndarray | None = None
 
+    @classmethod
+    def joined(cls, parts: Sequence["Scored"]) -> "Scored":
+        """Scores of the rows of all parts."""
+        return cls(
+            np.concatenate([part.score for part in parts]),
+            _joined([part.spaxels for part in parts]),
+            _joined([part.lines for part in parts]),
+            {name: np.concatenate([part.variants[name] for part in parts]) for name in parts[0].variants},
+            _joined([part.hypotheses for part in parts]),
+            _joined([part.latents for part in parts]),
+        )
+
 
 class Detector(ABC):
     """Base class of detectors, which learn typical galaxies from a training sample and score others.
@@ -49,12 +61,14 @@ class Detector(ABC):
         name: name in the tables.
         group: group in the tables; see `Group`.
         cost: name of the tier's list of runs that the detector takes part in.
+        alone: whether its training takes so long that it is a task of its own; others share one that reads the data.
         training: what is to be known of a training, such as its best epoch; kept with the result.
     """
 
     name: str
     group: Group
     cost: Literal["runs", "network_runs", "slow_runs", "paper_runs"] = "runs"
+    alone: bool = False
     training: str = ""
 
     def __init__(self, tier: Tier, run: Run) -> None:
@@ -64,21 +78,9 @@ class Detector(ABC):
     def fit(self, store: WindowStore, split: str) -> None:
         """Learns from one split of a store; its split `validation`, which is clean, may be used to select an epoch."""
 
-    def score(self, store: WindowStore) -> Scored:
-        """Scores of the split `test` of another store, computed shard by shard."""
-        parts = [self.score_windows(windows) for windows in shards(store, SCORED_SPLIT)]
-        return Scored(
-            np.concatenate([part.score for part in parts]),
-            _joined([part.spaxels for part in parts]),
-            _joined([part.lines for part in parts]),
-            {name: np.concatenate([part.variants[name] for part in parts]) for name in parts[0].variants},
-            _joined([part.hypotheses for part in parts]),
-            _joined([part.latents for part in parts]),
-        )
-
     @abstractmethod
     def score_windows(self, windows: Windows) -> Scored:
-        """Scores of the given rows."""
+        """Scores of the given rows; called for each shard of the split `SCORED_SPLIT` of another store in turn."""
 
     def score_real(self, windows: Windows, rows: pd.DataFrame) -> np.ndarray:
         """Scores [row] of real galaxies and copies of them, of another survey than the training sample."""

@@ -119,7 +119,9 @@ class Factors:
         weights = galaxies.weights(error)
         total = 0.0
         for flux, weight in zip(galaxies.flux - self.mean, weights, strict=True):
-            precision = (self.components * weight) @ self.components.T + np.eye(len(self.components))
+            # A product with its own transpose takes half the time.
+            design = self.components * np.sqrt(weight)
+            precision = design @ design.T + np.eye(len(design))
             target = self.components @ (weight * flux)
             good = weight > 0
             quadratic = (flux**2 * weight).sum(dtype=np.float64) - target @ np.linalg.solve(precision, target)
@@ -215,6 +217,7 @@ class Hmf(Reconstructing):
 
     name = "HMF"
     group = "classical"
+    alone = True
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Fits factors of increasing rank until the likelihood of the validation galaxies falls."""

@@ -44,6 +44,7 @@ class Network(Detector):
     It is trained with `modeling.training.fit` and scored with `modeling.scoring.residual_sums`.
     """
 
+    alone = True
     rank_by: PlainScore
 
     def budget(self) -> TrainingBudget:
@@ -130,10 +131,14 @@ class Cubescout(Network):
         variants["nll"] = scores.nll
         back = np.argsort(self.lines)
         lines = scores.by_line[:, back].astype(np.float32)
-        as_given = windows.flux, windows.ivar, windows.mask  # not in the order of `lines`
-        found = hypotheses(self.survey, as_given, scores.by_spaxel, np.zeros(len(windows)))
+        names = self.hypotheses(windows, scores.by_spaxel)
         latents = scores.latent.astype(np.float32)
-        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, found.name, latents)
+        return Scored(self.scorer.combined(scores), scores.by_spaxel, lines, variants, names, latents)
+
+    def hypotheses(self, windows: Windows, by_spaxel: np.ndarray) -> np.ndarray | None:
+        """Names [row] of hypotheses at the spaxels that contribute most, [row, y, x]; None if they are not compared."""
+        as_given = windows.flux, windows.ivar, windows.mask  # not in the order of `lines`
+        return hypotheses(self.survey, as_given, by_spaxel, np.zeros(len(windows))).name
 
     def score_real(self, windows: Windows, rows: pd.DataFrame) -> np.ndarray:
         """Scores of real galaxies, each by the network after it was fine-tuned on the other real galaxies.
@@ -169,6 +174,10 @@ class Autoencoder(Cubescout):
     def budget(self) -> TrainingBudget:
         """Budget of the tier for our autoencoder."""
         return self.tier.autoencoder
+
+    def hypotheses(self, windows: Windows, by_spaxel: np.ndarray) -> np.ndarray | None:
+        """None: the table is of our model alone."""
+        return None
 
 
 @register

@@ -74,6 +74,38 @@ class Triage(GalaxyScorer):
         return Residuals.of(flux, ivar, mask, reconstruction)
 
 
+class Guide:
+    """A fitted reconstruction, and the triage that it guides, calibrated on the validation galaxies."""
+
+    def __init__(self, reconstruction: Reconstructing, store: WindowStore, split: str, tier: Tier) -> None:
+        self.reconstruction = reconstruction
+        velocity_kms, psf = store.coordinate(split, "velocity_kms"), psf_fwhm_spaxels(tier)
+        self.triage = Triage.calibrated(reconstruction, lambda: shards(store, VALIDATION), velocity_kms, psf)
+        self._last: tuple[Windows, np.ndarray, Cleaned] | None = None
+
+    def cleaned(self, windows: Windows) -> tuple[np.ndarray, Cleaned]:
+        """Reconstruction of windows, and the windows without artefacts; those of the last call are kept."""
+        if self._last is None or self._last[0] is not windows:
+            reconstruction = self.reconstruction.reconstruct(windows)
+            self._last = windows, reconstruction, self.triage.clean(windows, reconstruction)
+        return self._last[1:]
+
+
+# Of the training sample that was used last: several detectors have the same guide, and score the same windows in turn.
+_shared: dict[tuple[str, str, Run], Guide] = {}
+
+
+def shared_guide(store: WindowStore, split: str, tier: Tier, run: Run) -> Guide:
+    """PCA-128, the guide of detectors without a reconstruction and its own; fitted once for a training sample."""
+    key = store.path, split, run
+    if key not in _shared:
+        _shared.clear()
+        reconstruction = Pca128(tier, run)
+        reconstruction.fit(store, split)
+        _shared[key] = Guide(reconstruction, store, split, tier)
+    return _shared[key]
+
+
 class Triaged(Detector):
     """A detector with its scores as they are, and its standardised scores behind the triage as variants.
 
@@ -87,21 +119,23 @@ class Triaged(Detector):
     def __init__(self, tier: Tier, run: Run) -> None:
         super().__init__(tier, run)
         self.detector = self.inner(tier, run)
-        self.guide = self.detector if isinstance(self.detector, Reconstructing) else Pca128(tier, run)
 
     def fit(self, store: WindowStore, split: str) -> None:
         """Fits the detector, then calibrates triage and regressions on the validation galaxies.
 
         Residuals of the training galaxies would be too small: a linear model has nearly as many components as rows.
         """
-        self.detector.fit(store, split)
-        if self.guide is not self.detector:
-            self.guide.fit(store, split)
+        if isinstance(self.detector, Reconstructing) and self.inner is not Pca128:
+            self.detector.fit(store, split)
+            self.guide = Guide(self.detector, store, split, self.tier)
+        else:
+            self.guide = shared_guide(store, split, self.tier, self.run)
+            if self.inner is Pca128:
+                self.detector = self.guide.reconstruction
+            else:
+                self.detector.fit(store, split)
         self.training = self.detector.training
-        velocity_kms = store.coordinate(split, "velocity_kms")
-        psf = psf_fwhm_spaxels(self.tier)
-        self.triage = Triage.calibrated(self.guide, lambda: shards(store, VALIDATION), velocity_kms, psf)
-        cleaned = [self.triage.clean(part, self.guide.reconstruct(part)) for part in shards(store, VALIDATION)]
+        cleaned = [self.guide.cleaned(part)[1] for part in shards(store, VALIDATION)]
         if isinstance(self.detector, Reconstructing):
             self.typical = TypicalSums.of(RegionSums.concatenate([self._sums(part.residuals) for part in cleaned]))
         parts = [self._behind(part) for part in cleaned]
@@ -111,12 +145,11 @@ class Triaged(Detector):
 
     def score_windows(self, windows: Windows) -> Scored:
         """The detector's scores, and those behind the triage; `triaged` is the standardised main score."""
-        reconstruction = self.guide.reconstruct(windows)
+        reconstruction, cleaned = self.guide.cleaned(windows)
         if isinstance(self.detector, Reconstructing):
             front = self.detector.judge(windows, reconstruction)
         else:
             front = self.detector.score_windows(windows)
-        cleaned = self.triage.clean(windows, reconstruction)
         behind = {
             name: self.regressions[name].transform(score, cleaned.nuisances)
             for name, score in self._behind(cleaned).items()
@@ -135,7 +168,7 @@ class Triaged(Detector):
         return scores | {"triaged region": table[:, 0], "triaged peak": table[:, 1]}
 
     def _sums(self, residuals: Residuals) -> RegionSums:
-        return RegionSums.of(residuals.residual_sigma(self.triage.error), residuals.good)
+        return RegionSums.of(residuals.residual_sigma(self.guide.triage.error), residuals.good)
 
 
 def _named(scored: Scored) -> dict[str, np.ndarray]:
@@ -144,4 +177,6 @@ def _named(scored: Scored) -> dict[str, np.ndarray]:
 
 # These detectors do not register themselves: their row is that of the class made here.
 for _inner in (Pca128, Pca512, Pca512Copies, Hmf, Rx, PhysicalEcod, PhysicalForest):
-    register(type(f"Triaged{_inner.__name__}", (Triaged,), {"inner": _inner, "name": _inner.name}))
+    register(
+        type(f"Triaged{_inner.__name__}", (Triaged,), {"inner": _inner, "name": _inner.name, "alone": _inner.alone})
+    )

@@ -92,6 +92,8 @@ SHAPES = [
     pytest.param(7, 2, (3, 5), (8, 8), 3, 2, id="stride"),
     pytest.param(3, 3, (16, 16), (32, 32), 3, 2, id="stride-sixteen"),
     pytest.param(3, 2, (5, 12), (9, 11), 3, 2, id="stride-odd"),
+    pytest.param(5, 3, (16, 24), (9, 12), 1, 1, id="pixel"),
+    pytest.param(4, 2, (3, 4), (12, 12), 1, 2, id="pixel-stride"),
     pytest.param(4, 2, (3, 4), (12, 12), 5, 2, id="five"),
     pytest.param(4, 2, (3, 4), (12, 12), 3, 3, id="stride-three"),
 ]
