@@ -147,6 +147,7 @@ class _ResidualBlock(torch.autograd.Function):
 
 
 @cache
+@torch.inference_mode(mode=False)
 def _matrix() -> Tensor:
     return one_dimension().float().contiguous()
 

@@ -30,6 +30,7 @@ def one_dimension() -> Tensor:
 
 
 @cache
+@torch.inference_mode(mode=False)  # what is kept serves trainings, too
 def transform(stride: int) -> Tensor:
     """Matrices [phases, 36, 9] that transform 3 x 3 weights to 36 points.
 

@@ -9,6 +9,7 @@ from benchmarks.convlstm_naive import naive
 from modeling.network import convlstm_cpu
 from modeling.network.channel_norm import ChannelNorm
 from modeling.network.convlstm import BidirectionalConvLSTM, ConvLSTM, default_precision, stack
+from modeling.network.winograd import transform
 
 needs_kernel = pytest.mark.skipif(not convlstm_cpu.available(), reason="no C compiler")
 
@@ -320,3 +321,13 @@ def test_channel_norm_normalises_each_group_of_each_pixel() -> None:
     out = ChannelNorm(4, num_groups=3)(torch.randn(2, 12, 5, 6) * 7 + 3).unflatten(1, (3, 4))
     torch.testing.assert_close(out.mean(dim=2), torch.zeros(2, 3, 5, 6), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.var(dim=2, unbiased=False), torch.ones(2, 3, 5, 6), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(stride: int) -> None:
+    transform.cache_clear()
+    layer, x = ConvLSTM(4, 8, stride=stride), torch.randn(2, 1, 4, 8, 8)
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    assert layer.of_state.weight.grad is not None
