@@ -185,10 +185,10 @@ def _plan(layer: Layer) -> Plan | ClusterPlan | None:
     properties = torch.cuda.get_device_properties(layer.device)
     if USE_CLUSTERS and (properties.major, properties.minor) >= convlstm_cluster.CAPABILITY:
         plan = cluster_plan(layer, properties.multi_processor_count)
-        reason = _failure(layer, plan) if plan else "its state does not fit"
-        if not reason:
+        if plan and not (reason := _failure(layer, plan)):
             return plan
-        logger.info("a ConvLSTM of %d channels does not run on clusters: %s", layer.hidden, reason)
+        if plan:
+            logger.warning("a ConvLSTM of %d channels does not run on clusters: %s", layer.hidden, reason)
     return Plan.of(layer, properties.multi_processor_count)
 
 
