@@ -33,9 +33,7 @@
 #define PAIRS (HIDDEN / 2)
 #define IMAGE (HEIGHT * WIDTH)
 // Sums of a tile that are formed side by side backward, since a product waits for the one before in its sum.
-#ifndef CHAINS
 #define CHAINS (REPEAT > 1 ? 1 : 2)
-#endif
 
 // Bytes. Pixels are 16 bytes further apart than they need, so that eight rows of a product lie in different banks.
 #define STATE (2 * HIDDEN + 16)
