@@ -6,7 +6,10 @@ Names are checked without importing the reader, so that loading a configuration 
 import importlib
 import pkgutil
 import re
+import sys
+import traceback
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from cubeprep import readers
@@ -54,8 +57,8 @@ def reader_class(name: str) -> Any:
     """
     try:
         found = _load(check_reader_name(name))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError("survey.reader", [f"{name}: {error}"]) from error
+    except Exception as error:
+        raise ConfigError("survey.reader", [f"{name}: {_why_not_imported(name, error)}"]) from error
     missing = [member for member in MEMBERS if not hasattr(found, member)]
     grid = getattr(found, "grid", "")
     if not missing and not hasattr(found, "read_maps" if grid == "maps" else "open"):
@@ -65,6 +68,25 @@ def reader_class(name: str) -> Any:
     return found
 
 
+def place_in(reader: Any, error: Exception) -> str:
+    """File and line of a reader from outside this package in which an error arose, in words; empty if elsewhere."""
+    module = type(reader).__module__
+    path = getattr(sys.modules.get(module), "__file__", None)
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    if module.partition(".")[0] == "cubeprep" or not places:
+        return ""
+    return f" (reader {Path(places[-1].filename).name}, line {places[-1].lineno})"
+
+
+def _why_not_imported(name: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and name.startswith(str(error.name)):
+        return f"{error}; is its folder on PYTHONPATH, or its package installed?"
+    if isinstance(error, ValueError | SyntaxError):  # with its place, or of a name
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+
+
 def _load(name: str) -> Any:
     if name in built_in_readers():
         found: Any = importlib.import_module(_module(name))
@@ -72,6 +94,8 @@ def _load(name: str) -> Any:
         found = _only(points).load()
     else:
         found = importlib.import_module(name)
+    if not isinstance(found, type) and not hasattr(found, "Reader"):
+        raise ValueError("it has no class Reader; see docs/new-reader.md")
     return found if isinstance(found, type) else found.Reader
 
 

@@ -1,7 +1,7 @@
 """Work on one shard in a worker: extract and augment its galaxies, write the shard whole, then its record."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from cubeprep.outcome import Outcome
 from cubeprep.plausible import check_level, doubts, flux_level, signal_share
 from cubeprep.redact import redact
 from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
+from cubeprep.registry import place_in
 from cubeprep.sampling import check_grid
 from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.storage import StorageError
@@ -140,7 +141,7 @@ def extract_galaxy(reader: Any, target: Target, config: GalaxyConfig) -> tuple[O
         raise  # says nothing about this galaxy: the run stops, and a rerun resumes here
     except Exception as error:  # noqa: BLE001 - one damaged file must not stop the survey
         where = target.paths[0] if target.paths else target.plateifu
-        reason = redact(f"{where}: {type(error).__name__}: {error}")
+        reason = redact(f"{where}: {type(error).__name__}: {error}{place_in(reader, error)}")
         return Outcome(target.plateifu, "unreadable", reason), _all_masked(config.windows), None
 
 
@@ -222,6 +223,8 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
         from cubeprep.fits.cubefile import CubeFile
 
         arms = reader.open(target)
+        if not isinstance(arms, Sequence):
+            raise TypeError(f"open of the reader gives a {type(arms).__name__}, expected a list of arms")
         for arm in arms:
             check_grid(arm.wave, windows, target.paths[0])
             if isinstance(arm, CubeFile):

@@ -131,7 +131,11 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
     Raises:
         MistakeError: no galaxy is found, or several files or table rows have one plateifu.
     """
-    targets = sorted(reader.find_targets(), key=lambda target: target.plateifu)
+    found = list(reader.find_targets())
+    if others := [item for item in found if not isinstance(item, Target)]:
+        shown = f"{config.reader}: find_targets gives {others[0]!r}, expected cubeprep.cube.Target"
+        raise ConfigError("survey.reader", [f"{shown}; see docs/new-reader.md"])
+    targets = sorted(found, key=lambda target: target.plateifu)
     if config.galaxies is not None:
         targets = _only(targets, config.galaxies)
     if not targets:

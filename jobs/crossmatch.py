@@ -1,9 +1,9 @@
 """Puts columns of another catalog beside ours, by position on the sky.
 
-For each galaxy it takes the nearest row of TABLE within --radius, and writes catalog.match-PREFIX.parquet, .fits and
-.vot beside the catalog: the catalog's columns, those of TABLE with the prefix, PREFIX_separation_arcsec, and
-PREFIX_num_matches, the number of rows within the radius, so that ambiguous matches show. The page of `explore` shows
-the columns, too. Several tables may be matched, each with a prefix of its own.
+For each galaxy it takes the nearest row of TABLE within --radius (in arcsec, if it has no unit), and writes
+catalog.match-PREFIX.parquet, .fits and .vot beside the catalog: the catalog's columns, those of TABLE with the prefix,
+PREFIX_separation_arcsec, and PREFIX_num_matches, the number of rows within the radius, so that ambiguous matches show.
+The page of `explore` shows the columns, too. Several tables may be matched, each with a prefix of its own.
 
 TABLE is a CSV, TSV, ECSV, FITS, VOTable, Parquet or text file or URL, also gzipped. Its positions are ICRS; numbers
 are in degrees unless the table says otherwise, text is in hours and degrees. Proper motions are not applied. Large

@@ -7,11 +7,12 @@ may be a label. If the catalog lacks one of the galaxies, the command names it a
 
 from pathlib import Path
 
+from cubeprep.tables import RAGGED
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
-from jobs.tables.read import check_known, column_of, keyed, read_table
+from jobs.tables.read import UnknownNameError, check_known, column_of, keyed, read_table
 from modeling.catalog import read_catalog
 from modeling.labels.labels import Label, append, catalog_version, current, default_author, read
 
@@ -24,11 +25,16 @@ def run(
     note: str = "",
 ) -> int:
     """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
-    pairs = [_split(text) for text in labels] + (_pairs_of_table(Path(table)) if table else [])
+    of_table = _pairs_of_table(Path(table)) if table else []
+    pairs = [_split(text) for text in labels] + of_table
     if not pairs:
         raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
+    _check_consistent(pairs)
     known = read_catalog(config.catalog_path).table["plateifu"].tolist()
-    check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
+    try:
+        check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
+    except UnknownNameError as error:
+        raise CommandError(f"{table or 'labels'}: {error}. No label was added.") from error
     version = catalog_version(config.catalog_path)
     author = author or default_author()
     added = append(
@@ -51,9 +57,24 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _pairs_of_table(path: Path) -> list[tuple[str, str]]:
-    table = keyed(read_table(path), path)
-    label = column_of(table, "label", path)
-    return [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
+    table = read_table(path)
+    if ragged := table.attrs.get(RAGGED):
+        raise CommandError(f"{path}: line {next(iter(ragged))} has not as many cells as the first; no label was added")
+    label = column_of(keyed(table, path), "label", path)
+    pairs = [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
+    if not pairs:
+        raise CommandError(f"{path}: no row has a label; `cubescout label CONFIG 8485-1901=` withdraws one")
+    if len(pairs) < len(label):
+        console.print(f"{path}: {counted(len(label) - len(pairs), 'row')} without a label left out", markup=False)
+    return pairs
+
+
+def _check_consistent(pairs: list[tuple[str, str]]) -> None:
+    """Refuses two labels of one galaxy, of which only the last would count."""
+    given: dict[str, str] = {}
+    for name, label in pairs:
+        if given.setdefault(name, label) != label:
+            raise CommandError(f"{name}: given as {given[name]!r} and as {label!r}; expected one label")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ residuals in words, the reason code of a likely artefact, nearest neighbours in 
 units, descriptions and provenance. The latents, maps of the residuals, and the catalog as FITS and VOTable are written
 beside it. All are registered in MLflow.
 
-Scores: score_combined, the default ranking, is the mean significance of the most unusual region and line (masked
-network: line alone), corrected for flux, S/N, size and redshift; score_unexplained is the fraction of the signal that
-the reconstruction does not explain; score_mae is the paper's mean absolute error; score_chi2, score_relative and others
-are described in docs/scoring.md.
+Scores: score_combined, the default ranking, says how far the galaxy's most unusual line, in the region where it is most
+unusual, deviates from the prediction, in units of the scatter among ordinary galaxies, of which half are below 0. It is
+corrected for flux, S/N, size and redshift. score_unexplained is the fraction of the signal that the reconstruction does
+not explain; score_mae is the paper's mean absolute error; docs/scoring.md describes these and the others.
 
 Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a score only sorts galaxies by these.
 """

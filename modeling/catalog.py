@@ -120,8 +120,8 @@ HYPOTHESIS_UNITS = {
 # Columns of `ensemble.SurveyScores`, and of the artefacts and explanations of `GalaxyScorer`.
 SURVEY_SCORES = {
     "score_combined": Column(
-        "Mean significance of the most unusual region and line (masked network: line alone), corrected for flux, S/N, "
-        "size and redshift"
+        "Deviation of the most unusual line, where it is most unusual (autoencoders: mean with that of all lines), in "
+        "units of the scatter among ordinary galaxies, corrected for flux, S/N, size and redshift"
     ),
     "score_nll": Column("Mean (residual_sigma^2 - 1) / 2 of good samples: excess negative log-likelihood, nats"),
     "score_region": Column(

@@ -65,6 +65,8 @@ def read_labels(
         return Labels(everyone, {LISTED: np.isin(everyone, names)}, len(table), "the galaxies that the table lists")
     if match := THRESHOLD.fullmatch(label):
         return _of_threshold(table, names, path, match)
+    if sign := re.search("[<>]", label):
+        raise TableError(f"--label {label}: expected a number after {sign[0]}, as in 'P_MERGE>0.5'")
     return _of_cells(_classes(column_of(table, label, path), path), names, path, f"column {label}")
 
 

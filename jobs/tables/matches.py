@@ -71,7 +71,8 @@ def find_matches(galaxies: Any, others: Any, radius_arcsec: float) -> Matches:
 def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | None) -> tuple[Any, tuple[str, str]]:
     """Positions (`SkyCoord`, ICRS) of a table's rows, and the names of the columns that hold them.
 
-    Numbers are degrees unless the table says otherwise; text is hours and degrees, such as `12:34:56.7 -01:23:45`.
+    Numbers are degrees unless the table says otherwise, also those that a leading zero made text; other text is hours
+    and degrees, such as `12:34:56.7 -01:23:45`.
 
     Raises:
         TableError: there are no such columns, or they hold no positions.
@@ -84,6 +85,9 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
         for given, known in ((ra, RA_NAMES), (dec, DEC_NAMES))
     )
     values = table[list(names)]
+    as_numbers = values.apply(pd.to_numeric, errors="coerce")
+    if as_numbers.notna().equals(values.notna()):
+        values = as_numbers
     known = values.notna().all(axis=1).to_numpy()
     whole = np.full((2, len(table)), np.nan)
     angles: list[Any]
@@ -144,7 +148,7 @@ def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
     integers = pd.api.types.is_integer_dtype(column)
     if integers and not column.isna().any():
         return column.to_numpy(np.uint64 if column.dtype.kind == "u" else np.int64)
-    if integers and column.abs().max() > LARGEST_EXACT:
+    if integers and (column.abs() > LARGEST_EXACT).any():
         return column.astype(str).where(column.notna(), "").to_numpy(dtype=object)
     return column.to_numpy(float, na_value=np.nan)
 

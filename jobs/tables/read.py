@@ -82,7 +82,7 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path, store
         shown = [
             f"{name} was rejected by `cubescout prepare` ({codes[name]}), see {rejected}"
             if name in codes
-            else f"{name} (closest: {', '.join(closest(name, known, 3)) or 'none'})"
+            else name + (f" (closest: {', '.join(near)})" if (near := closest(name, known, 3)) else "")
             for name in unknown[:NUM_NAMED]
         ]
         more = f" and {len(unknown) - NUM_NAMED} more" if len(unknown) > NUM_NAMED else ""

@@ -161,7 +161,8 @@ def find_version(client: Any, reference: str) -> Any:
         return client.get_model_version(name, number)
     except MlflowException as error:
         where = without_credentials(str(client.tracking_uri))
-        raise NoModelError(f"{reference}: not in the registry {where}. `cubescout train` registers a model.") from error
+        hint = "`cubescout train` registers models, `cubescout classify` classes."
+        raise NoModelError(f"{reference}: not in the registry {where}. {hint}") from error
 
 
 def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:

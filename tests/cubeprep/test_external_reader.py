@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.config import ConfigError
+from cubeprep.cube import Target
 from cubeprep.lines import LINES_BY_NAME
 from cubeprep.prepare import PrepareConfig, prepare
 from cubeprep.registry import built_in_readers, known_readers, reader_class
+from cubeprep.shard import GalaxyConfig, extract_galaxy
 from cubeprep.store import WindowStore
-from cubeprep.survey import SurveyConfig, facts_of, make_reader
+from cubeprep.survey import SurveyConfig, facts_of, make_reader, select_targets
 from cubeprep.windows import WindowConfig
 
 ROOT = Path(__file__).parents[2]
@@ -127,9 +130,11 @@ def test_an_unknown_reader_names_those_that_are_known(site: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (None, "No module named 'absent_survey'"),
-        ("import absent_package\n", "No module named 'absent_package'"),
-        ("x = 1\n", "has no attribute 'Reader'"),
+        (None, "No module named 'absent_survey'; is its folder on PYTHONPATH"),
+        ("import absent_package\n", "broken.py:1)"),
+        ("x = 1\n", "it has no class Reader; see docs/new-reader.md"),
+        ("x = (\n", "broken.py, line 1"),
+        ("x = 1\nx.y\n", "AttributeError: 'int' object has no attribute 'y' ("),
         ("class Reader:\n    grid = 'linear'\n", "lacks facts, find_targets; see docs/new-reader.md"),
         ("class Reader:\n    grid = 'maps'\n    facts = find_targets = None\n", "lacks read_maps"),
     ],
@@ -162,3 +167,25 @@ def test_every_reader_of_the_package_has_what_a_reader_has() -> None:
     assert facts_of("manga") == facts_of("manga-logcube")
     assert facts_of("no_such_survey.reader") is None
     assert facts_of("nothing") is None
+
+
+def test_targets_that_are_none_are_a_mistake_in_the_configuration(survey: SurveyConfig) -> None:
+    reader = SimpleNamespace(find_targets=lambda: [("gal0", 0.02)])
+    with pytest.raises(ConfigError, match=r"find_targets gives \('gal0', 0.02\), expected cubeprep.cube.Target"):
+        select_targets(survey, reader)
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ("{}['FOO']", "gal0.fits: KeyError: 'FOO' (reader broken.py, line 4)"),
+        ("7", "gal0.fits: TypeError: open of the reader gives a int, expected a list of arms"),
+    ],
+)
+def test_a_galaxy_on_which_a_readers_code_fails_names_its_line(site: Path, result: str, reason: str) -> None:
+    code = f"class Reader:\n    grid = 'linear'\n    def open(self, target):\n        return {result}\n"
+    (site / "example_survey" / "broken.py").write_text(code)
+    reader = importlib.import_module("example_survey.broken").Reader()
+    target = Target("gal0", "gal0", 0.02, ra_deg=10.0, dec_deg=0.0, paths=("gal0.fits",))
+    outcome, _, _ = extract_galaxy(reader, target, GalaxyConfig(windows=WindowConfig(size=8)))
+    assert (outcome.code, outcome.reason) == ("unreadable", reason)

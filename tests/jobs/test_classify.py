@@ -128,14 +128,14 @@ def test_learned_classes_are_applied_to_a_catalog_of_the_same_model(
 def test_own_labels_are_learned_and_too_few_are_counted(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     code, text = run(tmp_path)
-    assert code == 1
+    assert code == 2
     assert "labels.jsonl: no labels of galaxies in this catalog; label some, or give --labels TABLE" in text
     table = read_catalog(tmp_path / "catalog.parquet").table
     words = np.array(["blueberry", "usual", "Gr\u2028öße"])[cluster_of(table)]
     said = [Label(plateifu=name, label=word, author="a") for name, word in zip(table["plateifu"], words, strict=True)]
     append(tmp_path / "labels.jsonl", said[:18])
     code, text = run(tmp_path)
-    assert code == 1
+    assert code == 2
     assert "Each label needs 10 of both; `cubescout rerank` learns from fewer" in text
     assert not (tmp_path / "catalog.classes.json").exists()
     append(tmp_path / "labels.jsonl", said[18:60])

@@ -169,3 +169,29 @@ def test_the_page_has_the_columns_of_this_catalog_and_of_no_other(
     write_catalog(path, catalog.table, catalog.columns, catalog.provenance | {"created_utc": "2026-11-27T00:00:00"})
     assert "w_flux_w3" not in with_matches(read_catalog(path), path).table
     assert "catalog.match-w.parquet is left out: it was made from another catalog" in caplog.text
+
+
+def test_integers_without_a_match_are_missing(workspace: Path) -> None:
+    path = workspace / "far.csv"
+    path.write_text("ra,dec,w\n10.6,-85.0,1\n")
+    code, text = run(workspace, path)
+    assert code == 0, text
+    assert read_catalog(workspace / "catalog.match-far.parquet").table["far_w"].isna().all()
+
+
+def test_degrees_with_leading_zeros_are_degrees(workspace: Path) -> None:
+    row = read_catalog(workspace / "catalog.parquet").table.iloc[0]
+    path = workspace / "padded.csv"
+    path.write_text(f"ra,dec\n{row['ra_deg']:011.7f},{row['dec_deg']:+011.7f}\n001.0000000,-80.0000000\n")
+    code, text = run(workspace, path)
+    assert code == 0, text
+    assert "1 of 60 galaxies with a match" in text
+
+
+def test_right_ascensions_beyond_24_hours_are_refused(workspace: Path) -> None:
+    path = workspace / "degrees.csv"
+    path.write_text("ra,dec\n112:27:39,-01:23:45\n")
+    code, text = run(workspace, path)
+    assert code == 2
+    assert "degrees.csv: ra and dec hold no positions" in text
+    assert "112" in text

@@ -36,7 +36,9 @@ def test_labels_are_kept_with_author_note_and_catalog(workspace: Path) -> None:
 def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path) -> None:
     table = workspace / "mine.csv"
     table.write_text("PLATEIFU,label\n8000-1903,merger\n8000-1904,\n8000-1901,blueberry\n")
-    assert label(workspace, "--table", str(table))[0] == 0
+    code, text = label(workspace, "--table", str(table))
+    assert code == 0
+    assert "1 row without a label left out" in text
     assert label(workspace, "8000-1901=")[0] == 0
     assert current(read(workspace / "labels.jsonl")).to_dict() == {"8000-1903": "merger"}
 
@@ -55,12 +57,17 @@ def test_a_rejected_galaxy_is_named_with_its_reason(workspace: Path) -> None:
     rejected.write_text("plateifu,mangaid,z,code,reason\n8000-12701,1-1,0.02,quality,flagged CRITICAL\n")
     code, text = label(workspace, "8000-12701=merger", "9-9=merger")
     assert code == 2
-    assert f"8000-12701 was rejected by `cubescout prepare` (quality), see {rejected}; 9-9 (closest: none)" in text
+    assert f"8000-12701 was rejected by `cubescout prepare` (quality), see {rejected}; 9-9. No label was added" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "no labels given"), (["8000-1901"], "expected PLATEIFU=LABEL"), (["--table", "{}/no.csv"], "no.csv")],
+    [
+        ([], "no labels given"),
+        (["8000-1901"], "expected PLATEIFU=LABEL"),
+        (["--table", "{}/no.csv"], "no.csv"),
+        (["8000-1901=agn", "8000-1901=artefact"], "8000-1901: given as 'agn' and as 'artefact'"),
+    ],
 )
 def test_mistakes_are_named(workspace: Path, arguments: list[str], message: str) -> None:
     code, text = label(workspace, *(argument.format(workspace) for argument in arguments))
@@ -74,3 +81,20 @@ def test_a_table_without_labels_says_what_it_has(workspace: Path) -> None:
     code, text = label(workspace, "--table", str(table))
     assert code == 2
     assert "no column 'label' among lable; did you mean lable?" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("8000-1901,agn,x\n8000-1903,merger\n", "line 2 has not as many cells as the first"),
+        ("8000-1901,\n8000-1903,nan\n", "no row has a label"),
+        ("8000-1901,agn\n9999-1,agn\n", "mine.csv: not among the 60 galaxies of"),
+    ],
+)
+def test_a_table_that_is_not_understood_adds_nothing(workspace: Path, rows: str, message: str) -> None:
+    table = workspace / "mine.csv"
+    table.write_text("plateifu,label\n" + rows)
+    code, text = label(workspace, "--table", str(table))
+    assert code == 2
+    assert message in text
+    assert not (workspace / "labels.jsonl").exists()
