@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cubeprep.config import MistakeError
 from cubeprep.version import code_version
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
@@ -41,6 +42,10 @@ from modeling.labels.labels import LabelError, catalog_version, current, read
 
 PREFIX = "probability_"
 KEPT = ("plateifu", "mangaid", "z", "ra_deg", "dec_deg", "rank", "score")
+
+
+class FewLabelsError(LabelError, MistakeError):
+    """Too few labels to learn from."""
 
 
 def run(
@@ -83,7 +88,7 @@ def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Featu
     """Features of the catalog's galaxies, and what was learned of each label that has enough objects.
 
     Raises:
-        LabelError: no label has.
+        FewLabelsError: no label has.
     """
     table = catalog.table
     latent, objects = latents_of(table, config.catalog_path), table["mangaid"].to_numpy(dtype=object)
@@ -92,7 +97,7 @@ def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Featu
     enough = {name: chosen for name, chosen in found.labelled.items() if name not in few}
     if not enough:
         counts = "; ".join(f"{name}: {num} with, {others} without" for name, (num, others) in few.items())
-        raise LabelError(
+        raise FewLabelsError(
             f"{found.source}: {counted(len(found.plateifu), 'galaxy')} of the catalog, objects with and without each "
             f"label: {counts}. Each label needs {MIN_OBJECTS} of both; `cubescout rerank` learns from fewer"
         )
@@ -111,12 +116,12 @@ def own_labels(path: Path, known: list[str]) -> Labels:
         known: plateifu of the catalog, in order.
 
     Raises:
-        LabelError: no label is of a galaxy in the catalog.
+        FewLabelsError: no label is of a galaxy in the catalog.
     """
     said = current(read(path))
     names = np.array([name for name in known if name in said.index], dtype=object)
     if not len(names):
-        raise LabelError(f"{path}: no labels of galaxies in this catalog; label some, or give --labels TABLE")
+        raise FewLabelsError(f"{path}: no labels of galaxies in this catalog; label some, or give --labels TABLE")
     words = said[names].to_numpy(dtype=object)
     return Labels(names, {str(word): words == word for word in sorted(set(words))}, len(said), path.name)
 

@@ -15,12 +15,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cubeprep.config import MistakeError
-
 CATALOG_DIGITS = 12
 
 
-class LabelError(MistakeError):
+class LabelError(ValueError):
     """Labels that cannot be read: an unreadable file, or a line that is no label."""
 
 

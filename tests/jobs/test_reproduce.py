@@ -99,7 +99,7 @@ def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: P
 def test_what_is_missing_is_named(workspace: Path, copy: Path, tmp_path: Path) -> None:
     catalog = workspace / "catalog.parquet"
     unknown = invoke("reproduce", catalog, "9-9")
-    assert (unknown.exit_code, "9-9 (closest: " in unknown.output) == (2, True)
+    assert (unknown.exit_code, "9-9" in unknown.output) == (2, True)
     no_model = invoke("reproduce", copy / "catalog.parquet", "1-1")
     assert (no_model.exit_code, "there is no registry" in no_model.output) == (2, True)
     no_store = invoke("reproduce", catalog, "1-1", "--store", tmp_path / "none.zarr")

@@ -4,9 +4,9 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,9 @@ def worker_actors(cluster: Any) -> list[psutil.Process]:
 
 def kill_a_worker(cluster: Any, store: Path) -> None:
     """Once the first shard is done."""
-    for _ in range(1000):
-        if any(store.glob("records/*.json")):
-            break
+    deadline = time.monotonic() + 150
+    while not any(store.glob("records/*.json")):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     worker_actors(cluster)[0].kill()
 
@@ -86,10 +86,10 @@ def test_the_same_bytes_as_on_this_machine_where_a_worker_is_killed(
     ray_cluster: Any, survey: SurveyConfig, tmp_path: Path
 ) -> None:
     prepare(CONFIG.model_copy(update={"galaxies_per_shard": 1}), survey, str(tmp_path / "local"), seed=3)
-    killer = threading.Thread(target=kill_a_worker, args=(ray_cluster, tmp_path / "cut" / "windows.zarr"))
-    killer.start()
-    assert run(project(survey, tmp_path / "cut")) == 0
-    killer.join()
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_a_worker, ray_cluster, tmp_path / "cut" / "windows.zarr")
+        assert run(project(survey, tmp_path / "cut")) == 0
+        killed.result()
     assert contents(tmp_path / "cut" / "windows.zarr") == contents(tmp_path / "local")
 
 
