@@ -16,8 +16,8 @@ from torch import Tensor
 SOURCE = Path(__file__).with_suffix(".cu")
 CAPABILITY = (9, 0)
 HIDDEN = (16, 32)
-# Larger clusters need not fit on a device.
-MOST_BANDS = 8
+# Blocks of an image; larger clusters need not fit on a device.
+BANDS = (1, 2, 4, 8)
 MOST_WARPS = 8
 # Share of the multiprocessors that clusters of eight can fill, which come in groups of up to 18: 16 of them do not fit
 # on the 132 of an H200. Beyond it, two blocks must fit on a multiprocessor, which leaves each half of the warps.
@@ -72,7 +72,7 @@ class ClusterPlan:
         if hidden not in HIDDEN:
             return None
         plans: list[ClusterPlan] = []
-        for bands in (1, 2, 4, 8):
+        for bands in BANDS:
             rows = math.ceil(height / bands)
             crowded = bands == 8 and CROWDED * multiprocessors < bands * batch <= multiprocessors
             groups = (MOST_WARPS // 2 if crowded else MOST_WARPS) // (hidden // 8)

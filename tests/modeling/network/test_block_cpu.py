@@ -1,5 +1,4 @@
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,17 +7,14 @@ from torch import Tensor
 from modeling.network import block_cpu
 from modeling.network.compile_c import library
 from modeling.network.masked_network import Block
+from tests.modeling.network.test_convlstm import assert_like
+
+# Of the largest value.
+TOLERANCE = 5e-6
+
+pytestmark = pytest.mark.usefixtures("three_threads")
 
 needs_kernel = pytest.mark.skipif(library(block_cpu.SOURCE) is None, reason="no C compiler")
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Three, which share neither two images nor four evenly, whatever this machine has and the suite allows."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -39,13 +35,6 @@ def drawn(channels: int, dilation: int = 1) -> Block:
     return block
 
 
-def assert_like(ours: Tensor | None, theirs: Tensor | None) -> None:
-    assert ours is not None
-    assert theirs is not None
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= 5e-6 * theirs.abs().max()
-
-
 @needs_kernel
 @pytest.mark.parametrize("shape", [(4, 16, 16), (2, 12, 9), (1, 8, 30)])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
@@ -58,13 +47,13 @@ def test_images_and_gradients_are_those_in_double_precision(
     x = (2 * torch.randn(shape[0], channels, *shape[1:]) + 0.5).requires_grad_()
     x_exact = x.detach().double().requires_grad_()
     found, wanted = ours(x), exact(x_exact)
-    assert_like(found, wanted)
+    assert_like(found, wanted, TOLERANCE)
     upstream = torch.randn_like(found)
     found.backward(upstream)
     wanted.backward(upstream.double())
-    assert_like(x.grad, x_exact.grad)
+    assert_like(x.grad, x_exact.grad, TOLERANCE)
     for mine, theirs in zip(ours.parameters(), exact.parameters(), strict=True):
-        assert_like(mine.grad, theirs.grad)
+        assert_like(mine.grad, theirs.grad, TOLERANCE)
     assert calls == ["block_forward", "block_backward"]
 
 
@@ -79,8 +68,8 @@ def test_small_and_large_values_are_activated_as_in_double_precision(size: float
     x = torch.randn(2, 16, 8, 8, requires_grad=True)
     x_exact = x.detach().double().requires_grad_()
     found, wanted = ours(x), exact(x_exact)
-    assert_like(found, wanted)
-    assert_like(torch.autograd.grad(found.sum(), x)[0], torch.autograd.grad(wanted.sum(), x_exact)[0])
+    assert_like(found, wanted, TOLERANCE)
+    assert_like(torch.autograd.grad(found.sum(), x)[0], torch.autograd.grad(wanted.sum(), x_exact)[0], TOLERANCE)
 
 
 @needs_kernel
@@ -119,5 +108,5 @@ def test_without_a_compiler_pytorch_does_the_same(monkeypatch: pytest.MonkeyPatc
     expected = block(x)
     monkeypatch.setattr(block_cpu, "library", lambda name: None)
     calls.clear()
-    assert_like(block(x), expected)
+    assert_like(block(x), expected, TOLERANCE)
     assert not calls

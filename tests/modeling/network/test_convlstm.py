@@ -1,5 +1,4 @@
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,16 +10,9 @@ from modeling.network.channel_norm import ChannelNorm
 from modeling.network.convlstm import BidirectionalConvLSTM, ConvLSTM, default_precision, stack
 from modeling.network.winograd import transform
 
+pytestmark = pytest.mark.usefixtures("three_threads")
+
 needs_kernel = pytest.mark.skipif(not convlstm_cpu.available(), reason="no C compiler")
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Three, which share neither one image nor four evenly, whatever this machine has and the suite allows."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[pytest.param("kernel", marks=needs_kernel), "operations"])

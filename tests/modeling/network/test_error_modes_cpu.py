@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -8,16 +6,10 @@ from modeling.network import error_modes_cpu
 from modeling.network.compile_c import library
 from modeling.network.error_modes import squared_distance
 
-pytestmark = pytest.mark.skipif(library(error_modes_cpu.SOURCE) is None, reason="no C compiler")
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Three, which do not share the spaxels evenly, whatever this machine has and the suite allows."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("three_threads"),
+    pytest.mark.skipif(library(error_modes_cpu.SOURCE) is None, reason="no C compiler"),
+]
 
 
 def spaxels(samples: int, modes: int) -> tuple[list[Tensor], Tensor]:
