@@ -5,6 +5,7 @@ append-only: a later label of a galaxy replaces an earlier one, and an empty one
 may be a label. If the catalog lacks one of the galaxies, the command names it and writes nothing.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from cubeprep.tables import RAGGED
@@ -25,12 +26,12 @@ def run(
     note: str = "",
 ) -> int:
     """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
-    of_table = _pairs_of_table(Path(table)) if table else []
+    known = read_catalog(config.catalog_path).table["plateifu"].tolist()
+    of_table = _pairs_of_table(Path(table), known) if table else []
     pairs = [_split(text) for text in labels] + of_table
     if not pairs:
         raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
     _check_consistent(pairs)
-    known = read_catalog(config.catalog_path).table["plateifu"].tolist()
     try:
         check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
     except UnknownNameError as error:
@@ -56,11 +57,11 @@ def _split(text: str) -> tuple[str, str]:
     return plateifu.strip(), label.strip()
 
 
-def _pairs_of_table(path: Path) -> list[tuple[str, str]]:
+def _pairs_of_table(path: Path, known: Collection[str]) -> list[tuple[str, str]]:
     table = read_table(path)
     if ragged := table.attrs.get(RAGGED):
         raise CommandError(f"{path}: line {next(iter(ragged))} has not as many cells as the first; no label was added")
-    label = column_of(keyed(table, path), "label", path)
+    label = column_of(keyed(table, path, known=known), "label", path)
     pairs = [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
     if not pairs:
         raise CommandError(f"{path}: no row has a label; `cubescout label CONFIG 8485-1901=` withdraws one")

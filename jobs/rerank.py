@@ -97,11 +97,12 @@ def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool]
         markup=False,
     )
     if num_unknown:
-        console.print(f"Labels of galaxies that are not in this catalog: {num_unknown}")
+        console.print(f"{counted(num_unknown, 'label')} of galaxies outside this catalog left out")
     if labels and len(ranking) > NUM_TOP:
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
-        console.print(f"{len(new)} of the first {NUM_TOP} were below rank {NUM_TOP} by score")
-    table = Table(title="To label next (expected: 1 is a detection, 0 is none)", title_justify="left")
+        few = f"{len(new)} have no label and a rank by score below {NUM_TOP}"
+        console.print(f"Of the {NUM_TOP} likeliest detections, {few}")
+    table = Table(title="To label next (expected label: 1 for a detection, 0 for none)", title_justify="left")
     for name in ("plateifu", "expected", "uncertainty", "rank_by_labels", "rank"):
         table.add_column(name, justify="left" if name == "plateifu" else "right")
     for row in ranking[ranking["ask"] > 0].sort_values("ask").to_dict("records"):

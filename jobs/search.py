@@ -136,7 +136,7 @@ def _print(found: pd.DataFrame, title: str) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else ""
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -52,7 +52,7 @@ def read_labels(
     Raises:
         TableError: no such column, no label in it, or no galaxy of the catalog.
     """
-    table = keyed(read_table(path, key), path, key)
+    table = keyed(read_table(path, key), path, key, known)
     names = np.array([name for name in known if name in table.index], dtype=object)
     if not len(names):
         shown = ", ".join(list(table.index[:3])), ", ".join(list(known)[:3])

@@ -44,12 +44,22 @@ def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     raise UnknownNameError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
 
 
-def keyed(table: pd.DataFrame, path: Path, key: str = KEY) -> pd.DataFrame:
+def keyed(table: pd.DataFrame, path: Path, key: str = KEY, known: Collection[str] = ()) -> pd.DataFrame:
     """The table indexed by its key as str, without rows that have no key.
+
+    Args:
+        table: the table as read.
+        path: its path, for messages.
+        key: name of the column that names galaxies.
+        known: names of galaxies; one of them among the columns' names means that the file has no header.
 
     Raises:
         TableError: there is no such column, or several different rows have the same key.
     """
+    if headless := {str(name).strip() for name in table}.intersection(known):
+        raise TableError(
+            f"{path}: its first line holds the galaxy {min(headless)}, but should name the columns, such as {key}"
+        )
     column = column_of(table, key, path)
     names = column.astype(object).where(column.notna(), "").map(str).str.strip()
     indexed = table.drop(columns=column.name).set_axis(pd.Index(names, name=KEY))[(names != "").to_numpy()]

@@ -123,6 +123,7 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
             "of 2 galaxies in the catalog, a 1: each label needs",
         ),
         ("name,kind\n8000-1901,a\n", ["--label", "kind"], "no column 'plateifu' among name, kind"),
+        ("8000-1901\n8000-1902\n", [], "its first line holds the galaxy 8000-1901, but should name the columns"),
         ("plateifu,p\n8000-1901,x\n", ["--label", "p>0.5"], "p holds no numbers"),
         (
             "plateifu,p\n8000-1901,\n1-1,3\n",

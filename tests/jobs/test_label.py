@@ -77,6 +77,10 @@ def test_mistakes_are_named(workspace: Path, arguments: list[str], message: str)
 
 def test_a_table_without_labels_says_what_it_has(workspace: Path) -> None:
     table = workspace / "mine.csv"
+    table.write_text("8000-1903,merger\n")
+    code, text = label(workspace, "--table", str(table))
+    assert code == 2
+    assert "its first line holds the galaxy 8000-1903, but should name the columns, such as plateifu" in text
     table.write_text("plateifu,lable\n8000-1903,merger\n")
     code, text = label(workspace, "--table", str(table))
     assert code == 2
