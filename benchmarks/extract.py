@@ -38,9 +38,10 @@ from benchmarks.gateway import uploaded
 from cubeprep.augment import AugmentConfig
 from cubeprep.cluster import DaskConfig, local_cluster
 from cubeprep.cube import Target
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.sampling import sample_line
-from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.shard import extract_galaxy
 from cubeprep.simulate.stars import template
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig

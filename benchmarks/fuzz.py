@@ -46,7 +46,8 @@ from rich.table import Table
 
 from benchmarks.fuzz_files import BASE, NUM_GALAXIES, NUM_INTACT, Source, damage, make_sources, read_source
 from cubeprep.cluster import DaskConfig
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.split import SplitConfig
 from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig

@@ -11,34 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
-
 from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
 from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
-from cubeprep.shard import GalaxyConfig, ShardTask, make_shard
-from cubeprep.split import SplitConfig, assign_splits
+from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
+from cubeprep.shard import ShardTask, make_shard
+from cubeprep.split import assign_splits
 from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 from cubeprep.words import counted
 
 logger = logging.getLogger(__name__)
-
-
-class PrepareConfig(GalaxyConfig):
-    """Extraction, augmentation, split and storage of windows."""
-
-    retry_rejected: bool = Field(False, description="Read galaxies again that an earlier run rejected")
-    store: str | None = Field(
-        None, description="Path or s3:// URL of the store; default: windows.zarr in the workspace"
-    )
-    split: SplitConfig = Field(SplitConfig(), description="Shares of the validation and test splits")
-    galaxies_per_shard: int = Field(
-        8, ge=1, description="Galaxies per shard, which is one task and, with all their views, one object per array"
-    )
-    dask: DaskConfig = Field(DaskConfig(), description="Scheduler or local processes that run the tasks")
-
 
 OnShard = Callable[[int, int, int], None]
 

@@ -4,53 +4,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
-from cubeprep.augment import AugmentConfig, augment, view_rng
-from cubeprep.checksum import ChecksumKind, file_checksum
-from cubeprep.config import Config
+from cubeprep.augment import augment, view_rng
+from cubeprep.checksum import file_checksum
 from cubeprep.cube import Rejected, Target
 from cubeprep.extract import Extraction, extract_windows, to_grid, window_grid
 from cubeprep.line_ratios import line_ratios
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.outcome import Outcome
 from cubeprep.plausible import check_level, doubts, flux_level, signal_share
+from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.redact import redact
-from cubeprep.redshift import NOT_MEASURED, RedshiftConfig, corrected
+from cubeprep.redshift import NOT_MEASURED, corrected
 from cubeprep.registry import place_in
 from cubeprep.sampling import check_grid
 from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.storage import StorageError
 from cubeprep.store import StoreError, Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
-from cubeprep.velocity import VelocityConfig, VelocityField
+from cubeprep.velocity import VelocityField
 from cubeprep.windows import Continuum, LineWindows, WindowConfig, sealed
-
-
-class GalaxyConfig(Config):
-    """Extraction of the windows of one galaxy."""
-
-    windows: WindowConfig = Field(WindowConfig(), description="Lines, samples and spaxel grid of the windows")
-    redshift: RedshiftConfig = Field(
-        RedshiftConfig(), description="Check of the table's redshifts against strong lines"
-    )
-    velocity: VelocityConfig = Field(VelocityConfig(), description="Windows that follow a galaxy's velocity field")
-    augment: AugmentConfig = Field(AugmentConfig(), description="Augmented views of the training galaxies")
-    min_covered: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Lowest share of good samples, else the galaxy is rejected; 0 accepts any good sample",
-    )
-    checksum: ChecksumKind = Field("crc32", description="Checksum of the source files, recorded in galaxies.parquet")
-    verify: Literal["full", "windows"] = Field(
-        "full",
-        description="How far gzipped cubes are read: to the checksum at their end, or only as far as the windows need, "
-        "which is faster and lets damage pass unnoticed",
-    )
 
 
 class ShardTask(NamedTuple):

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from cubeprep.config import Config, ConfigError, config_error, load_config
-from cubeprep.prepare import PrepareConfig
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.survey import SurveyConfig
 from cubeprep.words import closest, suggestion

@@ -22,7 +22,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from cubeprep.config import to_yaml
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from cubeprep.checksum import file_checksum
 from cubeprep.cube import Target
-from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.prepare_config import GalaxyConfig
+from cubeprep.shard import extract_galaxy
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.version import code_version

@@ -227,6 +227,12 @@ def test_cubeprep_loads_no_torch() -> None:
     import_without(sorted(modules_of("cubeprep")), {"torch", "ray", "mlflow", "modeling", "jobs"})
 
 
+def test_help_and_completion_wait_for_no_large_library() -> None:
+    """A shell imports the command line with each key that it completes."""
+    large = {"astropy", "dask", "distributed", "mlflow", "pandas", "ray", "rich", "scipy", "torch"}
+    import_without(["jobs.cli"], large)
+
+
 def test_packages_that_are_imported_are_declared_and_caps_say_why() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]

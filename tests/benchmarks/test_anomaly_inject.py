@@ -11,7 +11,8 @@ from benchmarks.anomaly.inject import MASK_SHARE, inject, sample_snr2, truth_mas
 from benchmarks.anomaly.real import real_sources
 from benchmarks.anomaly.scene import Host, Injected, binned
 from benchmarks.anomaly.simulated import make_source, plan
-from cubeprep.shard import GalaxyConfig, read_windows
+from cubeprep.prepare_config import GalaxyConfig
+from cubeprep.shard import read_windows
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.cube import observe
 from cubeprep.simulate.drp import write_logcube

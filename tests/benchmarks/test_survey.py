@@ -12,7 +12,8 @@ import pytest
 from benchmarks import survey
 from benchmarks.survey_costs import Cost, measure, on_disk, read_cost, save_cost
 from benchmarks.survey_cubes import BAD, SIZE, SPAXEL_ARCSEC, planned, write_cubes
-from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.prepare_config import GalaxyConfig
+from cubeprep.shard import extract_galaxy
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
 from tests.test_architecture import ROOT

@@ -7,7 +7,8 @@ import dask
 from dask.cli import run_cli
 
 from cubeprep.cluster import DaskConfig
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig
 

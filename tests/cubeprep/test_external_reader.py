@@ -19,9 +19,10 @@ from cubeprep.cluster import DaskConfig
 from cubeprep.config import ConfigError
 from cubeprep.cube import Target
 from cubeprep.lines import LINES_BY_NAME
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.registry import built_in_readers, known_readers, reader_class
-from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.shard import extract_galaxy
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, facts_of, make_reader, select_targets
 from cubeprep.windows import WindowConfig

@@ -13,7 +13,8 @@ from cubeprep import galaxy_table, store
 from cubeprep.cube import Target
 from cubeprep.layout import StorePlan
 from cubeprep.outcome import Outcome
-from cubeprep.prepare import PrepareConfig, finish, plan_store
+from cubeprep.prepare import finish, plan_store
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts
 

@@ -16,7 +16,8 @@ from astropy.table import Table
 from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits import gunzip
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.storage import StorageError
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.survey_files import find_files, guarded_target

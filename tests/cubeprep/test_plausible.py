@@ -12,7 +12,8 @@ from astropy.io import fits
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Planes
 from cubeprep.plausible import doubts, flux_level, noise_deviations, noise_ratio, signal_share, survey_doubts
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import LineWindows, WindowConfig

@@ -18,7 +18,8 @@ from cubeprep.augment import augment, view_rng
 from cubeprep.cluster import DaskConfig
 from cubeprep.cube import Target
 from cubeprep.facts import SurveyFacts
-from cubeprep.prepare import PrepareConfig, plan_store, prepare
+from cubeprep.prepare import plan_store, prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.split import SplitConfig, assign_splits
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig

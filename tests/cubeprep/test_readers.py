@@ -12,7 +12,8 @@ from cubeprep.cube import Rejected, screened
 from cubeprep.fits.wcs import wavelengths
 from cubeprep.lines import LINES_BY_NAME, PAPER_LINES, air_to_vacuum
 from cubeprep.masks import DAPPIXMASK, DRP3PIXMASK, WINDOW_MASK_BITS, bits_value
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.readers import manga_maps
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cubeprep.cube import Planes
 from cubeprep.extract import extract_windows
+from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.redshift import (
     NOT_MEASURED,
     PROFILE_SIGMA_KMS,
@@ -19,7 +20,7 @@ from cubeprep.redshift import (
     measure_offset,
     summed,
 )
-from cubeprep.shard import GalaxyConfig, extract_galaxy
+from cubeprep.shard import extract_galaxy
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import simulate_survey
 from cubeprep.survey import SurveyConfig, make_reader, select_targets

@@ -14,7 +14,8 @@ import s3fs
 import cubeprep.remote
 from cubeprep import shard as module
 from cubeprep import storage
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.storage import StorageError, open_file, write_file
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig

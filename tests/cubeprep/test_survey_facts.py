@@ -7,7 +7,8 @@ import pytest
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.facts import SurveyFacts
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.readers.manga_logcube import Reader
 from cubeprep.simulate.survey import IDENTITY_FILE
 from cubeprep.store import WindowStore

@@ -16,7 +16,8 @@ from cubeprep.extract import extract_windows
 from cubeprep.lines import LINES_BY_NAME, SPEED_OF_LIGHT_KMS
 from cubeprep.masks import DAPPIXMASK
 from cubeprep.masks import WINDOW_MASK_BITS as BITS
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.readers.manga_maps import read_velocity
 from cubeprep.sampling import pixel_edges
 from cubeprep.store import WindowStore

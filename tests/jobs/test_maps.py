@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from cubeprep.extract import window_grid
 from cubeprep.fits.cubefile import CubeFile
 from cubeprep.fits.wcs import moved_sky, placed_sky
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.readers import muse
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader

@@ -7,7 +7,8 @@ import pytest
 
 from cubeprep.cluster import DaskConfig
 from cubeprep.config import ConfigError
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import SurveyConfig
 from cubeprep.windows import WindowConfig

@@ -7,7 +7,8 @@ import torch
 
 from cubeprep.augment import AugmentConfig
 from cubeprep.cluster import DaskConfig
-from cubeprep.prepare import PrepareConfig, prepare
+from cubeprep.prepare import prepare
+from cubeprep.prepare_config import PrepareConfig
 from cubeprep.split import SplitConfig
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig
