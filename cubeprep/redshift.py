@@ -31,6 +31,8 @@ AGREEMENT_KMS = 150.0
 AGREEING_SNR = 5.0
 AGREEING_SCATTERS = 1.5
 AGREEING_LINES = 3
+# Stars are looked for up to 550 km/s from the redshift; where they are farther away, what is found says nothing.
+STARS_SEARCHED_KMS = 500.0
 
 
 class RedshiftConfig(Config):
@@ -59,6 +61,23 @@ NOT_MEASURED = RedshiftOffset(float("nan"), 0.0)
 def corrected(z: float, offset: RedshiftOffset) -> float:
     """Redshift of the lines, from the table's redshift `z` and the measured offset."""
     return (1 + z) * (1 + offset.offset_kms / SPEED_OF_LIGHT_KMS) - 1
+
+
+def is_displaced(offset: RedshiftOffset, limits: RedshiftConfig, stars_kms: float) -> bool:
+    """Whether the lines contradict the table's redshift.
+
+    A wrong redshift displaces gas and stars alike. Where the stars do not follow, the gas has a velocity of its own,
+    such as that of a fast rotator's brighter side.
+
+    Args:
+        offset: of the lines.
+        limits: least signal-to-noise ratio and offset.
+        stars_kms: velocity of the stars relative to the table's redshift, km/s; NaN if unknown.
+    """
+    if offset.snr < limits.min_snr or not abs(offset.offset_kms) > limits.limit_kms:
+        return False
+    apart = abs(stars_kms) <= limits.limit_kms and abs(offset.offset_kms - stars_kms) > AGREEMENT_KMS
+    return not (apart and abs(offset.offset_kms) < STARS_SEARCHED_KMS)
 
 
 def measure_offset(spectra: list[tuple[np.ndarray, np.ndarray]], velocity_kms: np.ndarray) -> RedshiftOffset:

@@ -18,7 +18,7 @@ from cubeprep.outcome import Outcome
 from cubeprep.plausible import check_level, doubts, flux_level, signal_share
 from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.redact import redact
-from cubeprep.redshift import NOT_MEASURED, corrected
+from cubeprep.redshift import NOT_MEASURED, corrected, is_displaced
 from cubeprep.registry import place_in
 from cubeprep.sampling import check_grid
 from cubeprep.stars.starlight import StarlightSummary
@@ -125,8 +125,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     z, limits = target.z, config.redshift
     found, velocity = read_windows(reader, target, z, config)
     offset = found.offset
-    strong = offset.snr >= limits.min_snr
-    flagged = bool(strong and abs(offset.offset_kms) > limits.limit_kms)
+    flagged = is_displaced(offset, limits, found.stars.velocity_kms if found.stars.share > 0.5 else np.nan)
     if flagged and limits.correct:
         z = corrected(z, offset)
         found, velocity = read_windows(reader, target, z, config)

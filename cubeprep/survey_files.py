@@ -23,7 +23,7 @@ from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.registry import file_patterns
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
-from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, is_velocity, name_of, number, read_table
+from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, in_unit, name_of, number, read_table
 from cubeprep.words import closest, suggestion
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,26 @@ SIMBAD = (
     "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra_deg:.6f}d%20{dec_deg:.6f}d&Radius=10&Radius.unit=arcsec"
 )
 
+# Quotation marks around a path, a comment or a comma behind it.
+NOT_OF_A_PATH = re.compile(r"""^["']|["',;]$|\s#""")
+
+# Files of a survey that are not its cubes.
+BESIDE = re.compile(r"^(drpall|dapall)|MAPS|LOGCUBE-[A-Z]", re.IGNORECASE)
+
 # Optional columns of `survey.table`.
 TABLE_COLUMNS = ("object", "ra", "dec", "re_arcsec", "depth")
+# Units of the columns that are read; none for pure numbers. Tables that state others are converted or refused.
+COLUMN_UNITS = {
+    **dict.fromkeys(("z", "nsa_z"), ""),
+    **dict.fromkeys(("ra", "dec", "objra", "objdec"), "deg"),
+    **dict.fromkeys(("re_arcsec", "nsa_elpetro_th50_r"), "arcsec"),
+}
+# What a value of these columns must be: lowest, highest, and in words.
+RANGES = {
+    "ra": (-180.0, 360.0, "degrees up to 360"),
+    "dec": (-90.0, 90.0, "degrees of -90 to 90"),
+    "re_arcsec": (1e-9, np.inf, "a radius above 0"),
+}
 # Columns that a table of a user must have.
 OWN_COLUMNS = {"name": "the file's name without its suffix", "z": "the redshift"}
 
@@ -48,6 +66,8 @@ def find_cubes(config: SurveyConfig, pattern: re.Pattern[str]) -> dict[tuple[str
     root = str(config.root)
     found = find_files(root, pattern)
     if found:
+        if root.endswith(".txt"):
+            _warn_of_others(root, _paths(root, "survey.root"), pattern)
         return found
     paths = _paths(root, "survey.root")
     for reader, known in file_patterns().items():
@@ -58,6 +78,15 @@ def find_cubes(config: SurveyConfig, pattern: re.Pattern[str]) -> dict[tuple[str
                 f"{reader}: --set survey.reader={reader}"
             )
     return found
+
+
+def _warn_of_others(root: str, paths: Sequence[str], pattern: re.Pattern[str]) -> None:
+    """Says which files of a list are no cubes, but for tables and maps, which other functions look for."""
+    others = [
+        path for path in paths if not pattern.fullmatch(name := path.rsplit("/", 1)[-1]) and not BESIDE.search(name)
+    ]
+    if others:
+        logger.warning("%s: left out, since no cubes by their names: %d, such as %s", root, len(others), others[0])
 
 
 def find_files(root: str, pattern: re.Pattern[str], key: str = "survey.root") -> dict[tuple[str, ...], str]:
@@ -137,13 +166,16 @@ def _listed(path: str, key: str) -> list[str]:
     """Paths in a list: one per line, absolute or relative to the folder of the list; `#` begins a comment.
 
     Raises:
-        MistakeError: the list does not exist or is not text.
+        MistakeError: the list does not exist or is not text, or a line holds more than a path.
     """
     try:
-        lines = read_file(path).decode().splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise MistakeError(f"{key}: {path} cannot be read as a list of files: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    for name in names:
+        if NOT_OF_A_PATH.search(name):
+            raise MistakeError(f"{key}: {path}: the line {name!r} is not a path alone, without quotes and comments")
     folder = path.rpartition("/")[0] or "."
     return sorted(name if is_remote(name) or name.startswith("/") else f"{folder}/{name}" for name in names)
 
@@ -263,6 +295,8 @@ def targets_from_table(config: SurveyConfig, files: Mapping[tuple[str, ...], str
     if not config.table:
         raise MistakeError(f"survey.table: {config.reader} needs a table with the columns name and z")
     rows, broken = survey_rows(config.table, "name", needed=("z",), optional=TABLE_COLUMNS)
+    if not rows and not broken:
+        raise MistakeError(f"{config.table} (survey.table): it has no rows")
     found = [_target_of_row(name, row, files, config) for name, row in rows.items()]
     return found + [_target_of_row(name, {}, files, config, why) for name, why in broken.items() if name not in rows]
 
@@ -307,9 +341,7 @@ def _target_of_row(
     name: str, row: Mapping[str, Any], files: Mapping[tuple[str, ...], str], config: SurveyConfig, broken: str = ""
 ) -> Target:
     paths = (files[(name,)],) if (name,) in files else ()
-    cell = row.get("z")
-    if isinstance(cell, str) and name_of(cell) and np.isnan(number(cell)):
-        broken = broken or f"{config.table}: {name}: z is {cell!r}, expected a redshift"
+    broken = broken or next(filter(None, (_why_not(f"{config.table}: {name}", *cell) for cell in row.items())), "")
     like = f"; files there have names such as {next(iter(files))[0]}" if files else ""
     rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}{like}")
     return Target(
@@ -323,6 +355,17 @@ def _target_of_row(
         rejected=("bad_row", broken) if broken else rejected,
         depth=number(row.get("depth")),
     )
+
+
+def _why_not(where: str, column: str, cell: Any) -> str:
+    """Reason why a cell cannot be used; empty if it can, or is missing."""
+    if column == "object" or not name_of(cell):
+        return ""
+    value = number(cell)
+    lowest, highest, expected = RANGES.get(column, (-np.inf, np.inf, "a redshift" if column == "z" else "a number"))
+    if isinstance(cell, str) and np.isnan(value):
+        return f"{where}: {column} is {cell!r}, expected {expected}"
+    return f"{where}: {column} is {cell}, expected {expected}" if value < lowest or value > highest else ""
 
 
 def survey_rows(
@@ -348,17 +391,35 @@ def survey_rows(
         raise TableError(f"{path}: cannot be read as {kind}: {str(error).removeprefix(f'{path}: ')}") from error
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such file; survey.table names {kind}") from error
-    table.columns = [str(name).lower() for name in table.columns]
-    table = table.loc[:, ~table.columns.duplicated()]
-    missing = [name for name in (key, *needed) if name not in table]
+    spelled = {name: _spelled(path, name, list(map(str, table.columns))) for name in wanted}
+    columns = {name: table[found] for name, found in spelled.items() if found}
+    missing = [name for name in (key, *needed) if name not in columns]
     if missing:
         raise TableError(_lacking(path, missing, list(map(str, table.attrs[COLUMNS])), kind))
-    unit = {str(name).lower(): text for name, text in table.attrs[UNITS].items()}.get("z", "")
-    if is_velocity("z", unit):
-        raise TableError(f"{path}: the column 'z' is in {unit}, expected redshifts")
-    rows = TableRows(table[[name for name in wanted[1:] if name in table]], list(map(name_of, table[key])), path)
-    ragged = {name_of(cells.get(key)): (line, cells) for line, cells in table.attrs[RAGGED].items()}
-    return rows, {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
+    for name, unit in COLUMN_UNITS.items():
+        if name in columns:
+            try:
+                columns[name] = in_unit(columns[name], table.attrs[UNITS].get(spelled[name], ""), unit)
+            except ValueError as error:
+                raise TableError(f"{path}: the column {spelled[name]!r} {error}") from error
+    names = list(map(name_of, columns.pop(key)))
+    ragged = {name_of(cells.get(spelled[key], "")): (line, cells) for line, cells in table.attrs[RAGGED].items()}
+    broken = {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
+    return TableRows(pd.DataFrame(columns), names, path), broken
+
+
+def _spelled(path: str, name: str, columns: Sequence[str]) -> str:
+    """The column of a name in any capitals; empty if there is none.
+
+    Raises:
+        TableError: several differ in their capitals alone, such as Z for a metallicity, and none is written like it.
+    """
+    found = [column for column in columns if column.lower() == name]
+    if len(found) > 1 and name not in found:
+        raise TableError(
+            f"{path}: the columns {' and '.join(found)} differ in their capitals alone; rename the right one {name!r}"
+        )
+    return name if name in found else "".join(found)
 
 
 def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) -> str:
@@ -369,6 +430,8 @@ def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) 
         f"{name} {'is ' if i == 0 else ''}{OWN_COLUMNS[name]}" for i, name in enumerate(missing) if name in OWN_COLUMNS
     )
     advice = f"Rename {'it' if one else 'them'}: {meanings}." if meanings else f"Expected {kind}."
+    if any(np.isfinite(number(name)) for name in held):
+        advice = "The first line that is no comment must name the columns."
     return (
         f"{path} (survey.table): no column{'' if one else 's'} {' and '.join(map(repr, missing))}; "
         f"it has {', '.join(held) or 'no columns'}{hint or '.'} {advice}"

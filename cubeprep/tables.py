@@ -15,6 +15,7 @@ import io
 import re
 import warnings
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ VELOCITY = re.compile(
     r"velocity|(?:^|[^a-z])vel(?:$|[^a-z])|^v_?(?:sys|hel|helio|rad|los)(?:$|[^a-z])|^cz", re.IGNORECASE
 )
 VELOCITY_UNIT = re.compile(r"k?m(?:\s*/\s*|[\s.]+)s")
+HOURS = ("h", "hr", "hour", "hours")
+INTEGER = re.compile(r"[+-]?\d+")
 LEADING_ZERO = re.compile(r"[+-]?0\d")
 RAGGED, COLUMNS, UNITS = "ragged", "columns", "units"
 
@@ -116,6 +119,33 @@ def name_of(value: Any) -> str:
     return "" if _is_missing(found) else found
 
 
+def in_unit(values: pd.Series, stated: str, expected: str) -> pd.Series:
+    """Values of a column in the unit that is expected; unchanged if the table states none.
+
+    Args:
+        values: the column.
+        stated: unit that the table states, or an empty text. Hours of an angle are hours of right ascension.
+        expected: unit of the result; empty for a pure number.
+
+    Raises:
+        ValueError: the stated unit is unknown, or cannot be converted.
+    """
+    from astropy.units import Unit, UnitConversionError
+
+    if not stated:
+        return values
+    try:
+        factor = Unit("hourangle" if stated in HOURS and expected == "deg" else stated).to(expected)
+    except (UnitConversionError, TypeError, ValueError) as error:
+        raise ValueError(f"is in {stated}, expected {expected or 'a pure number'}") from error
+    if factor == 1:
+        return values
+    if not expected:
+        raise ValueError(f"is in {stated}, expected a pure number")
+    numbers = pd.to_numeric(values, errors="coerce")
+    return numbers.mask(numbers.isin(MISSING_NUMBERS)) * factor
+
+
 def _kind(path: str) -> tuple[str, str]:
     """Suffix and format of a path or URL."""
     name = path.partition("?")[0] if is_remote(path) else path
@@ -128,19 +158,39 @@ def _kind(path: str) -> tuple[str, str]:
 def _parse(content: bytes, kind: tuple[str, str], hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
     table_format = kind[1]
     if table_format == "parquet":
-        table = pd.read_parquet(io.BytesIO(content))
+        table = _parquet_table(content, wanted)
     elif table_format in ("delimited", "columns"):
-        table = _text_table(content.decode("utf-8-sig"), in_columns=table_format == "columns")
+        table = _text_table(_decoded(content), in_columns=table_format == "columns")
     else:
-        return _astropy_table(content, table_format, hdu, wanted)
-    table.attrs[COLUMNS] = list(table.columns)
+        table = _astropy_table(content, table_format, hdu, wanted)
+    table.attrs.setdefault(COLUMNS, list(table.columns))
     return table if wanted is None else table[[name for name in table if str(name).lower() in wanted]]
+
+
+def _parquet_table(content: bytes, wanted: Collection[str] | None) -> pd.DataFrame:
+    """Columns of a Parquet file, integers beside missing values as integers, and the columns of a named index."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pq.read_table(pa.BufferReader(content))
+    if b"table_meta_yaml" in (arrow.schema.metadata or {}):  # of astropy, which keeps masks in columns of their own
+        return _astropy_table(content, "parquet", "", wanted)
+    table: pd.DataFrame = arrow.to_pandas()
+    if table.index.name is not None or table.index.nlevels > 1:
+        table = table.reset_index()
+    for field in arrow.schema:
+        if pa.types.is_integer(field.type) and arrow[field.name].null_count:
+            kind = pa.uint64() if pa.types.is_unsigned_integer(field.type) else pa.int64()
+            whole = {pa.uint64(): pd.UInt64Dtype(), pa.int64(): pd.Int64Dtype()}
+            values = arrow[field.name].cast(kind).to_pandas(types_mapper=whole.get)
+            table[field.name] = values.set_axis(table.index)
+    return table
 
 
 def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
     """Columns with one value per row, and their units in `attrs`."""
     from astropy.io import fits
-    from astropy.table import Table
+    from astropy.table import Column, Table
     from astropy.units import UnitsWarning
 
     source: Any = content.decode("utf-8-sig").splitlines() if table_format == "ascii.ecsv" else io.BytesIO(content)
@@ -152,15 +202,25 @@ def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collecti
                 if not tables:
                     raise ValueError("it holds no table")
                 table = Table.read(hdus[next((i for i in tables if hdus[i].name == hdu), tables[0])])
+        elif table_format == "votable":
+            # Users know the names; an ID need not be the name.
+            table = Table.read(source, format=table_format, use_names_over_ids=True)
         else:
             table = Table.read(source, format=table_format)
     chosen = [name for name in table.colnames if wanted is None or name.lower() in wanted]
-    flat = table[[name for name in chosen if table[name].ndim == 1]]
+    flat = table[[name for name in chosen if isinstance(table[name], Column) and table[name].ndim == 1]]
     flat.convert_bytestring_to_unicode()
     found: pd.DataFrame = flat.to_pandas()
     found.attrs[COLUMNS] = table.colnames
     found.attrs[UNITS] = {name: str(flat[name].unit) for name in flat.colnames if flat[name].unit is not None}
     return found
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text in UTF-8; save it as CSV in UTF-8 if it is a spreadsheet or UTF-16") from error
 
 
 def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
@@ -180,10 +240,18 @@ def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have one name among {', '.join(names)}")
     fitting, ragged = [], {}
+    begins = reader.line_num
     for row in reader:
+        line, ends = numbered[begins][0], reader.line_num
+        # A cell may have several lines. If they look like rows, its quotation mark was never meant to be closed there.
+        if ends > begins + 1 and (
+            in_columns or any(text.count(delimiter) >= len(names) - 1 for cell in row for text in cell.split("\n")[1:])
+        ):
+            raise ValueError(f"line {line}: a quotation mark is not closed before the next row")
+        begins = ends
         cells = [cell.strip() for cell in row]
         if len(cells) < len(names) or any(cells[len(names) :]):
-            ragged[numbered[reader.line_num - 1][0]] = dict(zip(names, cells, strict=False))
+            ragged[line] = dict(zip(names, cells, strict=False))
         else:
             fitting.append(cells[: len(names)])
     table = pd.DataFrame(fitting, columns=names, dtype=object)
@@ -220,6 +288,8 @@ def _clean_column(column: pd.Series, missing: Collection[float], *, stays_text: 
     if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
         return column  # dates
     cells = [cell.decode() if isinstance(cell, bytes) else cell for cell in column.astype(object)]
+    if any(isinstance(cell, Decimal) for cell in cells):
+        return _clean_column(column.astype(float), missing, stays_text=stays_text)
     if any(not isinstance(cell, str) and not _is_null(cell) for cell in cells):
         return pd.Series(cells, column.index, dtype=object)  # lists, or booleans beside missing values
     trimmed = [np.nan if _is_null(cell) or _is_missing(cell, missing) else cell.strip() for cell in cells]
@@ -227,6 +297,9 @@ def _clean_column(column: pd.Series, missing: Collection[float], *, stays_text: 
     found = pd.Series(trimmed, column.index, dtype=object)
     if stays_text or not known or any(LEADING_ZERO.match(cell) for cell in known):
         return found
+    if len(known) < len(found) and all(INTEGER.fullmatch(cell) for cell in known):
+        # Not as floats, in which neighbouring identifiers of 64 bits are equal.
+        return found.astype("Int64") if all(abs(int(cell)) < 2**63 for cell in known) else found
     numbers = pd.to_numeric(found, errors="coerce")
     return numbers if numbers.notna().sum() == len(known) else found
 

@@ -8,7 +8,6 @@ may be a label. If the catalog lacks one of the galaxies, the command names it a
 from collections.abc import Collection
 from pathlib import Path
 
-from cubeprep.tables import RAGGED
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
@@ -58,10 +57,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _pairs_of_table(path: Path, known: Collection[str]) -> list[tuple[str, str]]:
-    table = read_table(path)
-    if ragged := table.attrs.get(RAGGED):
-        raise CommandError(f"{path}: line {next(iter(ragged))} has not as many cells as the first; no label was added")
-    label = column_of(keyed(table, path, known=known), "label", path)
+    label = column_of(keyed(read_table(path), path, known=known), "label", path)
     pairs = [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
     if not pairs:
         raise CommandError(f"{path}: no row has a label; `cubescout label CONFIG 8485-1901=` withdraws one")

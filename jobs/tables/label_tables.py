@@ -77,12 +77,14 @@ def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
         nii_ha: log10 of [N II]6585 / Halpha.
         oiii_hb: log10 of [O III]5008 / Hbeta.
 
+    Beyond 5 in either ratio nothing is measured: such numbers stand for missing values.
+
     Source: DOI 10.1111/j.1365-2966.2003.07154.x, equation 1, and DOI 10.1086/321545, equation 5.
     """
     below_kauffmann = (nii_ha < 0.05) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.05, -1e-9) + 1.3)
     below_kewley = (nii_ha < 0.47) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.47, -1e-9) + 1.19)
     classes = np.where(below_kauffmann, "star_forming", np.where(below_kewley, "composite", "agn"))
-    return np.where(np.isfinite(nii_ha) & np.isfinite(oiii_hb), classes, "")
+    return np.where((np.abs(nii_ha) < 5) & (np.abs(oiii_hb) < 5), classes, "")
 
 
 def _of_cells(cells: pd.Series, names: np.ndarray, path: Path, source: str) -> Labels:
@@ -110,7 +112,13 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
 
 
 def _classes(column: pd.Series, path: Path) -> pd.Series:
-    """Cells of a column as text, empty where missing; true becomes the column's name."""
+    """Cells of a column as text, empty where missing; true becomes the column's name.
+
+    Raises:
+        TableError: it holds lists, or more different numbers than there are classes.
+    """
+    if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
+        raise TableError(f"{path}: {column.name} holds lists, expected one label or several in a text")
     if column.dropna().map(type).isin([bool, np.bool_]).all() and column.notna().any():
         return column.eq(True).map({True: str(column.name), False: ""})
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
@@ -126,4 +134,7 @@ def _numbers(table: pd.DataFrame, name: str, path: Path) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if not np.isfinite(numbers).any():
         raise TableError(f"{path}: {name} holds no numbers")
+    unread = column[column.notna().to_numpy() & np.isnan(numbers)]
+    if len(unread):
+        raise TableError(f"{path}: {name} of {unread.index[0]} is {unread.iloc[0]!r}, expected a number")
     return numbers

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.tables import UNITS, TableError
+from cubeprep.words import counted
 from jobs.console.command import CommandError
 from jobs.tables.read import column_of
 from jobs.tables.write import unit_of
@@ -69,39 +71,67 @@ def find_matches(galaxies: Any, others: Any, radius_arcsec: float) -> Matches:
 
 
 def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | None) -> tuple[Any, tuple[str, str]]:
-    """Positions (`SkyCoord`, ICRS) of a table's rows, and the names of the columns that hold them.
+    """Positions (`SkyCoord`, ICRS) of a table's rows, NaN where unknown, and the names of the columns that hold them.
 
-    Numbers are degrees unless the table says otherwise, also those that a leading zero made text; other text is hours
-    and degrees, such as `12:34:56.7 -01:23:45`.
+    Cells are read one by one: numbers are degrees unless the table states another unit, `12:34:56.7`, `12 34 56.7` and
+    `12h34m56.7s` hours of right ascension, or degrees of declination. The log says how many others there are.
 
     Raises:
         TableError: there are no such columns, or they hold no positions.
     """
-    import astropy.units as u
     from astropy.coordinates import SkyCoord
 
     names = tuple(
         str(column_of(table, given, path).name) if given else _known_name(table, known, path)
         for given, known in ((ra, RA_NAMES), (dec, DEC_NAMES))
     )
-    values = table[list(names)]
-    as_numbers = values.apply(pd.to_numeric, errors="coerce")
-    if as_numbers.notna().equals(values.notna()):
-        values = as_numbers
-    known = values.notna().all(axis=1).to_numpy()
-    whole = np.full((2, len(table)), np.nan)
-    angles: list[Any]
-    if all(pd.api.types.is_numeric_dtype(values[name]) for name in names):
-        units = [unit_of(name, table.attrs[UNITS].get(name, "")) or u.deg for name in names]
-        angles = [values.loc[known, name].to_numpy(float) for name in names]
-    else:
-        units, angles = [u.hourangle, u.deg], [values.loc[known, name].astype(str).to_list() for name in names]
-    try:
-        found = SkyCoord(*angles, unit=units)
-    except ValueError as error:
-        raise TableError(f"{path}: {' and '.join(names)} hold no positions: {error}") from error
-    whole[:, known] = found.ra.deg, found.dec.deg
+    given = table[list(names)].notna().all(axis=1).to_numpy()
+    angles = [
+        _degrees(table[name], in_unit, table.attrs[UNITS].get(name, ""), path)
+        for name, in_unit in zip(names, ("hourangle", "deg"), strict=True)
+    ]
+    sound = (np.abs(angles[0] - 90) <= 270) & (np.abs(angles[1]) <= 90)  # right ascensions of -180 to 360 degrees
+    unread = np.flatnonzero(given & ~sound)
+    if len(unread):
+        shown = " and ".join(f"{name} {table[name].iloc[unread[0]]}" for name in names)
+        if not sound.any():
+            raise TableError(f"{path}: {' and '.join(names)} hold no positions, such as {shown}")
+        logger.warning(
+            "%s: %s without a position that can be read, such as %s", path, counted(len(unread), "row"), shown
+        )
+    whole = (np.where(sound, angle, np.nan) for angle in angles)
     return SkyCoord(*whole, unit="deg"), (names[0], names[1])
+
+
+def _degrees(column: pd.Series, text_unit: str, number_unit: str, path: Path) -> np.ndarray:
+    """Angles [row] in degrees; NaN where a cell holds none.
+
+    Args:
+        column: numbers or text.
+        text_unit: unit of text such as `12:34:56.7`.
+        number_unit: unit of numbers, as the table states it.
+        path: path of the table, for the message.
+
+    Raises:
+        TableError: the unit is not that of an angle.
+    """
+    from astropy.coordinates import Angle
+    from astropy.units import UnitsError, deg
+
+    column = column.map(lambda cell: cell.replace("\N{MINUS SIGN}", "-") if isinstance(cell, str) else cell)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    try:
+        found = (numbers * (unit_of(str(column.name), number_unit) or deg)).to_value(deg)
+    except (UnitsError, ValueError) as error:
+        raise TableError(f"{path}: {column.name} is in {number_unit}, expected an angle") from error
+    text = np.flatnonzero(column.notna().to_numpy() & np.isnan(numbers))
+    try:
+        found[text] = Angle(column.iloc[text].to_list(), unit=text_unit).deg
+    except ValueError:  # of one cell, or some
+        for row in text:
+            with suppress(ValueError):
+                found[row] = Angle(column.iloc[row], unit=text_unit).deg
+    return found
 
 
 def _known_name(table: pd.DataFrame, known: Sequence[str], path: Path) -> str:

@@ -23,12 +23,16 @@ def read_table(path: str | Path, key: str = KEY) -> pd.DataFrame:
     """Table as `cubeprep.tables.read_table` returns it, with the column of names as text.
 
     Raises:
-        TableError: there is no such file, its suffix is unknown, or it is not of that format.
+        TableError: there is no such file, its suffix is unknown, it is not of that format, or a line has not as many
+            cells as the first, so that its galaxy would be missing.
     """
     try:
-        return tables.read_table(path, text=(key,))
+        found = tables.read_table(path, text=(key,))
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such file") from error
+    if ragged := found.attrs[tables.RAGGED]:
+        raise TableError(f"{path}: line {next(iter(ragged))} has not as many cells as the first")
+    return found
 
 
 def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:

@@ -17,6 +17,7 @@ from cubeprep.redshift import (
     RedshiftOffset,
     _fit,
     corrected,
+    is_displaced,
     measure_offset,
     summed,
 )
@@ -103,6 +104,24 @@ def test_of_the_real_galaxies_only_sami_56140_is_flagged(real_data: Path) -> Non
     assert outcomes["56140"].z_offset_kms < -200
     assert abs(outcomes["41144"].z_offset_kms) < 30
     assert abs(outcomes["572402"].z_offset_kms) < 30
+
+
+@pytest.mark.parametrize(
+    ("offset_kms", "snr", "stars_kms", "displaced"),
+    [
+        (-222, 233, -54, False),  # SAMI 56140 A, whose gas rotates fast
+        (-222, 233, np.nan, True),
+        (-222, 233, -190, True),  # stars and gas alike
+        (300, 233, 280, True),
+        (300, 99, 280, False),
+        (199, 233, 0, False),
+        (900, 233, 20, True),  # no star is looked for there
+    ],
+)
+def test_lines_that_the_stars_do_not_follow_say_nothing_of_the_redshift(
+    offset_kms: float, snr: float, stars_kms: float, displaced: bool
+) -> None:
+    assert is_displaced(RedshiftOffset(offset_kms, snr), RedshiftConfig(), stars_kms) is displaced
 
 
 def test_redshifts_and_velocities_combine_as_factors() -> None:

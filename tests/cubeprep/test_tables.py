@@ -1,14 +1,20 @@
 """Tables of surveys and users: seven formats, one content, one rule for names and for what is missing."""
 
 import gzip
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy import units
-from astropy.table import MaskedColumn, Table
+from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, QTable, Table
 
+from cubeprep.config import MistakeError
+from cubeprep.cube import Target
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.tables import TableError, is_velocity, name_of, number, read_table
@@ -85,6 +91,137 @@ def test_a_cell_of_two_lines_stays_one_cell(tmp_path: Path) -> None:
     found = read_table(tmp_path / "t.csv")
     assert found["note"].tolist() == ["two\nlines, and # more", 'a "b"']
     assert found["z"].tolist() == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'name,z,note\na,0.1,x\nb,0.2,"open\nc,0.3,x\nd,0.4,y\n'),
+        ("t.csv", 'name,z,note\na,0.1,x\nb,0.2,"3\nc,0.3,"x"\n'),
+        ("t.csv", 'name\na\n"b\nc\n'),
+        ("t.dat", 'name z note\na 0.1 x\nb 0.2 "3\nc 0.3 x\n'),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TableError, match="line 3: a quotation mark is not closed before the next row"):
+        read_table(tmp_path / name)
+
+
+def test_identifiers_of_64_bits_stay_exact_beside_missing_ones(tmp_path: Path) -> None:
+    whole = [1237668331486511235, 1237668331486511236]
+    (tmp_path / "t.csv").write_text(f"id,huge\n{whole[0]},{10**30}\n,\n{whole[1]},1\n")
+    arrow = pa.table({"id": [whole[0], None, whole[1]], "huge": [str(10**30), None, "1"]})
+    pq.write_table(arrow, tmp_path / "t.parquet")
+    for suffix in ("csv", "parquet"):
+        found = read_table(tmp_path / f"t.{suffix}")
+        assert found["id"].dropna().tolist() == whole
+        assert pd.isna(found["id"][1])
+        assert found["huge"].tolist()[::2] == [str(10**30), "1"]
+
+
+def test_parquet_keeps_its_masks_units_decimals_and_named_index(tmp_path: Path) -> None:
+    table = Table({"name": ["a", "b"], "z": MaskedColumn([0.03, 0.05], mask=[False, True])})
+    table["v"] = [1.0, 2.0] * units.km / units.s
+    table.write(tmp_path / "astropy.parquet")
+    found = read_table(tmp_path / "astropy.parquet")
+    np.testing.assert_array_equal(found["z"], [0.03, np.nan])
+    assert found.attrs["units"] == {"v": "km / s"}
+    decimals = pa.table({"p": [Decimal("0.5"), Decimal("-999")]})
+    pq.write_table(decimals, tmp_path / "decimal.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "decimal.parquet")["p"], [0.5, np.nan])
+    pd.DataFrame({"z": [0.1]}, index=pd.Index(["a"], name="name")).to_parquet(tmp_path / "pandas.parquet")
+    assert read_table(tmp_path / "pandas.parquet").to_dict("list") == {"name": ["a"], "z": [0.1]}
+
+
+def test_columns_of_votables_are_known_by_name_and_sky_positions_are_left_out(tmp_path: Path) -> None:
+    table = Table({"z": [0.008], "z_1": [0.02]})
+    table.write(tmp_path / "t.vot", format="votable")
+    text = (tmp_path / "t.vot").read_text().replace('name="z"', 'name="z_err"').replace('name="z_1"', 'name="z"')
+    (tmp_path / "t.vot").write_text(text)
+    assert read_table(tmp_path / "t.vot").to_dict("list") == {"z_err": [0.008], "z": [0.02]}
+    QTable({"name": ["a"], "sky": SkyCoord([1], [2], unit="deg")}).write(tmp_path / "t.ecsv")
+    assert read_table(tmp_path / "t.ecsv").to_dict("list") == {"name": ["a"]}
+
+
+def test_a_spreadsheet_under_another_name_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("name,z\na,0.1\n".encode("utf-16"))
+    with pytest.raises(TableError, match="not text in UTF-8; save it as CSV in UTF-8"):
+        read_table(tmp_path / "t.csv")
+
+
+def targets_of(table: Path, content: str | Table) -> list[Target]:
+    """Targets of a survey of a file `a.fits` beside the table."""
+    (table.parent / "a.fits").write_bytes(b"")
+    if isinstance(content, str):
+        table.write_text(content)
+    else:
+        content.write(table, overwrite=True)
+    config = SurveyConfig(reader="muse", root=str(table.parent), table=str(table))
+    return select_targets(config, make_reader(config))
+
+
+def test_units_of_positions_and_radii_are_converted(tmp_path: Path) -> None:
+    content = QTable({"name": ["a"], "z": [0.02], "ra": [10.5] * units.hourangle, "dec": [-0.02] * units.rad})
+    content["re_arcsec"] = [0.05] * units.arcmin
+    (target,) = targets_of(tmp_path / "t.ecsv", content)
+    found = target.ra_deg, target.dec_deg, target.re_arcsec
+    np.testing.assert_allclose(found, (157.5, np.degrees(-0.02), 3.0))
+    for column, unit, expected in (("re_arcsec", "kpc", "arcsec"), ("z", "percent", "a pure number")):
+        content[column] = [5.0] * units.Unit(unit)
+        with pytest.raises(TableError, match=f"the column '{column}' is in .*, expected {expected}"):
+            targets_of(tmp_path / "t.ecsv", content)
+        del content[column]
+        content["z"] = [0.02]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "reason"),
+    [
+        ("z", "0", "its redshift is 0, which stands for an unknown one"),
+        ("z,ra,dec", "0.02,10:20:30,2", "ra is '10:20:30', expected degrees up to 360"),
+        ("z,ra,dec", "0.02,10,-99.99", "dec is -99.99, expected degrees of -90 to 90"),
+        ("z,re_arcsec", "0.02,-99.99", "re_arcsec is -99.99, expected a radius above 0"),
+        ("z,depth", "0.02,deep", "depth is 'deep', expected a number"),
+    ],
+)
+def test_values_that_cannot_be_set_their_galaxy_aside(tmp_path: Path, columns: str, cells: str, reason: str) -> None:
+    (target,) = targets_of(tmp_path / "t.csv", f"name,{columns}\na,{cells}\n")
+    assert target.rejected is not None
+    assert reason in target.rejected[1]
+
+
+def test_a_column_is_not_mistaken_for_one_in_other_capitals(tmp_path: Path) -> None:
+    (target,) = targets_of(tmp_path / "t.csv", "name,Z,z\na,0.008,0.02\n")
+    assert target.z == 0.02
+    with pytest.raises(TableError, match="NAME and Name differ in their capitals alone; rename the right one 'name'"):
+        targets_of(tmp_path / "t.csv", "NAME,Name,z\na,b,0.02\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name,z\n", "it has no rows"),
+        ("# name z\na,0.02\n", "The first line that is no comment must name the columns"),
+    ],
+)
+def test_a_table_without_rows_or_header_is_told_so(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(MistakeError, match=message):
+        targets_of(tmp_path / "t.csv", content)
+
+
+def test_a_list_of_files_holds_paths_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table, listed = tmp_path / "t.csv", tmp_path / "files.txt"
+    table.write_text("name,z\na,0.02\n")
+    config = SurveyConfig(reader="muse", root=str(listed), table=str(table))
+    listed.write_text("a.fits\nb.fits.1\n", encoding="utf-8-sig")
+    (target,) = select_targets(config, make_reader(config))
+    assert target.paths == (f"{tmp_path}/a.fits",)
+    assert f"left out, since no cubes by their names: 1, such as {tmp_path}/b.fits.1" in caplog.text
+    for line in ("a.fits  # good seeing", '"a.fits"', "a.fits,"):
+        listed.write_text(f"b.fits\n{line}\n")
+        with pytest.raises(MistakeError, match="is not a path alone"):
+            select_targets(config, make_reader(config))
 
 
 def test_a_bad_cell_and_a_bad_row_cost_one_galaxy_each(tmp_path: Path) -> None:
@@ -193,5 +330,5 @@ def test_redshifts_that_are_none_are_refused_with_their_cell_or_unit(tmp_path: P
     assert target.rejected == ("bad_row", f"{table}: a: z is '26400 km/s', expected a redshift")
     config = config.model_copy(update={"table": str(tmp_path / "table.ecsv")})
     Table({"name": ["a"], "z": [26400.0] * units.km / units.s}).write(str(config.table))
-    with pytest.raises(ValueError, match=r"the column 'z' is in km / s, expected redshifts"):
+    with pytest.raises(ValueError, match=r"the column 'z' is in km / s, expected a pure number"):
         select_targets(config, make_reader(config))

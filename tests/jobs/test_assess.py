@@ -126,6 +126,12 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
         ("8000-1901\n8000-1902\n", [], "its first line holds the galaxy 8000-1901, but should name the columns"),
         ("plateifu,p\n8000-1901,x\n", ["--label", "p>0.5"], "p holds no numbers"),
         (
+            "plateifu,p\n8000-1901,0.7\n8000-1902,80%\n",
+            ["--label", "p>0.5"],
+            "p of 8000-1902 is '80%', expected a number",
+        ),
+        ("plateifu,kind\n8000-1901,a\n8000-1902\n", ["--label", "kind"], "line 3 has not as many cells as the first"),
+        (
             "plateifu,p\n8000-1901,\n1-1,3\n",
             ["--label", "p>0.5"],
             "p has no value for any galaxy",
@@ -150,8 +156,17 @@ def test_numbers_are_no_classes(workspace: Path) -> None:
 
 
 def test_bpt_classes_are_those_of_the_curves() -> None:
-    nii, oiii = np.array([-0.5, -0.1, 0.2, -0.1, 0.6, np.nan]), np.array([-0.5, 0.0, 0.5, 1.0, -2.0, 0.0])
-    assert list(bpt_classes(nii, oiii)) == ["star_forming", "composite", "agn", "agn", "agn", ""]
+    nii = np.array([-0.5, -0.1, 0.2, -0.1, 0.6, np.nan, 99, -99.9])
+    oiii = np.array([-0.5, 0.0, 0.5, 1.0, -2.0, 0.0, 99, -99.9])
+    assert list(bpt_classes(nii, oiii)) == ["star_forming", "composite", "agn", "agn", "agn", "", "", ""]
+
+
+def test_lists_are_no_labels(workspace: Path) -> None:
+    labels = labels_of(workspace)
+    labels.assign(kind=[["a", "b"]] * len(labels)).to_parquet(workspace / "lists.parquet")
+    code, text = run(workspace, workspace / "lists.parquet", "--label", "kind")
+    assert code == 2
+    assert "kind holds lists, expected one label or several in a text" in text
 
 
 @pytest.mark.parametrize(

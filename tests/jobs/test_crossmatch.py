@@ -73,7 +73,7 @@ def test_the_nearest_row_is_taken_and_the_others_are_counted(workspace: Path, su
     assert table["WISE_agn"].tolist() == ["True", "True", *[""] * 58]
     assert table["WISE_flux_w3"].tolist()[:2] == [2.0, 3.0]
     assert math.isnan(table["WISE_flux_w3"][2])
-    assert found.columns["WISE_flux_w3"].unit == ("mJy" if suffix in ("ecsv", "fits", "vot") else "")
+    assert found.columns["WISE_flux_w3"].unit == ("mJy" if suffix != "csv" else "")
     assert found.columns["WISE_separation_arcsec"].unit == "arcsec"
     pd.testing.assert_frame_equal(
         table[list(read_catalog(workspace / "catalog.parquet").table)],
@@ -186,6 +186,24 @@ def test_degrees_with_leading_zeros_are_degrees(workspace: Path) -> None:
     code, text = run(workspace, path)
     assert code == 0, text
     assert "1 of 60 galaxies with a match" in text
+
+
+def test_each_position_is_read_by_itself(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (row for _, row in read_catalog(workspace / "catalog.parquet").table.iloc[:2].iterrows())
+    place = SkyCoord(second["ra_deg"], second["dec_deg"], unit="deg")
+    path = workspace / "mixed.csv"
+    sexagesimal = f"{place.ra.to_string('hour', sep=':', precision=4)},{place.dec.to_string(sep=' ', precision=3)}"
+    minus = "\N{MINUS SIGN}" if first["dec_deg"] < 0 else ""
+    degrees = f"{first['ra_deg']:.7f},{minus}{abs(first['dec_deg']):.7f}"
+    path.write_text(f"ra,dec\n{degrees}\n{sexagesimal}\n?,2.5\n10.25,-99.99\n,\n")
+    code, text = run(workspace, path)
+    assert code == 0, text
+    assert "2 of 60 galaxies with a match" in text
+    assert "2 rows without a position that can be read, such as ra ? and dec 2.5" in caplog.text + text
+    path.write_text("ra,dec\n?,2.5\n")
+    code, text = run(workspace, path)
+    assert code == 2
+    assert "ra and dec hold no positions, such as ra ? and dec 2.5" in text
 
 
 def test_right_ascensions_beyond_24_hours_are_refused(workspace: Path) -> None:

@@ -128,7 +128,8 @@ def test_sami_galaxies_are_scored_by_the_demos_model(workspace: Path, real_data:
 def test_stars_of_sami_galaxies_are_found_by_the_preset(real_data: Path, tmp_path: Path) -> None:
     run("prepare", "sami", tmp_path, **{"survey.root": real_data / "sami" / "cubes", "prepare.dask.num_workers": 0})
     galaxies = pd.read_parquet(tmp_path / "windows.zarr" / "galaxies.parquet").set_index("plateifu")
-    assert galaxies["z_flag"].to_dict() == {"41144_A": False, "56140_A": True, "572402_A": False}
+    assert galaxies["z_flag"].to_dict() == {"41144_A": False, "56140_A": False, "572402_A": False}
+    assert galaxies.loc["56140_A", "z_offset_kms"] < -200, "of a fast rotator's brighter side: its stars do not follow"
     assert (galaxies["stellar_share"] > 0.9).all()
     old = galaxies.loc["56140_A"]
     assert old["d4000"] > 1.5 > galaxies["d4000"].drop("56140_A").max()
