@@ -32,7 +32,7 @@ from modeling.training.config import TrainingJob
 from modeling.training.ray_train import train
 
 DESCRIPTION = (
-    "A masked network of {num} simulated galaxies, on cubes like MaNGA's; it has seen no real galaxy. "
+    "A masked network, trained on {num} simulated galaxies with cubes like MaNGA's; it has seen no real galaxy. "
     "Fine-tune it on your survey (train.start_from) before you trust its scores."
 )
 

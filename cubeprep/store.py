@@ -58,6 +58,7 @@ from cubeprep.windows import Continuum
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
 ELSEWHERE = "Choose another workspace or another path (prepare.store)"
+OTHER_GALAXIES = "of other galaxies or other files, and takes no new ones"
 ROWS_PER_GROUP = 1024  # of galaxies.parquet, whose writer holds one group
 TABLE_COLUMNS = ("plateifu", "mangaid", "z", "status", "code", "reason")
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"
@@ -130,11 +131,9 @@ class WindowStore:
                     f"resumed. {ELSEWHERE}, or delete this store."
                 )
             if store.identity != plan.identity:
-                changed = _differences(store.attrs["config"], plan.config) or ["the list of galaxies or their files"]
-                raise OtherStoreError(
-                    f"{path} holds a store made from another configuration. It differs in: {'; '.join(changed)}. "
-                    f"{ELSEWHERE}, or delete this store."
-                )
+                changed = "; ".join(_differences(store.attrs["config"], plan.config))
+                why = f"made from another configuration. It differs in: {changed}" if changed else OTHER_GALAXIES
+                raise OtherStoreError(f"{path} holds a store {why}. {ELSEWHERE}, or delete this store.")
             if not store.attrs["created"]:
                 cls._create(path, plan)
             return cls._open(path, mode="r+")

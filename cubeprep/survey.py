@@ -14,8 +14,12 @@ from cubeprep.cube import CubeReader, MapReader, Target
 from cubeprep.facts import SurveyFacts
 from cubeprep.registry import check_reader_name, known_readers, reader_class
 from cubeprep.storage import is_remote
+from cubeprep.words import closest, suggestion
 
 SIMULATED_SURVEY = "simulate.json"  # `cubescout simulate` writes it to the root of its survey
+
+
+FARTHEST = 20.0  # no galaxy's redshift is larger
 
 
 class SurveyConfig(Config):
@@ -148,10 +152,10 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
 
 def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
     found = {target.plateifu: target for target in targets}
-    absent = {
-        name: Target(name, name, np.nan, np.nan, np.nan, (), rejected=("missing_file", f"{name}: no such galaxy found"))
-        for name in wanted
-    }
+    absent = {}
+    for name in wanted:
+        reason = f"{name}: no such observation found{suggestion(closest(name, found, 3))}"
+        absent[name] = Target(name, name, np.nan, np.nan, np.nan, (), rejected=("missing_file", reason))
     return [(absent | found)[name] for name in sorted(set(wanted))]
 
 
@@ -166,7 +170,8 @@ def _checked(target: Target, config: SurveyConfig) -> Target:
         return replace(target, rejected=("no_redshift", f"{where}: its redshift is 0, which stands for an unknown one"))
     if not config.z_min <= target.z <= config.z_max:
         limits = f"survey.z_min = {config.z_min:g} to survey.z_max = {config.z_max:g}"
-        return replace(target, rejected=("redshift_range", f"{where}: z = {target.z:.5f} is outside {limits}"))
+        doubt = " (is it a velocity in km/s?)" if target.z > FARTHEST else ""
+        return replace(target, rejected=("redshift_range", f"{where}: z = {target.z:.5f} is outside {limits}{doubt}"))
     bad = [name for name in target.quality if name in config.reject_quality]
     if bad:
         return replace(target, rejected=("quality", f"{where}: the survey's quality flag has {', '.join(bad)}"))

@@ -342,7 +342,8 @@ def _target_of_row(
 ) -> Target:
     paths = (files[(name,)],) if (name,) in files else ()
     broken = broken or next(filter(None, (_why_not(f"{config.table}: {name}", *cell) for cell in row.items())), "")
-    like = f"; files there have names such as {next(iter(files))[0]}" if files else ""
+    names = [each[0] for each in files]
+    like = f"; files there have names such as {(closest(name, names) or names)[0]}" if files else ""
     rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}{like}")
     return Target(
         name,
@@ -426,10 +427,8 @@ def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) 
     """Message on a table without some of its columns."""
     one = len(missing) == 1
     hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
-    meanings = ", ".join(
-        f"{name} {'is ' if i == 0 else ''}{OWN_COLUMNS[name]}" for i, name in enumerate(missing) if name in OWN_COLUMNS
-    )
-    advice = f"Rename {'it' if one else 'them'}: {meanings}." if meanings else f"Expected {kind}."
+    renamed = " and that of ".join(f"{OWN_COLUMNS[name]} to {name}" for name in missing if name in OWN_COLUMNS)
+    advice = f"Rename the column of {renamed}." if renamed else f"Expected {kind}."
     if any(np.isfinite(number(name)) for name in held):
         advice = "The first line that is no comment must name the columns."
     return (

@@ -143,3 +143,7 @@ def main() -> None:
     On a cluster: submit JOB. On models: promote. This machine: doctor.
     On the configuration: config KEY. On the catalog's columns: columns NAME.
     """
+
+
+if __name__ == "__main__":
+    main()

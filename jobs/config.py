@@ -136,4 +136,5 @@ def find_config(name_or_path: str) -> Path:
         return path
     if name_or_path in shipped:
         return shipped[name_or_path]
-    raise ConfigError(name_or_path, [f"no such file, and none of the shipped configurations ({', '.join(shipped)})"])
+    hint = suggestion(closest(name_or_path, shipped))
+    raise ConfigError(name_or_path, [f"neither a file nor a shipped configuration ({', '.join(shipped)}){hint}"])

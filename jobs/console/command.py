@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import io
 import logging
 import shlex
 import sys
@@ -130,6 +131,9 @@ def following_command(name: str, following: str) -> str:
 
 def guarded(action: Callable[[], int]) -> int:
     """Runs an action; errors that a user can correct become one message and an exit code, without secrets."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 has no ±
     with redacted_output():
         return _guarded(action)
 
@@ -145,6 +149,9 @@ def _guarded(action: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     except MistakeError as error:
         click.echo(f"cubescout: {error}", err=True)
+        return EXIT_USAGE
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        click.echo(f"cubescout: {error.filename}: {str(error.strerror).lower()}; choose another path", err=True)
         return EXIT_USAGE
     except (ValueError, OSError) as error:
         click.echo(f"cubescout: {error}", err=True)

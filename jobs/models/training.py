@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cubeprep.config import to_yaml
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
+from jobs.console.command import following_command
 from jobs.console.progress import console
 from jobs.models.starting import start_tags
 
@@ -91,3 +92,7 @@ def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersio
         f"(best in epoch {best['epoch'] + 1:.0f}); model in {trained.directory}"
     )
     console.print(f"Registered {version.name} version {version.version} as {', '.join(version.aliases)}")
+    if following := following_command("train", "score"):
+        pretrained = config.score.model == "pretrained"
+        chosen = f" --set score.model=models:/{version.name}@champion" if pretrained else ""
+        console.print(f"Next: {following}{chosen}", markup=False, soft_wrap=True)

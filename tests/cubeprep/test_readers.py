@@ -448,19 +448,22 @@ def test_readers_that_need_a_table_say_so(tmp_path: Path) -> None:
         select_targets(config, make_reader(config))
     config = config.model_copy(update={"table": str(tmp_path / "t.csv")})
     for columns, said in (
-        ("galaxy,z", "no column 'name'; it has galaxy, z. Rename it: name is the file's name without its suffix."),
+        (
+            "galaxy,z",
+            "no column 'name'; it has galaxy, z. Rename the column of the file's name without its suffix to name.",
+        ),
         (
             "galaxy,redshift",
             (
                 "no columns 'name' and 'z'; it has galaxy, redshift. "
-                "Rename them: name is the file's name without its suffix, z the redshift."
+                "Rename the column of the file's name without its suffix to name and that of the redshift to z."
             ),
         ),
         (
             "names,z",
             (
                 "no column 'name'; it has names, z; did you mean names? "
-                "Rename it: name is the file's name without its suffix."
+                "Rename the column of the file's name without its suffix to name."
             ),
         ),
     ):
