@@ -5,9 +5,14 @@ with keys that are made for the run and kept in memory: other users of the machi
 cannot connect.
 """
 
+import logging
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -134,14 +139,55 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
     with_dashboard = config.dashboard_port is not None
     with (
         dask.config.set(WORKER_SETTINGS | ({} if with_dashboard else CLOSED)),
-        LocalCluster(
-            n_workers=min(config.num_workers or CPU_COUNT, num_tasks),
-            threads_per_worker=1,
-            host="127.0.0.1",
-            security=Security.temporary(),
-            # Without an address its (empty) server would listen on all of the machine's.
-            dashboard_address=f"127.0.0.1:{config.dashboard_port or 0}",
-            scheduler_kwargs={"dashboard": with_dashboard},
-        ) as cluster,
+        ExitStack() as stack,
     ):
+        with _interrupted_afterwards():
+            cluster = LocalCluster(
+                n_workers=min(config.num_workers or CPU_COUNT, num_tasks),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                security=Security.temporary(),
+                # Without an address its (empty) server would listen on all of the machine's.
+                dashboard_address=f"127.0.0.1:{config.dashboard_port or 0}",
+                scheduler_kwargs={"dashboard": with_dashboard},
+            )
+            stack.enter_context(cluster)
+            stack.push(lambda kind, *_: _kill_workers(cluster) if kind is KeyboardInterrupt else None)
         yield cluster
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """In the block Ctrl-C waits for its end, or for a second one, and processes that it starts never see it.
+
+    A terminal sends Ctrl-C to all processes. Workers that it ended would report at length; the main process ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def wait(number: int, frame: Any) -> None:
+        waiting.append(number)
+        if len(waiting) > 1:
+            raise KeyboardInterrupt
+
+    ensure_running()  # Python's tracker of resources, which would unblock the signal as it starts
+    before = signal.signal(signal.SIGINT, wait)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+def _kill_workers(cluster: Any) -> None:
+    """Kills the workers, which would report at length that they were told to end."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        with suppress(ProcessLookupError, TypeError):  # it has ended, or not begun
+            os.kill(nanny.pid, signal.SIGKILL)

@@ -58,7 +58,7 @@ from cubeprep.windows import Continuum
 SPLITS = ("train", "validation", "test")
 CONNECTIONS = 16
 ELSEWHERE = "Choose another workspace or another path (prepare.store)"
-OTHER_GALAXIES = "of other galaxies or other files, and takes no new ones"
+OTHER_GALAXIES = "of other galaxies or files, and takes no new ones"
 ROWS_PER_GROUP = 1024  # of galaxies.parquet, whose writer holds one group
 TABLE_COLUMNS = ("plateifu", "mangaid", "z", "status", "code", "reason")
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom spaxel)"

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ import psutil
 import pytest
 
 from cubeprep.cluster import FEWEST_AHEAD, DaskConfig, local_cluster, run_tasks
+from tests.test_architecture import ROOT
 
 pytestmark = pytest.mark.slow  # workers
 PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "proxy/1/127.0.0.1/status")
@@ -133,3 +137,44 @@ def test_a_dashboard_is_there_where_it_was_asked_for() -> None:
     with local_cluster(DaskConfig(num_workers=1, dashboard_port=0), 1) as cluster:
         assert cluster.dashboard_link.startswith("http://127.0.0.1:")
         assert urllib.request.urlopen(cluster.dashboard_link, timeout=10).status == 200
+
+
+INTERRUPTED = """
+import time
+from cubeprep.cluster import DaskConfig, run_tasks
+
+def work(number):
+    print("working", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    try:
+        list(run_tasks(work, [0, 1], DaskConfig(num_workers=2)))
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("starting", [True, False])
+def test_ctrl_c_ends_the_workers_without_a_word(tmp_path: Path, starting: bool) -> None:
+    """A terminal sends it to the main process and to its workers."""
+    (tmp_path / "main.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    if starting:
+        while not any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()):
+            time.sleep(0.05)
+    else:
+        assert next(process.stdout) == "working\n"
+    os.killpg(process.pid, signal.SIGINT)
+    printed, errors = process.communicate(timeout=50)
+    assert printed.split()[-1] == "interrupted"
+    assert errors == ""
