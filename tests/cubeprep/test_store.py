@@ -66,9 +66,7 @@ def test_a_store_of_another_configuration_is_refused_by_what_differs(tmp_path: P
     WindowStore.create_or_resume(path, plan())
     with pytest.raises(StoreError, match=r"windows\.size \(stored 8, now 16\)"):
         WindowStore.create_or_resume(path, plan(identity="other", config={"windows": {"size": 16}}))
-    elsewhere = (
-        r"of other galaxies or other files, .*\. Choose another workspace or another path \(prepare\.store\), or del"
-    )
+    elsewhere = r"of other galaxies or files, .*\. Choose another workspace or another path \(prepare\.store\), or del"
     with pytest.raises(MistakeError, match=elsewhere):
         WindowStore.create_or_resume(path, plan(identity="other"))
 

@@ -85,8 +85,9 @@ def pm(value: float, error: float, signed: bool = False) -> str:
 
 def width(fwhm: float, error: float) -> str:
     """FWHM in km/s with its error, such as "FWHM 310 ± 20 km/s"; an upper limit where the line is not resolved."""
-    if np.isfinite(error) and fwhm < max(error, FWHM_PER_SIGMA * RESOLVED_KMS):
-        return f"unresolved (below {max(round(fwhm + 2 * error, _digits(error)), 1.0):,.0f} km/s)"
+    narrowest = FWHM_PER_SIGMA * RESOLVED_KMS
+    if np.isfinite(error) and fwhm < max(error, narrowest):
+        return f"unresolved (below {round(max(fwhm + 2 * error, narrowest), _digits(error)):,.0f} km/s)"
     return f"FWHM {pm(fwhm, error)} km/s"
 
 
@@ -132,7 +133,7 @@ class Describer:
         sides = light.parameters[0] + np.array([-0.5, 0.5]) * apart - self.place.host.velocity_kms
         near, far = sorted(sides, key=abs)
         if abs(near) < COINCIDENT_KMS and abs(far) > 2 * DISPLACED_KMS:
-            text = f"gas at {far:+.0f} km/s from its surroundings, {self.where}"
+            text = f"gas at {far:+.0f} km/s from {self._against}, {self.where}"
             return self._candidate("kinematics", light, text, {"velocity_kms": far + self.place.host.velocity_kms})
         text = f"double-peaked lines: {pm(apart, error)} km/s apart, {self.where}"
         values = {"velocity_kms": light.parameters[0], "separation_kms": apart}
@@ -158,13 +159,18 @@ class Describer:
             "wing": f"{side} wing of the lines: {moving}, {self.where}",
             "metal_poor": f"metal-poor starburst{measured}, {self.where}",
             "agn_ratios": f"AGN-like gas{measured}, {self.where}",
-            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from its surroundings, {wide}{measured}, "
+            "kinematics": f"gas at {pm(offset, dv, signed=True)} km/s from {self._against}, {wide}{measured}, "
             f"{self.where}",
             "": "",
             UNCLEAR: f"broadened lines: {moving}, {self.where}",
             "line_ratios": f"other line ratios than around it{measured}, {self.where}",
         }
         return self._candidate(name, light, texts[name], values)
+
+    @property
+    def _against(self) -> str:
+        """What the host's velocity is that of."""
+        return "the galaxy's mean velocity" if self.place.of_galaxy else "its surroundings"
 
     def line(self, light: Light, sharpness: Sharpness) -> Candidate:
         """One line: of another galaxy, or a cosmic ray where it is sharper than the PSF or the spectrograph."""

@@ -120,10 +120,12 @@ class Place:
     Attributes:
         excess: spectrum of the point source less `USUAL_AMOUNT` of the surroundings.
         host: narrow lines of the surroundings.
+        of_galaxy: whether they have the galaxy's velocity, because there is none of their own.
     """
 
     excess: Whitened
     host: Narrow
+    of_galaxy: bool = False
 
     def amount(self, light: np.ndarray | None = None) -> tuple[float, float]:
         """Brightness of the ordinary light and its error, in units of the surroundings, beside some other light [T]."""
@@ -146,7 +148,8 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     """
     host = fit_narrow(templates, found.surroundings, found.surroundings_variance, at_rest=central)
     outshone = np.abs(found.source).sum() > OUTSHONE * np.abs(found.surroundings).sum()
-    if host.snr < MIN_SNR or found.lopsided or outshone:
+    unknown = host.snr < MIN_SNR or found.lopsided or outshone
+    if unknown:
         host = _as_bright(whole(), host, at_rest=central)
     velocity, sigma = host.velocity_kms + np.array([0, 5, -5, 0, 0]), host.sigma_kms + np.array([0, 0, 0, 5, -5])
     spectra = templates.component(velocity, sigma)
@@ -164,7 +167,7 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
     floor = PROFILE_SHARE * (np.abs(found.source) + size * total)
     variance = found.variance + _highest_nearby(floor, templates) ** 2
     nuisances = np.hstack([np.stack(columns, axis=1), stars])
-    return Place(Whitened(found.source - USUAL_AMOUNT * total, variance, nuisances), host)
+    return Place(Whitened(found.source - USUAL_AMOUNT * total, variance, nuisances), host, central or unknown)
 
 
 def _as_bright(whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:

@@ -6,10 +6,10 @@ from modeling.scoring.hypotheses.naming import width
 @pytest.mark.parametrize(
     ("fwhm", "error", "text"),
     [
-        (0.0, 11.2, "unresolved (below 22 km/s)"),
-        (40.0, 3.0, "unresolved (below 46 km/s)"),
+        (0.0, 11.2, "unresolved (below 47 km/s)"),
+        (40.0, 6.0, "unresolved (below 52 km/s)"),
         (60.0, 84.0, "unresolved (below 230 km/s)"),
-        (0.0, 0.1, "unresolved (below 1 km/s)"),
+        (0.0, 0.1, "unresolved (below 47 km/s)"),
         (310.0, 18.0, "FWHM 310 ± 18 km/s"),
         (1234.0, 84.0, "FWHM 1,230 ± 80 km/s"),
         (500.0, float("inf"), "FWHM about 500 km/s"),
