@@ -12,6 +12,8 @@ Passwords, keys and signatures are never printed.
 
 from collections.abc import Callable, Iterator
 
+import click
+
 from jobs.config import ProjectConfig
 from jobs.console import checks, services
 from jobs.console.checks import CheckFailedError, Finding
@@ -23,7 +25,9 @@ Check = Callable[[], Iterator[Finding]]
 
 def run(config: ProjectConfig) -> int:
     """Prints all findings; returns the exit code."""
-    failed = 0
+    context, failed = click.get_current_context(silent=True), 0
+    if context:
+        console.print(f"This machine, and the configuration {context.params['config']}:", markup=False)
     for finding in findings(config):
         level = finding.level.upper() if finding.level == "fail" else finding.level
         console.print(f"{level:<5} {finding.what}: {finding.text}", markup=False)

@@ -139,7 +139,7 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def _guarded(action: Callable[[], int]) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for package in ("cubeprep", "modeling", "jobs"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
