@@ -125,7 +125,9 @@ def _files_below(root: str, key: str) -> list[str]:
         fs, folder = filesystem(root)
         if not fs.isdir(folder):
             kind = "does not exist, or has no index page" if root.startswith("http") else "does not exist"
-            kind = "is not a folder" if not is_remote(root) and fs.exists(folder) else kind
+            if not is_remote(root):
+                here = "" if os.path.isabs(root) else f" in {os.getcwd()}"  # noqa: PTH109, PTH117 - texts
+                kind = "is not a folder" if fs.exists(folder) else f"{kind}{here}"
             files = "cubes" if key == "survey.root" else "MAPS"
             raise MistakeError(
                 f"{key}: {root} {kind}. Give the folder with the {files}, or a text file (NAME.txt) that lists them."
