@@ -12,7 +12,7 @@ from cubeprep.cube import Rejected
 # Cards that decide what the data mean.
 DECISIVE = re.compile(
     r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
-    r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
+    r"|SPECSYS|AIRORVAC|HDUCLAS3|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
 )
 # Control characters, or a value after other characters than capitals, digits, `-` and `_`; small letters and dots are
 # tolerated. astropy replaces bytes that are no ASCII by `?`.

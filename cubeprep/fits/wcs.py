@@ -24,9 +24,15 @@ VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
 # spaxel and this fraction.
 MOST_SHEAR = 0.1
 ANGSTROMS = (1000.0, 30000.0)
+# Frames (SPECSYS) within 31 km/s of the Sun's: less than a sample, and surveys state redshifts in any of them. The others
+# move by 200 to 370 km/s, as much as a disc rotates, and SOURCE says that the redshift was removed.
+FRAMES = ("", "TOPOCENT", "GEOCENTR", "BARYCENT", "HELIOCEN", "HELIOCENT", "LSRK", "LSRD")
+# Relative difference of the steps that two cards give; a card may be rounded.
+MOST_STEP_DIFFERENCE = 1e-3
 SKY_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS")
 # Longitude or latitude in one of the projections; a further suffix such as `-SIP` names distortions.
 CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT)-[A-Z]{3}")
+IN_DEGREES = re.compile(r"(?:RA|DEC|[GE]LON|[GE]LAT)\b")
 SKY_CARDS = re.compile(
     r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|PV[12]_\d+|RADESYS|EQUINOX|LONPOLE|LATPOLE"
 )
@@ -69,6 +75,7 @@ def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Colle
     kind = text_card(header, f"CTYPE{axis}")
     if kind not in kinds:
         _reject_kind(header, path, numbers, kinds)
+    _check_frame(header, path, kind, in_air=kind in air)
     num_planes, _, _ = image_shape(header, path)
     if num_planes == 1:
         raise Rejected("bad_wave", f"{path}: NAXIS{axis} = 1, expected the planes of spectra")
@@ -94,12 +101,17 @@ def spaxel_arcsec(header: Header) -> float:
     matrix = np.zeros((2, 2))
     try:
         for i in (1, 2):
-            unit = parse_unit(text_card(header, f"CUNIT{i}") or "deg")
+            unit = parse_unit(text_card(header, f"CUNIT{i}") or _default_unit(header, i))
             matrix[i - 1] = np.array(_row(header, i, (1, 2))) * unit.to(u.arcsec)
     except (ValueError, TypeError, u.UnitConversionError):
         return float("nan")
     side = float(np.sqrt(abs(np.linalg.det(matrix))))
     return side if side > 0 and np.isfinite(side) else float("nan")
+
+
+def _default_unit(header: Header, i: int) -> str:
+    """Unit of an axis without CUNIT: degrees on the sky, else none, which `parse_unit` refuses."""
+    return "deg" if IN_DEGREES.match(text_card(header, f"CTYPE{i}")) else ""
 
 
 def placed_sky(header: Header, shape: tuple[int, int], size: int | None) -> dict[str, str | float]:
@@ -168,6 +180,7 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
     """Step between planes, in the unit of CUNIT; checks that wavelengths are the same in all spaxels."""
     x, y, axis = numbers
     try:
+        _check_one_step(header, path, axis)
         across_x, across_y, step = _row(header, axis, numbers)
         rows = [_row(header, i, numbers) for i in (1, 2) if _has(header, i)]
         drifts = [row[2] / (max(abs(row[0]), abs(row[1])) or 1) for row in rows]
@@ -182,6 +195,30 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
     if any(abs(drift) * planes > 1 + MOST_SHEAR for drift in drifts):
         raise Rejected("bad_wave", f"{path}: positions on the sky vary with wavelength (CD1_{axis}, CD2_{axis} or PC)")
     return step
+
+
+def _check_frame(header: Header, path: str, kind: str, *, in_air: bool) -> None:
+    """Checks that wavelengths are as observed, and that AIRORVAC does not contradict CTYPE."""
+    name = text_card(header, "EXTNAME", "PRIMARY")
+    frame = text_card(header, "SPECSYS")
+    if frame.upper() not in FRAMES:
+        expected = f"{', '.join(FRAMES[1:])} or no card: observed wavelengths"
+        raise Rejected("bad_wave", f"{path}: {name} has SPECSYS = {frame!r}, expected {expected}")
+    medium, (expected, other) = text_card(header, "AIRORVAC"), ("air", "vac") if in_air else ("vac", "air")
+    if medium.lower().startswith(other):
+        reason = f"{name} has AIRORVAC = {medium!r}, expected {expected!r} or no card beside wavelengths of type {kind}"
+        raise Rejected("bad_wave", f"{path}: {reason}")
+
+
+def _check_one_step(header: Header, path: str, i: int) -> None:
+    """Checks that a CD card agrees with CDELT and PC beside it; a CDELT of 1, or 0, is a placeholder."""
+    scales = [header[key] for key in (f"CDELT{i}", f"PC{i}_{i}") if key in header]
+    if f"CD{i}_{i}" not in header or not scales:
+        return
+    step, other = float(header[f"CD{i}_{i}"]), float(np.prod(np.array(scales, dtype=float)))
+    if other not in (0, 1) and abs(other - step) > MOST_STEP_DIFFERENCE * abs(step):
+        reason = f"CD{i}_{i} = {step:g}, but CDELT{i} times PC{i}_{i} is {other:g}: expected the same step of a plane"
+        raise Rejected("bad_wave", f"{path}: {reason}")
 
 
 def _has(header: Header, i: int) -> bool:
