@@ -4,6 +4,7 @@ The step along an axis is CDi_j, or CDELTi times PCi_j, in the unit CUNITi, for 
 with those of `astropy.wcs`, which takes some hundred times as long.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -180,7 +181,6 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
     """Step between planes, in the unit of CUNIT; checks that wavelengths are the same in all spaxels."""
     x, y, axis = numbers
     try:
-        _check_one_step(header, path, axis)
         across_x, across_y, step = _row(header, axis, numbers)
         rows = [_row(header, i, numbers) for i in (1, 2) if _has(header, i)]
         drifts = [row[2] / (max(abs(row[0]), abs(row[1])) or 1) for row in rows]
@@ -188,6 +188,7 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
         raise Rejected("bad_wave", f"{path}: the step of axis {axis} is not known: {error}") from error
     if not np.isfinite([across_x, across_y, step, *drifts]).all():
         raise Rejected("bad_wave", f"{path}: the step of axis {axis} is {step}, expected a number")
+    _check_one_step(header, path, axis, step)
     width, height, planes = (int(header[f"NAXIS{i}"]) for i in numbers)
     if max(abs(across_x) * width, abs(across_y) * height) > MOST_SHEAR * abs(step):
         shear = f"{across_x:g} and {across_y:g} a spaxel, {step:g} a plane"
@@ -210,14 +211,12 @@ def _check_frame(header: Header, path: str, kind: str, *, in_air: bool) -> None:
         raise Rejected("bad_wave", f"{path}: {reason}")
 
 
-def _check_one_step(header: Header, path: str, i: int) -> None:
-    """Checks that a CD card agrees with CDELT and PC beside it; a CDELT of 1, or 0, is a placeholder."""
-    scales = [header[key] for key in (f"CDELT{i}", f"PC{i}_{i}") if key in header]
-    if f"CD{i}_{i}" not in header or not scales:
-        return
-    step, other = float(header[f"CD{i}_{i}"]), float(np.prod(np.array(scales, dtype=float)))
+def _check_one_step(header: Header, path: str, i: int, step: float) -> None:
+    """Checks that CDELT and PC beside a CD card give its step too; a CDELT of 1, or 0, is a placeholder."""
+    keys = [key for key in (f"CDELT{i}", f"PC{i}_{i}") if key in header and f"CD{i}_{i}" in header]
+    other = math.prod(float_card(header, key, path, code="bad_wave") for key in keys)
     if other not in (0, 1) and abs(other - step) > MOST_STEP_DIFFERENCE * abs(step):
-        reason = f"CD{i}_{i} = {step:g}, but CDELT{i} times PC{i}_{i} is {other:g}: expected the same step of a plane"
+        reason = f"CD{i}_{i} = {step:g}, but {' times '.join(keys)} is {other:g}, expected the same step"
         raise Rejected("bad_wave", f"{path}: {reason}")
 
 

@@ -160,7 +160,7 @@ def test_what_the_sky_is_in_another_unit_or_is_not_said_is_not_known() -> None:
         ({"SPECSYS": "CMBDIPOL"}, "SPECSYS = 'CMBDIPOL'"),
         ({"AIRORVAC": "air"}, "AIRORVAC = 'air', expected 'vac' or no card beside wavelengths of type WAVE"),
         ({"CTYPE3": "AWAV", "AIRORVAC": "Vacuum"}, "AIRORVAC = 'Vacuum', expected 'air'"),
-        ({"CDELT3": 2.5, "PC3_3": 1.0}, "CD3_3 = 1.25, but CDELT3 times PC3_3 is 2.5"),
+        ({"CDELT3": 2.5, "PC3_3": 1.0}, "cube.fits: CD3_3 = 1.25, but CDELT3 times PC3_3 is 2.5"),
         ({"NAXIS3": 1}, "NAXIS3 = 1"),
         ({"NAXIS3": 250_000_000}, "NAXIS3 = 250000000, expected 1 to 200000"),
     ],
@@ -174,6 +174,7 @@ def test_what_is_not_understood_is_refused_with_keyword_value_and_what_was_expec
     with pytest.raises(Rejected, match=message) as caught:
         wavelengths(header, "the/cube.fits", kinds=KINDS)
     assert caught.value.reason.startswith("the/cube.fits: ")
+    assert caught.value.reason.count("the/cube.fits") == 1
     assert caught.value.code in ("bad_wave", "bad_axes", "bad_shape")
 
 
