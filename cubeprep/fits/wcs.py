@@ -25,7 +25,7 @@ VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
 # spaxel and this fraction.
 MOST_SHEAR = 0.1
 ANGSTROMS = (1000.0, 30000.0)
-# Frames (SPECSYS) within 31 km/s of the Sun's: less than a sample, and surveys state redshifts in any of them. The others
+# Frames (SPECSYS) within 31 km/s of the Sun's, less than a plane; surveys state redshifts in any of them. The others
 # move by 200 to 370 km/s, as much as a disc rotates, and SOURCE says that the redshift was removed.
 FRAMES = ("", "TOPOCENT", "GEOCENTR", "BARYCENT", "HELIOCEN", "HELIOCENT", "LSRK", "LSRD")
 # Relative difference of the steps that two cards give; a card may be rounded.
@@ -156,6 +156,25 @@ def moved_sky(cards: Mapping[str, str | float], start: tuple[float, float], scal
         moved[f"CRPIX{i}"] = (float(cards.get(f"CRPIX{i}", 0.0)) - 0.5 - edge) / scale + 0.5
     steps = [f"CD{i}_{j}" for i in (1, 2) for j in (1, 2) if f"CD{i}_{j}" in cards] or ["CDELT1", "CDELT2"]
     return moved | {name: float(cards.get(name, 1.0)) * scale for name in steps}
+
+
+def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float], length: int) -> float:
+    """Largest distance on the sky between the same spaxel by two sets of cards of `placed_sky`.
+
+    Args:
+        first, other: the cards; without one of them nothing is known, and the distance is 0.
+        length: spaxels a side of the grid.
+
+    Returns:
+        The distance in spaxels of `first`, of the four corners.
+    """
+    if first == other or not (first and other):
+        return 0.0
+    from astropy.wcs import WCS  # slow to import, and rarely needed
+
+    x, y = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]) * (length - 1)
+    places = [WCS(Header(dict(cards))).pixel_to_world(x, y) for cards in (first, other)]
+    return float(places[0].separation(places[1]).arcsec.max()) / spaxel_arcsec(Header(dict(first)))
 
 
 def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
