@@ -130,6 +130,7 @@ def noise_unit(
     copied = kind == "ivar" and short == short_data
     if not text or copied:
         return stated or kind, 1.0
+    found: NoiseKind
     if kind == "variance" and short in (f"{short_data}**2", f"{short_data}^2"):
         found, factor = kind, 1.0
     else:

@@ -95,9 +95,7 @@ def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
     for wanted in line_names:
         keys = [key for key, name in cards.items() if name == wanted]
         if len(keys) > 1:
-            raise Rejected(
-                "bad_card", f"{path}: {' and '.join(keys)} are {wanted!r}, expected one channel of that name"
-            )
+            raise Rejected("bad_card", f"{path}: {' and '.join(keys)} are {wanted!r}, expected one channel of it")
     return [named[name] for name in line_names]
 
 
