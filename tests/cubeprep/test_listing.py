@@ -87,7 +87,9 @@ def test_sami_spectra_are_no_cubes_and_observations_may_differ_in_kind(tmp_path:
     write_sami(tmp_path / "s", "1000", 0.03)
     write_sami(tmp_path / "s", "1000", 0.03, "spectrum_re")
     write_sami(tmp_path / "s", "1001", 0.03, "sectors")
-    assert targets(SurveyConfig(reader="sami", root=str(tmp_path / "s"))) == {"1000_A": None, "1001_A": None}
+    config = SurveyConfig(reader="sami", root=str(tmp_path / "s"))
+    names = [Path(path).name for target in select_targets(config, make_reader(config)) for path in target.paths]
+    assert names == [f"{kind}_{arm}.fits" for kind in ("1000_A_cube", "1001_A_sectors") for arm in ("blue", "red")]
 
 
 def test_a_header_that_is_damaged_costs_one_galaxy(tmp_path: Path) -> None:
