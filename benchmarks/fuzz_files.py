@@ -18,6 +18,7 @@ from cubeprep.fits.cards import DECISIVE
 from cubeprep.simulate.config import SimulateConfig
 from cubeprep.simulate.survey import simulate_survey
 
+NAMES_OF_GALAXIES = ("PLATEIFU", "NAME")
 SIDE = 10  # spaxels that are kept of a cube
 LINES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585")
 CUBE_WINDOWS: dict[str, Any] = {"lines": LINES, "size": 8, "min_lines": 1, "sampling": "conserve", "num_samples": 8}
@@ -152,12 +153,14 @@ def _with_table(folder: Path, name: str, reader: str, contents: dict[str, bytes]
 
 
 def cut(path: Path, names: tuple[str, ...]) -> fits.HDUList:
-    """The named HDUs of a file, their images cut to `SIDE` spaxels about the centre."""
+    """The named HDUs of a file, their images cut to `SIDE` spaxels about the centre, so that it may have any name."""
     kept = []
     with fits.open(path) as hdus:
         for name in names:
             hdu = hdus[0] if name == "PRIMARY" else hdus[name]
             data, header = hdu.data, hdu.header.copy()
+            for keyword in NAMES_OF_GALAXIES:
+                header.remove(keyword, ignore_missing=True)
             if data is not None and data.ndim >= 2:
                 places = [(length - min(SIDE, length)) // 2 for length in data.shape[-2:]]
                 data = data[(..., *(slice(start, start + SIDE) for start in places))]

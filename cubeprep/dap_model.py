@@ -15,12 +15,13 @@ from astropy.io.fits import Header
 
 from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected
+from cubeprep.fits.cards import check_once
 from cubeprep.fits.image import image_shape
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.units import flux_unit
 from cubeprep.fits.wcs import read_axes
 from cubeprep.geometry import outside
-from cubeprep.masks import DAPSPECMASK, bits_value
+from cubeprep.masks import DAPSPECMASK, any_bit, bits_value
 from cubeprep.readers.manga_maps import channels, check_quality
 from cubeprep.stars.starlight import ModelStars
 from cubeprep.survey_files import find_files
@@ -85,6 +86,7 @@ def read_starlight(
             if len(parts) == 4:
                 break
         stream.finish()
+    check_once((MODEL, LINES, BINS, *MASKS), stream.passed, path)
     names = {MODEL: MODEL, LINES: LINES, "mask": " or ".join(MASKS), BINS: BINS}
     missing = ", ".join(text for name, text in names.items() if name not in parts)
     if missing:
@@ -139,8 +141,7 @@ def _unmodelled(header: Header, mask: np.ndarray, path: str) -> np.ndarray:
     """Whether a mask bit says that there is no model, [plane, y, x] bool."""
     if mask.dtype.kind not in "iu":
         raise Rejected("bad_shape", f"{path}: {header['EXTNAME']} holds {mask.dtype}, not integers")
-    bits = bits_value(NO_MODEL, DAPSPECMASK) & int(np.iinfo(mask.dtype).max)
-    return (mask & mask.dtype.type(bits)) != 0
+    return any_bit(mask, bits_value(NO_MODEL, DAPSPECMASK))
 
 
 def _bins(stream: FitsStream, header: Header, size: int | None, shape: tuple[int, int]) -> np.ndarray:

@@ -25,6 +25,9 @@ from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.velocity import SpaxelCut, VelocityField
 from cubeprep.windows import Continuum, LineWindows, WindowConfig
 
+# Largest distance between the places of one spaxel in two arms, spaxels, and relative difference of spaxel sizes.
+MOST_SHIFT, MOST_STRETCH = 0.5, 0.01
+
 
 class Cut(NamedTuple):
     """Recipe for one line's window, the same in all spaxels.
@@ -127,9 +130,10 @@ def extract_windows(
         model: cube of the survey's own model of the stars; needed for `continuum: dap`.
 
     Raises:
-        Rejected: too few lines are in range (`no_coverage`), the effective radius is unknown (`no_size`), or a file
-            cannot be read.
+        Rejected: too few lines are in range (`no_coverage`), the effective radius is unknown (`no_size`), the arms
+            have other spaxels or places on the sky (`bad_shape`), or a file cannot be read.
     """
+    _check_same_sky(arms, config, source)
     planned = _plan(arms, z, config)
     _check_coverage([bool(cut.sampling.covered.all()) for cut in planned], z, config, source)
     cuts = [_follow(cut, arms, z, velocity, config) for cut in planned if cut.needed.size]
@@ -157,7 +161,7 @@ def extract_windows(
         del planes, starlight
     offset = measure_offset(strong, SEARCH.velocity_kms)
     stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
-    spaxel_arcsec = next(iter(windows.values())).spaxel_arcsec
+    spaxel_arcsec = _one_size([window.spaxel_arcsec for window in windows.values()], source)
     gridded = to_grid(stacked, spaxel_arcsec, re_arcsec, config, source)
     if not continua:
         return Extraction(gridded, offset, noise_ratio(noise), remarks=tuple(remarks))
@@ -166,6 +170,31 @@ def extract_windows(
     ratio, radius = noise_ratio(noise), _re_spaxels(spaxel_arcsec, re_arcsec, config)
     error = stars.error and stars.error(np.array([line.rest_wave for line in config.line_list]))
     return Extraction(gridded, offset, ratio, continuum, stars.summary, (*remarks, *stars.remarks), radius, error)
+
+
+def _check_same_sky(arms: Sequence[Arm], config: WindowConfig, source: str) -> None:
+    """Rejects a galaxy whose arms show the same spaxel at different places, as far as their files say where."""
+    from cubeprep.fits.cubefile import CubeFile  # as in `shard`: imports astropy
+    from cubeprep.fits.wcs import sky_shift
+
+    cubes = [arm for arm in arms if isinstance(arm, CubeFile)]
+    if len(cubes) < 2:
+        return
+    length = config.read_size or max(max(cube.shape) for cube in cubes)
+    skies = [cube.sky(length) for cube in cubes]
+    shift = max(sky_shift(skies[0], sky, length) for sky in skies)
+    if shift > MOST_SHIFT:
+        reason = f"its arms show the same spaxel {shift:.2g} spaxels apart (CRVAL, CRPIX, CD or CDELT)"
+        raise Rejected("bad_shape", f"{source}: {reason}, expected {MOST_SHIFT:g} at most")
+
+
+def _one_size(sides: list[float], source: str) -> float:
+    """Side of the spaxels, arcsec, of which windows of different arms must have one."""
+    known = sorted({side for side in sides if np.isfinite(side)})
+    if known and known[-1] > (1 + MOST_STRETCH) * known[0]:
+        shown = " and ".join(f"{side:g}" for side in known)
+        raise Rejected("bad_shape", f"{source}: its arms have spaxels of {shown} arcsec, expected one size")
+    return sides[0]
 
 
 def _re_spaxels(spaxel_arcsec: float, re_arcsec: float, config: WindowConfig) -> float:

@@ -97,6 +97,11 @@ def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
     return sum(1 << table[name] for name in set(names))
 
 
+def any_bit(mask: np.ndarray, bits: int) -> np.ndarray:
+    """Whether one of the bits is set in integers [...] of any width; bits beyond it are not."""
+    return (mask & mask.dtype.type(bits & int(np.iinfo(mask.dtype).max))) != 0
+
+
 def good_samples(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mask [...] of the usable samples: no mask bit set, ivar positive and finite, flux finite."""
     with np.errstate(invalid="ignore"):

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from cubeprep.cube import Rejected
 # Cards that decide what the data mean.
 DECISIVE = re.compile(
     r"BITPIX|NAXIS\d*|[PG]COUNT|B(?:SCALE|ZERO|LANK|UNIT)|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT)\d|(?:CD|PC)\d_\d|EXTNAME"
-    r"|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
+    r"|SPECSYS|AIRORVAC|HDUCLAS3|Z_SPEC|SCINPVEL|PLATEIFU|MANGAID|DRP3QUAL|DAPQUAL|C\d\d|DESC_\d+|TYPE_\d+|UNITS_\d+"
 )
 # Control characters, or a value after other characters than capitals, digits, `-` and `_`; small letters and dots are
 # tolerated. astropy replaces bytes that are no ASCII by `?`.
@@ -42,6 +43,17 @@ def check_cards(header: Header, path: str) -> None:
         if len(set(found)) > 1:
             shown = ", ".join(dict.fromkeys(found))
             raise Rejected("bad_card", f"{path}: {keyword} is there {len(found)} times, as {shown}")
+
+
+def check_once(names: Collection[str], passed: Sequence[str], path: str) -> None:
+    """Checks that none of the HDUs of these names occurs twice among those that were passed.
+
+    Raises:
+        Rejected: one does.
+    """
+    for name in names:
+        if (count := passed.count(name)) > 1:
+            raise Rejected("bad_card", f"{path}: {count} HDUs have EXTNAME = {name!r}, expected one")
 
 
 def text_card(header: Header, keyword: str, default: str = "") -> str:

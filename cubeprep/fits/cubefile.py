@@ -8,8 +8,8 @@ import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, screened
-from cubeprep.fits.cards import text_card
-from cubeprep.fits.image import hdu_name, image_shape
+from cubeprep.fits.cards import check_once, text_card
+from cubeprep.fits.image import COMPRESSED, hdu_name, image_shape
 from cubeprep.fits.stream import Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, placed_sky, read_axes
@@ -21,6 +21,7 @@ from cubeprep.stars.templates import FWHM
 
 ANY_BIT = -1
 SCATTER_PAIRS = 40  # pairs of neighbouring planes that tell sigmas from variances
+MOST_SHIFT = 0.1  # planes, of the wavelengths of the header from those of their own HDU
 CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
 
 
@@ -36,6 +37,8 @@ class CubeLayout:
         bad_bits: bits that mask a voxel; `ANY_BIT` for all.
         wave_types: accepted values of CTYPE3.
         air_types: those of `wave_types` that stand for wavelengths in air.
+        wave: name of the HDU of [plane] wavelengths, with which those of the header are compared; empty if the survey
+            has none.
         lsf_fwhm: coefficients of a polynomial, lowest order first: FWHM of the line-spread function at an observed
             wavelength, both in Angstrom. Empty if it is MaNGA's, or unknown.
     """
@@ -48,6 +51,7 @@ class CubeLayout:
     bad_bits: int = ANY_BIT
     wave_types: Collection[str] = (*VACUUM, *AIR)
     air_types: Collection[str] = AIR
+    wave: str = ""
     lsf_fwhm: tuple[float, ...] = ()
 
 
@@ -55,6 +59,7 @@ class CubeFile:
     """An open cube, which is an `Arm`. It is read as a stream, so `read` can be called once.
 
     Attributes:
+        primary: header of the first HDU.
         reads_to_end: whether `read` goes on to the end of a gzip file, where its checksum is.
     """
 
@@ -68,6 +73,7 @@ class CubeFile:
         """
         self._layout = layout
         self._stream, self._header = open_at(path, layout.flux)
+        self.primary = self._stream.primary
         try:
             axes = read_axes(self._header, path, kinds=layout.wave_types, air=layout.air_types)
             self._unit = flux_unit(self._header, path, spaxel_arcsec=axes.spaxel_arcsec)
@@ -107,11 +113,16 @@ class CubeFile:
                 stream, self._header, names, planes, size, headers=headers, optional=optional, watch=watch
             )
             if self.reads_to_end:
+                self._check_wave()
                 stream.finish()
+            check_once([name.upper() for name in names], stream.passed, stream.path)
             remarks = tuple(remark for name, remark in stream.remarks.items() if name in names)
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
+        if text_card(headers.get(layout.mask, Header()), "HDUCLAS3").upper() == "MASKZERO":
+            reason = f"HDUCLAS3 = 'MASKZERO' of {layout.mask} marks bad voxels by 0, expected 0 for good ones"
+            raise Rejected("bad_card", f"{stream.path}: {reason}")
         bad = self._bad(arrays[2]) if layout.mask else np.zeros((1, 1, 1), dtype=bool)
         del arrays  # the largest arrays of a worker: free them early
         kind, factor, copied = self._noise_kind(headers[layout.noise])
@@ -131,6 +142,30 @@ class CubeFile:
         layout, text = self._layout, text_card(self._header, "BUNIT")
         kind, factor = noise_unit(header, self._unit, text, self._stream.path, kind=layout.kind)
         return kind, factor, text_card(header, "BUNIT") == text and (kind, layout.kind) == ("sigma", "variance")
+
+    def _check_wave(self) -> None:
+        """Compares first and last wavelength and the number of them with the HDU of wavelengths, if one follows.
+
+        Programs that cut a cube may cut that HDU with it, and leave CRVAL3 as it was.
+
+        Raises:
+            Rejected: they differ, or the file is damaged before them.
+        """
+        name, stream = self._layout.wave, self._stream
+        if not name or name in stream.passed:  # before the fluxes: it is not worth a second pass
+            return
+        stream.skip_data()
+        header = next((header for header in stream.hdus() if stream.passed[-1] == name), None)
+        if header is None or header["NAXIS"] != 1 or header.get(COMPRESSED):
+            return
+        count = header["NAXIS1"]
+        header["NAXIS"], header["NAXIS1"], header["NAXIS2"], header["NAXIS3"] = 3, 1, 1, count
+        ends = stream.read_planes(header, np.unique([0, count - 1]), None).ravel()
+        steps = np.diff(self.wave)[[0, -1]]
+        if count != len(self.wave) or not (np.abs(ends - self.wave[[0, -1]]) <= MOST_SHIFT * steps).all():
+            expected, found = (f"{v[0]:.2f} to {v[-1]:.2f} Angstrom" for v in (self.wave, ends))
+            reason = f"{name} has {count} wavelengths, {found}, expected {len(self.wave)}, {expected}"
+            raise Rejected("bad_wave", f"{stream.path}: {reason}, as by CRVAL3 of {self._layout.flux}")
 
     def _adder(self, sums: BlockSums, header: Header) -> Callable[[np.ndarray, np.ndarray], None]:
         """Function that adds planes of one of the HDUs to sums over blocks, in the store's unit."""

@@ -63,7 +63,8 @@ class FitsStream:
     """An open FITS file. Whatever is wrong with the file raises a `Rejected` that names it.
 
     Iterate over `hdus()` and call `read_planes` for the images needed, in the order of the file. `passed` lists the
-    names of the HDUs reached so far, `remarks` those that differ from their checksums. `finish` checks that of gzip.
+    names of the HDUs reached so far, `primary` is the header of the first, `remarks` are those that differ from their
+    checksums. `finish` checks that of gzip.
     """
 
     def __init__(self, path: str) -> None:
@@ -85,6 +86,7 @@ class FitsStream:
         self._next_header = 0
         self._blocks = b""  # of the header just read
         self.passed: list[str] = []
+        self.primary = Header()  # of the first HDU, once it was reached
         self.remarks: dict[str, str] = {}
 
     def __enter__(self) -> "FitsStream":
@@ -116,6 +118,8 @@ class FitsStream:
             except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
                 raise Rejected("unreadable", f"{self.path}: a header that is no FITS header: {error}") from error
             self._next_header = self._position + padded(count)
+            if not self.passed:
+                self.primary = header
             name = hdu_name(shown) or ("" if self.passed else "PRIMARY")
             self.passed.append(name)
             if not header_agrees(header, self._blocks):

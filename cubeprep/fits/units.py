@@ -35,11 +35,15 @@ NAMES: dict[str, Any] = {
     "flam": u.erg / u.s / u.cm**2 / u.AA,
     "fnu": u.erg / u.s / u.cm**2 / u.Hz,
 }
-TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:[eEdD][+-]?\d+)?)|([A-Za-zÅÅµμ]+)|(\*\*|\^)|([*./()]))")
+TOKEN = re.compile(r"\s*(?:((?:\d+(?:\.\d*)?|\.\d+)(?:[eEdD][+-]?\d+)?)|([A-Za-zÅÅµμ]+)|(\*\*|\^)|([*./()]))")
 EXPONENT = re.compile(r"\s*(?:\(\s*([+-]?\d+)\s*\)|([+-]?\d+))")
 # No survey uses units of 100 erg or of 1e-29 erg; such a scale comes from a wrong exponent, often one without its sign.
 SMALLEST, LARGEST = 1e-12, 1e19
 LARGEST_EXPONENT = 99
+# Kinds of errors by HDUCLAS3, as ESO and MaNGA write it; INVRMSE is not read.
+STATED_KINDS: dict[str, NoiseKind] = {"MSE": "variance", "RMSE": "sigma", "INVMSE": "ivar"}
+# Units of sigmas and fluxes that differ by more are those of variances that were scaled, but not squared.
+MOST_SIGMA = 1e6
 
 
 @dataclass(frozen=True)
@@ -112,20 +116,49 @@ def noise_unit(
         data: unit of the fluxes.
         data_text: unit of the fluxes as spelled in their header.
         path: path of the file, for the message.
-        kind: kind of the errors if their header has no unit.
+        kind: kind of the errors if their header has neither a unit nor HDUCLAS3.
         keyword: keyword of the card with the unit.
 
     Raises:
-        Rejected: the unit fits neither variance, nor sigma, nor inverse variance of the fluxes.
+        Rejected: the unit fits neither variance, nor sigma, nor inverse variance of the fluxes, contradicts HDUCLAS3,
+            or makes sigmas that are no match for the fluxes.
     """
     text = text_card(header, keyword)
     short, short_data = ("".join(value.split()) for value in (text, data_text))
+    stated = _stated_kind(header, path, kind)
     # Some headers are copied from the fluxes', and the MUSE pipeline writes the square without brackets.
     copied = kind == "ivar" and short == short_data
-    if not text or copied or (kind == "variance" and short in (f"{short_data}**2", f"{short_data}^2")):
-        return kind, 1.0
-    name = header.get("EXTNAME", "the errors")
-    where = f"{path}: {keyword} = {text!r} of {name}"
+    if not text or copied:
+        return stated or kind, 1.0
+    found: NoiseKind
+    if kind == "variance" and short in (f"{short_data}**2", f"{short_data}^2"):
+        found, factor = kind, 1.0
+    else:
+        found, factor = _kind_of_unit(text, data, data_text, kind, where=_where(header, path, keyword))
+    # Nothing is contradicted by the very unit of the fluxes, which may be copied too.
+    if stated and stated != found and short != short_data:
+        reason = f"is that of {found}, but HDUCLAS3 = {text_card(header, 'HDUCLAS3')!r}, expected one kind of errors"
+        raise Rejected("bad_unit", f"{_where(header, path, keyword)} {reason}")
+    return found, factor
+
+
+def _where(header: Header, path: str, keyword: str) -> str:
+    return f"{path}: {keyword} = {text_card(header, keyword)!r} of {header.get('EXTNAME', 'the errors')}"
+
+
+def _stated_kind(header: Header, path: str, kind: NoiseKind) -> NoiseKind | None:
+    """Kind of the errors by HDUCLAS3; None if it gives none. Inverse variances of a survey must stay such."""
+    text = text_card(header, "HDUCLAS3").upper()
+    stated = STATED_KINDS.get(text)
+    if text == "INVRMSE" or (kind == "ivar" and stated not in (None, "ivar")):
+        expected = "INVMSE" if kind == "ivar" else ", ".join(STATED_KINDS)
+        name = header.get("EXTNAME", "the errors")
+        raise Rejected("bad_unit", f"{path}: HDUCLAS3 = {text!r} of {name}, expected {expected} or no card")
+    return stated
+
+
+def _kind_of_unit(text: str, data: FluxUnit, data_text: str, kind: NoiseKind, *, where: str) -> tuple[NoiseKind, float]:
+    """Kind of the errors by their unit, and their factor; arguments and errors as in `noise_unit`."""
     try:
         unit = parse_unit(text)
     except ValueError as error:
@@ -137,6 +170,9 @@ def noise_unit(
             continue
         if kind == "ivar" and found != "ivar":
             break
+        if found == "sigma" and not 1 / MOST_SIGMA <= factor <= MOST_SIGMA:
+            reason = f"makes sigmas in {factor:.3g} times {data_text!r}, the unit of the fluxes"
+            raise Rejected("bad_unit", f"{where} {reason}, expected {1 / MOST_SIGMA:g} to {MOST_SIGMA:g} times it")
         return found, factor
     wanted = "power -2" if kind == "ivar" else "square, itself (sigma), or power -2 (inverse variance)"
     raise Rejected("bad_unit", f"{where} does not fit fluxes in {data_text!r}, expected its {wanted}")
@@ -186,6 +222,8 @@ def _product(text: str) -> tuple[Any, str]:
             continue
         factor, text = _factor(match, text)
         unit, divide, empty = unit / factor if divide else unit * factor, False, False
+        if re.match(r"\s*\.\d", text):  # as in 10**-16.5: no product with 5
+            raise ValueError(f"not one number before {text.strip()!r}")
     if empty or divide:
         raise ValueError("a factor is missing")
     return unit, text

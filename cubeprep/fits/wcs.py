@@ -4,6 +4,7 @@ The step along an axis is CDi_j, or CDELTi times PCi_j, in the unit CUNITi, for 
 with those of `astropy.wcs`, which takes some hundred times as long.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,9 +25,15 @@ VACUUM, AIR = ("WAVE", "WAVE-LOG"), ("AWAV", "AWAV-LOG")
 # spaxel and this fraction.
 MOST_SHEAR = 0.1
 ANGSTROMS = (1000.0, 30000.0)
+# Frames (SPECSYS) within 31 km/s of the Sun's, less than a plane; surveys state redshifts in any of them. The others
+# move by 200 to 370 km/s, as much as a disc rotates, and SOURCE says that the redshift was removed.
+FRAMES = ("", "TOPOCENT", "GEOCENTR", "BARYCENT", "HELIOCEN", "HELIOCENT", "LSRK", "LSRD")
+# Relative difference of the steps that two cards give; a card may be rounded.
+MOST_STEP_DIFFERENCE = 1e-3
 SKY_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS")
 # Longitude or latitude in one of the projections; a further suffix such as `-SIP` names distortions.
 CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT)-[A-Z]{3}")
+IN_DEGREES = re.compile(r"(?:RA|DEC|[GE]LON|[GE]LAT)\b")
 SKY_CARDS = re.compile(
     r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|PV[12]_\d+|RADESYS|EQUINOX|LONPOLE|LATPOLE"
 )
@@ -69,6 +76,7 @@ def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Colle
     kind = text_card(header, f"CTYPE{axis}")
     if kind not in kinds:
         _reject_kind(header, path, numbers, kinds)
+    _check_frame(header, path, kind, in_air=kind in air)
     num_planes, _, _ = image_shape(header, path)
     if num_planes == 1:
         raise Rejected("bad_wave", f"{path}: NAXIS{axis} = 1, expected the planes of spectra")
@@ -94,12 +102,17 @@ def spaxel_arcsec(header: Header) -> float:
     matrix = np.zeros((2, 2))
     try:
         for i in (1, 2):
-            unit = parse_unit(text_card(header, f"CUNIT{i}") or "deg")
+            unit = parse_unit(text_card(header, f"CUNIT{i}") or _default_unit(header, i))
             matrix[i - 1] = np.array(_row(header, i, (1, 2))) * unit.to(u.arcsec)
     except (ValueError, TypeError, u.UnitConversionError):
         return float("nan")
     side = float(np.sqrt(abs(np.linalg.det(matrix))))
     return side if side > 0 and np.isfinite(side) else float("nan")
+
+
+def _default_unit(header: Header, i: int) -> str:
+    """Unit of an axis without CUNIT: degrees on the sky, else none, which `parse_unit` refuses."""
+    return "deg" if IN_DEGREES.match(text_card(header, f"CTYPE{i}")) else ""
 
 
 def placed_sky(header: Header, shape: tuple[int, int], size: int | None) -> dict[str, str | float]:
@@ -145,6 +158,25 @@ def moved_sky(cards: Mapping[str, str | float], start: tuple[float, float], scal
     return moved | {name: float(cards.get(name, 1.0)) * scale for name in steps}
 
 
+def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float], length: int) -> float:
+    """Largest distance on the sky between the same spaxel by two sets of cards of `placed_sky`.
+
+    Args:
+        first, other: the cards; without one of them nothing is known, and the distance is 0.
+        length: spaxels a side of the grid.
+
+    Returns:
+        The distance in spaxels of `first`, of the four corners.
+    """
+    if first == other or not (first and other):
+        return 0.0
+    from astropy.wcs import WCS  # slow to import, and rarely needed
+
+    x, y = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]) * (length - 1)
+    places = [WCS(Header(dict(cards))).pixel_to_world(x, y) for cards in (first, other)]
+    return float(places[0].separation(places[1]).arcsec.max()) / spaxel_arcsec(Header(dict(first)))
+
+
 def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
     """Steps along world axis `i` per pixel along each of the axes `numbers`.
 
@@ -175,6 +207,7 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
         raise Rejected("bad_wave", f"{path}: the step of axis {axis} is not known: {error}") from error
     if not np.isfinite([across_x, across_y, step, *drifts]).all():
         raise Rejected("bad_wave", f"{path}: the step of axis {axis} is {step}, expected a number")
+    _check_one_step(header, path, axis, step)
     width, height, planes = (int(header[f"NAXIS{i}"]) for i in numbers)
     if max(abs(across_x) * width, abs(across_y) * height) > MOST_SHEAR * abs(step):
         shear = f"{across_x:g} and {across_y:g} a spaxel, {step:g} a plane"
@@ -182,6 +215,28 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
     if any(abs(drift) * planes > 1 + MOST_SHEAR for drift in drifts):
         raise Rejected("bad_wave", f"{path}: positions on the sky vary with wavelength (CD1_{axis}, CD2_{axis} or PC)")
     return step
+
+
+def _check_frame(header: Header, path: str, kind: str, *, in_air: bool) -> None:
+    """Checks that wavelengths are as observed, and that AIRORVAC does not contradict CTYPE."""
+    name = text_card(header, "EXTNAME", "PRIMARY")
+    frame = text_card(header, "SPECSYS")
+    if frame.upper() not in FRAMES:
+        expected = f"{', '.join(FRAMES[1:])} or no card: observed wavelengths"
+        raise Rejected("bad_wave", f"{path}: {name} has SPECSYS = {frame!r}, expected {expected}")
+    medium, (expected, other) = text_card(header, "AIRORVAC"), ("air", "vac") if in_air else ("vac", "air")
+    if medium.lower().startswith(other):
+        reason = f"{name} has AIRORVAC = {medium!r}, expected {expected!r} or no card beside wavelengths of type {kind}"
+        raise Rejected("bad_wave", f"{path}: {reason}")
+
+
+def _check_one_step(header: Header, path: str, i: int, step: float) -> None:
+    """Checks that CDELT and PC beside a CD card give its step too; a CDELT of 1, or 0, is a placeholder."""
+    keys = [key for key in (f"CDELT{i}", f"PC{i}_{i}") if key in header and f"CD{i}_{i}" in header]
+    other = math.prod(float_card(header, key, path, code="bad_wave") for key in keys)
+    if other not in (0, 1) and abs(other - step) > MOST_STEP_DIFFERENCE * abs(step):
+        reason = f"CD{i}_{i} = {step:g}, but {' times '.join(keys)} is {other:g}, expected the same step"
+        raise Rejected("bad_wave", f"{path}: {reason}")
 
 
 def _has(header: Header, i: int) -> bool:

@@ -6,7 +6,7 @@ not fit are masked.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,8 @@ class Reader:
             header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
         if data.ndim != 3:
             raise Rejected("bad_shape", f"{path}: the first HDU is {data.shape}, expected [map, y, x]")
-        planes = {name: found for name, found in plane_index(header).items() if max(found) < len(data)}
+        named = plane_index(header, [PIPE3D_NAMES.get(name, "") for name in line_names], path)
+        planes = {name: found for name, found in named.items() if max(found) < len(data)}
         fitted = [name for name in line_names if PIPE3D_NAMES.get(name, "") in planes]
         if not fitted:
             raise Rejected("no_coverage", f"{path}: no map of any line asked for; it has {', '.join(planes)}")
@@ -81,14 +82,24 @@ class Reader:
         return replace(maps, remarks=remarks, sky=placed_sky(header, data.shape[1:], size))
 
 
-def plane_index(header: Header) -> dict[str, tuple[int, int]]:
-    """Indices of the planes of flux and flux error, by Pipe3D's name of the line."""
+def plane_index(header: Header, asked: Collection[str], path: str) -> dict[str, tuple[int, int]]:
+    """Indices of the planes of flux and flux error, by Pipe3D's name of the line.
+
+    Raises:
+        Rejected: two planes of one of the lines `asked` are of the same kind.
+    """
     found: dict[str, dict[str, int]] = {}
     for card in [key for key in header if re.fullmatch(r"DESC_\d+", key)]:
         number = card[5:]
         kind = str(header.get(f"TYPE_{number}", "")).strip()
-        if kind in ("flux", "error flux"):
-            found.setdefault(str(header[card]).replace("emission line", "").strip(), {})[kind] = int(number)
+        if kind not in ("flux", "error flux"):
+            continue
+        name = str(header[card]).replace("emission line", "").strip()
+        kinds = found.setdefault(name, {})
+        if kind in kinds and name in asked:
+            reason = f"DESC_{kinds[kind]} and {card} are both the {kind} of {name!r}, expected one plane"
+            raise Rejected("bad_card", f"{path}: {reason}")
+        kinds[kind] = int(number)
     return {name: (kinds["flux"], kinds["error flux"]) for name, kinds in found.items() if len(kinds) == 2}
 
 

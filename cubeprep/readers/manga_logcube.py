@@ -1,7 +1,7 @@
 """MaNGA DRP LOGCUBE files: `manga-PLATE-IFU-LOGCUBE.fits.gz`, with redshifts from `drpall`.
 
-The HDUs FLUX, IVAR and MASK are read as a stream, plane by plane; nothing after them is touched. The wavelengths come
-from the FLUX header (CTYPE3 = WAVE-LOG), since the WAVE HDU comes after the data.
+The HDUs FLUX, IVAR and MASK are read as a stream, plane by plane. The wavelengths come from the FLUX header (CTYPE3 =
+WAVE-LOG), since the WAVE HDU comes after the data; it is compared with them when a file is read to its end.
 """
 
 import re
@@ -12,6 +12,7 @@ import numpy as np
 from cubeprep import dap_model
 from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
+from cubeprep.fits.cards import bits_card
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DRP3PIXMASK, DRP3QUAL, bits_value
 from cubeprep.readers import manga_maps
@@ -38,7 +39,7 @@ class Reader:
         names = DEFAULT_MASK_BITS if config.mask_bits is None else config.mask_bits
         self._config = config
         bits = bits_value(names, DRP3PIXMASK)
-        self._layout = CubeLayout("FLUX", "IVAR", "ivar", "MASK", bad_bits=bits, wave_types=("WAVE-LOG",))
+        self._layout = CubeLayout("FLUX", "IVAR", "ivar", "MASK", bad_bits=bits, wave_types=("WAVE-LOG",), wave="WAVE")
         bits_value(config.reject_quality, DRP3QUAL)
 
     def find_targets(self) -> list[Target]:
@@ -67,9 +68,16 @@ class Reader:
         """LOGCUBE of a target, which has one arm.
 
         Raises:
-            Rejected: the file is missing or damaged, or has no FLUX on a logarithmic wavelength grid.
+            Rejected: the file is missing or damaged, has no FLUX on a logarithmic wavelength grid, is of another
+                galaxy by its primary header, or that header has a quality bit that drpall lacks.
         """
-        return [CubeFile(target.paths[0], self._layout)]
+        path = target.paths[0]
+        arm = CubeFile(path, self._layout)
+        manga_maps.check_plateifu(arm.primary, target.plateifu, path)
+        quality = set_bits(bits_card(arm.primary, "DRP3QUAL", path), DRP3QUAL)
+        if bad := [name for name in quality if name in self._config.reject_quality]:
+            raise Rejected("quality", f"{path}: DRP3QUAL of its header has {', '.join(bad)}")
+        return [arm]
 
     def starlight(self, target: Target, arm: CubeFile, planes: np.ndarray, size: int | None) -> ModelStars:
         """Stars of a galaxy in planes of `arm`, from the DAP's model cube; see `dap_model.read_starlight`.

@@ -7,20 +7,21 @@ lines, those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z tha
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from astropy.io.fits import Header
 
 from cubeprep.cube import Planes, Rejected, Target, screened
 from cubeprep.facts import SurveyFacts
-from cubeprep.fits.cards import bits_card, text_card
+from cubeprep.fits.cards import bits_card, check_once, text_card
 from cubeprep.fits.image import image_shape
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.units import flux_unit, noise_unit
 from cubeprep.fits.wcs import placed_sky, spaxel_arcsec
 from cubeprep.geometry import outside, place
 from cubeprep.lines import SPEED_OF_LIGHT_KMS
-from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, bits_value
+from cubeprep.masks import DAPPIXMASK, DAPQUAL, DRP3QUAL, any_bit, bits_value
 from cubeprep.survey import SurveyConfig
 from cubeprep.survey_files import depth, find_cubes, first_header, guarded_target, open_maps, set_bits, sum_remarks
 from cubeprep.tables import name_of, number
@@ -60,10 +61,12 @@ class Reader:
         path, name = target.paths[0], f"EMLINE_{self._config.line_map}"
         with open_maps(path) as hdus:
             header, errors = hdus[name].header, hdus[f"{name}_IVAR"].header
-            remarks, arrays = tuple[str, ...](), []
-            for suffix in ("", "_IVAR", "_MASK"):
-                remarks += sum_remarks(hdus, f"{name}{suffix}", path)
-                arrays.append(hdus[f"{name}{suffix}"].data)
+            remarks, arrays, names = tuple[str, ...](), [], [f"{name}{suffix}" for suffix in ("", "_IVAR", "_MASK")]
+            for each in names:
+                remarks += sum_remarks(hdus, each, path)
+                arrays.append(hdus[each].data)
+            last = max(hdus.index_of(each) for each in names)
+            check_once(names, [hdu.name for hdu in islice(hdus, last)], path)
         flux, ivar, mask = arrays
         if not flux.shape == ivar.shape == mask.shape:
             raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")
@@ -73,7 +76,7 @@ class Reader:
         unit = flux_unit(header, path, integrated=True, spaxel_arcsec=side)
         _, factor = noise_unit(errors, unit, text_card(header, "BUNIT"), path, kind="ivar")
         flux, ivar = place(flux[index] * unit.factor, size), place(ivar[index] * (factor / unit.factor**2), size)
-        bad = place((mask[index] & self._bad_bits) != 0, size)
+        bad = place(any_bit(mask[index], self._bad_bits), size)
         maps = screened(flux, ivar, bad, outside(mask.shape[1:], size), side)
         return replace(maps, remarks=remarks, sky=placed_sky(header, mask.shape[1:], size))
 
@@ -82,12 +85,17 @@ def channels(header: Header, line_names: Sequence[str], path: str) -> list[int]:
     """Indices of the channels of lines, found by the names in the cards C01, C02, ...
 
     Raises:
-        Rejected: a line has no channel.
+        Rejected: a line has no channel, or several.
     """
-    named = {str(header[key]).strip(): int(key[1:]) - 1 for key in header if re.fullmatch(r"C\d+", key)}
+    cards = {key: str(header[key]).strip() for key in header if re.fullmatch(r"C\d+", key)}
+    named = {name: int(key[1:]) - 1 for key, name in cards.items()}
     missing = [name for name in line_names if name not in named]
     if missing:
         raise Rejected("no_coverage", f"{path}: no channel for {', '.join(missing)}; it has {', '.join(named)}")
+    for wanted in line_names:
+        keys = [key for key, name in cards.items() if name == wanted]
+        if len(keys) > 1:
+            raise Rejected("bad_card", f"{path}: {' and '.join(keys)} are {wanted!r}, expected one channel of it")
     return [named[name] for name in line_names]
 
 
@@ -130,14 +138,22 @@ def read_velocity(
             if len(images) == len(names):
                 break
         stream.finish()
+    check_once(names, stream.passed, path)
     missing = ", ".join(name for name in names if name not in images)
     if missing:
         raise Rejected("missing_hdu", f"{path}: no HDU {missing}")
     velocity, ivar, mask = (images[name] for name in names)
-    bad = (mask & bits_value(DEFAULT_MASK_BITS, DAPPIXMASK)) != 0
+    bad = any_bit(mask, bits_value(DEFAULT_MASK_BITS, DAPPIXMASK))
     with np.errstate(invalid="ignore"):
         usable = ~bad & np.isfinite(velocity) & (ivar >= max_error_kms**-2) & ~outside(shape, size)
     return np.where(usable, velocity, np.nan).astype(np.float64), z
+
+
+def check_plateifu(header: Header, plateifu: str, path: str) -> None:
+    """Rejects a file of MaNGA whose primary header names another observation than the file's name does."""
+    named = name_of(header.get("PLATEIFU"))
+    if named not in ("", plateifu):
+        raise Rejected("bad_card", f"{path}: PLATEIFU = {named!r}, expected {plateifu!r} as in the name of the file")
 
 
 def check_quality(header: Header, path: str) -> None:
@@ -165,9 +181,10 @@ def _target(plateifu: str, path: str) -> Target:
 def _target_of(plateifu: str, path: str) -> Target:
     """Target described by a primary header, with the quality bits of the cube (DRP) and of the fits (DAP)."""
     header = first_header(path)
-    named = name_of(header.get("PLATEIFU"))
-    if named not in ("", plateifu):
-        raise Rejected("bad_card", f"{path}: PLATEIFU = {named!r}, expected {plateifu!r} as in the name of the file")
+    check_plateifu(header, plateifu, path)
+    for keyword in ("DRP3QUAL", "DAPQUAL"):
+        if keyword not in header:
+            raise Rejected("quality", f"{path}: no {keyword}, expected quality bits: its quality is unknown")
     quality = [
         *set_bits(bits_card(header, "DRP3QUAL", path), DRP3QUAL),
         *set_bits(bits_card(header, "DAPQUAL", path), DAPQUAL),

@@ -29,12 +29,12 @@ def targets(config: SurveyConfig) -> dict[str, tuple[str, str] | None]:
     return {target.plateifu: target.rejected for target in select_targets(config, make_reader(config))}
 
 
-def write_sami(root: Path, catid: str, z: object) -> None:
+def write_sami(root: Path, catid: str, z: object, kind: str = "cube", arms: tuple[str, ...] = ("blue", "red")) -> None:
     root.mkdir(exist_ok=True)
-    for arm in ("blue", "red"):
+    for arm in arms:
         hdu = fits.PrimaryHDU(np.zeros((4, 5, 5), np.float32))
         hdu.header["Z_SPEC"], hdu.header["CATARA"], hdu.header["CATADEC"] = z, "n/a", 1.0
-        hdu.writeto(root / f"{catid}_A_cube_{arm}.fits")
+        hdu.writeto(root / f"{catid}_A_{kind}_{arm}.fits")
 
 
 @pytest.mark.parametrize("z", ["N/A", None, "", -9999.0, "-999", True])
@@ -75,6 +75,23 @@ def test_a_file_that_is_none_costs_one_galaxy(tmp_path: Path, content: bytes, co
         assert sorted(map(str, found.values())) == sorted(["None", code])
 
 
+@pytest.mark.parametrize("arms", [("blue", "red"), ("red",)])
+def test_two_kinds_of_sami_cubes_of_one_observation_are_refused_by_name(tmp_path: Path, arms: tuple[str, ...]) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03, "cube", ("blue",))
+    write_sami(tmp_path / "s", "1000", 0.03, "adaptive", arms)
+    with pytest.raises(MistakeError, match=r"1000_A_(adaptive|cube)_.*1000_A_(cube|adaptive)_.*keep one kind below"):
+        targets(SurveyConfig(reader="sami", root=str(tmp_path / "s")))
+
+
+def test_sami_spectra_are_no_cubes_and_observations_may_differ_in_kind(tmp_path: Path) -> None:
+    write_sami(tmp_path / "s", "1000", 0.03)
+    write_sami(tmp_path / "s", "1000", 0.03, "spectrum_re")
+    write_sami(tmp_path / "s", "1001", 0.03, "sectors")
+    config = SurveyConfig(reader="sami", root=str(tmp_path / "s"))
+    names = [Path(path).name for target in select_targets(config, make_reader(config)) for path in target.paths]
+    assert names == [f"{kind}_{arm}.fits" for kind in ("1000_A_cube", "1001_A_sectors") for arm in ("blue", "red")]
+
+
 def test_a_header_that_is_damaged_costs_one_galaxy(tmp_path: Path) -> None:
     write_sami(tmp_path / "s", "1000", 0.03)
     write_sami(tmp_path / "s", "1001", 0.03)
@@ -111,6 +128,8 @@ def test_a_name_in_the_header_of_another_file_costs_one_galaxy(tmp_path: Path) -
         ("DAPQUAL", 1 << 1, None),
         ("DAPQUAL", "bad", "bad_card"),
         ("DRP3QUAL", -1, "bad_card"),
+        ("DRP3QUAL", "no card", "quality"),
+        ("DAPQUAL", "no card", "quality"),
         ("MANGAID", "-9999", None),
         ("SCINPVEL", -9999.0, "no_redshift"),
     ],
@@ -120,6 +139,8 @@ def test_maps_obey_the_quality_of_the_cube_and_of_the_fits(
 ) -> None:
     hdus = maps_hdus(np.zeros((6, 6)), np.zeros((6, 6), dtype=bool), z=0.03)
     hdus[0].header[card] = value
+    if value == "no card":
+        del hdus[0].header[card]
     write_maps(tmp_path, hdus)
     config = SurveyConfig(reader="manga-maps", root=str(tmp_path))
     (target,) = select_targets(config, make_reader(config))

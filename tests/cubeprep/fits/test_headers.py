@@ -253,6 +253,25 @@ def test_an_optional_mask_before_the_fluxes_is_obeyed(tmp_path: Path) -> None:
     assert (without.mask[:, :, :7, 2:7] & WINDOW_MASK_BITS["SURVEY"] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MASKZERO", "bad_card: .*HDUCLAS3 = 'MASKZERO' of DQ marks bad voxels by 0, expected 0 for good ones"),
+        ("twice", "bad_card: .*2 HDUs have EXTNAME = 'STAT', expected one"),
+    ],
+)
+def test_a_mask_of_good_voxels_and_a_name_that_is_there_twice_are_refused(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    path = write_cube(
+        tmp_path / "c.fits", order=("DATA", "STAT", "STAT", "DQ") if name == "twice" else ("DATA", "STAT", "DQ")
+    )
+    if name == "MASKZERO":
+        fits.setval(path, "HDUCLAS3", value=name, extname="DQ")
+    with pytest.raises(Rejected, match=message):
+        windows_of(path)
+
+
 def bomb(path: Path, planes: int, side: int = 5) -> Path:
     """A gzipped file of a header alone that claims so many planes."""
     header = fits.Header(cards() | {"BUNIT": "1e-20 erg/s/cm2/A"})

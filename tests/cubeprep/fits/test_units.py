@@ -22,6 +22,10 @@ MUSE = "10**(-20)*erg/s/cm**2/Angstrom"
         (MUSE, 1e-3),
         ("10**-20 Angstrom-1 cm-2 erg s-1", 1e-3),
         ("1e-20 erg / (Angstrom cm2 s)", 1e-3),
+        (".1E-16 erg/s/cm2/A", 1),
+        (".5e-17 erg/s/cm2/A", 0.5),
+        ("erg/s/cm2/A*.5e-17", 0.5),
+        ("10.e-17 erg.s-1.cm-2.A-1", 10),
         ("1D-18 ergs/sec/cm^2/A", 0.1),
         ("10^-16 erg/s/cm^2/nm", 1),
         ("1e-16 erg s-1 cm-2 um-1 spaxel-1", 1e-3),
@@ -66,6 +70,8 @@ def test_fluxes_by_solid_angle_take_the_size_of_a_spaxel() -> None:
         "", "counts", "1e-20 erg/s", "adu", "electron/s", "1e-17 erg/s/cm2", "1e-17 erg/s/cm2/pixel", "10^(-16)", "mag",
         "1e-17 erg/s/cm2/A**", "((1e-17 erg", "1e-17 erg/s/cm2/A)", "0 erg/s/cm2/A", "1e-17 erg/s cm2 A", "mJy/beam",
         "erg**999999999", "1e-17 photon/s/cm2/A", "1e-17 erg/s/cm2/A2", "1e-17 erg//s/cm2/A/",
+        "10**-16.5 erg/s/cm2/A", "1e-16.5 erg/s/cm2/A", "10^(-16.5) erg/s/cm2/A", "1.2.3e-17 erg/s/cm2/A",
+        "erg/s.1e-17/cm2/A",
     ],
 )  # fmt: skip
 def test_what_is_no_flux_is_refused_with_the_card(unit: str) -> None:
@@ -115,6 +121,38 @@ def test_errors_are_what_their_own_unit_says(text: str, kind: str, factor: float
     found = noise_unit(Header({"BUNIT": text}), data, MUSE, "cube", kind="variance")
     assert found[0] == kind
     assert found[1] == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "want"),
+    [
+        ("MSE", "", "variance"), ("RMSE", "", "sigma"), ("INVMSE", "", "ivar"), ("FLAG32BIT", "", "variance"),
+        ("rmse", MUSE, "sigma"), ("MSE", MUSE, "sigma"), ("MSE", f"{MUSE}**2", "variance"),
+        ("INVRMSE", "", None), ("RMSE", f"{MUSE}**2", None), ("MSE", "1e-17 erg/s/cm2/A", None),
+    ],
+)  # fmt: skip
+def test_hduclas3_is_the_kind_of_errors_and_agrees_with_their_unit(stated: str, text: str, want: str | None) -> None:
+    data = flux_unit(Header({"BUNIT": MUSE}), "cube")
+    header = Header({"EXTNAME": "STAT", "HDUCLAS3": stated} | ({"BUNIT": text} if text else {}))
+    if want:
+        assert noise_unit(header, data, MUSE, "cube", kind="variance")[0] == want
+        return
+    with pytest.raises(Rejected, match=r"bad_unit: cube: .*STAT.*expected"):
+        noise_unit(header, data, MUSE, "cube", kind="variance")
+
+
+def test_inverse_variances_that_hduclas3_calls_otherwise_are_refused() -> None:
+    data = flux_unit(Header({"BUNIT": MUSE}), "cube")
+    with pytest.raises(Rejected, match="HDUCLAS3 = 'MSE' of IVAR, expected INVMSE or no card"):
+        noise_unit(Header({"EXTNAME": "IVAR", "HDUCLAS3": "MSE"}), data, MUSE, "cube", kind="ivar")
+
+
+@pytest.mark.parametrize("scale", ["10**(-40)*", "1e-13 ", ""])
+def test_sigmas_out_of_all_proportion_to_the_fluxes_are_refused(scale: str) -> None:
+    data = flux_unit(Header({"BUNIT": MUSE}), "cube")
+    with pytest.raises(Rejected, match=r"bad_unit: cube: .*makes sigmas in .* expected 1e-06 to 1e") as caught:
+        noise_unit(Header({"BUNIT": f"{scale}erg/s/cm**2/Angstrom"}), data, MUSE, "cube", kind="variance")
+    assert MUSE in caught.value.reason
 
 
 @pytest.mark.parametrize("text", ["Jy2", "erg/s", "what", "10**(-20)*erg/s/cm**2/Angstrom**3"])

@@ -129,6 +129,10 @@ def test_what_the_sky_is_in_another_unit_or_is_not_said_is_not_known() -> None:
     header = header_of()
     header["CUNIT1"] = "pixel"
     assert np.isnan(spaxel_arcsec(header))
+    del header["CUNIT1"]
+    for kind, known in (("RA---TAN-SIP", True), ("GLON-CAR", True), ("LINEAR", False), ("PIXEL", False), ("", False)):
+        header["CTYPE1"] = kind
+        assert np.isfinite(spaxel_arcsec(header)) == known, "no CUNIT1: degrees on the sky alone"
     assert np.isnan(spaxel_arcsec(Header()))
     assert np.isnan(spaxel_arcsec(Header({"CDELT1": 0.0, "CDELT2": 0.0})))
 
@@ -152,6 +156,11 @@ def test_what_the_sky_is_in_another_unit_or_is_not_said_is_not_known() -> None:
         ({"CRPIX3": 5000.0}, r"wavelengths from -1498.75 to"),
         ({"CD3_1": 0.1}, "wavelengths vary over the sky"),
         ({"CD1_3": 0.1}, "positions on the sky vary with wavelength"),
+        ({"SPECSYS": "SOURCE"}, "PRIMARY has SPECSYS = 'SOURCE', expected TOPOCENT, .* or no card"),
+        ({"SPECSYS": "CMBDIPOL"}, "SPECSYS = 'CMBDIPOL'"),
+        ({"AIRORVAC": "air"}, "AIRORVAC = 'air', expected 'vac' or no card beside wavelengths of type WAVE"),
+        ({"CTYPE3": "AWAV", "AIRORVAC": "Vacuum"}, "AIRORVAC = 'Vacuum', expected 'air'"),
+        ({"CDELT3": 2.5, "PC3_3": 1.0}, "cube.fits: CD3_3 = 1.25, but CDELT3 times PC3_3 is 2.5"),
         ({"NAXIS3": 1}, "NAXIS3 = 1"),
         ({"NAXIS3": 250_000_000}, "NAXIS3 = 250000000, expected 1 to 200000"),
     ],
@@ -165,7 +174,21 @@ def test_what_is_not_understood_is_refused_with_keyword_value_and_what_was_expec
     with pytest.raises(Rejected, match=message) as caught:
         wavelengths(header, "the/cube.fits", kinds=KINDS)
     assert caught.value.reason.startswith("the/cube.fits: ")
+    assert caught.value.reason.count("the/cube.fits") == 1
     assert caught.value.code in ("bad_wave", "bad_axes", "bad_shape")
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"SPECSYS": "BARYCENT"}, {"SPECSYS": "heliocent"}, {"SPECSYS": " "}, {"AIRORVAC": "vac"},
+        {"CDELT3": 1.0}, {"CDELT3": 1.25}, {"CDELT3": 1.0, "PC3_3": 1.2501},
+    ],
+)  # fmt: skip
+def test_cards_that_agree_with_the_wavelengths_leave_them(cards: dict[str, object]) -> None:
+    header = header_of()
+    header.update(cards)
+    np.testing.assert_array_equal(wavelengths(header, "c", kinds=KINDS), wavelengths(header_of(), "c", kinds=KINDS))
 
 
 def test_no_step_at_all_is_no_step_of_one() -> None:
