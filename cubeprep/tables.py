@@ -48,7 +48,11 @@ VELOCITY = re.compile(
     r"velocity|(?:^|[^a-z])vel(?:$|[^a-z])|^v_?(?:sys|hel|helio|rad|los)(?:$|[^a-z])|^cz", re.IGNORECASE
 )
 VELOCITY_UNIT = re.compile(r"k?m(?:\s*/\s*|[\s.]+)s")
-HOURS = ("h", "hr", "hour", "hours")
+# Units as people write them, without an s at their end.
+SPELLINGS = {"degree": "deg", "arcsecond": "arcsec", "asec": "arcsec", "arcminute": "arcmin", "amin": "arcmin"}
+SPELLINGS |= {name: name for name in ("deg", "arcsec", "arcmin", "radian", "rad")}
+HOURS = ("h", "hr", "hour")  # of an angle
+NO_UNIT = ("", "none", "unitless", "dimensionless", "redshift", "-", "--")
 INTEGER = re.compile(r"[+-]?\d+")
 LEADING_ZERO = re.compile(r"[+-]?0\d")
 RAGGED, COLUMNS, UNITS = "ragged", "columns", "units"
@@ -132,18 +136,22 @@ def in_unit(values: pd.Series, stated: str, expected: str) -> pd.Series:
     """
     from astropy.units import Unit, UnitConversionError
 
-    if not stated:
+    text = stated.strip().lower()
+    if text in NO_UNIT:
         return values
+    text = text.removesuffix("s")
+    known = "hourangle" if text in HOURS and expected == "deg" else SPELLINGS.get(text, stated)
     try:
-        factor = Unit("hourangle" if stated in HOURS and expected == "deg" else stated).to(expected)
+        factor = Unit(known).to(expected)
     except (UnitConversionError, TypeError, ValueError) as error:
         raise ValueError(f"is in {stated}, expected {expected or 'a pure number'}") from error
     if factor == 1:
         return values
     if not expected:
         raise ValueError(f"is in {stated}, expected a pure number")
-    numbers = pd.to_numeric(values, errors="coerce")
-    return numbers.mask(numbers.isin(MISSING_NUMBERS)) * factor
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ValueError(f"is in {stated} and holds text, expected numbers")
+    return values.mask(values.isin(MISSING_NUMBERS)) * factor
 
 
 def _kind(path: str) -> tuple[str, str]:

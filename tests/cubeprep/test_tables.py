@@ -17,7 +17,7 @@ from cubeprep.config import MistakeError
 from cubeprep.cube import Target
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
-from cubeprep.tables import TableError, is_velocity, name_of, number, read_table
+from cubeprep.tables import TableError, in_unit, is_velocity, name_of, number, read_table
 
 FORMATS = {"csv": "ascii.csv", "tsv": "ascii.tab", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
 FORMATS |= {"parquet": "", "dat": "ascii.basic"}
@@ -159,6 +159,19 @@ def targets_of(table: Path, content: str | Table) -> list[Target]:
         content.write(table, overwrite=True)
     config = SurveyConfig(reader="muse", root=str(table.parent), table=str(table))
     return select_targets(config, make_reader(config))
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected", "factor"),
+    [
+        *(("degrees", "deg", 1), ("DEG", "deg", 1), ("Hours", "deg", 15), ("radians", "deg", 180 / np.pi)),
+        *(("Arcsec", "arcsec", 1), ("arcmin", "arcsec", 60), ("none", "", 1), ("", "", 1)),
+    ],
+)
+def test_units_are_known_as_people_write_them(stated: str, expected: str, factor: float) -> None:
+    found = in_unit(pd.Series([2.0, -999.0]), stated, expected)
+    assert found[0] == pytest.approx(2 * factor)
+    assert np.isnan(number(found[1]))
 
 
 def test_units_of_positions_and_radii_are_converted(tmp_path: Path) -> None:
