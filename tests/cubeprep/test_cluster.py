@@ -139,7 +139,9 @@ def test_a_dashboard_is_there_where_it_was_asked_for() -> None:
         assert urllib.request.urlopen(cluster.dashboard_link, timeout=10).status == 200
 
 
+# A shell ignores the signal in what it runs in the background, and its children inherit that.
 INTERRUPTED = """
+import signal
 import time
 from cubeprep.cluster import DaskConfig, run_tasks
 
@@ -148,6 +150,7 @@ def work(number):
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         list(run_tasks(work, [0, 1], DaskConfig(num_workers=2)))
     except KeyboardInterrupt:
