@@ -93,6 +93,16 @@ def test_the_sentence_has_numbers_errors_and_place() -> None:
     assert "km/s, at the centre, log broad/narrow Ha" in text
 
 
+def test_a_velocity_is_relative_to_the_surroundings_where_they_are_bright_enough() -> None:
+    light, image, region = INJECTED["kinematics"]
+    galaxy = Galaxy(seed=5)
+    assert "km/s from its surroundings, " in galaxy.add(light, image, 1000).explain(region).text
+    faint = Galaxy(seed=5)
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    faint.flux = faint.flux * (np.hypot(rows - region[0], columns - region[1]) > 4)
+    assert "km/s from the galaxy's mean velocity, " in faint.add(light, image, 1000).explain(region).text
+
+
 def test_an_ordinary_disc_has_no_hypothesis() -> None:
     names = [Galaxy(seed).explain(region).name for seed in range(4) for region in (MIDDLE, OFF, (12, 4))]
     assert names.count("") >= len(names) - 1
