@@ -1,7 +1,7 @@
 """Configuration of a survey, its reader and facts, and the selection of its galaxies."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -152,11 +152,12 @@ def select_targets(config: SurveyConfig, reader: Any) -> list[Target]:
 
 def _only(targets: list[Target], wanted: tuple[str, ...]) -> list[Target]:
     found = {target.plateifu: target for target in targets}
-    absent = {}
-    for name in wanted:
-        reason = f"{name}: no such observation found{suggestion(closest(name, found, 3))}"
-        absent[name] = Target(name, name, np.nan, np.nan, np.nan, (), rejected=("missing_file", reason))
-    return [(absent | found)[name] for name in sorted(set(wanted))]
+    return [found.get(name) or _absent(name, found) for name in sorted(set(wanted))]
+
+
+def _absent(name: str, known: Iterable[str]) -> Target:
+    reason = f"{name}: no such observation found{suggestion(closest(name, known, 3))}"
+    return Target(name, name, np.nan, np.nan, np.nan, (), rejected=("missing_file", reason))
 
 
 def _checked(target: Target, config: SurveyConfig) -> Target:

@@ -23,7 +23,7 @@ from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.registry import file_patterns
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
-from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, in_unit, name_of, number, read_table
+from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, in_unit, name_of, named, number, read_table
 from cubeprep.words import closest, suggestion
 
 logger = logging.getLogger(__name__)
@@ -64,12 +64,12 @@ def find_cubes(config: SurveyConfig, pattern: re.Pattern[str]) -> dict[tuple[str
         MistakeError: as `find_files`, or there is none, but files of another reader.
     """
     root = str(config.root)
-    found = find_files(root, pattern)
+    paths = _paths(root, "survey.root")
+    found = _matching(paths, pattern, root)
     if found:
         if root.endswith(".txt"):
-            _warn_of_others(root, _paths(root, "survey.root"), pattern)
+            _warn_of_others(root, paths, pattern)
         return found
-    paths = _paths(root, "survey.root")
     for reader, known in file_patterns().items():
         fitting = next((path for path in paths if known.fullmatch(path.rsplit("/", 1)[-1])), None)
         if fitting:
@@ -100,8 +100,12 @@ def find_files(root: str, pattern: re.Pattern[str], key: str = "survey.root") ->
     Raises:
         MistakeError: the folder does not exist, or two files match with the same groups.
     """
+    return _matching(_paths(root, key), pattern, root)
+
+
+def _matching(paths: Sequence[str], pattern: re.Pattern[str], root: str) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
-    for path in _paths(root, key):
+    for path in paths:
         match = pattern.fullmatch(path.rsplit("/", 1)[-1])
         if not match:
             continue
@@ -344,8 +348,7 @@ def _target_of_row(
 ) -> Target:
     paths = (files[(name,)],) if (name,) in files else ()
     broken = broken or next(filter(None, (_why_not(f"{config.table}: {name}", *cell) for cell in row.items())), "")
-    names = [each[0] for each in files]
-    like = f"; files there have names such as {(closest(name, names) or names)[0]}" if files else ""
+    like = f"; files there have names such as {next(iter(files))[0]}" if files else ""
     rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}{like}")
     return Target(
         name,
@@ -417,12 +420,12 @@ def _spelled(path: str, name: str, columns: Sequence[str]) -> str:
     Raises:
         TableError: several differ in their capitals alone, such as Z for a metallicity, and none is written like it.
     """
-    found = [column for column in columns if column.lower() == name]
-    if len(found) > 1 and name not in found:
+    found = named(columns, name)
+    if len(found) > 1:
         raise TableError(
             f"{path}: the columns {' and '.join(found)} differ in their capitals alone; rename the right one {name!r}"
         )
-    return name if name in found else "".join(found)
+    return "".join(found)
 
 
 def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) -> str:

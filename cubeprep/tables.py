@@ -14,7 +14,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,12 @@ def name_of(value: Any) -> str:
         value = int(value)  # a column of integers with a missing value was read as floats
     found = str(value).strip()
     return "" if _is_missing(found) else found
+
+
+def named(columns: Iterable[object], name: str) -> list[str]:
+    """The column of this name alone if there is one, else all that differ from it in capitals alone."""
+    found = [str(column) for column in columns if str(column).lower() == name.lower()]
+    return [name] if name in found else found
 
 
 def in_unit(values: pd.Series, stated: str, expected: str) -> pd.Series:

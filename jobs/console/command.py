@@ -151,7 +151,8 @@ def _guarded(action: Callable[[], int]) -> int:
         click.echo(f"cubescout: {error}", err=True)
         return EXIT_USAGE
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        click.echo(f"cubescout: {error.filename}: {str(error.strerror).lower()}; choose another path", err=True)
+        what = f"{error.filename}: {str(error.strerror).lower()}" if error.filename else str(error)
+        click.echo(f"cubescout: {what}; choose another path", err=True)
         return EXIT_USAGE
     except (ValueError, OSError) as error:
         click.echo(f"cubescout: {error}", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cubeprep.tables import UNITS, TableError
+from cubeprep.tables import UNITS, TableError, in_unit
 from cubeprep.words import counted
 from jobs.console.command import CommandError
 from jobs.tables.read import column_of
@@ -87,8 +87,8 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
     )
     given = table[list(names)].notna().all(axis=1).to_numpy()
     angles = [
-        _degrees(table[name], in_unit, table.attrs[UNITS].get(name, ""), path)
-        for name, in_unit in zip(names, ("hourangle", "deg"), strict=True)
+        _degrees(table[name], text_unit, table.attrs[UNITS].get(name, ""), path)
+        for name, text_unit in zip(names, ("hourangle", "deg"), strict=True)
     ]
     sound = (np.abs(angles[0] - 90) <= 270) & (np.abs(angles[1]) <= 90)  # right ascensions of -180 to 360 degrees
     unread = np.flatnonzero(given & ~sound)
@@ -116,15 +116,15 @@ def _degrees(column: pd.Series, text_unit: str, number_unit: str, path: Path) ->
         TableError: the unit is not that of an angle.
     """
     from astropy.coordinates import Angle
-    from astropy.units import UnitsError, deg
 
     column = column.map(lambda cell: cell.replace("\N{MINUS SIGN}", "-") if isinstance(cell, str) else cell)
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
     try:
-        found = (numbers * (unit_of(str(column.name), number_unit) or deg)).to_value(deg)
-    except (UnitsError, ValueError) as error:
-        raise TableError(f"{path}: {column.name} is in {number_unit}, expected an angle") from error
-    text = np.flatnonzero(column.notna().to_numpy() & np.isnan(numbers))
+        # Where all cells are text, the unit is of text too, such as VizieR's "h:m:s".
+        found = in_unit(numbers, number_unit if numbers.notna().any() else "", "deg").to_numpy(copy=True)
+    except ValueError as error:
+        raise TableError(f"{path}: {column.name} {error}") from error
+    text = np.flatnonzero(column.notna().to_numpy() & numbers.isna().to_numpy())
     try:
         found[text] = Angle(column.iloc[text].to_list(), unit=text_unit).deg
     except ValueError:  # of one cell, or some

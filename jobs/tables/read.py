@@ -41,9 +41,9 @@ def column_of(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     Raises:
         UnknownNameError: there is none; the message lists the closest names.
     """
-    found = [column for column in table if str(column).lower() == name.lower()]
-    if name in found or len(found) == 1:
-        return table[name if name in found else found[0]]
+    found = tables.named(table, name)
+    if len(found) == 1:
+        return table[found[0]]
     hint = suggestion(closest(name, table.columns, 3))
     raise UnknownNameError(f"{path}: no column {name!r} among {', '.join(map(str, table.columns))}{hint}")
 

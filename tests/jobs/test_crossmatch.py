@@ -206,6 +206,26 @@ def test_each_position_is_read_by_itself(workspace: Path, caplog: pytest.LogCapt
     assert "ra and dec hold no positions, such as ra ? and dec 2.5" in text
 
 
+@pytest.mark.parametrize(
+    ("units", "in_text"), [(("h", "deg"), False), (("degrees", "degrees"), False), (('"h:m:s"', '"d:m:s"'), True)]
+)
+def test_units_of_positions_are_those_that_surveys_write(
+    workspace: Path, units: tuple[str, str], in_text: bool
+) -> None:
+    row = read_catalog(workspace / "catalog.parquet").table.iloc[0]
+    place = SkyCoord(row["ra_deg"], row["dec_deg"], unit="deg")
+    ra, dec = place.ra.hour if units[0] == "h" else place.ra.deg, place.dec.deg
+    if in_text:
+        ra, dec = place.ra.to_string("hour", sep=" ", precision=4), place.dec.to_string(sep=" ", precision=3)
+    table = Table({"RAJ2000": [ra], "DEJ2000": [dec]})
+    for name, unit in zip(table.colnames, units, strict=True):
+        table[name].unit = u.Unit(unit, parse_strict="silent")
+    table.write(workspace / "units.vot", format="votable")
+    code, text = run(workspace, workspace / "units.vot")
+    assert code == 0, text
+    assert "1 of 60 galaxies with a match" in text
+
+
 def test_right_ascensions_beyond_24_hours_are_refused(workspace: Path) -> None:
     path = workspace / "degrees.csv"
     path.write_text("ra,dec\n112:27:39,-01:23:45\n")
