@@ -364,9 +364,8 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
             model.parameters(), lr=config.lr, weight_decay=config.weight_decay, initial_accumulator_value=0.1
         )
     if config.optimizer == "adamw":
-        # On a GPU one launch for all weights. PyTorch's Adagrad has that on CPUs alone.
-        fused = next(model.parameters()).device.type == "cuda" or None
-        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+        # One launch for all weights on a GPU, one pass over each on a CPU. PyTorch's Adagrad has that on CPUs alone.
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     raise ValueError(f"optimizer is {config.optimizer!r}, expected 'adagrad' or 'adamw'")
 
 

@@ -1,5 +1,6 @@
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,20 +84,24 @@ def test_a_model_whose_weights_could_not_be_written_is_none(tmp_path: Path, monk
         load_model(tmp_path / "m")
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", ["adagrad", "adamw"])
-def test_optimizer_comes_back(tmp_path: Path, name: str) -> None:
-    cls = {"adagrad": torch.optim.Adagrad, "adamw": torch.optim.AdamW}[name]
+def test_optimizer_comes_back(tmp_path: Path, name: str, layout: torch.memory_format) -> None:
+    cls = {"adagrad": torch.optim.Adagrad, "adamw": partial(torch.optim.AdamW, fused=True)}[name]
+
+    def convolution() -> torch.nn.Module:
+        return torch.nn.Conv2d(4, 6, 3).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def step(net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
         sum(p.square().sum() for p in net.parameters()).backward()
         optimizer.step()
 
-    first = model()
+    first = convolution()
     optimizer = cls(first.parameters(), lr=0.01)
     step(first, optimizer)
     save_optimizer(tmp_path / "o.safetensors", optimizer)
-    second = model()
+    second = convolution()
     second.load_state_dict(first.state_dict())
     restored = cls(second.parameters(), lr=0.01)
     load_optimizer(tmp_path / "o.safetensors", restored)

@@ -19,7 +19,7 @@ from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, DivergedError, fit
 from modeling.training.on_device import WARM_UP, Step, ahead, runs_in_half
 from modeling.training.ray_train import train_rank
-from tests.modeling.training.test_fit import job, same_weights
+from tests.modeling.training.test_fit import Killed, job, same_weights
 from tests.synthetic import synthetic_store
 
 
@@ -176,6 +176,27 @@ def test_a_loss_that_is_read_later_still_names_its_step(tmp_path: Path, monkeypa
     with pytest.raises(DivergedError, match="epoch 0, step 1:"):
         fit(model, Batches(steps, 4, None), TrainConfig(loss="mse", checkpoint_steps=2), context)
     assert not (tmp_path / "last").exists()
+
+
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+@pytest.mark.parametrize("kind", ["ae", "masked"])
+def test_a_training_that_was_killed_goes_on_on_its_device(
+    store: WindowStore, tmp_path: Path, kind: str, device: str
+) -> None:
+    work = job(store, kind=kind, optimizer="adamw", batch_size=2)
+    whole = LocalContext(tmp_path / "whole", device)
+    train_rank(work, whole)
+    killed = Killed(tmp_path / "parts", 1)
+    killed.device = torch.device(device)
+    with pytest.raises(KeyboardInterrupt):
+        train_rank(work, killed)
+    parts = LocalContext(tmp_path / "parts", device)
+    train_rank(work, parts)
+    assert len(parts.history) == 2
+    assert parts.history[-1]["train_loss"] == pytest.approx(whole.history[-1]["train_loss"], rel=1e-2)
 
 
 @pytest.mark.gpu
