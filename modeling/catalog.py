@@ -192,7 +192,10 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
         "top_line": Column(f"Line with the largest share of {residual}; empty if there is none", kind="text"),
     }
     described |= {name: Column(*text) for name, text in described_ratios().items()}
-    described |= {f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}") for name in line_names}
+    described |= {
+        f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}; missing where it was not observed")
+        for name in line_names
+    }
     described |= {f"umap_{i}": Column("Position on the 2-D map of latents") for i in (1, 2)}
     described |= {f"umap3_{i}": Column("Position on the 3-D map of latents") for i in (1, 2, 3)}
     return described | {

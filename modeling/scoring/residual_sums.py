@@ -72,7 +72,7 @@ class Scores:
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
-            else of chi2); a row sums to 1, or is NaN where there is no residual.
+            else of chi2), which sum to 1; NaN for a line without a good sample, and where there is no residual.
         top_line: [galaxy] index of the line with the largest share; -1 where there is none.
         total_flux: sum of flux over good samples and spaxels, in the unit of a sum over spaxels.
         strongest_line: [galaxy] index of the line with the highest `LineSums.snr`; -1 where there is none.
@@ -179,7 +179,7 @@ def scores_from_sums(
     }
     # The shares explain the score that ranks, so they are of the residual that it sums.
     per_line = sums.abs_residual if rank_by in ("mae", "relative") else sums.chi2
-    shares = _ratio(per_line, per_line.sum(1, keepdims=True))
+    shares = np.where(sums.num_good > 0, _ratio(per_line, per_line.sum(1, keepdims=True)), np.nan)
     strongest, highest_snr = _highest(sums.snr)
     return Scores(
         **by_name,
