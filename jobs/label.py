@@ -58,7 +58,12 @@ def _split(text: str) -> tuple[str, str]:
 
 def _pairs_of_table(path: Path, known: Collection[str]) -> list[tuple[str, str]]:
     label = column_of(keyed(read_table(path), path, known=known), "label", path)
-    pairs = [(str(name), str(value).strip()) for name, value in label.items() if str(value).strip() and value == value]
+    given = label[label.notna()]
+    other = given[[not isinstance(value, str) or value.strip().casefold() in ("true", "false") for value in given]]
+    if len(other):
+        name, value = other.index[0], other.iloc[0]
+        raise CommandError(f"{path}: the label of {name} is {value}, expected a word such as artefact")
+    pairs = [(str(name), value.strip()) for name, value in given.items() if value.strip()]
     if not pairs:
         raise CommandError(f"{path}: no row has a label; `cubescout label CONFIG 8485-1901=` withdraws one")
     if len(pairs) < len(label):

@@ -13,6 +13,7 @@ suggests, `cubescout label CONFIG 8485-1901=blueberry 8485-1902=artefact`, and r
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,9 +46,13 @@ def run(config: ProjectConfig) -> int:
     latent = standardise(latents_of(table, config.catalog_path))
     hypothesis = table["hypothesis"].fillna("").to_numpy(dtype=str) if "hypothesis" in table else None
     by_line = by_line_of(table, config.catalog_path)
-    found = rerank(latent, table["score"].to_numpy(), scores_of(table), labels, by_line, hypothesis)
-    labelled, objects = (table["label"] != "").to_numpy(), table["mangaid"].to_numpy(dtype=object)
-    asked = ask_next(found, labelled, objects, config.rerank.num_next)
+    score, scores = table["score"].to_numpy(), scores_of(table)
+
+    def ranked(labels: Mapping[int, float]) -> Reranking:
+        return rerank(latent, score, scores, labels, by_line, hypothesis)
+
+    found = ranked(labels)
+    asked = ask_next(ranked, labels, table["mangaid"].to_numpy(dtype=object), config.rerank.num_next)
     ranking = ranking_table(table, found, asked)
     provenance = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,8 +67,12 @@ def run(config: ProjectConfig) -> int:
 
 
 def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
-    """Whether each labelled row is a detection, by row number; rows without a label are left out."""
-    return {row: label not in usual for row, label in enumerate(labels) if label}
+    """Whether each labelled row is a detection, by row number; rows without a label are left out.
+
+    Capitals are ignored.
+    """
+    no_finds = {word.casefold() for word in usual}
+    return {row: label.casefold() not in no_finds for row, label in enumerate(labels) if label}
 
 
 def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:

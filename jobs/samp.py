@@ -32,6 +32,8 @@ def run(
     listen: bool = False,
 ) -> int:
     """Sends, and prints what to whom; returns the exit code."""
+    if top is not None and plateifu and not listen:
+        raise CommandError("--top is of the table, which is not sent where galaxies are named; leave out one of them")
     path = matches_path(config.catalog_path, match) if match else config.catalog_path
     if match and not path.is_file():
         raise CommandError(f"--match {match}: there is no {path}; `cubescout crossmatch` makes one")

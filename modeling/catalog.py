@@ -356,6 +356,8 @@ def kind_of(found: pa.DataType) -> str:
 def _read_parquet(path: Path, kind: str) -> pa.Table:
     if not path.is_file():
         raise NoCatalogError(f"{path}: no {kind} here. `cubescout score` makes one.")
+    if path.suffix != ".parquet":
+        raise CatalogError(f"{path}: expected the .parquet file that `cubescout score` wrote")
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:

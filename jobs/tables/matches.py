@@ -184,10 +184,13 @@ def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
 
 
 def _described(name: str, unit: str, path: Path) -> Column:
-    """Description of a column; a unit that is none in the standards stands in the text."""
+    """Description of a column; a unit that is none in the standards, or that FITS lacks, stands in the text."""
     text = f"{name} of {path.name}"
     try:
-        return Column(text, str(unit_of(name, unit) or ""))
+        known = unit_of(name, unit)
+        if known is not None:
+            known.to_string("fits")  # raises an error for hours of right ascension
+        return Column(text, str(known or ""))
     except ValueError:
         return Column(f"{text}, in {unit}")
 

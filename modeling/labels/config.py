@@ -10,6 +10,6 @@ class RerankConfig(Config):
 
     usual: tuple[str, ...] = Field(
         ("usual", "uninteresting", "artefact"),
-        description="Labels that mean 'not interesting'; any other label counts as a detection",
+        description="Labels that mean 'not interesting', in capitals or not; any other label counts as a detection",
     )
     num_next: int = Field(10, ge=1, description="Number of galaxies suggested for labelling next")

@@ -4,9 +4,10 @@ The process models the difference between the labels and the score's prediction:
 the score; a label moves galaxies similar to the labelled one, and hardly those far from all labels. A linear part
 learns which directions matter everywhere. Sources: Rasmussen & Williams 2006, chapter 2 (scikit-learn's
 `GaussianProcessRegressor`); the next galaxies to label by the upper confidence bound, Srinivas et al. 2010
-(arXiv:0912.3995).
+(arXiv:0912.3995), several at a time as in Ginsbourger et al. 2010 (doi:10.1007/978-3-642-10701-6_6).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ def rerank(
     latent: np.ndarray,
     score: np.ndarray,
     scores: np.ndarray,
-    labels: dict[int, bool],
+    labels: Mapping[int, float],
     by_line: np.ndarray | None = None,
     hypothesis: np.ndarray | None = None,
 ) -> Reranking:
@@ -90,7 +91,7 @@ def rerank(
         latent: [galaxy, dimension] standardised.
         score: [galaxy] the unsupervised score.
         scores: [galaxy, score] all scores, as features.
-        labels: by row, whether the galaxy is labelled a detection.
+        labels: by row, whether the galaxy is labelled a detection: 1 or 0.
         by_line, hypothesis: as in `features_of`.
     """
     prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
@@ -110,24 +111,29 @@ def rerank(
     return Reranking(value, uncertainty, rank)
 
 
-def ask_next(ranking: Reranking, labelled: np.ndarray, objects: np.ndarray, num: int) -> np.ndarray:
+def ask_next(
+    ranked: Callable[[Mapping[int, float]], Reranking], labels: Mapping[int, float], objects: np.ndarray, num: int
+) -> np.ndarray:
     """Rows of the galaxies whose labels would help most, best first; one of each object.
 
+    Each is chosen as if those before it had the labels that are expected of them, so that they are not all alike.
+
     Args:
-        ranking: the ranking so far.
-        labelled: [galaxy] bool, which have a label.
+        ranked: ranking by labels, as of `rerank`.
+        labels: as of `rerank`.
         objects: [galaxy] identifier of the object; those with a label on one observation are left out.
         num: galaxies wanted.
     """
-    known = set(objects[labelled])
-    promise = ranking.value + CURIOSITY * ranking.uncertainty
-    chosen: list[int] = []
-    for row in np.lexsort((ranking.rank, -promise)):
-        if len(chosen) == num:
+    assumed, known, chosen = dict(labels), {objects[row] for row in labels}, []
+    for _ in range(num):
+        ranking = ranked(assumed)
+        promise = ranking.value + CURIOSITY * ranking.uncertainty
+        row = next((row for row in np.lexsort((ranking.rank, -promise)) if objects[row] not in known), None)
+        if row is None:
             break
-        if objects[row] not in known:
-            known.add(objects[row])
-            chosen.append(int(row))
+        known.add(objects[row])
+        chosen.append(row)
+        assumed[int(row)] = ranking.value[row]
     return np.array(chosen, dtype=np.int64)
 
 

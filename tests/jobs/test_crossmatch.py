@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.page.columns import column_arrays
 from jobs.tables.matches import with_matches
-from modeling.catalog import read_catalog, write_catalog
+from modeling.catalog import Column, read_catalog, write_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
 
 BIG = 1237648720693755918  # an SDSS objid, which a float rounds to ...936
@@ -120,6 +120,18 @@ def test_positions_in_hours_under_other_names_and_chosen_columns(workspace: Path
         *("p_alpha", "p_delta", "p_name", "p_separation_arcsec", "p_num_matches"),
     ]
     assert found["p_name"].tolist()[:3] == ["b", "c", ""]
+
+
+def test_right_ascensions_in_hours_are_written_although_fits_has_no_such_unit(workspace: Path) -> None:
+    table = other_catalog(workspace)
+    table["RA"] = table["RA"].to(u.hourangle)
+    table.write(workspace / "o.ecsv")
+    code, text = run(workspace, workspace / "o.ecsv")
+    assert code == 0, text
+    found = read_catalog(workspace / "catalog.match-o.parquet")
+    assert found.columns["o_RA"] == Column("RA of o.ecsv, in hourangle")
+    assert (found.table["o_num_matches"] > 0).any()
+    assert (workspace / "catalog.match-o.vot").exists()
 
 
 @pytest.mark.parametrize(

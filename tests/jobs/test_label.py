@@ -92,6 +92,8 @@ def test_a_table_without_labels_says_what_it_has(workspace: Path) -> None:
     [
         ("8000-1901,agn,x\n8000-1903,merger\n", "line 2 has not as many cells as the first"),
         ("8000-1901,\n8000-1903,nan\n", "no row has a label"),
+        ("8000-1901,True\n8000-1903,\n", "the label of 8000-1901 is True, expected a word"),
+        ("8000-1901,1\n8000-1903,\n", "the label of 8000-1901 is 1"),
         ("8000-1901,agn\n9999-1,agn\n", "mine.csv: not among the 60 galaxies of"),
     ],
 )

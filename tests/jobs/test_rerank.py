@@ -12,6 +12,7 @@ import zarr
 from click.testing import CliRunner
 
 from jobs import cli
+from jobs.rerank import finds_of
 from modeling.catalog import METADATA_KEY, read_catalog
 from modeling.labels.labels import Label, append, catalog_version
 from tests.jobs.catalogs import write_synthetic_catalog
@@ -30,12 +31,18 @@ def run(workspace: Path, *settings: str) -> str:
     return result.output
 
 
-def test_without_labels_it_asks_for_the_highest_scores(workspace: Path) -> None:
+def test_without_labels_it_asks_for_the_highest_score_first(workspace: Path) -> None:
     text = run(workspace, "rerank.num_next=3")
     assert "0 labels (0 detections) for 90 galaxies" in text
     ranking = pd.read_parquet(workspace / "ranking.parquet")
     assert (ranking["rank_by_labels"] == ranking["rank"]).all()
-    assert ranking.query("ask > 0")["rank"].tolist() == [1, 2, 3]
+    assert ranking.query("ask == 1")["rank"].tolist() == [1]
+    assert sorted(ranking.query("ask > 0")["ask"]) == [1, 2, 3]
+
+
+def test_capitals_do_not_make_a_find_of_an_artefact() -> None:
+    said = pd.Series(["Artefact", "", "USUAL", "blueberry"])
+    assert finds_of(said, ("usual", "artefact")) == {0: False, 2: False, 3: True}
 
 
 def test_labels_raise_what_is_like_the_finds(workspace: Path) -> None:

@@ -176,6 +176,12 @@ def test_the_page_sends_one_position_or_a_table(workspace: Path, programs: tuple
     assert table["plateifu"].tolist() == [names[4], names[2]]
 
 
+def test_a_number_of_galaxies_beside_their_names_is_refused(workspace: Path) -> None:
+    code, text = run(workspace, "--top", "3", "8000-1901")
+    assert code == 2
+    assert "--top is of the table" in text
+
+
 def test_without_a_hub_it_says_what_to_start(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMP_HUB", f"std-lockurl:{(workspace / 'none').as_uri()}")
     code, text = run(workspace)

@@ -147,6 +147,9 @@ def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("plateifu,score")
     with pytest.raises(CatalogError, match="not a readable Parquet"):
         read_catalog(tmp_path / "text.parquet")
+    (tmp_path / "catalog.fits").write_bytes(b"SIMPLE  =                    T")
+    with pytest.raises(CatalogError, match=r"catalog\.fits: expected the \.parquet file"):
+        read_catalog(tmp_path / "catalog.fits")
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(CatalogError, match="catalog format None"):
         read_catalog(tmp_path / "other.parquet")

@@ -1,9 +1,11 @@
 """Few labels give more detections, on synthetic latents where artefacts score higher than the galaxies wanted."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
-from modeling.labels.rerank import PRIOR_TOP, ask_next, features_of, rerank
+from modeling.labels.rerank import PRIOR_TOP, Reranking, ask_next, features_of, rerank
 from modeling.latents.neighbours import standardise
 
 
@@ -29,10 +31,12 @@ class World:
         """Ranking after so many rounds of labelling the galaxies that it asks for."""
         labels: dict[int, bool] = {}
         for _ in range(rounds):
-            found = rerank(self.latent, self.score, self.scores, labels)
-            labelled = np.isin(np.arange(len(self.score)), list(labels))
-            labels |= {int(row): bool(self.wanted[row]) for row in ask_next(found, labelled, self.objects, num)}
+            asked = ask_next(self.ranked, labels, self.objects, num)
+            labels |= {int(row): bool(self.wanted[row]) for row in asked}
         return labels
+
+    def ranked(self, labels: Mapping[int, float]) -> Reranking:
+        return rerank(self.latent, self.score, self.scores, labels)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -105,13 +109,22 @@ def test_labels_raise_what_is_unusual_for_the_same_reason(reason: str) -> None:
 def test_one_galaxy_of_each_object_is_asked_for_and_none_twice() -> None:
     world = World(0, num=300)
     objects = np.repeat(np.arange(150).astype(str), 2)
-    labelled = np.zeros(300, dtype=bool)
-    labelled[:20:2] = True
-    found = rerank(world.latent, world.score, world.scores, {0: True})
-    asked = ask_next(found, labelled, objects, 30)
+    labels = dict.fromkeys(range(0, 20, 2), True)
+    asked = ask_next(world.ranked, labels, objects, 30)
     assert len(set(objects[asked])) == 30
-    assert not set(objects[asked]) & set(objects[labelled])
-    assert len(ask_next(found, labelled, objects, 1000)) == 140
+    assert not set(objects[asked]) & set(objects[list(labels)])
+    assert len(ask_next(world.ranked, labels, objects, 1000)) == 140
+
+
+def test_galaxies_that_are_asked_for_together_are_not_all_alike() -> None:
+    """Of two kinds among ordinary galaxies, one scores a little higher: a list by score begins with that one alone."""
+    rng = np.random.default_rng(0)
+    kind = np.repeat([0, 1, 2], [92, 4, 4])
+    latent = 0.1 * rng.normal(size=(100, 4)) + np.array([[0, 0, 0, 0], [3, 0, 0, 0], [0, 3, 0, 0]])[kind]
+    score = np.array([0.0, 3.0, 2.9])[kind] + 0.01 * rng.normal(size=100)
+    asked = ask_next(lambda labels: rerank(latent, score, score[:, None], labels), {}, np.arange(100), 4)
+    assert set(kind[np.argsort(-score)[:4]]) == {1}
+    assert set(kind[asked]) == {1, 2}
 
 
 def test_latents_and_scores_that_say_nothing_do_no_harm() -> None:
