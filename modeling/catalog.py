@@ -193,7 +193,7 @@ def describe_columns(line_names: Sequence[str], flux_unit: str, rank_by: str) ->
     }
     described |= {name: Column(*text) for name, text in described_ratios().items()}
     described |= {
-        f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}; missing where it was not observed")
+        f"{SHARE_PREFIX}{name}": Column(f"Share of {name} in {residual}; empty where it has no good sample")
         for name in line_names
     }
     described |= {f"umap_{i}": Column("Position on the 2-D map of latents") for i in (1, 2)}

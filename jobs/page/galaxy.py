@@ -19,7 +19,7 @@ def galaxy_message(
     reconstruction: np.ndarray,
     *,
     lines: Mapping[str, float],
-    usual_shares: Mapping[str, float],
+    usual_shares: Mapping[str, float | None],
     attribution: Mapping[str, np.ndarray],
 ) -> bytes:
     """Message of one galaxy, in the format of `pack`.
@@ -29,7 +29,7 @@ def galaxy_message(
         windows: windows of the galaxy, one row.
         reconstruction: [1, line, sample, y, x] reconstruction, in the store's flux unit.
         lines: rest wavelengths (vacuum, Angstrom) by name, in the order of the store.
-        usual_shares: median share of each line in the residual over the survey.
+        usual_shares: median share of each line in the residual over the survey; None if no galaxy has it.
         attribution: maps in sigma, from `attribution.read_maps`.
 
     Returns:
@@ -57,7 +57,7 @@ def galaxy_message(
                 "name": name,
                 "rest_wave": rest_wave,
                 "share": json_row(row).get(SHARE_PREFIX + name),
-                "usual": usual_shares.get(name, 0.0),
+                "usual": usual_shares.get(name),
                 "flux_limits": flux_limits(maps.flux[i]),
             }
             for i, (name, rest_wave) in enumerate(lines.items())

@@ -102,10 +102,10 @@ def sky_links(facts: SurveyFacts) -> dict[str, str]:
     return SKY_LINKS if facts.page_url else {}
 
 
-def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float]:
-    """Median share of each line in the residual over all galaxies of a catalog; 0 if none has a value."""
+def usual_shares(table: pd.DataFrame, line_names: Sequence[str]) -> dict[str, float | None]:
+    """Median share of each line in the residual over the galaxies of a catalog; None if none has a value."""
     medians = {name: float(table[SHARE_PREFIX + name].median()) for name in line_names}
-    return {name: value if np.isfinite(value) else 0.0 for name, value in medians.items()}
+    return {name: value if np.isfinite(value) else None for name, value in medians.items()}
 
 
 def _inverse(part: str) -> str:

@@ -72,7 +72,8 @@ class Scores:
         score: the one of these that ranks.
         rank: int64, 1 is the most unusual; equal scores keep their order, NaN comes last.
         line_shares: [galaxy, line] share of each line in the residual (of |residual| where `mae` or `relative` ranks,
-            else of chi2), which sum to 1; NaN for a line without a good sample, and where there is no residual.
+            else of chi2); NaN where the line has no good sample. The others of a row sum to 1, or are NaN where there
+            is no residual.
         top_line: [galaxy] index of the line with the largest share; -1 where there is none.
         total_flux: sum of flux over good samples and spaxels, in the unit of a sum over spaxels.
         strongest_line: [galaxy] index of the line with the highest `LineSums.snr`; -1 where there is none.

@@ -26,6 +26,7 @@ def write_synthetic_catalog(
     latent = rng.normal(size=(3, 8))[cluster] * 4 + rng.normal(size=(num_galaxies, 8))
     flux = rng.normal(1, 1, (num_galaxies, 3, 4, 5, 5)) + rng.normal(size=(num_galaxies, 1, 1, 1, 1))
     ivar, mask = np.ones_like(flux), np.zeros(flux.shape, np.uint8)
+    mask[::7, 0] = 1  # a line that was not observed
     scores = scores_from_sums(line_sums(flux, ivar, mask, np.ones_like(flux)), median_snr(flux, ivar, mask))
     galaxies = pd.DataFrame(
         {

@@ -23,8 +23,8 @@ from jobs.page.compact import STEP_SIGMA, compact, restored
 from jobs.page.document import bundle
 from jobs.page.figures import flux_limits, line_maps, map_png, summed_spectra
 from jobs.page.pack import pack, unpack
-from jobs.page.survey_texts import pretty_unit
-from modeling.catalog import read_catalog, write_catalog
+from jobs.page.survey_texts import pretty_unit, usual_shares
+from modeling.catalog import line_names_of, read_catalog, write_catalog
 from modeling.labels.labels import Label, append
 from modeling.network.autoencoder import make_model
 from modeling.network.config import ModelConfig
@@ -87,6 +87,19 @@ def test_the_file_holds_all_rows_and_the_most_unusual_galaxies_in_full(project: 
     assert {name.removeprefix("galaxy-") for name in held if name.startswith("galaxy-")} == set(names)
     for name in names:
         assert held[f"galaxy-{name}"][0]["row"]["plateifu"] == name
+
+
+def test_shares_of_lines_that_were_not_observed_are_no_zeros(project: ProjectConfig) -> None:
+    source = open_source(project)
+    table = source.catalog.table
+    first, second, *_ = lines = line_names_of(table)
+    table.loc[0, f"share_{first}"] = np.nan
+    table[f"share_{second}"] = np.nan
+    usual = usual_shares(table, lines)
+    assert usual[second] is None
+    assert usual[first] == table[f"share_{first}"][1:].median() > 0
+    shown = unpack(source.galaxy(table["plateifu"][0]))[0]["lines"]
+    assert [line["share"] for line in shown[:2]] == [None, None]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ function why(survey, row, lines) {
     const [filled, tick] = [element("i"), element("u")];
     filled.style.width = width(share);
     tick.style.left = width(usual);
-    return element("li", {}, element("span", {}, name), element("span", { class: "track", title: `survey median ${percent(usual)}` }, filled, tick), element("span", {}, percent(share)));
+    return element("li", {}, element("span", {}, name), element("span", { class: "track", title: `survey median ${percent(usual)}` }, filled, usual !== null && tick), element("span", {}, percent(share)));
   };
   return element("section", { class: "why" }, element("h3", {}, "Why it ranks"),
     row.triage && element("p", { class: "notice" }, element("b", {}, `Triage: ${row.triage}`), codes[row.triage] ? `, ${codes[row.triage]}.` : "."),

@@ -48,6 +48,8 @@ def test_the_same_rows_come_back(opened: lsdb.Catalog, catalog_path: Path) -> No
     assert list(found.columns) == [*expected.columns, "url", "other_observations"]
     for name in ("z", "ra_deg", "score", "rank", "mangaid"):
         assert found[name].tolist() == expected[name].tolist()
+    np.testing.assert_array_equal(found["share_Hb-4862"].to_numpy(float, na_value=np.nan), expected["share_Hb-4862"])
+    assert expected["share_Hb-4862"].isna().sum() == 9
     for name in ("neighbours", "neighbour_distances"):
         assert [list(row) for row in found[name]] == [list(row) for row in expected[name]]
 

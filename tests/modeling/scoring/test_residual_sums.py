@@ -112,12 +112,18 @@ def test_a_galaxy_without_good_samples_ranks_last_with_nan() -> None:
     assert sorted(scores.rank) == [1, 2, 3]
 
 
-def test_a_line_without_coverage_has_no_share() -> None:
+@pytest.mark.parametrize("rank_by", ["unexplained", "mae"])
+def test_a_line_without_coverage_has_no_share(rank_by: str) -> None:
     flux, ivar, mask, model = windows()
     mask[:, 2] = 2
-    shares = scored(flux, ivar, mask, model).line_shares
-    assert np.isnan(shares[:, 2]).all()
-    np.testing.assert_allclose(np.nansum(shares, axis=1), 1)
+    model[0] = flux[0]  # explained to all digits: shares of nothing
+    model[1, 1] = flux[1, 1]  # observed, and without a residual
+    scores = scored(flux, ivar, mask, model, rank_by=rank_by)
+    assert np.isnan(scores.line_shares).tolist() == [[True] * 4, *[[False, False, True, False]] * 2]
+    assert scores.line_shares[1, 1] == 0
+    np.testing.assert_allclose(np.nansum(scores.line_shares[1:], axis=1), 1)
+    assert scores.top_line[0] == -1
+    assert (scores.top_line[1:] != 2).all()
 
 
 def test_the_strongest_line_is_that_of_the_highest_snr_of_good_samples() -> None:
