@@ -75,7 +75,7 @@ class CubeFile:
         self._stream, self._header = open_at(path, layout.flux)
         self.primary = self._stream.primary
         try:
-            axes = read_axes(self._header, path, kinds=layout.wave_types, air=layout.air_types)
+            axes = read_axes(self._header, path, kinds=layout.wave_types, air=layout.air_types, primary=self.primary)
             self._unit = flux_unit(self._header, path, spaxel_arcsec=axes.spaxel_arcsec)
             self.wave, self.spaxel_arcsec = axes.wave, axes.spaxel_arcsec
             self.shape = image_shape(self._header, path)[1:]
@@ -112,7 +112,7 @@ class CubeFile:
             arrays = read_cube(
                 stream, self._header, names, planes, size, headers=headers, optional=optional, watch=watch
             )
-            if self.reads_to_end:
+            if self.reads_to_end or stream.is_cheap_to_finish:
                 self._check_wave()
                 stream.finish()
             check_once([name.upper() for name in names], stream.passed, stream.path)

@@ -6,7 +6,7 @@ with those of `astropy.wcs`, which takes some hundred times as long.
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,12 @@ class CubeAxes:
 
 
 def read_axes(
-    header: Header, path: str, *, kinds: Collection[str] = (*VACUUM, *AIR), air: Collection[str] = AIR
+    header: Header,
+    path: str,
+    *,
+    kinds: Collection[str] = (*VACUUM, *AIR),
+    air: Collection[str] = AIR,
+    primary: Header | None = None,
 ) -> CubeAxes:
     """Wavelengths and spaxel size of a cube.
 
@@ -63,21 +68,24 @@ def read_axes(
         path: path of the file, for the message.
         kinds: accepted values of CTYPE3; those that end in `-LOG` have a constant step in the logarithm.
         air: those of `kinds` that stand for wavelengths in air.
+        primary: header of the first HDU, whose SPECSYS and AIRORVAC hold where `header` has none.
 
     Raises:
         Rejected: the third axis is not wavelength, or its values are not understood.
     """
-    return CubeAxes(wavelengths(header, path, kinds=kinds, air=air), spaxel_arcsec(header))
+    return CubeAxes(wavelengths(header, path, kinds=kinds, air=air, primary=primary), spaxel_arcsec(header))
 
 
-def wavelengths(header: Header, path: str, *, kinds: Collection[str], air: Collection[str] = AIR) -> np.ndarray:
+def wavelengths(
+    header: Header, path: str, *, kinds: Collection[str], air: Collection[str] = AIR, primary: Header | None = None
+) -> np.ndarray:
     """Vacuum wavelengths of the planes, [plane], Angstrom, increasing; arguments and errors as in `read_axes`."""
     numbers = cube_axes(header, path)
     axis = numbers[2]
     kind = text_card(header, f"CTYPE{axis}")
     if kind not in kinds:
         _reject_kind(header, path, numbers, kinds)
-    _check_frame(header, path, kind, in_air=kind in air)
+    _check_frame([header] if primary is None else [header, primary], path, kind, in_air=kind in air)
     num_planes, _, _ = image_shape(header, path)
     if num_planes == 1:
         raise Rejected("bad_wave", f"{path}: NAXIS{axis} = 1, expected the planes of spectra")
@@ -218,17 +226,23 @@ def _wave_step(header: Header, path: str, numbers: tuple[int, int, int]) -> floa
     return step
 
 
-def _check_frame(header: Header, path: str, kind: str, *, in_air: bool) -> None:
-    """Checks that wavelengths are as observed, and that AIRORVAC does not contradict CTYPE."""
-    name = text_card(header, "EXTNAME", "PRIMARY")
-    frame = text_card(header, "SPECSYS")
+def _check_frame(headers: Sequence[Header], path: str, kind: str, *, in_air: bool) -> None:
+    """Checks that wavelengths are as observed, and that AIRORVAC does not contradict CTYPE; the first card counts."""
+    name, frame = _first_card(headers, "SPECSYS")
     if frame and not frame.upper().startswith(FRAMES):
         expected = "TOPOCENT, GEOCENTR, BARYCENT, HELIOCEN, LSRK, LSRD or no card: observed wavelengths"
         raise Rejected("bad_wave", f"{path}: {name} has SPECSYS = {frame!r}, expected {expected}")
-    medium, (expected, other) = text_card(header, "AIRORVAC"), ("air", "vac") if in_air else ("vac", "air")
+    name, medium = _first_card(headers, "AIRORVAC")
+    expected, other = ("air", "vac") if in_air else ("vac", "air")
     if medium.lower().startswith(other):
         reason = f"{name} has AIRORVAC = {medium!r}, expected {expected!r} or no card beside wavelengths of type {kind}"
         raise Rejected("bad_wave", f"{path}: {reason}")
+
+
+def _first_card(headers: Sequence[Header], keyword: str) -> tuple[str, str]:
+    """Name of the first HDU whose header has a value of this card, and the value; both are empty if none has."""
+    found = ((text_card(header, "EXTNAME", "PRIMARY"), text_card(header, keyword)) for header in headers)
+    return next((pair for pair in found if pair[1]), ("", ""))
 
 
 def _check_one_step(header: Header, path: str, i: int, step: float) -> None:

@@ -7,7 +7,6 @@ lines, those of DR17 35. The redshift is SCINPVEL, the systemic velocity c z tha
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 from astropy.io.fits import Header
@@ -65,8 +64,7 @@ class Reader:
             for each in names:
                 remarks += sum_remarks(hdus, each, path)
                 arrays.append(hdus[each].data)
-            last = max(hdus.index_of(each) for each in names)
-            check_once(names, [hdu.name for hdu in islice(hdus, last)], path)
+            check_once(names, [hdu.name for hdu in hdus], path)
         flux, ivar, mask = arrays
         if not flux.shape == ivar.shape == mask.shape:
             raise Rejected("bad_shape", f"{path}: {name} is {flux.shape}, IVAR {ivar.shape}, MASK {mask.shape}")

@@ -1,5 +1,6 @@
 """Files that contradict themselves, their names or each other are rejected."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from cubeprep.cube import Rejected
+from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.masks import DAPPIXMASK
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
@@ -74,11 +76,21 @@ def test_a_logcube_that_contradicts_its_name_or_itself_is_rejected(
     write_drpall(tmp_path, [("1-1", "7-1", 0.03)])
     reader = make_reader(SurveyConfig(root=str(tmp_path)))
     (target,) = reader.find_targets()
-    if message is None:
-        reader.open(target)[0].read(np.array([100]), None)
-        return
-    with pytest.raises(Rejected, match=message):
-        reader.open(target)[0].read(np.array([100]), None)
+
+    def read(*, to_end: bool) -> None:
+        (arm,) = reader.open(target)
+        arm.reads_to_end = to_end
+        arm.read(np.array([100]), None)
+
+    for to_end in (
+        True,
+        False,
+    ):  # WAVE of a local file that is not gzipped is compared with `prepare.verify: windows` too
+        if message is None:
+            read(to_end=to_end)
+            continue
+        with pytest.raises(Rejected, match=message):
+            read(to_end=to_end)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +98,7 @@ def test_a_logcube_that_contradicts_its_name_or_itself_is_rejected(
     [
         ("channel", "bad_card: .*C24 and C35 are 'Ha-6564', expected one channel of it"),
         ("HDU", "bad_card: .*2 HDUs have EXTNAME = 'EMLINE_GFLUX', expected one"),
+        ("last HDU", "bad_card: .*2 HDUs have EXTNAME = 'EMLINE_GFLUX', expected one"),
     ],
 )
 def test_maps_with_two_things_of_one_name_are_rejected(tmp_path: Path, change: str, message: str) -> None:
@@ -93,7 +106,7 @@ def test_maps_with_two_things_of_one_name_are_rejected(tmp_path: Path, change: s
     if change == "channel":
         hdus["EMLINE_GFLUX"].header["C35"] = "Ha-6564"
     else:
-        hdus.insert(2, hdus["EMLINE_GFLUX"].copy())
+        hdus.insert(2 if change == "HDU" else len(hdus), hdus["EMLINE_GFLUX"].copy())
     write_maps(tmp_path, hdus)
     reader = make_reader(SurveyConfig(reader="manga-maps", root=str(tmp_path)))
     (target,) = reader.find_targets()
@@ -101,6 +114,60 @@ def test_maps_with_two_things_of_one_name_are_rejected(tmp_path: Path, change: s
         reader.read_maps(target, ["Ha-6564"], None)
     if change == "channel":
         assert (reader.read_maps(target, ["Hb-4862"], None).mask == 0).all(), "the other channels are read"
+
+
+@pytest.mark.parametrize(
+    ("primary", "flux", "message"),
+    [
+        ({"SPECSYS": "SOURCE"}, {}, "bad_wave: .*PRIMARY has SPECSYS = 'SOURCE', expected TOPOCENT"),
+        ({"SPECSYS": "SOURCE"}, {"SPECSYS": "BARYCENT"}, None),
+        ({"SPECSYS": "BARYCENT"}, {}, None),
+        ({"SPECSYS": "BARYCENT"}, {"SPECSYS": "SOURCE"}, "bad_wave: .*FLUX has SPECSYS = 'SOURCE'"),
+        ({"AIRORVAC": "air"}, {}, "bad_wave: .*PRIMARY has AIRORVAC = 'air', expected 'vac'"),
+        ({"AIRORVAC": "vac"}, {}, None),
+    ],
+)
+def test_frame_and_medium_of_the_primary_header_hold_where_the_data_state_none(
+    tmp_path: Path, primary: dict[str, str], flux: dict[str, str], message: str | None
+) -> None:
+    hdus = cube_hdus(0.03, size=2)
+    hdus[0].header.update(primary)
+    hdus["FLUX"].header.update(flux)
+    hdus.writeto(tmp_path / "a.fits")
+    if message is None:
+        CubeFile(str(tmp_path / "a.fits"), CubeLayout("FLUX", "IVAR", "ivar"))
+        return
+    with pytest.raises(Rejected, match=message):
+        CubeFile(str(tmp_path / "a.fits"), CubeLayout("FLUX", "IVAR", "ivar"))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("to_end", [True, False])
+@pytest.mark.parametrize("name", ["IVAR", "GIMG"])
+def test_a_second_hdu_of_a_name_behind_those_that_are_read_is_noticed(
+    tmp_path: Path, name: str, to_end: bool, suffix: str
+) -> None:
+    hdus = cube_hdus(0.03, size=2)
+    hdus += [fits.ImageHDU(np.zeros((2, 2), np.float32), name="GIMG"), fits.ImageHDU(hdus["IVAR"].data, name=name)]
+    path = tmp_path / f"manga-1-1-LOGCUBE.fits{suffix}"
+    hdus.writeto(path)
+    cube = CubeFile(str(path), CubeLayout("FLUX", "IVAR", "ivar", "MASK", wave="WAVE"))
+    cube.reads_to_end = to_end
+    if name == "GIMG" or (suffix and not to_end):  # unzipping what is left would be the cost that is to be saved
+        cube.read(np.array([100]), None)
+        return
+    with pytest.raises(Rejected, match=r"bad_card: .*2 HDUs have EXTNAME = 'IVAR', expected one"):
+        cube.read(np.array([100]), None)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_last_hdu_may_lack_its_padding(tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / "whole.fits"
+    cube_hdus(0.03, size=2).writeto(whole)
+    content = whole.read_bytes().rstrip(b"\0")
+    path = tmp_path / f"cut.fits{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    CubeFile(str(path), CubeLayout("FLUX", "IVAR", "ivar", "MASK", wave="WAVE")).read(np.array([100]), None)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4"])
