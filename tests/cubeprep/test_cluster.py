@@ -141,12 +141,13 @@ def test_a_dashboard_is_there_where_it_was_asked_for() -> None:
 
 # A shell ignores the signal in what it runs in the background, and its children inherit that.
 INTERRUPTED = """
+import os
 import signal
 import time
 from cubeprep.cluster import DaskConfig, run_tasks
 
 def work(number):
-    print("working", flush=True)
+    os.write(1, b"working\\n")  # in one piece: print writes the end of the line by itself
     time.sleep(60)
 
 if __name__ == "__main__":
