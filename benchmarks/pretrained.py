@@ -74,7 +74,7 @@ def window_settings(tier: Tier, store: WindowStore) -> dict[str, Any]:
     }
     if tier.data.bin_factor > 1:
         found |= {"prepare.windows.space": "bin", "prepare.windows.bin_factor": tier.data.bin_factor}
-    return found
+    return found | {"spaxel_arcsec": SPAXEL_ARCSEC * tier.data.bin_factor}
 
 
 def calibration(network: WindowNetwork, tier: Tier, store: WindowStore) -> dict[str, Any]:

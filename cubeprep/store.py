@@ -52,6 +52,7 @@ from cubeprep.store_files import NEW_TABLES as NEW_TABLES
 from cubeprep.store_files import NoStoreError as NoStoreError
 from cubeprep.store_files import OtherStoreError as OtherStoreError
 from cubeprep.store_files import StoreError as StoreError
+from cubeprep.survey import survey_facts
 from cubeprep.version import code_version
 from cubeprep.windows import Continuum
 
@@ -214,9 +215,11 @@ class WindowStore:
 
     @property
     def window_settings(self) -> dict[str, Any]:
-        """Settings of `prepare` that decide what a sample of a window means, by key, and the unit of the flux.
+        """Settings of `prepare` that decide what a sample of a window means, by key, the unit of the flux, and the side
+        of a spaxel, arcsec.
 
-        A model is of use only for windows made with the same ones. None stands for a setting that the store leaves out.
+        A model is of use only for windows made with the same ones. None stands for a setting that the store leaves out,
+        and for a size that is known of single cubes alone.
         """
         prepare = self.attrs["config"].get("prepare", {})
         windows = prepare.get("windows", {})
@@ -225,7 +228,8 @@ class WindowStore:
         names += {"bin": ["bin_factor"], "scale-to-re": ["extent_re"]}.get(windows.get("space"), [])
         settings = {f"prepare.windows.{name}": windows.get(name) for name in names}
         settings["prepare.velocity.correct"] = prepare.get("velocity", {}).get("correct", False)
-        return settings | {"flux_unit": self.attrs["flux_unit"]}
+        size = survey_facts(self.attrs).spaxel_arcsec
+        return settings | {"flux_unit": self.attrs["flux_unit"], "spaxel_arcsec": size and round(size, 6)}
 
     @property
     def splits(self) -> list[str]:

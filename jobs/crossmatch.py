@@ -67,12 +67,15 @@ def run(
         "matched_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     paths = write_matched(config, catalog, prefix, (added, described), provenance)
+    unplaced = int(np.isnan(galaxies.ra.deg).sum())
     found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
     console.print(
         f"{found} of {counted(len(catalog.table), 'galaxy')} with a match within {radius_arcsec:g} arcsec, "
         f"{several} with several ({prefix}_num_matches): {', '.join(map(str, paths))}",
         markup=False,
     )
+    if unplaced:
+        console.print(f"{counted(unplaced, 'galaxy')} of the catalog without a position", markup=False)
     return EXIT_OK
 
 

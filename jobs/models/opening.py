@@ -60,6 +60,8 @@ class ScoringModel:
 def differing_windows(trained_on: dict[str, Any] | None, store: WindowStore) -> list[str]:
     """Settings of a store's windows that differ from those a model was trained on, with both values.
 
+    Where both sizes of a spaxel are known they count in place of the factor by which spaxels were binned.
+
     Args:
         trained_on: `window_settings` of the model's store; None if not recorded, when nothing can be compared.
         store: the other store.
@@ -67,10 +69,12 @@ def differing_windows(trained_on: dict[str, Any] | None, store: WindowStore) -> 
     if trained_on is None:
         return []
     found = store.window_settings
+    sizes_known = None not in (trained_on.get("spaxel_arcsec"), found["spaxel_arcsec"])
+    left_out = "prepare.windows.bin_factor" if sizes_known else "spaxel_arcsec"
     return [
         f"{key} is {found.get(key)}, the model was trained on {trained_on.get(key)}"
         for key in dict.fromkeys([*trained_on, *found])
-        if trained_on.get(key) != found.get(key)
+        if key != left_out and trained_on.get(key) != found.get(key)
     ]
 
 

@@ -161,7 +161,9 @@ def test_a_galaxy_without_a_position_has_no_match(workspace: Path) -> None:
     catalog = read_catalog(path)
     catalog.table.loc[0, "ra_deg"] = np.nan
     write_catalog(path, catalog.table, catalog.columns, catalog.provenance)
-    assert run(workspace, workspace / "o.fits")[0] == 0
+    code, text = run(workspace, workspace / "o.fits")
+    assert code == 0
+    assert "1 galaxy of the catalog without a position" in text
     assert read_catalog(workspace / "catalog.match-o.parquet").table["o_num_matches"].tolist()[:3] == [0, 1, 0]
 
 
