@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from benchmarks.anomaly.dataset import Data, prepare_data
 from benchmarks.anomaly.evaluate import standardised
 from benchmarks.anomaly.execute import result_path
 from benchmarks.anomaly.tiers import TIERS
-from modeling.labels.rerank import Reranking, ask_next, features_of, rerank
+from modeling.labels.rerank import Reranker, ask_next, features_of
 from modeling.latents.neighbours import standardise
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 
@@ -114,12 +114,9 @@ def finds_of_rerank(survey: Scored, wanted: np.ndarray, *, reasons: bool = True)
     """Answers in the order in which `rerank` asks, `BATCH` at a time, with or without lines and hypotheses."""
     labels: dict[int, bool] = {}
     known = (survey.by_line, survey.hypothesis) if reasons else ()
-
-    def ranked(labels: Mapping[int, float]) -> Reranking:
-        return rerank(survey.latent, survey.score, survey.scores, labels, *known)
-
+    reranker = Reranker(survey.latent, survey.score, survey.scores, *known)
     while len(labels) < NUM_LABELS[-1]:
-        asked = ask_next(ranked, labels, np.arange(len(wanted)), BATCH)
+        asked = ask_next(reranker, labels, np.arange(len(wanted)), BATCH)
         labels |= {int(row): bool(wanted[row]) for row in asked}
     return list(labels.values())
 

@@ -13,7 +13,6 @@ suggests, `cubescout label CONFIG 8485-1901=blueberry 8485-1902=artefact`, and r
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +30,7 @@ from jobs.console.progress import console
 from jobs.tables.features import by_line_of, latents_of, scores_of
 from modeling.catalog import METADATA_KEY, read_catalog
 from modeling.labels.labels import catalog_version, current, read
-from modeling.labels.rerank import Reranking, ask_next, rerank
+from modeling.labels.rerank import Reranker, Reranking, ask_next
 from modeling.latents.neighbours import standardise
 
 NUM_TOP = 50
@@ -46,13 +45,9 @@ def run(config: ProjectConfig) -> int:
     latent = standardise(latents_of(table, config.catalog_path))
     hypothesis = table["hypothesis"].fillna("").to_numpy(dtype=str) if "hypothesis" in table else None
     by_line = by_line_of(table, config.catalog_path)
-    score, scores = table["score"].to_numpy(), scores_of(table)
-
-    def ranked(labels: Mapping[int, float]) -> Reranking:
-        return rerank(latent, score, scores, labels, by_line, hypothesis)
-
-    found = ranked(labels)
-    asked = ask_next(ranked, labels, table["mangaid"].to_numpy(dtype=object), config.rerank.num_next)
+    reranker = Reranker(latent, table["score"].to_numpy(), scores_of(table), by_line, hypothesis)
+    found = reranker(labels)
+    asked = ask_next(reranker, labels, table["mangaid"].to_numpy(dtype=object), config.rerank.num_next)
     ranking = ranking_table(table, found, asked)
     provenance = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),

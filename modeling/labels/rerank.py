@@ -7,7 +7,7 @@ learns which directions matter everywhere. Sources: Rasmussen & Williams 2006, c
 (arXiv:0912.3995), several at a time as in Ginsbourger et al. 2010 (doi:10.1007/978-3-642-10701-6_6).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,56 +77,61 @@ def features_of(
     return np.concatenate(parts, axis=1)
 
 
-def rerank(
-    latent: np.ndarray,
-    score: np.ndarray,
-    scores: np.ndarray,
-    labels: Mapping[int, float],
-    by_line: np.ndarray | None = None,
-    hypothesis: np.ndarray | None = None,
-) -> Reranking:
-    """Ranking of galaxies by their score and a few labels.
+class Reranker:
+    """Ranks galaxies by their score and a few labels; what does not depend on the labels is computed once."""
 
-    Args:
-        latent: [galaxy, dimension] standardised.
-        score: [galaxy] the unsupervised score.
-        scores: [galaxy, score] all scores, as features.
-        labels: by row, whether the galaxy is labelled a detection: 1 or 0.
-        by_line, hypothesis: as in `features_of`.
-    """
-    prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
-    value, uncertainty = prior.copy(), np.ones(len(prior))
-    if labels:
-        features = features_of(latent, scores, by_line, hypothesis)
-        rows = np.array(sorted(labels))
-        answers = np.array([float(labels[row]) for row in rows])
-        # The kernel is fixed: few labels do not determine its parameters.
-        learner = GaussianProcessRegressor(_kernel(features), alpha=LABEL_NOISE, optimizer=None)
-        learner.fit(features[rows], answers - prior[rows])
-        change, uncertainty = learner.predict(features, return_std=True)
-        value = prior + change
-    order = np.lexsort((np.arange(len(prior)), -prior, -value))
-    rank = np.empty(len(prior), dtype=np.int64)
-    rank[order] = np.arange(1, len(prior) + 1)
-    return Reranking(value, uncertainty, rank)
+    def __init__(
+        self,
+        latent: np.ndarray,
+        score: np.ndarray,
+        scores: np.ndarray,
+        by_line: np.ndarray | None = None,
+        hypothesis: np.ndarray | None = None,
+    ) -> None:
+        """Takes what is known of the galaxies.
+
+        Args:
+            latent: [galaxy, dimension] standardised.
+            score: [galaxy] the unsupervised score.
+            scores: [galaxy, score] all scores, as features.
+            by_line, hypothesis: as in `features_of`.
+        """
+        self.prior = PRIOR_TOP * percentile(score) ** PRIOR_POWER
+        self.features = features_of(latent, scores, by_line, hypothesis)
+        self.kernel = _kernel(self.features)
+
+    def __call__(self, labels: Mapping[int, float]) -> Reranking:
+        """Ranking by labels: by row, whether the galaxy is labelled a detection, 1 or 0."""
+        prior = self.prior
+        value, uncertainty = prior.copy(), np.ones(len(prior))
+        if labels:
+            rows = np.array(sorted(labels))
+            answers = np.array([float(labels[row]) for row in rows])
+            # The kernel is fixed: few labels do not determine its parameters.
+            learner = GaussianProcessRegressor(self.kernel, alpha=LABEL_NOISE, optimizer=None)
+            learner.fit(self.features[rows], answers - prior[rows])
+            change, uncertainty = learner.predict(self.features, return_std=True)
+            value = prior + change
+        order = np.lexsort((np.arange(len(prior)), -prior, -value))
+        rank = np.empty(len(prior), dtype=np.int64)
+        rank[order] = np.arange(1, len(prior) + 1)
+        return Reranking(value, uncertainty, rank)
 
 
-def ask_next(
-    ranked: Callable[[Mapping[int, float]], Reranking], labels: Mapping[int, float], objects: np.ndarray, num: int
-) -> np.ndarray:
+def ask_next(reranker: Reranker, labels: Mapping[int, float], objects: np.ndarray, num: int) -> np.ndarray:
     """Rows of the galaxies whose labels would help most, best first; one of each object.
 
     Each is chosen as if those before it had the labels that are expected of them, so that they are not all alike.
 
     Args:
-        ranked: ranking by labels, as of `rerank`.
-        labels: as of `rerank`.
+        reranker: of the galaxies.
+        labels: those so far, as `reranker` takes them.
         objects: [galaxy] identifier of the object; those with a label on one observation are left out.
         num: galaxies wanted.
     """
     assumed, known, chosen = dict(labels), {objects[row] for row in labels}, []
     for _ in range(num):
-        ranking = ranked(assumed)
+        ranking = reranker(assumed)
         promise = ranking.value + CURIOSITY * ranking.uncertainty
         row = next((row for row in np.lexsort((ranking.rank, -promise)) if objects[row] not in known), None)
         if row is None:

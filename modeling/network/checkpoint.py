@@ -143,13 +143,14 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
         raise CheckpointError(f"{path}: made for more parameters than the {len(parameters)} of this model")
     for index, values in state.items():
         for name, value in values.items():
-            if value.ndim and value.shape != parameters[index].shape:  # the number of steps has no dimensions
+            if not value.ndim:  # the number of steps
+                continue
+            if value.shape != parameters[index].shape:
                 found, expected = list(value.shape), list(parameters[index].shape)
                 raise CheckpointError(f"{path}: {name} of parameter {index} is {found}, the parameter {expected}")
-            if value.ndim:
-                # Fused optimizers need the order in memory of the parameter: with another, they fail on a GPU, and on
-                # a CPU mix up the elements without a word.
-                values[name] = torch.empty_like(parameters[index], dtype=value.dtype, device="cpu").copy_(value)
+            # Fused optimizers need the order in memory of the parameter: with another, they fail on a GPU, and on a CPU
+            # mix up the elements without a word.
+            values[name] = torch.empty_like(parameters[index], dtype=value.dtype, device="cpu").copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -178,10 +178,10 @@ def test_a_loss_that_is_read_later_still_names_its_step(tmp_path: Path, monkeypa
     assert not (tmp_path / "last").exists()
 
 
-ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
 @pytest.mark.parametrize("kind", ["ae", "masked"])
 def test_a_training_that_was_killed_goes_on_on_its_device(
     store: WindowStore, tmp_path: Path, kind: str, device: str
@@ -200,7 +200,7 @@ def test_a_training_that_was_killed_goes_on_on_its_device(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("kind", ["ae", "vae", "masked"])
 def test_training_on_a_gpu_with_graphs_equals_one_without(store: WindowStore, tmp_path: Path, kind: str) -> None:
     losses = []
