@@ -15,6 +15,7 @@ from cubeprep.cluster import DaskConfig, run_tasks
 from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
 from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
+from cubeprep.locks import only_writer
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.shard import ShardTask, make_shard
 from cubeprep.split import assign_splits
@@ -43,6 +44,7 @@ def prepare(
         ConfigError: the survey cannot have the configured windows.
         MistakeError: no galaxy is found or selected; the message has an example of each reason.
         StoreError: there is another store at `store_path`, or a finished one whose table is damaged.
+        InUseError: another process makes a store there.
     """
     with_models = config.windows.continuum == "dap"
     if not (config.velocity.correct or with_models):
@@ -58,22 +60,23 @@ def prepare(
     if not usable:
         raise MistakeError(_why_none(survey, targets))
     plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
-    store = WindowStore.create_or_resume(store_path, plan)
-    if config.retry_rejected:
-        forget_rejected(store)
-    if store.finished:
-        logger.info("%s is finished already", store_path)
-        store.galaxies()  # raises if the table has been damaged since
-        return store.summary()
-    done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
-    tasks = _tasks(config, survey, store_path, plan, usable, seed=seed)
-    _run(
-        [task for task in tasks if (task.split, task.shard) not in done],
-        config.dask,
-        num_done=len(done),
-        on_shard=on_shard,
-    )
-    return finish(store, targets, plan.splits)
+    with only_writer(store_path):
+        store = WindowStore.create_or_resume(store_path, plan)
+        if config.retry_rejected:
+            forget_rejected(store)
+        if store.finished:
+            logger.info("%s is finished already", store_path)
+            store.galaxies()  # raises if the table has been damaged since
+            return store.summary()
+        done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
+        tasks = _tasks(config, survey, store_path, plan, usable, seed=seed)
+        _run(
+            [task for task in tasks if (task.split, task.shard) not in done],
+            config.dask,
+            num_done=len(done),
+            on_shard=on_shard,
+        )
+        return finish(store, targets, plan.splits)
 
 
 def _tasks(

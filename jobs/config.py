@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from cubeprep.config import Config, ConfigError, config_error, load_config
 from cubeprep.prepare_config import PrepareConfig
 from cubeprep.simulate.config import SimulateConfig
+from cubeprep.storage import is_remote
 from cubeprep.survey import SurveyConfig
 from cubeprep.words import closest, suggestion
 from jobs.engines.dask_on_ray import DaskOnRayConfig
@@ -65,6 +66,12 @@ class ProjectConfig(Config):
     def checkpoints_path(self) -> str:
         """Path or URL of the trainings' checkpoints."""
         return self.train.storage or str(self.workspace / "training")
+
+    def folder_of(self, name: str) -> str:
+        """Local folder of a training or search: that of its checkpoints, or of its model if those are at a URL."""
+        return str(
+            Path(self.workspace / "models" if is_remote(self.checkpoints_path) else self.checkpoints_path) / name
+        )
 
     @property
     def tracking_uri(self) -> str:

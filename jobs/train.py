@@ -43,7 +43,12 @@ LOSSES = ("train_loss", "validation_loss")
 
 
 def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False) -> int:
-    """Trains, tracks and registers; returns the exit code."""
+    """Trains, tracks and registers; returns the exit code.
+
+    Raises:
+        InUseError: another process runs this training.
+    """
+    from cubeprep.locks import only_writer
     from cubeprep.store import WindowStore
     from jobs.reports.training_plots import plot_training
     from modeling.tracking.lineage import prepare_run, system_metrics
@@ -67,7 +72,11 @@ def run(config: ProjectConfig, *, resume: str | None = None, force: bool = False
     tags = {"job": "train", "model_kind": config.model.kind, **start_tags(job)}
     where = config.tracking_uri, config.tracking.experiment
     parent = prepare_run(*where, identity)
-    with start_run(*where, name, tags, parent=parent, resume=known) as tracked, system_metrics(tracked):
+    with (
+        only_writer(config.folder_of(name)),
+        start_run(*where, name, tags, parent=parent, resume=known) as tracked,
+        system_metrics(tracked),
+    ):
         log_training(tracked, config, store)
         target = config.workspace / "models" / name
         with progress_bar("Training", unit="steps") as bar:

@@ -40,8 +40,13 @@ if TYPE_CHECKING:
 
 
 def run(config: ProjectConfig, *, retrain: bool = False) -> int:
-    """Searches, tracks and registers; returns the exit code."""
+    """Searches, tracks and registers; returns the exit code.
+
+    Raises:
+        InUseError: another process runs this search.
+    """
     from cubeprep.config import digest
+    from cubeprep.locks import only_writer
     from cubeprep.store import WindowStore
     from modeling.tracking.lineage import prepare_run, system_metrics
     from modeling.tracking.runs import find_run, start_run
@@ -61,7 +66,11 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     where = (config.tracking_uri, config.tracking.experiment)
     known = find_run(*where, {"job": "tune", "mlflow.runName": name})
     parent = prepare_run(*where, identity)
-    with start_run(*where, name, {"job": "tune"}, parent=parent, resume=known) as tracked, system_metrics(tracked):
+    with (
+        only_writer(config.folder_of(name)),
+        start_run(*where, name, {"job": "tune"}, parent=parent, resume=known) as tracked,
+        system_metrics(tracked),
+    ):
         log_training(tracked, config, store)
         children = _Children(config, tracked)
         with progress_bar("Searching", unit="epochs") as bar:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import jobs.train
+from cubeprep.store import WindowStore
 from jobs import cli
 from jobs.config import ProjectConfig, load_project
 from jobs.console import command
@@ -15,6 +16,7 @@ from modeling.tracking.models import resolve_model
 from modeling.tracking.runs import find_run, make_client
 from modeling.training.context import LocalContext
 from modeling.training.folds import load_folds
+from tests.holders import holding
 from tests.synthetic import synthetic_store
 
 SMALL = {
@@ -71,6 +73,21 @@ def interrupt_at_second_epoch(workspace: Path, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(LocalContext, "report", interrupt)
         assert invoke(workspace)[0] == command.EXIT_INTERRUPTED
+
+
+@pytest.mark.slow
+def test_a_training_that_another_process_runs_is_refused(tmp_path: Path) -> None:
+    synthetic_store(tmp_path / "w.zarr", shape=(3, 4, 16), num_train=6, num_validation=2)
+    config = load_project("line", tuple(f"{key}={value}" for key, value in SMALL.items()))
+    job = training_job(config)
+    name = f"train-{job.identity(WindowStore.open(str(tmp_path / 'w.zarr')).identity)[:12]}"
+    with holding(tmp_path / "training" / name) as holder:
+        code, text = invoke(tmp_path)
+        assert code == command.EXIT_USAGE, text
+        assert f"{tmp_path}/training/{name}: process {holder.pid} on " in text.replace("\n", " ")
+        assert not (tmp_path / "training" / name).exists()
+        assert invoke(tmp_path, **{"train.epochs": 1})[0] == 0, "another training of the same workspace"
+    assert invoke(tmp_path)[0] == 0
 
 
 @pytest.mark.slow
