@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.config import load_project
 from modeling.tracking.runs import make_client
+from tests.holders import holding
 from tests.jobs.test_train import SMALL
 from tests.synthetic import synthetic_store
 
@@ -65,3 +66,8 @@ def test_a_search_leaves_one_run_with_a_child_a_trial_and_a_model_trained_on(tmp
     (trained,) = [run for run in runs if run.data.tags["job"] == "train"]
     assert float(trained.data.params["train.lr"]) == best["train"]["lr"]
     assert client.get_model_version_by_alias("cubescout", "candidate").run_id == trained.info.run_id
+
+    with holding(tmp_path / "training" / folder.name):
+        result = CliRunner().invoke(cli.main, ["tune", "line", "--retrain", *overrides])
+    assert result.exit_code == 2, result.output
+    assert f"{folder.name}: process" in result.output
