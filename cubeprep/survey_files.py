@@ -24,7 +24,7 @@ from cubeprep.registry import file_patterns
 from cubeprep.storage import StorageError, filesystem, is_remote, read_file, storage_errors
 from cubeprep.survey import SurveyConfig
 from cubeprep.tables import COLUMNS, RAGGED, UNITS, TableError, in_unit, name_of, named, number, read_table
-from cubeprep.words import closest, suggestion
+from cubeprep.words import closest, counted, suggestion
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ RANGES = {
     "dec": (-90.0, 90.0, "degrees of -90 to 90"),
     "re_arcsec": (1e-9, np.inf, "a radius above 0"),
 }
+NUM_SHOWN = 5  # cells of a malformed line in a message
 # Columns that a table of a user must have.
 OWN_COLUMNS = {"name": "the file's name without its suffix", "z": "the redshift"}
 
@@ -409,8 +410,10 @@ def survey_rows(
             except ValueError as error:
                 raise TableError(f"{path}: the column {spelled[name]!r} {error}") from error
     names = list(map(name_of, columns.pop(key)))
-    ragged = {name_of(cells.get(spelled[key], "")): (line, cells) for line, cells in table.attrs[RAGGED].items()}
-    broken = {name: _why_ragged(path, *found) for name, found in ragged.items() if name}
+    held, broken = list(map(str, table.attrs[COLUMNS])), {}
+    for line, cells in table.attrs[RAGGED].items():
+        if name := name_of(dict(zip(held, cells, strict=False)).get(spelled[key])):
+            broken[name] = _why_ragged(path, line, cells, held)
     return TableRows(pd.DataFrame(columns), names, path), broken
 
 
@@ -458,5 +461,8 @@ def _check_equal(path: str, name: str, first: tuple[int, dict[Any, Any]], second
         raise TableError(f"{path}: two rows of {name} differ: {said}. Remove one.")
 
 
-def _why_ragged(path: str, line: int, cells: Mapping[str, str]) -> str:
-    return f"{path}: line {line} has another number of cells than the header: {', '.join(cells.values())} ..."
+def _why_ragged(path: str, line: int, cells: Sequence[str], columns: Sequence[str]) -> str:
+    """Message on a line with more or fewer cells than there are columns."""
+    lacking = f", none for {columns[len(cells)]!r}" if len(cells) < len(columns) else ""
+    found = f"line {line} has {counted(len(cells), 'cell')}, expected {len(columns)} as in the header{lacking}"
+    return f"{path}: {found}; it begins with {', '.join(cells[:NUM_SHOWN])}"

@@ -25,6 +25,7 @@ import pandas as pd
 from cubeprep.config import MistakeError
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.storage import StorageError, is_remote, read_file
+from cubeprep.words import counted
 
 SUFFIXES = {
     ".csv": "delimited",
@@ -68,18 +69,19 @@ def read_table(
     """Table with one value per row and column; text is str, and missing values are NaN, or NA among integers.
 
     A row of a text file with more or fewer cells than the header cannot be assigned to columns: it is left out, and
-    `attrs["ragged"]` of the result holds its cells by line number. `attrs["columns"]` holds the names of all columns of
-    the file, `attrs["units"]` the units that it states, by name of the column.
+    `attrs["ragged"]` of the result holds the list of its cells by line number. `attrs["columns"]` holds the names of
+    all columns of the file, `attrs["units"]` the units that it states, by name of the column.
 
     Args:
         path: path or URL of a CSV, TSV, ECSV, FITS, VOTable or Parquet file, or of text in columns, also gzipped; the
             suffix tells the format.
         text: names of columns that hold text even if all cells are numbers; case is ignored.
-        columns: names of the columns to return; case is ignored, as are those that the table lacks. None returns all.
+        columns: names of the columns to return; case is ignored, as are those that the table lacks. None returns all
+            but columns of arrays in FITS, VOTable and ECSV files.
         hdu: name of the FITS table to read; if it is not given or not found, the first table is read.
 
     Raises:
-        TableError: the suffix is unknown, or the file is not of its format.
+        TableError: the suffix is unknown, the file is not of its format, or one of `columns` holds arrays.
         FileNotFoundError: there is no such file.
         StorageError: the storage service fails.
     """
@@ -89,8 +91,10 @@ def read_table(
     wanted = None if columns is None else {column.lower() for column in columns}
     try:
         table = _parse(unzipped(content), kind, hdu, wanted)
+        if wanted is not None:
+            _check_single(table, name)
         return _clean(table, {column.lower() for column in text}, has_types=kind[1] not in ("delimited", "columns"))
-    except StorageError:
+    except (StorageError, TableError):
         raise
     except Exception as error:  # the exceptions of the parsers have no common base class
         raise TableError(f"{name}: not a table that can be read as {kind[0]}: {_brief(error)}") from error
@@ -181,6 +185,21 @@ def _parse(content: bytes, kind: tuple[str, str], hdu: str, wanted: Collection[s
     return table if wanted is None else table[[name for name in table if str(name).lower() in wanted]]
 
 
+def _check_single(table: pd.DataFrame, path: str) -> None:
+    """Checks that no cell holds an array.
+
+    Raises:
+        TableError: one does; the message names its column and row.
+    """
+    for name, column in table.items():
+        for row, cell in enumerate(column if column.dtype == object else (), 1):
+            if isinstance(cell, list | np.ndarray):
+                found = counted(np.size(cell), "value")
+                raise TableError(
+                    f"{path}: the column {name!r} holds an array of {found} in row {row}, expected a number or a text"
+                )
+
+
 def _parquet_table(content: bytes, wanted: Collection[str] | None) -> pd.DataFrame:
     """Columns of a Parquet file, integers beside missing values as integers, and the columns of a named index."""
     import pyarrow as pa
@@ -202,7 +221,7 @@ def _parquet_table(content: bytes, wanted: Collection[str] | None) -> pd.DataFra
 
 
 def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collection[str] | None) -> pd.DataFrame:
-    """Columns with one value per row, and their units in `attrs`."""
+    """Columns with one value per row, and those that are wanted with arrays; their units in `attrs`."""
     from astropy.io import fits
     from astropy.table import Column, Table
     from astropy.units import UnitsWarning
@@ -222,9 +241,12 @@ def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collecti
         else:
             table = Table.read(source, format=table_format)
     chosen = [name for name in table.colnames if wanted is None or name.lower() in wanted]
-    flat = table[[name for name in chosen if isinstance(table[name], Column) and table[name].ndim == 1]]
+    plain = [name for name in chosen if isinstance(table[name], Column)]
+    flat = table[[name for name in plain if table[name].ndim == 1]]
     flat.convert_bytestring_to_unicode()
     found: pd.DataFrame = flat.to_pandas()
+    if wanted is not None:
+        found = found.assign(**{name: list(table[name]) for name in plain if table[name].ndim > 1})
     found.attrs[COLUMNS] = table.colnames
     found.attrs[UNITS] = {name: str(flat[name].unit) for name in flat.colnames if flat[name].unit is not None}
     return found
@@ -265,7 +287,7 @@ def _text_table(content: str, *, in_columns: bool) -> pd.DataFrame:
         begins = ends
         cells = [cell.strip() for cell in row]
         if len(cells) < len(names) or any(cells[len(names) :]):
-            ragged[line] = dict(zip(names, cells, strict=False))
+            ragged[line] = cells
         else:
             fitting.append(cells[: len(names)])
     table = pd.DataFrame(fitting, columns=names, dtype=object)

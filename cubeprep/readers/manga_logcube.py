@@ -52,13 +52,14 @@ class Reader:
         files = find_cubes(self._config, FILE_NAME)
         maps = _find_maps(self._config.maps_root) if self._config.maps_root else {}
         models = dap_model.find_models(str(self._config.maps_root)) if self.with_models else {}
-        rows = _read_drpall(self._config.table or _find_table(root))
+        rows, broken = _read_drpall(self._config.table or _find_table(root))
         targets = []
         for (plate, ifu), path in files.items():
             plateifu = f"{plate}-{ifu}"
             row = rows.get(plateifu)
             if row is None:
-                reason = ("not_in_table", f"{path}: {plateifu} is not in the survey's table, its redshift is unknown")
+                unknown = f"{path}: {plateifu} is not in the survey's table, its redshift is unknown"
+                reason = ("bad_row", broken[plateifu]) if plateifu in broken else ("not_in_table", unknown)
                 targets.append(Target(plateifu, plateifu, np.nan, np.nan, np.nan, (path,), rejected=reason))
             else:
                 targets.append(_target(plateifu, path, row, maps.get((plateifu,)), models.get(plateifu)))
@@ -116,11 +117,11 @@ def _find_table(root: str) -> str:
     return next(iter(tables.values()))
 
 
-def _read_drpall(path: str) -> TableRows:
-    """Rows of drpall, by plateifu."""
+def _read_drpall(path: str) -> tuple[TableRows, dict[str, str]]:
+    """Rows of drpall, and errors of malformed lines, by plateifu."""
     needed = ("mangaid", "objra", "objdec", "nsa_z", "drp3qual")
     optional = ("z", "nsa_elpetro_th50_r", "bluesn2", "redsn2", "exptime", "nexp")
-    return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")[0]
+    return survey_rows(path, "plateifu", needed=needed, optional=optional, hdu="MANGA", kind="drpall")
 
 
 def _target(plateifu: str, path: str, row: dict[Any, Any], maps: str | None, model: str | None) -> Target:

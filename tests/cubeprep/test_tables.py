@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
 from cubeprep.config import MistakeError
@@ -18,6 +19,7 @@ from cubeprep.cube import Target
 from cubeprep.fits.gunzip import unzipped
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.tables import TableError, in_unit, is_velocity, name_of, number, read_table
+from tests.logcube import write_survey
 
 FORMATS = {"csv": "ascii.csv", "tsv": "ascii.tab", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
 FORMATS |= {"parquet": "", "dat": "ascii.basic"}
@@ -150,12 +152,12 @@ def test_a_spreadsheet_under_another_name_is_told_so(tmp_path: Path) -> None:
         read_table(tmp_path / "t.csv")
 
 
-def targets_of(table: Path, content: str | Table) -> list[Target]:
-    """Targets of a survey of a file `a.fits` beside the table."""
+def targets_of(table: Path, content: str | Table | None) -> list[Target]:
+    """Targets of a survey of a file `a.fits` beside the table, which is written unless `content` is None."""
     (table.parent / "a.fits").write_bytes(b"")
     if isinstance(content, str):
         table.write_text(content)
-    else:
+    elif content is not None:
         content.write(table, overwrite=True)
     config = SurveyConfig(reader="muse", root=str(table.parent), table=str(table))
     return select_targets(config, make_reader(config))
@@ -252,8 +254,41 @@ def test_a_bad_cell_and_a_bad_row_cost_one_galaxy_each(tmp_path: Path) -> None:
     why = targets["c"].rejected
     assert why is not None
     assert why[0] == "bad_row"
-    assert "t.csv: line 4 has another number of cells than the header: c, 0.02, 1" in why[1]
-    assert targets["d"].rejected is not None
+    assert why[1] == f"{table}: line 4 has 5 cells, expected 3 as in the header; it begins with c, 0.02, 1, 2, 5"
+    short = "line 5 has 2 cells, expected 3 as in the header, none for 'ra'; it begins with d, 0.03"
+    assert targets["d"].rejected == ("bad_row", f"{table}: {short}")
+
+
+def test_a_short_line_of_drpall_is_told_so(tmp_path: Path) -> None:
+    root, table = write_survey(tmp_path / "survey", {"1-1": 0.03, "1-2": 0.03}, size=4), tmp_path / "drpall.csv"
+    table.write_text("plateifu,mangaid,objra,objdec,nsa_z,drp3qual\n1-1,x,1,2,0.03,0\n1-2,y,1,2\n")
+    config = SurveyConfig(root=str(root), table=str(table))
+    good, short = select_targets(config, make_reader(config))
+    assert (good.rejected, good.z) == (None, 0.03)
+    why = "line 3 has 4 cells, expected 6 as in the header, none for 'nsa_z'; it begins with 1-2, y, 1, 2"
+    assert short.rejected == ("bad_row", f"{table}: {why}")
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
+@pytest.mark.parametrize("column", ["name", "z", "re_arcsec"])
+def test_a_column_of_arrays_is_no_column_of_values(tmp_path: Path, suffix: str, column: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    content: dict[str, list[object]] = {"name": ["a", "b"], "z": [0.02, 0.03], "re_arcsec": [1.0, 2.0]}
+    content[column] = [[value, value] for value in content[column]]
+    pd.DataFrame(content).to_parquet(path) if suffix == "parquet" else write(Table(content), path)
+    message = rf"t\.{suffix}: .*the column '{column}' holds an array of 2 values in row 1, expected a number or a text$"
+    with pytest.raises(TableError, match=message):
+        targets_of(path, None)
+    assert read_table(path, columns=[name for name in content if name != column]).shape == (2, 2)
+
+
+def test_a_column_of_arrays_of_different_lengths_is_no_column_of_values(tmp_path: Path) -> None:
+    columns = [fits.Column("name", "1A", array=["a", "b"]), fits.Column("z", "PD()", array=[[0.02], [0.03, 0.04]])]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "t.fits")
+    with pytest.raises(
+        TableError, match="the column 'z' holds an array of 1 value in row 1, expected a number or a text"
+    ):
+        targets_of(tmp_path / "t.fits", None)
 
 
 def test_objects_without_a_name_are_their_observations_own(tmp_path: Path) -> None:
