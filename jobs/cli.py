@@ -36,15 +36,22 @@ def _command(name: str) -> Any:
 @_command("submit")
 @click.argument("job", type=click.Choice(list(JOBS)))
 @click.argument("config", shell_complete=complete_config)
+@click.argument("arguments", nargs=-1, metavar="[-- ARGUMENTS]...")
 @_SET
 @click.option("--address", metavar="URL", help="Address of the cluster's dashboard.")
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Show the output and wait until the job ends."
 )
-def _submit(job: str, config: str, overrides: tuple[str, ...], address: str | None, follow: bool) -> None:
+def _submit(
+    job: str, config: str, arguments: tuple[str, ...], overrides: tuple[str, ...], address: str | None, follow: bool
+) -> None:
     from jobs.submit import submit as run
 
-    sys.exit(guarded(lambda: run(job, config, overrides, address=address, follow=follow)))
+    parsed = command(job)
+    _, more, _ = parsed.make_parser(click.Context(parsed, info_name=job)).parse_args([config, *arguments])
+    if more:
+        raise click.UsageError(f"{job} takes no such argument: {' '.join(more)}")
+    sys.exit(guarded(lambda: run(job, config, overrides, arguments=arguments, address=address, follow=follow)))
 
 
 @_command("promote")
@@ -74,7 +81,7 @@ def _promote(
     "--store", type=PathOrUrl(exists=True), help="Path or URL of the window store; default: the recorded one."
 )
 @click.option("--tracking-uri", help="URI of MLflow's backend; default: mlflow.db beside the catalog.")
-@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Largest relative difference accepted.")
+@click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative difference accepted.")
 def _reproduce(catalog: str, plateifu: str, **options: Any) -> None:
     from jobs.reproduce import reproduce as run
 

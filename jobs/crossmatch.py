@@ -6,8 +6,8 @@ PREFIX_separation_arcsec, and PREFIX_num_matches, the number of rows within the 
 The page of `explore` shows the columns, too. Several tables may be matched, each with a prefix of its own.
 
 TABLE is a CSV, TSV, ECSV, FITS, VOTable, Parquet or text file or URL, also gzipped. Its positions are ICRS; numbers
-are in degrees unless the table says otherwise, text is in hours and degrees. Proper motions are not applied. Large
-integers, such as identifiers, become text where galaxies have no match, since a float would round them.
+are in degrees unless the table says otherwise, text is in hours and degrees. Proper motions are not applied. True and
+false become text, as do large integers, such as identifiers, where galaxies have no match: a float would round them.
 """
 
 import hashlib
@@ -67,16 +67,27 @@ def run(
         "matched_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     paths = write_matched(config, catalog, prefix, (added, described), provenance)
-    unplaced = int(np.isnan(galaxies.ra.deg).sum())
     found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
     console.print(
         f"{found} of {counted(len(catalog.table), 'galaxy')} with a match within {radius_arcsec:g} arcsec, "
         f"{several} with several ({prefix}_num_matches): {', '.join(map(str, paths))}",
         markup=False,
     )
-    if unplaced:
-        console.print(f"{counted(unplaced, 'galaxy')} of the catalog without a position", markup=False)
+    for positions, what, whose in ((galaxies, "galaxy", "the catalog"), (where, "row", path.name)):
+        if unplaced := int(np.isnan(positions.ra.deg).sum()):
+            console.print(f"{counted(unplaced, what)} of {whose} without a position", markup=False)
+    if not found:
+        console.print(f"{path.name}: {_span(where)}; the catalog: {_span(galaxies)}", markup=False)
     return EXIT_OK
+
+
+def _span(positions: Any) -> str:
+    """Ranges of positions, which show what was taken for what, such as hours for degrees."""
+    ra, dec = (angle.deg[np.isfinite(angle.deg)] for angle in (positions.ra, positions.dec))
+    if not len(ra):
+        return "no positions"
+    ranges = (f"{angle.min():.6g} to {angle.max():.6g}" for angle in (ra, dec))
+    return "right ascensions of {} and declinations of {} deg".format(*ranges)
 
 
 def write_matched(

@@ -37,15 +37,17 @@ def run(
         raise CommandError(f"{table or 'labels'}: {error}. No label was added.") from error
     version = catalog_version(config.catalog_path)
     author = author or default_author()
-    added = append(
+    append(
         config.labels_path,
         [Label(plateifu=name, label=label, author=author, catalog=version, note=note) for name, label in pairs],
     )
+    added = sum(label != "" for _, label in pairs)
+    done = [f"{counted(added, 'label')} by {author} added to {config.labels_path}"] if added else []
+    if added < len(pairs):
+        done.append(f"{counted(len(pairs) - added, 'label')} withdrawn by {author}")
     counts = current(read(config.labels_path)).value_counts()
     shown = ", ".join(f"{label} {number}" for label, number in counts.items())
-    console.print(
-        f"{counted(added, 'label')} by {author} added to {config.labels_path}; now {shown or 'none'}", markup=False
-    )
+    console.print(f"{', '.join(done)}; now {shown or 'none'}", markup=False)
     return EXIT_OK
 
 

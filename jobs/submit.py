@@ -1,9 +1,10 @@
 """Runs a job on a Ray cluster and follows it.
 
-JOB is another command; CONFIG is a YAML file on this machine or the name of a shipped configuration. The file, its
---set values and this machine's code are sent to the cluster, which must have the packages that the code imports
-(cluster.yaml installs them). `workspace` must be an absolute path shared by the nodes; cubes and store may be s3://
-URLs. Credentials are never sent: the nodes have their own.
+JOB is another command; CONFIG is a YAML file on this machine or the name of a shipped configuration. The job's own
+arguments and options follow after `--`, as in `submit search CONFIG -- 8485-1901 --num 5`. The file, its --set values
+and this machine's code are sent to the cluster, which must have the packages that the code imports (cluster.yaml
+installs them). `workspace` and paths among the arguments must be absolute and shared by the nodes; cubes and store may
+be s3:// URLs. Credentials are never sent: the nodes have their own.
 
 --address is the URL of the cluster's dashboard, http://HOST:PORT (default: RAY_API_SERVER_ADDRESS, else
 http://127.0.0.1:8265, where `ray attach cluster.yaml -p 8265` forwards it); RAY_ADDRESS is ignored. Token
@@ -35,7 +36,7 @@ from urllib.request import getproxies, proxy_bypass
 import click
 
 from cubeprep.config import ConfigError
-from cubeprep.redact import secret_keys
+from cubeprep.redact import redact, secret_keys
 from jobs.config import find_config, load_project
 from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK
 
@@ -53,13 +54,22 @@ class SubmitError(ValueError):
     """A cluster that cannot be reached, or that rejects the job."""
 
 
-def submit(job: str, config: str, overrides: Sequence[str], *, address: str | None, follow: bool) -> int:
+def submit(
+    job: str,
+    config: str,
+    overrides: Sequence[str],
+    *,
+    arguments: Sequence[str] = (),
+    address: str | None,
+    follow: bool,
+) -> int:
     """Submits a job; returns its exit code if it is followed, else 0.
 
     Args:
         job: name of the command that runs on the cluster.
         config: YAML file, or name of a shipped configuration.
         overrides: values of --set.
+        arguments: of the job, beside its configuration.
         address: URL of the dashboard; None for that of the environment, or the default.
         follow: whether to show the job's output until it ends.
 
@@ -73,12 +83,12 @@ def submit(job: str, config: str, overrides: Sequence[str], *, address: str | No
     if not project.workspace.is_absolute():
         message = f"workspace: {project.workspace} is relative; it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [message])
-    if secrets := secret_keys(project.model_dump(mode="json")):
+    if secrets := secret_keys(project.model_dump(mode="json") | {name: name for name in arguments}):
         known = "what a job is given can be read by all users of the cluster; give the nodes credentials of their own"
-        raise ConfigError(config, [f"{key}: holds a password or a signature: {known}" for key in secrets])
+        raise ConfigError(config, [f"{redact(key)}: holds a password or a signature: {known}" for key in secrets])
     client = connect(where)
     with staged(path) as folder:
-        command = entrypoint(job, path.name, overrides)
+        command = entrypoint(job, path.name, overrides, arguments)
         try:
             job_id = client.submit_job(
                 entrypoint=command,
@@ -173,10 +183,10 @@ def _proxy(address: str) -> str:
     return "" if proxy_bypass(str(parts.hostname)) else getproxies().get(parts.scheme, "")
 
 
-def entrypoint(job: str, config: str, overrides: Sequence[str]) -> str:
+def entrypoint(job: str, config: str, overrides: Sequence[str], arguments: Sequence[str] = ()) -> str:
     """Command line that runs on the cluster."""
     settings = [part for override in overrides for part in ("--set", override)]
-    return shlex.join(["python", "-m", f"jobs.{job}", config, *settings])
+    return shlex.join(["python", "-m", f"jobs.{job}", config, *settings, *arguments])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import platform
 import time
 from pathlib import Path
 
-from benchmarks.anomaly.all_detectors import load_detectors
+from benchmarks.anomaly.all_detectors import load_detectors, use_modules
 from benchmarks.anomaly.dataset import ROOT, Data, bytes_digest, prepare_data
 from benchmarks.anomaly.evaluate import load_entries
 from benchmarks.anomaly.execute import execute
@@ -29,8 +29,12 @@ def main(arguments: list[str] | None = None) -> Report:
     parser.add_argument(
         "--paper", action="store_true", help="train the paper's networks in a tier that leaves them out"
     )
+    parser.add_argument(
+        "--detectors", nargs="+", default=[], metavar="MODULE", help="modules outside the benchmark with detectors"
+    )
     parser.add_argument("--tracking", help="MLflow tracking URI; default: SQLite in the work folder")
     options = parser.parse_args(arguments)
+    use_modules(options.detectors)
     real = options.real if options.real.is_dir() else None
     began, tier = time.perf_counter(), TIERS[options.tier]
     hours = f"{tier.cpu_hours:g} processor hours, {tier.cpu_hours / options.workers:.2g} with {options.workers} workers"

@@ -3,6 +3,8 @@
 Tasks of the same run and fold whose detectors train within seconds are run as one batch, which reads the data once.
 """
 
+import hashlib
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -148,8 +150,14 @@ def _seconds(function: Callable[..., Result], *arguments: Any) -> tuple[Result, 
 def result_path(data: Data, name: str, run: Run, fold: int) -> Path:
     """Path of a result, named after a digest of everything that determines it."""
     tier = data.tier.model_dump(mode="json", exclude=NOT_OF_A_TASK)
-    digest = digest_of([identity(data.tier), tier, code_digest(SCORE_CODE), name, run.model_dump(), fold])
+    code = code_digest(SCORE_CODE), source_digest(name)
+    digest = digest_of([identity(data.tier), tier, *code, name, run.model_dump(), fold])
     return data.folder / "scores" / f"{digest[:16]}.npz"
+
+
+def source_digest(name: str) -> str:
+    """sha256 of the module of a detector, which may lie outside the benchmark."""
+    return hashlib.sha256(Path(inspect.getfile(load_detectors()[name])).read_bytes()).hexdigest()
 
 
 def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float, training: str = "") -> None:

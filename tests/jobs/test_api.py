@@ -58,6 +58,13 @@ def test_a_line_that_is_added_raises_the_score(workspace: Path) -> None:
     assert after["score_chi2"] > before["score_chi2"]
 
 
+def test_a_galaxy_of_which_nothing_was_observed_has_no_score(workspace: Path) -> None:
+    galaxy = api.open_store(workspace).read_galaxy("1005-1902")
+    found = api.score(workspace, replace(galaxy, mask=np.ones_like(galaxy.mask))).iloc[0]
+    assert found["num_good"] == 0
+    assert found.filter(regex="score_|velocity|snr|share_").isna().all()
+
+
 def test_neighbours_are_those_of_the_command(workspace: Path) -> None:
     catalog = api.open_catalog(workspace / "catalog.parquet")
     found = api.neighbours(workspace, "1005-1903", num=4)

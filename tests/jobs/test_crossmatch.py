@@ -191,6 +191,9 @@ def test_integers_without_a_match_are_missing(workspace: Path) -> None:
     code, text = run(workspace, path)
     assert code == 0, text
     assert read_catalog(workspace / "catalog.match-far.parquet").table["far_w"].isna().all()
+    assert (
+        "far.csv: right ascensions of 10.6 to 10.6 and declinations of -85 to -85 deg; the catalog: right asc" in text
+    )
 
 
 def test_degrees_with_leading_zeros_are_degrees(workspace: Path) -> None:
@@ -214,6 +217,7 @@ def test_each_position_is_read_by_itself(workspace: Path, caplog: pytest.LogCapt
     assert code == 0, text
     assert "2 of 60 galaxies with a match" in text
     assert "2 rows without a position that can be read, such as ra ? and dec 2.5" in caplog.text + text
+    assert "3 rows of mixed.csv without a position" in text
     path.write_text("ra,dec\n?,2.5\n")
     code, text = run(workspace, path)
     assert code == 2

@@ -78,7 +78,7 @@ def test_every_row_is_reproduced_from_its_file(workspace: Path) -> None:
     for plateifu in read_catalog(catalog).table["plateifu"].head(3):
         result = invoke("reproduce", catalog, plateifu)
         assert result.exit_code == 0, result.output
-        assert "Reproduced to 1e-06" in result.output
+        assert "Reproduced to 1e-05" in result.output
         assert re.search(r"score_chi2 +│ +\S+ +│ +\S+ +│", result.output)
         assert "crc32:" in result.output
 
@@ -93,7 +93,7 @@ def test_a_row_that_was_tampered_with_is_not_reproduced(workspace: Path, copy: P
     pq.write_table(changed, copy / "catalog.parquet")
     result = invoke("reproduce", copy / "catalog.parquet", "1-1", "--tracking-uri", uri(workspace))
     assert result.exit_code == command.EXIT_FAILED
-    assert "Not reproduced to 1e-06: score_mae" in result.output
+    assert "Not reproduced to 1e-05: score_mae" in result.output
 
 
 def test_what_is_missing_is_named(workspace: Path, copy: Path, tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def test_output_and_exit_codes_pass_through(address: str, survey: Path, tmp_path
     failing = submit("prepare", config, "--address", address, "--set", f"survey.root={tmp_path / 'no where'}", code=2)
     assert "does not exist" in failing
     assert "Traceback" not in failing
+    failing = submit("train", config, "--address", address, "--", "--resume", "no-such-run", code=2)
+    assert "no-such-run" in failing
 
 
 @pytest.mark.ray
@@ -390,6 +392,24 @@ def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
 def test_the_entry_point_is_quoted() -> None:
     made = entrypoint("train", "my survey.yaml", ["train.lr=1e-3", "tracking.experiment=a b"])
     assert made == "python -m jobs.train 'my survey.yaml' --set train.lr=1e-3 --set 'tracking.experiment=a b'"
+    made = entrypoint("search", "my.yaml", [], ["8485-1901", "--region", "1:2, 3:4"])
+    assert made == "python -m jobs.search my.yaml 8485-1901 --region '1:2, 3:4'"
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("train", ["--rezume", "mine"], "No such option"),
+        ("train", ["mine"], "takes no such argument"),
+        ("crossmatch", ["https://me:word@host/table.fits"], "holds a password"),
+    ],
+)
+def test_arguments_of_the_job_are_checked_before_it_is_submitted(job: str, arguments: list[str], message: str) -> None:
+    workspace = ("--set", "workspace=/shared/run")
+    result = CliRunner().invoke(cli.main, ["submit", job, "demo", *workspace, "--", *arguments])
+    assert result.exit_code == command.EXIT_USAGE
+    assert message in result.output
+    assert "word@" not in result.output
 
 
 def test_a_relative_workspace_would_be_lost() -> None:
