@@ -23,6 +23,7 @@ class Outcome:
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words; empty
             if there are none.
         velocity: `corrected`, or why windows do not follow the galaxy's velocity field; empty if not configured.
+        ra_deg, dec_deg: middle of the windows on the sky, ICRS, where the survey gives no position; else None.
         wcs: cards of the celestial axes of the windows, as a JSON object; empty if the file does not give them.
         lines: equivalent widths and line ratios, by name of the column; empty where no continuum is kept.
         stellar_velocity_kms: velocity of the stars relative to `z_used`, km/s; None where no stars were fitted.
@@ -49,6 +50,8 @@ class Outcome:
     implausible: str = ""
     remarks: str = ""
     velocity: str = ""
+    ra_deg: float | None = None
+    dec_deg: float | None = None
     wcs: str = ""
     lines: dict[str, float | None] = field(default_factory=dict)
     stellar_velocity_kms: float | None = None

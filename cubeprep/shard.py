@@ -154,12 +154,23 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         implausible=doubts(noise, share),
         remarks="; ".join(found.remarks),
         velocity=velocity,
+        **_position(target, found.sky, config.windows.size),
         wcs=json.dumps(dict(found.sky)) if found.sky else "",
         lines=_line_columns(found, windows, config.windows, z),
         **stars,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
     return outcome, windows, found.continuum
+
+
+def _position(target: Target, sky: Mapping[str, str | float], length: int) -> dict[str, Any]:
+    """Middle of the windows on the sky, for `Outcome`; nothing if the survey gives a position, or the file does not."""
+    if not sky or np.isfinite([target.ra_deg, target.dec_deg]).all():
+        return {}
+    from cubeprep.fits.wcs import centre_on_sky
+
+    found = dict(zip(("ra_deg", "dec_deg"), centre_on_sky(sky, length), strict=True))
+    return found if np.isfinite(list(found.values())).all() else {}
 
 
 def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:

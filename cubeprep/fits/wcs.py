@@ -167,6 +167,23 @@ def moved_sky(cards: Mapping[str, str | float], start: tuple[float, float], scal
     return moved | {name: float(cards.get(name, 1.0)) * scale for name in steps}
 
 
+def centre_on_sky(cards: Mapping[str, str | float], length: int) -> tuple[float, float]:
+    """Right ascension and declination, ICRS, degrees, of the middle of a grid; NaN where the cards do not give it.
+
+    Args:
+        cards: of `placed_sky`.
+        length: spaxels a side of the grid.
+    """
+    from astropy.wcs import WCS  # slow to import, and rarely needed
+
+    middle = (length - 1) / 2
+    try:
+        place = WCS(Header(dict(cards))).pixel_to_world(middle, middle).icrs
+    except Exception:  # noqa: BLE001 - a frame that is not known, or has no transformation; no reason to lose a galaxy
+        return np.nan, np.nan
+    return float(place.ra.deg), float(place.dec.deg)
+
+
 def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float], length: int) -> float:
     """Largest distance on the sky between the same spaxel by two sets of cards of `placed_sky`.
 

@@ -1,22 +1,25 @@
 """Maps as FITS: the position of a source whose place on the sky is known, units, sums, provenance, and refusals."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from click.testing import CliRunner
 
 from cubeprep.extract import window_grid
 from cubeprep.fits.cubefile import CubeFile
-from cubeprep.fits.wcs import moved_sky, placed_sky
+from cubeprep.fits.wcs import centre_on_sky, moved_sky, placed_sky
 from cubeprep.prepare import prepare
-from cubeprep.prepare_config import PrepareConfig
+from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.readers import muse
+from cubeprep.shard import extract_galaxy
 from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.windows import WindowConfig
@@ -108,6 +111,37 @@ def test_a_known_source_lies_where_the_cubes_own_header_says(
         near = np.where(image > image.max() / 4, image, 0).astype(float)
         y, x = (near * np.mgrid[:16, :16]).sum((1, 2)) / near.sum()
         assert separation_spaxels(np.array(wcs.wcs_pix2world(x, y, 0)), expected) < 0.1
+
+
+def test_a_galaxy_without_a_position_is_where_the_middle_of_its_windows_is(
+    made: tuple[ProjectConfig, fits.Header],
+) -> None:
+    config, header = made
+    reader = make_reader(SurveyConfig(root=str(config.workspace / "survey")))
+    galaxy = GalaxyConfig(windows=WindowConfig(lines=("Ha-6564",), size=16, continuum="sidebands"))
+    target = reader.find_targets()[0]
+    assert extract_galaxy(reader, target, galaxy)[0].ra_deg is None
+    found = extract_galaxy(reader, replace(target, dec_deg=np.nan), galaxy)[0]
+    expected = np.array(WCS(header).celestial.wcs_pix2world(8.5, 8.5, 0))
+    assert separation_spaxels(np.array([found.ra_deg, found.dec_deg]), expected) < 1e-3
+    assert separation_spaxels(expected, CENTRE) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, SkyCoord(180, 60, unit="deg", frame="galactic").icrs),
+        ({"RADESYS": "FK5", "EQUINOX": 1975.0}, SkyCoord(180, 60, unit="deg", frame="fk5", equinox="J1975").icrs),
+        ({"RADESYS": "MOON"}, None),
+        ({"CD1_1": 0.0, "CD1_2": 0.0}, None),
+    ],
+)
+def test_positions_are_icrs_whatever_the_frame(cards: dict[str, Any], expected: SkyCoord | None) -> None:
+    ra_deg, dec_deg = centre_on_sky(sky_cards(16) | {"CRPIX1": 8.5, "CRPIX2": 8.5} | cards, 16)
+    if expected is None:
+        assert np.isnan([ra_deg, dec_deg]).all()
+    else:
+        assert SkyCoord(ra_deg, dec_deg, unit="deg").separation(expected).arcsec < 1e-3
 
 
 def test_fluxes_are_those_of_the_lines_and_residuals_add_up(maps: fits.HDUList) -> None:
