@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,22 @@ def check_job(job: TrainingJob) -> None:
 
 def train_rank(job: TrainingJob, context: Context, listener: Listener | None = None) -> Metrics:
     """Runs one rank's part of a training: builds model and loaders, then runs the loop; returns the last metrics."""
-    if context.device.type == "cpu":
-        torch.set_num_threads(threads_per_worker(job))
+    with _threads(threads_per_worker(job)) if context.device.type == "cpu" else nullcontext():
+        return _train_rank(job, context, listener)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Lets PyTorch use so many threads in the block; without Ray, the process goes on after its training."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_rank(job: TrainingJob, context: Context, listener: Listener | None) -> Metrics:
     store = WindowStore.open(job.store)
     model, start = initial_network(job, store)
     share = RankShare(context.rank, context.world_size)

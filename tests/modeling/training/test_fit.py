@@ -69,6 +69,13 @@ def test_a_model_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     assert [path.name for path in target.parent.iterdir()] == ["m"]
 
 
+def test_a_training_in_this_process_leaves_its_threads_as_they_were(store: WindowStore) -> None:
+    before, inside = torch.get_num_threads(), []
+    train_rank(job(store, epochs=1, threads=3), LocalContext(), lambda *_: inside.append(torch.get_num_threads()))
+    assert set(inside) == {3}
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adamw"), ("vae", "adagrad")])
 def test_training_lowers_the_loss_below_that_of_predicting_nothing(
