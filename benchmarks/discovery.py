@@ -5,7 +5,7 @@ copies of the family that is sought, and as many by copies of every other family
 amplitudes. Whoever labels galaxies knows the family: the one sought is a find, all others are rejected.
 
 All methods that learn get the same features: those of `rerank`. coniferest (https://coniferest.snad.space) runs in a
-Python of its own, with its `Session`, which asks for one label at a time; `rerank` asks for five.
+Python of its own, with its `Session`, which asks for one label at a time; `rerank` asks for five, and for one.
 
     python -m benchmarks.anomaly --tier survey --work runs/benchmark
     python -m benchmarks.discovery --tier survey --work runs/benchmark [--coniferest-python PYTHON] [--repeats 10]
@@ -33,7 +33,8 @@ from modeling.latents.neighbours import standardise
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 
 DETECTOR = "Cubescout"
-OURS, WITHOUT, ALL = "cubescout rerank", "rerank without lines and hypotheses", "as many as there are"
+OURS, ONE = "cubescout rerank", "rerank, one label at a time"
+WITHOUT, ALL = "rerank without lines and hypotheses", "as many as there are"
 PREVALENCE = 0.01
 NUM_LABELS = (10, 25, 50, 100)
 BATCH = 5
@@ -110,13 +111,13 @@ def mock_survey(pool: Scored, rng: np.random.Generator) -> Scored:
     return pool.of(np.array([taken.get(pool.twin[row], row) for row in clean]))
 
 
-def finds_of_rerank(survey: Scored, wanted: np.ndarray, *, reasons: bool = True) -> list[bool]:
-    """Answers in the order in which `rerank` asks, `BATCH` at a time, with or without lines and hypotheses."""
+def finds_of_rerank(survey: Scored, wanted: np.ndarray, *, batch: int = BATCH, reasons: bool = True) -> list[bool]:
+    """Answers in the order in which `rerank` asks, some at a time, with or without lines and hypotheses."""
     labels: dict[int, bool] = {}
     known = (survey.by_line, survey.hypothesis) if reasons else ()
     reranker = Reranker(survey.latent, survey.score, survey.scores, *known)
     while len(labels) < NUM_LABELS[-1]:
-        asked = ask_next(reranker, labels, np.arange(len(wanted)), BATCH)
+        asked = ask_next(reranker, labels, np.arange(len(wanted)), batch)
         labels |= {int(row): bool(wanted[row]) for row in asked}
     return list(labels.values())
 
@@ -147,6 +148,7 @@ def orders(survey: Scored, wanted: list[np.ndarray], rng: np.random.Generator) -
         yield "chance", family[rng.permutation(len(family))[: NUM_LABELS[-1]]].tolist()
         yield "score alone", family[static[: NUM_LABELS[-1]]].tolist()
         yield OURS, finds_of_rerank(survey, family)
+        yield ONE, finds_of_rerank(survey, family, batch=1)
         yield WITHOUT, finds_of_rerank(survey, family, reasons=False)
         yield ALL, sorted(family.tolist(), reverse=True)[: NUM_LABELS[-1]]
 

@@ -39,6 +39,18 @@ class ConfigError(MistakeError):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which no mapping has a key twice: of two, PyYAML drops the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            seen.add(getattr(key, "value", ""))
+        return super().construct_mapping(node, deep)
+
+
 def load_config(
     model: type[ConfigT],
     path: Path,
@@ -57,7 +69,7 @@ def load_config(
         ConfigError: the file cannot be read, an override is malformed, or a value is invalid.
     """
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = yaml.load(path.read_text(), _UniqueKeys) or {}  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(str(path), [" ".join(str(error).split())]) from error
     if not isinstance(tree, dict):
@@ -115,7 +127,7 @@ def _override(tree: dict[str, Any], item: str) -> str | None:
     if not equals or not key:
         return f"--set {item}: expected key.subkey=value"
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys)  # noqa: S506 - a safe loader
     except yaml.YAMLError:
         return f"--set {item}: {text!r} is not YAML"
     *parents, leaf = key.split(".")

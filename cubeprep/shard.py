@@ -28,6 +28,9 @@ from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityField
 from cubeprep.windows import Continuum, LineWindows, WindowConfig, sealed
 
+# A galaxy lies in its cube, of which the largest, of MUSE, are one arc minute wide.
+MOST_APART_ARCMIN = 1.0
+
 
 class ShardTask(NamedTuple):
     """Input of a worker for one shard.
@@ -139,6 +142,7 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         raise Rejected("low_coverage", reason)
     level, share = flux_level(windows), signal_share(windows)
     check_level(windows, level, reader.facts.flux_unit, target.paths[0])
+    position, misplaced = _position(target, found.sky, config.windows.size)
     stars: dict[str, Any] = _star_columns(found.stars, config.windows)
     outcome = Outcome(
         target.plateifu,
@@ -152,9 +156,9 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         signal_share=share,
         flux_level=level,
         implausible=doubts(noise, share),
-        remarks="; ".join(found.remarks),
+        remarks="; ".join([*found.remarks, *misplaced]),
         velocity=velocity,
-        **_position(target, found.sky, config.windows.size),
+        **position,
         wcs=json.dumps(dict(found.sky)) if found.sky else "",
         lines=_line_columns(found, windows, config.windows, z),
         **stars,
@@ -163,14 +167,26 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
     return outcome, windows, found.continuum
 
 
-def _position(target: Target, sky: Mapping[str, str | float], length: int) -> dict[str, Any]:
-    """Middle of the windows on the sky, for `Outcome`; nothing if the survey gives a position, or the file does not."""
-    if not sky or np.isfinite([target.ra_deg, target.dec_deg]).all():
-        return {}
+def _position(target: Target, sky: Mapping[str, str | float], length: int) -> tuple[dict[str, Any], list[str]]:
+    """Position for `Outcome` by the cube's header, if the survey gives none; a remark if it gives another."""
+    if not sky:
+        return {}, []
+    from astropy.coordinates import angular_separation
+
     from cubeprep.fits.wcs import centre_on_sky
 
-    found = dict(zip(("ra_deg", "dec_deg"), centre_on_sky(sky, length), strict=True))
-    return found if np.isfinite(list(found.values())).all() else {}
+    given, found = (target.ra_deg, target.dec_deg), centre_on_sky(sky, length)
+    if not np.isfinite(found).all():
+        return {}, []
+    if not np.isfinite(given).all():
+        return dict(zip(("ra_deg", "dec_deg"), found, strict=True)), []
+    apart_arcmin = 60 * np.degrees(angular_separation(*np.radians([*given, *found])))
+    if apart_arcmin <= MOST_APART_ARCMIN:
+        return {}, []
+    first, second = (f"ra {ra:.5f}, dec {dec:.5f}" for ra, dec in (given, found))
+    apart = f"{apart_arcmin:.1f} arcmin" if apart_arcmin < 60 else f"{apart_arcmin / 60:.1f} degrees"
+    far = f"{apart} from the middle of its windows at {second}"
+    return {}, [f"{target.paths[0]}: the survey's position {first} is {far} by the cube's header"]
 
 
 def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:

@@ -53,6 +53,7 @@ RANGES = {
     "dec": (-90.0, 90.0, "degrees of -90 to 90"),
     "re_arcsec": (1e-9, np.inf, "a radius above 0"),
 }
+NOT_REDSHIFTS = ("cz",)  # a velocity, though its name is close to that of a redshift
 NUM_SHOWN = 5  # cells of a malformed line in a message
 # Columns that a table of a user must have.
 OWN_COLUMNS = {"name": "the file's name without its suffix", "z": "the redshift"}
@@ -434,7 +435,8 @@ def _spelled(path: str, name: str, columns: Sequence[str]) -> str:
 def _lacking(path: str, missing: Sequence[str], held: Sequence[str], kind: str) -> str:
     """Message on a table without some of its columns."""
     one = len(missing) == 1
-    hint = suggestion(near for name in missing for near in closest(name, map(str.lower, held)))
+    likely = [name for name in map(str.lower, held) if name not in NOT_REDSHIFTS]
+    hint = suggestion(near for name in missing for near in closest(name, likely))
     renamed = " and that of ".join(f"{OWN_COLUMNS[name]} to {name}" for name in missing if name in OWN_COLUMNS)
     advice = f"Rename the column of {renamed}." if renamed else f"Expected {kind}."
     if any(np.isfinite(number(name)) for name in held):

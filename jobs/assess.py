@@ -78,8 +78,10 @@ def run(
 
 def folder_name(path: Path, label: str | None, bpt: tuple[str, str] | None) -> str:
     """Name of a report's folder: the table and the label taken from it."""
-    wanted = "bpt" if bpt else label or ""
-    return "-".join(filter(None, ["".join(c if c.isalnum() else "_" for c in text) for text in (path.stem, wanted)]))
+    wanted = ("bpt", *bpt) if bpt else (label or "",)
+    texts = [text.replace(">=", " from ").replace(">", " above ").replace("<=", " to ").replace("<", " below ")
+             for text in (path.stem, *wanted)]  # fmt: skip
+    return "-".join(filter(None, ["".join(c if c.isalnum() else "_" for c in text) for text in texts]))
 
 
 def make_sample(catalog: Catalog, catalog_path: Path, labels: Labels) -> Sample:
@@ -131,6 +133,9 @@ def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
         purity = f"purity {found.purity} by chance {found.chance:.2f}"
         top = ", ".join(f"top {percentage:g}% x{value}" for percentage, value in found.enrichment.items())
         console.print(f"  {name:<16} {found.num_labelled:>5}  AUROC {found.auroc}  {top}  {purity}", markup=False)
+    if labels.unknown:
+        number = counted(len(labels.unknown), "name")
+        console.print(f"  {number} of the table not in the catalog, such as {labels.unknown[0]}", markup=False)
     few = {name: int(chosen.sum()) for name, chosen in labels.labelled.items() if name not in assessed}
     if few:
         shown = ", ".join(f"{name} {number}" for name, number in few.items())

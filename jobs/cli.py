@@ -1,6 +1,7 @@
 """The command line: `cubescout NAME CONFIG --set a.b=value`, and commands with other arguments."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,9 +49,13 @@ def _submit(
     from jobs.submit import submit as run
 
     parsed = command(job)
-    _, more, _ = parsed.make_parser(click.Context(parsed, info_name=job)).parse_args([config, *arguments])
+    found, more, _ = parsed.make_parser(click.Context(parsed, info_name=job)).parse_args([config, *arguments])
     if more:
         raise click.UsageError(f"{job} takes no such argument: {' '.join(more)}")
+    for parameter in parsed.params:
+        path = found.get(parameter.name) if isinstance(parameter.type, click.Path) else None
+        if isinstance(path, str) and ":/" not in path and not Path(path).is_absolute():
+            raise click.UsageError(f"{path}: expected an absolute path, on a disk that the nodes share")
     sys.exit(guarded(lambda: run(job, config, overrides, arguments=arguments, address=address, follow=follow)))
 
 

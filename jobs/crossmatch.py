@@ -70,7 +70,7 @@ def run(
     found, several = int((matches.num_matches > 0).sum()), int((matches.num_matches > 1).sum())
     console.print(
         f"{found} of {counted(len(catalog.table), 'galaxy')} with a match within {radius_arcsec:g} arcsec, "
-        f"{several} with several ({prefix}_num_matches): {', '.join(map(str, paths))}",
+        f"{several} with several ({prefix}_num_matches), by {' and '.join(names)}: {', '.join(map(str, paths))}",
         markup=False,
     )
     for positions, what, whose in ((galaxies, "galaxy", "the catalog"), (where, "row", path.name)):

@@ -29,7 +29,7 @@ from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.tables.features import by_line_of, latents_of, scores_of
 from modeling.catalog import METADATA_KEY, read_catalog
-from modeling.labels.labels import catalog_version, current, read
+from modeling.labels.labels import catalog_version, current, is_find, read
 from modeling.labels.rerank import Reranker, Reranking, ask_next
 from modeling.latents.neighbours import standardise
 
@@ -62,12 +62,8 @@ def run(config: ProjectConfig) -> int:
 
 
 def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
-    """Whether each labelled row is a detection, by row number; rows without a label are left out.
-
-    Capitals are ignored.
-    """
-    no_finds = {word.casefold() for word in usual}
-    return {row: label.casefold() not in no_finds for row, label in enumerate(labels) if label}
+    """Whether each labelled row is a detection, by row number; rows without a label are left out."""
+    return {row: is_find(label, usual) for row, label in enumerate(labels) if label}
 
 
 def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:

@@ -102,7 +102,7 @@ class Catalog:
 IDENTITY = {
     "plateifu": Column("Observation", kind="text"),
     "mangaid": Column("Object; repeat observations share it", kind="text"),
-    "z": Column("Redshift"),
+    "z": Column("Redshift, as the survey gives it"),
     "ra_deg": Column("Right ascension, ICRS", "deg"),
     "dec_deg": Column("Declination, ICRS", "deg"),
     "split": Column(

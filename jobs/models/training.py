@@ -92,7 +92,10 @@ def report(config: ProjectConfig, trained: "Trained", version: "RegisteredVersio
         f"(best in epoch {best['epoch'] + 1:.0f}); model in {trained.directory}"
     )
     console.print(f"Registered {version.name} version {version.version} as {', '.join(version.aliases)}")
-    if following := following_command("train", "score"):
+    if "champion" not in version.aliases:
+        compare = f"`cubescout promote {version.name}@{version.aliases[0]} CONFIG` compares them"
+        console.print(f"The champion, which `score` uses, is another version; {compare}", markup=False)
+    if following := following_command("train", "score") or following_command("tune", "score"):
         pretrained = config.score.model == "pretrained"
         chosen = f" --set score.model=models:/{version.name}@champion" if pretrained else ""
         console.print(f"Next: {following}{chosen}", markup=False, soft_wrap=True)

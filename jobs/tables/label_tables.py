@@ -1,8 +1,9 @@
 """Labels of galaxies from published tables: classes, selection methods, thresholds, or a list of names."""
 
+import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import pandas as pd
 
 from jobs.tables.read import TableError, column_of, keyed, read_table
 
+logger = logging.getLogger(__name__)
+
 MAX_CLASSES = 12
 LISTED = "listed"
+MIN_RATIOS = 10  # hardly ever are so many above 1
+MOST_LOG_RATIO = 5.0
 # A galaxy may have several labels in one cell, such as `WISE_AGN  RADIO_AGN`.
 SEPARATORS = re.compile(r"\s*[,;|]\s*|\s{2,}")
 THRESHOLD = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>[-+0-9.eE]+)\s*")
@@ -25,6 +30,7 @@ class Labels:
         plateifu: [galaxy] assessed galaxies, in the order of the catalog.
         labelled: [galaxy] bool of each label.
         num_rows: rows of the table that have a key.
+        unknown: names in the table of which the catalog has none.
         source: description of the labels' source.
     """
 
@@ -32,6 +38,7 @@ class Labels:
     labelled: dict[str, np.ndarray]
     num_rows: int
     source: str
+    unknown: tuple[str, ...] = ()
 
 
 def read_labels(
@@ -57,8 +64,25 @@ def read_labels(
     if not len(names):
         shown = ", ".join(list(table.index[:3])), ", ".join(list(known)[:3])
         raise TableError(f"{path}: no galaxy of it ({shown[0]} ...) is in the catalog ({shown[1]} ...)")
+    found = _found(table, names, known, path, label, bpt)
+    return replace(found, unknown=tuple(map(str, table.index[~table.index.isin(names)])))
+
+
+def _found(
+    table: pd.DataFrame,
+    names: np.ndarray,
+    known: Collection[str],
+    path: Path,
+    label: str | None,
+    bpt: tuple[str, str] | None,
+) -> Labels:
+    """Labels of the galaxies `names` of the catalog, which the table has; arguments as of `read_labels`."""
     if bpt:
-        cells = pd.Series(bpt_classes(*(_numbers(table, name, path) for name in bpt)), table.index)
+        ratios = [_numbers(table, name, path) for name in bpt]
+        measured = np.concatenate([ratio[np.abs(ratio) < MOST_LOG_RATIO] for ratio in ratios])
+        if len(measured) >= MIN_RATIOS and measured.min() >= 0:
+            logger.warning("%s: no value of %s and %s is below 0; are they logarithms of the ratios?", path, *bpt)
+        cells = pd.Series(bpt_classes(*ratios), table.index)
         return _of_cells(cells, names, path, f"BPT class from {bpt[0]} and {bpt[1]}")
     if label is None:
         everyone = np.array(list(known), dtype=object)
@@ -77,14 +101,14 @@ def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
         nii_ha: log10 of [N II]6585 / Halpha.
         oiii_hb: log10 of [O III]5008 / Hbeta.
 
-    Beyond 5 in either ratio nothing is measured: such numbers stand for missing values.
+    Beyond `MOST_LOG_RATIO` in either ratio nothing is measured: such numbers stand for missing values.
 
     Source: DOI 10.1111/j.1365-2966.2003.07154.x, equation 1, and DOI 10.1086/321545, equation 5.
     """
     below_kauffmann = (nii_ha < 0.05) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.05, -1e-9) + 1.3)
     below_kewley = (nii_ha < 0.47) & (oiii_hb < 0.61 / np.minimum(nii_ha - 0.47, -1e-9) + 1.19)
     classes = np.where(below_kauffmann, "star_forming", np.where(below_kewley, "composite", "agn"))
-    return np.where((np.abs(nii_ha) < 5) & (np.abs(oiii_hb) < 5), classes, "")
+    return np.where((np.abs(nii_ha) < MOST_LOG_RATIO) & (np.abs(oiii_hb) < MOST_LOG_RATIO), classes, "")
 
 
 def _of_cells(cells: pd.Series, names: np.ndarray, path: Path, source: str) -> Labels:

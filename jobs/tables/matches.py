@@ -21,10 +21,13 @@ from modeling.catalog import Catalog, Column, read_catalog
 logger = logging.getLogger(__name__)
 
 # Names of columns with ICRS positions, the most common first; case is ignored.
-RA_NAMES = ("ra_deg", "ra", "raj2000", "ra_icrs", "_raj2000", "ra2000", "ra_j2000", "alpha_j2000", "objra", "rad")
+RA_NAMES = (
+    *("ra_deg", "ra", "raj2000", "ra_icrs", "_raj2000", "ra2000", "ra_j2000", "alpha_j2000", "objra", "ra_obj"),
+    "rad",
+)
 DEC_NAMES = (
     *("dec_deg", "dec", "dej2000", "decj2000", "de_icrs", "dec_icrs", "_dej2000", "dec2000", "dec_j2000"),
-    *("delta_j2000", "objdec", "decd"),
+    *("delta_j2000", "objdec", "dec_obj", "decd"),
 )
 SEPARATION, NUM_MATCHES = "separation_arcsec", "num_matches"
 # Beyond it neighbouring integers, such as identifiers of objects, are the same number in float64.

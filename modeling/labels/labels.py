@@ -8,7 +8,7 @@ import fcntl
 import getpass
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +88,11 @@ def current(history: pd.DataFrame) -> pd.Series:
     """Current label of each galaxy that has one, by plateifu: its last label, unless that withdraws it."""
     last = history.drop_duplicates("plateifu", keep="last").set_index("plateifu")["label"]
     return last[last != ""]
+
+
+def is_find(label: str, usual: Collection[str]) -> bool:
+    """Whether a label means a detection: it is none of those that mean 'not interesting'. Capitals are ignored."""
+    return label.casefold() not in {word.casefold() for word in usual}
 
 
 def catalog_version(path: Path) -> str:

@@ -23,7 +23,7 @@ LABEL_NOISE = 0.05  # variance of a label: people err, and classes have edges
 # Prior mean of a label, 1 for a detection: the score alone never makes a detection likelier than not, and predicts one
 # only near the top of the ranking.
 PRIOR_TOP, PRIOR_POWER = 0.5, 4
-CURIOSITY = 0.5  # standard deviations added to the mean where labels are asked for
+CURIOSITY = 0.2  # standard deviations added to the mean where labels are asked for
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def score_shard(ensemble: ModelEnsemble, task: Task) -> ShardScores:
     means = ensemble.score(arrays, mangaid, known_offset_kms)
     survey = survey_of(store, ensemble.psf_fwhm_spaxels, ensemble.spaxel_arcsec, north_up=ensemble.north_up)
     z = _redshifts(ensemble.store)[names].to_numpy(dtype=float)
-    return ShardScores(names, means, hypotheses(survey, arrays, means.scores.by_spaxel, z))
+    return ShardScores(names, means, hypotheses(survey, arrays, means.scores.by_spaxel, z, known_offset_kms))
 
 
 def known_offsets_kms(galaxies: pd.DataFrame) -> pd.Series:

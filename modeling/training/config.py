@@ -240,5 +240,7 @@ def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
         return [f"{key}: {kind} takes {'values' if kind == 'choice' else 'a lower and an upper bound'}, found {values}"]
     if kind == "randint" and not all(isinstance(value, int) for value in parsed):
         return [f"{key}: randint takes whole numbers, found {values}"]
+    if kind in ("uniform", "loguniform") and all(isinstance(value, int) for value in parsed):
+        return [f"{key}: takes whole numbers, of which {kind} gives none; use randint or choice"]
     domain[kind] = parsed
     return []

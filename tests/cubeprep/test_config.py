@@ -95,6 +95,15 @@ def test_refuses_what_is_no_mapping(write, text: str) -> None:
         load_config(Outer, write(text))
 
 
+@pytest.mark.parametrize("text", ["count: 3\ncount: 4", "count: 3\ninner: {rate: 1}\ninner: {side: 2}"])
+def test_refuses_a_key_that_is_there_twice(write, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"(count|inner) is there twice.*, line [23]"):
+        load_config(Outer, write(text))
+    base = "a: &a {rate: 1}\n"
+    with pytest.raises(ConfigError, match=r"a: unknown key"):  # keys that are merged may be replaced
+        load_config(Outer, write(base + "count: 3\ninner: {<<: *a, rate: 2}"))
+
+
 def test_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_config(Outer, tmp_path / "nowhere.yaml")

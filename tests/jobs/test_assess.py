@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import cli
-from jobs.assess import make_sample
+from jobs.assess import folder_name, make_sample
 from jobs.reports.assess_report import as_text, num_trained
 from jobs.tables.label_tables import Labels, bpt_classes, read_labels
 from jobs.tables.read import TableError, read_table
@@ -109,6 +109,29 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
     code, text = run(workspace, workspace / "list.csv")
     assert code == 0, text
     assert re.search(r"listed +40 +AUROC 0.00", text)
+
+
+def test_names_that_the_catalog_lacks_are_counted(workspace: Path) -> None:
+    lines = [*labels_of(workspace)["plateifu"].head(5), "manga-8000-1901", "8000-19"]
+    (workspace / "typed.csv").write_text("\n".join(["plateifu", *lines]))
+    code, text = run(workspace, workspace / "typed.csv")
+    assert code == 0, text
+    assert "2 names of the table not in the catalog, such as manga-8000-1901" in text
+
+
+def test_ratios_that_are_no_logarithms_are_doubted(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = labels_of(workspace)[["plateifu"]].assign(nii=0.4, oiii=2.0)
+    table.loc[0, "nii"] = -99.9
+    table.to_csv(workspace / "linear.csv", index=False)
+    run(workspace, workspace / "linear.csv", "--bpt", "nii", "oiii")
+    assert "no value of nii and oiii is below 0; are they logarithms of the ratios?" in caplog.text
+
+
+def test_each_label_has_a_report_of_its_own() -> None:
+    path = Path("a.csv")
+    wanted = [("ew>20", None), ("ew<20", None), ("ew>=20", None), (None, ("n", "o")), (None, ("n2", "o3"))]
+    assert len({folder_name(path, *each) for each in wanted}) == len(wanted)
+    assert folder_name(path, "kind", None) == "a-kind"
 
 
 @pytest.mark.parametrize(

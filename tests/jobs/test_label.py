@@ -31,6 +31,7 @@ def test_labels_are_kept_with_author_note_and_catalog(workspace: Path) -> None:
     assert set(history["note"]) == {"seen"}
     assert set(history["catalog"]) == {catalog_version(workspace / "catalog.parquet")}
     assert "artefact 1" in text
+    assert "Detections for `cubescout rerank`: blueberry\n" in text
 
 
 def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path) -> None:
@@ -39,7 +40,9 @@ def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path)
     code, text = label(workspace, "--table", str(table))
     assert code == 0
     assert "1 row without a label left out" in text
-    assert label(workspace, "8000-1901=")[0] == 0
+    code, text = label(workspace, "8000-1901=")
+    assert code == 0
+    assert "1 label withdrawn by" in text
     assert current(read(workspace / "labels.jsonl")).to_dict() == {"8000-1903": "merger"}
 
 
@@ -66,6 +69,8 @@ def test_a_rejected_galaxy_is_named_with_its_reason(workspace: Path) -> None:
         ([], "no labels given"),
         (["8000-1901"], "expected PLATEIFU=LABEL"),
         (["--table", "{}/no.csv"], "no.csv"),
+        (["8000-1901=0"], "'8000-1901=0': the label is 0, expected a word"),
+        (["8000-1901=False"], "the label is False, expected a word"),
         (["8000-1901=agn", "8000-1901=artefact"], "8000-1901: given as 'agn' and as 'artefact'"),
     ],
 )

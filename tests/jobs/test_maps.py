@@ -119,8 +119,13 @@ def test_a_galaxy_without_a_position_is_where_the_middle_of_its_windows_is(
     config, header = made
     reader = make_reader(SurveyConfig(root=str(config.workspace / "survey")))
     galaxy = GalaxyConfig(windows=WindowConfig(lines=("Ha-6564",), size=16, continuum="sidebands"))
-    target = reader.find_targets()[0]
-    assert extract_galaxy(reader, target, galaxy)[0].ra_deg is None
+    target = replace(reader.find_targets()[0], ra_deg=CENTRE[0], dec_deg=CENTRE[1])
+    as_given = extract_galaxy(reader, target, galaxy)[0]
+    assert (as_given.ra_deg, as_given.remarks) == (None, "")
+    hours = extract_galaxy(reader, replace(target, ra_deg=target.ra_deg / 15), galaxy)[0]
+    assert hours.ra_deg is None
+    assert "the survey's position ra 12.00000, dec " in hours.remarks
+    assert "59.6 degrees from the middle of its windows at ra 180.0" in hours.remarks
     found = extract_galaxy(reader, replace(target, dec_deg=np.nan), galaxy)[0]
     expected = np.array(WCS(header).celestial.wcs_pix2world(8.5, 8.5, 0))
     assert separation_spaxels(np.array([found.ra_deg, found.dec_deg]), expected) < 1e-3

@@ -402,6 +402,7 @@ def test_the_entry_point_is_quoted() -> None:
         ("train", ["--rezume", "mine"], "No such option"),
         ("train", ["mine"], "takes no such argument"),
         ("crossmatch", ["https://me:word@host/table.fits"], "holds a password"),
+        ("search", ["8485-1901", "--output", "near.csv"], "near.csv: expected an absolute path"),
     ],
 )
 def test_arguments_of_the_job_are_checked_before_it_is_submitted(job: str, arguments: list[str], message: str) -> None:

@@ -139,6 +139,11 @@ def _decided(candidates: Sequence[Candidate]) -> Hypothesis:
     return Hypothesis(first.name, first.text, first.significance, dict(first.values), ranked)
 
 
+def redshift_text(velocity_kms: float) -> str:
+    """Text of the hypothesis of a wrong redshift."""
+    return f"wrong redshift: all lines of the galaxy at {velocity_kms:+.0f} km/s"
+
+
 class _Explanation:
     """Candidates for one galaxy."""
 
@@ -198,7 +203,7 @@ class _Explanation:
         if abs(velocity) < MIN_REDSHIFT_KMS or not seen or whole.snr < MIN_REDSHIFT_SNR or alone:
             return []
         gain = whole.gain - self.whole(True).gain
-        text = f"wrong redshift: all lines of the galaxy at {velocity:+.0f} km/s"
+        text = redshift_text(velocity)
         evidence = gain - 2 * float(np.log(len(self.survey.templates.wave)))
         significance = float(np.sqrt(max(gain, 0)))
         return [Candidate("redshift", "galaxy", text, evidence, significance, {"velocity_kms": velocity})]

@@ -4,14 +4,14 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cubeprep.masks import good_samples
 from modeling.scoring.artefacts import FWHM_PER_SIGMA
-from modeling.scoring.hypotheses.explain import VALUES, Hypothesis, Survey
+from modeling.scoring.hypotheses.explain import VALUES, Hypothesis, Survey, redshift_text
 from modeling.scoring.hypotheses.templates import Templates
 
 # Excess chi2 of a region in standard deviations; below, chance alone makes one in many galaxies.
@@ -78,6 +78,7 @@ def hypotheses(
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
     by_spaxel: np.ndarray,
     z: np.ndarray,
+    known_offset_kms: np.ndarray | None = None,
 ) -> Hypotheses:
     """Hypotheses for the most significant region of each galaxy.
 
@@ -86,8 +87,11 @@ def hypotheses(
         arrays: flux, ivar and mask [N, L, S, Y, X] as observed.
         by_spaxel: [N, Y, X] of `galaxy_scorer.GalaxyScores`.
         z: [N] redshift of the windows.
+        known_offset_kms: [N] displacement of the lines where it was measured in wider windows, which tell it better,
+            else NaN.
     """
-    found = []
+    found: list[Hypothesis] = []
+    known = np.full(len(by_spaxel), np.nan) if known_offset_kms is None else known_offset_kms
     for i, significance in enumerate(by_spaxel):
         if survey is None or not significance.max(initial=0) >= MIN_SIGNIFICANCE:
             found.append(Hypothesis("", "", 0.0))
@@ -96,5 +100,8 @@ def hypotheses(
         good = good_samples(flux, ivar, mask)
         variance = np.divide(1, ivar, out=np.ones(ivar.shape, np.float32), where=good)
         y, x = np.unravel_index(int(significance.argmax()), significance.shape)
-        found.append(survey.explain(flux, variance, good, (int(y), int(x)), float(z[i])))
+        best = survey.explain(flux, variance, good, (int(y), int(x)), float(z[i]))
+        if best.name == "redshift" and np.isfinite(known[i]):
+            best = replace(best, text=redshift_text(known[i]), values={"velocity_kms": float(known[i])})
+        found.append(best)
     return Hypotheses.of(found)

@@ -137,6 +137,10 @@ def test_budgets_do_not_make_another_search() -> None:
         ({"train.lr": {"loguniform": [-1, 0.1]}}, "train.lr: Input should be greater than 0"),
         ({"model.steps": {"choice": ["line", "spaxel"]}}, "model.steps: Input should be 'line' or 'sample'"),
         ({"train.lr": {"randint": [1, 3]}}, "train.lr: randint takes whole numbers"),
+        (
+            {"train.batch_size": {"uniform": [2, 8]}},
+            "train.batch_size: takes whole numbers, of which uniform gives none",
+        ),
         ({"train.loss": {"choice": ["mae", "l3"]}}, "train.loss: Input should be"),
         ({"train.epochs": {"choice": [1, 2]}}, "train.epochs cannot be searched"),
         ({"train.num_workers": {"choice": [1, 2]}}, "train.num_workers cannot be searched"),
