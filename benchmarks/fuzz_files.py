@@ -106,7 +106,9 @@ def _simulated(folder: Path) -> Iterator[Source]:
         hdus.append(fits.ImageHDU(hdus["FLUX"].data, name="LSFPOST"))  # true files go on with other cubes
         forms = _write(folder / name, {f"manga-{{}}-LOGCUBE{suffix}": written(hdus, checksum=sums)})
         rows: dict[str, Any] = {"plateifu": names, "mangaid": names, "drp3qual": [0] * len(names)}
-        rows |= {key: [value] * len(names) for key, value in (("objra", 1.0), ("objdec", 1.0), ("nsa_z", z))}
+        header = hdus["FLUX"].header
+        shared = {"objra": header["CRVAL1"], "objdec": header["CRVAL2"], "nsa_z": z}
+        rows |= {key: [value] * len(names) for key, value in shared.items()}
         table = fits.BinTableHDU(Table(rows), name="MANGA")
         fits.HDUList([fits.PrimaryHDU(), table]).writeto(folder / name / "drpall.fits")
         survey = {"reader": "manga-logcube", "z_max": 0.2, "table": "drpall.fits"}

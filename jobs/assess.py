@@ -41,6 +41,8 @@ from modeling.latents.neighbours import LatentScaler
 
 NUM_NEIGHBOURS = 10
 SPARE_NEIGHBOURS = 10  # allows for this many repeat observations nearer than the nearest other object
+# Signs of thresholds in the names of folders.
+SIGNS = {">=": " from ", ">": " above ", "<=": " to ", "<": " below "}
 
 
 def run(
@@ -78,9 +80,10 @@ def run(
 
 def folder_name(path: Path, label: str | None, bpt: tuple[str, str] | None) -> str:
     """Name of a report's folder: the table and the label taken from it."""
-    wanted = ("bpt", *bpt) if bpt else (label or "",)
-    texts = [text.replace(">=", " from ").replace(">", " above ").replace("<=", " to ").replace("<", " below ")
-             for text in (path.stem, *wanted)]  # fmt: skip
+    wanted = label or ""
+    for sign, word in SIGNS.items():
+        wanted = wanted.replace(sign, word)
+    texts = (path.stem, *(("bpt", *bpt) if bpt else (wanted,)))
     return "-".join(filter(None, ["".join(c if c.isalnum() else "_" for c in text) for text in texts]))
 
 

@@ -35,8 +35,8 @@ from modeling.scoring.survey_scorer import ModelEnsemble, known_offsets_kms
 from modeling.tracking.database import sqlite_uri
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
-# Of columns that may be 0, and of those of which a reader wants no more digits: differences below the tolerance times
-# this are rounding, which depends on the galaxies that are scored together.
+# Of columns that may be near 0: differences below the tolerance times this are rounding, which depends on the galaxies
+# that are scored together.
 UNITS_OF_ROUNDING = {"score_unexplained": 1.0, "score_nll": 1.0, "velocity_offset_kms": 1.0}
 RECORDED = ("code_version", "rank_by", "store.path", "model.digest", "model.fold_digests", "model.num_left_out")
 COMBINED = ("score_combined", "score_spread")
