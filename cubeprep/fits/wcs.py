@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -174,11 +175,9 @@ def centre_on_sky(cards: Mapping[str, str | float], length: int) -> tuple[float,
         cards: of `placed_sky`.
         length: spaxels a side of the grid.
     """
-    from astropy.wcs import WCS  # slow to import, and rarely needed
-
     middle = (length - 1) / 2
     try:
-        place = WCS(Header(dict(cards))).pixel_to_world(middle, middle).icrs
+        place = _places(cards, middle, middle).icrs
     except Exception:  # noqa: BLE001 - a frame that is not known, or has no transformation; no reason to lose a galaxy
         return np.nan, np.nan
     return float(place.ra.deg), float(place.dec.deg)
@@ -196,11 +195,16 @@ def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float]
     """
     if first == other or not (first and other):
         return 0.0
-    from astropy.wcs import WCS  # slow to import, and rarely needed
-
     x, y = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]) * (length - 1)
-    places = [WCS(Header(dict(cards))).pixel_to_world(x, y) for cards in (first, other)]
+    places = [_places(cards, x, y) for cards in (first, other)]
     return float(places[0].separation(places[1]).arcsec.max()) / spaxel_arcsec(Header(dict(first)))
+
+
+def _places(cards: Mapping[str, str | float], x: Any, y: Any) -> Any:
+    """`SkyCoord` of spaxels, counted from 0, by cards of `placed_sky`."""
+    from astropy.wcs import WCS  # slow to import, and of use to the workers of `prepare` alone
+
+    return WCS(Header(dict(cards))).pixel_to_world(x, y)
 
 
 def _row(header: Header, i: int, numbers: Collection[int]) -> list[float]:
