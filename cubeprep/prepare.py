@@ -7,6 +7,7 @@ the galaxies of one shard, writes that shard whole, and then its record. A rerun
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
 from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
 from cubeprep.locks import only_writer
+from cubeprep.memory import free_memory
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.shard import ShardTask, make_shard
 from cubeprep.split import assign_splits
@@ -41,7 +43,7 @@ def prepare(
         on_shard: called after each shard with the shards done, the shards in total, and the galaxies rejected so far.
 
     Raises:
-        ConfigError: the survey cannot have the configured windows.
+        ConfigError: the survey cannot have the configured windows, or they would not fit in memory.
         MistakeError: no galaxy is found or selected; the message has an example of each reason.
         StoreError: there is another store at `store_path`, or a finished one whose table is damaged.
         InUseError: another process makes a store there.
@@ -60,6 +62,7 @@ def prepare(
     if not usable:
         raise MistakeError(_why_none(survey, targets))
     plan = plan_store(usable, config, survey, facts_of_files(survey, reader), seed=seed)
+    _check_memory(plan, config)
     with only_writer(store_path):
         store = WindowStore.create_or_resume(store_path, plan)
         if config.retry_rejected:
@@ -184,6 +187,24 @@ def _why_none(survey: SurveyConfig, targets: Sequence[Target]) -> str:
         reasons.setdefault(code, []).append(text)
     examples = "; ".join(f"{len(texts)} {code}, such as {texts[0]}" for code, texts in reasons.items())
     return f"{survey.root}: none of {counted(len(targets), 'galaxy')} can be used: {examples}"
+
+
+def _check_memory(plan: StorePlan, config: PrepareConfig) -> None:
+    """Refuses windows of which the workers of this machine cannot hold a shard each."""
+    if config.dask.scheduler:
+        return
+    row_bytes = 9 * len(plan.line_names) * len(plan.velocity_kms) * plan.size**2  # flux, inverse variance and mask
+    rows = max(split.num_views * split.galaxies_per_shard for split in plan.splits.values())
+    tasks = sum(split.num_shards for split in plan.splits.values())
+    workers = max(1, min(os.cpu_count() or 1 if config.dask.num_workers is None else config.dask.num_workers, tasks))
+    needed, free = 2 * rows * row_bytes * workers, free_memory()  # the rows are copied into the arrays of the shard
+    if needed > free:
+        mistake = (
+            f"windows.size: windows of {plan.size} spaxels a side take {needed / 1e9:.1f} GB, {counted(rows, 'row')} a "
+            f"shard in {counted(workers, 'worker')}; {free / 1e9:.1f} GB of memory are free: choose a smaller "
+            "windows.size, galaxies_per_shard, augment.num_views or dask.num_workers"
+        )
+        raise ConfigError("prepare", [mistake])
 
 
 def _check_reader(reader: Any, config: PrepareConfig, survey: SurveyConfig) -> None:

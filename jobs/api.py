@@ -52,6 +52,7 @@ def open_catalog(path: str | Path) -> Catalog:
 
     Raises:
         CatalogError: there is no catalog, or it is damaged.
+        ValueError: `path` is another file.
 
     Examples:
         >>> catalog = open_catalog(workspace)
@@ -60,7 +61,11 @@ def open_catalog(path: str | Path) -> Catalog:
         >>> catalog.columns["score_mae"].unit
         '1e-17 erg / (s cm2 Angstrom spaxel)'
     """
-    return read_catalog(Path(path) if str(path).endswith(".parquet") else _project(path).catalog_path)
+    if str(path).endswith(".parquet"):
+        return read_catalog(Path(path))
+    if Path(path).is_file():
+        raise ValueError(f"{path}: expected a workspace, or catalog.parquet in one; astropy reads other tables")
+    return read_catalog(_project(path).catalog_path)
 
 
 def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -149,6 +154,7 @@ def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFr
     Raises:
         CatalogError: there is no catalog.
         TableError: the galaxy is not in it.
+        ValueError: `num` is less than 1.
 
     Examples:
         >>> found = neighbours(workspace, "1005-1902", num=3)
@@ -157,6 +163,8 @@ def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFr
     """
     from jobs.search import similar_galaxies
 
+    if num < 1:
+        raise ValueError(f"num: expected 1 or more, got {num}")
     config, catalog = _project(workspace), open_catalog(workspace)
     check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
     return similar_galaxies(config.catalog_path, catalog, plateifu, num)

@@ -45,6 +45,8 @@ def run(
     """Writes the catalog with columns of another one; returns the exit code."""
     from astropy.coordinates import SkyCoord
 
+    if (ra is None) != (dec is None):
+        raise CommandError("--ra and --dec: expected both, or neither for columns of a common name")
     radius_arcsec = arcsec_of(radius)
     path = Path(table.partition("?")[0] if "://" in table else table)
     prefix = check_prefix(prefix or path.name.partition(".")[0])

@@ -35,6 +35,10 @@ def run(
         check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
     except UnknownNameError as error:
         raise CommandError(f"{table or 'labels'}: {error}. No label was added.") from error
+    labelled = current(read(config.labels_path)).index
+    without = [name for name, label in pairs if not label and name not in labelled]
+    if without:
+        raise CommandError(f"{', '.join(without)}: without a label, so there is none to withdraw. No label was added.")
     version = catalog_version(config.catalog_path)
     author = author or default_author()
     append(

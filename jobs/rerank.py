@@ -102,6 +102,10 @@ def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool]
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
         few = f"{len(new)} have no label and a rank by score below {NUM_TOP}"
         console.print(f"Of the {NUM_TOP} likeliest detections, {few}")
+    console.print(f"Ranking: {config.ranking_path}", markup=False)
+    if not ranking["ask"].any():
+        console.print("All galaxies have a label; none is left to label next")
+        return
     table = Table(title="To label next (expected label: 1 for a detection, 0 for none)", title_justify="left")
     for name in ("plateifu", "expected", "uncertainty", "rank_by_labels", "rank"):
         table.add_column(name, justify="left" if name == "plateifu" else "right")
@@ -109,7 +113,6 @@ def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool]
         numbers = (f"{row['expected']:.2f}", f"{row['uncertainty']:.2f}", str(row["rank_by_labels"]), str(row["rank"]))
         table.add_row(row["plateifu"], *numbers)
     console.print(table)
-    console.print(f"Ranking: {config.ranking_path}", markup=False)
 
 
 if __name__ == "__main__":

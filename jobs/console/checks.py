@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from cubeprep.memory import free_memory
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -132,20 +134,6 @@ def memory() -> Iterator[Finding]:
         yield Finding("note", "memory", text, "--set train.num_workers=0 --set prepare.dask.num_workers=1 needs least")
     else:
         yield Finding("ok", "memory", text)
-
-
-def free_memory() -> float:
-    """Free memory in bytes: of the machine, or of the container (cgroup v2) if it has a limit."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-        free = int(re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)[0]) * 1024.0
-    except (OSError, IndexError):  # macOS has no such file
-        free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
-    try:
-        return min(free, float(limit.read_text()) - float(used.read_text()))
-    except (OSError, ValueError):  # no such limit, or `max`
-        return free
 
 
 def folder(what: str, path: Path) -> Iterator[Finding]:

@@ -112,9 +112,15 @@ class Samp:
         chosen = {client: name for client, name in found.items() if self._to in ("", name.lower())}
         if not chosen:
             others = f"; {', '.join(found.values())} would" if found else ""
+            if self._to and not self._is_at_hub():
+                raise SampError(f"{message}: {self._to} is not at the SAMP hub{others}")
             who = self._to or "no program at the SAMP hub"
             raise SampError(f"{message}: {who} takes {'no ' if self._to else ''}such messages{others}")
         return chosen
+
+    def _is_at_hub(self) -> bool:
+        clients = self._client.get_registered_clients()
+        return self._to in [str(self._client.get_metadata(client).get("samp.name")).lower() for client in clients]
 
 
 @contextmanager

@@ -88,6 +88,11 @@ def test_what_is_missing_is_named(workspace: Path, tmp_path: Path) -> None:
         api.open_catalog(tmp_path)
     with pytest.raises(ValueError, match="1005-9999"):
         api.neighbours(workspace, "1005-9999")
+    with pytest.raises(ValueError, match="num: expected 1 or more, got -1"):
+        api.neighbours(workspace, "1005-1902", num=-1)
+    (tmp_path / "catalog.fits").touch()
+    with pytest.raises(ValueError, match=r"catalog\.fits: expected a workspace"):
+        api.open_catalog(tmp_path / "catalog.fits")
     galaxy = api.open_store(workspace).read_galaxy("1005-1902")
     with pytest.raises(ValueError, match="8485-1901"):
         api.score(workspace, replace(galaxy, plateifu=np.array(["8485-1901"])))

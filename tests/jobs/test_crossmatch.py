@@ -142,6 +142,7 @@ def test_right_ascensions_in_hours_are_written_although_fits_has_no_such_unit(wo
         (["--radius=-1"], "--radius -1: expected an angle above 0"),
         (["--prefix", "2mass"], "--prefix 2mass: expected letters"),
         (["--column", "magg"], "no column 'magg'"),
+        (["--ra", "ra"], "--ra and --dec: expected both"),
         (["--prefix", "score"], "the catalog has columns of that name already (score_mae)"),
     ],
 )

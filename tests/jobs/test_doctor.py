@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cubeprep.memory import free_memory
 from jobs import cli
 from jobs.console import checks
 from tests.s3 import PASSWORD, USER, free_port, moto_server, point_at
@@ -102,11 +103,11 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.undo()
     files = {"/proc/meminfo": "MemFree: 1 kB\nMemAvailable: 20000000 kB\n"}
     monkeypatch.setattr(Path, "read_text", lambda self: files[str(self)] if str(self) in files else _missing(self))
-    assert checks.free_memory() == 20480000000
+    assert free_memory() == 20480000000
     files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "5\n"}
-    assert checks.free_memory() == 20480000000
+    assert free_memory() == 20480000000
     files["/sys/fs/cgroup/memory.max"] = "1000005\n"
-    assert checks.free_memory() == 1000000
+    assert free_memory() == 1000000
 
 
 def _missing(path: Path) -> str:

@@ -68,6 +68,7 @@ def test_a_rejected_galaxy_is_named_with_its_reason(workspace: Path) -> None:
     [
         ([], "no labels given"),
         (["8000-1901"], "expected PLATEIFU=LABEL"),
+        (["8000-1901=", "8000-1902=agn"], "8000-1901: without a label, so there is none to withdraw"),
         (["--table", "{}/no.csv"], "no.csv"),
         (["8000-1901=0"], "'8000-1901=0': the label is 0, expected a word"),
         (["8000-1901=False"], "the label is False, expected a word"),

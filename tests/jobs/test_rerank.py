@@ -40,6 +40,14 @@ def test_without_labels_it_asks_for_the_highest_score_first(workspace: Path) -> 
     assert sorted(ranking.query("ask > 0")["ask"]) == [1, 2, 3]
 
 
+def test_with_a_label_of_each_galaxy_none_is_suggested(workspace: Path) -> None:
+    names = read_catalog(workspace / "catalog.parquet").table["plateifu"]
+    append(workspace / "labels.jsonl", [Label(plateifu=name, label="usual") for name in names])
+    text = run(workspace)
+    assert "none is left to label next" in text
+    assert "To label next" not in text
+
+
 def test_capitals_do_not_make_a_find_of_an_artefact() -> None:
     said = pd.Series(["Artefact", "", "USUAL", "blueberry"])
     assert finds_of(said, ("usual", "artefact")) == {0: False, 2: False, 3: True}

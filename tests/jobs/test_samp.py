@@ -196,7 +196,10 @@ def test_programs_that_take_nothing_and_failures_are_named(workspace: Path, hub:
     program = Program(hub, "splat", fails="no memory").take_tables()
     code, text = run(workspace, "--to", "ds9")
     assert code == 1
-    assert "ds9 takes no such messages; splat would" in text
+    assert "table.load.votable: ds9 is not at the SAMP hub; splat would" in text
+    code, text = run(workspace, "8000-1901", "--to", "splat")
+    assert code == 1
+    assert "coord.pointAt.sky: splat takes no such messages" in text
     code, text = run(workspace)
     assert code == 1
     assert "splat could not read" in text
