@@ -198,6 +198,7 @@ def test_any_readers_arm_can_be_changed(host):
     np.testing.assert_array_equal(arm.wave, host.source.arms[0].wave)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_real_cubes_take_injections(real_data, tmp_path):
     sources = real_sources(real_data, tmp_path, 16, 2)

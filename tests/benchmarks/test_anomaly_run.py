@@ -121,11 +121,12 @@ def test_the_oracle_is_above_all(data):
 
 
 @pytest.mark.slow
-def test_one_command_leaves_tables_plots_lines_and_a_run(tmp_path, capsys):
+def test_one_command_leaves_tables_plots_lines_and_a_run(data, tmp_path, capsys):
     import mlflow
 
-    report = main(["--tier", "tiny", "--work", str(tmp_path), "--workers", "1", "--real", str(tmp_path / "none")])
-    folder = tmp_path / "results-tiny"
+    work = data.folder.parent  # with the rows that were made before
+    report = main(["--tier", "tiny", "--work", str(work), "--workers", "1", "--real", str(tmp_path / "none")])
+    folder = work / "results-tiny"
     table = pd.read_parquet(folder / "results.parquet")
     assert set(load_detectors()) <= set(table["name"])  # losing rows too
     assert {"paper AE: chi2", "PCA-32: mae", "oracle matched filter"} <= set(table["name"])
@@ -136,7 +137,7 @@ def test_one_command_leaves_tables_plots_lines_and_a_run(tmp_path, capsys):
     ):
         assert f"\n{name}=" in printed, name
     assert report.figures["aupro"] > 0
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = mlflow.MlflowClient(f"sqlite:///{work / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(EXPERIMENT)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.metrics["pauroc"] == pytest.approx(report.figures["pauroc"])

@@ -12,10 +12,13 @@ import pytest
 from benchmarks import survey
 from benchmarks.survey_costs import Cost, measure, on_disk, read_cost, save_cost
 from benchmarks.survey_cubes import BAD, SIZE, SPAXEL_ARCSEC, planned, write_cubes
+from cubeprep.config import load_config
 from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.shard import extract_galaxy
+from cubeprep.store import WindowStore
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.windows import WindowConfig
+from jobs.config import ProjectConfig
 from tests.test_architecture import ROOT
 
 # Needs 200 MiB, burns 0.3 processor seconds in a child, writes a file, and fails unless a second argument is given.
@@ -42,6 +45,7 @@ def run_stage(folder: Path, name: str, code: int) -> Cost:
     return measure(command, workspace, record, folder / "stage.log")
 
 
+@pytest.mark.slow
 def test_a_command_is_measured_with_its_children(tmp_path: Path) -> None:
     found = run_stage(tmp_path, "a", 0)
     assert found.seconds > 0.3
@@ -146,6 +150,24 @@ def test_the_cubes_are_read_as_logcubes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_stages_are_run_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(survey, "STAGES", ("simulate", "prepare"))
+    monkeypatch.setattr(sys, "argv", ["survey", "--galaxies", "4", "--workers", "1", "--work", str(tmp_path)])
+    survey.main()
+    values = dict(re.findall(r"^(\w+)=(\S+)$", capsys.readouterr().out, re.M))
+    assert all(float(values[f"{stage}_ms_per_galaxy_4"]) > 0 for stage in survey.STAGES)
+    assert float(values["simulate_files_4"]) == 6  # cubes, drpall and the mark of a simulation
+    store = WindowStore.open(str(tmp_path / "4" / "workspace" / "windows.zarr"))
+    assert len(store.galaxies().query("status == 'accepted'")) == 4
+    # What the later stages read; they run in `make test-long`.
+    config = load_config(ProjectConfig, tmp_path / "4" / "survey.yaml")
+    assert config.model.kind == "masked"
+    assert config.train.folds == 5
+
+
+@pytest.mark.long
 def test_a_whole_survey_is_run_and_reported(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.survey", "--galaxies", "14", "--workers", "1", "--work", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

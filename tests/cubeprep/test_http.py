@@ -179,6 +179,7 @@ def test_a_file_that_is_gone_costs_one_galaxy(server: WebServer, tmp_path: Path)
     assert rejected == f"{listed[2]}: no such file"
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_cut_goes_on_where_it_was(server: WebServer, wanted: WindowStore, tmp_path: Path) -> None:
     server.cuts = 2
     prepare(CONFIG, survey(server), str(tmp_path / "s"), seed=3)
@@ -186,6 +187,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(server: WebServer, wanted
     assert_same(tmp_path / "s", wanted)
 
 
+@pytest.mark.slow
 def test_a_server_that_always_cuts_is_an_error_and_no_galaxy_is_blamed(
     server: WebServer, monkeypatch: pytest.MonkeyPatch, wanted: WindowStore, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def test_urls_and_folders_where_nothing_can_be_written_are_not_locked(tmp_path: 
 
 def test_prepare_is_refused_while_another_one_writes_the_store(tmp_path: Path) -> None:
     survey = SurveyConfig(root=str(write_survey(tmp_path / "survey", {"1-1": 0.03}, size=4)))
-    config = PrepareConfig(windows=WindowConfig(size=8), dask={"num_workers": 1})
+    config = PrepareConfig(windows=WindowConfig(size=8), dask={"num_workers": 0})
     store = tmp_path / "windows.zarr"
     with holding(store), pytest.raises(InUseError, match=r"windows\.zarr: process"):
         prepare(config, survey, str(store), seed=0)

@@ -342,6 +342,7 @@ def test_gzip_is_verified_unless_asked_otherwise(survey: SurveyConfig, tmp_path:
         np.testing.assert_array_equal(good.read_galaxy(plateifu).flux, found.read_galaxy(plateifu).flux)
 
 
+@pytest.mark.slow
 def test_mended_files_are_read_again_when_asked_for(tmp_path: Path) -> None:
     root = write_survey(tmp_path / "survey", REDSHIFTS, size=9)
     cube = root / "8000" / "stack" / "manga-8000-3-LOGCUBE.fits.gz"

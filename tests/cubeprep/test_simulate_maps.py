@@ -62,6 +62,7 @@ def usable(hdus: fits.HDUList, quantity: str, line: str) -> np.ndarray:
     return channel(hdus, f"{quantity}_MASK", line) & DONOTUSE == 0
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_22_line_form_has_the_layout_of_the_real_file(files, real_data: Path):
     """Extensions, their order, types and dimensions, channels, units and classes."""

@@ -114,6 +114,7 @@ def test_a_position_arrives_at_the_program_that_takes_positions(
     assert topcat.tables == aladin.tables == []
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_answer_is_named(workspace: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samp_messages, "ANSWER_SECONDS", 0.5)
     silent = Program(hub, "Silent")

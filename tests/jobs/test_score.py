@@ -288,6 +288,7 @@ def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig
     assert table["other_observations"].map(len).sum() == 4, "a pair of repeats in each split"
 
 
+@pytest.mark.slow
 def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibrated_on(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     store = WindowStore.open(config.store_path)

@@ -106,6 +106,7 @@ def test_equals_the_steps_one_by_one_forward_and_backward(
     assert launcher.faults == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [1, 2])
 def test_the_random_order_shows_a_missing_barrier(bands: int, on_clusters: Callable[..., OnCpu]) -> None:
     torch.manual_seed(0)

@@ -181,6 +181,7 @@ def test_a_loss_that_is_read_later_still_names_its_step(tmp_path: Path, monkeypa
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
 @pytest.mark.parametrize("kind", ["ae", "masked"])
 def test_a_training_that_was_killed_goes_on_on_its_device(

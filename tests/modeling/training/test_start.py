@@ -56,6 +56,7 @@ def test_a_training_starts_with_the_weights_of_the_other_model(
     assert metadata["job"]["start"] == {"weights_sha256": start.weights_sha256, "reference": "m", "run_id": ""}
 
 
+@pytest.mark.slow
 def test_frozen_weights_stay_also_after_an_interruption(
     store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
