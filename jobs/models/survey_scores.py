@@ -20,7 +20,6 @@ from modeling.scoring.ensemble import EnsembleMean, SurveyScores
 from modeling.scoring.explanations import NUM_REASONS, reasons
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES, GalaxyScores
 from modeling.scoring.hypotheses.explain import VALUES
-from modeling.scoring.hypotheses.naming import UNCLEAR
 from modeling.scoring.hypotheses.shard import Hypotheses
 from modeling.scoring.residual_sums import LineSums
 from modeling.scoring.survey_scorer import (
@@ -211,9 +210,9 @@ def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, 
     columns |= {"hypothesis": found_names, "hypothesis_text": texts}
     columns["hypothesis_significance"] = survey.hypotheses.significance
     columns |= {f"hypothesis_{name}": values for name, values in zip(VALUES, survey.hypotheses.values.T, strict=True)}
-    # A hypothesis comes first; where none is clearly the best, the residuals of lines speak for themselves.
-    clear = [[text] if name not in ("", UNCLEAR) else [] for name, text in zip(found_names, texts, strict=True)]
-    reasons_of = [first + phrases for first, phrases in zip(clear, survey.reasons, strict=True)]
+    # A hypothesis comes first, or the two best where neither is clearly better: the line with the greatest residual may
+    # be the wrong one, such as [N II] in the wing of a broad Halpha.
+    reasons_of = [[*filter(None, [text]), *phrases] for text, phrases in zip(texts, survey.reasons, strict=True)]
     for i in range(NUM_REASONS):
         columns[f"reason_{i + 1}"] = [phrases[i] if i < len(phrases) else "" for phrases in reasons_of]
     return columns

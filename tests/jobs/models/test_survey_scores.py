@@ -69,10 +69,15 @@ def test_doubtful_data_hide_other_codes() -> None:
     assert doubted["triage"].tolist() == ["", "implausible", "implausible", "sky_line"]
 
 
-def test_a_clear_hypothesis_is_the_first_reason() -> None:
+def test_a_hypothesis_is_the_first_reason_also_where_two_are_as_good() -> None:
     found = columns([1.0] * 4)
     reasons = [[found[f"reason_{i}"][row] for i in (1, 2, 3)] for row in range(4)]
-    assert reasons == [["blue wing", "Ha excess", "Hb deficit"], ["", "", ""], ["", "", ""], ["Hb excess", "", ""]]
+    assert reasons == [
+        ["blue wing", "Ha excess", "Hb deficit"],
+        ["", "", ""],
+        ["", "", ""],
+        ["unclear: this; or that", "Hb excess", ""],
+    ]
     assert found["hypothesis"] == ["wing", "", "", "unclear"]
     assert found["hypothesis_text"][3] == "unclear: this; or that"
     assert found["hypothesis_fwhm_kms"][0] == 500
