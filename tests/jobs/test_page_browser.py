@@ -296,7 +296,7 @@ def test_search_finds_a_galaxy_and_says_when_there_is_none(tab: Any, project: Pr
 
 def test_all_goes_by_keyboard(tab: Any, project: ProjectConfig) -> None:
     names = table(project)["plateifu"].tolist()
-    tab.keyboard.press("j")
+    tab.keyboard.press("ArrowRight")
     tab.keyboard.press("j")
     assert names[1] in tab.evaluate("document.activeElement.getAttribute('aria-label')")
     assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
