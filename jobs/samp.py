@@ -18,7 +18,7 @@ from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import matches_path
 from jobs.tables.read import check_known
-from jobs.tables.samp import Samp, connected, position_of, table_file
+from jobs.tables.samp import Samp, connected, position_of, table_file, title_of
 from jobs.tables.survey_links import survey_name
 from modeling.catalog import Catalog, read_catalog
 
@@ -48,9 +48,8 @@ def run(
             file, table_id = table_file(catalog, config.workspace / "samp", survey_name(config), names)
             if listen:
                 hub.on_row(table_id, lambda row: print_row(catalog, row))
-            console.print(
-                f"{counted(len(names), 'galaxy')} sent to {', '.join(hub.send_table(file, table_id))}", markup=False
-            )
+            programs = hub.send_table(file, table_id, title_of(file.parent, names))
+            console.print(f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}", markup=False)
         if listen:
             wait(hub)
     return EXIT_OK
@@ -58,7 +57,11 @@ def run(
 
 def wait(hub: Samp) -> None:
     """Waits until the hub ends or the user interrupts."""
-    console.print("Highlight rows to see the galaxies here; stop with Ctrl-C")
+    console.print(
+        "Highlight rows to see the galaxies here (TOPCAT sends them by the activation action `Send row index`); "
+        "stop with Ctrl-C",
+        markup=False,
+    )
     try:
         while hub.is_connected:
             time.sleep(0.5)

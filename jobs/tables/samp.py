@@ -48,22 +48,31 @@ class Samp:
             return False
         return True
 
-    def send_table(self, path: Path, table_id: str) -> list[str]:
+    def send_table(self, path: Path, table_id: str, title: str) -> list[str]:
         """Sends a VOTable file, and waits until each program has read it; returns the programs' names.
+
+        Args:
+            path: the file.
+            table_id: by which programs name the table in their messages.
+            title: shown in lists of tables.
 
         Raises:
             SampError: no program takes tables, or one could not read it.
         """
-        parameters = {"url": path.absolute().as_uri(), "table-id": table_id, "name": table_id}
+        parameters = {"url": path.absolute().as_uri(), "table-id": table_id, "name": title}
         names = []
         for recipient, name in self._recipients(TABLE).items():
             answer = self._answer_to(recipient, TABLE, parameters)
             if answer is None:
                 raise SampError(f"{name} has not answered to {path} within {ANSWER_SECONDS} s")
-            if answer.get("samp.status") != "samp.ok":
-                error = answer.get("samp.error", {}).get("samp.errortxt", answer.get("samp.status"))
+            if answer.get("samp.status") == "samp.ok":
+                names.append(name)
+                continue
+            error = str(answer.get("samp.error", {}).get("samp.errortxt", answer.get("samp.status")))
+            # TOPCAT's answer; its rows are those of this table.
+            if "duplicate table-id" not in error.lower():
                 raise SampError(f"{name} could not read {path}: {error}")
-            names.append(name)
+            names.append(f"{name} (which has them already)")
         return names
 
     def _answer_to(self, recipient: str, message: str, parameters: Mapping[str, str]) -> Mapping[str, Any] | None:
@@ -166,6 +175,11 @@ def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]
     return path, table_id
 
 
+def title_of(folder: Path, names: Sequence[str]) -> str:
+    """Title of a table that `table_file` wrote, by which people tell it from others."""
+    return f"Cubescout {folder.absolute().parent.name}, {counted(len(names), 'galaxy')}"
+
+
 def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
     """Right ascension and declination of a galaxy, degrees.
 
@@ -189,4 +203,5 @@ def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str
         if len(names) == 1:
             return f"Position of {names[0]} sent to {', '.join(hub.point_at(*position_of(catalog, names[0])))}"
         path, table_id = table_file(catalog, folder, survey, names)
-        return f"{counted(len(names), 'galaxy')} sent to {', '.join(hub.send_table(path, table_id))}"
+        programs = hub.send_table(path, table_id, title_of(folder, names))
+        return f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}"

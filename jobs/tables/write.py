@@ -107,6 +107,8 @@ def votable_bytes(table: Any) -> bytes:
         tree = resource.tables[0]
         tree.name, tree.description = "cubescout", "Galaxies of an integral-field survey, most unusual first"
         for field in tree.fields:
+            if field.datatype == "bit":  # as astropy writes booleans, which TOPCAT cannot read
+                field.datatype = "boolean"
             field.ucd = table[field.name].info.meta["ucd"]
             if field.ucd.startswith("pos.eq."):
                 field.ref = "icrs"

@@ -73,6 +73,8 @@ def test_the_same_rows_come_back(catalog: Path, suffix: str) -> None:
 def test_every_column_has_a_description_and_a_ucd_of_the_vocabulary(catalog: Path) -> None:
     header = fits.getheader(catalog.with_suffix(".fits"), 1)
     fields = parse(catalog.with_suffix(".vot")).get_first_table().fields
+    # TOPCAT (STIL of 4.8) cannot read a bit in a binary table.
+    assert {field.datatype for field in fields} == {"boolean", "char", "double", "long"}
     described = read_catalog(catalog).columns
     for i, field in enumerate(fields, start=1):
         ucd.parse_ucd(field.ucd, check_controlled_vocabulary=True)

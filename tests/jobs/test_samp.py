@@ -42,7 +42,7 @@ class Program:
         self.tables: list[dict[str, str]] = []
         self.positions: list[dict[str, str]] = []
         self.came = threading.Event()
-        self._fails = fails
+        self.fails = fails
 
     def take_tables(self) -> "Program":
         self.client.bind_receive_call("table.load.votable", self._table)
@@ -56,8 +56,8 @@ class Program:
         self.tables.append(dict(parameters))
         self.came.set()
         answer = {"samp.status": "samp.ok", "samp.result": {}}
-        if self._fails:
-            answer = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": self._fails}}  # type: ignore[dict-item]
+        if self.fails:
+            answer = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": self.fails}}  # type: ignore[dict-item]
         self.client.reply(call, answer)
 
     def _position(self, key: str, sender: str, mtype: str, parameters: Any, extra: Any) -> None:
@@ -97,6 +97,7 @@ def test_the_first_galaxies_arrive_as_a_votable(workspace: Path, programs: tuple
     assert table["plateifu"].tolist() == catalog["plateifu"].tolist()[:5]
     assert table["ra_deg"].unit == "deg"
     assert message["table-id"].startswith("cubescout-")
+    assert message["name"] == f"Cubescout {workspace.name}, 5 galaxies"
 
 
 def test_a_position_arrives_at_the_program_that_takes_positions(
@@ -205,6 +206,10 @@ def test_programs_that_take_nothing_and_failures_are_named(workspace: Path, hub:
     assert code == 1
     assert "splat could not read" in text
     assert "no memory" in text
+    program.fails = "Duplicate table-id: table 'cubescout-0' has already been received"  # as TOPCAT answers
+    code, text = run(workspace, "--top", "5")
+    assert code == 0
+    assert "5 galaxies sent to splat (which has them already)" in text
     program.client.disconnect()
     assert run(workspace, "8-1")[0] == 2
     code, text = run(workspace, "--match", "wise")
