@@ -4,8 +4,8 @@ Small simulated galaxies (8 x 8 spaxels of 2 arcsec, 19 lines, all 4,563 planes)
 `train` (a small masked network with five cross-fitting models), `score`, `export` and `explore` run, each as the real
 command in a process of its own. Measured are processor seconds, peak memory, disk and files of each stage.
 
-With `--full-size` the preset `line` runs on 16 and on 48 simulated LOGCUBEs of MaNGA's sizes instead, and the difference
-tells what each further galaxy costs.
+With `--full-size` the preset `line` runs on 16 and on 48 simulated LOGCUBEs of MaNGA's sizes instead, and the
+difference tells what each further galaxy costs.
 
 Stages that have been measured are not repeated, and interrupted ones resume, so it can be stopped at any time:
 

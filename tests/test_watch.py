@@ -38,6 +38,7 @@ def test_a_server_with_its_marker_may_start() -> None:
         subprocess.Popen(["/no/such/folder/juicefs"])
 
 
+@pytest.mark.slow
 def test_what_a_run_has_started_is_known_whoever_is_its_parent_now() -> None:
     nap = "[sys.executable, '-c', 'input()'], stdin=0, stdout=subprocess.DEVNULL"
     parent = f"import subprocess, sys; print(subprocess.Popen({nap}).pid)"

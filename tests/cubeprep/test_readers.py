@@ -344,6 +344,7 @@ def test_a_root_without_folder_or_table_says_so(tmp_path: Path) -> None:
         select_targets(SurveyConfig(root=str(tmp_path)), make_reader(SurveyConfig(root=str(tmp_path))))
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_muse_cube_is_read_with_its_quality_and_in_vacuum(real_data: Path, tmp_path: Path) -> None:
     name = "mpdaf_minicube_Abell478"

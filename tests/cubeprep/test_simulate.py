@@ -82,6 +82,7 @@ def test_an_interrupted_run_resumes(survey, tmp_path):
     assert contents(tmp_path) == contents(survey)
 
 
+@pytest.mark.slow
 def test_a_crash_leaves_no_half_file(survey, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")

@@ -34,6 +34,7 @@ def workspace(project: ProjectConfig) -> Path:
     return project.workspace
 
 
+@pytest.mark.slow
 def test_scores_of_the_stores_windows_are_those_of_the_catalog(workspace: Path) -> None:
     table = api.open_catalog(workspace).table.set_index("plateifu")
     store = api.open_store(workspace)

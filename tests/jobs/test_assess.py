@@ -111,6 +111,7 @@ def test_a_threshold_and_a_list_are_labels(workspace: Path) -> None:
     assert re.search(r"listed +40 +AUROC 0.00", text)
 
 
+@pytest.mark.slow
 def test_names_that_the_catalog_lacks_are_counted(workspace: Path) -> None:
     lines = [*labels_of(workspace)["plateifu"].head(5), "manga-8000-1901", "8000-19"]
     (workspace / "typed.csv").write_text("\n".join(["plateifu", *lines]))

@@ -99,6 +99,7 @@ def separation_spaxels(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.hypot(*((first - second) * scale)) * 3600 / SPAXEL_ARCSEC)
 
 
+@pytest.mark.slow
 def test_a_known_source_lies_where_the_cubes_own_header_says(
     made: tuple[ProjectConfig, fits.Header], maps: fits.HDUList
 ) -> None:

@@ -49,6 +49,7 @@ def test_each_spaxel_is_once_in_the_middle_of_a_hidden_square(size: int, side: i
         assert not hidden.all()
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call is slower than the others
 @given(size=st.integers(1, 4).map(lambda n: 8 * n), side=st.integers(1, 7), num_groups=st.integers(4, 9))
 def test_each_group_of_each_spaxel_is_once_hidden_alone(size: int, side: int, num_groups: int) -> None:

@@ -160,6 +160,7 @@ def test_nothing_that_is_registered_is_a_pickle(uri: str, tmp_path: Path) -> Non
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
+@pytest.mark.slow
 def test_champion_goes_to_the_lower_loss_on_the_same_measure(uri: str, tmp_path: Path) -> None:
     cases: list[tuple[float, dict[str, Any], str]] = [
         (0.5, {}, "1"),

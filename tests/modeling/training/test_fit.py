@@ -124,6 +124,7 @@ class Interrupted(LocalContext):
         super().report(metrics, checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "optimizer"), [("ae", "adagrad"), ("vae", "adamw"), ("masked", "adamw")])
 def test_resumed_run_equals_an_undisturbed_one(store: WindowStore, tmp_path: Path, kind: str, optimizer: str) -> None:
     work = job(store, kind=kind, optimizer=optimizer, schedule="cosine", epochs=3)
