@@ -1,8 +1,10 @@
 """cluster.yaml against Ray's own schema, and what it must keep closed."""
 
 import configparser
+import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +76,9 @@ def test_mlflows_password_is_made_on_the_head_and_for_its_owner_alone(cluster: d
     command = command.replace("/home/ray", str(tmp_path))
     assert command.count(str(tmp_path)) == 5
     contents = []
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # some systems have no `python`
     for _ in range(2):
-        subprocess.run(["bash", "-euc", command], check=True)
+        subprocess.run(["bash", "-euc", command], check=True, env=os.environ | {"PATH": path})
         paths = tmp_path / ".mlflow" / "credentials", tmp_path / "mlflow_auth.ini"
         assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o600]
         contents.append([path.read_text() for path in paths])
