@@ -128,11 +128,17 @@ def _cluster_errors(where: str) -> Iterator[None]:
         raise ClusterError(f"Dask on {where}: {type(error).__name__}: {error}; rerun to resume") from error
 
 
+def local_workers(config: DaskConfig, num_tasks: int) -> int:
+    """Processes of this machine for so many tasks; 0: they run in this process."""
+    from dask.system import CPU_COUNT
+
+    return min(CPU_COUNT if config.num_workers is None else config.num_workers, num_tasks)
+
+
 @contextmanager
 def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
     """Yields a cluster on this machine: one single-threaded process per core, but no more than there are tasks."""
     import dask
-    from dask.system import CPU_COUNT
     from distributed import LocalCluster
     from distributed.security import Security
 
@@ -143,7 +149,7 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
     ):
         with _interrupted_afterwards():
             cluster = LocalCluster(
-                n_workers=min(config.num_workers or CPU_COUNT, num_tasks),
+                n_workers=local_workers(config, num_tasks),
                 threads_per_worker=1,
                 host="127.0.0.1",
                 security=Security.temporary(),

@@ -7,12 +7,11 @@ the galaxies of one shard, writes that shard whole, and then its record. A rerun
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cubeprep.cluster import DaskConfig, run_tasks
+from cubeprep.cluster import DaskConfig, local_workers, run_tasks
 from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
 from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
@@ -196,7 +195,7 @@ def _check_memory(plan: StorePlan, config: PrepareConfig) -> None:
     row_bytes = 9 * len(plan.line_names) * len(plan.velocity_kms) * plan.size**2  # flux, inverse variance and mask
     rows = max(split.num_views * split.galaxies_per_shard for split in plan.splits.values())
     tasks = sum(split.num_shards for split in plan.splits.values())
-    workers = max(1, min(os.cpu_count() or 1 if config.dask.num_workers is None else config.dask.num_workers, tasks))
+    workers = max(1, local_workers(config.dask, tasks))
     needed, free = 2 * rows * row_bytes * workers, free_memory()  # the rows are copied into the arrays of the shard
     if needed > free:
         mistake = (

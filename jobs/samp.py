@@ -18,7 +18,7 @@ from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import matches_path
 from jobs.tables.read import check_known
-from jobs.tables.samp import Samp, connected, position_of, table_file, title_of
+from jobs.tables.samp import Samp, connected, position_of, table_file
 from jobs.tables.survey_links import survey_name
 from modeling.catalog import Catalog, read_catalog
 
@@ -45,10 +45,10 @@ def run(
             console.print(f"{name}: position sent to {', '.join(programs)}", markup=False)
         if listen or not plateifu:
             names = catalog.table["plateifu"].tolist()[:top]
-            file, table_id = table_file(catalog, config.workspace / "samp", survey_name(config), names)
+            table = table_file(catalog, config.workspace / "samp", survey_name(config), names)
             if listen:
-                hub.on_row(table_id, lambda row: print_row(catalog, row))
-            programs = hub.send_table(file, table_id, title_of(file.parent, names))
+                hub.on_row(table.table_id, lambda row: print_row(catalog, row))
+            programs = hub.send_table(table)
             console.print(f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}", markup=False)
         if listen:
             wait(hub)

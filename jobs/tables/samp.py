@@ -7,11 +7,11 @@ import hashlib
 import queue
 import uuid
 import xmlrpc.client
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,20 @@ class SampError(ValueError):
     """There is no hub, or none of its clients takes a message."""
 
 
+class TableFile(NamedTuple):
+    """A VOTable file to be sent.
+
+    Attributes:
+        path: path of the file.
+        table_id: by which programs name the table in their messages.
+        title: by which people tell it from others.
+    """
+
+    path: Path
+    table_id: str
+    title: str
+
+
 class Samp:
     """A connection to the hub."""
 
@@ -48,30 +62,25 @@ class Samp:
             return False
         return True
 
-    def send_table(self, path: Path, table_id: str, title: str) -> list[str]:
-        """Sends a VOTable file, and waits until each program has read it; returns the programs' names.
-
-        Args:
-            path: the file.
-            table_id: by which programs name the table in their messages.
-            title: shown in lists of tables.
+    def send_table(self, table: TableFile) -> list[str]:
+        """Sends a table, and waits until each program has read it; returns the programs' names.
 
         Raises:
             SampError: no program takes tables, or one could not read it.
         """
-        parameters = {"url": path.absolute().as_uri(), "table-id": table_id, "name": title}
+        parameters = {"url": table.path.absolute().as_uri(), "table-id": table.table_id, "name": table.title}
         names = []
         for recipient, name in self._recipients(TABLE).items():
             answer = self._answer_to(recipient, TABLE, parameters)
             if answer is None:
-                raise SampError(f"{name} has not answered to {path} within {ANSWER_SECONDS} s")
+                raise SampError(f"{name} has not answered to {table.path} within {ANSWER_SECONDS} s")
             if answer.get("samp.status") == "samp.ok":
                 names.append(name)
                 continue
             error = str(answer.get("samp.error", {}).get("samp.errortxt", answer.get("samp.status")))
             # TOPCAT's answer; its rows are those of this table.
             if "duplicate table-id" not in error.lower():
-                raise SampError(f"{name} could not read {path}: {error}")
+                raise SampError(f"{name} could not read {table.path}: {error}")
             names.append(f"{name} (which has them already)")
         return names
 
@@ -114,22 +123,20 @@ class Samp:
 
     def _recipients(self, message: str) -> dict[str, str]:
         """Names of the programs that take a message, by their id."""
-        found = {
-            str(client): str(self._client.get_metadata(client).get("samp.name", client))
-            for client in self._client.get_subscribed_clients(message)
-        }
+        found = self._names(self._client.get_subscribed_clients(message))
         chosen = {client: name for client, name in found.items() if self._to in ("", name.lower())}
         if not chosen:
             others = f"; {', '.join(found.values())} would" if found else ""
-            if self._to and not self._is_at_hub():
+            there = self._names(self._client.get_registered_clients()).values()
+            if self._to and self._to not in map(str.lower, there):
                 raise SampError(f"{message}: {self._to} is not at the SAMP hub{others}")
             who = self._to or "no program at the SAMP hub"
             raise SampError(f"{message}: {who} takes {'no ' if self._to else ''}such messages{others}")
         return chosen
 
-    def _is_at_hub(self) -> bool:
-        clients = self._client.get_registered_clients()
-        return self._to in [str(self._client.get_metadata(client).get("samp.name")).lower() for client in clients]
+    def _names(self, clients: Iterable[str]) -> dict[str, str]:
+        """Names of programs by their id."""
+        return {str(client): str(self._client.get_metadata(client).get("samp.name", client)) for client in clients}
 
 
 @contextmanager
@@ -157,12 +164,12 @@ def connected(to: str = "") -> Iterator[Samp]:
             client.disconnect()
 
 
-def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]) -> tuple[Path, str]:
-    """Writes rows of a catalog, in the order of `names`, as a VOTable; returns its path and its id for SAMP.
+def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]) -> TableFile:
+    """Writes rows of a catalog, in the order of `names`, as a VOTable.
 
     Args:
         catalog: the catalog.
-        folder: folder of the file.
+        folder: folder of the file, in the workspace that the title names.
         survey: name from `survey_links.survey_name`.
         names: plateifu of the rows, of which the catalog has all.
     """
@@ -172,12 +179,7 @@ def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]
     table_id = f"cubescout-{hashlib.sha256(content).hexdigest()[:8]}"
     path = folder / f"{table_id}.vot"
     write_file(str(path), content)
-    return path, table_id
-
-
-def title_of(folder: Path, names: Sequence[str]) -> str:
-    """Title of a table that `table_file` wrote, by which people tell it from others."""
-    return f"Cubescout {folder.absolute().parent.name}, {counted(len(names), 'galaxy')}"
+    return TableFile(path, table_id, f"Cubescout {folder.absolute().parent.name}, {counted(len(names), 'galaxy')}")
 
 
 def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
@@ -202,6 +204,5 @@ def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str
     with connected() as hub:
         if len(names) == 1:
             return f"Position of {names[0]} sent to {', '.join(hub.point_at(*position_of(catalog, names[0])))}"
-        path, table_id = table_file(catalog, folder, survey, names)
-        programs = hub.send_table(path, table_id, title_of(folder, names))
+        programs = hub.send_table(table_file(catalog, folder, survey, names))
         return f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}"
