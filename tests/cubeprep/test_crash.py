@@ -41,6 +41,8 @@ def kill_one(driver: ForkServerProcess, rng: np.random.Generator) -> bool:
         process = psutil.Process(driver.pid)
         # The workers are its siblings: what is older may be one of an earlier driver, about to notice its end.
         processes = [each for each in process.parent().children() if each.create_time() >= process.create_time()]
+        if not processes:  # the driver has just ended
+            return False
         chosen = processes[int(rng.integers(len(processes)))]
         chosen.kill()
     except psutil.NoSuchProcess:
