@@ -4,8 +4,9 @@ Mock surveys are drawn from the galaxies that `benchmarks.anomaly` has scored. I
 copies of the family that is sought, and as many by copies of every other family of anomalies and artefacts, at all
 amplitudes. Whoever labels galaxies knows the family: the one sought is a find, all others are rejected.
 
-All methods that learn get the same features: those of `rerank`. coniferest (https://coniferest.snad.space) runs in a
-Python of its own, with its `Session`, which asks for one label at a time; `rerank` asks for five, and for one.
+All methods that learn get the same features: those of `rerank`, and ask for five labels at a time, and for one.
+coniferest (https://coniferest.snad.space) runs in a Python of its own. Results are a table and `finds.png`, finds
+against labels, in the work folder.
 
     python -m benchmarks.anomaly --tier survey --work runs/benchmark
     python -m benchmarks.discovery --tier survey --work runs/benchmark [--coniferest-python PYTHON] [--repeats 10]
@@ -33,11 +34,19 @@ from modeling.latents.neighbours import standardise
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 
 DETECTOR = "Cubescout"
-OURS, ONE = "cubescout rerank", "rerank, one label at a time"
-WITHOUT, ALL = "rerank without lines and hypotheses", "as many as there are"
+BATCH = 5
+OURS, ONE = f"cubescout rerank, {BATCH} at a time", "cubescout rerank, 1 at a time"
+WITHOUT, ALL = f"rerank without lines and hypotheses, {BATCH} at a time", "as many as there are"
 PREVALENCE = 0.01
 NUM_LABELS = (10, 25, 50, 100)
-BATCH = 5
+# Panels of the figure: those who ask for one label at a time, then for some. Okabe & Ito's colours and line styles.
+ALWAYS = {"score alone": ("#000000", ":"), "chance": ("#999999", "-"), ALL: ("#999999", ":")}
+PANELS = (
+    ALWAYS | {ONE: ("#D55E00", "-"), "PineForest, 1 at a time": ("#0072B2", "--"),
+              "AAD, 1 at a time": ("#009E73", "-.")},
+    ALWAYS | {OURS: ("#D55E00", "-"), f"PineForest, {BATCH} at a time": ("#0072B2", "--"),
+              f"AAD, {BATCH} at a time": ("#009E73", "-."), WITHOUT: ("#CC79A7", "-")},
+)  # fmt: skip
 PEER = Path(__file__).with_name("discovery_coniferest.py")
 
 
@@ -128,7 +137,8 @@ def finds_of_coniferest(
     """Answers in the order in which coniferest's methods ask, by method, for each survey and family in turn."""
     arrays = {f"features-{i}": survey.features for i, (survey, _) in enumerate(surveys)}
     arrays |= {f"wanted-{i}": np.array(wanted) for i, (_, wanted) in enumerate(surveys)}
-    np.savez(folder / "surveys.npz", num_labels=NUM_LABELS[-1], **arrays)
+    arrays |= {"num_labels": np.array(NUM_LABELS[-1]), "batches": np.array([1, BATCH])}
+    np.savez(folder / "surveys.npz", **arrays)  # type: ignore[arg-type]
     # Its own packages alone: not those of this Python's path.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([python, str(PEER), str(folder)], check=True, env=environment)
@@ -136,9 +146,9 @@ def finds_of_coniferest(
     return found
 
 
-def curves(answers: list[list[bool]]) -> np.ndarray:
-    """Finds [run, number of labels] after `NUM_LABELS`."""
-    return np.array([[sum(one[:number]) for number in NUM_LABELS] for one in answers])
+def curves(answers: list[list[bool]], num_surveys: int) -> np.ndarray:
+    """Finds [survey, label] up to each label, mean over families, of answers by survey and family in turn."""
+    return np.cumsum(answers, axis=1).reshape(num_surveys, -1, NUM_LABELS[-1]).mean(axis=1)
 
 
 def orders(survey: Scored, wanted: list[np.ndarray], rng: np.random.Generator) -> Iterator[tuple[str, list[bool]]]:
@@ -163,7 +173,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     options = parser.parse_args(arguments)
     data = prepare_data(TIERS[options.tier], options.work, os.cpu_count() or 1)
     pools = read_scored(data)
-    surveys, answers = [], {}
+    surveys: list[tuple[Scored, list[np.ndarray]]] = []
+    answers: dict[str, list[list[bool]]] = {}
     for repeat in range(options.repeats):
         for fold, pool in enumerate(pools):
             rng = np.random.default_rng([repeat, fold])
@@ -175,22 +186,46 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if options.coniferest_python:
         with tempfile.TemporaryDirectory() as folder:
             answers |= finds_of_coniferest(options.coniferest_python, surveys, Path(folder))
-    return report({name: curves(values) for name, values in answers.items()}, len(surveys))
+    finds = {name: curves(values, len(surveys)) for name, values in answers.items()}
+    plot(finds, options.work / "finds.png")
+    return report(finds)
 
 
-def report(finds: dict[str, np.ndarray], num_surveys: int) -> dict[str, float]:
-    """Prints mean finds [run, number of labels] of each method with their spread over surveys; returns figures."""
+def plot(finds: dict[str, np.ndarray], path: Path) -> None:
+    """Plots finds [survey, label] against labels: means, and bands of the spread over surveys."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.4, 4.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    labels = np.arange(1, NUM_LABELS[-1] + 1)
+    for ax, panel in zip(axes, PANELS, strict=True):
+        for name, (colour, dashes) in panel.items():
+            if name in finds:
+                mean, spread = finds[name].mean(axis=0), finds[name].std(axis=0)
+                ax.plot(labels, mean, color=colour, linestyle=dashes, linewidth=2, label=name)
+                ax.fill_between(labels, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+        ax.set(xlim=(0, NUM_LABELS[-1]), ylim=(0, None), xlabel="labels given")
+        ax.grid(color="#eeeeee")
+        ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    axes[0].set_ylabel("galaxies found of the family that is sought")
+    figure.savefig(path, dpi=150)
+
+
+def report(finds: dict[str, np.ndarray]) -> dict[str, float]:
+    """Prints mean finds [survey, label] of each method with their spread over surveys; returns figures.
+
+    These are ratios of ours to each method, to those who ask for one label at a time of ours that does so too.
+    """
+    finds = {name: values[:, np.array(NUM_LABELS) - 1] for name, values in finds.items()}
     table = Table("finds, mean over families, and spread over surveys", *(f"{number} labels" for number in NUM_LABELS))
     for name, values in finds.items():
-        by_survey = values.reshape(num_surveys, -1, len(NUM_LABELS)).mean(axis=1)
-        spread = by_survey.std(axis=0)
-        table.add_row(
-            name, *(f"{mean:.1f} +- {one:.1f}" for mean, one in zip(by_survey.mean(axis=0), spread, strict=True))
-        )
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        table.add_row(name, *(f"{value:.1f} +- {sigma:.1f}" for value, sigma in zip(mean, spread, strict=True)))
     Console().print(table)
-    ours, figures = finds[OURS].mean(axis=0), {}
-    for name in (name for name in finds if name != OURS):
-        ratio = ours / np.maximum(finds[name].mean(axis=0), 1e-9)
+    figures: dict[str, float] = {}
+    for name in (name for name in finds if name not in (OURS, ONE)):
+        ours = ONE if name.endswith(", 1 at a time") else OURS
+        ratio = finds[ours].mean(axis=0) / np.maximum(finds[name].mean(axis=0), 1e-9)
         label = "all" if name == ALL else name.replace(" ", "_").replace(",", "")
         figures |= {f"finds_{n}_vs_{label}": float(r) for n, r in zip(NUM_LABELS, ratio, strict=True)}
     for name, value in figures.items():

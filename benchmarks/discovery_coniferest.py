@@ -12,38 +12,41 @@ from coniferest.aadforest import AADForest
 from coniferest.coniferest import Coniferest
 from coniferest.label import Label
 from coniferest.pineforest import PineForest
-from coniferest.session import Session
 
 FORESTS = {"PineForest": PineForest, "AAD": AADForest}
 
 
-def answers(forest: Coniferest, features: np.ndarray, wanted: np.ndarray, num_labels: int) -> list[bool]:
-    """Whether each galaxy that the forest asks for is wanted, in its order."""
-    found: list[bool] = []
+def answers(forest: Coniferest, features: np.ndarray, wanted: np.ndarray, num_labels: int, batch: int) -> list[bool]:
+    """Whether each galaxy that the forest asks for is wanted, in its order.
 
-    def decide(row: int, _: np.ndarray, session: Session) -> Label:
-        found.append(bool(wanted[row]))
-        if len(found) == num_labels:
-            session.terminate()
-        return Label.ANOMALY if wanted[row] else Label.REGULAR
-
-    Session(features, np.arange(len(features)), decision_callback=decide, model=forest).run()
-    return found
+    With a `batch` of 1 these are the steps of coniferest's `Session`, which cannot ask for more at a time.
+    """
+    labels: dict[int, int] = {}
+    forest.fit(features)
+    while len(labels) < min(num_labels, len(features)):
+        known = np.fromiter(labels.values(), dtype=int, count=len(labels))
+        forest.fit_known(features, features[list(labels)], known)
+        order = np.argsort(forest.score_samples(features), kind="stable")  # the most unusual have the lowest
+        for row in order[~np.isin(order, list(labels))][: min(batch, num_labels - len(labels))]:
+            labels[int(row)] = Label.ANOMALY if wanted[row] else Label.REGULAR
+    return [label == Label.ANOMALY for label in labels.values()]
 
 
 def main(folder: Path) -> None:
     """Answers of all forests for all surveys and families."""
     with np.load(folder / "surveys.npz") as file:
-        num_labels = int(file["num_labels"])
+        num_labels, batches = int(file["num_labels"]), file["batches"].tolist()
         surveys = [
             (file[f"features-{i}"], file[f"wanted-{i}"]) for i in range(sum("features" in n for n in file.files))
         ]
-    found: dict[str, list[list[bool]]] = {name: [] for name in FORESTS}
+    found: dict[str, list[list[bool]]] = {}
     for number, (features, families) in enumerate(surveys):
         for name, forest in FORESTS.items():
-            for wanted in families:
-                model = forest(random_seed=number, n_jobs=1)
-                found[name].append(answers(model, features.astype(np.float64), wanted, num_labels))
+            for batch in batches:
+                for wanted in families:
+                    model = forest(random_seed=number, n_jobs=1)
+                    asked = answers(model, features.astype(np.float64), wanted, num_labels, batch)
+                    found.setdefault(f"{name}, {batch} at a time", []).append(asked)
         print(f"coniferest: survey {number + 1} of {len(surveys)}", flush=True)
     (folder / "answers.json").write_text(json.dumps(found))
 

@@ -218,6 +218,12 @@ def test_kept_scores_of_the_paper_belong_to_their_data(data, tmp_path, capsys):
     assert read_kept(path, data.rows.assign(flux=data.rows["flux"].to_numpy()[::-1])) == []
     assert read_kept(path, data.rows.iloc[1:]) == []
     assert "of other data" in capsys.readouterr().out
+    (found,) = read_kept(path, data.rows.assign(flux=data.rows["flux"] * 1.002))
+    note = (
+        "scored in another version's windows of the same rows; in the median flux by 0.20% and median_snr by 0.00% off"
+    )
+    assert found.training == ["epoch 3 of 5", note]
+    assert note in capsys.readouterr().out
 
 
 @pytest.mark.slow

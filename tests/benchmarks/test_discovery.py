@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from benchmarks import discovery
 from benchmarks.anomaly.dataset import Data
@@ -14,10 +15,13 @@ from benchmarks.anomaly.execute import result_path
 from benchmarks.anomaly.tiers import TIERS
 from benchmarks.discovery import (
     ALL,
+    BATCH,
     DETECTOR,
     NUM_LABELS,
+    ONE,
     OURS,
     Scored,
+    curves,
     finds_of_coniferest,
     finds_of_rerank,
     main,
@@ -30,26 +34,24 @@ from modeling.scoring.galaxy_scorer import SIGNIFICANCES
 NUM_CLEAN = 300  # galaxies, of which each family replaces three
 FAMILIES = ("shock", "outflow", "spike")  # the last is a kind of artefact
 
-# Stands in for coniferest: galaxies are asked for in the order of their first feature, by AAD in the reverse.
+# Stands in for coniferest: galaxies are asked for in the order of their first feature, by AAD in the reverse; once 50
+# have labels, in the order of the second.
 CONIFEREST = {
     "__init__": "",
-    "coniferest": "class Coniferest: ...",
     "label": "class Label:\n    ANOMALY, REGULAR = -1, 1",
-    "pineforest": "class PineForest:\n    sign = 1\n    def __init__(self, random_seed, n_jobs): ...",
-    "aadforest": "class AADForest:\n    sign = -1\n    def __init__(self, random_seed, n_jobs): ...",
-    "session": """
-class Session:
-    def __init__(self, data, metadata, decision_callback, model):
-        self.rows = metadata[(model.sign * data[:, 0]).argsort()]
-        self.data, self.decide, self.ended = data, decision_callback, False
-    def terminate(self):
-        self.ended = True
-    def run(self):
-        for row in self.rows:
-            self.decide(row, self.data[row], self)
-            if self.ended:
-                return
+    "coniferest": """
+class Coniferest:
+    def __init__(self, random_seed, n_jobs): ...
+    def fit(self, data):
+        self.labels = 0
+    def fit_known(self, data, known_data, known_labels):
+        assert len(known_data) == len(known_labels)
+        self.labels = len(known_labels)
+    def score_samples(self, data):
+        return self.sign * data[:, int(self.labels >= 50)]
 """,
+    "pineforest": "from coniferest.coniferest import Coniferest\nclass PineForest(Coniferest):\n    sign = 1",
+    "aadforest": "from coniferest.coniferest import Coniferest\nclass AADForest(Coniferest):\n    sign = -1",
 }
 
 
@@ -118,33 +120,51 @@ def test_coniferest_is_asked_in_a_python_of_its_own(
         survey = mock_survey(pool, np.random.default_rng(seed))
         surveys.append((survey, [survey.family == family for family in survey.families("A")]))
     answers = finds_of_coniferest(str(python), surveys, tmp_path)
-    orders = [(survey.features[:, 0].argsort(), family) for survey, wanted in surveys for family in wanted]
-    assert answers == {
-        "PineForest": [family[order[: NUM_LABELS[-1]]].tolist() for order, family in orders],
-        "AAD": [family[order[::-1][: NUM_LABELS[-1]]].tolist() for order, family in orders],
-    }
+    expected: dict[str, list[list[bool]]] = {}
+    for name, sign in (("PineForest", 1), ("AAD", -1)):
+        asked = []
+        for survey, wanted in surveys:
+            first, second = (sign * survey.features[:, i] for i in (0, 1))
+            known = first.argsort()[:50]
+            rest = [row for row in second.argsort() if row not in known]
+            asked += [family[[*known, *rest[:50]]].tolist() for family in wanted]
+        expected |= {f"{name}, {batch} at a time": asked for batch in (1, BATCH)}
+    assert answers == expected
+
+
+def test_finds_are_those_up_to_each_label_over_families() -> None:
+    answers = np.zeros((4, NUM_LABELS[-1]), dtype=bool)  # two surveys of two families
+    answers[0, [0, 9]] = answers[1, 99] = answers[3, 4] = True
+    finds = curves(answers.tolist(), 2)
+    assert finds[:, [0, 4, 9, 98, 99]].tolist() == [[0.5, 0.5, 1, 1, 1.5], [0, 0.5, 0.5, 0.5, 0.5]]
 
 
 def test_finds_are_compared_with_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = np.array([[1, 2, 4, 6], [3, 4, 6, 8]])
-    found = report({OURS: ours, "score alone": ours // 2, "AAD": 2 * ours, ALL: 2 * ours}, 2)
-    assert found["finds_100_vs_score_alone"] == pytest.approx(7 / 3.5)
-    assert found["finds_10_vs_AAD"] == pytest.approx(0.5)
+    ours = np.linspace(0, 1, NUM_LABELS[-1] + 1)[1:] * np.array([[6], [8]])
+    one_at_a_time = "AAD, 1 at a time"
+    found = report({OURS: ours, ONE: 3 * ours, "score alone": ours / 2, one_at_a_time: 2 * ours, ALL: 2 * ours})
+    assert found["finds_100_vs_score_alone"] == pytest.approx(2)
+    assert found["finds_10_vs_AAD_1_at_a_time"] == pytest.approx(1.5)
     assert found["finds_100_vs_all"] == pytest.approx(0.5)
     printed = capsys.readouterr().out
-    assert "7.0 +- 1.0" in printed  # mean and spread over two surveys of one family
+    assert "7.0 +- 1.0" in printed  # mean and spread over two surveys
     assert "finds_100_vs_score_alone=2.00" in printed
 
 
-def test_the_benchmark_runs_all_methods(pool: Scored, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_runs_all_methods_and_draws_them(
+    pool: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(discovery, "prepare_data", lambda *_: None)
     monkeypatch.setattr(discovery, "read_scored", lambda _: [pool])
     monkeypatch.setattr(discovery, "NUM_LABELS", (10, 25))
-    found = main(["--repeats", "1"])
+    found = main(["--repeats", "1", "--work", str(tmp_path)])
     assert found["finds_25_vs_all"] == 1
     assert found["finds_25_vs_score_alone"] > 1
     assert found["finds_25_vs_chance"] > 1
-    assert "finds_25_vs_rerank_without_lines_and_hypotheses" in found
+    assert "finds_25_vs_rerank_without_lines_and_hypotheses_5_at_a_time" in found
+    with Image.open(tmp_path / "finds.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert (pixels == (0xD5, 0x5E, 0x00)).all(axis=-1).sum() > 100  # the line of `rerank`
 
 
 def test_the_scored_galaxies_of_each_fold_are_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.anomaly.detectors.classical import Pca128, Pca512, Pca512Copies
-from benchmarks.anomaly.detectors.detector import Detector, Scored, register, shards
+from benchmarks.anomaly.detectors.detector import Detector, Group, Scored, register, shards
 from benchmarks.anomaly.detectors.factorisation import Hmf
 from benchmarks.anomaly.detectors.features import Reconstructing
 from benchmarks.anomaly.detectors.networks import psf_fwhm_spaxels
@@ -113,7 +113,7 @@ class Triaged(Detector):
         inner: the detector.
     """
 
-    group = "classical"
+    group: Group = "classical"
     inner: type[Detector]
 
     def __init__(self, tier: Tier, run: Run) -> None:
