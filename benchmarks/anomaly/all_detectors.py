@@ -11,6 +11,7 @@ from benchmarks.anomaly.detectors import (  # noqa: F401 - they register themsel
     networks,
     outliers,
     physical,
+    plain_masked,
     spectra,
     triaged,
 )
