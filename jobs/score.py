@@ -218,9 +218,9 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
     console.print(f"{title}, by score_{config.score.rank_by}{first}:", markup=False)
     for row in shown.to_dict("records"):
         why = " ".join(part for part in (row["reason_1"], row["triage"] and f"[{row['triage']}]") if part)
-        console.print(
-            f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {row['z']:.4f}  {why}", markup=False
-        )
+        given, used = f"{row['z']:.4f}", f"{row.get('z_used', row['z']):.4f}"
+        z = given if given == used else f"{used} (the survey's: {given})"
+        console.print(f"  {row['rank']:>3}  {row['plateifu']:<14} score {row['score']:.4g}  z {z}  {why}", markup=False)
     for code in dict.fromkeys(filter(None, shown["triage"])):
         console.print(f"  [{code}]: {CODES[code]}", markup=False)
     if provenance["calibration"] == "model":

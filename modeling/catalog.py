@@ -103,6 +103,7 @@ IDENTITY = {
     "plateifu": Column("Observation", kind="text"),
     "mangaid": Column("Object; repeat observations share it", kind="text"),
     "z": Column("Redshift, as the survey gives it"),
+    "z_used": Column("Redshift of the windows: z, or that of the lines where prepare.redshift.correct replaced it"),
     "ra_deg": Column("Right ascension, ICRS", "deg"),
     "dec_deg": Column("Declination, ICRS", "deg"),
     "split": Column(
@@ -227,7 +228,7 @@ def build_table(
 
     Args:
         galaxies: one row per galaxy, in the order of all other arguments: plateifu, mangaid, z, split and, if known,
-            ra_deg, dec_deg, and the columns of `cubeprep.line_ratios`.
+            z_used, ra_deg, dec_deg, and the columns of `cubeprep.line_ratios`.
         scores: of those galaxies.
         line_names: [line].
         maps: in two and in three dimensions.

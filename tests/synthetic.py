@@ -82,6 +82,7 @@ def synthetic_store(
                 "plateifu": plateifu,
                 "mangaid": split.mangaid[i],
                 "z": split.z[i],
+                "z_used": split.z[i] + 1e-3,
                 "split": name,
                 "status": "accepted",
                 "code": "",

@@ -47,7 +47,7 @@ class Survey:
     """Results for all galaxies of a store, in one order.
 
     Attributes:
-        galaxies: plateifu, mangaid, z, split and, if the store has them, ra_deg and dec_deg.
+        galaxies: plateifu, mangaid, z, split and, if the store has them, z_used, ra_deg and dec_deg.
         means: means over the models; the maps are left out, they are in `shards`.
         reasons: [galaxy] phrases, the most significant first; that of the hypothesis is not among them.
         hypotheses: of the galaxies.
@@ -182,7 +182,7 @@ def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
         found = f"it lacks {', '.join(unknown[:3])}" if unknown else "it names a galaxy twice"
         raise StoreError(f"{store.path}/galaxies.parquet: damaged ({found}). {NEW_TABLES}")
     table = table.loc[names].reset_index()
-    kept = ["plateifu", "mangaid", "z", "ra_deg", "dec_deg", "split", "implausible", *LINE_RATIOS]
+    kept = ["plateifu", "mangaid", "z", "z_used", "ra_deg", "dec_deg", "split", "implausible", *LINE_RATIOS]
     return table[[name for name in kept if name in table]]
 
 

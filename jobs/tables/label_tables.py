@@ -19,6 +19,7 @@ MIN_RATIOS = 10  # hardly ever are so many above 1
 MOST_LOG_RATIO = 5.0
 # A galaxy may have several labels in one cell, such as `WISE_AGN  RADIO_AGN`.
 SEPARATORS = re.compile(r"\s*[,;|]\s*|\s{2,}")
+TRUTH = {"true": True, "false": False}
 THRESHOLD = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>[-+0-9.eE]+)\s*")
 
 
@@ -136,15 +137,17 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
 
 
 def _classes(column: pd.Series, path: Path) -> pd.Series:
-    """Cells of a column as text, empty where missing; true becomes the column's name.
+    """Cells of a column as text, empty where missing or not true; true, or 1 among 0 and 1, is the column's name.
 
     Raises:
         TableError: it holds lists, or more different numbers than there are classes.
     """
     if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
         raise TableError(f"{path}: {column.name} holds lists, expected one label or several in a text")
-    if column.dropna().map(type).isin([bool, np.bool_]).all() and column.notna().any():
-        return column.eq(True).map({True: str(column.name), False: ""})
+    values = column.map(lambda cell: TRUTH.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
+    known = values.dropna()
+    if (known.map(type).isin([bool, np.bool_]).all() and len(known)) or set(known.unique()) == {0, 1}:
+        return pd.Series(np.where(values.eq(1).fillna(False), str(column.name), ""), column.index)
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
         raise TableError(
             f"{path}: {column.name} holds {column.nunique()} different numbers, which are not classes; "

@@ -7,6 +7,7 @@ UCDS: Mapping[str, str] = {
     "plateifu": "meta.id;meta.main",
     "mangaid": "meta.id.parent",
     "z": "src.redshift",
+    "z_used": "src.redshift",
     "ra_deg": "pos.eq.ra;meta.main",
     "dec_deg": "pos.eq.dec;meta.main",
     "split": "meta.code",

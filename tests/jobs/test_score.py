@@ -60,7 +60,8 @@ def test_catalog_holds_every_valid_galaxy_once_with_its_own_identity(project: Pr
     assert sorted(table["plateifu"]) == sorted(accepted.index)
     assert len(table) > store.attrs["splits"]["train"]["galaxies_per_shard"]  # more than one shard
     for row in table.itertuples():
-        assert (row.z, row.mangaid, row.split) == tuple(accepted.loc[row.plateifu, ["z", "mangaid", "split"]])
+        names = ["z", "z_used", "mangaid", "split"]
+        assert tuple(getattr(row, name) for name in names) == tuple(accepted.loc[row.plateifu, names])
 
 
 def test_scores_equal_those_of_one_galaxy_read_by_itself(project: ProjectConfig) -> None:
@@ -332,14 +333,14 @@ def test_models_and_stores_that_cannot_be_used_are_mistakes_of_the_command(tmp_p
         assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
-def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes."""
+def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str], **columns: list[float]) -> str:
+    """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes and further columns."""
     config = ProjectConfig(workspace=workspace)
     rows = [
         {"rank": i + 1, "plateifu": f"8000-{i}", "score": 3.0, "z": 0.03, "reason_1": "", "triage": code}
         for i, code in enumerate(triage)
     ]
-    table = pd.DataFrame(rows).assign(is_find=False, p_value=np.nan)
+    table = pd.DataFrame(rows).assign(is_find=False, p_value=np.nan, **columns)
     provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
     job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
     job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
@@ -357,6 +358,12 @@ def test_the_summary_says_what_is_left_out_what_codes_mean_and_what_comes_next(
     assert "[edge]" not in text, "of no galaxy that is shown"
     assert "validation split: scores order these galaxies; 2 likely artefacts, 3 with displaced lines" in text
     assert text.splitlines()[-1] == "Next: cubescout explore my.yaml --set seed=2"
+
+
+def test_the_summary_gives_the_redshift_of_the_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = summary(tmp_path, ["", ""], capsys, z_used=[0.0337, 0.03]).splitlines()
+    assert "z 0.0337 (the survey's: 0.0300)  " in lines[1]
+    assert "z 0.0300  " in lines[2]
 
 
 def test_the_summary_of_one_galaxy_is_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

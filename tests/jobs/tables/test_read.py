@@ -86,3 +86,13 @@ def test_galaxies_are_matched_by_names_with_leading_zeros(tmp_path: Path) -> Non
     path.write_text("catid,kind\n00123,a\n 00124 ,b\n")
     labels = read_labels(path, ["00124", "00123", "123"], label="kind", key="catid")
     assert labels.plateifu.tolist() == ["00124", "00123"]
+
+
+@pytest.mark.parametrize("cells", ["1,0,,1", "1.0,0.0,,1.0", "True,False,,True"])
+def test_a_flag_is_one_class_with_the_column_s_name(tmp_path: Path, cells: str) -> None:
+    path = tmp_path / "labels.csv"
+    names = ["8000-1", "8000-2", "8000-3", "8000-4"]
+    rows = [f"{name},{cell}" for name, cell in zip(names, cells.split(","), strict=True)]
+    path.write_text("\n".join(["plateifu,barred", *rows, ""]))
+    labels = read_labels(path, names, label="barred", key="plateifu")
+    assert {name: chosen.tolist() for name, chosen in labels.labelled.items()} == {"barred": [True, False, False, True]}
