@@ -89,7 +89,15 @@ def prepare_database(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
+    place = path.with_name(f"{path.name}.lock")
+    try:
+        lock = place.open("a")
+    except OSError:
+        if not path.exists():
+            raise
+        # A colleague's workspace, or one on a read-only disk: nothing can be changed there, but a file can be locked.
+        lock = (place if place.exists() else path).open()
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -129,7 +137,8 @@ def _upgrade(path: Path) -> None:
                 _copy(path, partial)
                 partial.replace(before)
             (utils._upgrade_db if utils._all_tables_exist(engine) else utils._initialize_tables)(engine)
-    before.unlink(missing_ok=True)
+    if before.exists():  # else nothing is changed, as in a folder that can only be read
+        before.unlink()
 
 
 def _is_current(engine: Any) -> bool:

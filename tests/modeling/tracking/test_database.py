@@ -263,6 +263,31 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Pat
         make_client(sqlite_uri(tmp_path / "mlflow.db"))
 
 
+@pytest.mark.parametrize("locked_before", [True, False])
+def test_a_workspace_that_can_only_be_read_is_read(
+    locked_before: bool, tmp_path: Path, new: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = new(tmp_path)
+    run = track(uri)
+    if not locked_before:
+        (tmp_path / "mlflow.db.lock").unlink()
+    really = Path.open
+
+    def read_only(path: Path, mode: str = "r", *arguments: Any) -> Any:
+        if mode != "r":
+            raise PermissionError(path)
+        return really(path, mode, *arguments)
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert make_client(uri).get_run(run).info.status == "FINISHED"
+    with pytest.raises(PermissionError):
+        make_client(sqlite_uri(tmp_path / "none" / "mlflow.db"))
+
+
 def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlalchemy
     from mlflow.store.db import utils
