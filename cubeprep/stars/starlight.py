@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
 from cubeprep.cube import Planes
 from cubeprep.masks import WINDOW_MASK_BITS
@@ -126,7 +126,7 @@ def fit_starlight(
     for number, fit in enumerate(stars.bins):
         if fit is not None and known[number]:
             models[number] = fit.model
-    spaxels = np.repeat(np.repeat(bins, SIDE, axis=0), SIDE, axis=1)[:size, :size]
+    spaxels = np.repeat(np.repeat(_widened(bins), SIDE, axis=0), SIDE, axis=1)[:size, :size]
     lit = np.logical_or.reduce([(planes.mask == 0).any(axis=0) for _, planes in read])
     fitted = (spaxels >= 0) & known[spaxels] & lit
     rest = [wave / (1 + z) for wave, _ in read]
@@ -148,6 +148,16 @@ def fit_starlight(
         for flux, wave in zip(light, rest, strict=True)
     ]
     return FittedStars(arms, fitted, _summary(spectra, stars, known, share), remarks, error)
+
+
+def _widened(bins: np.ndarray) -> np.ndarray:
+    """Bins of blocks [y, x], also of blocks without one that touch a bin: that of the nearest block.
+
+    They are covered in part, beside a dead fibre or at the edge of the bundle. Their spectra would spoil a bin, but
+    without its model their lines would lose what lies in the stars' absorption.
+    """
+    distance, nearest = distance_transform_edt(bins < 0, return_indices=True)
+    return np.asarray(np.where(distance < 2, bins[tuple(nearest)], bins))
 
 
 def _blur(spectra: RestSpectra, stars: Stars) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from cubeprep.simulate.galaxy import Galaxy
 from cubeprep.simulate.instrument import WAVE
 from cubeprep.simulate.maps import GalaxyMaps
 from cubeprep.simulate.ratios import LINE_NAMES
+from cubeprep.stars import starlight
 from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.population import fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, rest_spectra
@@ -51,8 +52,15 @@ def extraction(arm: SimulatedArm, z: float, continuum: str) -> Extraction:
     return extract_windows([arm], z, config)
 
 
-def recovered(found: Extraction, galaxy: Galaxy, maps: GalaxyMaps, line: str) -> np.ndarray:
-    """Flux of a line over the true one, in spaxels where it has a S/N above 10."""
+def recovered(
+    found: Extraction,
+    galaxy: Galaxy,
+    maps: GalaxyMaps,
+    line: str,
+    least_snr: float = 10,
+    among: np.ndarray | bool = True,
+) -> np.ndarray:
+    """Flux of a line over the true one, in spaxels `among` [y, x] where it has a S/N above `least_snr`."""
     config = WindowConfig(num_samples=14)
     k = config.line_names.index(line)
     wave = LINES_BY_NAME[line].rest_wave * (1 + galaxy.z) * 10**config.offsets_dex
@@ -60,7 +68,7 @@ def recovered(found: Extraction, galaxy: Galaxy, maps: GalaxyMaps, line: str) ->
     flux, ivar = found.windows.flux[k], found.windows.ivar[k]
     error = np.sqrt((width**2 / np.where(ivar > 0, ivar, np.inf)).sum(axis=0))
     truth = maps.line_flux[LINE_NAMES.index(line)] * np.interp(wave.mean(), WAVE, galactic_transmission(galaxy))
-    bright = np.isfinite(flux.sum(axis=0)) & (truth > 10 * error)
+    bright = np.isfinite(flux.sum(axis=0)) & (truth > least_snr * error) & among
     assert bright.sum() > 20
     return ((flux * width).sum(axis=0) / truth)[bright]
 
@@ -86,6 +94,48 @@ def test_half_of_hbeta_is_no_longer_missing(seyfert: tuple[Galaxy, GalaxyMaps, S
     assert not sidebands.continuum.stars.any()
     # The continuum is that of the cube, whatever is subtracted afterwards.
     np.testing.assert_array_equal(stars.continuum.flux, sidebands.continuum.flux)
+
+
+def test_spaxels_beside_a_dead_fibre_and_at_the_edge_have_the_stars_of_their_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    galaxy = make_galaxy("star_forming", seed=1, num_fibres=37)
+    maps = make_maps(galaxy)
+    arm = SimulatedArm(galaxy, maps)
+    middle = arm.size // 2
+    dead = np.s_[:, middle - 2 : middle + 3, middle - 6 : middle - 1]  # parts of blocks
+    arm.mask[dead], arm.flux[dead], arm.ivar[dead] = 2, 0, 0
+    found = extraction(arm, galaxy.z, "stars")
+    monkeypatch.setattr(starlight, "_widened", lambda bins: bins)
+    whole_blocks = extraction(arm, galaxy.z, "stars")
+    assert found.continuum is not None
+    assert whole_blocks.continuum is not None
+    beside = found.continuum.stars & ~whole_blocks.continuum.stars
+    assert beside.sum() > 50
+    assert found.stars.share > 0.99
+
+    def hbeta(windows: Extraction) -> float:
+        return float(np.median(recovered(windows, galaxy, maps, "Hb-4862", least_snr=3, among=beside)))
+
+    assert hbeta(found) == pytest.approx(1, abs=0.05)
+    assert hbeta(whole_blocks) < 0.75
+
+
+def test_blocks_far_from_all_others_have_no_stars() -> None:
+    bins = np.full((5, 6), -1)
+    bins[1, 1], bins[3, 3] = 0, 1
+    expected = np.array(
+        [
+            [0, 0, 0, -1, -1, -1],
+            [0, 0, 0, -1, -1, -1],
+            [0, 0, 0, 1, 1, -1],
+            [-1, -1, 1, 1, 1, -1],
+            [-1, -1, 1, 1, 1, -1],
+        ]
+    )
+    found = starlight._widened(bins)
+    np.testing.assert_array_equal(found >= 0, expected >= 0)
+    assert (found[1, 1], found[3, 3], found[0, 0], found[4, 4]) == (0, 1, 0, 1)
 
 
 def test_a_passive_galaxy_leaves_noise_in_its_balmer_windows() -> None:
