@@ -133,12 +133,14 @@ def make_plots(catalog: Catalog, sample: Sample, labels: Labels, assessed: dict[
 def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
     console.print(f"{counted(len(labels.plateifu), 'galaxy')} of the catalog, {labels.source}:", markup=False)
     for name, found in assessed.items():
+        number = found.num_labelled + found.num_others
         purity = f"purity {found.purity} by chance {found.chance:.2f}"
-        top = ", ".join(f"top {percentage:g}% x{value}" for percentage, value in found.enrichment.items())
-        console.print(f"  {name:<16} {found.num_labelled:>5}  AUROC {found.auroc}  {top}  {purity}", markup=False)
+        # A share of less than one galaxy says nothing.
+        top = "".join(f"  top {p:g}% x{value}" for p, value in found.enrichment.items() if p / 100 * number >= 1)
+        console.print(f"  {name:<16} {found.num_labelled:>5}  AUROC {found.auroc}{top}  {purity}", markup=False)
     if labels.unknown:
-        number = counted(len(labels.unknown), "name")
-        console.print(f"  {number} of the table not in the catalog, such as {labels.unknown[0]}", markup=False)
+        names = counted(len(labels.unknown), "name")
+        console.print(f"  {names} of the table not in the catalog, such as {labels.unknown[0]}", markup=False)
     few = {name: int(chosen.sum()) for name, chosen in labels.labelled.items() if name not in assessed}
     if few:
         shown = ", ".join(f"{name} {number}" for name, number in few.items())

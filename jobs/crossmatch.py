@@ -32,6 +32,8 @@ from jobs.tables.write import write_exports
 from modeling.catalog import Catalog, read_catalog, write_catalog
 from modeling.labels.labels import catalog_version
 
+HOURS = 24.0
+
 
 def run(
     config: ProjectConfig,
@@ -79,8 +81,21 @@ def run(
         if unplaced := int(np.isnan(positions.ra.deg).sum()):
             console.print(f"{counted(unplaced, what)} of {whose} without a position", markup=False)
     if not found:
-        console.print(f"{path.name}: {_span(where)}; the catalog: {_span(galaxies)}", markup=False)
+        ranges = f"{path.name}: {_span(where)}; the catalog: {_span(galaxies)}"
+        console.print(f"{ranges}{_nearest(galaxies, where)}", markup=False)
     return EXIT_OK
+
+
+def _nearest(galaxies: Any, where: Any) -> str:
+    """How near any row comes to any galaxy, and that numbers of the rows look like hours."""
+    known, usable = (each[np.isfinite(each.ra.deg) & np.isfinite(each.dec.deg)] for each in (galaxies, where))
+    if not len(known) or not len(usable):
+        return ""
+    _, apart, _ = known.match_to_catalog_sky(usable)
+    text = f"; {apart.arcsec.min():.4g} arcsec apart at least"
+    if usable.ra.deg.max() <= HOURS < known.ra.deg.max():
+        text += "; right ascensions of no more than 24 may be hours: give their column that unit"
+    return text
 
 
 def _span(positions: Any) -> str:

@@ -35,6 +35,7 @@ from jobs.console.command import EXIT_OK, command, following_command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import (
+    CALIBRATING,
     Survey,
     score_columns,
     score_survey,
@@ -227,6 +228,9 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print("Scores are relative to the galaxies that the model was calibrated on (score.calibration)")
     found = int(table["is_find"].sum())
     finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
+    calibrating = int(table["split"].isin(CALIBRATING).sum())
+    if not found and 1 / (calibrating + 1) > config.score.fdr:
+        finds += f" (with {counted(calibrating, 'calibration galaxy')} no p-value is below 1/{calibrating + 1})"
     if table["p_value"].isna().all():
         order = "" if len(table) == 1 else ": scores order these galaxies"
         finds = f"No p-values and so no detections, since no galaxy is in the validation split{order}"

@@ -223,9 +223,10 @@ def empirical_fdr(score: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
         null = np.flatnonzero(clean & ~calibrating)
         others = np.flatnonzero(is_a & ~calibrating)
         positives = rng.choice(others, max(min(len(null) // 9, len(others)), 1), replace=False)
-        p = conformal_p_values(score[np.concatenate([null, positives])], score[clean & calibrating])
+        reference = score[clean & calibrating]
+        p = conformal_p_values(score[np.concatenate([null, positives])], reference)
         truth = np.arange(len(p)) >= len(null)
-        discovered = q_values(p) <= NOMINAL_FDR
+        discovered = q_values(p, len(reference)) <= NOMINAL_FDR
         proportions.append(false_discovery_proportion(discovered, truth))
         powers.append(discovered[truth].mean())
     return float(np.mean(proportions)), float(np.mean(powers))

@@ -74,13 +74,16 @@ class Survey:
 
 
 def with_survey_facts(config: ProjectConfig, store: WindowStore) -> ProjectConfig:
-    """The configuration with spaxel size and PSF of the store's survey, where it leaves them out."""
+    """The configuration with the reader of a store, and spaxel size and PSF of its survey where it leaves them out."""
     facts = survey_facts(store.attrs)
+    # Commands after `prepare` are documented without `survey.reader`; links to the survey's pages depend on it.
+    reader = store.attrs.get("config", {}).get("survey", {}).get("reader", config.survey.reader)
     known = {
         "psf_fwhm_spaxels": config.score.psf_fwhm_spaxels or facts.psf_fwhm_spaxels or UNKNOWN_PSF_FWHM_SPAXELS,
         "spaxel_arcsec": config.score.spaxel_arcsec or facts.spaxel_arcsec,
     }
-    return config.model_copy(update={"score": config.score.model_copy(update=known)})
+    survey = config.survey.model_copy(update={"reader": reader})
+    return config.model_copy(update={"score": config.score.model_copy(update=known), "survey": survey})
 
 
 def score_survey(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> Survey:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.tables.read import TableError, column_of, keyed, read_table
+from jobs.tables.read import TableError, UnknownNameError, column_of, keyed, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,10 @@ def read_labels(
     Raises:
         TableError: no such column, no label in it, or no galaxy of the catalog.
     """
-    table = keyed(read_table(path, key), path, key, known)
+    try:
+        table = keyed(read_table(path, key), path, key, known)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}; --key names the column of galaxies") from error
     names = np.array([name for name in known if name in table.index], dtype=object)
     if not len(names):
         shown = ", ".join(list(table.index[:3])), ", ".join(list(known)[:3])
@@ -92,7 +95,15 @@ def _found(
         return _of_threshold(table, names, path, match)
     if sign := re.search("[<>]", label):
         raise TableError(f"--label {label}: expected a number after {sign[0]}, as in 'P_MERGE>0.5'")
-    return _of_cells(_classes(column_of(table, label, path), path), names, path, f"column {label}")
+    column = column_of(table, label, path)
+    flags = _flags(column)
+    if flags is not None:
+        known = flags[names].dropna()
+        if known.empty:
+            raise TableError(f"{path}: {label} is empty for every galaxy that is in the catalog")
+        chosen = known.to_numpy(dtype=bool)
+        return Labels(known.index.to_numpy(dtype=object), {str(column.name): chosen}, len(table), f"column {label}")
+    return _of_cells(_classes(column, path), names, path, f"column {label}")
 
 
 def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
@@ -137,23 +148,33 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
 
 
 def _classes(column: pd.Series, path: Path) -> pd.Series:
-    """Cells of a column as text, empty where missing or not true; true, or 1 among 0 and 1, is the column's name.
+    """Cells of a column as text, empty where missing.
 
     Raises:
         TableError: it holds lists, or more different numbers than there are classes.
     """
     if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
         raise TableError(f"{path}: {column.name} holds lists, expected one label or several in a text")
-    values = column.map(lambda cell: TRUTH.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
-    known = values.dropna()
-    if (known.map(type).isin([bool, np.bool_]).all() and len(known)) or set(known.unique()) == {0, 1}:
-        return pd.Series(np.where(values.eq(1).fillna(False), str(column.name), ""), column.index)
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
         raise TableError(
             f"{path}: {column.name} holds {column.nunique()} different numbers, which are not classes; "
             f"give a threshold, such as --label '{column.name}>{column.median():.3g}'"
         )
     return column.map(lambda cell: "" if pd.isna(cell) else f"{cell:g}" if isinstance(cell, float) else str(cell))
+
+
+def _flags(column: pd.Series) -> pd.Series | None:
+    """True and false of a column of nothing else, or of 1 and 0; None for another column.
+
+    Missing cells are missing, but false beside nothing else than true.
+    """
+    if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
+        return None
+    values = column.map(lambda cell: TRUTH.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
+    known = values.dropna()
+    if known.map(type).isin([bool, np.bool_]).all() and len(known):
+        return values if not known.all() else values.notna()
+    return values.eq(1).where(values.notna()) if set(known.unique()) == {0, 1} else None
 
 
 def _numbers(table: pd.DataFrame, name: str, path: Path) -> np.ndarray:

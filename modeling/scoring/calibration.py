@@ -15,6 +15,8 @@ from scipy.stats import false_discovery_control
 
 # A regression on three nuisances through fewer galaxies follows their own scores, and would hide them.
 MIN_REGRESSION = 10
+# Calibration galaxies from which a share of ordinary galaxies is estimated; its error is one over the root of these.
+MIN_SHARE = 50
 
 
 class NuisanceRegression:
@@ -149,7 +151,7 @@ def conformal_p_values(
     return np.where(np.isnan(score), np.nan, p_values)
 
 
-def q_values(p_values: ArrayLike) -> np.ndarray:
+def q_values(p_values: ArrayLike, num_calibration: int) -> np.ndarray:
     """q-value of each galaxy: the lowest false discovery rate at which it is still a detection.
 
     Benjamini & Hochberg (1995), whose rate is too high by one over the share of ordinary galaxies, times an estimate of
@@ -158,11 +160,14 @@ def q_values(p_values: ArrayLike) -> np.ndarray:
 
     Args:
         p_values: [galaxy]; NaN stays NaN and does not count.
+        num_calibration: galaxies that the p-values were calibrated on. With fewer than `MIN_SHARE` all count as
+            ordinary: p-values that share so few rise and fall together, and say little of a share.
     """
     p_values = np.asarray(p_values, np.float64)
     known = np.isfinite(p_values)
     q_values = np.full(len(p_values), np.nan)
-    q_values[known] = ordinary_share(p_values[known]) * false_discovery_control(p_values[known])
+    share = ordinary_share(p_values[known]) if num_calibration >= MIN_SHARE else 1.0
+    q_values[known] = share * false_discovery_control(p_values[known])
     return q_values
 
 

@@ -137,7 +137,7 @@ def combine(
         density=np.divide(distance, other.sum(1), out=np.full(len(distance), np.nan), where=other.any(1)),
         num_models=means.num_models,
         p_value=p_value,
-        q_value=q_values(p_value),
+        q_value=q_values(p_value, int(calibrating.sum())),
         by_redshift=by_redshift,
     )
 

@@ -333,14 +333,14 @@ def test_models_and_stores_that_cannot_be_used_are_mistakes_of_the_command(tmp_p
         assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
-def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str], **columns: list[float]) -> str:
+def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str], **columns: list[Any]) -> str:
     """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes and further columns."""
     config = ProjectConfig(workspace=workspace)
     rows = [
         {"rank": i + 1, "plateifu": f"8000-{i}", "score": 3.0, "z": 0.03, "reason_1": "", "triage": code}
         for i, code in enumerate(triage)
     ]
-    table = pd.DataFrame(rows).assign(is_find=False, p_value=np.nan, **columns)
+    table = pd.DataFrame(rows).assign(**{"is_find": False, "p_value": np.nan, "split": "test"} | columns)
     provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
     job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
     job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
@@ -364,6 +364,17 @@ def test_the_summary_gives_the_redshift_of_the_windows(tmp_path: Path, capsys: p
     lines = summary(tmp_path, ["", ""], capsys, z_used=[0.0337, 0.03]).splitlines()
     assert "z 0.0337 (the survey's: 0.0300)  " in lines[1]
     assert "z 0.0300  " in lines[2]
+
+
+def test_the_summary_says_that_calibration_galaxies_are_too_few(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, enough = (
+        summary(tmp_path, [""] * 9, capsys, p_value=[0.5] * 9, split=["validation"] * number + ["train"] * (9 - number))
+        for number in (2, 9)
+    )
+    assert "false discovery rate of 0.1 (with 2 calibration galaxies no p-value is below 1/3); 0 likely" in few
+    assert "false discovery rate of 0.1; 0 likely" in enough
 
 
 def test_the_summary_of_one_galaxy_is_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

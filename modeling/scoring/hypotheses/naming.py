@@ -13,6 +13,9 @@ from modeling.scoring.hypotheses.ordinary import Place
 from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
+# A profile of several times the width of the windows is nearly flat in them: errors from the curvature of chi2 are then
+# too small, on injections by this FWHM in proportion.
+FLAT_FWHM_KMS = 2000.0
 RESOLVED_KMS = 20.0  # standard deviation, without the instrument's, below which nothing is resolved
 # Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and
 # moving against the galaxy.
@@ -120,7 +123,8 @@ class Describer:
         """Broad Balmer lines."""
         (velocity, sigma), (_, error) = light.parameters, light.errors * np.sqrt(self.scale)
         fwhm = FWHM_PER_SIGMA * sigma
-        text = f"broad Balmer component: FWHM {pm(fwhm, FWHM_PER_SIGMA * error)} km/s, {self.where}"
+        error = FWHM_PER_SIGMA * error * max(fwhm / FLAT_FWHM_KMS, 1)
+        text = f"broad Balmer component: FWHM {pm(fwhm, error)} km/s, {self.where}"
         index = self.templates.index("Ha-6564")
         narrow = 0.0 if index is None else self.place.amount(light.spectrum)[0] * self.place.host.flux[index]
         if index is not None and narrow > 0 and light.flux[index] > 0:

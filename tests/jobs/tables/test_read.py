@@ -88,11 +88,30 @@ def test_galaxies_are_matched_by_names_with_leading_zeros(tmp_path: Path) -> Non
     assert labels.plateifu.tolist() == ["00124", "00123"]
 
 
-@pytest.mark.parametrize("cells", ["1,0,,1", "1.0,0.0,,1.0", "True,False,,True"])
+@pytest.mark.parametrize("cells", ["1,0,,1", "1.0,0.0,,1.0", "True,False,,True", "1,0,0,1", "true,,,true"])
 def test_a_flag_is_one_class_with_the_column_s_name(tmp_path: Path, cells: str) -> None:
     path = tmp_path / "labels.csv"
     names = ["8000-1", "8000-2", "8000-3", "8000-4"]
     rows = [f"{name},{cell}" for name, cell in zip(names, cells.split(","), strict=True)]
     path.write_text("\n".join(["plateifu,barred", *rows, ""]))
     labels = read_labels(path, names, label="barred", key="plateifu")
-    assert {name: chosen.tolist() for name, chosen in labels.labelled.items()} == {"barred": [True, False, False, True]}
+    # An empty cell is unknown where others say no.
+    unknown = "8000-3" if ",," in cells and "," * 3 not in cells else ""
+    assert labels.plateifu.tolist() == [name for name in names if name != unknown]
+    assert {name: labels.plateifu[chosen].tolist() for name, chosen in labels.labelled.items()} == {
+        "barred": ["8000-1", "8000-4"]
+    }
+
+
+def test_a_table_without_the_key_tells_of_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("name,barred\n8000-1,1\n")
+    with pytest.raises(TableError, match=r"no column 'plateifu' among name, barred.*; --key names the column"):
+        read_labels(path, ["8000-3"], label="barred", key="plateifu")
+
+
+def test_a_flag_that_is_unknown_for_all_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("plateifu,barred\n8000-1,1\n8000-2,0\n8000-3,\n")
+    with pytest.raises(TableError, match="barred is empty for every galaxy that is in the catalog"):
+        read_labels(path, ["8000-3"], label="barred", key="plateifu")

@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
-from modeling.scoring.calibration import NuisanceRegression, conformal_p_values, ordinary_share, q_values, quantile_bins
+from modeling.scoring.calibration import (
+    MIN_SHARE,
+    NuisanceRegression,
+    conformal_p_values,
+    ordinary_share,
+    q_values,
+    quantile_bins,
+)
 
 
 def survey(
@@ -118,17 +125,19 @@ def test_p_values_within_kinds_are_uniform_where_those_of_all_are_not() -> None:
 def test_q_values_are_scipys_times_the_share_of_ordinary_galaxies_and_leave_out_the_unknown() -> None:
     p = np.random.default_rng(0).uniform(size=200) ** 3
     above_half = (p > 0.5).sum()
-    np.testing.assert_allclose(q_values(p), (1 + above_half) / 100 * false_discovery_control(p, method="bh"))
-    q = q_values(np.insert(p, 3, np.nan))
+    plain = false_discovery_control(p, method="bh")
+    np.testing.assert_allclose(q_values(p, MIN_SHARE), (1 + above_half) / 100 * plain)
+    np.testing.assert_allclose(q_values(p, MIN_SHARE - 1), plain)
+    q = q_values(np.insert(p, 3, np.nan), MIN_SHARE)
     assert np.isnan(q[3])
-    np.testing.assert_array_equal(np.delete(q, 3), q_values(p))
-    assert np.isnan(q_values([np.nan])).all()
+    np.testing.assert_array_equal(np.delete(q, 3), q_values(p, MIN_SHARE))
+    assert np.isnan(q_values([np.nan], 100)).all()
 
 
 def test_galaxies_less_unusual_than_ordinary_ones_do_not_raise_q_values() -> None:
     p = np.random.default_rng(0).uniform(size=200) ** (1 / 3)
     assert ordinary_share(p) == 1
-    np.testing.assert_allclose(q_values(p), false_discovery_control(p, method="bh"))
+    np.testing.assert_allclose(q_values(p, 200), false_discovery_control(p, method="bh"))
 
 
 @pytest.mark.parametrize("num_anomalies", [10, 100, 300])
@@ -137,7 +146,7 @@ def test_finds_at_a_nominal_rate_hold_that_share_of_false_ones(num_anomalies: in
     shares = []
     for _ in range(200):
         score = np.concatenate([rng.normal(0, 1, 900), rng.normal(5, 1, num_anomalies)])
-        found = q_values(conformal_p_values(score, rng.normal(0, 1, 5000))) <= 0.1
+        found = q_values(conformal_p_values(score, rng.normal(0, 1, 5000)), 5000) <= 0.1
         shares.append(found[:900].sum() / max(found.sum(), 1))
     assert 0.085 < np.mean(shares) < 0.115
 
@@ -145,8 +154,17 @@ def test_finds_at_a_nominal_rate_hold_that_share_of_false_ones(num_anomalies: in
 @pytest.mark.parametrize("num_galaxies", [20, 100])
 def test_without_anomalies_one_survey_in_ten_has_a_find(num_galaxies: int) -> None:
     rng = np.random.default_rng(1)
-    found = [(q_values(rng.uniform(size=num_galaxies)) <= 0.1).any() for _ in range(2000)]
+    found = [(q_values(rng.uniform(size=num_galaxies), 5000) <= 0.1).any() for _ in range(2000)]
     assert 0.08 < np.mean(found) < 0.115
+
+
+@pytest.mark.parametrize("num_calibration", [2, 9, MIN_SHARE - 1, MIN_SHARE, 200])
+def test_few_calibration_galaxies_make_no_more_finds_than_the_nominal_rate(num_calibration: int) -> None:
+    rng, found = np.random.default_rng(2), []
+    for _ in range(1000):
+        p = conformal_p_values(rng.normal(size=40), rng.normal(size=num_calibration))
+        found.append((q_values(p, num_calibration) <= 0.2).any())
+    assert np.mean(found) < 0.24
 
 
 def test_bins_between_edges() -> None:

@@ -129,7 +129,7 @@ def test_nominal_false_discovery_rate_is_kept_over_100_splits() -> None:
     for _ in range(100):
         calibrating = ~anomaly & (rng.random(6000) < 0.35)
         score = rng.normal(size=6000) + 6 * anomaly
-        found = q_values(p_values(score, np.zeros(6000, dtype=int), calibrating)) <= 0.1
+        found = q_values(p_values(score, np.zeros(6000, dtype=int), calibrating), calibrating.sum()) <= 0.1
         assert found[anomaly].mean() > 0.9
         proportions.append((found & ~anomaly).sum() / found.sum())
     assert np.mean(proportions) == pytest.approx(0.1, abs=0.01)
