@@ -33,7 +33,7 @@ from modeling.training.ray_train import train
 
 DESCRIPTION = (
     "A masked network, trained on {num} simulated galaxies with cubes like MaNGA's; it has seen no real galaxy. "
-    "Fine-tune it on your survey (train.start_from) before you trust its scores."
+    "Compare its scores within one survey alone (docs/few.md)."
 )
 
 
