@@ -77,7 +77,9 @@ def spikes(
     """Mask [N, L, S, Y, X] of the samples around spikes: residual peaks sharper than the point-spread function.
 
     The PSF spreads real light: the spaxels next to a peak must hold at least `fall` of it on average. A cosmic-ray hit
-    need not (the idea of van Dokkum 2001, doi:10.1086/323894).
+    need not (the idea of van Dokkum 2001, doi:10.1086/323894). Two spaxels on opposite sides hold it wherever the
+    source is. One alone does not if the source is on the other side, in a dead fibre: it counts at the edge of the
+    bundle alone.
 
     Args:
         residual_sigma: [N, L, S, Y, X] residuals in sigma.
@@ -91,13 +93,17 @@ def spikes(
     n, line, sample, y, x = _peaks(residual_sigma)
     height, width = flux.shape[-2:]
     total, noise, count = (np.zeros(len(n)) for _ in range(3))
-    for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
-        beside = (n, line, sample, np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
-        use = inside & good[beside]
-        total += np.where(use, flux[beside], 0)
-        noise += np.where(use, variance[beside], 0)
-        count += use
+    outside = np.pad(~_bundle(np.asarray(good.any((1, 2)))), ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    for dy, dx in ((1, 0), (0, 1)):
+        sides = [(n, y + i * dy, x + i * dx) for i in (-1, 1)]
+        beside = [(n, line, sample, np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)) for _, v, u in sides]
+        beyond = [outside[n, v + 1, u + 1] for _, v, u in sides]
+        usable = [good[at] & ~out for at, out in zip(beside, beyond, strict=True)]
+        for at, here, there, out in zip(beside, usable, usable[::-1], beyond[::-1], strict=True):
+            use = here & (there | out)
+            total += np.where(use, flux[at], 0)
+            noise += np.where(use, variance[at], 0)
+            count += use
     known = np.maximum(count, 1)
     peak = flux[n, line, sample, y, x]
     # The mean neighbour over `fall` is the brightest peak that the PSF allows; a negative mean is noise about zero.
@@ -108,6 +114,16 @@ def spikes(
     for at in zip(n[sharp], line[sharp], sample[sharp], y[sharp], x[sharp], strict=True):
         struck[at[:2]][tuple(slice(max(i - 2, 0), i + 3) for i in at[2:])] = True
     return struck
+
+
+def _bundle(covered: np.ndarray) -> np.ndarray:
+    """Spaxels [N, Y, X] that are covered or have covered ones on both sides: with what dead fibres leave out."""
+    inside = covered.copy()
+    for axis in (1, 2):
+        before = np.logical_or.accumulate(covered, axis=axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(covered, axis), axis=axis), axis)
+        inside |= before & after
+    return inside
 
 
 def _peaks(residual_sigma: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -80,6 +80,18 @@ def test_a_peak_without_neighbours_is_not_flagged() -> None:
     assert not spikes_of(flux, good).any()
 
 
+@pytest.mark.parametrize("right", [11, SIZE], ids=["hole", "open to the edge"])
+@pytest.mark.parametrize("centre", [(9, 9), (9.4, 8.8), (8, 10)])
+def test_a_source_in_a_dead_fibre_is_no_spike_and_a_hit_beside_it_is(right: int, centre: tuple[float, float]) -> None:
+    good, source = all_good(), noise()
+    good[..., 7:12, 8:right] = False
+    source[0, 1, 6:9] += 50 * spot(*centre, PSF_FWHM)
+    assert not spikes_of(source, good).any()
+    hit = noise()
+    hit[0, 1, 7] += 5 * spot(9, 7, 1)
+    assert spikes_of(hit, good)[0, 1, 7, 9, 7]
+
+
 def test_a_peak_beside_noisy_neighbours_may_be_a_point_source() -> None:
     flux, variance = np.zeros(all_good().shape), np.full(all_good().shape, SIGMA**2)
     flux[0, 1, 7, 9, 9] = 1
