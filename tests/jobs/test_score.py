@@ -290,6 +290,14 @@ def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig
 
 
 @pytest.mark.slow
+def test_the_reader_is_that_of_the_store(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE)
+    config = ProjectConfig(workspace=tmp_path)
+    assert with_survey_facts(config, store).survey.reader == config.survey.reader == "manga-logcube"
+    store.attrs["config"]["survey"] = {"reader": "sami"}
+    assert with_survey_facts(config, store).survey.reader == "sami"
+
+
 def test_scores_of_few_galaxies_are_relative_to_those_that_the_model_was_calibrated_on(tmp_path: Path) -> None:
     config = make_project(tmp_path)
     store = WindowStore.open(config.store_path)
