@@ -96,6 +96,8 @@ def _found(
     if sign := re.search("[<>]", label):
         raise TableError(f"--label {label}: expected a number after {sign[0]}, as in 'P_MERGE>0.5'")
     column = column_of(table, label, path)
+    if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
+        raise TableError(f"{path}: {column.name} holds lists, expected one label or several in a text")
     flags = _flags(column)
     if flags is not None:
         known = flags[names].dropna()
@@ -151,10 +153,8 @@ def _classes(column: pd.Series, path: Path) -> pd.Series:
     """Cells of a column as text, empty where missing.
 
     Raises:
-        TableError: it holds lists, or more different numbers than there are classes.
+        TableError: it holds more different numbers than there are classes.
     """
-    if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
-        raise TableError(f"{path}: {column.name} holds lists, expected one label or several in a text")
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
         raise TableError(
             f"{path}: {column.name} holds {column.nunique()} different numbers, which are not classes; "
@@ -168,8 +168,6 @@ def _flags(column: pd.Series) -> pd.Series | None:
 
     Missing cells are missing, but false beside nothing else than true.
     """
-    if column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any():
-        return None
     values = column.map(lambda cell: TRUTH.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
     known = values.dropna()
     if known.map(type).isin([bool, np.bool_]).all() and len(known):
