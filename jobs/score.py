@@ -60,6 +60,7 @@ from modeling.network.pretrained import PRETRAINED, read_card
 from modeling.scoring.artefacts import CODES
 from modeling.scoring.attribution import attribution_path, write_attribution
 from modeling.scoring.ensemble import combine
+from modeling.scoring.hypotheses.naming import INSTRUMENTAL
 from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores_from_sums
 from modeling.scoring.survey_scorer import clear
 
@@ -234,7 +235,7 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
     if table["p_value"].isna().all():
         order = "" if len(table) == 1 else ": scores order these galaxies"
         finds = f"No p-values and so no detections, since no galaxy is in the validation split{order}"
-    console.print(f"{finds}; {_flagged(table['triage'])}")
+    console.print(f"{finds}; {_flagged(table)}")
     if len(table) >= MIN_CORRELATED:
         for line in correlations(provenance["spearman"], config.score.rank_by):
             console.print(line)
@@ -243,10 +244,11 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print(f"Next: {following}", markup=False)
 
 
-def _flagged(triage: pd.Series) -> str:
-    """Numbers of galaxies with a reason code: artefacts, and those scored at the redshift of their lines."""
-    displaced = int((triage == "redshift").sum())
-    artefacts = counted(int((triage != "").sum()) - displaced, "likely artefact")
+def _flagged(table: pd.DataFrame) -> str:
+    """Numbers of likely artefacts, by reason code or hypothesis, and of others at the redshift of their lines."""
+    moved = table["triage"] == "redshift"
+    likely = (table["triage"] != "") & ~moved | table["hypothesis"].isin(INSTRUMENTAL)
+    displaced, artefacts = int((moved & ~likely).sum()), counted(int(likely.sum()), "likely artefact")
     return f"{artefacts}, {displaced} with displaced lines" if displaced else artefacts
 
 

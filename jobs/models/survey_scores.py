@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jobs.models.opening import ScoringModel
 
 # Format of the shards' files; files of an earlier format are not read.
-SHARD_FORMAT = 4
+SHARD_FORMAT = 5
 UNKNOWN_PSF_FWHM_SPAXELS = 5.0  # MaNGA's
 # Splits whose galaxies were not used for training.
 CALIBRATING = ("validation",)

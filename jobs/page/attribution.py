@@ -6,11 +6,15 @@ import numpy as np
 
 from modeling.scoring.attribution import attribution_path, read_attribution
 
-MAPS = ("by_place", "by_spaxel")
+SIGMA_MAPS = ("by_place", "by_spaxel")
+MAPS = (*SIGMA_MAPS, "triaged")
 
 
 def read_maps(catalog_path: Path, plateifu: str) -> dict[str, np.ndarray]:
-    """Attribution maps of one galaxy in sigma: `by_place` [line, y, x], `by_spaxel` [y, x]; empty if there are none."""
+    """Attribution maps of one galaxy: `by_place` and `by_spaxel` in sigma, and `triaged`, [line, y, x] or [y, x].
+
+    Empty if there are none; without `triaged` if an earlier version made them.
+    """
     try:
         found = read_attribution(attribution_path(catalog_path), plateifu)
     except (FileNotFoundError, KeyError):

@@ -7,6 +7,7 @@ import numpy as np
 
 from cubeprep.masks import good_samples
 from cubeprep.store import Windows
+from jobs.page.attribution import SIGMA_MAPS
 from jobs.page.columns import json_row
 from jobs.page.figures import flux_limits, line_maps, summed_spectra, upper_limit
 from jobs.page.pack import pack
@@ -30,7 +31,7 @@ def galaxy_message(
         reconstruction: [1, line, sample, y, x] reconstruction, in the store's flux unit.
         lines: rest wavelengths (vacuum, Angstrom) by name, in the order of the store.
         usual_shares: median share of each line in the residual over the survey; None if no galaxy has it.
-        attribution: maps in sigma, from `attribution.read_maps`.
+        attribution: maps from `attribution.read_maps`.
 
     Returns:
         Metadata: row, lines, neighbours and limits of the colour scales. Arrays, float32, NaN where masked: `flux`,
@@ -65,7 +66,7 @@ def galaxy_message(
         "limits": {
             "residual_sigma": upper_limit(maps.residual_sigma, least=5.0),
             "chi2": upper_limit(maps.chi2, least=5.0),
-            **{name: upper_limit(values, least=3.0) for name, values in attribution.items()},
+            **{name: upper_limit(attribution[name], least=3.0) for name in SIGMA_MAPS if name in attribution},
         },
         "neighbours": neighbours_of(row),
     }

@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "GOOD": "share of the samples of the window that are good",
     "BY_PLACE": "attribution of the score to lines: residual with the model's own error, in " + SIGMA,
     "BY_SPAXEL": "attribution of the score to spaxels: excess chi2 around each, in " + SIGMA,
+    "TRIAGED": "share of the good samples that were masked as artefacts before scoring",
 }
 
 
@@ -58,7 +59,7 @@ def galaxy_maps(
     Args:
         windows: windows of the galaxy, one row.
         reconstruction: [1, line, sample, y, x], in the store's unit.
-        attribution: maps in sigma, of `jobs.page.attribution.read_maps`.
+        attribution: of `jobs.page.attribution.read_maps`.
         wave: [line] observed wavelengths, Angstrom.
         velocity_kms: [sample] velocities of the samples.
         flux_unit: unit of the store; fluxes per Angstrom are integrated over wavelength.

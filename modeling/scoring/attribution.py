@@ -6,6 +6,7 @@
 | `by_sample` | galaxy, line, sample | residual of a sample, summed over spaxels, in sigma |
 | `by_line` | galaxy, line | excess chi2 of a line, in units of its standard deviation |
 | `by_spaxel` | galaxy, y, x | excess chi2 of the 3 x 3 spaxels around each, in units of its standard deviation |
+| `triaged` | galaxy, line, y, x | share of the good samples of a line that were masked as artefacts, and do not count |
 
 `plateifu`, `line` and `velocity_kms` are coordinates; xarray opens it.
 """
@@ -26,7 +27,9 @@ DIMENSIONS = {
     "by_sample": ("galaxy", "line", "sample"),
     "by_line": ("galaxy", "line"),
     "by_spaxel": ("galaxy", "y", "x"),
+    "triaged": ("galaxy", "line", "y", "x"),
 }
+UNITS = dict.fromkeys(DIMENSIONS, "sigma") | {"triaged": "1"}
 # A chunk is one galaxy, which is what readers ask for; shards of many keep the number of files low.
 GALAXIES_PER_SHARD = 64
 
@@ -51,7 +54,7 @@ def write_attribution(
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     names = [str(name) for shard in shards for name in ShardScores.load(shard).plateifu]
-    group = zarr.open_group(partial, mode="w", zarr_format=3, attributes={"store_identity": identity, "units": "sigma"})
+    group = zarr.open_group(partial, mode="w", zarr_format=3, attributes={"store_identity": identity})
     coordinates = {
         "plateifu": (np.array(names, dtype=np.dtypes.StringDType()), "galaxy"),
         "line": (np.array(list(line_names), dtype=np.dtypes.StringDType()), "line"),
@@ -80,7 +83,7 @@ def _write_array(
                 shards=(GALAXIES_PER_SHARD, *rest),
                 dtype="float32",
                 dimension_names=dimensions,
-                attributes={"coordinates": "plateifu", "units": "sigma"},
+                attributes={"coordinates": "plateifu", "units": UNITS[name]},
             )
         array[start : start + len(values)] = values
 

@@ -42,7 +42,7 @@ NUM_PASSES = 2  # the wings of a spike show only once its peak no longer biases 
 # The columns of `GalaxyScores.significance`.
 SIGNIFICANCES = ("region", "peak", "latent_region", "latent_peak")
 # The fields of `GalaxyScores` that are maps.
-MAPS = ("by_place", "by_sample", "by_line", "by_spaxel")
+MAPS = ("by_place", "by_sample", "by_line", "by_spaxel", "triaged")
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -65,6 +65,7 @@ class GalaxyScores:
         by_line: [N, L] of `Significance`.
         by_spaxel: [N, Y, X] of `Significance`; for a masked network the higher of both predictions.
         by_place: [N, L, Y, X] signed: sum of residual_sigma over samples over the root of their number.
+        triaged: [N, L, Y, X] share of the good samples that were masked as artefacts, and do not count.
     """
 
     sums: LineSums
@@ -79,6 +80,7 @@ class GalaxyScores:
     by_line: np.ndarray
     by_spaxel: np.ndarray
     by_place: np.ndarray
+    triaged: np.ndarray
 
     @classmethod
     def concatenate(cls, parts: Sequence["GalaxyScores"]) -> "GalaxyScores":
@@ -110,7 +112,7 @@ class Measured:
     """What a model finds in N galaxies, artefacts masked, before ordinary galaxies tell what is significant.
 
     Attributes:
-        sums, snr, latent, code, velocity_kms: of `GalaxyScores`.
+        sums, snr, latent, code, velocity_kms, triaged: of `GalaxyScores`.
         residuals: of the reconstruction.
         residual_sigma: [N, L, S, Y, X] of these.
         regions: sums of the residuals of the reconstruction, and of those from the latent alone or other spaxels.
@@ -121,6 +123,7 @@ class Measured:
     latent: np.ndarray
     code: np.ndarray
     velocity_kms: np.ndarray
+    triaged: np.ndarray
     residuals: Residuals
     residual_sigma: np.ndarray
     regions: tuple[RegionSums, RegionSums]
@@ -229,6 +232,7 @@ class GalaxyScorer:
             by_line=by_region.by_line,
             by_spaxel=by_spaxel,
             by_place=_largest(_root_mean(sigma, residuals.good, axis=2) for sigma in shown),
+            triaged=found.triaged,
         )
 
     def measure(
@@ -240,13 +244,16 @@ class GalaxyScorer:
         sums, snr = line_sums(flux, ivar, mask, reconstruction), median_snr(flux, ivar, mask)
         known_offset_kms = np.full(len(flux), np.nan) if known_offset_kms is None else known_offset_kms
         windows, velocity, moved = self._recentred(residuals, (flux, ivar, mask), known_offset_kms)
+        num_good = residuals.good.sum(2)
         residuals, code = self._mask_artefacts(residuals, windows, moved)
+        triaged = np.float32(num_good - residuals.good.sum(2)) / np.maximum(num_good, 1)
         residual_sigma = residuals.residual_sigma(self.error)
         side = self.model.middle_side if isinstance(self.model, MaskedPredictor) else REGION_SIDE
         # Artefacts are flagged once, with the reconstruction, and masked for both.
         of_galaxy = self._sigma_of_galaxy(residuals, windows)
         of_regions, of_galaxies = (RegionSums.of(sigma, residuals.good, side) for sigma in (residual_sigma, of_galaxy))
-        return Measured(sums, snr, latent, code, velocity, residuals, residual_sigma, (of_regions, of_galaxies))
+        regions = (of_regions, of_galaxies)
+        return Measured(sums, snr, latent, code, velocity, triaged, residuals, residual_sigma, regions)
 
     def _examined(
         self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray

@@ -105,7 +105,7 @@ def test_a_known_source_lies_where_the_cubes_own_header_says(
 ) -> None:
     expected = np.array(WCS(made[1]).celestial.wcs_pix2world(*SOURCE, 0))
     assert separation_spaxels(expected, CENTRE) > 3
-    for name in ("FLUX", "BY_PLACE", "BY_SPAXEL"):
+    for name in ("FLUX", "BY_PLACE", "BY_SPAXEL", "TRIAGED"):
         wcs = WCS(maps[name].header).celestial
         assert wcs.pixel_shape == (16, 16)
         image = maps["FLUX"].data[2]

@@ -157,11 +157,14 @@ def test_attribution_maps_are_shown_where_scoring_made_them(project: ProjectConf
     group = zarr.open_group(path, mode="w")
     group.create_array("plateifu", shape=(2,), dtype=str)[:] = np.array(["9-9", name], dtype=np.dtypes.StringDType())
     group.create_array("by_spaxel", shape=(2, 16, 16), dtype="float32")[1] = 7.0
-    _, arrays = unpack(open_source(project).galaxy(name))
+    group.create_array("triaged", shape=(2, 5, 16, 16), dtype="float32")[1, 2] = 0.5
+    meta, arrays = unpack(open_source(project).galaxy(name))
     covered = (WindowStore.open(project.store_path).read_galaxy(name).mask[0] == 0).any((0, 1))
     assert (arrays["by_spaxel"][covered] == 7).all()
     assert np.isnan(arrays["by_spaxel"][~covered]).all()
+    np.testing.assert_array_equal((arrays["triaged"] == 0.5).any((1, 2)), np.arange(5) == 2)
     assert "by_place" not in arrays
+    assert set(meta["limits"]) == {"residual_sigma", "chi2", "by_spaxel"}
 
 
 def test_a_thumbnail_is_a_small_picture_that_browsers_keep(client: TestClient, project: ProjectConfig) -> None:

@@ -348,7 +348,9 @@ def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[st
         {"rank": i + 1, "plateifu": f"8000-{i}", "score": 3.0, "z": 0.03, "reason_1": "", "triage": code}
         for i, code in enumerate(triage)
     ]
-    table = pd.DataFrame(rows).assign(**{"is_find": False, "p_value": np.nan, "split": "test"} | columns)
+    table = pd.DataFrame(rows).assign(
+        **{"is_find": False, "p_value": np.nan, "split": "test", "hypothesis": ""} | columns
+    )
     provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
     job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
     job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
@@ -366,6 +368,14 @@ def test_the_summary_says_what_is_left_out_what_codes_mean_and_what_comes_next(
     assert "[edge]" not in text, "of no galaxy that is shown"
     assert "validation split: scores order these galaxies; 2 likely artefacts, 3 with displaced lines" in text
     assert text.splitlines()[-1] == "Next: cubescout explore my.yaml --set seed=2"
+
+
+def test_a_hypothesis_of_the_instrument_is_a_likely_artefact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ["sky_line", "broad_balmer", "spike", "shifted_images", "lost_light"]
+    text = summary(tmp_path, ["redshift", "", "spike", "", "redshift"], capsys, hypothesis=named)
+    assert "3 likely artefacts, 1 with displaced lines" in text
 
 
 def test_the_summary_gives_the_redshift_of_the_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ export class GalaxyView {
     this.large.replaceChildren(
       element("h3", {}, line.name, element("span", { class: "soft num" }, `  ${line.rest_wave.toFixed(2)} Å (vacuum) · ${percent(line.share)} of the misfit (survey median ${percent(line.usual)})`)),
       element("div", { class: "panels" }, ...panelsOf(this).map((panel, i) => panelFigure(this, panel, i === 0))),
-      element("p", { class: "note" }, `${sky}. Flux: ${unit}, mean over the window. Colours are linear up to a tenth of the flux scale, 3 σ and χ² of 2, logarithmic beyond; grey is masked.${this.rounding()}`));
+      element("p", { class: "note" }, `${sky}. Flux: ${unit}, mean over the window. Colours are linear up to a tenth of the flux scale, 3 σ and χ² of 2, logarithmic beyond; grey is masked.${this.panels.some(({ crossed }) => crossed.length) ? " Of spaxels with a cross, samples were masked as artefacts before scoring." : ""}${this.rounding()}`));
     this.drawMark();
   }
 

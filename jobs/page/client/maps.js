@@ -1,5 +1,5 @@
 // Maps of a galaxy: large ones of the chosen line, and a strip of all lines.
-import { element, number, percent } from "./dom.js";
+import { element, number, percent, svg } from "./dom.js";
 import { gradient, paint } from "./pixels.js";
 
 // Above these values colours are logarithmic, to show outskirts beside the centre, and noise beside large residuals.
@@ -9,8 +9,8 @@ const SOFTENING = { sigma: 3, chi2: 2 };
 const KINDS = [
   { key: "map_flux", name: "Observed", note: "flux", palette: "flux" },
   { key: "map_reconstruction", name: "Reconstruction", note: "flux", palette: "flux" },
-  { key: "map_residual_sigma", name: "Residual", note: "σ", palette: "sigma" },
-  { key: "map_chi2", name: "Misfit", note: "χ² per sample", palette: "chi2" },
+  { key: "map_residual_sigma", name: "Residual", note: "σ", palette: "sigma", ofResiduals: true },
+  { key: "map_chi2", name: "Misfit", note: "χ² per sample", palette: "chi2", ofResiduals: true },
 ];
 const ROWS = ["observed", "reconstr.", "residual", "misfit"];
 
@@ -25,12 +25,26 @@ function limits({ data }, key, line) {
 // Panels of the chosen line; the view keeps them to read their values at a spaxel.
 export function panelsOf(view) {
   const { arrays } = view.data;
-  const panel = (kind, values) => ({ ...kind, values, range: limits(view, kind.key, view.line) });
+  const triaged = [triagedSpaxels(view, [view.line]), triagedSpaxels(view, view.data.meta.lines.keys())];
+  const panel = (kind, values) => ({ ...kind, values, range: limits(view, kind.key, view.line), crossed: kind.ofResiduals ? triaged[Number(Boolean(kind.ofAllLines))] : [] });
   view.panels = KINDS.map((kind) => panel(kind, view.slice(kind.key, view.line)));
-  if (arrays.by_place) view.panels.push(panel({ key: "by_place", name: "Attribution", note: "this line, σ", palette: "sigma" }, view.slice("by_place", view.line)));
-  view.panels.push(arrays.by_spaxel ? panel({ key: "by_spaxel", name: "Attribution", note: "all lines, σ", palette: "sigma" }, arrays.by_spaxel)
-    : panel({ key: "misfit", name: "Misfit", note: "all lines", palette: "chi2" }, arrays.misfit));
+  if (arrays.by_place) view.panels.push(panel({ key: "by_place", name: "Attribution", note: "this line, σ", palette: "sigma", ofResiduals: true }, view.slice("by_place", view.line)));
+  view.panels.push(arrays.by_spaxel ? panel({ key: "by_spaxel", name: "Attribution", note: "all lines, σ", palette: "sigma", ofResiduals: true, ofAllLines: true }, arrays.by_spaxel)
+    : panel({ key: "misfit", name: "Misfit", note: "all lines", palette: "chi2", ofResiduals: true, ofAllLines: true }, arrays.misfit));
   return view.panels;
+}
+
+// Indices of the spaxels of which samples of some lines were masked as artefacts before scoring.
+function triagedSpaxels(view, lines) {
+  if (!view.data.arrays.triaged) return [];
+  const crossed = new Set();
+  for (const line of lines) view.slice("triaged", line).forEach((share, i) => { if (share > 0) crossed.add(i); });
+  return [...crossed];
+}
+
+function crosses({ side: [height, width] }, { crossed }) {
+  const at = (i) => `M${i % width} ${height - 1 - Math.floor(i / width)}l1 1m0-1l-1 1`;
+  return svg("svg", { class: "crosses", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, svg("path", { d: crossed.map(at).join("") }));
 }
 
 function fill(canvas, view, panel) {
@@ -47,7 +61,7 @@ export function panelFigure(view, panel, withSky) {
   bar.style.background = gradient(view.survey.meta.palettes[panel.palette]);
   return element("figure", { class: "panel" }, element("figcaption", {}, element("b", {}, panel.name), element("span", { class: "soft" }, panel.note)),
     element("div", { class: "pixels", onclick: (event) => view.clicked(event, canvas), onkeydown: (event) => view.moved(event) },
-      canvas, element("i", { class: "mark", hidden: true }), empty && element("span", { class: "empty" }, "no data"), ...(withSky ? skyMarks(view) : [])),
+      canvas, panel.crossed.length > 0 && crosses(view, panel), element("i", { class: "mark", hidden: true }), empty && element("span", { class: "empty" }, "no data"), ...(withSky ? skyMarks(view) : [])),
     bar, element("div", { class: "ends num" }, element("span", {}, number(panel.range[0], 2)), element("output", {}), element("span", {}, number(panel.range[1], 3))));
 }
 

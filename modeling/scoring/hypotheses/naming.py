@@ -49,6 +49,8 @@ NAMES = {
     "redshift": "all lines displaced alike over the whole galaxy",
     "shifted_images": "images of blue lines displaced against those of red ones",
 }
+# Those of the instrument or the pipeline alone; light is also lost in a galaxy's dust.
+INSTRUMENTAL = ("spike", "sky_line", "shifted_images")
 
 
 @dataclass(frozen=True)

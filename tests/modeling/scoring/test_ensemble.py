@@ -28,6 +28,7 @@ def galaxy_scores(num: int, rng: np.random.Generator) -> GalaxyScores:
         by_line=rng.normal(size=(num, 3)),
         by_spaxel=rng.normal(size=(num, 4, 4)),
         by_place=rng.normal(size=(num, 3, 4, 4)),
+        triaged=rng.uniform(size=(num, 3, 4, 4)),
     )
 
 

@@ -171,6 +171,7 @@ def test_unusual_light_raises_the_score_and_is_placed() -> None:
     assert abs(y - 4) <= 2
     assert abs(x - 11) <= 2
     assert scores.by_line[0].argmax() == 2
+    assert not scores.triaged[0].any()
 
 
 def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> None:
@@ -182,6 +183,10 @@ def test_what_is_sharper_than_the_psf_is_a_cosmic_ray_and_does_not_count() -> No
     sums = RegionSums.of(residuals.residual_sigma(trained().error), residuals.good)
     counted = Significance.of(sums, trained().typical[0]).table()[0]
     assert (np.expm1(scores.significance[0, :2]) < 0.2 * np.expm1(counted)).all()
+    struck = np.zeros((LINES, SIZE, SIZE), dtype=bool)
+    struck[1, 3:8, 10:15] = True
+    np.testing.assert_array_equal(scores.triaged[0] > 0, struck)
+    assert scores.triaged[0].max() == pytest.approx(min(5, SAMPLES) / SAMPLES)
 
 
 def test_a_point_source_is_no_cosmic_ray() -> None:
