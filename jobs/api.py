@@ -12,7 +12,7 @@ import pandas as pd
 
 from cubeprep.store import Windows, WindowStore
 from jobs.config import ProjectConfig
-from jobs.tables.read import check_known
+from jobs.tables.read import check_known, observations
 from modeling.catalog import Catalog, read_catalog
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def attribution(workspace: str | Path, plateifu: str) -> dict[str, np.ndarray]:
         plateifu: the galaxy.
 
     Returns:
-        `by_place` [line, y, x], `by_sample` [line, sample], `by_line` [line] and `by_spaxel` [y, x]; see
-        `modeling.scoring.attribution`.
+        `by_place` [line, y, x], `by_sample` [line, sample], `by_line` [line], `by_spaxel` [y, x] and `triaged`
+        [line, y, x]; see `modeling.scoring.attribution`.
 
     Raises:
         FileNotFoundError: there are no maps beside the catalog.
@@ -144,7 +144,7 @@ def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFr
 
     Args:
         workspace: folder with the catalog.
-        plateifu: the galaxy.
+        plateifu: the galaxy, or the mangaid of an object with one observation.
         num: number of neighbours; fewer where there are fewer galaxies.
 
     Returns:
@@ -166,7 +166,7 @@ def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFr
     if num < 1:
         raise ValueError(f"num: expected 1 or more, got {num}")
     config, catalog = _project(workspace), open_catalog(workspace)
-    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
+    (plateifu,) = observations([plateifu], catalog.table, config.catalog_path, config.store_path)
     return similar_galaxies(config.catalog_path, catalog, plateifu, num)
 
 

@@ -12,7 +12,7 @@ from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
-from jobs.tables.read import UnknownNameError, check_known, column_of, keyed, read_table
+from jobs.tables.read import UnknownNameError, column_of, keyed, observations, read_table
 from modeling.catalog import read_catalog
 from modeling.labels.labels import Label, append, catalog_version, current, default_author, is_find, read
 
@@ -25,16 +25,18 @@ def run(
     note: str = "",
 ) -> int:
     """Adds labels, given as PLATEIFU=LABEL and by a table; returns the exit code."""
-    known = read_catalog(config.catalog_path).table["plateifu"].tolist()
-    of_table = _pairs_of_table(Path(table), known) if table else []
+    catalog = read_catalog(config.catalog_path).table
+    of_table = _pairs_of_table(Path(table), catalog["plateifu"].tolist()) if table else []
     pairs = [_split(text) for text in labels] + of_table
     if not pairs:
         raise CommandError("no labels given; use `cubescout label CONFIG 8485-1901=interesting` or --table FILE")
-    _check_consistent(pairs)
+    given, values = zip(*pairs, strict=True)
     try:
-        check_known([plateifu for plateifu, _ in pairs], known, config.catalog_path, config.store_path)
+        names = observations(given, catalog, config.catalog_path, config.store_path)
     except UnknownNameError as error:
         raise CommandError(f"{table or 'labels'}: {error}. No label was added.") from error
+    pairs = list(zip(names, values, strict=True))
+    _check_consistent(pairs)
     labelled = current(read(config.labels_path)).index
     without = [name for name, label in pairs if not label and name not in labelled]
     if without:

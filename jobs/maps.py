@@ -2,10 +2,10 @@
 
 Reads the catalog, the window store and the model that scored it, and writes WORKSPACE/maps/PLATEIFU.fits, one file for
 each galaxy. An extension holds one quantity of all lines, [line, y, x]: FLUX with FLUX_ERROR, MODEL (the
-reconstruction), RESIDUAL, RESIDUAL_SIGMA, CHI2, GOOD (the share of good samples), and the attribution maps BY_PLACE
-and, for all lines together, BY_SPAXEL. The cards C01, C02, ... name the lines, as in the MAPS of MaNGA's DAP. BUNIT is
-the unit, with a spaxel as a pixel; NaN is masked. The primary header names the model, the catalog, the store and the
-version of Cubescout.
+reconstruction), RESIDUAL, RESIDUAL_SIGMA, CHI2, GOOD (the share of good samples), TRIAGED (the share of these that was
+masked as artefacts before scoring), and the attribution maps BY_PLACE and, for all lines together, BY_SPAXEL. The cards
+C01, C02, ... name the lines, as in the MAPS of MaNGA's DAP. BUNIT is the unit, with a spaxel as a pixel; NaN is masked.
+The primary header names the model, the catalog, the store and the version of Cubescout.
 
 The orientation and the size of the spaxels are those of the galaxy's cube, on the grid of the windows, which
 `cubescout prepare` keeps in the store. A store made by an earlier version lacks them and is rejected, as is a galaxy
@@ -31,7 +31,7 @@ from jobs.models.opening import as_scored, check_same_store, reopen_model
 from jobs.page.attribution import read_maps
 from jobs.page.survey_texts import short_provenance
 from jobs.reports.fits_maps import Maps, fits_bytes, galaxy_maps
-from jobs.tables.read import check_known
+from jobs.tables.read import observations
 from jobs.tables.write import flat
 from modeling.catalog import Catalog, read_catalog
 from modeling.labels.labels import catalog_version
@@ -40,11 +40,11 @@ from modeling.labels.labels import catalog_version
 def run(config: ProjectConfig, plateifu: tuple[str, ...]) -> int:
     """Writes the maps of some galaxies; returns the exit code."""
     catalog = read_catalog(config.catalog_path)
-    check_known(plateifu, catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
+    names = observations(plateifu, catalog.table, config.catalog_path, config.store_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)
     galaxies = store.galaxies().set_index("plateifu")
-    skies = {name: sky_of(galaxies, name, store.path) for name in plateifu}
+    skies = {name: sky_of(galaxies, name, store.path) for name in names}
     reconstruct = as_scored(catalog, reopen_model(config, catalog, store), config.score.torch_device)
     history = [f"{key} = {value}" for key, value in flat(short_provenance(catalog.provenance)).items()]
     for name, sky in skies.items():
@@ -63,7 +63,7 @@ def maps_of(
     windows, attribution = store.read_galaxy(plateifu), read_maps(config.catalog_path, plateifu)
     if not attribution:
         where = f"{plateifu}: there are no attribution maps beside {config.catalog_path}"
-        console.print(f"{where}, so that BY_PLACE and BY_SPAXEL are left out", markup=False)
+        console.print(f"{where}, so that BY_PLACE, BY_SPAXEL and TRIAGED are left out", markup=False)
     rest_wave, velocity_kms = (store.coordinate(store.splits[0], name) for name in ("rest_wave", "velocity_kms"))
     return galaxy_maps(
         windows,

@@ -17,7 +17,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.matches import matches_path
-from jobs.tables.read import check_known
+from jobs.tables.read import observations
 from jobs.tables.samp import Samp, connected, position_of, table_file
 from jobs.tables.survey_links import survey_name
 from modeling.catalog import Catalog, read_catalog
@@ -38,7 +38,7 @@ def run(
     if match and not path.is_file():
         raise CommandError(f"--match {match}: there is no {path}; `cubescout crossmatch` makes one")
     catalog = read_catalog(path)
-    check_known(plateifu, catalog.table["plateifu"].tolist(), path, config.store_path)
+    plateifu = observations(plateifu, catalog.table, path, config.store_path)
     with connected(to) as hub:
         for name in plateifu:
             programs = hub.point_at(*position_of(catalog, name))

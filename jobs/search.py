@@ -27,7 +27,7 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.models.region_latents import read_or_make
-from jobs.tables.read import check_known
+from jobs.tables.read import observations
 from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.latents.latent_index import LatentIndex
 from modeling.latents.neighbours import LatentScaler
@@ -42,7 +42,7 @@ def run(
     if output:
         check_output(Path(output))
     catalog = read_catalog(config.catalog_path)
-    check_known([plateifu], catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)
+    (plateifu,) = observations([plateifu], catalog.table, config.catalog_path, config.store_path)
     if region:
         found = similar_regions(config, catalog, plateifu, region, num)
     else:

@@ -75,6 +75,31 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY, known: Collection[str
     return indexed[~indexed.index.duplicated()]
 
 
+def observations(names: Iterable[str], table: pd.DataFrame, where: Path, store: str) -> list[str]:
+    """plateifu of galaxies, each named by its plateifu or its object, in the order of `names`.
+
+    Args:
+        names: plateifu or mangaid.
+        table: the catalog's.
+        where: path of the catalog.
+        store: as of `check_known`.
+
+    Raises:
+        UnknownNameError: a galaxy is not in the catalog, or an object has several observations.
+    """
+    known = table["plateifu"].tolist()
+    there, found = set(known), []
+    for name in names:
+        of_object = [name] if name in there else table.loc[table["mangaid"] == name, "plateifu"].tolist()
+        if len(of_object) > 1:
+            raise UnknownNameError(
+                f"{name} is an object with {len(of_object)} observations; name one of {', '.join(sorted(of_object))}"
+            )
+        found += of_object or [name]
+    check_known(found, known, where, store)
+    return found
+
+
 def check_known(names: Iterable[str], known: Collection[str], where: Path, store: str) -> None:
     """Checks that all galaxies are known.
 

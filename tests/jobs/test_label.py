@@ -46,6 +46,15 @@ def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path)
     assert current(read(workspace / "labels.jsonl")).to_dict() == {"8000-1903": "merger"}
 
 
+def test_a_label_of_an_object_is_that_of_its_observation(workspace: Path) -> None:
+    code, text = label(workspace, "1-0=blueberry")
+    assert code == 0, text
+    assert current(read(workspace / "labels.jsonl")).to_dict() == {"8000-1901": "blueberry"}
+    code, text = label(workspace, "1-0=blueberry", "8000-1901=merger")
+    assert code == 2
+    assert "8000-1901: given as 'blueberry' and as 'merger'" in text
+
+
 def test_unknown_galaxies_are_named_with_the_closest_and_nothing_is_written(workspace: Path) -> None:
     code, text = label(workspace, "8000-1901=blueberry", "800-1902=merger")
     assert code == 2

@@ -62,6 +62,17 @@ def test_repeat_observations_are_marked(workspace: Path) -> None:
     assert "8000-1910" in line
 
 
+def test_a_galaxy_may_be_named_by_its_object_unless_that_was_observed_twice(workspace: Path) -> None:
+    output = workspace / "found.csv"
+    assert run(workspace, "1-25", "--num", "3", "--output", str(output))[0] == 0
+    by_object = output.read_text()
+    assert run(workspace, "8001-1906", "--num", "3", "--output", str(output))[0] == 0
+    assert output.read_text() == by_object
+    code, text = run(workspace, "1-8")
+    assert code == 2
+    assert "1-8 is an object with 2 observations; name one of 8000-1909, 8000-1910" in text
+
+
 def test_an_unknown_galaxy_is_told_the_closest(workspace: Path) -> None:
     code, text = run(workspace, "8001-19051")
     assert code == 2
