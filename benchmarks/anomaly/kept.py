@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[1] / "results"
 GROUP = "paper"
 MEASURED = ("flux", "median_snr")
 # Median relative differences of a measured value: by the rounding of another processor, and by another version.
-ROUNDED, SAME_ROWS = 1e-4, 1e-2
+ROUNDED, SAME_ROWS = 1e-4, 0.1
 
 
 def kept_path(tier: str, folder: Path = FOLDER) -> Path:

@@ -169,8 +169,9 @@ def confusion_tables(data: Data, entries: Sequence[Entry]) -> list[str]:
     """Hypotheses of each detector that has any."""
     parts = []
     for name, table in tables(data, entries):
-        parts.append(f"## {name}: hypotheses of injections at S/N {CLEAR_AMPLITUDE:g} and above, in rows of the data")
-        parts.append(markdown(table))
+        at = f"A and C at S/N {CLEAR_AMPLITUDE:g} and above, N and clean galaxies"
+        parts.append(f"## {name}: hypotheses, numbers of rows over all runs ({at})")
+        parts.append(markdown(table.astype(str)))
     return parts
 
 
