@@ -42,7 +42,7 @@ default_role = "code"  # a name in single backticks in a docstring
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
-html_css_files = ["phone.css"]
+html_css_files = ["narrow.css"]
 html_context = {"default_mode": "auto"}
 html_title = f"Cubescout {release}"
 html_show_sourcelink = False

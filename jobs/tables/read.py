@@ -88,7 +88,8 @@ def observations(names: Iterable[str], table: pd.DataFrame, where: Path, store: 
         UnknownNameError: a galaxy is not in the catalog, or an object has several observations.
     """
     known = table["plateifu"].tolist()
-    there, found = set(known), []
+    there = set(known)
+    found: list[str] = []
     for name in names:
         of_object = [name] if name in there else table.loc[table["mangaid"] == name, "plateifu"].tolist()
         if len(of_object) > 1:
