@@ -85,7 +85,9 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
     Raises:
         CatalogError: there is no catalog.
         TableError: a galaxy is not in it.
-        ValueError: the models are missing or have changed, or the store is not the catalog's.
+        TypeError: `windows` are something else, such as an array.
+        ValueError: the models are missing or have changed, the store is not the catalog's, or the windows have not its
+            shape.
 
     Examples:
         >>> galaxy = open_store(workspace).read_galaxy("1005-1902")
@@ -97,8 +99,14 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
     from jobs.reproduce import load_ensemble, own_columns
     from modeling.scoring.survey_scorer import known_offsets_kms
 
+    if not isinstance(windows, Windows):
+        found = type(windows).__name__
+        raise TypeError(f"windows: expected Windows, such as open_store(workspace).read_galaxy(NAME), got {found}")
     config, catalog = _project(workspace), open_catalog(workspace)
     store = _store_of(config, catalog)
+    expected, given = (*store.shape, store.shape[2]), windows.flux.shape[1:]
+    if given != expected:
+        raise ValueError(f"windows: expected rows of shape {expected}, as the store has, got {given}")
     rows = catalog.table.set_index("plateifu")
     names = windows.plateifu.astype(str)
     check_known(names.tolist(), catalog.table["plateifu"].tolist(), config.catalog_path, config.store_path)

@@ -97,6 +97,11 @@ def test_what_is_missing_is_named(workspace: Path, tmp_path: Path) -> None:
     galaxy = api.open_store(workspace).read_galaxy("1005-1902")
     with pytest.raises(ValueError, match="8485-1901"):
         api.score(workspace, replace(galaxy, plateifu=np.array(["8485-1901"])))
+    with pytest.raises(ValueError, match=r"expected rows of shape \(.*, got \(1, "):
+        api.score(workspace, replace(galaxy, flux=galaxy.flux[:, :1]))
+    array: Any = galaxy.flux
+    with pytest.raises(TypeError, match=r"expected Windows, .* got ndarray"):
+        api.score(workspace, array)
     with pytest.raises(FileNotFoundError, match="no attribution maps"):
         api.attribution(tmp_path, "1005-1902")
 
