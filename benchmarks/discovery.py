@@ -127,6 +127,8 @@ def finds_of_rerank(survey: Scored, wanted: np.ndarray, *, batch: int = BATCH, r
     reranker = Reranker(survey.latent, survey.score, survey.scores, *known)
     while len(labels) < NUM_LABELS[-1]:
         asked = ask_next(reranker, labels, np.arange(len(wanted)), batch)
+        if not asked.size:
+            raise ValueError(f"{len(wanted)} galaxies are too few for {NUM_LABELS[-1]} labels: take a larger tier")
         labels |= {int(row): bool(wanted[row]) for row in asked}
     return list(labels.values())
 

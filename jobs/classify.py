@@ -202,8 +202,7 @@ def _write(
         }
     for label, name in columns_of(list(probabilities)).items():
         table[name] = probabilities[label]
-        # Escaped: a FITS header holds printable ASCII alone.
-        columns[name] = Column(f"Probability of the label {label!a} among galaxies drawn like the labelled ones")
+        columns[name] = Column(f"Probability of the label {label!r} among galaxies drawn like the labelled ones")
     kept = {key: catalog.provenance[key] for key in ("store", "model")}
     path = config.catalog_path.with_name(f"{config.catalog_path.stem}.classes.parquet")
     write_catalog(path, table, columns, kept | provenance)

@@ -70,7 +70,7 @@ def _submit(
     metavar="CANDIDATE CHAMPION",
     help="Injection benchmark results (results.parquet) of both models.",
 )
-@click.option("--force", is_flag=True, help="Promote even a model that is worse or cannot be compared.")
+@click.option("--force", is_flag=True, help="Promote even a model that is worse or of another kind.")
 def _promote(
     model: str, config: str, overrides: tuple[str, ...], benchmark: tuple[str, str] | None, force: bool
 ) -> None:

@@ -79,7 +79,7 @@ def open_source(
     catalog: Catalog,
     store: WindowStore,
     model: ScoringModel,
-    send: Callable[[Sequence[str]], str] | None = None,
+    send: Callable[[Sequence[str], bool], str] | None = None,
 ) -> Source:
     """The contents of the page; the model reconstructs a galaxy when it is asked for. `send` is as in `Source`."""
     return Source(

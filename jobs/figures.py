@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from cubeprep.store import WindowStore
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, command
+from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.reports.gallery_plots import anomaly_gallery, neighbour_gallery
 from jobs.reports.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_axis, score_histogram
@@ -79,6 +79,8 @@ def label_figures(
     found = read_labels(path, catalog.table["plateifu"].tolist(), label=label, bpt=bpt, key=key)
     largest = sorted(found.labelled, key=lambda name: -found.labelled[name].sum())[:MAX_LABELS]
     shown = {name: found.labelled[name] for name in found.labelled if name in largest and found.labelled[name].any()}
+    if not shown:
+        raise CommandError(f"{path}: no galaxy of the catalog has a label by {found.source}")
     score = catalog.table.set_index("plateifu").loc[found.plateifu, "score"].to_numpy(dtype=float)
     return {
         "label_scores": score_histogram(score, shown, score_axis(catalog)),

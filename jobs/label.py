@@ -14,7 +14,7 @@ from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.tables.read import UnknownNameError, column_of, keyed, observations, read_table
 from modeling.catalog import read_catalog
-from modeling.labels.labels import Label, append, catalog_version, current, default_author, is_find, read
+from modeling.labels.labels import Label, append, catalog_version, current, default_author, is_find, is_word, read
 
 
 def run(
@@ -64,26 +64,15 @@ def _split(text: str) -> tuple[str, str]:
     plateifu, equals, label = text.partition("=")
     if not equals or not plateifu.strip():
         raise CommandError(f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting")
-    if not _is_word(label):
+    if not is_word(label):
         raise CommandError(f"{text!r}: the label is {label.strip()}, expected a word such as artefact")
     return plateifu.strip(), label.strip()
-
-
-def _is_word(label: object) -> bool:
-    """Whether it may be a label; numbers, true and false are none, since `rerank` would take them for detections."""
-    if not isinstance(label, str) or label.strip().casefold() in ("true", "false"):
-        return False
-    try:
-        float(label)
-    except ValueError:
-        return True
-    return False
 
 
 def _pairs_of_table(path: Path, known: Collection[str]) -> list[tuple[str, str]]:
     label = column_of(keyed(read_table(path), path, known=known), "label", path)
     given = label[label.notna()]
-    other = given[[not _is_word(value) for value in given]]
+    other = given[[not (isinstance(value, str) and is_word(value)) for value in given]]
     if len(other):
         name, value = other.index[0], other.iloc[0]
         raise CommandError(f"{path}: the label of {name} is {value}, expected a word such as artefact")

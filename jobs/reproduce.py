@@ -4,8 +4,8 @@ The catalog gives the store's identity, the model's version and the calibration 
 configuration, the galaxy's file and the file's checksum. The windows are cut again, the models that scored the galaxy
 score it again, and each score of the row is printed: recorded against recomputed. Ranks, p- and q-values, the density,
 neighbours and UMAP positions depend on the whole survey and are not recomputed, nor are equivalent widths, line ratios,
-hypotheses and reasons. Exit code 0 if all values agree; 1 if one differs, the file has changed or the model is missing;
-2 if the catalog lacks the galaxy.
+hypotheses and reasons. Exit code 0 if all values agree; 1 if one differs or the file has changed; 2 if the galaxy is
+not in the catalog, or the model or the store is missing.
 """
 
 from pathlib import Path

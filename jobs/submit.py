@@ -3,8 +3,8 @@
 JOB is another command; CONFIG is a YAML file on this machine or the name of a shipped configuration. The job's own
 arguments and options follow after `--`, as in `submit search CONFIG -- 8485-1901 --num 5`. The file, its --set values
 and this machine's code are sent to the cluster, which must have the packages that the code imports (cluster.yaml
-installs them). `workspace` and paths among the arguments must be absolute and shared by the nodes; cubes and store may
-be s3:// URLs. Credentials are never sent: the nodes have their own.
+installs them). `workspace` and other paths must be absolute and shared by the nodes; cubes and store may be s3:// URLs.
+Credentials are never sent: the nodes have their own.
 
 --address is the URL of the cluster's dashboard, http://HOST:PORT (default: RAY_API_SERVER_ADDRESS, else
 http://127.0.0.1:8265, where `ray attach cluster.yaml -p 8265` forwards it); RAY_ADDRESS is ignored. Token
@@ -37,11 +37,12 @@ import click
 
 from cubeprep.config import ConfigError
 from cubeprep.redact import redact, secret_keys
-from jobs.config import find_config, load_project
+from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+SQLITE = "sqlite:///"
 # Ray reports the end of a job shortly before its exit code.
 POLL_S = 0.5
 CODE_WAIT_S = 10.0
@@ -74,16 +75,20 @@ def submit(
         follow: whether to show the job's output until it ends.
 
     Raises:
-        ConfigError: the address or configuration is invalid, the workspace is relative, or a value holds a password.
+        ConfigError: the address or configuration is invalid, a path is relative, or there is a password in it.
         SubmitError: no cluster answers, or it rejects the job.
     """
     where = dashboard_address(address)
     path = find_config(config)
     project = load_project(config, tuple(overrides))
-    if not project.workspace.is_absolute():
-        message = f"workspace: {project.workspace} is relative; it must be absolute, and shared by the cluster nodes"
-        raise ConfigError(config, [message])
-    if secrets := secret_keys(project.model_dump(mode="json") | {name: name for name in arguments}):
+    if relative := relative_paths(project):
+        rule = "it must be absolute, and shared by the cluster nodes"
+        raise ConfigError(config, [f"{key}: {value} is relative; {rule}" for key, value in relative.items()])
+    secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments})
+    # The file is sent as it is: with comments, and values that --set replaces.
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    secrets += [f"line {number}" for number, line in lines if not secrets and redact(line) != line]
+    if secrets:
         known = "what a job is given can be read by all users of the cluster; give the nodes credentials of their own"
         raise ConfigError(config, [f"{redact(key)}: holds a password or a signature: {known}" for key in secrets])
     client = connect(where)
@@ -102,6 +107,20 @@ def submit(
         click.echo(_how_to_follow(job_id, where), err=True)
         return EXIT_OK
     return follow_job(client, job_id, where)
+
+
+def relative_paths(project: ProjectConfig) -> dict[str, str]:
+    """Relative paths of a configuration by their keys: a job would look for them, and write, in a folder of Ray's."""
+    paths = {
+        "workspace": str(project.workspace),
+        "survey.root": project.survey.root,
+        "survey.table": project.survey.table,
+        "survey.maps_root": project.survey.maps_root,
+        "prepare.store": project.prepare.store,
+        "train.storage": project.train.storage,
+        "tracking.uri": project.tracking.uri and project.tracking.uri.removeprefix(SQLITE),
+    }
+    return {key: path for key, path in paths.items() if path and "://" not in path and not Path(path).is_absolute()}
 
 
 def dashboard_address(address: str | None) -> str:
@@ -203,14 +222,15 @@ def staged(config: Path) -> Iterator[Path]:
 
 
 def _copy_version(folder: Path) -> None:
-    """Copies the package's version, which is recorded in stores, models and catalogs that the job makes."""
+    """Copies the package's version, which the job's products record, and what it requires, which `doctor` checks."""
     try:
         found = distribution("cubescout")
     except PackageNotFoundError:
         return
     info = folder / f"cubescout-{found.version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: cubescout\nVersion: {found.version}\n")
+    required = "".join(f"Requires-Dist: {text}\n" for text in found.requires or [])
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: cubescout\nVersion: {found.version}\n{required}")
 
 
 def follow_job(client: Any, job_id: str, address: str, *, confirm: Callable[..., bool] = click.confirm) -> int:

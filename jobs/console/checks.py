@@ -55,7 +55,9 @@ def versions() -> Iterator[Finding]:
     needed = [Requirement(text) for text in requires("cubescout") or []]
     needed = [item for item in needed if item.marker is None or item.marker.evaluate({"extra": ""})]
     wrong = [f"{item.name} {installed(item.name)} (needs {item.specifier})" for item in needed if not _meets(item)]
-    if wrong:
+    if not needed:
+        yield Finding("note", "packages", "nothing tells which ones Cubescout requires", "install cubescout with pip")
+    elif wrong:
         yield Finding("fail", "packages", ", ".join(wrong), "pip install --constraint constraints.txt cubescout")
     else:
         yield Finding("ok", "packages", f"the {len(needed)} that Cubescout requires have the versions it requires")
@@ -169,9 +171,13 @@ def temporary() -> Iterator[Finding]:
 def ray() -> Iterator[Finding]:
     """The cluster of RAY_ADDRESS, or what a local Ray needs."""
     address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        yield Finding("ok", "Ray", f"{installed('ray')}, no RAY_ADDRESS: a local Ray starts when it is needed")
+    if address in (None, "", "local"):
+        given = f"RAY_ADDRESS={address}" if address else "no RAY_ADDRESS"
+        yield Finding("ok", "Ray", f"{installed('ray')}, {given}: a local Ray starts when it is needed")
         yield from _shared_memory()
+        return
+    if address == "auto":
+        yield Finding("note", "Ray", f"{installed('ray')}, RAY_ADDRESS=auto: a cluster must run on this machine")
         return
     host, _, port = address.partition("://")[2 if "://" in address else 0].rpartition(":")
     check_reachable("Ray", host, port, "start the cluster, or correct RAY_ADDRESS")

@@ -52,10 +52,16 @@ class LabelRequest(BaseModel):
 
 
 class SelectionRequest(BaseModel):
-    """Galaxies of a CSV file, in its order, or of a message to other programs."""
+    """Galaxies of a CSV file, in its order."""
 
     model_config = ConfigDict(extra="forbid")
     plateifu: list[str]
+
+
+class SendRequest(SelectionRequest):
+    """Galaxies for other programs, as a table or each one's position."""
+
+    as_table: bool
 
 
 def make_app(source: Source, token: str) -> Starlette:
@@ -94,8 +100,9 @@ def make_app(source: Source, token: str) -> Starlette:
         return Response(await run_in_threadpool(source.csv, wanted.plateifu), media_type="text/csv")
 
     async def send(request: Request) -> Response:
-        wanted = await _body(request, SelectionRequest)
-        return JSONResponse({"message": await run_in_threadpool(source.send, wanted.plateifu)})
+        wanted = await _body(request, SendRequest)
+        sent = await run_in_threadpool(source.send, wanted.plateifu, as_table=wanted.as_table)
+        return JSONResponse({"message": sent})
 
     routes = [
         Route("/", page),

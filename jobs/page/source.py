@@ -26,7 +26,7 @@ from jobs.page.survey_texts import (
     usual_shares,
 )
 from modeling.catalog import Catalog, line_names_of
-from modeling.labels.labels import Label, append, catalog_version, current, read
+from modeling.labels.labels import Label, LabelError, append, catalog_version, current, is_word, read
 from modeling.scoring.artefacts import CODES
 
 GALAXIES_KEPT = 24  # of about 4 MB each
@@ -59,7 +59,7 @@ class Source:
         thumbnail_line: str,
         key_lines: Sequence[str] = (),
         read_windows: Callable[[str], Windows] | None = None,
-        send: Callable[[Sequence[str]], str] | None = None,
+        send: Callable[[Sequence[str], bool], str] | None = None,
         image_survey: str | None = None,
     ) -> None:
         """Keeps its arguments; galaxies are read on request.
@@ -73,8 +73,8 @@ class Source:
             thumbnail_line: line of the thumbnails; the first line if the store lacks it.
             key_lines: lines of a galaxy that are shown at first; all if the store has none of them.
             read_windows: returns the windows of a galaxy; by default those of the store.
-            send: sends galaxies to other programs and returns what was sent to whom, or raises ValueError; without it
-                the page has no buttons for that.
+            send: sends galaxies to other programs, as a table or each one's position, and returns what was sent to
+                whom, or raises ValueError; without it the page has no buttons for that.
             image_survey: survey of the images of the sky, a key of `sky_image.SURVEYS`; None for no images.
 
         Raises:
@@ -134,13 +134,15 @@ class Source:
 
         Raises:
             UnknownGalaxyError: the catalog holds no such galaxy.
-            ValueError: the label is too long.
+            ValueError: the label is too long, or no word.
         """
         self._row(plateifu)
+        if label and not is_word(label):
+            raise LabelError(f"the label is {label}, expected a word such as artefact")
         append(self._labels_path, [Label(plateifu=plateifu, label=label, note=note, catalog=self.version)])
 
-    def send(self, names: Sequence[str]) -> str:
-        """Sends galaxies to other programs; returns what was sent to whom, in words.
+    def send(self, names: Sequence[str], *, as_table: bool) -> str:
+        """Sends galaxies to other programs, as a table or each one's position; returns what was sent to whom, in words.
 
         Raises:
             UnknownGalaxyError: the catalog holds no such galaxy.
@@ -151,7 +153,7 @@ class Source:
         if self._send is None:
             raise NotSentError("this page does not send galaxies to other programs")
         try:
-            return self._send(names)
+            return self._send(names, as_table)
         except ValueError as error:
             raise NotSentError(str(error)) from error
 

@@ -62,13 +62,13 @@ def galaxy_maps(
         attribution: of `jobs.page.attribution.read_maps`.
         wave: [line] observed wavelengths, Angstrom.
         velocity_kms: [sample] velocities of the samples.
-        flux_unit: unit of the store; fluxes per Angstrom are integrated over wavelength.
+        flux_unit: unit of the store; fluxes per Angstrom are integrated over wavelength, unless a line has one sample.
     """
     flux, ivar, mask = windows.flux[0], windows.ivar[0], windows.mask[0]
     good = good_samples(flux, ivar, mask)
     shown = line_maps(flux, ivar, mask, reconstruction[0])
     step, unit = np.ones((len(wave), len(velocity_kms))), flux_unit
-    if ANGSTROM in flux_unit:
+    if ANGSTROM in flux_unit and len(velocity_kms) > 1:
         step = wave[:, None] * np.exp(velocity_kms / SPEED_OF_LIGHT_KMS)
         step = step * np.median(np.diff(velocity_kms)) / SPEED_OF_LIGHT_KMS
         unit = flux_unit.replace(ANGSTROM, "")
@@ -107,7 +107,9 @@ def fits_bytes(
     from astropy.io import fits
 
     primary = fits.PrimaryHDU()
-    primary.header.update(cards)
+    for key, card in cards.items():
+        value, *comment = card if isinstance(card, tuple) else (card,)
+        primary.header[key] = (ascii_text(value) if isinstance(value, str) else value, *comment)
     for line in history:
         primary.header.add_history(ascii_text(line))
     hdus = fits.HDUList([primary])

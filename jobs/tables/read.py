@@ -1,5 +1,6 @@
 """Reads tables in astronomical formats, to be joined to a catalog by `plateifu`."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -65,11 +66,12 @@ def keyed(table: pd.DataFrame, path: Path, key: str = KEY, known: Collection[str
             f"{path}: its first line holds the galaxy {min(headless)}, but should name the columns, such as {key}"
         )
     column = column_of(table, key, path)
-    names = column.astype(object).where(column.notna(), "").map(str).str.strip()
+    names = column.astype(object).map(tables.name_of)
     indexed = table.drop(columns=column.name).set_axis(pd.Index(names, name=KEY))[(names != "").to_numpy()]
-    several = indexed[indexed.index.duplicated(keep=False)].astype(str).reset_index().drop_duplicates()[KEY]
-    repeated = several[several.duplicated()].unique()
-    if len(repeated):
+    several = indexed[indexed.index.duplicated(keep=False)].astype(str)
+    different = dict.fromkeys(zip(several.index, map(tuple, several.to_numpy()), strict=True))
+    counts = Counter(name for name, _ in different)
+    if repeated := [name for name, number in counts.items() if number > 1]:
         shown = ", ".join(repeated[:3])
         raise TableError(f"{path}: several rows that differ for {counted(len(repeated), 'galaxy')}, such as {shown}")
     return indexed[~indexed.index.duplicated()]

@@ -195,14 +195,15 @@ def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
     return ra_deg, dec_deg
 
 
-def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]) -> str:
-    """Sends the position of one galaxy, or a table of several; returns what was sent to whom, in words.
+def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str], as_table: bool) -> str:
+    """Sends galaxies as a table, or the position of each; returns what was sent to whom, in words.
 
     Raises:
         SampError: nothing could be sent.
     """
     with connected() as hub:
-        if len(names) == 1:
-            return f"Position of {names[0]} sent to {', '.join(hub.point_at(*position_of(catalog, names[0])))}"
-        programs = hub.send_table(table_file(catalog, folder, survey, names))
-        return f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}"
+        if as_table:
+            programs = hub.send_table(table_file(catalog, folder, survey, names))
+            return f"{counted(len(names), 'galaxy')} sent to {', '.join(programs)}"
+        to = [", ".join(hub.point_at(*position_of(catalog, name))) for name in names]
+        return "; ".join(f"Position of {name} sent to {programs}" for name, programs in zip(names, to, strict=True))

@@ -1,7 +1,9 @@
 """Writes the catalog as a FITS table and a VOTable, with units, descriptions and UCDs."""
 
 import io
+import unicodedata
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def to_astropy(catalog: Catalog, survey: str) -> Any:
     table = Table(meta={"name": "cubescout", "provenance": flat(_without_calibration(catalog.provenance))})
     for name in map(str, frame):
         found = columns[name]
-        table[name] = TableColumn(
+        table[_ascii_name(name, table.colnames)] = TableColumn(
             _values(frame[name]),
             description=found.description,
             unit=unit_of(name, found.unit),
@@ -76,11 +78,11 @@ def fits_bytes(table: Any) -> bytes:
     hdu = fits.table_to_hdu(plain)
     hdu.name = "CATALOG"
     for i, column in enumerate(table.itercols(), start=1):
-        hdu.header[f"TCOMM{i}"] = column.info.description
+        hdu.header[f"TCOMM{i}"] = ascii_text(column.info.description)
         hdu.header[f"TUCD{i}"] = column.info.meta["ucd"]
     hdu.header["RADESYS"] = ("ICRS", "of ra_deg and dec_deg")
     for key, value in table.meta["provenance"].items():
-        hdu.header.add_history(f"{key} = {ascii_text(value)}")
+        hdu.header.add_history(ascii_text(f"{key} = {value}"))
     buffer = io.BytesIO()
     with warnings.catch_warnings():  # long descriptions use CONTINUE cards, as the standard allows
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
@@ -148,6 +150,15 @@ def _values(column: pd.Series) -> np.ndarray:
         return column.to_numpy()
     texts = [ascii_text("" if value is None or value != value else value) for value in column]
     return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of a single character
+
+
+def _ascii_name(name: str, taken: Sequence[str]) -> str:
+    """Name of a column for FITS and VOTable, none of those `taken`: without accents, and _ for what is not ASCII."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    found = "".join(letter if letter.isascii() else "_" for letter in letters)
+    while found in taken:
+        found += "_"
+    return found
 
 
 def ascii_text(value: Any) -> str:

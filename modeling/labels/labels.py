@@ -95,6 +95,15 @@ def is_find(label: str, usual: Collection[str]) -> bool:
     return label.casefold() not in {word.casefold() for word in usual}
 
 
+def is_word(label: str) -> bool:
+    """Whether a text may be a label: numbers, true and false may not, since `rerank` would take them for detections."""
+    try:
+        float(label)
+    except ValueError:
+        return label.strip().casefold() not in ("true", "false")
+    return False
+
+
 def catalog_version(path: Path) -> str:
     """First digits of the sha256 of a catalog's file; empty where there is none."""
     if not path.is_file():

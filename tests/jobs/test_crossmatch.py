@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
 from click.testing import CliRunner
 
@@ -253,3 +254,18 @@ def test_right_ascensions_beyond_24_hours_are_refused(workspace: Path) -> None:
     assert code == 2
     assert "degrees.csv: ra and dec hold no positions" in text
     assert "112" in text
+
+
+def test_names_beyond_ascii_are_written_without_accents_where_the_format_needs_it(workspace: Path) -> None:
+    path, name = workspace / "Véron.csv", "z_spéc"
+    table = other_catalog(workspace)
+    table.rename_column("flux_w3", name)
+    table.write(path, format="ascii.csv")
+    code, text = run(workspace, path, "--prefix", "veron")
+    assert code == 0, text
+    made = workspace / "catalog.match-veron.parquet"
+    assert f"veron_{name}" in read_catalog(made).table
+    assert "veron_z_spec" in Table.read(made.with_suffix(".vot"), format="votable").colnames
+    with fits.open(made.with_suffix(".fits")) as hdus:
+        assert "veron_z_spec" in hdus[1].columns.names
+        assert r"RA of V\xe9ron.csv" in hdus[1].header["TCOMM*"].values()

@@ -76,6 +76,22 @@ def test_each_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, monk
     assert f"{len(failed)} of these checks failed" in output
 
 
+@pytest.mark.parametrize(("address", "level"), [("auto", "note"), ("local", "ok")])
+def test_addresses_of_ray_without_a_host_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, level: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    code, output = run(tmp_path / "workspace")
+    assert code == 0, output
+    assert line_of(output, "Ray").split()[0] == level
+    assert f"RAY_ADDRESS={address}" in line_of(output, "Ray")
+
+
+def test_without_what_the_package_requires_nothing_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "requires", lambda name: [])
+    assert line_of(run(tmp_path / "workspace")[1], "packages").startswith("note  packages: nothing tells")
+
+
 def test_a_long_temporary_folder_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 60)
     long.mkdir()

@@ -11,6 +11,8 @@ from PIL import Image
 from cubeprep.store import Windows
 from jobs import cli, figures
 from jobs.config import ProjectConfig
+from jobs.console.command import CommandError
+from jobs.figures import label_figures
 from jobs.reports.gallery_plots import line_map, line_spectra
 from jobs.reports.paper_plots import score_histogram
 from modeling.catalog import read_catalog
@@ -46,6 +48,14 @@ def test_labels_are_drawn_if_given(project: ProjectConfig) -> None:
     assert set(drawn) == {"label_scores", "label_umap"}
     legend = drawn["label_umap"].axes[0].get_legend().get_texts()
     assert [text.get_text() for text in legend] == ["all (15)", "agn (4)"]
+
+
+def test_a_label_that_no_galaxy_has_is_named(project: ProjectConfig, tmp_path: Path) -> None:
+    catalog = read_catalog(project.catalog_path)
+    path = tmp_path / "mergers.csv"
+    path.write_text("plateifu,P\n" + "".join(f"{name},0.2\n" for name in catalog.table["plateifu"]))
+    with pytest.raises(CommandError, match="no galaxy of the catalog has a label by the threshold P > 0"):
+        label_figures(catalog, path, label="P>0.5", bpt=None, key="plateifu")
 
 
 def test_a_catalog_of_another_store_is_refused(project: ProjectConfig, tmp_path: Path) -> None:

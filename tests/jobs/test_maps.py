@@ -20,11 +20,12 @@ from cubeprep.prepare import prepare
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.readers import muse
 from cubeprep.shard import extract_galaxy
-from cubeprep.store import WindowStore
+from cubeprep.store import Windows, WindowStore
 from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.windows import WindowConfig
 from jobs import cli, score
 from jobs.config import ProjectConfig
+from jobs.reports.fits_maps import fits_bytes, galaxy_maps
 from modeling.catalog import read_catalog
 from modeling.scoring.config import ScoreConfig
 from tests.jobs.test_score import make_project, save_tiny_model
@@ -277,3 +278,19 @@ def test_windows_of_real_cubes_keep_their_coordinates(real_data: Path, reader: s
         expected = WCS(header).celestial.wcs_pix2world(*(at + np.array(offset)[:, None]), 0)
         placed = WCS(fits.Header(sky(24))).celestial.wcs_pix2world(*at, 0)
         np.testing.assert_allclose(placed, expected, rtol=0, atol=0.02 / 3600)
+
+
+def test_a_flux_of_one_sample_stays_that_of_an_angstrom() -> None:
+    flux = np.full((1, 2, 1, 3, 3), 5.0, np.float32)
+    windows = Windows(flux, np.ones_like(flux), np.zeros(flux.shape, np.uint8), np.array(["8000-1"]), np.array([0]))
+    unit = "1e-17 erg / (s cm2 Angstrom spaxel)"
+    lines = {"wave": np.array([5000.0, 6564.6]), "velocity_kms": np.zeros(1)}
+    maps = galaxy_maps(windows, 0.5 * flux, {}, **lines, flux_unit=unit)
+    assert maps.units["FLUX"] == unit
+    np.testing.assert_array_equal(maps.values["RESIDUAL"], np.full((2, 3, 3), 2.5))
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
+    written = fits_bytes(
+        maps, ["OIII-5008", "Ha-6564"], sky, {"MODEL": "/home/josé/model", "OBJECT": ("é", "plate")}, []
+    )
+    with fits.open(io.BytesIO(written)) as hdus:
+        assert (hdus[0].header["MODEL"], hdus[0].header["OBJECT"]) == (r"/home/jos\xe9/model", r"\xe9")

@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectConfig:
 @pytest.fixture(scope="module")
 def server(project: ProjectConfig) -> Iterator[str]:
     """Address of a running server, with the secret."""
-    source = open_source(project, lambda names: f"{len(names)} sent, {names[0]} first")
+    source = open_source(project, lambda names, table: f"{len(names)} sent, {names[0]} first{', as a table' * table}")
     with serving(make_app(source, TOKEN), TOKEN) as address:
         yield address
 
@@ -394,7 +394,8 @@ def test_buttons_send_the_galaxies_shown_or_one_and_a_file_has_none(
 ) -> None:
     names = table(project)["plateifu"]
     served.click("#send")
-    until(served, f"document.querySelector('#message').textContent === '{len(names)} sent, {names[0]} first'")
+    message = f"{len(names)} sent, {names[0]} first, as a table"
+    until(served, f"document.querySelector('#message').textContent === '{message}'")
     served.locator(".card").nth(1).click()
     served.click("#point")
     until(served, f"document.querySelector('#message').textContent === '1 sent, {names[1]} first'")

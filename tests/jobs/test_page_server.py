@@ -32,7 +32,7 @@ TOKEN = "a-secret"
 ADDRESS = "http://127.0.0.1:8900"
 
 
-def open_source(config: ProjectConfig, send: Callable[[Sequence[str]], str] | None = None) -> Source:
+def open_source(config: ProjectConfig, send: Callable[[Sequence[str], bool], str] | None = None) -> Source:
     catalog, store = read_catalog(config.catalog_path), WindowStore.open(config.store_path)
     return explore.open_source(config, catalog, store, opening.reopen_model(config, catalog, store), send)
 
@@ -266,27 +266,27 @@ def test_images_of_the_sky_are_refused_where_nothing_is_known_of_the_survey(proj
 
 
 def test_chosen_galaxies_are_sent_to_other_programs_and_failures_are_told(project: ProjectConfig) -> None:
-    sent: list[list[str]] = []
+    sent: list[tuple[list[str], bool]] = []
 
-    def send(names: Sequence[str]) -> str:
-        sent.append(list(names))
+    def send(names: Sequence[str], as_table: bool) -> str:
+        sent.append((list(names), as_table))
         if len(names) > 1:
             raise ValueError("no SAMP hub is running here")
         return "sent to Aladin"
 
-    table, headers = read_catalog(project.catalog_path).table, {TOKEN_HEADER: TOKEN}
-    first, second = table["plateifu"].tolist()[:2]
+    headers = {TOKEN_HEADER: TOKEN}
+    first, second = read_catalog(project.catalog_path).table["plateifu"].tolist()[:2]
     with TestClient(make_app(open_source(project, send), TOKEN), base_url=ADDRESS) as opened:
         opened.get(f"/?token={TOKEN}")
-        assert opened.post("/api/samp", json={"plateifu": [first]}).status_code == 403
+        assert opened.post("/api/samp", json={"plateifu": [first], "as_table": False}).status_code == 403
         answers = [
-            opened.post("/api/samp", json={"plateifu": names}, headers=headers)
-            for names in ([first], [second, first], [first, "9-9"])
+            opened.post("/api/samp", json={"plateifu": names, "as_table": table}, headers=headers)
+            for names, table in (([first], False), ([second, first], True), ([first, "9-9"], True))
         ]
     assert [answer.status_code for answer in answers] == [200, 409, 404]
     assert answers[0].json() == {"message": "sent to Aladin"}
     assert answers[1].json() == {"error": "no SAMP hub is running here"}
-    assert sent == [[first], [second, first]]
+    assert sent == [([first], False), ([second, first], True)]
 
 
 def test_positions_are_linked_to_archives_unless_the_galaxies_are_simulated(client: TestClient) -> None:

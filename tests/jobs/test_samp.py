@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -166,14 +167,16 @@ def test_a_highlighted_row_is_printed_as_a_galaxy(workspace: Path, capsys: pytes
     assert capsys.readouterr().out.startswith(f"{catalog.table['plateifu'][2]}  rank 3  score ")
 
 
-def test_the_page_sends_one_position_or_a_table(workspace: Path, programs: tuple[Program, Program]) -> None:
+def test_the_page_sends_a_position_or_a_table_of_any_number(workspace: Path, programs: tuple[Program, Program]) -> None:
     topcat, _ = programs
     catalog = read_catalog(workspace / "catalog.parquet")
     names = catalog.table["plateifu"].tolist()
-    assert send_chosen(catalog, workspace / "samp", "manga", names[1:2]) == f"Position of {names[1]} sent to Aladin"
-    text = send_chosen(catalog, workspace / "samp", "manga", [names[4], names[2]])
+    send = partial(send_chosen, catalog, workspace / "samp", "manga")
+    assert send(names[1:2], False) == f"Position of {names[1]} sent to Aladin"
+    assert send(names[1:2], True).startswith("1 galaxy sent to ")
+    text = send([names[4], names[2]], True)
     assert text in ("2 galaxies sent to topcat, Aladin", "2 galaxies sent to Aladin, topcat")
-    (message,) = topcat.tables
+    _, message = topcat.tables
     table = Table.read(url2pathname(urlsplit(message["url"]).path), format="votable")
     assert table["plateifu"].tolist() == [names[4], names[2]]
 

@@ -140,3 +140,13 @@ def test_no_secrets_are_submitted_to_a_cluster() -> None:
     assert "2 mistakes" in result.output
     assert "tracking.uri: holds a password" in result.output
     assert CANARY not in result.output
+
+
+@pytest.mark.parametrize("line", ["tracking: {uri: 'http://me:%s@host'}", "# of http://me:%s@host"])
+def test_nor_is_a_file_with_a_secret_that_does_not_count(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("workspace: /runs/x\n" + line % CANARY + "\n")
+    result = CliRunner().invoke(cli.main, ["submit", "train", str(path), "--set", "tracking.uri=http://host"])
+    assert result.exit_code == command.EXIT_USAGE
+    assert "line 2: holds a password" in result.output
+    assert CANARY not in result.output

@@ -21,8 +21,9 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs import submit as submitting
+from jobs.config import load_project
 from jobs.console import command
-from jobs.submit import SubmitError, connect, dashboard_address, entrypoint, follow_job, staged
+from jobs.submit import SubmitError, connect, dashboard_address, entrypoint, follow_job, relative_paths, staged
 from modeling.network.checkpoint import load_model
 from tests import forks
 from tests.logcube import write_survey
@@ -376,13 +377,19 @@ def test_what_travels_is_small_and_whole(tmp_path: Path) -> None:
         found = [path for path in folder.rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in found) < 8 << 20
         names = {str(path.relative_to(folder)) for path in found}
-        code = "import jobs.cli, cubeprep.version as v; print(v.code_version(), jobs.cli.__file__)"
+        code = """
+import jobs.cli, cubeprep.version as v
+from jobs.console.checks import versions
+print(v.code_version(), jobs.cli.__file__, next(versions()).text)
+"""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
-        assert done.stdout.split()[0] != "unknown"
-        assert Path(done.stdout.split()[1]).is_relative_to(folder.resolve())
+        version, file, *checked = done.stdout.split()
+        assert version != "unknown"
+        assert Path(file).is_relative_to(folder.resolve())
+        assert int(checked[1]) > 10, "packages that it requires"
     assert {"mine.yaml", "jobs/configs/demo.yaml", "modeling/network/convlstm_cpu.py", "cubeprep/store.py"} <= names
     assert not [name for name in names if "__pycache__" in name]
 
@@ -411,10 +418,28 @@ def test_arguments_of_the_job_are_checked_before_it_is_submitted(job: str, argum
     assert "word@" not in result.output
 
 
-def test_a_relative_workspace_would_be_lost() -> None:
-    result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", "--set", "workspace=runs/x"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "workspace=runs/x",
+        "survey.root=cubes",
+        "survey.table=drpall.fits",
+        "prepare.store=runs/windows.zarr",
+        "train.storage=runs/training",
+        "tracking.uri=sqlite:///runs/mlflow.db",
+    ],
+)
+def test_what_a_job_wrote_to_a_relative_path_would_be_lost(setting: str) -> None:
+    settings = ("--set", "workspace=/shared/x", "--set", setting)
+    result = CliRunner().invoke(cli.main, ["submit", "prepare", "demo", *settings])
     assert result.exit_code == command.EXIT_USAGE
+    assert f"{setting.partition('=')[0]}: " in result.output
     assert "must be absolute" in result.output
+
+
+def test_urls_and_absolute_paths_are_no_relative_ones(tmp_path: Path) -> None:
+    settings = ("workspace=/shared/x", "survey.root=s3://survey/redux", "tracking.uri=sqlite:////shared/mlflow.db")
+    assert relative_paths(load_project("demo", settings)) == {}
 
 
 @pytest.mark.slow

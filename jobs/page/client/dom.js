@@ -51,10 +51,10 @@ export function say(text, bad = false) {
   line.classList.toggle("bad", bad);
 }
 
-// Sends galaxies to other programs on this machine (SAMP), by the server.
-export async function send(source, names) {
+// Sends galaxies to other programs on this machine (SAMP), by the server: as a table, or each one's position.
+export async function send(source, names, asTable) {
   try {
-    say(await source.send(names));
+    say(await source.send(names, asTable));
   } catch (error) {
     say(error.message, true);
   }

@@ -77,7 +77,7 @@ export class GalaxyView {
       element("a", { href: "#", class: "back", "aria-label": "Back to the gallery" }, "← Gallery"),
       element("h2", { tabindex: -1 }, element("span", { class: "rank num", title: "Rank" }, String(row.rank)), " ", row.plateifu),
       shortFacts(row),
-      this.survey.meta.sends && element("button", { type: "button", class: "quiet", id: "point", title: "Send the position to Aladin and other programs (SAMP)", onclick: () => send(this.survey.source, [row.plateifu]) }, "Point Aladin"),
+      this.survey.meta.sends && element("button", { type: "button", class: "quiet", id: "point", title: "Send the position to Aladin and other programs (SAMP)", onclick: () => send(this.survey.source, [row.plateifu], false) }, "Point Aladin"),
       element("span", { class: "steps" }, step(-1, "Previous", "k"), step(1, "Next", "j")),
       labelBar(this.survey, row.plateifu));
   }

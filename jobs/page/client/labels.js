@@ -1,6 +1,9 @@
 // Labels of a galaxy: a click gives a label, a click on the current label withdraws it.
 import { element, say } from "./dom.js";
 
+// As `cubescout label`, which reads them: numbers, true and false would be taken for detections.
+const isWord = (label) => Number.isNaN(Number(label)) && !/^(true|false|[+-]?(nan|inf|infinity))$/i.test(label);
+
 export function labelBar(survey, plateifu) {
   const bar = element("div", { class: "labels", role: "group", "aria-label": `Label of ${plateifu}` });
   const give = async (label) => {
@@ -20,7 +23,8 @@ export function labelBar(survey, plateifu) {
     const own = element("form", { onsubmit: (event) => {
       event.preventDefault();
       const label = event.target.elements.label.value.trim();
-      if (label) give(label);
+      if (label && !isWord(label)) say(`The label is ${label}, expected a word such as artefact`, true);
+      else if (label) give(label);
     } }, element("input", { name: "label", placeholder: "other label", "aria-label": "Another label", maxlength: 100, autocomplete: "off" }));
     bar.replaceChildren(element("span", { class: "soft" }, "Label"), ...choices.map((label, i) => element("button", {
       type: "button", class: "chip", "data-label": label, "aria-pressed": String(survey.labels[plateifu] === label), onclick: () => give(label),

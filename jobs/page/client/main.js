@@ -36,7 +36,7 @@ function drawHead() {
   survey.addEventListener("shown", count);
   byId("download").addEventListener("click", download);
   byId("send").hidden = !survey.meta.sends;
-  byId("send").addEventListener("click", () => send(source, survey.shown.map((row) => survey.names[row])));
+  byId("send").addEventListener("click", () => send(source, survey.shown.map((row) => survey.names[row]), true));
   byId("download-labels").hidden = !source.exported;
   byId("download-labels").addEventListener("click", downloadLabels);
   for (const button of document.querySelectorAll(".panes button")) button.addEventListener("click", () => showPane(button.dataset.pane));

@@ -10,7 +10,7 @@ export class Served {
   galaxy = async (plateifu, version) => unpack(await (await answer(`/api/galaxies/${encodeURIComponent(plateifu)}?v=${version}`)).arrayBuffer());
   addLabel = async (plateifu, label) => (await this.post("/api/labels", { plateifu, label })).json();
   selection = async (survey, names) => (await this.post("/api/selection", { plateifu: names })).blob();
-  send = async (names) => (await (await this.post("/api/samp", { plateifu: names })).json()).message;
+  send = async (names, asTable) => (await (await this.post("/api/samp", { plateifu: names, as_table: asTable })).json()).message;
   thumbnail = (plateifu, version) => `/api/thumbnails/${encodeURIComponent(plateifu)}?v=${version}`;
   holds = () => true;
 

@@ -23,7 +23,8 @@ export class Survey extends EventTarget {
 
   setLabels(labels) {
     this.labels = labels;
-    const categories = [...new Set([...this.meta.labels, ...Object.values(labels)])];
+    const categories = [...new Set([...this.meta.labels, ...Object.values(labels).sort()])];
+    this.keepLabelFilter(categories);
     const data = new Int32Array(this.count).fill(-1);
     for (const [name, label] of Object.entries(labels)) {
       if (this.rowOf.has(name)) data[this.rowOf.get(name)] = categories.indexOf(label);
@@ -31,6 +32,16 @@ export class Survey extends EventTarget {
     const description = "Label given by a person";
     this.columns.set("label", { name: "label", group: "Labels", kind: "category", unit: "", description, categories, data });
     this.dispatchEvent(new Event("labels"));
+  }
+
+  // Categories are numbered anew with each label: a filter goes on with those of the same name.
+  keepLabelFilter(categories) {
+    const filter = this.filters.get("label");
+    if (!filter) return;
+    const before = this.columns.get("label").categories;
+    const kept = [...filter.codes].filter((code) => code < 0 || categories.includes(before[code]));
+    if (kept.length) this.filters.set("label", { codes: new Set(kept.map((code) => (code < 0 ? code : categories.indexOf(before[code])))) });
+    else this.filters.delete("label");
   }
 
   // A galaxy's row of the catalog, without lists.
@@ -91,12 +102,10 @@ export class Survey extends EventTarget {
     this.passing = [];
     for (let row = 0; row < this.count; row++) if (this.passes(row)) this.passing.push(row);
     this.shown = this.lasso ? this.passing.filter((row) => this.lasso.has(row)) : [...this.passing];
-    if (this.orderBy !== "rank") {
-      const { data } = this.columns.get(this.orderBy);
-      const key = (row) => (Number.isFinite(data[row]) ? data[row] : Infinity);
-      this.shown.sort((a, b) => (key(a) === key(b) ? a - b : key(a) - key(b)));
-    }
-    if (this.reversed) this.shown.reverse();
+    const { data } = this.columns.get(this.orderBy);
+    const sign = this.reversed ? -1 : 1;
+    const key = (row) => (Number.isFinite(data[row]) ? sign * data[row] : Infinity); // without a value: last, both ways
+    this.shown.sort((a, b) => (key(a) === key(b) ? sign * (a - b) : key(a) - key(b)));
     this.dispatchEvent(new Event("shown"));
   }
 

@@ -66,6 +66,23 @@ def test_rows_are_keyed_once(tmp_path: Path) -> None:
     assert list(keyed(numbers, path, "catid").index) == ["41144", "572402"]
 
 
+def test_the_key_may_stand_beside_plateifu_and_be_a_number(tmp_path: Path) -> None:
+    table = pd.DataFrame({"plateifu": ["a", "b", "c"], "CATID": [100162.0, np.nan, 100163.0], "kind": ["agn", "x", ""]})
+    path = tmp_path / "sami.parquet"
+    table.to_parquet(path)
+    found = read_labels(path, ["100162", "100163"], label="kind", key="CATID")
+    assert found.labelled["agn"].tolist() == [True, False]
+    assert found.num_rows == 2
+
+
+@pytest.mark.parametrize("label", ["P>1-2", "P>"])
+def test_a_threshold_that_is_no_number_is_named(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("plateifu,P\n1-1,0.5\n")
+    with pytest.raises(TableError, match="expected a number after >"):
+        read_labels(path, ["1-1"], label=label, key="plateifu")
+
+
 def test_sentinels_are_no_class_and_no_number(tmp_path: Path) -> None:
     rows = [("8000-1", -0.5, -0.5, 0.9), ("8000-2", -999, -999, -9999), ("8000-3", -99.0, -9999.0, 0.1)]
     table = Table(rows=rows, names=("plateifu", "bpt_x", "bpt_y", "P_MERGE"))
