@@ -124,6 +124,8 @@ def _mistakes_of_sections_together(config: ProjectConfig) -> list[str]:
     mistakes = [mistake] if (mistake := loss_mistake(config.model, config.train)) else []
     if config.model.kind == "masked" and side >= size:
         mistakes.append(f"model.hidden_side: {side}; expected less than prepare.windows.size, {size}")
+    if config.model.kind == "masked" and len(config.prepare.windows.line_list) < 2:
+        mistakes.append("prepare.windows.lines: one line; model.kind masked predicts lines from others, give several")
     if size % SIZE_MULTIPLE:
         near = size // SIZE_MULTIPLE * SIZE_MULTIPLE
         known = f"{SIZE_MULTIPLE} (they halve it three times), such as {near} or {near + SIZE_MULTIPLE}"

@@ -108,6 +108,11 @@ def kernel() -> Iterator[Finding]:
         )
 
 
+def compiler() -> str | None:
+    """Path of the C compiler that Triton would take; None if there is none."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CC") or "gcc", "clang"))), None)
+
+
 def gpu() -> Iterator[Finding]:
     """GPU and Triton, whose kernel it runs."""
     import torch
@@ -120,7 +125,10 @@ def gpu() -> Iterator[Finding]:
         return
     found = torch.cuda.get_device_properties(0)
     shown = f"{found.name}, {found.total_memory / GB:.0f} GB, compute capability {found.major}.{found.minor}"
-    if has_triton():
+    if has_triton() and compiler() is None:
+        advice = "install gcc, or name a compiler in CC"
+        yield Finding("note", "GPU", f"{shown}; Triton finds no C compiler, which its kernels need", advice)
+    elif has_triton():
         yield Finding("ok", "GPU", f"{shown}; Triton {installed('triton')}")
     else:
         yield Finding("note", "GPU", f"{shown}, without Triton: no kernel for the ConvLSTM", "pip install triton")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cubeprep.masks import good_samples
+from modeling.network.inference import inference
 from modeling.network.normalisation import WindowNetwork
 
 MIN_GOOD = 0.5  # share of a region's samples; with fewer, the mask would set the latent more than the flux does
@@ -85,7 +86,7 @@ def usable_regions(
         yield from ((galaxy, region) for region in regions if good_share(good, region) >= MIN_GOOD)
 
 
-@torch.inference_mode()
+@inference()
 def region_latents(
     model: WindowNetwork,
     flux: np.ndarray,

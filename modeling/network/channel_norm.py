@@ -4,6 +4,8 @@ On a GPU with Triton in kernels of its own (`channel_norm_triton`): there PyTorc
 16 channels. Elsewhere PyTorch's operations.
 """
 
+import functools
+import logging
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from modeling.network.triton_support import has_triton, power_of_two
+
+logger = logging.getLogger(__name__)
 
 # As of `functional.layer_norm`.
 EPSILON = 1e-5
@@ -57,7 +61,24 @@ def fits(x: Tensor, num_channels: int) -> bool:
     """Whether the kernels run: on an NVIDIA GPU with Triton, for rows that are not long."""
     if x.device.type != "cuda" or torch.version.cuda is None or torch.compiler.is_compiling():
         return False
-    return num_channels <= WIDEST and has_triton()
+    return num_channels <= WIDEST and has_triton() and not _failure(x.device)
+
+
+@functools.cache
+def _failure(device: torch.device) -> str:
+    """Error of the kernels in a trial on a device, in words; empty if they run. Triton may lack a C compiler."""
+    with torch.inference_mode(False), torch.enable_grad():
+        # Not random: the trial must not change the draws of a training.
+        rows_NGC, weight_GC = (torch.ones(*shape, device=device, requires_grad=True) for shape in ((2, 1, 4), (1, 4)))
+        try:
+            normalise(rows_NGC, weight_GC, torch.zeros_like(weight_GC)).float().sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch's operations can do it
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            logger.warning("normalisation runs on PyTorch's operations, without its kernel: %s", reason)
+            return reason
+    return ""
 
 
 def normalise(x_NGC: Tensor, weight_GC: Tensor, bias_GC: Tensor) -> Tensor:

@@ -101,8 +101,8 @@ def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tupl
         Pairs of [L, Y, X] bool: what is hidden, and the part of it in the middle of its square.
     """
     tile = torch.arange(size) // (side - 2 * margin(side))
-    # Neighbours hide different groups, diagonal ones too, so that each sees what the other hides.
-    first_YX = tile[:, None] + 2 * tile
+    # Neighbours hide different groups, diagonal ones too if there are enough, so that each sees what the other hides.
+    first_YX = tile[:, None] + (2 if len(groups) > 2 else 1) * tile
     group_GYX = (first_YX + torch.arange(len(groups))[:, None, None]) % len(groups)
     of_line_L = group_of_lines(groups, num_lines)
     wide_GLYX, middle_GLYX = (hidden_lines(of_line_L, len(groups), group_GYX, edge) for edge in (margin(side), 0))

@@ -349,6 +349,30 @@ class GalaxyScorer:
         return Residuals.of(flux, ivar, mask, reconstruct(self.model, flux, ivar, mask, device=self.device))
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What is typical of N ordinary galaxies by one model.
+
+    Attributes:
+        scorer: without regressions.
+        significance: [N, 4], as of `GalaxyScores`.
+        nuisances: [N, 3]; see `nuisances`.
+    """
+
+    scorer: GalaxyScorer
+    significance: np.ndarray
+    nuisances: np.ndarray
+
+
+def with_regressions(scorer: GalaxyScorer, parts: Sequence[Calibration]) -> GalaxyScorer:
+    """Scorer with regressions on nuisances, from the galaxies of some calibrations together.
+
+    From fewer than `calibration.MIN_REGRESSION` galaxies the dependence on nuisances is not learned.
+    """
+    significance, known = (np.concatenate([getattr(p, name) for p in parts]) for name in ("significance", "nuisances"))
+    return replace(scorer, regressions=tuple(regressed(column, known) for column in significance.T))
+
+
 def calibrate(
     model: WindowNetwork,
     batches: Callable[[], Iterable[Arrays]],
@@ -357,9 +381,20 @@ def calibrate(
     psf_fwhm_spaxels: float,
     device: str = "cpu",
 ) -> GalaxyScorer:
-    """Scorer calibrated on galaxies that may hold a few anomalies.
+    """Scorer calibrated on galaxies that may hold a few anomalies; arguments and errors as of `calibration_of`."""
+    found = calibration_of(model, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=device)
+    return with_regressions(found.scorer, [found])
 
-    From fewer than `calibration.MIN_REGRESSION` of them the dependence on nuisances is not learned.
+
+def calibration_of(
+    model: WindowNetwork,
+    batches: Callable[[], Iterable[Arrays]],
+    velocity_kms: np.ndarray,
+    *,
+    psf_fwhm_spaxels: float,
+    device: str = "cpu",
+) -> Calibration:
+    """Calibration on galaxies that may hold a few anomalies.
 
     Args:
         model: one that was not trained on these galaxies, or is too small to have memorised them.
@@ -393,7 +428,7 @@ def calibrate(
     sums = [RegionSums.concatenate(parts) for parts in zip(*(regions for regions, _ in found), strict=True)]
     typical = tuple(map(TypicalSums.of, sums))
     significance = np.hstack([Significance.of(*pair).table() for pair in zip(sums, typical, strict=True)])
-    return replace(first, typical=typical, regressions=tuple(regressed(column, known) for column in significance.T))
+    return Calibration(replace(first, typical=typical), significance, known)
 
 
 def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:

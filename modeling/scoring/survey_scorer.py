@@ -22,8 +22,17 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import Windows, WindowStore
 from modeling.network.normalisation import WindowNetwork
 from modeling.scoring.artefacts import point_fall
+from modeling.scoring.calibration import MIN_REGRESSION
 from modeling.scoring.ensemble import EnsembleMean, average
-from modeling.scoring.galaxy_scorer import MIN_CALIBRATION, Arrays, GalaxyScorer, GalaxyScores, calibrate
+from modeling.scoring.galaxy_scorer import (
+    MIN_CALIBRATION,
+    Arrays,
+    Calibration,
+    GalaxyScorer,
+    GalaxyScores,
+    calibration_of,
+    with_regressions,
+)
 from modeling.scoring.hypotheses.shard import Hypotheses, hypotheses, survey_of
 from modeling.scoring.residual_sums import LineSums
 from modeling.training.folds import fold_of, left_out
@@ -243,17 +252,18 @@ def calibrate_ensemble(
     if not path.exists():
         store = WindowStore.open(ensemble.store)
         velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
-        scorers = []
-        for index, network in enumerate(ensemble.networks):
-            psf = ensemble.psf_fwhm_spaxels
-            if given is not None:
-                # How sharp a real peak can be is a matter of the survey's PSF.
-                scorers.append(dict(given) | {"fall": point_fall(psf)})
-            else:
-                batches = _Calibration(ensemble, index, num_galaxies)
-                scorer = calibrate(network, batches, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device)
-                scorers.append(scorer.to_json())
-            tell(len(scorers), len(ensemble.networks))
+        psf, num_networks = ensemble.psf_fwhm_spaxels, len(ensemble.networks)
+        if given is not None:
+            # How sharp a real peak can be is a matter of the survey's PSF.
+            scorers = [dict(given) | {"fall": point_fall(psf)}]
+            tell(1, 1)
+        else:
+            found: list[Calibration] = []
+            galaxies = [_CalibrationGalaxies(ensemble, index, num_galaxies) for index in range(num_networks)]
+            for network, own in zip(ensemble.networks, galaxies, strict=True):
+                found.append(calibration_of(network, own, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device))
+                tell(len(found), num_networks)
+            scorers = _regressed(found, galaxies)
         with replacing(path) as partial:
             partial.write_text(json.dumps(scorers))
     # Read back in any case, so that a rerun scores with exactly the numbers of the run that it resumes.
@@ -266,19 +276,32 @@ def calibrate_ensemble(
     return replace(ensemble, scorers=calibrated)
 
 
+def _regressed(found: Sequence[Calibration], galaxies: "Sequence[_CalibrationGalaxies]") -> list[dict[str, Any]]:
+    """`GalaxyScorer.to_json` of each network, with regressions from its own galaxies.
+
+    Where a fold has too few, the regressions of all folds are from the galaxies of all: scores of different folds are
+    compared, and must be on one scale.
+    """
+    parts = [[each] for each in found]
+    own = [each for each, mine in zip(found[1:], galaxies[1:], strict=True) if not mine.takes_all]
+    if own and (len(own) < len(found) - 1 or min(len(each.nuisances) for each in own) < MIN_REGRESSION):
+        parts[1:] = [own] * (len(found) - 1)
+    return [with_regressions(each.scorer, part).to_json() for each, part in zip(found, parts, strict=True)]
+
+
 def clear(folder: Path) -> None:
     """Removes the files of a run whose catalog is written."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Calibration:
+class _CalibrationGalaxies:
     """Galaxies that one network of an ensemble is calibrated on, a shard at a time."""
 
     def __init__(self, ensemble: ModelEnsemble, network: int, num_galaxies: int) -> None:
         self._ensemble, self._network, self._limit = ensemble, network, num_galaxies
         self._store = _open(ensemble.store)
         num_own = ensemble.counts(list(_mangaids(ensemble.store).values()))[network].sum()
-        self._take_all = network == 0 or num_own < MIN_CALIBRATION
+        self.takes_all = network == 0 or num_own < MIN_CALIBRATION
         held_out = [split for split in self._store.splits if split != "train"]
         enough = sum(self._store.num_rows(split) for split in held_out) >= MIN_HELD_OUT
         self._splits = held_out if network == 0 and enough else self._store.splits
@@ -287,15 +310,17 @@ class _Calibration:
         left = self._limit
         for split in self._splits:
             for shard in range(self._store.num_shards(split)):
+                if left <= 0:
+                    return
                 windows = self._store.read_shard(split, shard).observed
                 chosen = self._chosen(windows)
-                if left > 0 and chosen.any():
+                if chosen.any():
                     left -= int(chosen.sum())
                     windows = windows.select(chosen)
                     yield windows.flux, windows.ivar, windows.mask
 
     def _chosen(self, windows: Windows) -> np.ndarray:
-        if self._take_all:
+        if self.takes_all:
             return np.ones(len(windows), dtype=bool)
         mangaids = _mangaids(self._ensemble.store)
         return self._ensemble.counts([mangaids[name] for name in windows.plateifu.astype(str)])[self._network]
@@ -321,12 +346,9 @@ def _redshifts(path: str) -> pd.Series:
 
 @lru_cache(maxsize=2)
 def _mangaids(path: str) -> dict[str, str]:
-    store = _open(path)
-    return {
-        str(name): str(mangaid)
-        for split in store.splits
-        for name, mangaid in zip(store.coordinate(split, "plateifu"), store.coordinate(split, "mangaid"), strict=True)
-    }
+    """Object of each accepted galaxy, by plateifu."""
+    rows = _open(path).galaxies().query("status == 'accepted'")
+    return dict(zip(rows["plateifu"].astype(str), rows["mangaid"].astype(str), strict=True))
 
 
 def _names(cls: Any) -> list[str]:

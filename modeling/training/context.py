@@ -77,11 +77,11 @@ class LocalContext:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         last, new, old = (self.directory / name for name in ("last", "last.new", "last.old"))
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         # Two renames, since one cannot replace a directory: after a crash in between, `resume` takes `last.old`.
         shutil.copytree(checkpoint, new)
         if last.exists():
+            shutil.rmtree(old, ignore_errors=True)
             last.rename(old)
         new.rename(last)
         shutil.rmtree(old, ignore_errors=True)

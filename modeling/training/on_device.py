@@ -62,7 +62,7 @@ def ahead(batches: Iterator[tuple[Tensors, float]], device: torch.device) -> Ite
 
 
 class Step:
-    """Forward and backward pass; on a GPU a graph of them for batches of the shape seen first.
+    """Forward and backward pass; on a GPU a graph of them for the largest batches: an epoch's last may be smaller.
 
     The learning rate changes from step to step, so the optimizer's step, which is one launch, stays outside.
     """
@@ -78,6 +78,7 @@ class Step:
         self.run = run
         self.parameters = parameters
         self.to_record = WARM_UP if graph else None
+        self.largest = 0  # galaxies of a batch, up to now
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: Tensors = ()
         self.losses: Losses = {}
@@ -85,11 +86,9 @@ class Step:
 
     def __call__(self, tensors: Tensors) -> Losses:
         """Losses of a batch; gradients are left in the parameters."""
-        if self.to_record == 0:
+        if self._is_warm_for(tensors):
             self._record(tensors)
         if self.graph is None or not _alike(tensors, self.inputs):
-            if self.to_record is not None:
-                self.to_record -= 1
             return self.run(tensors)
         for ours, theirs in zip(self.inputs, tensors, strict=True):
             ours.copy_(theirs)
@@ -97,6 +96,16 @@ class Step:
         for parameter, grad in zip(self.parameters, self.grads, strict=True):
             parameter.grad = grad  # a step outside the graph may have put another in its place
         return {name: values.clone() for name, values in self.losses.items()}
+
+    def _is_warm_for(self, tensors: Tensors) -> bool:
+        """Whether to record a graph now: there is none, and `WARM_UP` batches as large as this one came before."""
+        number = len(tensors[0])
+        if self.to_record is None or number < self.largest:
+            return False
+        if number > self.largest:
+            self.largest, self.to_record = number, WARM_UP
+        self.to_record -= 1
+        return self.to_record < 0
 
     def _record(self, tensors: Tensors) -> None:
         self.to_record = None

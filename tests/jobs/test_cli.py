@@ -100,6 +100,9 @@ def test_prepare_refuses_a_masked_network_that_train_would_refuse(tmp_path: Path
     assert code == 2
     assert "train.loss: mae; model.kind masked predicts a variance too, which takes student-t or gaussian" in text
     assert "model.hidden_side: 32; expected less than prepare.windows.size, 32" in text
+    code, text = invoke("prepare", "line", f"--set=workspace={tmp_path}", "--set=prepare.windows.lines=[Ha-6564]")
+    assert code == 2
+    assert "prepare.windows.lines: one line; model.kind masked predicts lines from others" in text
 
 
 def test_an_unknown_configuration_names_the_shipped_ones() -> None:

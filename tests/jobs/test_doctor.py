@@ -5,13 +5,16 @@ import sqlite3
 from collections import namedtuple
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cubeprep.memory import free_memory
 from jobs import cli
 from jobs.console import checks
+from modeling.network import triton_support
 from tests.s3 import PASSWORD, USER, free_port, moto_server, point_at
 
 CANARY = "cAnArY"
@@ -168,3 +171,17 @@ def test_s3_is_written_to_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest
         assert "no credentials for S3" in line_of(run(tmp_path, "prepare.store=s3://survey/w")[1], "prepare.store")
     assert PASSWORD not in output
     assert USER not in output
+
+
+@pytest.mark.parametrize(("compiler", "level"), [("/usr/bin/gcc", "ok"), (None, "note")])
+def test_a_gpu_without_a_compiler_for_triton_is_noted(
+    monkeypatch: pytest.MonkeyPatch, compiler: str | None, level: str
+) -> None:
+    found = SimpleNamespace(name="H200", total_memory=141e9, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    monkeypatch.setattr(triton_support, "has_triton", lambda: True)
+    monkeypatch.setattr(checks.shutil, "which", lambda name: compiler)
+    (finding,) = checks.gpu()
+    assert finding.level == level
+    assert finding.text.startswith("H200, 141 GB, compute capability 9.0")

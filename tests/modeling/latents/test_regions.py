@@ -1,7 +1,10 @@
 """Regions: a latent of what lies in a rectangle, wherever that is, and of nothing else."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from modeling.latents.regions import Region, region_latents, tiles, usable_regions
 from modeling.network.autoencoder import make_model
@@ -88,3 +91,15 @@ def test_what_is_no_region_is_refused(text: str) -> None:
 def test_a_region_reads_what_it_writes() -> None:
     assert Region.parse(" 2:8, 1:5", 16) == Region(2, 8, 1, 5)
     assert str(Region(2, 8, 1, 5)) == "2:8,1:5"
+
+
+def test_latents_are_computed_in_float32_on_a_gpu_too(model: Any) -> None:
+    """PyTorch convolves in TF32 there, unless it is told not to."""
+    allowed: list[bool] = []
+    parts = list(model.children())
+    hooks = [p.register_forward_pre_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)) for p in parts]
+    region_latents(model, *windows(), [(0, Region(2, 8, 1, 5))])
+    for hook in hooks:
+        hook.remove()
+    assert allowed
+    assert not any(allowed)

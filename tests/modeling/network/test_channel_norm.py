@@ -44,6 +44,25 @@ def test_the_kernels_equal_pytorch(
 
 
 @needs_triton
+def test_a_trial_tells_whether_the_kernels_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu = torch.device("cpu")
+    trial = channel_norm._failure.__wrapped__
+    before = torch.random.get_rng_state()
+    with torch.inference_mode():
+        assert trial(cpu) == ""
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify it")
+
+    monkeypatch.setattr(channel_norm, "normalise", broken)
+    assert trial(cpu) == "RuntimeError: Failed to find C compiler."
+    assert "without its kernel: RuntimeError: Failed to find C compiler." in caplog.text
+
+
+@needs_triton
 @pytest.mark.parametrize("kernels", [False, True])
 def test_images_of_steps_have_weights_of_their_own(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     norm, x = drawn(4, 3), torch.randn(3, 2, 5, 6, 4, requires_grad=True)

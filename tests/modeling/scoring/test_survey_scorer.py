@@ -60,7 +60,7 @@ class Calibrated(NamedTuple):
 def calibrated(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     names = {w.flux[i].tobytes(): str(w.plateifu[i]) for _, w in store.iter_galaxies() for i in range(len(w))}
     used: list[set[str]] = []
-    calibrate = survey_scorer.calibrate
+    calibrate = survey_scorer.calibration_of
 
     def recording(network: Any, batches: Any, *arguments: Any, **options: Any) -> Any:
         used.append({names[flux.tobytes()] for batch in batches() for flux in batch[0]})
@@ -69,7 +69,7 @@ def calibrated(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> 
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
     path = tmp_path_factory.mktemp("ensemble") / "scorers.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey_scorer, "calibrate", recording)
+        patch.setattr(survey_scorer, "calibration_of", recording)
         return Calibrated(calibrate_ensemble(bare, path, num_galaxies=100), path, used)
 
 
@@ -170,6 +170,43 @@ def test_models_of_folds_are_calibrated_on_galaxies_that_they_have_not_seen(
     everything = set(galaxies["plateifu"])
     assert sorted(map(len, folds.values())) == [1, 6, 8]  # the one is too few
     assert calibrated.used == [everything, *(everything if len(own) == 1 else own for own in folds.values())]
+
+
+def test_folds_with_few_galaxies_share_their_regressions(calibrated: Calibrated) -> None:
+    main, *folds = (scorer["standardisers"] for scorer in calibrated.ensemble.scorers)
+    assert all(fold == folds[0] for fold in folds)
+    assert folds[0] != main
+    assert folds[0][1]["spread"] != 1  # of the 14 galaxies of two folds, neither of which has ten
+
+
+def test_folds_with_many_galaxies_have_regressions_of_their_own(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=32, num_validation=0, num_views=1)
+    rows = store.galaxies().query("status == 'accepted'")
+    sizes = [sum(fold_of(name, 2) == fold for name in rows["mangaid"]) for fold in range(2)]
+    assert min(sizes) >= 10
+    bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(3)))
+    found = calibrate_ensemble(bare, tmp_path / "scorers.json", num_galaxies=100).scorers
+    assert found[1]["standardisers"] != found[2]["standardisers"]
+
+
+def test_calibration_reads_no_further_than_it_needs(store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    read_shard = WindowStore.read_shard
+    monkeypatch.setattr(WindowStore, "read_shard", lambda self, *which: read.append(1) or read_shard(self, *which))
+    bare = ModelEnsemble(store.path, (network(0),))
+    galaxies = survey_scorer._CalibrationGalaxies(bare, 0, 1)
+    assert len(list(galaxies())) == len(read) == 1
+
+
+def test_galaxies_that_were_rejected_calibrate_no_fold(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "w.zarr", shape=SHAPE, num_train=12, num_validation=0, num_views=1)
+    rows = store.galaxies()
+    gone = rows["mangaid"].map(lambda name: fold_of(name, 2) == 0)
+    assert gone.sum() >= 3
+    table = rows.assign(status=np.where(gone, "rejected", rows["status"]))
+    (tmp_path / "w.zarr" / "galaxies.parquet").write_bytes(table.to_parquet())
+    galaxies = survey_scorer._CalibrationGalaxies(ModelEnsemble(store.path, (network(0),) * 3), 1, 100)
+    assert galaxies.takes_all
 
 
 def test_calibration_is_kept(store: WindowStore, calibrated: Calibrated) -> None:

@@ -50,6 +50,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 def test_a_crash_between_the_renames_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
     context, rename = LocalContext(tmp_path / "run"), Path.rename
     context.report({"epoch": 0}, checkpoint(tmp_path / "0", "first"))
 
@@ -62,6 +65,11 @@ def test_a_crash_between_the_renames_leaves_the_checkpoint_before(
         patched.setattr(Path, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
             context.report({"epoch": 1}, checkpoint(tmp_path / "1", "second"))
+    assert kept(tmp_path / "run") == "first"
+    with monkeypatch.context() as patched:
+        patched.setattr(module.shutil, "copytree", full)
+        with pytest.raises(OSError, match="No space left"):
+            context.report({"epoch": 1}, tmp_path / "1")
     assert kept(tmp_path / "run") == "first"
     context.report({"epoch": 1}, tmp_path / "1")
     assert kept(tmp_path / "run") == "second"

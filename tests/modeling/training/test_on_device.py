@@ -90,6 +90,15 @@ def test_a_recorded_step_gives_what_an_unrecorded_one_gives(graphs: None) -> Non
     assert calls.count(2) == 1  # a smaller batch runs unrecorded
 
 
+@pytest.mark.parametrize("sizes", [(16, 8), (16, 16, 16, 2), (2, 16, 16, 16, 16)])
+def test_the_graph_is_of_the_largest_batches(graphs: None, sizes: tuple[int, ...]) -> None:
+    recorded, _, _ = step(True)
+    for size in sizes * 4:
+        recorded((torch.ones(size, 3),))
+    assert recorded.graph is not None
+    assert len(recorded.inputs[0]) == 16
+
+
 def test_losses_of_a_recording_are_not_overwritten_by_the_next_step(graphs: None) -> None:
     recorded, _, _ = step(True)
     rows = [torch.full((4, 3), float(number)) for number in range(WARM_UP + 3)]
