@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cubeprep.cube import Arm, Planes, Rejected
+from cubeprep.line_ratios import covariance
 from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
 from cubeprep.plausible import noise_deviations, noise_ratio
@@ -88,6 +89,7 @@ class Extraction(NamedTuple):
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words.
         re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
         star_error: [line] error of the fitted stars over their model, at each line; None if none were fitted.
+        covariance: [line] of `line_ratios.covariance`; None where no line flux is measured.
         sky: cards of the celestial axes of the windows; empty if the file does not give them.
     """
 
@@ -99,6 +101,7 @@ class Extraction(NamedTuple):
     remarks: tuple[str, ...] = ()
     re_spaxels: float = float("nan")
     star_error: np.ndarray | None = None
+    covariance: np.ndarray | None = None
     sky: Mapping[str, str | float] = MappingProxyType({})
 
 
@@ -169,7 +172,9 @@ def extract_windows(
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
     ratio, radius = noise_ratio(noise), _re_spaxels(spaxel_arcsec, re_arcsec, config)
     error = stars.error and stars.error(np.array([line.rest_wave for line in config.line_list]))
-    return Extraction(gridded, offset, ratio, continuum, stars.summary, (*remarks, *stars.remarks), radius, error)
+    shared = np.array([covariance(cut.sampling, cut.bands, cut.line, config) for cut in planned])
+    remarks += stars.remarks
+    return Extraction(gridded, offset, ratio, continuum, stars.summary, tuple(remarks), radius, error, shared)
 
 
 def _check_same_sky(arms: Sequence[Arm], config: WindowConfig, source: str) -> None:
@@ -276,7 +281,8 @@ def _follow(
 def _bands(cuts: Sequence[Cut], arm: int, index: np.ndarray) -> list[np.ndarray]:
     """Positions, among the planes read, of the sidebands of one arm."""
     bands = [band for cut in cuts if cut.arm == arm and cut.needed.size for band in cut.bands or () if band.size]
-    found = {int(band[0]): np.searchsorted(index, band) for band in bands}
+    # Windows that follow velocities have their own sidebands.
+    found = {int(band[0]): np.searchsorted(index, band) for band in bands if np.isin(band, index).all()}
     return list(found.values())  # lines may share a sideband
 
 

@@ -142,6 +142,8 @@ def _row(target: Target, found: Mapping[str, Any], split: str) -> dict[str, Any]
         "code": code,
         "reason": redact(reason),
         **{name: outcome[name] for name in (*MEASURED, *PLAUSIBLE, *STARS)},
+        "remarks": redact(outcome["remarks"]),  # records of earlier versions were not redacted
+        "velocity": redact(outcome["velocity"]),
         **outcome["lines"],
         "source": redact(";".join(target.files)),
     }

@@ -1,6 +1,7 @@
 """Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum; BPT demarcations.
 
-Noise is taken to be independent between spaxels: what neighbours share is not included. The error of the stars' model
+Noise is taken to be independent between spaxels: what neighbours share is not included. What samples of a line share
+is: planes, and the continuum that was subtracted from all (`covariance`). The error of the stars' model
 is taken to be the same in all samples of a line, as it is in real spectra of high S/N, and in all spaxels, which share
 templates and polynomial: in a sum it is added linearly, so that it does not average out.
 """
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cubeprep.lines import SPEED_OF_LIGHT_KMS, Line
+from cubeprep.sampling import Sampling, band_share
 from cubeprep.windows import Continuum, LineWindows, WindowConfig
 
 # Samples within this velocity of a line count, so that [N II] is not taken for Halpha in wide windows.
@@ -50,6 +52,7 @@ def line_ratios(
     z: float,
     re_spaxels: float,
     star_error: np.ndarray | None = None,
+    covariances: np.ndarray | None = None,
 ) -> dict[str, float | None]:
     """Values of `COLUMNS`; None where a line is not covered, or too faint for a ratio.
 
@@ -62,6 +65,7 @@ def line_ratios(
         z: redshift at which the windows are cut.
         re_spaxels: effective radius in spaxels of the windows; NaN if it is unknown.
         star_error: [line] error of the stars' model over the model; None if none was subtracted, or it has none.
+        covariances: [line] of `covariance`; None for independent samples.
     """
     share = np.zeros(len(config.line_list)) if star_error is None else star_error
     found: dict[str, float | None] = dict.fromkeys(COLUMNS)
@@ -71,7 +75,9 @@ def line_ratios(
     for name in wanted:
         number = names.index(name)
         level = share[number] * np.where(continuum.stars, np.nan_to_num(continuum.flux[number]), 0)
-        fluxes[name] = _flux(windows, config, config.line_list[number], level, number, z)
+        found_flux = _flux(windows, config, config.line_list[number], level, number, z)
+        factor = 1.0 if covariances is None else covariances[number]
+        fluxes[name] = found_flux._replace(variance=factor * found_flux.variance)
     for aperture, inside in _apertures(config.size, re_spaxels).items():
         for name, line in WIDTHS.items():
             if line in fluxes:
@@ -98,9 +104,37 @@ def _apertures(size: int, re_spaxels: float) -> dict[str, np.ndarray]:
     return found
 
 
+def covariance(
+    sampling: Sampling, bands: tuple[np.ndarray, np.ndarray] | None, line: Line, config: WindowConfig
+) -> float:
+    """Variance of a line's flux over the sum of the variances of its samples, for the same noise in all planes.
+
+    Args:
+        sampling: of the line.
+        bands: indices of the planes of its two sidebands; None if no continuum was subtracted.
+        line: the line.
+        config: window parameters.
+    """
+    near = _near(config)
+    if not sampling.covered[near].all():
+        return 1.0
+    ratio = 10 ** config.offsets_dex[near]  # widths of the samples, but for a factor
+    parts = [(sampling.weights[near], 1)]
+    if bands is not None and min(map(len, bands)):
+        share = band_share(line, line.rest_wave * ratio)[:, None]
+        parts += [(values, len(band)) for values, band in zip((1 - share, share), bands, strict=True)]
+    together = sum(((ratio @ weights) ** 2).sum() / count for weights, count in parts)
+    return float(together / sum((ratio**2 @ weights**2).sum() / count for weights, count in parts))
+
+
+def _near(config: WindowConfig) -> np.ndarray:
+    """Samples that count for the flux of a line, [sample] bool."""
+    return np.abs(config.velocity_kms) <= max(HALF_WIDTH_KMS, config.step_dex * np.log(10) * SPEED_OF_LIGHT_KMS)
+
+
 def _flux(windows: LineWindows, config: WindowConfig, line: Line, level: np.ndarray, number: int, z: float) -> LineSum:
     """Flux of a line; `level` [y, x] is the flux density by which the stars may be wrong."""
-    near = np.abs(config.velocity_kms) <= max(HALF_WIDTH_KMS, config.step_dex * np.log(10) * SPEED_OF_LIGHT_KMS)
+    near = _near(config)
     wave = line.rest_wave * (1 + z) * 10 ** config.offsets_dex[near]
     width = (wave * np.log(10) * config.step_dex)[:, None, None]
     good = windows.mask[number][near] == 0

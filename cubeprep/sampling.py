@@ -160,14 +160,19 @@ def through_bands(line: Line, wave: np.ndarray, blue: Planes, red: Planes) -> Pl
         red: planes of the red band.
     """
     (blue_mean, blue_var), (red_mean, red_var) = _band_mean(blue), _band_mean(red)
-    centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
-    share = ((wave - centre_blue) / (centre_red - centre_blue))[:, None, None]
+    share = band_share(line, wave)[:, None, None]
     flux = (1 - share) * blue_mean + share * red_mean
     variance = (1 - share) ** 2 * blue_var + share**2 * red_var
     known = np.isfinite(flux[0])
     reasons = np.zeros(known.shape, dtype=np.uint8) if known.all() else _why_empty(blue) | _why_empty(red)
     mask = np.broadcast_to(np.where(known, 0, reasons).astype(np.uint8), flux.shape)
     return Planes(np.where(known, flux, 0), np.where(known, 1 / variance, 0), mask, blue.spaxel_arcsec)
+
+
+def band_share(line: Line, wave: np.ndarray) -> np.ndarray:
+    """Share [wave] of the red band in the straight line through both, at rest wavelengths [wave] in Angstrom."""
+    centre_blue, centre_red = np.mean(line.blueside), np.mean(line.redside)
+    return np.asarray((wave - centre_blue) / (centre_red - centre_blue))
 
 
 def _why_empty(band: Planes) -> np.ndarray:

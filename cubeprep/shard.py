@@ -156,8 +156,8 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         signal_share=share,
         flux_level=level,
         implausible=doubts(noise, share),
-        remarks="; ".join([*found.remarks, *misplaced]),
-        velocity=velocity,
+        remarks=redact("; ".join([*found.remarks, *misplaced])),
+        velocity=redact(velocity),
         **position,
         wcs=json.dumps(dict(found.sky)) if found.sky else "",
         lines=_line_columns(found, windows, config.windows, z),
@@ -192,7 +192,7 @@ def _position(target: Target, sky: Mapping[str, str | float], length: int) -> tu
 def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:
     if found.continuum is None:
         return {}
-    return line_ratios(windows, found.continuum, config, z, found.re_spaxels, found.star_error)
+    return line_ratios(windows, found.continuum, config, z, found.re_spaxels, found.star_error, found.covariance)
 
 
 def _star_columns(stars: StarlightSummary, windows: WindowConfig) -> dict[str, float | None]:

@@ -46,16 +46,24 @@ def zarr_store(path: str) -> Store:
     return LocalStore(path)
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str, largest: int | None = None) -> bytes:
     """Content of a file.
+
+    Args:
+        path: path or URL.
+        largest: most bytes that are read, as far as the size is known before.
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it is larger than `largest`.
         StorageError: the service fails.
     """
     with storage_errors(path):
         fs, name = filesystem(path)
-        return bytes(fs.cat_file(name))
+        size = fs.info(name).get("size") if largest is not None else None
+        if size is None or size <= largest:
+            return bytes(fs.cat_file(name))
+    raise OSError(f"it has {size:,} bytes, expected {largest:,} at most for a file of its kind")
 
 
 def open_file(path: str) -> io.BufferedReader:

@@ -16,6 +16,7 @@ A row is one view of one galaxy. The views of a galaxy are consecutive rows of t
 its rows, fully masked, with `valid` false. Format 1 has no continuum; stores of it can be read, not resumed.
 """
 
+import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from cubeprep.csvtext import csv_text
-from cubeprep.files import remove_partials
+from cubeprep.files import PARTIAL, remove_partials
 from cubeprep.layout import CONTINUUM, METADATA, READABLE_VERSIONS, encode_rows, store_objects
 from cubeprep.layout import FORMAT_VERSION as FORMAT_VERSION
 from cubeprep.layout import SplitPlan as SplitPlan
@@ -138,7 +139,7 @@ class WindowStore:
             if not store.attrs["created"]:
                 cls._create(path, plan)
             return cls._open(path, mode="r+")
-        if fs.exists(root) and fs.ls(root):
+        if fs.exists(root) and not all(name.endswith(PARTIAL) for name in fs.ls(root, detail=False)):
             raise OtherStoreError(f"{path} exists and is not a window store. {ELSEWHERE}.")
         cls._create(path, plan)
         return cls._open(path, mode="r+")
@@ -370,10 +371,11 @@ class WindowStore:
         """
         fs, root = filesystem(self.path)
         again = "Delete it and summary.json, and run `cubescout prepare` again."
-        found = sorted(fs.glob(f"{root}/records/{only}-*.json"))
+        # A path may hold brackets, which are no pattern.
+        found = sorted(fs.glob(f"{glob.escape(root)}/records/{only}-*.json"))
         for start in range(0, len(found), number):
             names = found[start : start + number]
-            contents = fs.cat(names)
+            contents = fs.cat(list(map(glob.escape, names)))
             parts = {name: Path(name).stem.rpartition("-") for name in names}
             yield {
                 (split, int(shard)): parse_json(contents[name], RECORD, name, again)

@@ -17,7 +17,7 @@ from astropy.io.fits import Header
 from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.fits.cards import check_cards
-from cubeprep.fits.gunzip import unzipped
+from cubeprep.fits.gunzip import LARGEST_WHOLE, unzipped
 from cubeprep.fits.stream import FitsStream, find_hdu
 from cubeprep.fits.sums import DATA_REMARK, HEADER_REMARK
 from cubeprep.registry import file_patterns
@@ -196,7 +196,7 @@ def fits_bytes(path: str) -> io.BytesIO:
         OSError: it cannot be unzipped, or unzips to more than `gunzip.LARGEST_WHOLE` bytes.
         StorageError: the storage service fails.
     """
-    return io.BytesIO(unzipped(read_file(path)))
+    return io.BytesIO(unzipped(read_file(path, LARGEST_WHOLE)))
 
 
 @contextmanager

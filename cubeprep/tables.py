@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.config import MistakeError
-from cubeprep.fits.gunzip import unzipped
+from cubeprep.fits.gunzip import LARGEST_WHOLE, unzipped
 from cubeprep.storage import StorageError, is_remote, read_file
 from cubeprep.words import counted
 
@@ -87,14 +87,14 @@ def read_table(
     """
     name = str(path)
     kind = _kind(name)
-    content = read_file(name)
     wanted = None if columns is None else {column.lower() for column in columns}
     try:
+        content = read_file(name, LARGEST_WHOLE)
         table = _parse(unzipped(content), kind, hdu, wanted)
         if wanted is not None:
             _check_single(table, name)
         return _clean(table, {column.lower() for column in text}, has_types=kind[1] not in ("delimited", "columns"))
-    except (StorageError, TableError):
+    except (FileNotFoundError, StorageError, TableError):
         raise
     except Exception as error:  # the exceptions of the parsers have no common base class
         raise TableError(f"{name}: not a table that can be read as {kind[0]}: {_brief(error)}") from error

@@ -10,7 +10,7 @@ from astropy.io.fits import Header
 from cubeprep.cube import Planes, Rejected, screened
 from cubeprep.fits.cards import check_once, text_card
 from cubeprep.fits.image import COMPRESSED, hdu_name, image_shape
-from cubeprep.fits.stream import Watch, open_at, read_cube
+from cubeprep.fits.stream import FitsStream, Watch, open_at, read_cube
 from cubeprep.fits.units import NoiseKind, flux_unit, inverse_variance, noise_unit
 from cubeprep.fits.wcs import AIR, VACUUM, placed_sky, read_axes
 from cubeprep.geometry import outside
@@ -22,6 +22,7 @@ from cubeprep.stars.templates import FWHM
 ANY_BIT = -1
 SCATTER_PAIRS = 40  # pairs of neighbouring planes that tell sigmas from variances
 MOST_SHIFT = 0.1  # planes, of the wavelengths of the header from those of their own HDU
+BYTES_A_SAMPLE = 9  # of fluxes, errors and mask
 CGS = 1e6  # above this factor, as in units of erg/s/cm2, a variance is too small for float32
 
 
@@ -73,8 +74,10 @@ class CubeFile:
         """
         self._layout = layout
         self._stream, self._header = open_at(path, layout.flux)
-        self.primary = self._stream.primary
         try:
+            if layout.flux == "PRIMARY":
+                self._header = primary_image(self._stream, self._header)
+            self.primary = self._stream.primary
             axes = read_axes(self._header, path, kinds=layout.wave_types, air=layout.air_types, primary=self.primary)
             self._unit = flux_unit(self._header, path, spaxel_arcsec=axes.spaxel_arcsec)
             self.wave, self.spaxel_arcsec = axes.wave, axes.spaxel_arcsec
@@ -102,6 +105,8 @@ class CubeFile:
 
     def read_summed(self, planes: np.ndarray, size: int | None, sums: BlockSums) -> Planes:
         """Planes of the cube; those of `sums` are added to it while the file is read; see `stars.blocks`."""
+        side = size or max(self.shape)
+        self._stream.check_budget(sums.memory(side) + BYTES_A_SAMPLE * len(planes) * side**2)
         return self._read(planes, size, Watch(sums.planes, partial(self._adder, sums)))
 
     def _read(self, planes: np.ndarray, size: int | None, watch: Watch | None) -> Planes:
@@ -202,6 +207,23 @@ class CubeFile:
         largest = int(np.iinfo(mask.dtype).max)
         np.bitwise_and(mask, mask.dtype.type(bits & largest), out=mask)
         return mask != 0
+
+
+def primary_image(stream: FitsStream, header: Header) -> Header:
+    """Header of the primary image, to whose data the stream is moved: compressed by tiles, it lies behind an empty HDU.
+
+    Args:
+        stream: open file, positioned at the data of the first HDU.
+        header: of that HDU; it is returned where no compressed image follows.
+    """
+    if header.get("NAXIS"):
+        return header
+    stream.skip_data()
+    packed = next(stream.hdus(), None)
+    if packed is None or not packed.get(COMPRESSED):
+        return header
+    stream.primary, stream.passed[:] = packed, ["", "PRIMARY"]
+    return packed
 
 
 def kind_by_scatter(flux: np.ndarray, noise: np.ndarray, planes: np.ndarray) -> NoiseKind:

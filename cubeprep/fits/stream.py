@@ -188,7 +188,7 @@ class FitsStream:
         size = size or max(height, width)
         dtype = dtype_of(header, self.path)
         kept = len(planes) * size**2 * dtype.itemsize
-        self._check_budget(kept)
+        self.check_budget(kept)
         scaling = scaling_of(header, self.path)
         read = self._decompressed if header.get(COMPRESSED) else self._planes
         y, x = Placement.centred(height, size), Placement.centred(width, size)
@@ -267,7 +267,7 @@ class FitsStream:
         """Indices [n] and planes [n, y, x] of an HDU that is compressed by tiles, scaled by astropy."""
         count = self._next_header - self._position
         self._check_size(self._next_header)
-        self._check_budget(count)
+        self.check_budget(count)
         content = io.BytesIO(PRIMARY + self._blocks + self._read(count))
         try:
             with fits.open(content) as hdus:
@@ -292,7 +292,8 @@ class FitsStream:
             self.remarks[self.passed[-1]] = DATA_REMARK.format(self.passed[-1])
         self._position = self._raw.seek(start)
 
-    def _check_budget(self, count: int) -> None:
+    def check_budget(self, count: int) -> None:
+        """Rejects a file of which `count` bytes would be held at once, before memory is allocated."""
         if count > MOST_BYTES:
             reason = f"{count >> 20} MiB to be held at once, expected {MOST_BYTES >> 20} MiB at most"
             raise Rejected("too_large", f"{self.path}: {reason}")

@@ -69,7 +69,7 @@ class FluxUnit:
         if self.per != "Hz":
             return self.factor
         assert wave is not None
-        return (self.factor * LIGHT_ANGSTROM_HZ / wave**2)[:, None, None].astype(np.float32)
+        return (self.factor * LIGHT_ANGSTROM_HZ / wave**2)[:, None, None]
 
 
 def flux_unit(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.io.fits import Header
+from astropy.io.fits import Header, VerifyError
 
 from cubeprep.cube import Rejected
 from cubeprep.fits.cards import float_card, text_card
@@ -136,7 +136,10 @@ def placed_sky(header: Header, shape: tuple[int, int], size: int | None) -> dict
     Returns:
         The cards, for `astropy.wcs`; empty if the header has no celestial axes, has distortions, or is damaged.
     """
-    cards = {str(key): header[key] for key in header if SKY_CARDS.fullmatch(str(key))}
+    try:
+        cards = {str(key): header[key] for key in header if SKY_CARDS.fullmatch(str(key))}
+    except VerifyError:
+        return {}
     kinds = [text_card(header, f"CTYPE{i}") for i in (1, 2)]
     numbers = [cards.get(f"CRVAL{i}") for i in (1, 2)] + [cards[key] for key in cards if key not in SKY_TEXTS]
     # The windows do not depend on these cards, so that a galaxy is not rejected for them.
@@ -187,7 +190,7 @@ def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float]
     """Largest distance on the sky between the same spaxel by two sets of cards of `placed_sky`.
 
     Args:
-        first, other: the cards; without one of them nothing is known, and the distance is 0.
+        first, other: the cards; where they do not give a place nothing is known, and the distance is 0.
         length: spaxels a side of the grid.
 
     Returns:
@@ -196,8 +199,12 @@ def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float]
     if first == other or not (first and other):
         return 0.0
     x, y = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]) * (length - 1)
-    places = [_places(cards, x, y) for cards in (first, other)]
-    return float(places[0].separation(places[1]).arcsec.max()) / spaxel_arcsec(Header(dict(first)))
+    try:
+        places = [_places(cards, x, y) for cards in (first, other)]
+        apart = float(places[0].separation(places[1]).arcsec.max())
+    except Exception:  # noqa: BLE001 - as in `centre_on_sky`
+        return 0.0
+    return apart / spaxel_arcsec(Header(dict(first)))
 
 
 def _places(cards: Mapping[str, str | float], x: Any, y: Any) -> Any:

@@ -58,8 +58,10 @@ class Reader:
         """Maps of lines, with fluxes integrated over wavelength; see `cubeprep.cube.MapReader`."""
         path = target.paths[0]
         with open_maps(path) as hdus:
-            remarks = sum_remarks(hdus, 0, path)
-            header, data = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64)
+            # Compressed by tiles, the primary image lies in the first extension.
+            first = int(hdus[0].data is None and len(hdus) > 1)
+            remarks = sum_remarks(hdus, first, path)
+            header, data = hdus[first].header, np.asarray(hdus[first].data, dtype=np.float64)
         if data.ndim != 3:
             raise Rejected("bad_shape", f"{path}: the first HDU is {data.shape}, expected [map, y, x]")
         named = plane_index(header, [PIPE3D_NAMES.get(name, "") for name in line_names], path)
@@ -67,10 +69,13 @@ class Reader:
         fitted = [name for name in line_names if PIPE3D_NAMES.get(name, "") in planes]
         if not fitted:
             raise Rejected("no_coverage", f"{path}: no map of any line asked for; it has {', '.join(planes)}")
-        pairs = [planes.get(PIPE3D_NAMES.get(name, ""), (0, 0)) for name in line_names]
-        scaled = {i: data[i] * plane_scale(header, i, path) for pair in pairs for i in pair if i}
-        scaled.setdefault(0, data[0])  # stands in for lines that were not fitted
-        flux, sigma = (place(np.stack([scaled[i] for i in index]), size) for index in zip(*pairs, strict=True))
+        pairs = [planes.get(PIPE3D_NAMES.get(name, "")) for name in line_names]
+        scaled = {i: data[i] * plane_scale(header, i, path) for pair in pairs for i in pair or ()}
+        nothing = np.zeros(data.shape[1:])
+        flux, sigma = (
+            place(np.stack([nothing if pair is None else scaled[pair[kind]] for pair in pairs]), size)
+            for kind in (0, 1)
+        )
         with np.errstate(divide="ignore"):
             ivar = np.where(sigma > 0, 1 / sigma**2, 0)
         maps = screened(

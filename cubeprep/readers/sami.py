@@ -13,10 +13,11 @@ from astropy.io.fits import Header
 from cubeprep.config import MistakeError
 from cubeprep.cube import Rejected, Target
 from cubeprep.facts import SurveyFacts
-from cubeprep.fits.cubefile import CubeFile, CubeLayout
+from cubeprep.fits.cubefile import CubeFile, CubeLayout, primary_image
+from cubeprep.fits.stream import open_at
 from cubeprep.store import FLUX_UNIT
 from cubeprep.survey import SurveyConfig
-from cubeprep.survey_files import SIMBAD, find_cubes, first_header, guarded_target
+from cubeprep.survey_files import SIMBAD, find_cubes, guarded_target
 from cubeprep.tables import name_of, number
 
 # Files such as CATID_A_spectrum_re_blue.fits hold single spectra.
@@ -81,7 +82,9 @@ class Reader:
             return Target(name, catid, np.nan, np.nan, np.nan, paths, rejected=reason)
 
         def read() -> Target:
-            header = first_header(paths[1])
+            stream, first = open_at(paths[1], "PRIMARY")
+            with stream:
+                header = primary_image(stream, first)
             z, ra_deg, dec_deg = (number(header.get(key)) for key in ("Z_SPEC", "CATARA", "CATADEC"))
             unknown = ("no_redshift", f"{paths[1]}: Z_SPEC = {header.get('Z_SPEC')!r}, expected a redshift")
             return Target(name, catid, z, ra_deg, dec_deg, paths, rejected=unknown if np.isnan(z) else None)

@@ -1,7 +1,7 @@
 """Spectra of blocks of spaxels, summed while a cube streams by, and their merging into bins of sufficient S/N."""
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from cubeprep.cube import Arm, Planes
 
 SIDE = 2  # spaxels a side of a block
 MIN_LIGHT = 0.5  # share of a bin's light that must be good at a wavelength
+MIN_COVERED = 0.5  # share of the planes in which a spaxel must have a flux
+BYTES_A_SAMPLE = 6  # of `BlockSums`: two flags, two sums over 2 x 2 spaxels, and as much as the flags once more
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class BlockSpectra:
         good: the same shape, bool.
         wave: [plane] vacuum wavelengths in the observer's frame, Angstrom.
         lsf_sigma_kms: [plane] resolution (sigma), km/s; None if it is that of the templates, or unknown.
+        beyond: numbers of planes that the arm has before the first of these, and after the last.
     """
 
     flux: np.ndarray
@@ -28,6 +31,7 @@ class BlockSpectra:
     good: np.ndarray
     wave: np.ndarray
     lsf_sigma_kms: np.ndarray | None = None
+    beyond: tuple[int, int] = (0, 0)
 
     def merged(self, bins: np.ndarray, count: int) -> "BlockSpectra":
         """Sums over the blocks of each bin; samples that some blocks lack are scaled up from the others' light.
@@ -42,14 +46,14 @@ class BlockSpectra:
         good = share >= MIN_LIGHT
         scale = 1 / np.where(good, share, 1)
         flux, variance = (np.where(self.good, values, 0) @ members for values in (self.flux, self.variance))
-        return BlockSpectra(flux * scale, variance * scale**2, good, self.wave, self.lsf_sigma_kms)
+        return replace(self, flux=flux * scale, variance=variance * scale**2, good=good)
 
 
 class BlockSums:
     """Sums of a cube's planes over blocks of spaxels, taken from the chunks of planes that a reader passes through.
 
-    Fluxes, errors and masks may come in any order. A sample of a block is good if all its spaxels are that have a flux
-    there at all: spaxels without coverage, whose flux is 0, do not spoil the block.
+    Fluxes, errors and masks may come in any order. A sample of a block is good if those of its spaxels are that are
+    covered, which have a flux in at least `MIN_COVERED` of the planes: others, whose flux is 0, do not spoil the block.
     """
 
     def __init__(self, planes: np.ndarray, wave: np.ndarray) -> None:
@@ -60,6 +64,7 @@ class BlockSums:
             wave: [plane] vacuum wavelengths of the arm, Angstrom.
         """
         self.planes, self._wave = planes, wave[planes]
+        self._beyond = (int(planes[0]), int(len(wave) - 1 - planes[-1])) if len(planes) else (0, 0)
         nothing = np.zeros((0, 0, 0), dtype=bool)
         self._flux = self._variance = nothing.astype(np.float32)
         self._empty = self._bad = nothing
@@ -101,10 +106,16 @@ class BlockSums:
 
     def spectra(self) -> BlockSpectra:
         """Spectra of all blocks, in the order of their rows."""
-        bad = block_any(self._bad & ~self._empty)
+        covered = 1 - self._empty.mean(axis=0) >= MIN_COVERED
+        bad = block_any((self._bad | self._empty) & covered)
         good = ~bad & (self._variance > 0)
         shape = len(self.planes), -1
-        return BlockSpectra(self._flux.reshape(shape), self._variance.reshape(shape), good.reshape(shape), self._wave)
+        flux, variance = (values.reshape(shape) for values in (self._flux, self._variance))
+        return BlockSpectra(flux, variance, good.reshape(shape), self._wave, beyond=self._beyond)
+
+    def memory(self, size: int) -> int:
+        """Bytes that sums of a square of `size` spaxels a side take, working copies included."""
+        return BYTES_A_SAMPLE * len(self.planes) * size**2
 
     def _allocate(self, size: int) -> None:
         side = -(-size // SIDE)

@@ -94,14 +94,19 @@ def rest_spectra(arms: Sequence[BlockSpectra], z: float, limits: tuple[float, fl
 
 
 def _trimmed(arm: BlockSpectra) -> BlockSpectra:
-    """Arm without the ends of its covered range, where the calibration of a spectrograph is worst."""
+    """Arm without the ends of its covered range, where the calibration of a spectrograph is worst.
+
+    Where the first or the last of these planes is good, the range is taken to go on to the end of the arm.
+    """
     covered = np.flatnonzero(arm.good.any(axis=1))
     if not len(covered):
         return arm
+    before = arm.beyond[0] if covered[0] == 0 else 0
+    after = arm.beyond[1] if covered[-1] == len(arm.good) - 1 else 0
     good = arm.good.copy()
-    ends = int(TRIMMED * len(covered))
-    good[: covered[0] + ends] = False
-    good[covered[-1] + 1 - ends :] = False
+    ends = int(TRIMMED * (before + len(covered) + after))
+    good[: covered[0] + max(ends - before, 0)] = False
+    good[covered[-1] + 1 - max(ends - after, 0) :] = False
     return replace(arm, good=good)
 
 

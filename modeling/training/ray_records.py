@@ -3,6 +3,7 @@
 Ray writes them in place: on a disk, one may be half written. Of a search that has just begun, some may be missing.
 """
 
+import glob
 import json
 import logging
 import pickletools
@@ -40,7 +41,7 @@ def can_resume_search(storage: str, name: str) -> bool:
         OSError: the storage does not answer.
     """
     fs, root = filesystem(f"{storage}/{name}")
-    return all(fs.glob(f"{root}/{pattern}") for pattern in OF_SEARCH)
+    return all(fs.glob(f"{glob.escape(root)}/{pattern}") for pattern in OF_SEARCH)
 
 
 def _is_whole(path: Path) -> bool:

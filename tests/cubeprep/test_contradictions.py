@@ -56,6 +56,28 @@ def test_arms_that_contradict_each_other_or_their_names_are_rejected(
         extract_windows(reader.open(target), target.z, config)
 
 
+def test_arms_compressed_by_tiles_are_the_same(tmp_path: Path) -> None:
+    config = WindowConfig(lines=("Ha-6564",), num_samples=4, sampling="conserve", size=8)
+    found = []
+    for suffix in (".fits", ".fits.fz"):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        sami_cube(folder / "1000_A_cube_blue.fits")
+        sami_cube(folder / "1000_A_cube_red.fits", CRVAL3=6850.0)
+        for path in folder.glob("*.fits") if suffix.endswith("fz") else ():
+            with fits.open(path) as hdus:
+                options = {"compression_type": "GZIP_2", "quantize_level": 0}
+                packed = [fits.CompImageHDU(hdu.data, hdu.header, hdu.name, **options) for hdu in hdus]
+                fits.HDUList([fits.PrimaryHDU(), *packed]).writeto(f"{path}.fz")
+            path.unlink()
+        reader = make_reader(SurveyConfig(reader="sami", root=str(folder)))
+        (target,) = reader.find_targets()
+        assert target.z == 0.03
+        found.append(extract_windows(reader.open(target), target.z, config))
+    for name in ("flux", "ivar", "mask"):
+        np.testing.assert_array_equal(getattr(found[1], name), getattr(found[0], name))
+
+
 @pytest.mark.parametrize(
     ("cards", "cut", "message"),
     [

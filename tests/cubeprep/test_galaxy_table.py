@@ -96,3 +96,18 @@ def test_a_galaxy_without_an_outcome_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=rf"records: no outcome of {', '.join(lost)}\. Delete the store's folder"):
         finish(made, targets, plan.splits)
     assert not made.finished
+
+
+def test_passwords_in_remarks_of_old_records_are_not_kept(tmp_path: Path) -> None:
+    targets, url = made_targets(), "https://me:CANARY@host/manga/stack"
+    plan = plan_store([each for each in targets if not each.rejected], CONFIG, SurveyConfig(), SurveyFacts(""), seed=3)
+    made = WindowStore.create_or_resume(str(tmp_path / "s.zarr"), plan)
+    for name, split in plan.splits.items():
+        for shard in range(split.num_shards):
+            names = [split.plateifu[i] for i in split.galaxies(shard)]
+            told = {"remarks": f"{url}: far away", "velocity": f"no_maps: {url}"}
+            made.write_record(name, shard, [asdict(replace(outcome(each, 1), **told)) for each in names])
+    finish(made, targets, plan.splits)
+    table = pd.read_parquet(tmp_path / "s.zarr" / "galaxies.parquet")
+    assert table["remarks"].str.contains("https://host/manga/stack: far away").sum() == len(NAMES) - 1
+    assert not table.astype(str).apply(lambda column: column.str.contains("CANARY")).any().any()

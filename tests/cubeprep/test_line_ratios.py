@@ -1,9 +1,14 @@
 """Equivalent widths and line ratios of windows with known fluxes and continuum."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from cubeprep.line_ratios import COLUMNS, described, line_ratios
+from cubeprep.cube import Planes, screened
+from cubeprep.extract import _plan as plan_lines
+from cubeprep.extract import extract_windows
+from cubeprep.line_ratios import COLUMNS, _flux, covariance, described, line_ratios
 from cubeprep.windows import Continuum, LineWindows, WindowConfig
 
 CONFIG = WindowConfig(num_samples=20, size=8)
@@ -65,6 +70,34 @@ def test_errors_of_ratios_are_the_scatter_of_noisy_galaxies() -> None:
         stated.append(found["log_oiii_hb_error"])
         assert found["log_oiii_hb_re"] is None, "the effective radius is unknown"
     assert np.std(values) == pytest.approx(np.mean(stated), rel=0.2)
+
+
+@pytest.mark.parametrize("continuum", ["sidebands", "none"])
+@pytest.mark.parametrize("sampling", ["conserve", "nearest"])
+def test_samples_of_a_line_share_noise(sampling: Any, continuum: Any) -> None:
+    """The scatter of the flux of a line over spaxels of white noise is the stated error."""
+    size, z = 40, 0.0312
+    wave = 10 ** (3.6 + 1e-4 * np.arange(2400)) if sampling == "nearest" else 4700 + 1.25 * np.arange(2200)
+
+    class Noise:
+        def __init__(self) -> None:
+            self.wave = wave
+
+        def read(self, planes: np.ndarray, side: int | None) -> Planes:
+            values = np.random.default_rng(0).normal(0, 2, (len(planes), size, size)).astype(np.float32)
+            nowhere = np.zeros((1, 1, 1), dtype=bool)
+            return screened(values, np.full(values.shape, 0.25, "f4"), nowhere, nowhere[0], 0.5)
+
+    lines = ("Ha-6564", "OIII-5008")
+    config = WindowConfig(lines=lines, num_samples=20, size=size, sampling=sampling, continuum=continuum)
+    found = extract_windows([Noise()], z, config)
+    planned = plan_lines([Noise()], z, config)
+    for number, cut in enumerate(planned):
+        flux = _flux(found.windows, config, cut.line, np.zeros((size, size)), number, z)
+        factor = covariance(cut.sampling, cut.bands, cut.line, config)
+        assert found.covariance is None or found.covariance[number] == factor
+        assert flux.flux.std() == pytest.approx(np.sqrt(factor * flux.variance.mean()), rel=0.06)
+        assert (factor == pytest.approx(1)) == ((sampling, continuum) == ("nearest", "none"))
 
 
 def test_faint_and_uncovered_lines_have_no_ratio() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from cubeprep import storage
+from cubeprep import storage, tables
 from cubeprep.prepare import prepare
 from cubeprep.shard import open_store
 from cubeprep.storage import StorageError, write_file
@@ -88,3 +89,17 @@ def test_a_store_that_was_replaced_is_not_written_to(tmp_path: Path) -> None:
     assert open_store(path, "identity") is open_store(path, "identity")
     with pytest.raises(StoreError, match="replaced by another store"):
         open_store(path, "another")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "drpall.csv"
+    path.write_text("plateifu,z\n1-1,0.03\n")
+    monkeypatch.setattr(LocalFileSystem, "cat_file", None)
+    with pytest.raises(OSError, match="it has 20 bytes, expected 10 at most"):
+        storage.read_file(str(path), 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "LARGEST_WHOLE", 10)
+        with pytest.raises(
+            tables.TableError, match=r"drpall\.csv: not a table that can be read as .csv: it has 20 bytes"
+        ):
+            tables.read_table(path)

@@ -82,6 +82,16 @@ def test_creation_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
     assert store.coordinate("train", "z").tolist() == [0.01, 0.01, 0.02, 0.02, 0.03, 0.03]
 
 
+def test_a_path_with_brackets_is_resumed_and_leftovers_of_a_killed_creation_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "run[v2]*" / "w.zarr"
+    path.mkdir(parents=True)
+    (path / ".zarr.json.12.partial").touch()
+    made = WindowStore.create_or_resume(str(path), plan())
+    rows = [{"plateifu": "1-1", "code": "", "reason": ""}]
+    made.write_record("train", 0, rows)
+    assert WindowStore.create_or_resume(str(path), plan()).read_records() == {("train", 0): rows}
+
+
 def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match="is not a window store"):

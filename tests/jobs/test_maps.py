@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from cubeprep.extract import window_grid
 from cubeprep.fits.cubefile import CubeFile
-from cubeprep.fits.wcs import centre_on_sky, moved_sky, placed_sky
+from cubeprep.fits.wcs import centre_on_sky, moved_sky, placed_sky, sky_shift
 from cubeprep.prepare import prepare
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.readers import muse
@@ -242,6 +242,19 @@ def test_a_header_without_plain_celestial_axes_gives_none(change: dict[str, Any]
     header = fits.Header(sky_cards(18) | change)
     assert placed_sky(header, (18, 18), 16) == {}
     assert placed_sky(fits.Header(sky_cards(18)), (18, 18), 16) != {}
+
+
+@pytest.mark.parametrize("card", ["LONPOLE =   18O.0  bad", "EQUINOX = 2000.0.0"])
+def test_a_damaged_card_of_the_sky_gives_no_axes_and_is_no_reason_to_lose_a_galaxy(card: str) -> None:
+    header = fits.Header(sky_cards(18))
+    header.append(fits.Card.fromstring(card))
+    assert placed_sky(header, (18, 18), 16) == {}
+
+
+def test_where_a_frame_is_not_known_nothing_is_known_of_a_shift() -> None:
+    cards = placed_sky(fits.Header(sky_cards(18)), (18, 18), 16)
+    assert sky_shift(cards, cards | {"CRVAL2": float(cards["CRVAL2"]) + 1 / 3600}, 16) > 0.5
+    assert sky_shift(cards, cards | {"RADESYS": "NONE"}, 16) == 0
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ def test_densities_by_wavelength(unit: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "janskys"), [("Jy", 1), ("mJy/spaxel", 1e-3), ("1e-23 erg/s/cm2/Hz", 1), ("uJy", 1e-6)]
+    ("unit", "janskys"),
+    [("Jy", 1), ("mJy/spaxel", 1e-3), ("1e-23 erg/s/cm2/Hz", 1), ("uJy", 1e-6), ("erg/s/cm2/Hz", 1e23)],
 )
 def test_densities_by_frequency_go_by_wavelength(unit: str, janskys: float) -> None:
     wave = np.array([4000.0, 5000.0, 10000.0])
@@ -51,6 +52,7 @@ def test_densities_by_frequency_go_by_wavelength(unit: str, janskys: float) -> N
     want = (janskys * u.Jy).to(1e-17 * u.erg / u.s / u.cm**2 / u.AA, u.spectral_density(wave * u.AA)).value
     np.testing.assert_allclose(found[:, 0, 0], want, rtol=1e-6)
     assert found.shape == (3, 1, 1)
+    assert (1 / found**2 > 0).all(), "the factor of inverse variances"
 
 
 def test_fluxes_by_solid_angle_take_the_size_of_a_spaxel() -> None:

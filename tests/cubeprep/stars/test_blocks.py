@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cubeprep.cube import Target
+from cubeprep.cube import Rejected, Target
+from cubeprep.fits import stream
 from cubeprep.readers import manga_logcube
 from cubeprep.stars.blocks import SIDE, BlockSpectra, BlockSums, block_sums, merge, read_summed
+from cubeprep.stars.spectra import _trimmed
 from cubeprep.survey import SurveyConfig
 from tests.logcube import WAVE, cube_hdus, write_gzipped
 
@@ -42,6 +44,53 @@ def test_sums_do_not_depend_on_the_order_of_the_hdus(order: tuple[str, ...]) -> 
     np.testing.assert_allclose(spectra.flux[0, 0], arrays["flux"][5, :2, :2].sum(), rtol=1e-6)
     assert spectra.good[:, 0].all()
     np.testing.assert_array_equal(spectra.wave, np.linspace(4000, 5000, 30)[wanted])
+
+
+def test_a_flux_that_is_lost_in_one_plane_spoils_its_block_there_alone() -> None:
+    flux = np.ones((10, 4, 4))
+    flux[3, 0, 0], flux[4, 2, 2] = 0, np.nan
+    flux[:, 0, 3] = 0  # without coverage
+    flux[:6, 3, 0] = np.nan  # hardly covered
+    sums = BlockSums(np.arange(10), np.arange(10.0))
+    sums.add_flux(np.arange(10), flux)
+    sums.add_ivar(np.arange(10), np.ones(flux.shape))
+    expected = np.ones((10, 4), dtype=bool)
+    expected[3, 0] = expected[4, 3] = False
+    np.testing.assert_array_equal(sums.spectra().good, expected)
+
+
+def test_a_cube_whose_sums_would_take_too_much_memory_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manga-1-1-LOGCUBE.fits"
+    cube_hdus(0.03).writeto(path)
+    reader = manga_logcube.Reader(SurveyConfig(root=str(tmp_path)))
+    target = Target("1-1", "1-1", 0.03, 0, 0, (str(path),), 1.0)
+    (arm,) = reader.open(target)
+    sums = BlockSums(np.arange(1000, 3000), arm.wave)
+    monkeypatch.setattr(stream, "MOST_BYTES", sums.memory(12))
+    with pytest.raises(Rejected, match=r"too_large: .*to be held at once"):
+        read_summed(arm, np.arange(1000, 1100), 12, sums)
+    (arm,) = reader.open(target)
+    monkeypatch.setattr(stream, "MOST_BYTES", sums.memory(12) + 9 * 100 * 12**2)
+    read_summed(arm, np.arange(1000, 1100), 12, sums)
+
+
+def test_only_the_ends_of_the_arm_itself_are_cut_off() -> None:
+    wave = np.linspace(4000, 5000, 200)
+
+    def kept(planes: np.ndarray, lost: int = 0) -> np.ndarray:
+        sums = BlockSums(planes, wave)
+        flux = np.ones((len(planes), 2, 2))
+        flux[:lost] = 0
+        sums.add_flux(planes, flux)
+        sums.add_ivar(planes, np.ones(flux.shape))
+        return planes[_trimmed(sums.spectra()).good[:, 0]][[0, -1]]
+
+    np.testing.assert_array_equal(kept(np.arange(200)), [5, 194])  # 2.5% of 200
+    np.testing.assert_array_equal(kept(np.arange(50, 150)), [50, 149])
+    np.testing.assert_array_equal(kept(np.arange(3, 150)), [5, 149])
+    np.testing.assert_array_equal(kept(np.arange(40, 200), lost=20), [63, 196])  # 2.5% of 140
 
 
 def test_a_bad_sample_spoils_its_block_at_its_wavelength_alone() -> None:

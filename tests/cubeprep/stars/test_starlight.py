@@ -21,6 +21,7 @@ from cubeprep.stars import starlight
 from cubeprep.stars.blocks import BlockSpectra
 from cubeprep.stars.population import fit_stars, relative_error
 from cubeprep.stars.spectra import RestSpectra, rest_spectra
+from cubeprep.stars.templates import LOG_STEP, templates
 from cubeprep.survey import SurveyConfig, make_reader, select_targets
 from cubeprep.velocity import VelocityConfig, VelocityField
 from cubeprep.windows import WindowConfig
@@ -94,6 +95,44 @@ def test_half_of_hbeta_is_no_longer_missing(seyfert: tuple[Galaxy, GalaxyMaps, S
     assert not sidebands.continuum.stars.any()
     # The continuum is that of the cube, whatever is subtracted afterwards.
     np.testing.assert_array_equal(stars.continuum.flux, sidebands.continuum.flux)
+
+
+class ArmOfStars:
+    """A disc of one mixture of populations without lines, S/N 20 a sample in its middle."""
+
+    wave = WAVE
+
+    def __init__(self, seed: int, z: float, side: int) -> None:
+        rng, library = np.random.default_rng(seed), templates(100.0)
+        grid = library.first + LOG_STEP * np.arange(library.flux.shape[1])
+        spectrum = rng.dirichlet(np.ones(len(library.flux))) @ library.flux
+        y, x = np.mgrid[:side, :side] - (side - 1) / 2
+        stars = np.interp(np.log10(WAVE / (1 + z)), grid, spectrum)[:, None, None] * np.exp(-np.hypot(x, y) / 6)
+        self.flux = (stars + rng.normal(0, 1 / 20, stars.shape)).astype(np.float32)
+
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
+        flux = self.flux[planes]
+        return Planes(flux.copy(), np.full_like(flux, 400), np.zeros(flux.shape, np.uint8), 0.5)
+
+
+def test_the_stars_under_sii_are_fitted_and_not_extrapolated() -> None:
+    z, side, lines = 0.03, 24, ("Hb-4862", "OIII-5008", "Ha-6564", "SII-6718", "SII-6732")
+    config = WindowConfig(lines=lines, num_samples=14, sampling="conserve", continuum="stars", size=side)
+    over_error: list[list[float]] = []
+    for seed in range(6):
+        found = extract_windows([ArmOfStars(seed, z, side)], z, config)
+        assert found.continuum is not None
+        assert found.star_error is not None
+        used, of_galaxy = found.continuum.stars, []
+        for number, line in enumerate(config.line_list):
+            width = (line.rest_wave * (1 + z) * 10**config.offsets_dex * np.log(10) * 1e-4)[:, None, None]
+            flux = (width * found.windows.flux[number])[:, used].sum()
+            noise = np.sqrt((width**2 / found.windows.ivar[number])[:, used].sum())
+            of_stars = found.star_error[number] * found.continuum.flux[number][used].sum() * width.sum()
+            of_galaxy.append(flux / np.hypot(noise, of_stars))
+        over_error.append(of_galaxy)
+    assert np.sqrt(np.mean(np.square(over_error), axis=0)) == pytest.approx(0.6, abs=0.3)
+    assert np.sqrt(np.mean(np.square(over_error)[:, 3:])) < 0.8, "1.1 if they are extrapolated"
 
 
 def test_spaxels_beside_a_dead_fibre_and_at_the_edge_have_the_stars_of_their_neighbours(
