@@ -3,11 +3,20 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
+from cubeprep.cube import Rejected, Target
+from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.redact import redact, secret_keys
+from cubeprep.shard import extract_galaxy
+from cubeprep.store import FLUX_UNIT
+from cubeprep.velocity import VelocityConfig
+from cubeprep.windows import WindowConfig
+from tests.cubeprep.test_windows import WAVE, ArrayArm
 
 CANARY = "cAnArY"
 
@@ -86,3 +95,23 @@ with redacted_output():
     assert done.stdout.count("http://host/?token=***") == 2
     assert done.stderr.count("http://host/?token=***") >= 4
     assert "RuntimeError" in done.stderr
+
+
+def test_why_a_galaxy_has_no_velocities_is_recorded_without_the_password() -> None:
+    class Reader:
+        grid = "cube"
+        facts = SimpleNamespace(flux_unit=FLUX_UNIT)
+
+        def open(self, target: Target) -> list[ArrayArm]:
+            return [ArrayArm(WAVE, np.full(len(WAVE), 5.0))]
+
+        def velocity(self, *arguments: object) -> None:
+            raise Rejected("no_maps", f"https://me:{CANARY}@host/dap: no MAPS")
+
+    windows = WindowConfig(lines=("Ha-6564",), num_samples=8, size=8)
+    velocity = VelocityConfig(correct=True, missing="uncorrected")
+    target = Target("1-2", "1-2", 0.03, 180.0, 10.0, (f"https://me:{CANARY}@host/cube.fits",), 2.5)
+    config = GalaxyConfig(windows=windows, velocity=velocity, checksum="none")
+    outcome, _, _ = extract_galaxy(Reader(), target, config)
+    assert outcome.velocity == "no_maps: https://host/dap: no MAPS"
+    assert CANARY not in str(outcome)
