@@ -20,7 +20,7 @@ HALF_WIDTH_KMS = 450.0
 MIN_SNR = 3.0  # of both lines of a ratio
 WIDTHS = {"ew_ha": "Ha-6564", "ew_oiii": "OIII-5008"}
 RATIOS = {"log_nii_ha": ("NII-6585", "Ha-6564"), "log_oiii_hb": ("OIII-5008", "Hb-4862")}
-CENTRE_SPAXELS = 1.5  # radius of the central aperture: 3 x 3 spaxels without the corners beyond it
+CENTRE_SPAXELS = 1.5  # radius of the central aperture: 2 x 2 spaxels, since windows have an even number a side
 # Suffixes of the columns: the whole window, the centre, and within one effective radius.
 APERTURES = ("", "_centre", "_re")
 COLUMNS = tuple(
@@ -167,7 +167,7 @@ def _ratio(above: LineSum, below: LineSum, inside: np.ndarray) -> tuple[float, f
 
 def described(columns: Sequence[str] = COLUMNS) -> dict[str, tuple[str, str]]:
     """Description and unit of each column."""
-    places = {"": "over the whole window", "_centre": "in the central 3 x 3 spaxels", "_re": "within one Re"}
+    places = {"": "over the whole window", "_centre": "in the central 2 x 2 spaxels", "_re": "within one Re"}
     quantities = {
         "ew_ha": "Rest-frame equivalent width of Halpha, positive in emission,",
         "ew_oiii": "Rest-frame equivalent width of [O III] 5008, positive in emission,",

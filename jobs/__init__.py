@@ -1,4 +1,4 @@
-"""The commands: one module each, run as `cubescout NAME` or `python -m jobs.NAME`."""
+"""The commands: one module each. Those that a cluster runs are also run as `python -m jobs.NAME`."""
 
 import os
 

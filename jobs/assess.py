@@ -9,10 +9,11 @@ Reads the catalog and a table of labels (CSV, ECSV, FITS, Parquet, VOTable, or t
   cubescout assess CONFIG --labels truth.parquet --label unusual  the truth of a simulated survey
   cubescout assess CONFIG --labels agn.dat                        a list of galaxies against all others
 
-Only galaxies in the table count; those with an empty cell are the galaxies without a label. For a list, the whole
-catalog counts. For each label with at least 3 galaxies the report gives the over-representation among the highest
-scores, the area under the ROC curve, and the share of the same label among the nearest neighbours against chance, with
-95% intervals from a bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to
+Only galaxies in the table count; for a list, the whole catalog counts. In a column of classes, or of nothing but true
+(or 1), an empty cell means without the label; beside true and false, 1 and 0, and for a threshold it is unknown, and
+its galaxy is left out. For each label with at least 3 galaxies the report gives the over-representation among the
+highest scores, the area under the ROC curve, and the share of the same label among the nearest neighbours against
+chance, with 95% intervals from a bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to
 WORKSPACE/assess/NAME.
 
 Labels are not the truth about anomaly: the paper finds that most AGN score low. Never tune a model on them.

@@ -11,7 +11,7 @@ from typing import Any
 
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
-from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, run_command
+from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command, run_command
 from jobs.console.progress import console
 
 # The steps with their options; `tune --retrain` trains as `train` does, with the best values that it has found.
@@ -60,3 +60,7 @@ def run(config: ProjectConfig) -> int:
         f"  MLflow   {mlflow} --backend-store-uri {shlex.quote(config.tracking_uri)}  (http://127.0.0.1:5000)"
     )
     return EXIT_OK
+
+
+if __name__ == "__main__":
+    command("demo")()

@@ -8,13 +8,8 @@ rejected, with reasons in the store's rejected.csv; the exit code is then 3. A r
 made from another configuration is an error. The store and its configuration are recorded in MLflow as the parent of the
 trainings on it.
 
-Keys: seed; survey.reader, root, table, maps_root, galaxies, z_min, z_max, reject_quality, duplicates, mask_bits;
-prepare.windows.lines, num_samples, step_dex, half_width_kms, sampling, continuum, size, space, min_lines;
-prepare.redshift.check, limit_kms, correct; prepare.velocity.correct, tracer, max_error_kms, max_kms, unknown, missing;
-prepare.augment.num_views, where, flip, rotate, max_shift, noise, max_dimming, max_psf_sigma;
-prepare.split.validation, test; prepare.min_covered, retry_rejected, galaxies_per_shard; prepare.dask.scheduler,
-num_workers; dask_on_ray.num_workers, threads, cpus (with `prepare.dask.scheduler: ray`, which runs the workers on the
-Ray cluster of RAY_ADDRESS).
+Keys: seed, and those of the sections survey, prepare and dask_on_ray (with `prepare.dask.scheduler: ray`, which runs
+the workers on the Ray cluster of RAY_ADDRESS): `cubescout config prepare` describes them.
 """
 
 from collections.abc import Iterator
@@ -31,6 +26,8 @@ from jobs.console.progress import console, progress_bar
 
 # Reasons that a galaxy is left out for, which no other file of it would change.
 SELECTED = {"quality", "redshift_range", "duplicate"}
+# Those of galaxies that are rejected before the store is planned, which cannot take them later.
+LISTED = {"missing_file", "not_in_table", "bad_row", "no_redshift"}
 
 
 def run(config: ProjectConfig) -> int:
@@ -55,7 +52,9 @@ def run(config: ProjectConfig) -> int:
         return EXIT_OK
     reasons = ", ".join(f"{count} {code}" for code, count in summary["reasons"].items())
     console.print(f"{summary['rejected']} rejected ({reasons}): see {config.store_path}/rejected.csv")
-    if summary["reasons"].keys() - SELECTED:
+    if lacking := ", ".join(code for code in summary["reasons"] if code in LISTED):
+        console.print(f"Once files and table are complete, galaxies rejected as {lacking} need a new workspace.")
+    if summary["reasons"].keys() - SELECTED - LISTED:
         console.print("If you replace damaged files, retry them with `--set prepare.retry_rejected=true`.")
     return EXIT_SET_ASIDE
 

@@ -8,7 +8,7 @@ shards that are left.
 The catalog, catalog.parquet in the workspace, has one row per galaxy: scores, p- and q-values, the most significant
 residuals in words, the reason code of a likely artefact, nearest neighbours in latent space and UMAP positions, with
 units, descriptions and provenance. The latents, maps of the residuals, and the catalog as FITS and VOTable are written
-beside it. All are registered in MLflow.
+beside it. All but the maps are registered in MLflow.
 
 Scores: score_combined, the default ranking, says how far the galaxy's most unusual line, in the region where it is most
 unusual, deviates from the prediction, in units of the scatter among ordinary galaxies, of which half are below 0. It is

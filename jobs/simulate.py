@@ -6,11 +6,8 @@ truth.parquet with the class and physical parameters of each galaxy, which no ot
 made. Existing files are kept, so an interrupted run resumes; a folder with a survey of another configuration or seed is
 an error.
 
-Keys: seed; simulate.num_galaxies, simulate.num_workers (default: all cores), simulate.bundle_shares (large bundles make
-large files: about 16 MB for 19 fibres, 77 MB for 127), simulate.class_shares, simulate.redshift_range, simulate.depth,
-simulate.unusual_fraction, simulate.repeat_fraction, simulate.critical_fraction (observations that prepare rejects),
-simulate.cubes, simulate.maps (dr15 has 22 lines, dr17 has 35). The same configuration and seed give the same bytes.
-docs/simulation.md describes the files and compares them with real ones.
+Keys: seed, and those of the section simulate, which `cubescout config simulate` describes. Large bundles make large
+files: about 16 MB for 19 fibres, 77 MB for 127. The same configuration and seed give the same bytes. docs/simulation.md describes the files and compares them with real ones.
 """
 
 from pathlib import Path

@@ -39,6 +39,7 @@ from cubeprep.config import ConfigError
 from cubeprep.redact import redact, secret_keys
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK
+from modeling.network.pretrained import PRETRAINED
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -120,7 +121,10 @@ def relative_paths(project: ProjectConfig) -> dict[str, str]:
         "train.storage": project.train.storage,
         "tracking.uri": project.tracking.uri and project.tracking.uri.removeprefix(SQLITE),
     }
-    return {key: path for key, path in paths.items() if path and "://" not in path and not Path(path).is_absolute()}
+    models = {"score.model": project.score.model, "train.start_from": project.train.start_from}
+    paths |= {key: None if name == PRETRAINED else name for key, name in models.items()}
+    given = {key: path for key, path in paths.items() if path and "://" not in path and not path.startswith("models:/")}
+    return {key: path for key, path in given.items() if not Path(path).is_absolute()}
 
 
 def dashboard_address(address: str | None) -> str:
@@ -210,7 +214,7 @@ def entrypoint(job: str, config: str, overrides: Sequence[str], arguments: Seque
 
 @contextmanager
 def staged(config: Path) -> Iterator[Path]:
-    """Temporary working directory of a job, under a megabyte, with this code, its version and the configuration."""
+    """Temporary working directory of a job, of about 7 MB, with this code, its version and the configuration."""
     with tempfile.TemporaryDirectory(prefix="cubescout-submit-") as scratch:
         folder = Path(scratch)
         for package in PACKAGES:

@@ -3,8 +3,8 @@
 Runs `train.num_workers` workers of Ray Train, on a local Ray or on the cluster of RAY_ADDRESS; with 0 it trains in this
 process, without Ray. Each epoch leaves a checkpoint in `train.storage` (a folder or s3:// URL; default: in the
 workspace), and the same configuration, run again, resumes from it. The best epoch is tracked in MLflow and registered
-as `tracking.model_name` with the alias `candidate`. It becomes `champion` if there is none, or if its validation loss
-on the same store is lower.
+as `tracking.model_name` with the alias `candidate`. It becomes `champion` if there is none, or if its validation loss,
+of the same kind and on the same store, is lower; otherwise `cubescout promote` compares them.
 
 With `train.folds` it then trains further models, each without `train.left_out` of the folds into which galaxies are
 divided by mangaid, so that `score` has models that were not trained on a given galaxy. They are registered with the

@@ -13,6 +13,7 @@ from jobs.tables.column_texts import known_columns
 from modeling.network.config import ModelConfig
 from tests.jobs.catalogs import write_synthetic_catalog
 from tests.logcube import write_survey
+from tests.test_architecture import ROOT
 
 SHIPPED = sorted(path.stem for path in find_config("demo").parent.glob("*.yaml"))
 
@@ -30,7 +31,8 @@ def test_help_lists_the_jobs_and_exit_codes() -> None:
 
 
 @pytest.mark.parametrize("name", command.JOBS)
-def test_each_job_has_help_worth_reading(name: str) -> None:
+def test_each_job_has_help_worth_reading_and_runs_as_a_module(name: str) -> None:
+    assert f'if __name__ == "__main__":\n    command("{name}")()' in (ROOT / "jobs" / f"{name}.py").read_text()
     code, text = invoke(name, "--help")
     assert code == 0
     assert "--set" in text

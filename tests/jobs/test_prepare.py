@@ -6,7 +6,7 @@ import pytest
 
 from jobs import prepare
 from jobs.config import ProjectConfig
-from tests.logcube import write_survey
+from tests.logcube import write_drpall, write_survey
 
 
 def test_doubts_about_accepted_galaxies_are_told(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_doubts_about_accepted_galaxies_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_only_damaged_files_are_worth_a_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.3}, size=9)
+    root = write_survey(tmp_path / "survey", {"8000-1": 0.03, "8000-2": 0.3, "8000-3": 0.03}, size=9)
     settings = {"survey": {"root": str(root), "z_max": 0.1}, "prepare": {"dask": {"num_workers": 0}}}
     config = ProjectConfig.model_validate(
         {"workspace": tmp_path, **settings, "prepare": {"windows": {"size": 8}, **settings["prepare"]}}
@@ -40,3 +40,8 @@ def test_only_damaged_files_are_worth_a_retry(tmp_path: Path, capsys: pytest.Cap
     other = config.model_copy(update={"workspace": tmp_path / "other"})
     assert prepare.run(other) == 3
     assert "retry them with `--set prepare.retry_rejected=true`" in capsys.readouterr().out.replace("\n", " ")
+    write_drpall(root, [("8000-2", "7-8000-2", 0.3), ("8000-3", "7-8000-3", 0.03)])
+    assert prepare.run(config.model_copy(update={"workspace": tmp_path / "third"})) == 3
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert "galaxies rejected as not_in_table need a new workspace" in told
+    assert "retry" not in told

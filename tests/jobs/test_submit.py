@@ -427,6 +427,8 @@ def test_arguments_of_the_job_are_checked_before_it_is_submitted(job: str, argum
         "prepare.store=runs/windows.zarr",
         "train.storage=runs/training",
         "tracking.uri=sqlite:///runs/mlflow.db",
+        "score.model=runs/model",
+        "train.start_from=runs/model",
     ],
 )
 def test_what_a_job_wrote_to_a_relative_path_would_be_lost(setting: str) -> None:
@@ -439,7 +441,8 @@ def test_what_a_job_wrote_to_a_relative_path_would_be_lost(setting: str) -> None
 
 def test_urls_and_absolute_paths_are_no_relative_ones(tmp_path: Path) -> None:
     settings = ("workspace=/shared/x", "survey.root=s3://survey/redux", "tracking.uri=sqlite:////shared/mlflow.db")
-    assert relative_paths(load_project("demo", settings)) == {}
+    models = ("score.model=models:/cubescout@champion", "train.start_from=pretrained")
+    assert relative_paths(load_project("demo", (*settings, *models))) == {}
 
 
 @pytest.mark.slow
