@@ -7,7 +7,8 @@ made. Existing files are kept, so an interrupted run resumes; a folder with a su
 an error.
 
 Keys: seed, and those of the section simulate, which `cubescout config simulate` describes. Large bundles make large
-files: about 16 MB for 19 fibres, 77 MB for 127. The same configuration and seed give the same bytes. docs/simulation.md describes the files and compares them with real ones.
+files: about 16 MB for 19 fibres, 77 MB for 127. The same configuration and seed give the same bytes.
+docs/simulation.md describes the files and compares them with real ones.
 """
 
 from pathlib import Path

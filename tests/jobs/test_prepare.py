@@ -40,6 +40,7 @@ def test_only_damaged_files_are_worth_a_retry(tmp_path: Path, capsys: pytest.Cap
     other = config.model_copy(update={"workspace": tmp_path / "other"})
     assert prepare.run(other) == 3
     assert "retry them with `--set prepare.retry_rejected=true`" in capsys.readouterr().out.replace("\n", " ")
+    (root / "drpall.fits").unlink()
     write_drpall(root, [("8000-2", "7-8000-2", 0.3), ("8000-3", "7-8000-3", 0.03)])
     assert prepare.run(config.model_copy(update={"workspace": tmp_path / "third"})) == 3
     told = capsys.readouterr().out.replace("\n", " ")
