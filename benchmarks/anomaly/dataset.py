@@ -32,8 +32,9 @@ from cubeprep.store import FLUX_UNIT, SplitPlan, StorePlan, Windows, WindowStore
 from cubeprep.windows import WindowConfig
 
 ROOT = Path(__file__).parents[2]
-DATA_CODE = ("cubeprep/**/*.py", *(f"benchmarks/anomaly/{name}.py" for name in (
-    "scene", "simulated", "families", "anomalies", "artefacts", "nuisances", "inject", "rows", "dataset", "real",
+DATA_CODE = ("cubeprep/**/*.py", "cubeprep/**/*.npz", *(f"benchmarks/anomaly/{name}.py" for name in (
+    "scene", "simulated", "families", "light", "anomalies", "artefacts", "nuisances", "inject", "rows", "dataset",
+    "real",
 )))  # fmt: skip
 
 

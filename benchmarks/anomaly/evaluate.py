@@ -110,18 +110,19 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
 
 
 def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
-    """Scores [row] of all folds on a common scale; NaN (no score) becomes the lowest score."""
+    """Scores [row] of all folds on a common scale; NaN (no score) becomes the lowest score.
+
+    Both halves of a fold have one scale, that of all its clean galaxies: or a threshold from one of them would not hold
+    for the other.
+    """
     score = np.where(np.isfinite(score), score, np.nanmin(score[np.isfinite(score)], initial=0.0))
     found = np.empty(len(score))
-    clean = (rows["family"] == "").to_numpy()
-    fold, half = rows["fold"].to_numpy(), rows["half"].to_numpy()
+    clean, fold = (rows["family"] == "").to_numpy(), rows["fold"].to_numpy()
     for k in np.unique(fold):
-        for h in (0, 1):
-            calibration = score[clean & (fold == k) & (half != h)]
-            centre = np.median(calibration)
-            spread = np.median(np.abs(calibration - centre))
-            mine = (fold == k) & (half == h)
-            found[mine] = (score[mine] - centre) / (spread if spread > 0 else 1.0)
+        calibration, mine = score[clean & (fold == k)], fold == k
+        centre = np.median(calibration)
+        spread = np.median(np.abs(calibration - centre))
+        found[mine] = (score[mine] - centre) / (spread if spread > 0 else 1.0)
     return found
 
 

@@ -61,7 +61,7 @@ def _source(target: Target, arms: Sequence[Arm], seeing_arcsec: float, size: int
         observed.append(binned(whole, size, factor))
     sigma = seeing_arcsec / FWHM_PER_SIGMA / observed[0].spaxel_arcsec
     scene = tuple(smoothed(arm) for arm in observed)
-    return Source(target.plateifu, target.mangaid, target.z, target.re_arcsec, tuple(observed), scene, sigma)
+    return Source(target.plateifu, target.mangaid, target.z, target.re_arcsec, tuple(observed), scene, sigma, factor)
 
 
 def smoothed(arm: CubeArm) -> CubeArm:

@@ -49,6 +49,7 @@ SHOWN = {
     "recall_at_50": "recall at 50",
     "recall_at_100": "recall at 100",
     "amplitude_50": "S/N at 50% recall",
+    "fires_clean": "clean flagged",
     "fires_n": "N flagged",
     "artefact_share_top100": "artefacts in top 100",
     "fdr_at_10": "FDR at 10%",

@@ -102,6 +102,7 @@ class Source:
         arms: the cube as observed; each arm can be read any number of times.
         scene: the same arms with noise-free flux: the truth of the simulation, or an estimate for a real cube.
         psf_sigma: Gaussian sigma of the PSF, spaxels.
+        factor: spaxels of the cube that were summed into one, along each axis.
     """
 
     plateifu: str
@@ -111,6 +112,7 @@ class Source:
     arms: tuple[CubeArm, ...]
     scene: tuple[CubeArm, ...]
     psf_sigma: float
+    factor: int = 1
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,14 @@ class Host:
 
     @cached_property
     def offsets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets [y, x] of spaxels from the middle of the cube along y and along x, spaxels."""
-        height, width = self.covered.shape
-        y, x = np.mgrid[:height, :width]
-        return y - height // 2, x - width // 2
+        """Offsets [y, x] of spaxels from the middle of the cube along y and along x, spaxels.
+
+        Its middle spaxel, that of the galaxy's nucleus, is a corner of a block of spaxels.
+        """
+        factor = self.source.factor
+        y, x = np.mgrid[: self.covered.shape[0], : self.covered.shape[1]]
+        middle_y, middle_x = ((length * factor // 2 + 0.5) / factor - 0.5 for length in self.covered.shape)
+        return y - middle_y, x - middle_x
 
     @cached_property
     def _middle(self) -> Planes:

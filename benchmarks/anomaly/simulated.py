@@ -41,7 +41,7 @@ def make_source(item: Observation, config: SimulateConfig, seed: int, size: int,
     scene = replace(observed, flux=true_flux)
     sigma = seeing / FWHM_PER_SIGMA / observed.spaxel_arcsec
     target = item.target
-    return Source(target.plateifu, target.mangaid, galaxy.z, galaxy.re_arcsec, (observed,), (scene,), sigma)
+    return Source(target.plateifu, target.mangaid, galaxy.z, galaxy.re_arcsec, (observed,), (scene,), sigma, factor)
 
 
 def observed_arm(

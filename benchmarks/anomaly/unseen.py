@@ -34,6 +34,7 @@ from benchmarks.anomaly.tiers import TIERS, DataConfig, Run
 from cubeprep.augment import view_rng
 from cubeprep.store import Windows, WindowStore
 from modeling.network.checkpoint import load_model
+from modeling.resampling import bootstrap_weights
 
 COPIES = 3
 NUM_BOOTSTRAP = 400
@@ -211,13 +212,11 @@ def compare(rows: pd.DataFrame, clean: pd.DataFrame, names: Sequence[str]) -> pd
 
     Args:
         rows: of injections, with a column of scores for each detector.
-        clean: the same of galaxies as observed.
+        clean: the same of galaxies as observed, with their mangaid: objects are resampled.
         names: of the detectors.
     """
     galaxies = pd.Index(clean["name"])
-    drawn = np.random.default_rng(0).multinomial(
-        len(galaxies), np.full(len(galaxies), 1 / len(galaxies)), NUM_BOOTSTRAP
-    )
+    drawn = np.array(list(bootstrap_weights(clean["mangaid"].to_numpy(), NUM_BOOTSTRAP, 0)))
     found = []
     for family in ("all", *sorted(set(rows["family"]))):
         mine = rows if family == "all" else rows[rows["family"] == family]
@@ -257,7 +256,8 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     tasks = [Task(tier.data, int(galaxy), number) for number, galaxy in chosen]
     made = {task.number: part for task, part in run_all(inject_galaxy, tasks, options.workers)}
     parts = [made[task.number] for task in tasks]
-    rows, clean = pd.concat([part.rows for part in parts], ignore_index=True), of_fold[["name"]].reset_index(drop=True)
+    rows = pd.concat([part.rows for part in parts], ignore_index=True)
+    clean = of_fold[["name", "mangaid"]].reset_index(drop=True)
     run = next(run for run in tier.runs if run.contamination == tier.headline)
     for name in options.detectors:
         detector = trained(load_detectors()[name], data, options.fold, run, options.network)

@@ -9,7 +9,7 @@ from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.families import Changed, Moved
 from benchmarks.anomaly.inject import MASK_SHARE, inject, sample_snr2, truth_mask
 from benchmarks.anomaly.real import real_sources
-from benchmarks.anomaly.scene import Host, Injected, binned
+from benchmarks.anomaly.scene import CubeArm, Host, Injected, binned
 from benchmarks.anomaly.simulated import make_source, plan
 from cubeprep.prepare_config import GalaxyConfig
 from cubeprep.shard import read_windows
@@ -32,6 +32,16 @@ CAPPED = ("dead_fibre", "half_spaxel_shift")
 @pytest.fixture(scope="module")
 def host() -> Host:
     return Host(make_source(plan(CONFIG, SEED)[0], CONFIG, SEED, 16, 2), WINDOWS)
+
+
+def test_the_nucleus_of_a_binned_galaxy_is_at_the_middle_of_the_offsets(host: Host) -> None:
+    """Simulated galaxies and MaNGA's cubes have it at spaxel n // 2, a corner of a block of four."""
+    y, x = np.mgrid[:32, :32] - 16
+    image = np.exp(-0.5 * (y**2 + x**2) / 3**2).astype(np.float32)[None]
+    fine = CubeArm(np.array([6000.0]), image, np.ones_like(image), np.zeros(image.shape, bool), 0.5)
+    coarse = binned(fine, 16, 2).flux[0]
+    assert [(coarse * offset).sum() / coarse.sum() for offset in host.offsets] == pytest.approx([0, 0], abs=1e-3)
+    assert host.offsets[0][7, 0] == -0.75
 
 
 def drawn(host: Host, name: str, level: int = 2):

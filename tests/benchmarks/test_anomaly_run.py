@@ -15,7 +15,7 @@ from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
 from benchmarks.anomaly.detectors.detector import DETECTORS
-from benchmarks.anomaly.evaluate import Entry, load_entries, standardised
+from benchmarks.anomaly.evaluate import Entry, load_entries, standardised, thresholds
 from benchmarks.anomaly.execute import execute
 from benchmarks.anomaly.kept import kept_path, read_kept, write_kept
 from benchmarks.anomaly.report import as_markdown, make_report
@@ -91,10 +91,20 @@ def test_a_training_sample_is_a_store_with_views(data):
     np.testing.assert_array_equal(store.read_galaxy(name).flux, original.flux)
 
 
-def test_halves_calibrate_each_other():
-    rows = pd.DataFrame({"family": ["", "", "", "", "x"], "fold": 0, "half": [0, 0, 1, 1, 1]})
-    found = standardised(np.array([1.0, 3.0, 10.0, 30.0, 5.0]), rows)
-    assert found.tolist() == [(1 - 20) / 10, (3 - 20) / 10, 10 - 2, 30 - 2, 5 - 2]
+def test_folds_have_one_scale_each():
+    rows = pd.DataFrame({"family": ["", "", "", "x", "", ""], "fold": [0, 0, 0, 0, 1, 1], "half": [0, 1, 1, 0, 0, 1]})
+    found = standardised(np.array([1.0, 2.0, 4.0, 10.0, 30.0, np.nan]), rows)
+    np.testing.assert_allclose(found, [-1, 0, 2, 8, 1, -1])
+
+
+@pytest.mark.parametrize("draw", ["uniform", "normal", "standard_cauchy"])
+def test_thresholds_of_one_half_hold_for_the_other_whatever_the_scores(draw):
+    rng, rates = np.random.default_rng(0), []
+    rows = pd.DataFrame({"family": "", "fold": np.repeat([0, 1], 1000), "half": np.tile([0, 1], 1000)})
+    for _ in range(40):
+        score = standardised(getattr(rng, draw)(size=2000), rows)
+        rates.append((score > thresholds(score, rows)).mean())
+    assert np.mean(rates) == pytest.approx(0.01, abs=0.0015)
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ def test_dust_takes_light_away_and_more_of_it_in_the_blue(host: Host) -> None:
 
 
 def test_the_same_scores_have_no_difference_and_better_ones_a_higher_recall() -> None:
-    clean = pd.DataFrame({"name": [f"g{i}" for i in range(200)], "good": np.arange(200) / 200})
+    names = [f"g{i}" for i in range(200)]
+    clean = pd.DataFrame({"name": names, "mangaid": names, "good": np.arange(200) / 200})
     rows = pd.DataFrame({"twin": clean["name"], "family": "f", "reached": True, "good": 2.0})
     for table in (clean, rows):
         table["same"], table["bad"] = table["good"], -table["good"]

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.anomaly.detectors.components import principal_components
-from benchmarks.anomaly.detectors.detector import Scored, shards
+from benchmarks.anomaly.detectors.detector import Scored, observed_shards
 from benchmarks.anomaly.detectors.features import Reconstructing, brightness, good_flux
 from cubeprep.store import Windows, WindowStore
 from modeling.network.spaxel_code import local_amplitude
 
-RANKS = (32, 128, 512)
+RANKS = (32, 128, 512, 768)
 # Candidates for the typical error of the model, a share of the local amplitude.
-ERRORS = (0.05, 0.1, 0.2)
+ERRORS = (0.0125, 0.025, 0.05, 0.1, 0.2)
 FIRST_ERROR = 0.1
 MOST_VALIDATION = 25
 MOST_ROUNDS = 8
@@ -264,6 +264,6 @@ class Hmf(Reconstructing):
 
 
 def _read(store: WindowStore, split: str) -> Weighted:
-    """All galaxies of a split, read one shard at a time."""
-    parts = [Weighted.of(windows) for windows in shards(store, split)]
+    """All galaxies of a split as observed, read one shard at a time."""
+    parts = [Weighted.of(windows) for windows in observed_shards(store, split)]
     return Weighted(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Weighted)))
