@@ -44,6 +44,7 @@ from modeling.network.pretrained import PRETRAINED
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 SQLITE = "sqlite:///"
+OF_SURVEY = ("simulate", "prepare", "demo", "doctor")  # jobs that read or write the survey's files
 # Ray reports the end of a job shortly before its exit code.
 POLL_S = 0.5
 CODE_WAIT_S = 10.0
@@ -82,7 +83,7 @@ def submit(
     where = dashboard_address(address)
     path = find_config(config)
     project = load_project(config, tuple(overrides))
-    if relative := relative_paths(project):
+    if relative := relative_paths(project, job):
         rule = "it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [f"{key}: {value} is relative; {rule}" for key, value in relative.items()])
     secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments})
@@ -110,19 +111,18 @@ def submit(
     return follow_job(client, job_id, where)
 
 
-def relative_paths(project: ProjectConfig) -> dict[str, str]:
-    """Relative paths of a configuration by their keys: a job would look for them, and write, in a folder of Ray's."""
+def relative_paths(project: ProjectConfig, job: str) -> dict[str, str]:
+    """Relative paths that a job would look for, and write to, in a folder of Ray's, by their keys."""
     paths = {
         "workspace": str(project.workspace),
-        "survey.root": project.survey.root,
-        "survey.table": project.survey.table,
-        "survey.maps_root": project.survey.maps_root,
         "prepare.store": project.prepare.store,
         "train.storage": project.train.storage,
         "tracking.uri": project.tracking.uri and project.tracking.uri.removeprefix(SQLITE),
     }
     models = {"score.model": project.score.model, "train.start_from": project.train.start_from}
     paths |= {key: None if name == PRETRAINED else name for key, name in models.items()}
+    if job in OF_SURVEY:
+        paths |= {f"survey.{key}": getattr(project.survey, key) for key in ("root", "table", "maps_root")}
     given = {key: path for key, path in paths.items() if path and "://" not in path and not path.startswith("models:/")}
     return {key: path for key, path in given.items() if not Path(path).is_absolute()}
 

@@ -442,7 +442,13 @@ def test_what_a_job_wrote_to_a_relative_path_would_be_lost(setting: str) -> None
 def test_urls_and_absolute_paths_are_no_relative_ones(tmp_path: Path) -> None:
     settings = ("workspace=/shared/x", "survey.root=s3://survey/redux", "tracking.uri=sqlite:////shared/mlflow.db")
     models = ("score.model=models:/cubescout@champion", "train.start_from=pretrained")
-    assert relative_paths(load_project("demo", (*settings, *models))) == {}
+    assert relative_paths(load_project("demo", (*settings, *models)), "prepare") == {}
+
+
+def test_the_survey_matters_to_jobs_that_read_it() -> None:
+    project = load_project("line", ("workspace=/shared/x",))
+    assert relative_paths(project, "train") == {}
+    assert relative_paths(project, "prepare") == {"survey.root": project.survey.root}
 
 
 @pytest.mark.slow
