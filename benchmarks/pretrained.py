@@ -85,7 +85,8 @@ def calibration(network: WindowNetwork, tier: Tier, store: WindowStore) -> dict[
             yield observed.flux, observed.ivar, observed.mask
 
     velocity_kms = store.coordinate("validation", "velocity_kms")
-    return calibrate(network, galaxies, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels(tier)).to_json()
+    found = calibrate(network, galaxies, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels(tier))
+    return found.regressed().to_json()
 
 
 def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target: Path) -> dict[str, Any]:

@@ -37,13 +37,14 @@ import click
 
 from cubeprep.config import ConfigError
 from cubeprep.redact import redact, secret_keys
+from cubeprep.storage import is_remote
 from jobs.config import ProjectConfig, find_config, load_project
 from jobs.console.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK
 from modeling.network.pretrained import PRETRAINED
+from modeling.tracking.database import sqlite_path
 
 PACKAGES = ("cubeprep", "modeling", "jobs")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-SQLITE = "sqlite:///"
 OF_SURVEY = ("simulate", "prepare", "demo", "doctor")  # jobs that read or write the survey's files
 # Ray reports the end of a job shortly before its exit code.
 POLL_S = 0.5
@@ -86,10 +87,11 @@ def submit(
     if relative := relative_paths(project, job):
         rule = "it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [f"{key}: {value} is relative; {rule}" for key, value in relative.items()])
-    secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments})
     # The file is sent as it is: with comments, and values that --set replaces.
     lines = enumerate(path.read_text().splitlines(), start=1)
-    secrets += [f"line {number}" for number, line in lines if not secrets and redact(line) != line]
+    secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments}) or [
+        f"line {number}" for number, line in lines if redact(line) != line
+    ]
     if secrets:
         known = "what a job is given can be read by all users of the cluster; give the nodes credentials of their own"
         raise ConfigError(config, [f"{redact(key)}: holds a password or a signature: {known}" for key in secrets])
@@ -117,13 +119,13 @@ def relative_paths(project: ProjectConfig, job: str) -> dict[str, str]:
         "workspace": str(project.workspace),
         "prepare.store": project.prepare.store,
         "train.storage": project.train.storage,
-        "tracking.uri": project.tracking.uri and project.tracking.uri.removeprefix(SQLITE),
+        "tracking.uri": project.tracking.uri and str(sqlite_path(project.tracking.uri) or project.tracking.uri),
     }
     models = {"score.model": project.score.model, "train.start_from": project.train.start_from}
     paths |= {key: None if name == PRETRAINED else name for key, name in models.items()}
     if job in OF_SURVEY:
         paths |= {f"survey.{key}": getattr(project.survey, key) for key in ("root", "table", "maps_root")}
-    given = {key: path for key, path in paths.items() if path and "://" not in path and not path.startswith("models:/")}
+    given = {key: path for key, path in paths.items() if path and not (is_remote(path) or path.startswith("models:/"))}
     return {key: path for key, path in given.items() if not Path(path).is_absolute()}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.tables.read import TableError, UnknownNameError, column_of, keyed, read_table
+from modeling.labels.labels import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def _found(
     if label is None:
         everyone = np.array(list(known), dtype=object)
         return Labels(everyone, {LISTED: np.isin(everyone, names)}, len(table), "the galaxies that the table lists")
-    if (match := THRESHOLD.fullmatch(label)) and _is_number(match["value"]):
+    if (match := THRESHOLD.fullmatch(label)) and is_number(match["value"]):
         return _of_threshold(table, names, path, match)
     if sign := re.search("[<>]", label):
         raise TableError(f"--label {label}: expected a number after {sign[0]}, as in 'P_MERGE>0.5'")
@@ -147,14 +148,6 @@ def _of_threshold(table: pd.DataFrame, names: np.ndarray, path: Path, match: re.
     name = f"{column} {sign} {value:g}"
     chosen = np.asarray(compare(known.to_numpy(), value))
     return Labels(known.index.to_numpy(dtype=object), {name: chosen}, len(table), f"the threshold {name}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _classes(column: pd.Series, path: Path) -> pd.Series:

@@ -95,13 +95,18 @@ def is_find(label: str, usual: Collection[str]) -> bool:
     return label.casefold() not in {word.casefold() for word in usual}
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, as `float` reads it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_word(label: str) -> bool:
     """Whether a text may be a label: numbers, true and false may not, since `rerank` would take them for detections."""
-    try:
-        float(label)
-    except ValueError:
-        return label.strip().casefold() not in ("true", "false")
-    return False
+    return not is_number(label) and label.strip().casefold() not in ("true", "false")
 
 
 def catalog_version(path: Path) -> str:

@@ -5,8 +5,8 @@ galaxy with its latent. Residuals of both reconstructions are therefore used; fo
 predictions of hidden lines and hidden squares (`hidden`).
 
 A `GalaxyScorer` is a model with its calibration: its typical error, the displacement of lines in calibration galaxies,
-and the significance that is typical of a galaxy with given brightness, S/N and size. `calibrate` makes one,
-`GalaxyScorer.score` applies it. Nothing here knows of files or engines.
+and the significance that is typical of a galaxy with given brightness, S/N and size. `calibrate` and
+`Calibration.regressed` make one, `GalaxyScorer.score` applies it. Nothing here knows of files or engines.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels, D latent.
 """
@@ -363,30 +363,17 @@ class Calibration:
     significance: np.ndarray
     nuisances: np.ndarray
 
+    def regressed(self, parts: "Sequence[Calibration]" = ()) -> GalaxyScorer:
+        """Scorer with regressions on nuisances, from its own galaxies, or from those of several calibrations.
 
-def with_regressions(scorer: GalaxyScorer, parts: Sequence[Calibration]) -> GalaxyScorer:
-    """Scorer with regressions on nuisances, from the galaxies of some calibrations together.
-
-    From fewer than `calibration.MIN_REGRESSION` galaxies the dependence on nuisances is not learned.
-    """
-    significance, known = (np.concatenate([getattr(p, name) for p in parts]) for name in ("significance", "nuisances"))
-    return replace(scorer, regressions=tuple(regressed(column, known) for column in significance.T))
+        From fewer than `calibration.MIN_REGRESSION` galaxies the dependence on nuisances is not learned.
+        """
+        names, parts = ("significance", "nuisances"), parts or [self]
+        significance, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        return replace(self.scorer, regressions=tuple(regressed(column, known) for column in significance.T))
 
 
 def calibrate(
-    model: WindowNetwork,
-    batches: Callable[[], Iterable[Arrays]],
-    velocity_kms: np.ndarray,
-    *,
-    psf_fwhm_spaxels: float,
-    device: str = "cpu",
-) -> GalaxyScorer:
-    """Scorer calibrated on galaxies that may hold a few anomalies; arguments and errors as of `calibration_of`."""
-    found = calibration_of(model, batches, velocity_kms, psf_fwhm_spaxels=psf_fwhm_spaxels, device=device)
-    return with_regressions(found.scorer, [found])
-
-
-def calibration_of(
     model: WindowNetwork,
     batches: Callable[[], Iterable[Arrays]],
     velocity_kms: np.ndarray,

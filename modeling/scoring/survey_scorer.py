@@ -30,8 +30,7 @@ from modeling.scoring.galaxy_scorer import (
     Calibration,
     GalaxyScorer,
     GalaxyScores,
-    calibration_of,
-    with_regressions,
+    calibrate,
 )
 from modeling.scoring.hypotheses.shard import Hypotheses, hypotheses, survey_of
 from modeling.scoring.residual_sums import LineSums
@@ -261,7 +260,7 @@ def calibrate_ensemble(
             found: list[Calibration] = []
             galaxies = [_CalibrationGalaxies(ensemble, index, num_galaxies) for index in range(num_networks)]
             for network, own in zip(ensemble.networks, galaxies, strict=True):
-                found.append(calibration_of(network, own, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device))
+                found.append(calibrate(network, own, velocity_kms, psf_fwhm_spaxels=psf, device=ensemble.device))
                 tell(len(found), num_networks)
             scorers = _regressed(found, galaxies)
         with replacing(path) as partial:
@@ -282,11 +281,11 @@ def _regressed(found: Sequence[Calibration], galaxies: "Sequence[_CalibrationGal
     Where a fold has too few, the regressions of all folds are from the galaxies of all: scores of different folds are
     compared, and must be on one scale.
     """
-    parts = [[each] for each in found]
+    parts: list[list[Calibration]] = [[] for _ in found]
     own = [each for each, mine in zip(found[1:], galaxies[1:], strict=True) if not mine.takes_all]
     if own and (len(own) < len(found) - 1 or min(len(each.nuisances) for each in own) < MIN_REGRESSION):
         parts[1:] = [own] * (len(found) - 1)
-    return [with_regressions(each.scorer, part).to_json() for each, part in zip(found, parts, strict=True)]
+    return [each.regressed(part).to_json() for each, part in zip(found, parts, strict=True)]
 
 
 def clear(folder: Path) -> None:

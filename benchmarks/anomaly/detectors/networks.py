@@ -114,7 +114,7 @@ class Cubescout(Network):
         self.survey = Survey(templates, psf / FWHM_PER_SIGMA, SPAXEL_ARCSEC * self.tier.data.bin_factor)
         self.scorer = calibrate(
             self.model, lambda: map(self._arrays, observed_shards(store, split)), velocity_kms, psf_fwhm_spaxels=psf
-        )
+        ).regressed()
 
     def score_windows(self, windows: Windows) -> Scored:
         """Combined score; its components and the plain scores are variants."""

@@ -25,12 +25,12 @@ function limits({ data }, key, line) {
 // Panels of the chosen line; the view keeps them to read their values at a spaxel.
 export function panelsOf(view) {
   const { arrays } = view.data;
-  const triaged = [triagedSpaxels(view, [view.line]), triagedSpaxels(view, view.data.meta.lines.keys())];
-  const panel = (kind, values) => ({ ...kind, values, range: limits(view, kind.key, view.line), crossed: kind.ofResiduals ? triaged[Number(Boolean(kind.ofAllLines))] : [] });
-  view.panels = KINDS.map((kind) => panel(kind, view.slice(kind.key, view.line)));
-  if (arrays.by_place) view.panels.push(panel({ key: "by_place", name: "Attribution", note: "this line, σ", palette: "sigma", ofResiduals: true }, view.slice("by_place", view.line)));
-  view.panels.push(arrays.by_spaxel ? panel({ key: "by_spaxel", name: "Attribution", note: "all lines, σ", palette: "sigma", ofResiduals: true, ofAllLines: true }, arrays.by_spaxel)
-    : panel({ key: "misfit", name: "Misfit", note: "all lines", palette: "chi2", ofResiduals: true, ofAllLines: true }, arrays.misfit));
+  const [ofLine, ofAll] = [[view.line], view.data.meta.lines.keys()].map((lines) => triagedSpaxels(view, lines));
+  const panel = (kind, values, crossed) => ({ ...kind, values, crossed, range: limits(view, kind.key, view.line) });
+  view.panels = KINDS.map((kind) => panel(kind, view.slice(kind.key, view.line), kind.ofResiduals ? ofLine : []));
+  if (arrays.by_place) view.panels.push(panel({ key: "by_place", name: "Attribution", note: "this line, σ", palette: "sigma" }, view.slice("by_place", view.line), ofLine));
+  view.panels.push(arrays.by_spaxel ? panel({ key: "by_spaxel", name: "Attribution", note: "all lines, σ", palette: "sigma" }, arrays.by_spaxel, ofAll)
+    : panel({ key: "misfit", name: "Misfit", note: "all lines", palette: "chi2" }, arrays.misfit, ofAll));
   return view.panels;
 }
 

@@ -60,7 +60,7 @@ def trained() -> GalaxyScorer:
         for seed in (0, 1):
             yield galaxies(24, seed)
 
-    return calibrate(model, batches, VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
+    return calibrate(model, batches, VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA).regressed()
 
 
 def with_light(light: np.ndarray, num: int = 3, seed: int = 7) -> Arrays:
@@ -284,7 +284,7 @@ def test_typical_spectra_where_no_galaxy_has_them_are_significant_in_the_latent(
         optimizer.step()
     scorer = calibrate(
         model, lambda: (galaxies(24, seed) for seed in (1, 2, 3)), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA
-    )
+    ).regressed()
     flux, ivar, mask = galaxies(6, seed=13)
     usual = np.array([1, 0.35, 0.4, 0.25])[:, None] * profile()
     flux += (3 * usual[..., None, None] * spot(3, 12)).astype(np.float32)

@@ -49,7 +49,7 @@ def trained() -> GalaxyScorer:
         tensors = objective.prepared(*rows, step_seed=step, device=torch.device("cpu"))
         objective(*tensors)["loss"].mean().backward()
         optimizer.step()
-    return calibrate(model, lambda: iter([galaxies(24, 0)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA)
+    return calibrate(model, lambda: iter([galaxies(24, 0)]), VELOCITY, psf_fwhm_spaxels=2.3548 * PSF_SIGMA).regressed()
 
 
 def test_typical_galaxies_are_predicted_to_within_noise_and_predicted_error() -> None:

@@ -60,7 +60,7 @@ class Calibrated(NamedTuple):
 def calibrated(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     names = {w.flux[i].tobytes(): str(w.plateifu[i]) for _, w in store.iter_galaxies() for i in range(len(w))}
     used: list[set[str]] = []
-    calibrate = survey_scorer.calibration_of
+    calibrate = survey_scorer.calibrate
 
     def recording(network: Any, batches: Any, *arguments: Any, **options: Any) -> Any:
         used.append({names[flux.tobytes()] for batch in batches() for flux in batch[0]})
@@ -69,7 +69,7 @@ def calibrated(store: WindowStore, tmp_path_factory: pytest.TempPathFactory) -> 
     bare = ModelEnsemble(store.path, tuple(network(seed) for seed in range(4)))
     path = tmp_path_factory.mktemp("ensemble") / "scorers.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey_scorer, "calibration_of", recording)
+        patch.setattr(survey_scorer, "calibrate", recording)
         return Calibrated(calibrate_ensemble(bare, path, num_galaxies=100), path, used)
 
 
