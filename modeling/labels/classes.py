@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.utils.class_weight import compute_sample_weight
 
 from cubeprep.words import counted
-from modeling.labels.label_statistics import NUM_BOOTSTRAP, Estimate, auroc, estimate
+from modeling.labels.label_statistics import NUM_BOOTSTRAP, Estimate, auroc, estimate, estimate_auroc
 from modeling.labels.rerank import SCORE_WEIGHT, ordered
 from modeling.latents.neighbours import LatentScaler
 from modeling.resampling import bootstrap_weights
@@ -208,13 +208,13 @@ def _quality(probability: np.ndarray, labelled: np.ndarray, objects: np.ndarray,
         drawn = weight * labelled
         precision = average_precision_score(labelled, probability, sample_weight=weight) if drawn.any() else np.nan
         rows.append([auroc(probability, labelled, weight), precision])
-    area, average_precision = (estimate(values) for values in np.array(rows).T)
+    areas, precisions = np.array(rows).T
     share = labelled.mean()
     return Quality(
         int(labelled.sum()),
         int((~labelled).sum()),
-        area,
-        average_precision,
+        estimate_auroc(areas, labelled, objects),
+        estimate(precisions),
         brier=float(np.mean((probability - labelled) ** 2)),
         brier_of_share=float(share * (1 - share)),
         reliability=_reliability(probability, labelled),

@@ -1,6 +1,7 @@
 """Statistics of labelled galaxies in score and in latent space: enrichment, ROC and neighbour purity, with intervals.
 
-Intervals come from a bootstrap over objects, since repeat observations of one object are not independent.
+Intervals come from a bootstrap over objects, since repeat observations of one object are not independent. That of an
+AUROC is widened to Newcombe's, since resamples of three galaxies that all score high are all alike.
 """
 
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
 from cubeprep.words import counted
@@ -104,11 +107,12 @@ def assess_label(
         tops = [enrichment(score, labelled, weight, percentage / 100) for percentage in percentages]
         alike = (weight * np.nan_to_num(agreement))[asked].sum() / _or_nan(weight[asked].sum())
         rows.append([auroc(score, labelled, weight), alike, *tops])
-    area, purity, *enrichments = (estimate(values) for values in np.array(rows).T)
+    areas, *others = np.array(rows).T
+    purity, *enrichments = map(estimate, others)
     return Assessment(
         num_labelled,
         num_others,
-        auroc=area,
+        auroc=estimate_auroc(areas, labelled, sample.mangaid),
         purity=purity,
         enrichment=dict(zip(percentages, enrichments, strict=True)),
         # A galaxy is not its own neighbour, hence the 1 in both.
@@ -183,3 +187,34 @@ def estimate(values: np.ndarray) -> Estimate:
         return Estimate(float(values[0]), np.nan, np.nan)
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values[0]), float(low), float(high))
+
+
+def estimate_auroc(values: np.ndarray, labelled: np.ndarray, mangaid: np.ndarray) -> Estimate:
+    """AUROC from that of the sample itself, first, and those of its resamples; its interval also contains Newcombe's.
+
+    Args:
+        values: areas under the ROC curve.
+        labelled: [galaxy] bool.
+        mangaid: [galaxy] identifier of the object.
+    """
+    found = estimate(values)
+    low, high = newcombe(found.value, len(np.unique(mangaid[labelled])), len(np.unique(mangaid[~labelled])))
+    return Estimate(found.value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
+
+
+def newcombe(area: float, num_labelled: int, num_others: int) -> tuple[float, float]:
+    """Interval of an AUROC of independent galaxies (Newcombe 2006, doi:10.1002/sim.2324, method 5).
+
+    The areas from which the one found lies no further than chance allows, by the variance of Hanley & McNeil (1982,
+    doi:10.1148/radiology.143.1.7063747) at that area.
+    """
+    quantile, mean_number = norm.ppf((1 + LEVEL) / 2), (num_labelled + num_others) / 2
+
+    def excess(true: float) -> float:
+        spread = 1 + (mean_number - 1) * ((1 - true) / (2 - true) + true / (1 + true))
+        return float((area - true) ** 2 - quantile**2 * true * (1 - true) * spread / (num_labelled * num_others))
+
+    # An area of 0 or 1 is itself a root, but not the one that is sought.
+    low = brentq(excess, 0, min(area, 1 - 1e-9)) if area > 0 else 0.0
+    high = brentq(excess, max(area, 1e-9), 1) if area < 1 else 1.0
+    return low, high

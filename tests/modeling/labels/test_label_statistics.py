@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from modeling.labels.label_statistics import (
@@ -11,6 +12,7 @@ from modeling.labels.label_statistics import (
     auroc,
     enrichment,
     neighbour_agreement,
+    newcombe,
 )
 from modeling.resampling import bootstrap_weights
 
@@ -55,7 +57,8 @@ def test_a_perfect_score_and_a_pure_cluster() -> None:
     labelled = score >= 1000
     neighbours = np.where(labelled[:, None], RNG.integers(80, 100, (100, 5)), RNG.integers(0, 80, (100, 5)))
     found = assess_label(sample_of(score, neighbours=neighbours), labelled, percentages=(10,), num_bootstrap=200)
-    assert (found.auroc.value, found.auroc.low, found.auroc.high) == (1, 1, 1)
+    assert (found.auroc.value, found.auroc.high) == (1, 1)
+    assert 0.9 < found.auroc.low < 1
     assert found.enrichment[10].value == pytest.approx(5)
     assert found.enrichment[10].low < 5 < found.enrichment[10].high
     assert (found.purity.value, found.chance) == (1, pytest.approx(19 / 99))
@@ -73,6 +76,27 @@ def test_intervals_hold_chance_where_there_is_only_chance() -> None:
         )
         hits += found.auroc.low <= 0.5 <= found.auroc.high
     assert hits >= 48
+
+
+def test_three_galaxies_do_not_make_a_score_certain() -> None:
+    """80 trials of true area 0.95: resamples alone hold it in 56%, and never widen where all three score highest."""
+    hits, area = 0, 0.95
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        score = np.r_[rng.normal(size=100), rng.normal(norm.ppf(area) * 2**0.5, size=3)]
+        found = assess_label(sample_of(score), np.arange(103) >= 100, num_bootstrap=20, seed=seed, percentages=())
+        hits += found.auroc.low <= area <= found.auroc.high
+    assert hits >= 72
+
+
+def test_newcombes_interval_has_a_width_at_both_ends_and_narrows_with_galaxies() -> None:
+    for area in (0.0, 0.3, 1.0):
+        low, high = newcombe(area, 20, 50)
+        assert 0 <= low <= area <= high <= 1
+        assert high - low > 0.05
+        assert newcombe(1 - area, 20, 50) == pytest.approx((1 - high, 1 - low))
+    wide, narrow = newcombe(0.8, 5, 500), newcombe(0.8, 50, 500)
+    assert wide[0] < narrow[0] < 0.8 < narrow[1] < wide[1]
 
 
 def test_repeats_are_drawn_together_and_so_widen_the_interval() -> None:
