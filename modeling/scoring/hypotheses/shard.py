@@ -4,7 +4,7 @@ Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,8 @@ def hypotheses(
         arrays: flux, ivar and mask [N, L, S, Y, X] as observed.
         by_spaxel: [N, Y, X] of `galaxy_scorer.GalaxyScores`.
         z: [N] redshift of the windows.
-        known_offset_kms: [N] displacement of the lines where it was measured in wider windows, which tell it better,
-            else NaN.
+        known_offset_kms: [N] displacement of the lines where it was measured in wider windows, else NaN. It is then
+            the hypothesis.
     """
     found: list[Hypothesis] = []
     known = np.full(len(by_spaxel), np.nan) if known_offset_kms is None else known_offset_kms
@@ -101,7 +101,10 @@ def hypotheses(
         variance = np.divide(1, ivar, out=np.ones(ivar.shape, np.float32), where=good)
         y, x = np.unravel_index(int(significance.argmax()), significance.shape)
         best = survey.explain(flux, variance, good, (int(y), int(x)), float(z[i]))
-        if best.name == "redshift" and np.isfinite(known[i]):
-            best = replace(best, text=redshift_text(known[i]), values={"velocity_kms": float(known[i])})
+        if np.isfinite(known[i]):
+            # Windows that cut the lines off would make wings and kinematics of them.
+            values = {"velocity_kms": float(known[i])}
+            sigma = best.significance or float(significance.max())
+            best = Hypothesis("redshift", redshift_text(known[i]), sigma, values, best.candidates)
         found.append(best)
     return Hypotheses.of(found)
