@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cubeprep.words import closest, counted, suggestion
 
 # Kinds of values in the words of YAML, by the first part of pydantic's type of the error.
-EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+EXPECTED = {
+    "float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text", "tuple": "a list",
+    "dict": "a section", "model": "a section", "path": "a path",
+}  # fmt: skip
 
 
 class Config(BaseModel):
@@ -40,7 +44,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which no mapping has a key twice: of two, PyYAML drops the first without a word."""
+    """YAML in which no mapping has a key twice: of two, PyYAML silently drops the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -79,7 +83,7 @@ def load_config(
     try:
         config = model.model_validate(_merged(start(tree), tree))
     except ValidationError as error:
-        mistakes += [_describe(item, model) for item in error.errors()]
+        mistakes += _described(error.errors(), model)
     if mistakes:
         raise config_error(path, mistakes, overrides)
     return config
@@ -143,12 +147,31 @@ def _override(tree: dict[str, Any], item: str) -> str | None:
     return None
 
 
-def _describe(error: Any, model: type[Config]) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "(top)"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_did_you_mean(error['loc'], model)}"
-    found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
-    return f"{where}: {_text(error)}{found}{_example(error, model)}"
+def _described(errors: Iterable[Any], model: type[Config]) -> list[str]:
+    """One text for each key, also where pydantic has an error for each type that the key may have."""
+    of_key: dict[str, list[Any]] = {}
+    for error in errors:
+        of_key.setdefault(".".join(map(str, _key(error["loc"], model))) or "(top)", []).append(error)
+    return [f"{where}: {_describe(alike, model)}" for where, alike in of_key.items()]
+
+
+def _key(loc: Sequence[Any], model: type[Config]) -> list[Any]:
+    """Parts of a key: the place of pydantic's error without the types that it tried there."""
+    key: list[Any] = []
+    for part in loc:
+        others = [each for each in get_args(_annotation(key, model)) if each is not NoneType]
+        if not (len(others) > 1 and get_origin(_annotation(key, model)) in (Union, UnionType)):
+            key.append(part)
+    return key
+
+
+def _describe(errors: Sequence[Any], model: type[Config]) -> str:
+    first = errors[0]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key{_did_you_mean(first['loc'], model)}"
+    found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+    others = [_text(error).removeprefix("expected ").removeprefix("must be ") for error in errors[1:]]
+    return f"{', or '.join([_text(first), *others])}{found}{_example(first, model)}"
 
 
 def _text(error: Any) -> str:
@@ -156,7 +179,7 @@ def _text(error: Any) -> str:
     kind, _, rest = error["type"].partition("_")
     if kind in EXPECTED and rest in ("type", "parsing", "from_float"):
         return f"expected {EXPECTED[kind]}"
-    return str(error["msg"]).removeprefix("Value error, ")
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _example(error: Any, model: type[Config]) -> str:

@@ -1,5 +1,6 @@
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
@@ -11,6 +12,7 @@ class Inner(Config):
     rate: float = Field(0.1, gt=0)
     names: tuple[str, ...] = ()
     title: str | None = None
+    fast: bool | Literal["auto"] = "auto"
 
 
 class Outer(Config):
@@ -61,7 +63,10 @@ def test_names_every_mistake_at_once(write) -> None:
         ("count: 3\ninner: {rate: [1]}", "inner.rate: expected a number (found [1])"),
         ("count: many", "count: expected a whole number (found 'many')"),
         ("count: 3.5", "count: expected a whole number (found 3.5)"),
-        ("count: 3\ninner: {names: [{rate: 1}]}", "inner.names.0: Input should be a valid string (found {'rate': 1})"),
+        ("count: 3\ninner: {names: [{rate: 1}]}", "inner.names.0: expected a text (found {'rate': 1})"),
+        ("count: 3\ninner: {fast: maybe}", "inner.fast: expected true or false, or 'auto' (found 'maybe')"),
+        ("count: 3\ninner: [1]", "inner: expected a section (found [1])"),
+        ("count: 3\ninner: {rate: -1}", "inner.rate: must be greater than 0 (found -1)"),
     ],
 )
 def test_a_mistake_is_told_with_the_closest_key_or_the_expected_kind(write, text: str, mistake: str) -> None:
@@ -70,7 +75,7 @@ def test_a_mistake_is_told_with_the_closest_key_or_the_expected_kind(write, text
     assert caught.value.mistakes == [mistake]
 
 
-TEXT, LIST = "Input should be a valid string", "Input should be a valid tuple"
+TEXT, LIST = "expected a text", "expected a list"
 
 
 @pytest.mark.parametrize(
