@@ -34,7 +34,7 @@ WORKER_SETTINGS = {
 # Beside its dashboard Dask serves counts, metrics and a proxy to anybody, on each scheduler, worker and nanny.
 CLOSED: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker", "nanny")}
 
-# Tasks that the scheduler holds for each thread of its workers, and at least.
+# Tasks that the scheduler holds per thread of its workers, and at least in total.
 TASKS_AHEAD, FEWEST_AHEAD = 4, 64
 
 TaskT = TypeVar("TaskT")
@@ -42,7 +42,7 @@ ResultT = TypeVar("ResultT")
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by Dask in each worker process: what it prints and logs loses passwords in URLs."""
+    """Removes passwords in URLs from output and logs of a worker process; called by Dask."""
     redact_process()
 
 
@@ -87,8 +87,8 @@ def run_tasks(function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], conf
         return
     import dask
 
-    # Read when distributed is imported, here and in workers. These would log tasks that fail with their arguments, such
-    # as URLs with passwords; what a task raised is raised here.
+    # Read when distributed is imported, here and in workers. These would log failing tasks with their arguments, such
+    # as URLs with passwords; the exceptions of tasks are raised here.
     dask.config.set({"logging": {"distributed": "warning", "distributed.worker": "critical"}})
     from distributed import Client
 
@@ -164,7 +164,7 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
 
 @contextmanager
 def _interrupted_afterwards() -> Iterator[None]:
-    """In the block Ctrl-C waits for its end, or for a second one, and processes that it starts never see it.
+    """Delays Ctrl-C to the end of the block, or to a second Ctrl-C; processes started in the block never see it.
 
     A terminal sends Ctrl-C to all processes. Workers that it ended would report at length; the main process ends them.
     """
@@ -191,7 +191,7 @@ def _interrupted_afterwards() -> Iterator[None]:
 
 
 def _kill_workers(cluster: Any) -> None:
-    """Kills the workers, which would report at length that they were told to end."""
+    """Kills the workers, since workers told to end would report it at length."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     for nanny in cluster.workers.values():
         nanny.auto_restart = False

@@ -78,14 +78,14 @@ class Cut(NamedTuple):
 
 
 class Extraction(NamedTuple):
-    """Windows of a galaxy and what was measured beside them.
+    """Windows of a galaxy and quantities measured with them.
 
     Attributes:
         windows: of all lines.
         offset: velocity offset of the strong lines from the redshift; `NOT_MEASURED` unless requested.
         noise_ratio: scatter between lines over the stated errors; NaN where no sidebands were read.
         continuum: at each line, before it was subtracted; None if it was not.
-        stars: what the fit of the stars found.
+        stars: results of the fit of the stars.
         remarks: differences of its files from their own checksums, and limits of the fit of the stars, in words.
         re_spaxels: effective radius in spaxels of the windows; NaN if it or their size is unknown.
         star_error: [line] error of the fitted stars over their model, at each line; None if none were fitted.

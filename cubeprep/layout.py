@@ -22,7 +22,7 @@ CONTINUUM = ("continuum", "continuum_ivar", "stars")
 METADATA = "zarr.json"
 DIMENSIONS = ("row", "line", "sample", "y", "x")
 WRITE_ALL: Any = {"write_empty_chunks": True}
-# With its checksum: of 200 flipped bits all were noticed, without it 2; for 4 bytes a chunk.
+# With its checksum, of 4 bytes a chunk, all of 200 flipped bits were detected, without it 2.
 CHECKED = ZstdCodec(level=1, checksum=True)
 
 

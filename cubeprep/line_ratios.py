@@ -1,8 +1,8 @@
 """Equivalent widths and line ratios of a galaxy, in three apertures, from its windows and continuum; BPT demarcations.
 
-Noise is taken to be independent between spaxels: what neighbours share is not included. What samples of a line share
-is: planes, and the continuum that was subtracted from all (`covariance`). The error of the stars' model
-is taken to be the same in all samples of a line, as it is in real spectra of high S/N, and in all spaxels, which share
+Noise is taken to be independent between spaxels: the covariance of neighbours is neglected. That of the samples of a
+line, which share planes and the subtracted continuum, is included (`covariance`). The error of the stars' model is
+taken to be the same in all samples of a line, as it is in real spectra of high S/N, and in all spaxels, which share
 templates and polynomial: in a sum it is added linearly, so that it does not average out.
 """
 
@@ -133,7 +133,7 @@ def _near(config: WindowConfig) -> np.ndarray:
 
 
 def _flux(windows: LineWindows, config: WindowConfig, line: Line, level: np.ndarray, number: int, z: float) -> LineSum:
-    """Flux of a line; `level` [y, x] is the flux density by which the stars may be wrong."""
+    """Flux of a line; `level` [y, x] is the error of the stars' flux density."""
     near = _near(config)
     wave = line.rest_wave * (1 + z) * 10 ** config.offsets_dex[near]
     width = (wave * np.log(10) * config.step_dex)[:, None, None]

@@ -98,7 +98,7 @@ def bits_value(names: Iterable[str], table: Mapping[str, int]) -> int:
 
 
 def any_bit(mask: np.ndarray, bits: int) -> np.ndarray:
-    """Whether one of the bits is set in integers [...] of any width; bits beyond it are not."""
+    """Whether one of the bits is set in integers [...] of any width; bits beyond it are unset."""
     return (mask & mask.dtype.type(bits & int(np.iinfo(mask.dtype).max))) != 0
 
 

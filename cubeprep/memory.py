@@ -1,4 +1,4 @@
-"""Memory that this machine has to give."""
+"""Free memory of this machine."""
 
 import os
 import re

@@ -189,7 +189,7 @@ def _why_none(survey: SurveyConfig, targets: Sequence[Target]) -> str:
 
 
 def _check_memory(plan: StorePlan, config: PrepareConfig) -> None:
-    """Refuses windows of which the workers of this machine cannot hold a shard each."""
+    """Refuses windows if the workers of this machine cannot hold a shard each."""
     if config.dask.scheduler:
         return
     row_bytes = 9 * len(plan.line_names) * len(plan.velocity_kms) * plan.size**2  # flux, inverse variance and mask

@@ -53,7 +53,7 @@ class RedactedStream:
 
 
 def unredacted(stream: TextIO) -> TextIO:
-    """The stream below the redaction, for a secret that was made for the reader of the output."""
+    """Stream without redaction, for a secret that is meant for the reader of the output."""
     while isinstance(stream, RedactedStream):
         stream = stream._stream
     return stream

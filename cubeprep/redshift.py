@@ -31,7 +31,7 @@ AGREEMENT_KMS = 150.0
 AGREEING_SNR = 5.0
 AGREEING_SCATTERS = 1.5
 AGREEING_LINES = 3
-# Stars are looked for up to 550 km/s from the redshift; where they are farther away, what is found says nothing.
+# Stars are searched within 550 km/s of the redshift; where they are farther away, the result means nothing.
 STARS_SEARCHED_KMS = 500.0
 
 

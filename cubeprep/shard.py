@@ -28,7 +28,7 @@ from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityField
 from cubeprep.windows import Continuum, LineWindows, WindowConfig, sealed
 
-# A galaxy lies in its cube, of which the largest, of MUSE, are one arc minute wide.
+# A galaxy lies in its cube; the largest, those of MUSE, are one arc minute wide.
 MOST_APART_ARCMIN = 1.0
 
 
@@ -196,7 +196,7 @@ def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig,
 
 
 def _star_columns(stars: StarlightSummary, windows: WindowConfig) -> dict[str, float | None]:
-    """What is known of the stars, for `Outcome`; None where they were not subtracted or are not known."""
+    """Quantities of the stars for `Outcome`; None where unknown, empty where no stars are subtracted."""
     if not windows.subtracts_stars:
         return {}
     values = {f"stellar_{name}": value for name, value in stars._asdict().items()}
@@ -221,7 +221,7 @@ def read_windows(reader: Any, target: Target, z: float, config: GalaxyConfig) ->
     """
     windows = config.windows
     if reader.grid != "maps":
-        # Not above: a configuration is checked without astropy, which takes half a second to import.
+        # Imported here: a configuration is checked without astropy, which takes half a second to import.
         from cubeprep.fits.cubefile import CubeFile
 
         arms = reader.open(target)

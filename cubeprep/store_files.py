@@ -56,7 +56,7 @@ class _Config(_Attributes):
 
 
 class _Store(_Attributes):
-    """What other modules rely on in the attribute `cubescout` of a store."""
+    """Values of the attribute `cubescout` of a store that other modules rely on."""
 
     identity: str
     line_names: Annotated[list[str], Field(min_length=1)]

@@ -167,7 +167,7 @@ def _checked(target: Target, config: SurveyConfig) -> Target:
     where = target.paths[0] if target.paths else target.plateifu
     if not np.isfinite(target.z) or target.z <= -1:
         return replace(target, rejected=("no_redshift", f"{where}: the survey's table has no redshift for it"))
-    if target.z == 0:  # to all digits, which no galaxy has
+    if target.z == 0:  # exactly, as no galaxy has
         return replace(target, rejected=("no_redshift", f"{where}: its redshift is 0, which stands for an unknown one"))
     if not config.z_min <= target.z <= config.z_max:
         limits = f"survey.z_min = {config.z_min:g} to survey.z_max = {config.z_max:g}"

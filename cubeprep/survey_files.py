@@ -47,7 +47,7 @@ COLUMN_UNITS = {
     **dict.fromkeys(("ra", "dec", "objra", "objdec"), "deg"),
     **dict.fromkeys(("re_arcsec", "nsa_elpetro_th50_r"), "arcsec"),
 }
-# What a value of these columns must be: lowest, highest, and in words.
+# Valid values of these columns: lowest, highest, and in words.
 RANGES = {
     "ra": (-180.0, 360.0, "degrees up to 360"),
     "dec": (-90.0, 90.0, "degrees of -90 to 90"),
@@ -83,7 +83,7 @@ def find_cubes(config: SurveyConfig, pattern: re.Pattern[str]) -> dict[tuple[str
 
 
 def _warn_of_others(root: str, paths: Sequence[str], pattern: re.Pattern[str]) -> None:
-    """Says which files of a list are no cubes, but for tables and maps, which other functions look for."""
+    """Warns of files in a list that are no cubes, except tables and maps, which other functions look for."""
     others = [
         path for path in paths if not pattern.fullmatch(name := path.rsplit("/", 1)[-1]) and not BESIDE.search(name)
     ]

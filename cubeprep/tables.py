@@ -6,7 +6,7 @@ Three rules hold for every table (`docs/readers.md`):
   zero, so that the galaxy 00123 keeps its name. Blanks around cells are removed.
 - Placeholders of missing values become NaN, or NA among integers. See `MISSING_TEXT`, `MISSING_NUMBERS` and, for
   velocities, `MISSING_VELOCITIES`.
-- A cell that is no number leaves its column text; `number` then makes NaN of this cell alone, so that one galaxy is
+- A cell that is no number leaves its column text; `number` then turns only this cell into NaN, so that one galaxy is
   lost and not the table.
 """
 

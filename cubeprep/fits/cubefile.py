@@ -210,7 +210,7 @@ class CubeFile:
 
 
 def primary_image(stream: FitsStream, header: Header) -> Header:
-    """Header of the primary image, to whose data the stream is moved: compressed by tiles, it lies behind an empty HDU.
+    """Header of the primary image, to whose data the stream is moved: if tile-compressed, it follows an empty HDU.
 
     Args:
         stream: open file, positioned at the data of the first HDU.
@@ -227,7 +227,7 @@ def primary_image(stream: FitsStream, header: Header) -> Header:
 
 
 def kind_by_scatter(flux: np.ndarray, noise: np.ndarray, planes: np.ndarray) -> NoiseKind:
-    """Whether errors with the unit of the fluxes are sigmas, as it says, or variances under a copied header.
+    """Kind of errors with the unit of the fluxes: sigmas, as it says, or variances under a copied header.
 
     The scatter between neighbouring planes decides: the right kind is nearer to it by ratio.
 

@@ -135,7 +135,7 @@ def noise_unit(
         found, factor = kind, 1.0
     else:
         found, factor = _kind_of_unit(text, data, data_text, kind, where=_where(header, path, keyword))
-    # Nothing is contradicted by the very unit of the fluxes, which may be copied too.
+    # The unit of the fluxes contradicts nothing, since it may be copied too.
     if stated and stated != found and short != short_data:
         reason = f"is that of {found}, but HDUCLAS3 = {text_card(header, 'HDUCLAS3')!r}, expected one kind of errors"
         raise Rejected("bad_unit", f"{_where(header, path, keyword)} {reason}")

@@ -190,7 +190,7 @@ def sky_shift(first: Mapping[str, str | float], other: Mapping[str, str | float]
     """Largest distance on the sky between the same spaxel by two sets of cards of `placed_sky`.
 
     Args:
-        first, other: the cards; where they do not give a place nothing is known, and the distance is 0.
+        first, other: the cards; the distance is 0 where they give no place.
         length: spaxels a side of the grid.
 
     Returns:

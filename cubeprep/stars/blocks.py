@@ -10,7 +10,7 @@ from cubeprep.cube import Arm, Planes
 SIDE = 2  # spaxels a side of a block
 MIN_LIGHT = 0.5  # share of a bin's light that must be good at a wavelength
 MIN_COVERED = 0.5  # share of the planes in which a spaxel must have a flux
-BYTES_A_SAMPLE = 6  # of `BlockSums`: two flags, two sums over 2 x 2 spaxels, and as much as the flags once more
+BYTES_A_SAMPLE = 6  # of `BlockSums`: two flags, two sums over 2 x 2 spaxels, and working copies as large as the flags
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class BlockSpectra:
 class BlockSums:
     """Sums of a cube's planes over blocks of spaxels, taken from the chunks of planes that a reader passes through.
 
-    Fluxes, errors and masks may come in any order. A sample of a block is good if those of its spaxels are that are
-    covered, which have a flux in at least `MIN_COVERED` of the planes: others, whose flux is 0, do not spoil the block.
+    Fluxes, errors and masks may come in any order. A sample of a block is good if it is good in all covered spaxels,
+    those with a flux in at least `MIN_COVERED` of the planes; others, whose flux is 0, do not spoil the block.
     """
 
     def __init__(self, planes: np.ndarray, wave: np.ndarray) -> None:
@@ -96,7 +96,7 @@ class BlockSums:
         self._bad[where] |= bad
 
     def add_planes(self, index: np.ndarray, planes: Planes) -> None:
-        """Adds planes whose masked samples are 0, of which those in spaxels with other good samples are bad."""
+        """Adds planes whose masked samples are 0; they are bad only in spaxels with other good samples."""
         self.add_flux(index, planes.flux)
         self.add_ivar(index, planes.ivar)
         where, mask = self._mine(index, planes.mask)

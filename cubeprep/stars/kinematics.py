@@ -13,7 +13,7 @@ SHIFTS = np.arange(-8, 9)
 VELOCITIES_KMS = SHIFTS * PIXEL_KMS
 SIGMAS_KMS = (0.0, 60.0, 100.0, 150.0, 200.0, 260.0, 330.0, 420.0)
 SIGMA_STEP_KMS = 10.0  # of the broadened templates
-ORDERS = 4  # of the polynomial that takes up how the continuum of a bin differs from that of the galaxy
+ORDERS = 4  # of the polynomial that absorbs differences of a bin's continuum from the galaxy's
 
 
 class Kinematics(NamedTuple):

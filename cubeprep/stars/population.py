@@ -20,8 +20,8 @@ from cubeprep.stars.templates import PIXEL_KMS, broadened, featureless, template
 PIXELS_PER_ORDER, BIN_PIXELS_PER_ORDER = 60, 400
 # A polynomial that follows the calibration also follows broad lines, so it is stiffer where they are masked.
 BROAD_PIXELS_PER_ORDER = 200
-# Broad lines raise the spectrum within so many km/s by more than this share of the stars, and than so many times the
-# error of the stars. Errors of the calibration raised it by up to 0.04, in one of three observations of a SAMI galaxy.
+# Broad lines raise the spectrum within BROAD_CORE_KMS by more than BROAD_EXCESS of the stars, and than BROAD_SIGMAS
+# times their error. Calibration errors raised it by up to 0.04, in one of three observations of a SAMI galaxy.
 BROAD_CORE_KMS, BROAD_EXCESS, BROAD_SIGMAS = 3000.0, 0.05, 5.0
 MIN_PIXELS = 200
 CLIP_SIGMAS, CLIP_WIDTH = 4.0, 151
@@ -29,8 +29,8 @@ SIGMA_STEP_KMS = 20.0  # of the broadened templates, which are kept
 # The shares of the populations in a bin differ from those of the galaxy by about this: faint bins then do not mix
 # populations at will, which scatters the Balmer lines.
 PRIOR_SHARE = 0.1
-# Light without lines is expected to be about this share at most: where its amount is hardly determined, as in a red arm
-# whose only strong line is Halpha, it would else weaken the stars' lines by chance.
+# Light without lines is expected to be about this share at most: where it is poorly constrained, as in a red arm whose
+# only strong line is Halpha, it would otherwise weaken the stars' lines by chance.
 FEATURELESS_SHARE = 0.05
 TEMPLATE_ERROR = 0.012  # of the flux, as found in MaNGA's spectra
 # The error of a model is measured over this number of samples, and not taken to be smaller than this share of the flux,
@@ -186,7 +186,7 @@ def fit_population(
     used = used & (ivar > 0)
     if used.sum() < MIN_PIXELS:
         return None
-    # The templates are no better than this, however bright the stars: else bright, red light would decide alone.
+    # The templates are no better than this, however bright the stars; else bright, red light would dominate the fit.
     floor = (TEMPLATE_ERROR * flux) ** 2
     weight = np.where(used, ivar / (1 + ivar * floor), 0)
     stellar = broadened(
@@ -226,8 +226,8 @@ def _solve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the templates and polynomial that fit together, from a start of both.
 
-    To alternate between the two is slow, and ends at red, old stars where there is dust. So the change of the
-    polynomial is solved with the weights, to first order, and eliminated; then the polynomial follows from the weights.
+    Alternating between the two is slow, and with dust converges to red, old stars. The change of the polynomial is
+    therefore solved with the weights, to first order, and eliminated; then the polynomial follows from the weights.
     """
     weights, polynomial = start
     for _ in range(rounds):
@@ -244,7 +244,7 @@ def _solve(
 def _outliers(deviation: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Samples that deviate from those around them, [wave] bool: faint emission lines, residuals of the sky, artefacts.
 
-    Wide deviations are left to the next fit. Clipping them would leave the polynomial without a hold there.
+    Wide deviations are left to the next fit. Clipping them would leave the polynomial unconstrained there.
     """
     spread = max(SCATTER * float(np.median(np.abs(deviation[used]))), 1.0)
     bounded = np.clip(deviation, -CLIP_SIGMAS * spread, CLIP_SIGMAS * spread)

@@ -16,7 +16,7 @@ ModelCube = Callable[[np.ndarray, int | None], ModelStars]
 
 
 class StarsFound(NamedTuple):
-    """What is known of the stars of a galaxy besides their light; see `FittedStars`, whose `known` is `fitted` here."""
+    """Quantities of the stars of a galaxy besides their light; see `FittedStars`, whose `known` is `fitted` here."""
 
     fitted: np.ndarray
     summary: StarlightSummary = StarlightSummary()
@@ -27,7 +27,7 @@ class StarsFound(NamedTuple):
 def read_arms(
     arms: Sequence[Arm], indices: Sequence[np.ndarray], z: float, config: WindowConfig, model: ModelCube | None
 ) -> tuple[dict[int, tuple[Planes, Starlight | None]], StarsFound]:
-    """Planes and starlight by number of the arm, and what is known of the stars.
+    """Planes and starlight by number of the arm, and quantities of the stars.
 
     Args:
         arms: spectra of the galaxy.
@@ -72,8 +72,8 @@ def _resolution(arm: Arm, planes: np.ndarray) -> np.ndarray | None:
 def _from_model(model: ModelStars, index: np.ndarray) -> tuple[Starlight, StarsFound]:
     """Starlight of a survey's model, and the spaxels that have it in most planes.
 
-    Within a run of planes, which holds whole windows, a spaxel has a model throughout or not at all: samples without
-    one among others with one would keep their stars, and are lost.
+    Within a run of planes, which holds whole windows, a spaxel must have a model throughout or not at all: samples
+    without one among others with one would keep their stars, and are lost.
     """
     lost = np.zeros(model.fitted.shape, dtype=bool)
     for run in np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) > 1) + 1):

@@ -15,9 +15,9 @@ from cubeprep.stars.population import Stars, fit_stars, relative_error
 from cubeprep.stars.spectra import BROAD_KMS, RestSpectra, broad_regions, line_regions, rest_spectra
 from cubeprep.stars.templates import LOG_STEP, PIXEL_KMS, templates
 
-# Bins have at least this S/N per pixel, if the galaxy has so much, and there are at most so many of them.
+# Least S/N per pixel of a bin, if the galaxy has as much, and largest number of bins.
 BIN_SNR, MOST_BINS = 20.0, 40
-# The stars of a bin are not trusted where they leave more than this share of their flux.
+# The stars of a bin are not trusted where their residual exceeds this share of their flux.
 TRUSTED_SCATTER = 0.3
 # Rest wavelengths that are fitted at least, Angstrom.
 FITTED_RANGE = (3700.0, 6850.0)
@@ -151,10 +151,10 @@ def fit_starlight(
 
 
 def _widened(bins: np.ndarray) -> np.ndarray:
-    """Bins of blocks [y, x], also of blocks without one that touch a bin: that of the nearest block.
+    """Bins of blocks [y, x]; blocks without one that touch a bin get that of the nearest block.
 
     They are covered in part, beside a dead fibre or at the edge of the bundle. Their spectra would spoil a bin, but
-    without its model their lines would lose what lies in the stars' absorption.
+    without its model the stars' absorption would weaken their lines.
     """
     distance, nearest = distance_transform_edt(bins < 0, return_indices=True)
     return np.asarray(np.where(distance < 2, bins[tuple(nearest)], bins))
@@ -163,7 +163,7 @@ def _widened(bins: np.ndarray) -> np.ndarray:
 def _blur(spectra: RestSpectra, stars: Stars) -> tuple[np.ndarray, tuple[str, ...]]:
     """Error [wave] from templates that are coarser than the spectra, over the model, and a remark if there are any.
 
-    Templates cannot be sharpened. Broadening the model once more by what it is too broad changes it by about as much.
+    Templates cannot be sharpened. Broadening the model again by its excess width changes it by about as much.
     """
     excess = spectra.excess + float(np.median(stars.kinematics.sigma_kms)) ** 2  # the sum also holds rotation
     coarser = np.sqrt(np.maximum(-excess, 0))

@@ -3,8 +3,8 @@
 Each label is learned against all other labelled galaxies. Objects, not observations, are divided into folds. Within a
 training part, the strength of the regularisation is chosen by cross-validation, and a logistic curve from the decision
 values of galaxies left out gives probabilities (Platt 1999; scikit-learn's `CalibratedClassifierCV` cannot keep the
-observations of an object together in both steps). Classes are weighted, so that a rare one is learned, which the curve
-undoes. The result is linear: one weight for each feature, and an intercept.
+observations of an object together in both steps). Classes are weighted so that a rare one is learned; the curve undoes
+the weighting. The result is linear: one weight for each feature, and an intercept.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ UNIFORM_VARIANCE = 1 / 12  # of ordered scores
 
 @dataclass(frozen=True)
 class Features:
-    """Features of galaxies: latents, and the order of scores, in which units and tails do not count.
+    """Features of galaxies: latents, and percentiles of scores, free of units and heavy tails.
 
     Attributes:
         mean: [dimension] of the latents.
@@ -196,7 +196,7 @@ def _calibration(decision: np.ndarray, labelled: np.ndarray) -> tuple[float, flo
     curve = LogisticRegression(C=1e6, max_iter=5000)
     curve.fit(twice, answers, sample_weight=np.concatenate([target, 1 - target]))
     slope = float(curve.coef_[0, 0])
-    if slope <= 0:  # the features tell nothing of the label
+    if slope <= 0:  # the features do not predict the label
         return 0.0, float(logit(target.mean()))
     return slope, float(curve.intercept_[0])
 

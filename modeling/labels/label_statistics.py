@@ -205,8 +205,8 @@ def estimate_auroc(values: np.ndarray, labelled: np.ndarray, mangaid: np.ndarray
 def newcombe(area: float, num_labelled: int, num_others: int) -> tuple[float, float]:
     """Interval of an AUROC of independent galaxies (Newcombe 2006, doi:10.1002/sim.2324, method 5).
 
-    The areas from which the one found lies no further than chance allows, by the variance of Hanley & McNeil (1982,
-    doi:10.1148/radiology.143.1.7063747) at that area.
+    All areas that differ from the measured one by no more than chance allows, with the variance of Hanley & McNeil
+    (1982, doi:10.1148/radiology.143.1.7063747) at that area.
     """
     quantile, mean_number = norm.ppf((1 + LEVEL) / 2), (num_labelled + num_others) / 2
 

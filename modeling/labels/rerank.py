@@ -18,7 +18,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 
 NUM_COMPONENTS = 16  # of the latents: in more dimensions all distances are alike
 SCORE_WEIGHT = 0.5  # standard deviation of all scores together, that of all latents together being 1
-LINE_WEIGHT, HYPOTHESIS_WEIGHT = 0.5, 1.0  # of what is unusual: two galaxies of one hypothesis are alike in this
+LINE_WEIGHT, HYPOTHESIS_WEIGHT = 0.5, 1.0  # of the kind of anomaly: two galaxies of one hypothesis share it
 LABEL_NOISE = 0.05  # variance of a label: people err, and classes have edges
 # Prior mean of a label, 1 for a detection: the score alone never makes a detection likelier than not, and predicts one
 # only near the top of the ranking.
@@ -58,13 +58,13 @@ def features_of(
     by_line: np.ndarray | None = None,
     hypothesis: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Features [galaxy, feature] of the Gaussian process: what a galaxy is like, how unusual it is, and in what.
+    """Features [galaxy, feature] of the Gaussian process: latents, scores and the kind of anomaly.
 
     Args:
         latent: [galaxy, dimension] standardised.
         scores: [galaxy, score], of which only the order counts.
         by_line: [galaxy, line] excess of each line, in standard deviations.
-        hypothesis: [galaxy] name of what is unusual; empty for nothing.
+        hypothesis: [galaxy] name of the anomaly; empty for none.
     """
     components = min(NUM_COMPONENTS, *latent.shape)
     varies = np.ptp(latent, axis=0).any()
@@ -78,7 +78,7 @@ def features_of(
 
 
 class Reranker:
-    """Ranks galaxies by their score and a few labels; what does not depend on the labels is computed once."""
+    """Ranks galaxies by their score and a few labels; everything independent of the labels is computed once."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Reranker:
         by_line: np.ndarray | None = None,
         hypothesis: np.ndarray | None = None,
     ) -> None:
-        """Takes what is known of the galaxies.
+        """Computes prior, features and kernel.
 
         Args:
             latent: [galaxy, dimension] standardised.
@@ -121,7 +121,7 @@ class Reranker:
 def ask_next(reranker: Reranker, labels: Mapping[int, float], objects: np.ndarray, num: int) -> np.ndarray:
     """Rows of the galaxies whose labels would help most, best first; one of each object.
 
-    Each is chosen as if those before it had the labels that are expected of them, so that they are not all alike.
+    Each is chosen as if those before it had their predicted labels, so that they are not all alike.
 
     Args:
         reranker: of the galaxies.

@@ -1,9 +1,9 @@
 """Latents of regions: rectangles of spaxels, encoded alone.
 
 A region is moved to the middle of the window and all spaxels around it are masked; its flux is normalised by its own
-brightness. So regions of one shape differ in their spectra and structure, not in their position in the galaxy, and they
-are compared with each other alone: the latent of a masked galaxy lies far from that of the whole. The model should take
-masks as input (`mask_input`): one without treats masked spaxels as empty sky.
+brightness. Regions of one shape therefore differ in their spectra and structure, not in their position in the galaxy.
+They are compared only with each other: the latent of a masked galaxy is far from that of the whole. The model should
+take masks as input (`mask_input`): one without treats masked spaxels as empty sky.
 """
 
 import re
@@ -18,7 +18,7 @@ from cubeprep.masks import good_samples
 from modeling.network.inference import inference
 from modeling.network.normalisation import WindowNetwork
 
-MIN_GOOD = 0.5  # share of a region's samples; with fewer, the mask would set the latent more than the flux does
+MIN_GOOD = 0.5  # share of a region's samples; with fewer, the mask would determine the latent more than the flux
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Maps of the latents in two or three dimensions, for display: UMAP, or PCA where there are too few galaxies.
 
 A map is fitted to all galaxies at once. UMAP's `transform` of new galaxies onto an existing map is not used: it pulls
-unusual galaxies onto those that the map was fitted to, and unusual ones are what a search looks for.
+unusual galaxies, the targets of a search, towards those that the map was fitted to.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def embed(
 
 
 def _umap() -> Any:
-    """UMAP's package, of which compiled functions are kept on disk: else each process compiles for ten seconds."""
+    """UMAP's package with compiled functions cached on disk; otherwise each process compiles for ten seconds."""
     import umap
     from umap import umap_
 

@@ -58,7 +58,7 @@ class Output(NamedTuple):
 
 
 class ConvLSTMAutoencoder(WindowNetwork):
-    """Autoencoder of windows; `arguments` holds the arguments that make another of the same shape."""
+    """Autoencoder of windows; `arguments` holds those of its constructor."""
 
     def __init__(
         self,

@@ -3,10 +3,10 @@
  *     out = x + narrow(gelu(wide(gelu(norm(x)))))
  *
  * with a normalisation of groups of channels, a convolution of 3 x 3 pixels of any dilation and one of a single pixel.
- * A thread takes whole images, so what is between two layers stays in its cache.
+ * A thread takes whole images, so values between two layers stay in its cache.
  *
  * The wide convolution is Winograd's F(4 x 4, 3 x 3) (Lavin & Gray 2016, arXiv:1509.09308): a quarter of the products.
- * One of dilation d is d^2 convolutions without one, of the pixels that are d apart. Each of them is cut into tiles of
+ * One of dilation d is d^2 undilated convolutions of the pixels that are d apart. Each of them is cut into tiles of
  * 4 x 4 pixels, and its border is zero.
  *
  * All arrays are pixels x channels. The channel count is a multiple of 16: a panel of two vectors.
@@ -339,7 +339,7 @@ static void backward_of_image(const Block *b, long i, float *scratch, float *sum
         store(along + k, load(b->scale + k) * load(along + k));
         store(across + k, load(b->scale + k) * load(across + k));
     }
-    for (long g = 0; g < b->groups; g++) {  /* what the mean and the spread of the group take from the gradient */
+    for (long g = 0; g < b->groups; g++) {  /* parts of the gradient through the mean and the spread of the group */
         double of_spread = 0, of_mean = 0;
         for (long k = g * wide; k < (g + 1) * wide; k++) of_spread += along[k], of_mean += across[k];
         const double count = (double)(wide * b->height * b->width);

@@ -1,7 +1,7 @@
 """Residual blocks of a masked network on a CPU in single precision, by the kernel of `block_cpu.c`.
 
-With Winograd's transform their convolutions need a quarter of the products of PyTorch's, and what is between two
-layers stays in the cache.
+With Winograd's transform their convolutions need a quarter of the products of PyTorch's, and values between two layers
+stay in the cache.
 
 Shapes: B batch, C channels, Y and X pixels; 36 points of the transform.
 """
@@ -21,7 +21,7 @@ SOURCE = "network/block_cpu.c"
 TILE = 4  # pixels per side of a tile
 POINTS = 36
 SKEW = 16  # floats between the planes of two points, as in the C file
-# Smaller images are fewer tiles than the transform of the weights is worth.
+# Smaller images have too few tiles to repay the transform of the weights.
 SMALLEST = 8
 
 # The members of `Block` in the C file, in its order.
@@ -61,7 +61,7 @@ class Weights(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a block is besides its weights: groups of its normalisation, dilation, and the addend of variances."""
+    """Properties of a block besides its weights: normalisation groups, dilation, and the addend of variances."""
 
     groups: int
     dilation: int

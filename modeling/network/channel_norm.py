@@ -1,7 +1,7 @@
 """Layer normalisation over the channels of each pixel, as Keras' `LayerNormalization` does on images.
 
-On a GPU with Triton in kernels of its own (`channel_norm_triton`): there PyTorch's take ten times as long for rows of
-16 channels. Elsewhere PyTorch's operations.
+A GPU with Triton runs the kernels of `channel_norm_triton`; there PyTorch's take ten times as long for rows of 16
+channels. Other devices run PyTorch's operations.
 """
 
 import functools
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # As of `functional.layer_norm`.
 EPSILON = 1e-5
-# Numbers of a program, and programs for the gradients of the weights, which are added up afterwards.
+# Numbers per program, and most programs of the backward pass, whose gradients of the weights are summed afterwards.
 TILE = 2048
 MOST_PROGRAMS = 512
 # Wider rows are long enough for PyTorch's kernel.

@@ -13,7 +13,7 @@ NUMBERS = ["num_rows", "row_stride", "group_stride"]
 
 @triton.jit
 def _tile(block, group, num_rows, row_stride, group_stride, C: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr):
-    """Where the numbers of a block of rows are, [ROWS, WIDE], and which of them there are."""
+    """Offsets of the numbers of a block of rows, [ROWS, WIDE], and which of them exist."""
     row, channel = block * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDE)
     at = row.to(tl.int64)[:, None] * row_stride + group.to(tl.int64) * group_stride + channel[None, :]
     return at, (row < num_rows)[:, None] & (channel < C)[None, :]
@@ -21,7 +21,7 @@ def _tile(block, group, num_rows, row_stride, group_stride, C: tl.constexpr, WID
 
 @triton.jit
 def _normalised(values, inside, C: tl.constexpr, EPSILON: tl.constexpr):
-    """Values without their mean over the channels and over their deviation, and 1 / deviation."""
+    """Values less their mean over the channels, divided by their deviation, and 1 / deviation."""
     centred = tl.where(inside, values - (tl.sum(values, 1) / C)[:, None], 0.0)
     inverse = tl.rsqrt(tl.sum(centred * centred, 1) / C + EPSILON)
     return centred * inverse[:, None], inverse

@@ -149,7 +149,7 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
                 found, expected = list(value.shape), list(parameters[index].shape)
                 raise CheckpointError(f"{path}: {name} of parameter {index} is {found}, the parameter {expected}")
             # Fused optimizers need the order in memory of the parameter: with another, they fail on a GPU, and on a CPU
-            # mix up the elements without a word.
+            # silently mix up the elements.
             values[name] = torch.empty_like(parameters[index], dtype=value.dtype, device="cpu").copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -16,7 +16,7 @@ MASKED = SHARED | {"context_channels", "hidden_side", "error_modes"}
 
 
 class ModelConfig(Config):
-    """The network: an autoencoder, plain or variational, or a masked network, which predicts what is hidden from it.
+    """The network: an autoencoder, plain or variational, or a masked network, which predicts hidden samples.
 
     The paper's values: `steps: sample`, `normalise: none`, `latent_dim: 512`, `mask_input: false`, `shortcut: false`,
     `own_step_weights: true`, `spaxel_code: 0`.

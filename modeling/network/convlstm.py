@@ -157,7 +157,7 @@ class ConvLSTM(nn.Module):
         return torch.stack(self._in_order(outputs)), state
 
     def _step(self, gates_BGYX: Tensor, state: State | None) -> State:
-        """State after one step; None, a state of zeros, has nothing to convolve or to forget."""
+        """State after one step; None, a state of zeros, skips the convolution and the forget gate."""
         peephole = self.peephole_3HYX
         if state is None:
             i, _, o, g = gates_BGYX.chunk(4, dim=1)

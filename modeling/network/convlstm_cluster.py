@@ -19,8 +19,9 @@ HIDDEN = (16, 32)
 # Blocks of an image; larger clusters need not fit on a device.
 BANDS = (1, 2, 4, 8)
 MOST_WARPS = 8
-# Share of the multiprocessors that clusters of eight can fill, which come in groups of up to 18: 16 of them do not fit
-# on the 132 of an H200. Beyond it, two blocks must fit on a multiprocessor, which leaves each half of the warps.
+# Share of the multiprocessors that clusters of eight can fill: multiprocessors come in groups of up to 18, so 16
+# clusters do not fit on the 132 of an H200. Beyond it, two blocks must share a multiprocessor, with half of the warps
+# each.
 CROWDED = 7 / 8
 # Tiles of a warp that its registers hold, by hidden channels.
 MOST_TILES = {16: 4, 32: 2}
@@ -31,7 +32,7 @@ MOST_BYTES = 227 * 1024
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Blocks and warps of a launch; what the kernel is compiled for.
+    """Blocks and warps of a launch, for which the kernel is compiled.
 
     Attributes:
         hidden: channels of the state.
@@ -98,8 +99,8 @@ def side_by_side(by_gate: Tensor) -> Tensor:
 def pack(weight_GHkk: Tensor, *, backward: bool) -> Tensor:
     """Weights of the state in the order in which lanes of a warp hold them as right factors of products.
 
-    A lane n * 4 + j has of each factor [16, 8] column n and rows 2 j, 2 j + 1 and those plus 8. The rows of the weights
-    are `side_by_side`.
+    Lane n * 4 + j holds column n of each factor [16, 8], rows 2 j, 2 j + 1, 2 j + 8 and 2 j + 9. The rows of the
+    weights are `side_by_side`.
     """
     parts, chunks = weight_GHkk.shape[1] // 8, weight_GHkk.shape[1] // 16
     if backward:

@@ -30,8 +30,8 @@ SHARED_BYTES = 160 * 1024
 LARGEST = {torch.bfloat16: (32, 4096), torch.float32: (16, 1024)}
 # Columns of the neighbours in one product: a row of 64 numbers in bfloat16 is the longest that is swizzled as one.
 DEPTH = 64
-# Pixels x channels from which a program of a whole image is slower than several that wait for each other at each step,
-# and of those, of how many smaller ones are no faster: measured on an H200.
+# Pixels x channels above which a program of a whole image is slower than several that wait for each other at each step,
+# and down to which smaller ones of those are faster: measured on an H200.
 STATES_ALONE = 1024
 STATES_OF_BAND = 512
 STATES_PER_WARP = 512
@@ -46,7 +46,7 @@ USE_CLUSTERS = os.environ.get("CUBESCOUT_CLUSTERS") != "0"
 
 
 class Layer(NamedTuple):
-    """What decides how a layer runs; the shapes are those of the state."""
+    """Properties that decide how a layer runs; shapes are those of the state."""
 
     kernel_size: int
     stride: int
@@ -156,7 +156,7 @@ def _why_not(layer: Layer) -> str:
 
 
 def _failure(layer: Layer, plan: Plan | ClusterPlan | None = None) -> str:
-    """Error of the kernel in two steps of a layer, in words; empty if it runs, and then it is compiled."""
+    """Error of the kernel in a trial of two steps, in words; empty if it runs, and is then compiled."""
     shape = layer.batch, 1, layer.height, layer.width
 
     def make(*shape: int) -> Tensor:

@@ -5,14 +5,14 @@ shared memory; the hidden state goes through memory, whose cache holds it, since
 Each step is one product of nine neighbours by the weights, [pixels, taps x H] x [taps x H, 4 H].
 
 Images of several bands run at once and wait for each other's values, so the launch must be cooperative, which fails
-where not all programs fit on the device at once. Each value tells by itself whether it has been written: hidden states,
+where not all programs fit on the device at once. Each value shows by itself whether it has been written: hidden states,
 of which each step has its own, are no longer UNWRITTEN (`_unwritten`), and the parts of gradients, which lie in two
 halves that steps use in turn, have a last bit that changes from turn to turn (`_in_turn`). A flag would have to be
 written after a fence and read before the values: two more round trips to memory in each step. No half is overwritten
 too early: a program writes into it what depends on its neighbours' values of the step before, and those depend on what
 they read there.
 
-A kernel of one pixel (ALONE) has no neighbours: programs wait for nobody, so BANDS is 1, however many there are, and
+A kernel of one pixel (ALONE) has no neighbours: no program waits, so BANDS is 1, however many there are, and
 the hidden state stays in registers, too.
 
 Arrays are contiguous: `gates` [step, image, pixel, gate, H] with the gates in the order i, f, o, g; `hidden` and
@@ -26,7 +26,7 @@ and of `hidden` but for the state before the first step, are 1 at the start.
 import triton
 import triton.language as tl
 
-# Arguments whose values need no kernels of their own.
+# Arguments whose values do not specialise kernels.
 NUMBERS = ["first", "steps", "batch", "height", "width", "rows"]
 
 
@@ -70,7 +70,7 @@ def _peepholes(peephole, size, state_at, state_inside):
 def _near(
     state, pixel, valid, height, width, H: tl.constexpr, WIDE: tl.constexpr, TAPS: tl.constexpr, BANDS: tl.constexpr
 ):
-    """Hidden states of the neighbours of each pixel, in products of TAPS neighbours each, and how many are missing."""
+    """Hidden states of the neighbours of each pixel, in products of TAPS neighbours each, and the number missing."""
     GROUPS: tl.constexpr = (9 + TAPS - 1) // TAPS
     row = tl.arange(0, TAPS * WIDE)
     y, x = pixel // width, pixel % width
@@ -93,13 +93,13 @@ def _near(
 
 @triton.jit
 def _unwritten(values):
-    """Which hidden states no program has written yet."""
+    """Hidden states that no program has written yet, bool."""
     return _bits(values) == -1
 
 
 @triton.jit
 def _from_near(parts, turn, pixel, inside, height, width, H: tl.constexpr, WIDE: tl.constexpr, BANDS: tl.constexpr):
-    """Sum of what the neighbours of each pixel add to the gradient of its hidden state, and how much is missing."""
+    """Gradient of each pixel's hidden state, summed over its neighbours, and the number of missing terms."""
     y, x = pixel // width, pixel % width
     channel = tl.arange(0, WIDE)
     total = tl.zeros([pixel.shape[0], WIDE], tl.float32)
@@ -134,7 +134,7 @@ def _bits(values):
 
 @triton.jit
 def _kept(gates, cells, grad_hidden, frame, frame_size, gate_at, state_at, inside, H: tl.constexpr):
-    """What the backward pass takes of a step: gates i, f, o and g, the cell before it, the gradient of its output."""
+    """Values of a step for the backward pass: gates i, f, o and g, the cell before it, the gradient of its output."""
     gates += frame * 4 * frame_size
     i = tl.load(gates + gate_at, mask=inside, other=0.0)
     f = tl.load(gates + H + gate_at, mask=inside, other=0.0)
@@ -176,7 +176,7 @@ def forward(
     """
     image, band = (first + tl.program_id(0)).to(tl.int64), tl.program_id(1)
     GROUPS: tl.constexpr = 1 if ALONE else (9 + TAPS - 1) // TAPS
-    # Memory answers later than a step takes. Programs that wait for others read it during the wait.
+    # Memory latency exceeds a step: gates are read a step ahead, or by programs that wait, during the wait.
     AHEAD: tl.constexpr = BANDS == 1
     KIND: tl.constexpr = hidden.dtype.element_ty
     pixels = height * width
@@ -362,7 +362,7 @@ def backward(
                 tl.store(of_this + at, _in_turn(part, step // 2 % 2) if BANDS > 1 else part, mask=inside)
             if BANDS == 1:
                 tl.debug_barrier()
-        # Last, since nobody waits for them.
+        # Last, since no program waits for them.
         to = grad_gates + frame * 4 * frame_size + gate_at
         tl.store(to, grad_i.to(KIND), mask=state_inside)
         tl.store(to + H, grad_f.to(KIND), mask=state_inside)

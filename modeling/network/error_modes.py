@@ -41,8 +41,8 @@ def squared_distance(
 def whitened(residual_NF: Tensor, variance_NF: Tensor, modes_NMF: Tensor, tested_NF: Tensor) -> Tensor:
     """Tested residuals multiplied by the symmetric inverse root of their covariance, [N, F]; 0 where not tested.
 
-    Of all transforms to independent residuals of unit variance the closest to the standardised ones (Kessy, Lewin &
-    Strimmer 2018, doi:10.1080/00031305.2016.1277159); their squares sum to the squared Mahalanobis distance.
+    Of all independent residuals of unit variance, these are closest to the standardised ones (Kessy, Lewin & Strimmer
+    2018, doi:10.1080/00031305.2016.1277159); their squares sum to the squared Mahalanobis distance.
     Arguments as of `squared_distance`.
     """
     y_NF, g_NMF, _ = _standardised(residual_NF, variance_NF, modes_NMF, tested_NF)

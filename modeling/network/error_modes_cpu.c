@@ -12,7 +12,7 @@ typedef struct {
     long spaxels, samples, modes, threads;
     const float *residual, *variance;  /* [spaxel, sample] */
     const float *shapes;               /* [spaxel, mode, sample] */
-    const unsigned char *tested;       /* [spaxel, sample]; what is not tested is never used */
+    const unsigned char *tested;       /* [spaxel, sample]; other samples are never used */
     float *distance, *determinant;     /* [spaxel]; the latter its logarithm */
     float *weights;                    /* [spaxel, mode]: of the modes in the residual */
     float *covariance;                 /* [spaxel, mode, mode]: of the modes given the residual */

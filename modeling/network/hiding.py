@@ -1,8 +1,8 @@
 """Parts of a galaxy to hide from a network: squares of spaxels, or in each square one group of related lines.
 
-A network that sees a spectrum reproduces what is unusual in it. One that must predict a hidden part from the rest
-cannot. Lines of one ion are hidden together, since each of them alone determines the others. In a patchwork of squares
-each hides one group: it is predicted from the square's other lines, and from the same lines around the square.
+A network that sees a spectrum also reproduces its anomalies; one that must predict a hidden part from the rest cannot.
+Lines of one ion are hidden together, since each of them alone determines the others. Each square of a patchwork hides
+one group, which is predicted from the square's other lines and from the same lines around the square.
 
 Shapes: B batch, G groups, L lines, T tiles, Y and X spaxels.
 """
@@ -25,14 +25,14 @@ ALL, NONE = -1, -2
 
 
 def margin(side: int) -> int:
-    """Spaxels of a hidden square around its middle, whose light still reaches the spaxels that are seen."""
+    """Width in spaxels of the edge of a hidden square, whose light still reaches seen spaxels."""
     return side // 4
 
 
 def draw_hidden(num_groups: int, size: int, side: int, generator: torch.Generator) -> np.ndarray:
     """Random hidden part of a galaxy: group that each spaxel hides, [Y, X]; ALL for all of them, NONE for none.
 
-    By NumPy, for one galaxy at a time: PyTorch takes longer to start an operation than such a small one lasts.
+    Built with NumPy, one galaxy at a time: PyTorch takes longer to start such a small operation than to run it.
 
     Args:
         num_groups: G.
@@ -98,7 +98,7 @@ def patchwork(groups: Groups, num_lines: int, size: int, side: int) -> list[tupl
         side: spaxels per side of a hidden square.
 
     Returns:
-        Pairs of [L, Y, X] bool: what is hidden, and the part of it in the middle of its square.
+        Pairs of [L, Y, X] bool: the hidden lines, and those of them in the middle of their squares.
     """
     tile = torch.arange(size) // (side - 2 * margin(side))
     # Neighbours hide different groups, diagonal ones too if there are enough, so that each sees what the other hides.
@@ -139,7 +139,7 @@ def turned(images: Tensor, view: int, *, back: bool = False) -> Tensor:
 
 
 def turns(size: int) -> Tensor:
-    """Place that each spaxel of each of the 8 views of `turned` has in the image, [8, Y X]."""
+    """Index in the image of each spaxel of the 8 views of `turned`, [8, Y X]."""
     place_YX = torch.arange(size * size).view(size, size)
     return torch.stack([turned(place_YX, view).flatten() for view in range(8)])
 

@@ -15,7 +15,7 @@ def line_groups(line_names: Sequence[str]) -> Groups:
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(line_names):
         groups.setdefault(_ion(name), []).append(index)
-    # Nothing could be predicted from a galaxy without lines.
+    # A single group would leave no lines to predict from.
     return list(groups.values()) if len(groups) > 1 else [[index] for index in range(len(line_names))]
 
 

@@ -1,7 +1,7 @@
-"""Network that predicts what is hidden from it, with a variance: lines and spaxels of a galaxy from the others.
+"""Network that predicts hidden lines and spaxels of a galaxy from the others, with a variance.
 
 Hidden samples enter as zeros, like bad ones, beside the share of each line that is seen in each spaxel and the noise of
-what is seen; the scale of the flux is that of the samples seen. So a prediction does not depend on what it predicts.
+the samples seen, which also set the scale of the flux. A prediction therefore never depends on the samples it predicts.
 
 Context comes from convolutions at the resolution of the image, dilated to see further, and from a coarser level, whose
 features also give the latent of the galaxy, which is added to the features of every spaxel. A bidirectional ConvLSTM
@@ -85,7 +85,7 @@ class Errors(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What one pass hides, and the part of it whose prediction is kept; both broadcast to [B, L, S, Y, X] bool.
+    """Samples that one pass hides, and those of them whose prediction is kept; both broadcast to [B, L, S, Y, X] bool.
 
     Of a spaxel one group of lines is kept, or all lines where `kept` has no axis of lines.
     """
@@ -95,7 +95,7 @@ class Pass(NamedTuple):
 
 
 class KeptSpaxels(NamedTuple):
-    """What passes found in the K spaxels that they keep, each with one group of lines.
+    """Results of passes in the K spaxels that they keep, each with one group of lines.
 
     Attributes:
         group: [K] index of the group.
@@ -126,7 +126,7 @@ class HiddenSamples(NamedTuple):
 
 
 class MaskedPredictor(WindowNetwork):
-    """Predicts hidden samples from the others; `arguments` holds the arguments that make another of the same shape."""
+    """Predicts hidden samples from the others; `arguments` holds those of its constructor."""
 
     mask_input = True  # as of `ConvLSTMAutoencoder`: it always sees which samples are good
 
@@ -234,9 +234,9 @@ class MaskedPredictor(WindowNetwork):
     def errors(self, found: Samples, normalised_NF: Tensor, ivar_NF: Tensor) -> Errors:
         """Residuals of a prediction, in units of the galaxy's scale, with their covariance.
 
-        The noise is normal in the flux itself. In asinh of the flux it is not where it is as large as the scale: its
-        variance to first order varies with the noise of the sample. What the network predicts is taken from asinh to
-        the flux by the slope at the mean that it predicts.
+        The noise is normal in the flux, but not in its asinh where it is as large as the scale: there its first-order
+        variance varies with the noise of the sample. Predictions are converted from asinh to flux with the slope at
+        the predicted mean.
 
         Args:
             found: of `predict_spaxels`.
@@ -267,8 +267,8 @@ class MaskedPredictor(WindowNetwork):
     ) -> HiddenSamples:
         """Predictions of all samples that some passes keep.
 
-        A pass keeps a small part of its samples. So samples and their covariances are computed once for all passes,
-        from the features that each of them found in the spaxels that it keeps.
+        A pass keeps a small part of its samples. Samples and their covariances are therefore computed once for all
+        passes, from the features that each has in the spaxels that it keeps.
 
         Args:
             passes: of `patch_passes` or `square_passes`; none keeps a sample that another one keeps.
@@ -452,7 +452,7 @@ class LineRecurrence(nn.Module):
         self.norm = ChannelNorm(2 * lstm_channels)
         widths = num_lines * 2 * lstm_channels, num_lines * 2 * num_samples
         self.to_samples = nn.Conv2d(*widths, 1, groups=num_lines)
-        # A new network predicts what its convolutions do.
+        # At first the convolutions alone predict.
         nn.init.zeros_(self.to_samples.weight)
 
     def forward(self, h_BCYX: Tensor) -> Tensor:
@@ -472,7 +472,7 @@ def by_spaxel(values_BLSYX: Tensor) -> Tensor:
 def _noise_level(ivar_BLSYX: Tensor, seen_BLSYX: Tensor) -> Tensor:
     """Mean logarithm of the noise of the samples seen of each line, [B, L, Y, X]; 0 where none is.
 
-    Of the samples seen alone: the noise of a hidden one tells how bright it is.
+    Hidden samples are left out, since their noise would reveal their brightness.
     """
     level_BLSYX = torch.where(seen_BLSYX, -0.5 * ivar_BLSYX.clamp(min=SMALLEST_IVAR).log(), 0.0)
     return level_BLSYX.sum(dim=2) / seen_BLSYX.sum(dim=2).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Base of the networks: the shape of their windows, and flux in units in which galaxies of all brightnesses are alike.
+"""Base of the networks: the shape of their windows, and flux normalised to a range similar for all galaxies.
 
 Shapes: B batch, L lines, S samples of a line, Y and X spaxels.
 """
@@ -20,7 +20,7 @@ class WindowNetwork(nn.Module):
     """Network that takes windows.
 
     Attributes:
-        arguments: that make another of the same shape.
+        arguments: of the constructor.
         normalisation: of the flux; see `normalise`.
         num_lines: emission lines of a window.
         num_samples: velocity samples of a line.
@@ -46,12 +46,12 @@ class WindowNetwork(nn.Module):
         ivar_BLSYX: Tensor,
         latent_BD: Tensor | None = None,
     ) -> Tensor:
-        """Flux that is expected, [B, L, S, Y, X] in normalised units, in evaluation.
+        """Reconstruction [B, L, S, Y, X] in normalised units, in evaluation.
 
         Args:
             normalised_BLSYX: of `normalise`.
             good_BLSYX: bool.
-            ivar_BLSYX: of `scaled_ivar`; only a masked network looks at it.
+            ivar_BLSYX: of `scaled_ivar`; only a masked network uses it.
             latent_BD: of `encode`, if it is known already.
         """
         raise NotImplementedError

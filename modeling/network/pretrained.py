@@ -1,4 +1,4 @@
-"""The model that comes with the package, under the name `pretrained`: one of simulated galaxies, as its card says.
+"""Model that comes with the package under the name `pretrained`, trained on simulated galaxies as its card states.
 
 `python -m benchmarks.pretrained` makes it: `model.safetensors` and `model.json` of a model, and `card.json` with the
 galaxies, lines and windows that it was trained on.

@@ -27,10 +27,9 @@ def convolve(x_TBYXC: Tensor, weight_TOC33: Tensor, bias_TO: Tensor | None) -> T
 
 
 def convolve_transposed(x_TBYXC: Tensor, weight_TCO44: Tensor, bias_TO: Tensor | None) -> Tensor:
-    """Images [T, B, 2 Y, 2 X, O] of transposed convolutions of 4 x 4 with a stride of 2, of which a pixel is cut off.
+    """Images [T, B, 2 Y, 2 X, O] of 4 x 4 transposed convolutions with stride 2 and padding 1.
 
-    Each of four phases of the output is a convolution of the input with 2 x 2 of the weights, which zeros fill up to
-    3 x 3.
+    Each of four phases of the output is a convolution of the input with 2 x 2 of the weights, zero-padded to 3 x 3.
     """
     num_steps, num_batch, height, width, num_channels = x_TBYXC.shape
     # [T, C, O, phase of x, tap of x, phase of y, tap of y]

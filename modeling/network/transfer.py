@@ -1,10 +1,10 @@
-"""Weights that a network takes over from another one: of windows of another size, or for some of its lines.
+"""Weights that a network takes over from another one, made for windows of another size or for more lines.
 
-Only what is exact is taken over. Weights of other shapes are refused, and so is an autoencoder for windows of another
+Only exact transfers are allowed: weights of other shapes are refused, and so is an autoencoder for windows of another
 size, since its latent is made from the pixels. The map that a masked network adds to the features of each spaxel is
 interpolated: at both sizes it describes a window with the galaxy in its middle. A masked network without a recurrence
-treats a line that it lacks like one that is masked, so weights for more lines hold those for fewer. One of an earlier
-version, which did not see the noise, starts without looking at it.
+treats a missing line like a masked one, so weights for more lines contain those for fewer. Weights of an earlier
+version, which did not see the noise, ignore it at first.
 
 Shapes: C channels, D latent, L lines, S samples of a line, Y and X spaxels.
 """
@@ -46,8 +46,8 @@ def take_weights(
     """Replaces the weights of a network by those of another one.
 
     Args:
-        model: of which the weights are replaced.
-        start: that gives them.
+        model: network whose weights are replaced.
+        start: network that gives them.
         names: lines of `model`.
         start_names: lines of `start`.
 
@@ -72,7 +72,7 @@ def take_weights(
 
 
 def freeze_all_but_last(model: WindowNetwork) -> None:
-    """Keeps all weights as they are but those of the last layers."""
+    """Freezes all weights but those of the last layers."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith(LAST_LAYERS[type(model).__name__])
 

@@ -77,9 +77,8 @@ def spikes(
     """Mask [N, L, S, Y, X] of the samples around spikes: residual peaks sharper than the point-spread function.
 
     The PSF spreads real light: the spaxels next to a peak must hold at least `fall` of it on average. A cosmic-ray hit
-    need not (the idea of van Dokkum 2001, doi:10.1086/323894). Two spaxels on opposite sides hold it wherever the
-    source is. One alone does not if the source is on the other side, in a dead fibre: it counts at the edge of the
-    bundle alone.
+    need not (the idea of van Dokkum 2001, doi:10.1086/323894). Two opposite neighbours hold it wherever the source is;
+    one alone does not if the source is on the other side, in a dead fibre, so it counts only at the edge of the bundle.
 
     Args:
         residual_sigma: [N, L, S, Y, X] residuals in sigma.
@@ -117,7 +116,7 @@ def spikes(
 
 
 def _bundle(covered: np.ndarray) -> np.ndarray:
-    """Spaxels [N, Y, X] that are covered or have covered ones on both sides: with what dead fibres leave out."""
+    """Spaxels [N, Y, X] that are covered or have covered ones on both sides, which fills in dead fibres."""
     inside = covered.copy()
     for axis in (1, 2):
         before = np.logical_or.accumulate(covered, axis=axis)

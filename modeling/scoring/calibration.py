@@ -100,7 +100,7 @@ class NuisanceRegression:
 
 
 def regressed(score: np.ndarray, nuisances: np.ndarray) -> NuisanceRegression:
-    """Regression of a score [galaxy] on nuisances [galaxy, nuisance]; of nothing if too few galaxies have both."""
+    """Regression of a score [galaxy] on nuisances [galaxy, nuisance]; without effect if too few galaxies have both."""
     if (np.isfinite(score) & np.isfinite(nuisances).all(axis=1)).sum() < MIN_REGRESSION:
         return NuisanceRegression.of_nothing(nuisances.shape[1])
     return NuisanceRegression().fit(score, nuisances)
@@ -161,7 +161,7 @@ def q_values(p_values: ArrayLike, num_calibration: int) -> np.ndarray:
     Args:
         p_values: [galaxy]; NaN stays NaN and does not count.
         num_calibration: galaxies that the p-values were calibrated on. With fewer than `MIN_SHARE` all count as
-            ordinary: p-values that share so few rise and fall together, and say little of a share.
+            ordinary: p-values that share so few are correlated and constrain the share poorly.
     """
     p_values = np.asarray(p_values, np.float64)
     known = np.isfinite(p_values)
@@ -172,7 +172,7 @@ def q_values(p_values: ArrayLike, num_calibration: int) -> np.ndarray:
 
 
 def ordinary_share(p_values: np.ndarray) -> float:
-    """Share of ordinary galaxies by the p-values [galaxy] above 1/2, of which theirs are half; 1 at most."""
+    """Share of ordinary galaxies, half of whose p-values are above 1/2, from p-values [galaxy]; 1 at most."""
     # One more is counted than there are, which keeps the false discovery rate in small surveys too.
     return min(1.0, (1 + np.count_nonzero(p_values > 0.5)) / (0.5 * len(p_values))) if len(p_values) else 1.0
 

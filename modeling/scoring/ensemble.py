@@ -99,7 +99,7 @@ def average(scorers: Sequence[GalaxyScorer], scores: Sequence[GalaxyScores], cou
         shaped = weight.reshape(*weight.shape, *(1,) * (values[0].ndim - 1))
         return np.asarray(sum(w * v for w, v in zip(shaped, values, strict=True)))
 
-    # Latents of different models span different spaces, and a reason code has no mean: those of the main model stand.
+    # Latents of different models span different spaces, and a reason code has no mean: the main model's are kept.
     kept = {"latent": scores[0].latent, "code": scores[0].code, "snr": scores[0].snr}
     sums = LineSums(*(mean([getattr(scored.sums, field.name) for scored in scores]) for field in fields(LineSums)))
     others = [field.name for field in fields(GalaxyScores) if field.name not in (*kept, "sums")]

@@ -93,7 +93,7 @@ class GalaxyScores:
         """Scores in the shape of these, 0 except in `rows`.
 
         Args:
-            part: scores of the galaxies of these rows; not looked at if there are none.
+            part: scores of the galaxies of these rows; ignored if there are none.
             rows: [N] bool.
         """
 
@@ -109,7 +109,7 @@ class GalaxyScores:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model finds in N galaxies, artefacts masked, before ordinary galaxies tell what is significant.
+    """Measurements of N galaxies by one model, artefacts masked, before significance is calibrated.
 
     Attributes:
         sums, snr, latent, code, velocity_kms, triaged: of `GalaxyScores`.
@@ -238,7 +238,7 @@ class GalaxyScorer:
     def measure(
         self, flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, known_offset_kms: np.ndarray | None = None
     ) -> Measured:
-        """What the model finds in the galaxies of windows; arguments as of `score`."""
+        """Measurements of the galaxies of windows; arguments as of `score`."""
         latent, reconstruction, residuals = self._examined(flux, ivar, mask)
         # The plain scores compare with the paper's, so they see the galaxy before artefacts are masked.
         sums, snr = line_sums(flux, ivar, mask, reconstruction), median_snr(flux, ivar, mask)
@@ -275,8 +275,8 @@ class GalaxyScorer:
     def combined(self, scores: GalaxyScores) -> np.ndarray:
         """Mean [N] of the standardised significances: about 0 with a spread of about 1 for typical galaxies.
 
-        Of a masked network only the two peaks count: all lines of a region together add the errors of all to the light
-        of one. An autoencoder's errors are of another kind, and all four count.
+        For a masked network only the two peaks count: summing all lines of a region adds the errors of all to the
+        signal of one. An autoencoder's errors are of another kind, and all four count.
         """
         each = self.standardised(scores)
         return np.asarray(np.mean(each[1::2] if isinstance(self.model, MaskedPredictor) else each, axis=0))
@@ -351,7 +351,7 @@ class GalaxyScorer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is typical of N ordinary galaxies by one model.
+    """Calibration of one model on N ordinary galaxies, without regressions.
 
     Attributes:
         scorer: without regressions.
@@ -408,7 +408,7 @@ def calibrate(
         raise ValueError("no galaxy to calibrate on")
     error, latent_error = (_typical_error(parts) for parts in (errors, latent_errors))
     line_offsets, fall = artefacts.LineOffsets.of(np.concatenate(velocities)), artefacts.point_fall(psf_fwhm_spaxels)
-    # What is found depends on the typical error: hence two passes over the galaxies.
+    # Measurements depend on the typical error: hence two passes over the galaxies.
     first = GalaxyScorer(model, velocity_kms, error, latent_error, line_offsets, fall, device=device)
     found = [(part.regions, part.nuisances) for part in (first.measure(*arrays) for arrays in batches())]
     known = np.concatenate([values for _, values in found])
@@ -430,15 +430,15 @@ def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
         snr: [N] median S/N; NaN counts as 0.
         good: [N, L, S, Y, X] bool.
     """
-    # Logarithms, or a few bright and large galaxies would decide the regression; the median S/N may be negative, which
-    # arcsinh takes.
+    # Logarithms, or a few bright and large galaxies would dominate the regression; arcsinh also takes a negative median
+    # S/N.
     flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
     size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
 
 
 def _largest(maps: Iterable[np.ndarray]) -> np.ndarray:
-    """Of each element of signed maps, the value of largest size."""
+    """Value of largest magnitude of each element of signed maps."""
     return reduce(lambda first, second: np.where(np.abs(first) >= np.abs(second), first, second), maps)
 
 
@@ -449,7 +449,7 @@ def _root_mean(residual_sigma: np.ndarray, good: np.ndarray, axis: int | tuple[i
 
 
 def _moved(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray, samples: float) -> Arrays:
-    """Windows [L, S, Y, X] interpolated linearly at `samples` further on; masked where they do not reach."""
+    """Windows [L, S, Y, X] with the values `samples` further on, interpolated linearly; masked beyond their ends."""
     good = good_samples(flux, ivar, mask)
     by = (0, -samples, 0, 0)
     # A sample is good where both samples that it is interpolated from are; below 1 for rounding.

@@ -26,7 +26,7 @@ class HiddenResiduals(Residuals):
     """Residuals of a masked network; `residual` is that of the patches.
 
     Attributes:
-        from_patches: [N, L, S, Y, X] in sigma, of the lines of a group from what else is seen; 0 where not good.
+        from_patches: [N, L, S, Y, X] in sigma, of a group of lines from all other samples seen; 0 where not good.
         from_squares: the same shape, of all lines from the spaxels around a square.
     """
 

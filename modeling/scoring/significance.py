@@ -142,8 +142,8 @@ class ErrorSums:
 class RegionSums:
     """Sums of the residuals of N galaxies over the region around each spaxel, a square of `side` x `side` spaxels.
 
-    What is unusual has the size of the PSF or more, so all spaxels of a region deviate alike. Residuals are therefore
-    summed before they are squared, sample by sample.
+    An anomaly is at least as large as the PSF, so all spaxels of a region deviate alike. Residuals are therefore summed
+    before they are squared, sample by sample.
 
     Attributes:
         chi2: [N, L, Y, X] sum over samples of the squared sum of residual_sigma over the root of the spaxels summed.
@@ -181,7 +181,7 @@ class RegionSums:
 
 @dataclass(frozen=True)
 class TypicalSums:
-    """Squares and spread of the residuals of ordinary galaxies, by which those of others are judged.
+    """Squares and spread of the residuals of ordinary galaxies, with which those of others are compared.
 
     Residuals in sigma are not independent normal numbers of unit variance: neighbouring spaxels share noise, since
     cubes are resampled, and a model's variance is right on average only.
@@ -245,7 +245,7 @@ class Significance:
 
     Attributes:
         region: [N] of the most unusual region, all lines together.
-        peak: [N] of the most unusual line of the most unusual region.
+        peak: [N] of the most unusual line in any region.
         by_line: [N, L] of each line over all regions.
         by_spaxel: [N, Y, X] the higher of region and peak around each spaxel.
     """

@@ -253,7 +253,7 @@ def calibrate_ensemble(
         velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
         psf, num_networks = ensemble.psf_fwhm_spaxels, len(ensemble.networks)
         if given is not None:
-            # How sharp a real peak can be is a matter of the survey's PSF.
+            # The survey's PSF limits how sharp a real peak can be.
             scorers = [dict(given) | {"fall": point_fall(psf)}]
             tell(1, 1)
         else:

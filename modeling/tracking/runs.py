@@ -1,4 +1,4 @@
-"""MLflow runs. Only the modules of this room know MLflow.
+"""MLflow runs. Only the modules of this package use MLflow.
 
 Everything goes through clients made for a given URI, and no global tracking state is changed, so that a driver can log
 several runs side by side.

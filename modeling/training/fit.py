@@ -234,7 +234,7 @@ class _Trainer:
         return self.means.reduce(self.context).by_name("train")
 
     def _prepared(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensors, float]]:
-        """Batches on the device, with what the objective draws for each, and their weights."""
+        """Batches on the device, with the objective's draws for each, and their weights."""
         for step, batch in enumerate(batches, self.epoch * self.steps_per_epoch + self.step):
             windows = batch["flux"], batch["ivar"], batch["good"]
             tensors = self.objective.prepared(*windows, step_seed=hash((self.seed, step)), device=self.context.device)

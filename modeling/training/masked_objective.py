@@ -1,4 +1,4 @@
-"""Training objective of a masked network: the likelihood of what is hidden from it.
+"""Training objective of a masked network: the likelihood of its hidden samples.
 
 Each step hides other lines and spaxels (`modeling.network.hiding`) and turns the galaxies, since orientation on the sky
 is arbitrary. As for the autoencoders, each galaxy has the same weight: its loss is the mean over its hidden good
@@ -57,7 +57,7 @@ class Spaxels(NamedTuple):
 
 
 class HiddenLosses(NamedTuple):
-    """Losses of a batch of which something is hidden, and what they are made of.
+    """Losses of a batch with hidden samples, and their ingredients.
 
     Attributes:
         nll, latent: [B] of the hidden samples, and of the latent.
@@ -117,7 +117,7 @@ class MaskedObjective(nn.Module):
     def prepared(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, *, step_seed: int, device: torch.device
     ) -> tuple[Tensor, ...]:
-        """Arguments of `forward` on a device: galaxies turned at random, and what is hidden of each.
+        """Arguments of `forward` on a device: galaxies turned at random, and the hidden part of each.
 
         Args:
             flux_BLSYX: in the unit of the store; any value where not good.
@@ -141,7 +141,7 @@ class MaskedObjective(nn.Module):
         return torch.where(good_BLSYX, flux_BLSYX, 0.0), ivar_BLSYX, good_BLSYX, hidden_BLYX
 
     def _draws(self, flux_BLSYX: Tensor, good_BLSYX: Tensor, step_seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """View of each galaxy, [B], and what is hidden of it, [B, Y, X] as of `draw_hidden`.
+        """View of each galaxy, [B], and its hidden part, [B, Y, X] as of `draw_hidden`.
 
         They depend on neither its place in the batch nor the rank, so the number of workers changes no gradient.
         """
@@ -157,7 +157,7 @@ class MaskedObjective(nn.Module):
     def evaluate(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:
         """Loss and the metrics of `metric_sizes`; NaN where a galaxy has no good sample.
 
-        What is hidden is the same for every galaxy and epoch: two lattices of squares, and all patchworks. `nll` is
+        The hidden parts are the same for every galaxy and epoch: two lattices of squares, and all patchworks. `nll` is
         that of `forward`, in the unit of `Objective.evaluate`: the density of the flux over its error. `chi2` and `mae`
         are those of the hidden samples.
         """
@@ -189,7 +189,7 @@ class MaskedObjective(nn.Module):
 
     def _losses(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, hidden_BLSYX: Tensor) -> HiddenLosses:
         seen_BLSYX = good_BLSYX & ~hidden_BLSYX
-        # The scale of the samples seen: that of all would tell how bright the hidden ones are.
+        # The scale of the samples seen: that of all would reveal the brightness of the hidden ones.
         target_BLSYX, scale_B = self.model.normalise(flux_BLSYX, good_BLSYX, seen_BLSYX)
         scaled_BLSYX = self.model.scaled_ivar(ivar_BLSYX, scale_B)
         tested_NF = by_spaxel(good_BLSYX & hidden_BLSYX)
@@ -239,7 +239,7 @@ def _mean_by_galaxy(sum_N: Tensor, tested_NF: Tensor, spaxels: Spaxels) -> Tenso
 
 
 def _digests(flux_BLSYX: Tensor, good_BLSYX: Tensor) -> list[int]:
-    """Number that tells each galaxy from others: from its good flux at the middle sample of each line."""
+    """Number that identifies each galaxy, from its good flux at the middle sample of each line."""
     # One sample a line, since the whole batch takes longer to read than a GPU to train on it.
     middle = flux_BLSYX.shape[2] // 2
     flux_BF, good_BF = (values[:, :, middle].flatten(1).cpu().numpy() for values in (flux_BLSYX, good_BLSYX))

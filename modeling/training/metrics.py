@@ -1,6 +1,6 @@
 """Running means of a training's metrics over galaxies.
 
-They form a monoid: the means of batches, of ranks and of the parts of an interrupted epoch add up in any order.
+Means of batches, of ranks and of the parts of an interrupted epoch add up in any order.
 """
 
 from collections.abc import Mapping, Sequence

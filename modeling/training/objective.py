@@ -60,7 +60,7 @@ class Objective(nn.Module):
     def prepared(
         self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor, *, step_seed: int, device: torch.device
     ) -> tuple[Tensor, ...]:
-        """Arguments of `forward` on a device; `step_seed` is of draws, of which there are none."""
+        """Arguments of `forward` on a device; `step_seed` is unused, since nothing is drawn."""
         return tuple(values.to(device, non_blocking=True) for values in (flux_BLSYX, ivar_BLSYX, good_BLSYX))
 
     def forward(self, flux_BLSYX: Tensor, ivar_BLSYX: Tensor, good_BLSYX: Tensor) -> dict[str, Tensor]:

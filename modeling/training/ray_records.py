@@ -1,4 +1,4 @@
-"""Records that Ray keeps beside checkpoints of how far a training or a search has come, as a kill may leave them.
+"""Ray's records of the progress of a training or search, kept beside checkpoints, as a kill may leave them.
 
 Ray writes them in place: on a disk, one may be half written. Of a search that has just begun, some may be missing.
 """

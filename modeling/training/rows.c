@@ -1,4 +1,4 @@
-// What a loader does with rows of windows, each in one call, without Python's lock.
+// Operations of a loader on rows of windows, each one call, without Python's lock.
 
 #include <float.h>
 #include <math.h>

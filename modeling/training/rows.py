@@ -1,4 +1,4 @@
-"""What the threads of a loader do with windows, each in one call of C, or in many of NumPy without a compiler.
+"""Operations of a loader's threads on windows, each one call of C, or many of NumPy without a compiler.
 
 NumPy takes Python's lock again after each operation on an array. Ten threads wait for the lock longer than they work; a
 call of C takes it once.

@@ -1,8 +1,8 @@
 """Trainings that start with the weights of another model (`train.start_from`).
 
 The driver copies the model to the storage of the checkpoints, which every worker reads. Each model records the objects
-that it has seen, those of its own start included: a cross-fitted model that starts from one which has seen the galaxies
-left out would not be one that never saw them.
+that it has seen, those of its own start included: a cross-fitted model must not start from one that has seen the
+galaxies left out.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ class Light:
 
         Args:
             num_samples: number of samples that were fitted.
-            scale: reduced chi2 of the best fit of any kind, at least 1: what none explains counts as noise.
+            scale: reduced chi2 of the best fit of any kind, at least 1: light that none explains counts as noise.
         """
         return self.gain / scale - self.num_parameters * float(np.log(max(num_samples, 2)))
 
@@ -176,7 +176,7 @@ def line(templates: Templates, data: Whitened, *, negative: bool = False) -> Lig
 
 
 def _each(data: Whitened, spectra: np.ndarray | csr_array, negative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain, flux and error [P] of each of some spectra [P, T] alone."""
+    """Gain, flux and error [P] of spectra [P, T], each fitted alone."""
     shared = spectra @ data.explained
     right = spectra @ (data.weight * data.data) - shared @ data.seen
     norm = spectra**2 @ data.weight - (shared**2).sum(1)

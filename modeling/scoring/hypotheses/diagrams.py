@@ -1,4 +1,4 @@
-"""Line ratios of a component, and what they say of the gas: published demarcations.
+"""Line ratios of a component, and the state of its gas by published demarcations.
 
 Kewley+2001 (doi:10.1086/321545): above the curve young stars cannot ionise the gas. That of Kauffmann+2003 is not used:
 composite gas lies between the two, which is no hypothesis of its own. Marino+2013 (doi:10.1051/0004-6361/201321956):
@@ -115,7 +115,7 @@ class Ratios:
 
     @property
     def is_metal_poor(self) -> bool:
-        """Whether [N II] is as weak and [O III] as strong as in metal-poor starbursts, at two standard deviations."""
+        """Whether weak [N II], strong [O III] (at two standard deviations) and no `has_heii` mark metal-poor gas."""
         strong = self.oiii_hb.known and not self.oiii_hb.is_limit
         return bool(
             self.nii_ha.value < METAL_POOR
@@ -132,7 +132,10 @@ class Ratios:
 
     @property
     def is_agn(self) -> bool:
-        """Whether the ratios lie above the curve of Kewley+2001, at two standard deviations."""
+        """Whether the ratios are those of an active nucleus.
+
+        He II with strong [O III], or ratios above Kewley+2001's curve at two standard deviations, if not metal-poor.
+        """
         if self.has_heii and self.oiii_hb.known and self.oiii_hb.value > HIGH_EXCITATION:
             return True
         if not (self.nii_ha.known and self.oiii_hb.known) or self.nii_ha.is_limit or self.oiii_hb.is_limit:

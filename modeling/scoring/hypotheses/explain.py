@@ -1,7 +1,7 @@
 """The hypothesis that explains best why a galaxy is unusual, in the field's words.
 
 Hypotheses of one place compete for its excess over its surroundings, those of the instrument for the whole galaxy. Each
-has the gain of the information criterion over what is ordinary; the highest wins if it is clearly the highest.
+has its gain of the information criterion over ordinary light; the highest wins if it is clearly the highest.
 
 Shapes: T samples of all windows, Y and X spaxels.
 """
@@ -23,15 +23,15 @@ from modeling.scoring.hypotheses.sky import SAME_SIGN, stripe
 from modeling.scoring.hypotheses.templates import Templates
 
 # Differences of the information criterion: above 10 the evidence is very strong (Kass & Raftery 1995,
-# doi:10.1080/01621459.1995.10476572). Against what is ordinary it has to be seven standard deviations: five against
-# noise in a thousand trials, and as much again, since in bright nuclei errors of stars and profiles are as large.
+# doi:10.1080/01621459.1995.10476572). Against ordinary light it must be seven standard deviations: a chi2 of 25 against
+# noise in a thousand trials, and 25 more, since in bright nuclei errors of stars and profiles are as large.
 CLEARLY = 10.0
 LEAST_EVIDENCE = 50.0
-# A richer kind of fit contains the simpler one, which stands where it explains nearly as much.
+# A richer kind of fit contains the simpler one, which is preferred where it explains nearly as much.
 NESTED = (("single", "peaks"), ("line", "single"), ("line", "peaks"))
-# Of the evidence: other lines may explain so much of what one line leaves because its profile is not exactly Gaussian.
+# Of the evidence: other lines may explain this much of one line's residual, whose profile is not exactly Gaussian.
 LINE_SHARE = 0.05
-# Lines as broad as the fit of narrow ones allows are none; two peaks may imitate the flat tops of broad ones.
+# Lines at the largest width of narrow ones are discarded; two peaks may imitate the flat tops of broad ones.
 IMITATED = 1.5
 MOST = 0.9  # of the richer fit's chi2, that the simpler one must explain
 MIN_REDSHIFT_KMS = 60.0  # gas of a galaxy as a whole moves less against its stars
@@ -43,7 +43,7 @@ MIN_DEFICIT = 0.15  # of the light of the surroundings: gaps between clumps are 
 OTHERS_SHARE = 0.1  # of the evidence for a deficit, that other light may have
 EXCLUDED_SIGMA = 4.5  # of the PSF: light of the region, which is not of the galaxy as a whole
 MIN_WHOLE_SPAXELS = 10
-MIN_SAMPLES = 5  # per line; fewer tell nothing of a profile
+MIN_SAMPLES = 5  # per line; fewer do not resolve a profile
 PLACES = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)]
 # Parameters of hypotheses; which of them a galaxy has depends on its hypothesis.
 VALUES = {
@@ -58,7 +58,7 @@ VALUES = {
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The first reason of a galaxy.
+    """Best hypothesis for a galaxy.
 
     Attributes:
         name: one of `naming.NAMES`.
@@ -77,7 +77,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Survey:
-    """What hypotheses need to know of a survey.
+    """Properties of a survey that hypotheses use.
 
     Attributes:
         templates: lines and samples of the windows.
@@ -151,7 +151,7 @@ class _Explanation:
         self.survey, self.galaxy, self.region, self.z = survey, galaxy, region, z
         height, width = galaxy.flux.shape[1:]
         rows, columns = np.mgrid[:height, :width]
-        # Without the mirror image of the region, in which a rotating disc moves the other way, too.
+        # The mirror image of the region, where a disc rotates the other way, is excluded too.
         mirror = height - region[0], width - region[1]
         self.outside = np.ones((height, width), dtype=bool)
         for y, x in (region, mirror):
@@ -163,7 +163,7 @@ class _Explanation:
         return [*self._sky(), *self._shifted(), *self._redshift(), *self._local()]
 
     def _whole(self, at_rest: bool = False) -> Narrow:
-        """Narrow lines of the galaxy without its region, mean of a PSF's area; of all of it where little is left."""
+        """Narrow lines of the galaxy without its region, averaged to a PSF's area; all of it if little is left."""
         good = self.galaxy.good & self.outside
         if good.any(0).sum() < MIN_WHOLE_SPAXELS:
             good = self.galaxy.good
@@ -243,7 +243,7 @@ class _Explanation:
         return candidates
 
     def _best_place(self) -> Extracted | None:
-        """The place within a spaxel of the region's with the brightest source; not beyond an edge of the bundle."""
+        """Place with the brightest source within a spaxel of the region's; not beyond an edge of the bundle."""
         height, width = self.galaxy.flux.shape[1:]
         places = [(self.region[0] + dy, self.region[1] + dx) for dy, dx in PLACES]
         inside = [place for place in places if 0 <= place[0] < height and 0 <= place[1] < width]

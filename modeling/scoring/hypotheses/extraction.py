@@ -1,7 +1,7 @@
 """Spectrum of a point source on its surroundings, by linear least squares in each sample's image.
 
 The image of a sample around a place is modelled as a point source on a plane, flux = E psf + B + B_y dy + B_x dx. E is
-the spectrum of what the place has and its surroundings lack, B that of the surroundings under it.
+the spectrum of the excess over the surroundings, B that of the surroundings under it.
 
 Shapes: L lines, S samples, Y and X spaxels, T samples of all windows, K spaxels near the place.
 """
@@ -73,7 +73,7 @@ class Extracted:
 
 
 def psf_area(psf_sigma: float) -> float:
-    """Spaxels of surroundings whose flux is as much as a source's of the same signal-to-noise ratio: 4 pi sigma^2."""
+    """Noise-equivalent area of the PSF, spaxels: 4 pi sigma^2."""
     return float(4 * np.pi * psf_sigma**2)
 
 
@@ -96,7 +96,7 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     flux, variance, good = (
         values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance, galaxy.good)
     )
-    # A bad sample enters as zero, which is wrong by what it would have held: few are tolerable, others exclude theirs.
+    # Bad values enter as zeros, which biases the sums: few are tolerable, more exclude the sample.
     lost = (1 - good) @ image**2 / (image**2).sum()
     known = lost <= MAX_LOST
     source, surroundings = (np.where(known, flux @ row, 0) for row in kernel)

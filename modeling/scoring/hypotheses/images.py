@@ -28,7 +28,7 @@ SHIFT_SIGMA = 5.0
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How sharp the image of a line is.
+    """Sharpness of the image of a line.
 
     Attributes:
         width: standard deviation of the source, in units of the PSF's.

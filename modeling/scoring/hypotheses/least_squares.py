@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 ROUNDS = 3  # of leaving out columns whose amplitude is negative
 FLOOR = 1e-9  # of the largest element of a normal matrix's diagonal
-UNUSED = 1e21  # times the floor: on the diagonal of a column, so much leaves it no amplitude
+UNUSED = 1e21  # times the floor: on a column's diagonal, this suppresses its amplitude
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Whitened:
         self.weight = 1 / variance
         self.nuisances = nuisances
         self.weighted = self.weight[:, None] * nuisances
-        # With 1 + N^T W N = R^T R, whose R is never singular; its inverse is half of the inverse.
+        # 1 + N^T W N = R^T R, whose R is never singular; R^-1 is a root of the inverse.
         rows = np.vstack([np.sqrt(self.weight)[:, None] * nuisances, np.eye(nuisances.shape[1])])
         half = np.linalg.inv(np.linalg.qr(rows, mode="r"))
         self.inner = half @ half.T
@@ -87,7 +87,7 @@ class Whitened:
 
 
 class Grid:
-    """Trials that are fitted to many spectra, to begin with the best of them.
+    """Trials that are fitted to many spectra, whose best one starts a refinement.
 
     Their templates are zero in most samples, and most pairs of columns have none in common.
 
@@ -99,7 +99,7 @@ class Grid:
     """
 
     def __init__(self, points: np.ndarray, templates: np.ndarray) -> None:
-        """Finds what is not zero in templates [P, F, T] of points [P, parameter]."""
+        """Finds the non-zero samples of templates [P, F, T] of points [P, parameter]."""
         seen = (templates != 0).astype(np.float32)
         self.points = points
         self.pairs = np.nonzero((seen @ seen.swapaxes(1, 2)).any(0))
@@ -148,5 +148,5 @@ def best(gram: np.ndarray, right: np.ndarray, rounds: int = ROUNDS) -> Fit:
 
 
 def _floor(diagonal: np.ndarray) -> np.ndarray:
-    """Added to the diagonals [..., F] of normal matrices; columns with less of their own have no data."""
+    """Floor added to the diagonals [..., F] of normal matrices; columns below it have no data."""
     return np.asarray(FLOOR * diagonal.max(-1, keepdims=True) + 1e-300)

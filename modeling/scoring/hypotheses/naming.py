@@ -1,4 +1,4 @@
-"""Names and sentences for fits: what a component of given place, width, velocity and line ratios is called."""
+"""Names and sentences for fits, from place, width, velocity and line ratios of a component."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from modeling.scoring.hypotheses.templates import Templates
 
 INSTRUMENT_KMS = 70.0  # standard deviation of MaNGA's line-spread function
 # A profile of several times the width of the windows is nearly flat in them: errors from the curvature of chi2 are then
-# too small, on injections by this FWHM in proportion.
+# too small, in injections by the FWHM over this one.
 FLAT_FWHM_KMS = 2000.0
 RESOLVED_KMS = 20.0  # standard deviation, without the instrument's, below which nothing is resolved
 # Outflows: broader than gravity makes the gas of a nucleus (Harrison+2014, doi:10.1093/mnras/stu515), or broad and
@@ -22,11 +22,11 @@ RESOLVED_KMS = 20.0  # standard deviation, without the instrument's, below which
 WING_FWHM_KMS = 700.0
 MOVING_FWHM_KMS = 250.0
 MOVING_KMS = 100.0
-# Three times what rotation and the PSF do, see `ordinary.SHIFT_KMS`.
+# Three times the shift by rotation and the PSF, `ordinary.SHIFT_KMS`.
 DISPLACED_KMS = 90.0
 BROADENED_KMS = 400.0  # FWHM; below 700 km/s a nucleus may have it from rotation
-OTHER_DEX = 0.15  # that ratios differ by where they are other ones
-COINCIDENT_KMS = 60.0  # of a peak and the lines of the surroundings, which then are one
+OTHER_DEX = 0.15  # least difference of ratios that count as different
+COINCIDENT_KMS = 60.0  # below this offset a peak is part of the surroundings' lines
 # Vacuum rest wavelengths of the strongest lines of distant galaxies, Angstrom.
 DISTANT = {"Ha": 6564.6, "[O III]": 5008.2, "[O II]": 3728.5, "Lya": 1215.7}
 MIN_DISTANCE = 0.005  # in redshift, behind the galaxy
@@ -61,7 +61,7 @@ class Candidate:
         name: one of `NAMES`.
         kind: of the fit, see `components.Light`; that of the test where there is none.
         text: a sentence with numbers and errors.
-        evidence: gain of the information criterion over what is ordinary.
+        evidence: gain of the information criterion over ordinary light.
         significance: root of the chi2 that it explains, in standard deviations.
         values: its parameters by the names of `explain.VALUES`.
     """
@@ -150,7 +150,7 @@ class Describer:
         velocity, sigma = light.parameters
         dv, ds = light.errors * np.sqrt(self.scale)
         fwhm, offset = intrinsic_fwhm(sigma), velocity - self.place.host.velocity_kms
-        # The host's velocity does not matter to a nucleus, whose own is that of the galaxy.
+        # A nucleus is compared with the galaxy's velocity, not with its host's.
         offset = velocity if self.central else offset
         split, total, purest = self._ratios(light)
         ratios, name = self._name(fwhm, offset, split, total, purest)
@@ -175,7 +175,7 @@ class Describer:
 
     @property
     def _against(self) -> str:
-        """What the host's velocity is that of."""
+        """Reference of the velocity, in words."""
         return "the galaxy's mean velocity" if self.place.of_galaxy else "its surroundings"
 
     def line(self, light: Light, sharpness: Sharpness) -> Candidate:
@@ -201,10 +201,10 @@ class Describer:
         return Candidate(name, light.kind, text, evidence, significance, {k: float(v) for k, v in values.items()})
 
     def _ratios(self, light: Light) -> tuple[Ratios, Ratios, Ratios]:
-        """Ratios of a component, of the whole source, and of the source less as much of the host as it may hold.
+        """Ratios of a component, of the whole source, and of the source less the most host light that it may hold.
 
-        Where a component and its host have the same profile, how they share the light is open: only their sum is known,
-        and that the host has at most what the line holds that exceeds it least.
+        Where a component and its host have the same profile, their shares are undetermined: only their sum is known,
+        and an upper limit on the host from the line that exceeds it least.
         """
         host = self.place.host
         total = light.flux + max(self.place.amount(light.spectrum)[0], 0) * host.flux
@@ -233,7 +233,7 @@ class Describer:
             return ratios, "wing"
         if purest.is_metal_poor or ratios.is_metal_poor:
             return (ratios if ratios.is_metal_poor else purest), "metal_poor"
-        # Where [N II] exceeds the host least, the host may hold all of it, and the component be metal-poor.
+        # Where [N II] exceeds the host least, all of it may be the host's, and the component metal-poor.
         open_nii = purest.nii_ha.known and purest.nii_ha.value < ratios.nii_ha.value - 0.3
         if ratios.is_agn and not open_nii:
             return ratios, "agn_ratios"

@@ -1,13 +1,13 @@
-"""What a place of a galaxy would ordinarily emit: stars, and narrow lines like those of its surroundings.
+"""Ordinary light of a place in a galaxy: stars, and narrow lines like those of its surroundings.
 
-All of this is nuisance; what it can explain counts for no hypothesis:
+All of it is nuisance; light that it can explain supports no hypothesis:
 
 - starlight of any populations,
 - the lines of the surroundings, brighter or fainter,
 - with line ratios that differ by `RATIO_DEX` from line to line, as gradients make them,
-- and a velocity and a width that differ by what rotation and the PSF do within a few spaxels.
+- and a velocity and a width that differ by rotation and the PSF within a few spaxels.
 
-No line is known better than to `PROFILE_SHARE` of itself: the instrument's profile is not exactly Gaussian.
+Each line has an error of at least `PROFILE_SHARE` of itself: the instrument's profile is not exactly Gaussian.
 
 Shapes: L lines, T samples of all windows.
 """
@@ -31,8 +31,8 @@ PROFILE_SHARE = 0.03
 # The ordinary light of a place beyond the plane through its surroundings, in units of them: 0 where a galaxy is smooth,
 # about 1 in a cusp or a clump.
 USUAL_AMOUNT, AMOUNT_SIGMA = 0.5, 1.0
-LEAST_AMOUNT = 0.3  # that the differences above are taken of
-FLAT = 10.0  # amplitude of starlight, in units of the data: any
+LEAST_AMOUNT = 0.3  # least brightness that scales the differences above
+FLAT = 10.0  # amplitude of starlight, in units of the data: nearly free
 STEP_KMS = 30.0
 MOST_KMS = 360.0  # of rotation; beyond, half of a line is outside of its window
 CENTRAL_KMS = 40.0  # at the centre gas is at rest, on average
@@ -41,8 +41,8 @@ MAX_SIGMA_WHOLE = 320.0  # of those of a rotating galaxy
 SIGMAS = (65.0, 80.0, 105.0, 140.0)
 SIGMAS_WHOLE = (*SIGMAS, 200.0, 260.0)
 REFINEMENTS = (0.5, 0.2, 0.08)
-# In units of the surroundings, two standard deviations beyond the ordinary. Light of a brighter source is, if it is
-# wider than the PSF, much of what is seen around it.
+# In units of the surroundings, two standard deviations beyond the ordinary. A brighter source that is wider than the
+# PSF contributes much of the light around it.
 OUTSHONE = USUAL_AMOUNT + 2 * AMOUNT_SIGMA
 BRIGHTNESS = (0.1, 3.0)  # of surroundings, in units of the mean over the galaxy
 MIN_SNR = 10.0  # of the surroundings' lines; below, those of the whole galaxy are taken
@@ -115,12 +115,12 @@ def any_starlight(templates: Templates, spectrum: np.ndarray, velocity_kms: floa
 
 @dataclass(frozen=True)
 class Place:
-    """A place's light beyond its surroundings, with the covariance of what is ordinary.
+    """A place's light beyond its surroundings, with the covariance of ordinary light.
 
     Attributes:
         excess: spectrum of the point source less `USUAL_AMOUNT` of the surroundings.
         host: narrow lines of the surroundings.
-        of_galaxy: whether they have the galaxy's velocity, because there is none of their own.
+        of_galaxy: whether their velocity is the galaxy's: at the centre, or where their own is unknown.
     """
 
     excess: Whitened
@@ -171,7 +171,7 @@ def place_of(templates: Templates, found: Extracted, whole: Callable[[], Narrow]
 
 
 def _as_bright(whole: Narrow, local: Narrow, *, at_rest: bool) -> Narrow:
-    """Lines of the whole galaxy, as bright as those of the surroundings, which themselves are of no use."""
+    """Lines of the whole galaxy, as bright as those of the surroundings, whose own fit is unusable."""
     weight = 1 / np.maximum(local.error, 1e-300) ** 2
     power = float((whole.flux**2 * weight).sum())
     share = float((whole.flux * local.flux * weight).sum()) / power if power > 0 else 0.0
@@ -192,9 +192,9 @@ def _highest_nearby(values: np.ndarray, templates: Templates) -> np.ndarray:
 
 
 def _least(lines: np.ndarray, host: Narrow, source: Whitened) -> float:
-    """Brightness of the ordinary light that the line allows which exceeds the surroundings least.
+    """Upper limit on the ordinary light's brightness, from the line that exceeds the surroundings least.
 
-    Other light only adds to lines, so the ordinary light is at most what this one has.
+    Other light only adds to lines, so the ordinary light is at most as bright as this one.
     """
     gram, right = source.normal(lines[None])
     strong = host.strong & (np.diag(gram[0]) > 0)

@@ -14,7 +14,7 @@ from modeling.scoring.hypotheses.templates import Templates
 SAME_SIGN = 0.7  # share of spaxels: a bright one can set the mean, but not the sign of all
 MIN_SPAXELS = 8
 OWN_SIGMAS = (80.0, 140.0, 220.0)  # of the galaxy's own lines, which rotation broadens over many spaxels
-# A residual so near to a line of the galaxy, and of less than a share of it, is of that line, which is not Gaussian.
+# A residual this near to a line of the galaxy, and below this share of it, is of that line, which is not Gaussian.
 OWN_KMS, OWN_SHARE = 150.0, 0.5
 
 
@@ -24,7 +24,7 @@ class Stripe:
 
     Attributes:
         light: the line.
-        scale: reduced chi2 of what it leaves, at least 1.
+        scale: reduced chi2 of its residual, at least 1.
         same_sign: share of the spaxels whose residual has its sign.
         count: samples that were fitted.
     """

@@ -1,6 +1,6 @@
-"""Starlight that the windows still hold: absorption lines on the straight line through the sidebands.
+"""Starlight left in the windows: absorption lines on the straight line through the sidebands.
 
-A few spectra span what populations of any age and metallicity leave in the windows: the principal components of the
+A few spectra span the residual starlight of populations of any age and metallicity: the principal components of the
 templates that `prepare` fits stars with.
 """
 

@@ -1,8 +1,8 @@
 """Spectra of emission-line components in a galaxy's windows.
 
-Every line has a flux of its own, even where transition probabilities fix a ratio: what the windows hold of starlight is
-not known well enough to be divided by three. The sidebands are subtracted from the templates as they were from the
-windows: those of Hbeta hold up to half of the height of a broad component.
+Every line has its own flux, even where transition probabilities fix a ratio of three: the residual starlight in the
+windows is not known well enough. The sidebands are subtracted from the templates as they were from the windows: those
+of Hbeta hold up to half of the height of a broad component.
 
 Shapes: L lines, T samples of all windows (line by line), P grid points.
 """
@@ -106,7 +106,7 @@ class Templates:
 
 
 def _bands_of(name: str, rest_wave: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Blue and red sideband of a line; for a line that is not ours, bands so far away that they hold no line."""
+    """Blue and red sideband of a line; for a line not in the list, bands so far away that they hold no line."""
     line = LINES_BY_NAME.get(name)
     return (line.blueside, line.redside) if line else ((0.1 * rest_wave, 0.1 * rest_wave), (10 * rest_wave,) * 2)
 
