@@ -1,4 +1,4 @@
-"""Sequential reading of S3 objects with botocore, which needs a third of the processor time of obstore's stream.
+"""Sequential reading of S3 objects with botocore, which needs a quarter of the processor time of obstore's stream.
 
 With botocore, data are received and decompressed in the same thread; obstore passes them between threads.
 """

@@ -126,7 +126,9 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "5\n"}
     assert free_memory() == 20480000000
     files["/sys/fs/cgroup/memory.max"] = "1000005\n"
-    assert free_memory() == 1000000
+    cached = "inactive_file 300\nactive_file 20\nworkingset_refault_file 9\n"
+    files["/sys/fs/cgroup/memory.stat"] = f"anon 4\nfile 400\n{cached}"
+    assert free_memory() == 1000320
 
 
 def _missing(path: Path) -> str:
