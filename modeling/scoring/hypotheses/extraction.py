@@ -94,7 +94,7 @@ def extract(galaxy: Galaxy, y: int, x: int) -> Extracted | None:
     design = np.stack(terms[:2] if lopsided else terms, axis=1)
     kernel = np.linalg.pinv(design)[:2]
     flux, variance, good = (
-        values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance, galaxy.good)
+        values[:, near].astype(np.float64) for values in (galaxy.flux, galaxy.variance * galaxy.good, galaxy.good)
     )
     # Bad values enter as zeros, which biases the sums: few are tolerable, more exclude the sample.
     lost = (1 - good) @ image**2 / (image**2).sum()

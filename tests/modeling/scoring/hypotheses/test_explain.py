@@ -49,6 +49,19 @@ def test_strong_light_is_recognised(name: str, snr: float) -> None:
     assert set(found.values) <= set(VALUES)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_the_unit_of_the_flux_does_not_matter_beside_bad_samples(unit: float) -> None:
+    found = []
+    for scale in (1.0, unit):
+        galaxy = Galaxy(seed=4).add(spectrum(AGN, 40.0, 110.0), spot(*OFF), 1000)
+        galaxy.good[::3, OFF[0] + 2, OFF[1]] = False
+        galaxy.flux, galaxy.variance = scale * galaxy.flux, scale**2 * galaxy.variance
+        found.append(galaxy.explain(OFF))
+    assert found[0].name == "agn_ratios"
+    assert found[1].text == found[0].text
+    assert found[1].significance == pytest.approx(found[0].significance)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("snr", [100, 300])
 def test_weak_light_is_unclear_rather_than_wrong(snr: float) -> None:
