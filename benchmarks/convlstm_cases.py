@@ -57,7 +57,7 @@ class Case:
         return total
 
     def kernel_products(self) -> float:
-        """As `products`, but those that the kernel of the CPU makes: 36 for 16 pixels, see `docs/convlstm.md`."""
+        """As `products`, but for the kernel of the CPU: 36 for 16 pixels, see `docs/convlstm.md`."""
         of_state = 36 / 16
         of_input = of_state if self.stride == 1 else STRIDED_PRODUCTS
         total, size = 0.0, self.size

@@ -2,10 +2,10 @@
 
 Mock surveys are drawn from the galaxies that `benchmarks.anomaly` has scored. In each, the twins of 1% are replaced by
 copies of the family that is sought, and as many by copies of every other family of anomalies and artefacts, at all
-amplitudes. Whoever labels galaxies knows the family: the one sought is a find, all others are rejected.
+amplitudes. The labels are right: the family sought is a find, all others are rejected.
 
-All methods that learn get the same features: those of `rerank`, and ask for five labels at a time, and for one.
-coniferest (https://coniferest.snad.space) runs in a Python of its own. Results are a table and `finds.png`, finds
+All methods that learn get the same features, those of `rerank`, and ask for five labels at a time, or for one.
+coniferest (https://coniferest.snad.space) runs in its own Python. Results are a table and `finds.png`, finds
 against labels, in the work folder.
 
     python -m benchmarks.anomaly --tier survey --work runs/benchmark
@@ -39,7 +39,7 @@ OURS, ONE = f"cubescout rerank, {BATCH} at a time", "cubescout rerank, 1 at a ti
 WITHOUT, ALL = f"rerank without lines and hypotheses, {BATCH} at a time", "as many as there are"
 PREVALENCE = 0.01
 NUM_LABELS = (10, 25, 50, 100)
-# Panels of the figure: those who ask for one label at a time, then for some. Okabe & Ito's colours and line styles.
+# Panels of the figure: methods with one label at a time, then with several. Okabe & Ito's colours and line styles.
 ALWAYS = {"score alone": ("#000000", ":"), "chance": ("#999999", "-"), ALL: ("#999999", ":")}
 PANELS = (
     ALWAYS | {ONE: ("#D55E00", "-"), "PineForest, 1 at a time": ("#0072B2", "--"),
@@ -141,7 +141,7 @@ def finds_of_coniferest(
     arrays |= {f"wanted-{i}": np.array(wanted) for i, (_, wanted) in enumerate(surveys)}
     arrays |= {"num_labels": np.array(NUM_LABELS[-1]), "batches": np.array([1, BATCH])}
     np.savez(folder / "surveys.npz", **arrays)  # type: ignore[arg-type]
-    # Its own packages alone: not those of this Python's path.
+    # Only its own packages, not those of this Python's path.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([python, str(PEER), str(folder)], check=True, env=environment)
     found: dict[str, list[list[bool]]] = json.loads((folder / "answers.json").read_text())
@@ -216,7 +216,7 @@ def plot(finds: dict[str, np.ndarray], path: Path) -> None:
 def report(finds: dict[str, np.ndarray]) -> dict[str, float]:
     """Prints mean finds [survey, label] of each method with their spread over surveys; returns figures.
 
-    These are ratios of ours to each method, to those who ask for one label at a time of ours that does so too.
+    These are ratios of ours to each method; methods that ask for one label at a time are compared with ours at one.
     """
     finds = {name: values[:, np.array(NUM_LABELS) - 1] for name, values in finds.items()}
     table = Table("finds, mean over families, and spread over surveys", *(f"{number} labels" for number in NUM_LABELS))

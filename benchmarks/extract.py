@@ -97,7 +97,7 @@ def write_table(root: Path, names: list[str]) -> None:
 
 
 def plan(root: Path) -> tuple[Any, Target]:
-    """Work done once per survey: the table and the list of files."""
+    """Reader and first target of a survey: work done once per survey."""
     survey = SurveyConfig(root=str(root))
     reader = make_reader(survey)
     return reader, select_targets(survey, reader)[0]
@@ -129,7 +129,7 @@ def astropy_slice(path: Path) -> None:
 
 
 def peak_mib(root: Path, config: str = "CONFIG") -> float:
-    """Peak memory of a process that extracts the cube, above what it holds when idle (Linux)."""
+    """Peak memory of a process that extracts the cube, above its idle memory (Linux)."""
     code = (
         "import re, sys; from pathlib import Path; import benchmarks.extract as b\n"
         "from cubeprep.readers import manga_logcube\n"
@@ -165,7 +165,7 @@ def workers(number: int) -> Iterator[PrepareConfig]:
 
 
 def keys(security: Security) -> dict[str, str]:
-    """Settings of Dask with which its clients connect to a cluster of such security."""
+    """Settings of Dask for clients of a cluster with this security."""
     return {
         "distributed.comm.tls.ca-file": security.tls_ca_file,
         "distributed.comm.tls.client.cert": security.tls_client_cert,

@@ -1,16 +1,16 @@
-"""Damaged files in a survey: does one cost its own galaxy alone, and is it noticed?
+"""Damaged files in a survey: is only the file's own galaxy lost, and is the damage detected?
 
 Surveys of equal galaxies, as real and simulated files of each reader, cut to a few spaxels. Of most galaxies one file
 is damaged (bits, blocks, ends, lost bytes, cards of headers), and `prepare` runs on all of them. Counted by file:
 
 - crashes: the process died, or took longer than a minute of processor time;
 - tracebacks: an exception that is not one line for the user;
-- galaxies lost: intact galaxies that are missing or differ from what they are beside an intact one;
+- galaxies lost: intact galaxies that are missing or differ from those of an undamaged survey;
 - silent differences: the damaged galaxy is accepted with good samples that differ, neither flagged nor remarked, though
-  its file contradicts itself: gzip's CRC, CHECKSUM, DATASUM, or the standard by astropy's judgement.
+  its file contradicts itself: gzip's CRC, CHECKSUM, DATASUM, or the standard as checked by astropy.
 
-Files that agree with themselves cannot be known to be damaged: a bit of an uncompressed value, another redshift. They
-are counted apart, with their largest and median change in sigmas of the sample.
+Damage to a file that stays consistent cannot be detected: a bit of an uncompressed value, another redshift. Such files
+are counted separately, with their largest and median change in sigmas of the sample.
 
     python -m benchmarks.fuzz [--minutes 10] [--cases 2000] [--seed 0] [--real ../shared/data] [--only SOURCE]
 """
@@ -94,7 +94,7 @@ def run_survey(folder: str, seeds: Sequence[str]) -> list[Verdict]:
         try:
             with _time_limit():
                 store = prepared(source, root, Path(folder), f"{scratch}/s.zarr")
-        except Exception as error:  # noqa: BLE001 - it is what is counted
+        except Exception as error:  # noqa: BLE001 - exceptions are counted
             if len(seeds) > 1:
                 return [run_survey(folder, [seed])[0] for seed in seeds]
             return [Verdict(_failure(error), damaged[0][1], traceback.format_exc())]
@@ -126,7 +126,7 @@ def prepared(source: Source, root: Path, folder: Path, path: str) -> WindowStore
 
 
 def judged(source: Source, store: WindowStore, folder: str, damaged: Sequence[tuple[str, str, Path]]) -> list[Verdict]:
-    """What became of the damaged galaxies of a store; of all of them if an intact one was lost."""
+    """Verdicts on the damaged galaxies of a store; all are `lost` if an intact one was lost."""
     table, (wanted, usual) = store.galaxies().set_index("plateifu"), reference(folder)
     for name in source.intact:
         accepted = name in table.index and table.loc[name, "status"] == "accepted"
@@ -157,7 +157,7 @@ def _judged(
 
 @cache
 def reference(folder: str) -> tuple[Windows, str]:
-    """Windows of a galaxy in a survey without damage, and what is said of it."""
+    """Windows of a galaxy in a survey without damage, and the remarks on it."""
     source = read_source(Path(folder))
     with tempfile.TemporaryDirectory(prefix="cubescout-fuzz-") as scratch:
         for form in source.forms:
@@ -170,7 +170,7 @@ def reference(folder: str) -> tuple[Windows, str]:
 
 
 def doubts_of(row: pd.Series) -> str:
-    """What `prepare` says of an accepted galaxy."""
+    """Remarks of `prepare` on an accepted galaxy."""
     return "; ".join(filter(None, [row["implausible"], row["remarks"], "displaced" * bool(row["z_flag"])]))
 
 
@@ -203,7 +203,7 @@ def contradicts_itself(path: Path) -> bool:
                     hdu.verify("exception")
                     if hdu.verify_datasum() == 0 or hdu.verify_checksum() == 0:
                         return True
-    except Exception:  # noqa: BLE001 - whatever is raised, astropy has noticed
+    except Exception:  # noqa: BLE001 - any exception means that astropy has detected it
         return True
     return False
 
@@ -249,7 +249,7 @@ def run(folder: Path, sources: Sequence[Source], *, seed: int, cases: int, minut
                 name, seeds = todo.pop(0)
                 try:
                     verdicts = futures.pop(0).result()
-                except BrokenProcessPool:  # one of those under way: which one, a rerun of each tells
+                except BrokenProcessPool:  # one of those under way died: a rerun of each shows which
                     results.append((name, seeds[0], Verdict("crash", "?", "the process died")))
                     break
                 results += [(name, case, verdict) for case, verdict in zip(seeds, verdicts, strict=True)]

@@ -103,7 +103,7 @@ def _simulated(folder: Path) -> Iterator[Source]:
     names = tuple(f"8001-19{i:02}" for i in range(NUM_GALAXIES))
     for name, suffix, sums in (("manga-gz", ".fits.gz", False), ("manga-plain", ".fits", True)):
         hdus = cut(cube, ("PRIMARY", "FLUX", "IVAR", "MASK", "WAVE"))
-        hdus.append(fits.ImageHDU(hdus["FLUX"].data, name="LSFPOST"))  # true files go on with other cubes
+        hdus.append(fits.ImageHDU(hdus["FLUX"].data, name="LSFPOST"))  # real files continue with other cubes
         forms = _write(folder / name, {f"manga-{{}}-LOGCUBE{suffix}": written(hdus, checksum=sums)})
         rows: dict[str, Any] = {"plateifu": names, "mangaid": names, "drp3qual": [0] * len(names)}
         header = hdus["FLUX"].header

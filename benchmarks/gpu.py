@@ -322,7 +322,7 @@ def spent_ms(row: Any, run: Run) -> float:
 
 
 def shortened(name: str) -> str:
-    """Name of a kernel without what all of them have in common."""
+    """Name of a kernel without common prefixes."""
     for common in ("void ", "at::native::", "(anonymous namespace)::", "at::", "c10::"):
         name = name.replace(common, "")
     return name[:150]
@@ -337,7 +337,7 @@ def plans(run: Run) -> None:
 
 
 class Notes(logging.Handler):
-    """Passes on what layers and the loop say of their choices, such as why there is no kernel or no graph."""
+    """Adds log messages of layers and the loop to the results, such as why there is no kernel or no graph."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures: the models of both presets and their layers; needs torch and numpy alone."""
+"""Cases of `benchmarks.gpu`: models of presets and their layers; needs torch and numpy alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -89,7 +89,7 @@ class Preset:
             yield f"layer {number}: {layer.hidden_channels} x {size} x {size}", layer, shape
 
 
-# As in jobs/configs; a test compares them. `masked` is what is shipped as `line`, and `line` its autoencoder
+# As in jobs/configs; a test compares them. `masked` is the shipped `line`, and `line` its autoencoder
 # (`model.kind: ae`, see docs/masked.md), which has the recurrence that is measured here.
 PRESETS = {
     "line": Preset(

@@ -16,7 +16,7 @@ from modeling.network.convlstm_gpu import Plan
 
 
 class Clock(Protocol):
-    """What is needed of `benchmarks.gpu.Run`."""
+    """Parts of `benchmarks.gpu.Run` that are used here."""
 
     device: str
     end: float
@@ -39,7 +39,7 @@ class LayerTimes:
     Attributes:
         forward_ms: of the forward launch.
         backward_ms: of the backward launch.
-        forward_bytes: that the forward launch moves to and from memory at least.
+        forward_bytes: least bytes that the forward launch moves to and from memory.
         backward_bytes: likewise.
         steps: of the sequence.
         plan: of the launches.
@@ -64,7 +64,7 @@ class LayerTimes:
 
 
 def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan | None = None) -> LayerTimes | str:
-    """Times of Triton's launches of a layer in bfloat16 (float32 on a CPU); why there are none, if there are none."""
+    """Times of Triton's launches of a layer in bfloat16 (float32 on a CPU), or the reason why there are none."""
     kind = torch.bfloat16 if run.cuda else torch.float32
     stride, hidden = layer.of_input.stride[0], layer.hidden_channels
     x = torch.empty(shape, device=run.device)
@@ -80,7 +80,7 @@ def time_layer(run: Clock, layer: ConvLSTM, shape: tuple[int, ...], plan: Plan |
 
 
 def time_clusters(run: Clock, layer: ConvLSTM, shape: tuple[int, ...]) -> LayerTimes | str:
-    """Times of the launches of a layer on clusters of multiprocessors; why there are none, if there are none."""
+    """Times of the launches of a layer on clusters of multiprocessors, or the reason why there are none."""
     if not run.cuda or torch.cuda.get_device_capability() < convlstm_cluster.CAPABILITY:
         return "this device has no clusters"
     x, options = torch.empty(shape, device=run.device), {"hidden": layer.hidden_channels, "kernel_size": 3}
@@ -131,7 +131,7 @@ def _time(
 
 
 def _in_a_graph(run: Clock, action: Callable[[], object]) -> float:
-    """Milliseconds of an action that is recorded several times, as trainings record it: without Python's share."""
+    """Milliseconds of an action recorded several times in a graph, as in training: without Python's overhead."""
     repeats = 10 if run.cuda else 1
     return run.milliseconds(run.replayed(lambda: [action() for _ in range(repeats)])) / repeats
 

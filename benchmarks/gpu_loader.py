@@ -1,7 +1,7 @@
 """A store of plain NumPy files for `benchmarks.gpu`, which may run where there is no Zarr.
 
-The loader is the one of trainings, with its threads, shuffle buffer and page-locked batches; shards are read from disk
-anew, though the system keeps files in memory, and need no decompression.
+The loader is the one of trainings, with its threads, shuffle buffer and page-locked batches; shards are read again from
+their files, which the system caches, and need no decompression.
 """
 
 import tempfile
@@ -21,13 +21,13 @@ from modeling.training.loader import Batch, Loader
 from modeling.training.views import Views
 
 ROWS_PER_SHARD = 32
-# Files are read several times an epoch, which is to last longer than its start.
+# Files are read several times an epoch, so that it lasts longer than its start.
 MOST_FILES = 16
 
 
 @dataclass
 class Rows:
-    """What `Loader` takes of `Windows`."""
+    """Part of `Windows` that `Loader` reads."""
 
     flux: np.ndarray
     ivar: np.ndarray
@@ -35,7 +35,7 @@ class Rows:
 
 
 class FileStore:
-    """What `Loader` takes of a `WindowStore`: shards of noise, one file for each array."""
+    """Part of a `WindowStore` that `Loader` uses: shards of noise, one file for each array."""
 
     def __init__(self, folder: Path, preset: Preset, num_shards: int) -> None:
         """Writes the shards."""
@@ -49,7 +49,7 @@ class FileStore:
             np.save(folder / f"{shard}.mask.npy", (rng.random(shape) < 0.05).astype(np.uint8))
 
     def coordinate(self, split: str, name: str) -> np.ndarray:
-        """Names, which are numbers, and that all rows are valid."""
+        """Names of rows, which are numbers, or their validity, which is always true."""
         number = self.num_shards * ROWS_PER_SHARD
         return np.ones(number, bool) if name == "valid" else np.arange(number).astype(str)
 
@@ -61,7 +61,7 @@ class FileStore:
 
 
 def loader_vs_memory(device: str, preset: Preset, num_shards: int, wait: Callable[[], None]) -> float:
-    """Seconds of an epoch on batches in page-locked memory over those on batches of the loader, as a rate."""
+    """Rate of an epoch on batches of the loader over that on batches in page-locked memory."""
     with _loader(device, preset, num_shards) as loader:
         steps = loader.num_batches()
         trainer = preset.trainer(device, 10 * steps)

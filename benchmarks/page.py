@@ -1,7 +1,7 @@
 """How fast the page is with 10,000 galaxies, served and as a file that holds 24 of them, in headless Chromium.
 
 Each galaxy has windows of the paper's size (19 lines x 10 samples x 32 x 32); those of a few are shown under all names,
-so that thumbnails and inference cost what they do for a survey. Every view starts with an empty browser cache and an
+so that thumbnails and inference cost as much as for a survey. Every view starts with an empty browser cache and an
 empty server. Chromium runs without a GPU.
 
     python -m benchmarks.page
@@ -42,7 +42,7 @@ WATCH = """(event) => {
   });
   observer.observe(document.getElementById("count"), { childList: true, characterData: true, subtree: true });
 }"""
-# Evaluated once, as the page's policy forbids what Playwright's own polling does.
+# Evaluated once, since the page's policy forbids Playwright's own polling.
 SEEN = """async () => {
   const next = () => new Promise((done) => requestAnimationFrame(done));
   const seen = () => {
@@ -84,7 +84,7 @@ def make_catalog(store: WindowStore, num_galaxies: int) -> Catalog:
 
 
 def make_source(folder: Path, num_galaxies: int) -> Any:
-    """The contents of the page, nothing of it made yet."""
+    """Contents of the page, with empty caches."""
     from jobs.page.source import Source
     from modeling.network.autoencoder import make_model
     from modeling.network.inference import infer
@@ -153,7 +153,7 @@ def stored_names(store: WindowStore) -> list[str]:
 
 
 def measure(browser: Any, address: str) -> dict[str, float]:
-    """One visit: the times of what a person does first, in seconds or, by name, milliseconds."""
+    """One visit: times of a person's first actions, in seconds or, by name, milliseconds."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     tab = context.new_page()
     tab.goto(address)

@@ -5,7 +5,7 @@
 Trains the tier's masked network on all of its clean galaxies, as observed and in augmented views, or takes a model
 that was trained on them (`--model`), or on the benchmark's training sample for a fold (`--fold`), and writes
 `model.safetensors`, `model.json` and `card.json` to `modeling/pretrained`, with the model's calibration on the
-validation galaxies. An interrupted run resumes. The file of weights may hold 6 MB.
+validation galaxies. An interrupted run resumes. The weights may take at most 6 MB.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Processor time of scoring, and how much of it are the forward passes that a score needs.
+"""Processor time of scoring, and the share of it taken by the forward passes that a score needs.
 
 Clean galaxies of the survey tier's kind (16 x 16 spaxels, 19 lines) are scored as `cubescout score` does, hypotheses
 included, with the masked network of `line` and with the autoencoder, each on one thread and trained for a few epochs on

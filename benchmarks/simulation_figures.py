@@ -174,7 +174,7 @@ def nuclear_measurements(real_data: Path) -> dict[str, np.ndarray]:
 
 
 def simulated_nuclei(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
-    """The same of simulated galaxies, in a circle of 1.5 arcsec, with their class."""
+    """Nuclear measurements of simulated galaxies, in a circle of 1.5 arcsec, with their class."""
     config = SimulateConfig(
         num_galaxies=num_galaxies, repeat_fraction=0, unusual_fraction=0, bundle_shares={19: 1, 37: 2}
     )
@@ -183,7 +183,7 @@ def simulated_nuclei(num_galaxies: int, seed: int) -> dict[str, np.ndarray]:
         maps = galaxy_maps(item.galaxy, 2.5, np.random.default_rng([seed, item.index]))
         bpt, inside = nuclear_bpt(item.galaxy, maps), aperture(item.galaxy.num_fibres, 1.5)
         halpha = maps.line_flux[LINE_NAMES.index("Ha-6564")][inside].sum()
-        # Starlight at Halpha's wavelength is about as bright as at 5500 Angstrom, which the maps tell.
+        # Starlight at Halpha's wavelength is about as bright as at 5500 Angstrom, where the maps give it.
         ew = halpha / maps.starlight[inside].sum()
         rows.append((float(bpt.nii_ha), float(bpt.oiii_hb), ew, item.galaxy.galaxy_class))
     columns = list(zip(*rows, strict=True))

@@ -63,7 +63,7 @@ def model(folder: Path, age: str, log_metals: float, bc03_metals: str) -> np.nda
 
 
 def resolution(folder: Path) -> np.ndarray:
-    """Resolution lambda / FWHM [wavelength] of the models, which have the same; that of the bluest one before it."""
+    """Resolution lambda / FWHM [wavelength], the same for all models; bluewards of them, that of their bluest pixel."""
     values = fits.getdata(folder / "mastar_ssp_v1.0" / "MaStar-SSP-A01.000-Z+0.00.fits.gz", "SRES")
     return np.concatenate([np.full(620, values[0]), values]).astype(np.float16)
 

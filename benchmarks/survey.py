@@ -2,10 +2,10 @@
 
 Small simulated galaxies (8 x 8 spaxels of 2 arcsec, 19 lines, all 4,563 planes) are written, and then `prepare`,
 `train` (a small masked network with five cross-fitting models), `score`, `export` and `explore` run, each as the real
-command in a process of its own. Measured are processor seconds, peak memory, disk and files of each stage.
+command in a process of its own. Processor seconds, peak memory, disk and files of each stage are measured.
 
 With `--full-size` the preset `line` runs on 16 and on 48 simulated LOGCUBEs of MaNGA's sizes instead, and the
-difference tells what each further galaxy costs.
+difference gives the cost of each further galaxy.
 
 Stages that have been measured are not repeated, and interrupted ones resume, so it can be stopped at any time:
 
@@ -155,7 +155,7 @@ def figures(costs: dict[int, dict[str, Cost]]) -> dict[str, float]:
 
 
 def full_size_figures(work: Path, num_workers: int) -> dict[str, float]:
-    """Processor seconds that each further galaxy takes at MaNGA's sizes; what every run takes cancels out."""
+    """Processor seconds that each further galaxy takes at MaNGA's sizes; fixed costs cancel out."""
     folders = {size: work / f"full-{size}" for size in FULL_SIZES}
     few, many = (run_full_size(folder, size, num_workers) for size, folder in folders.items())
     further = FULL_SIZES[1] - FULL_SIZES[0]

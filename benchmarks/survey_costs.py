@@ -1,8 +1,8 @@
-"""What a command costs: processor seconds, memory of its processes, and what it leaves on disk (Linux).
+"""Cost of a command: processor seconds, memory of its processes, and its files on disk (Linux).
 
 Processor time is that of the command and of all children that it waited for. Memory is read twice a second: the peak of
 each process as the kernel keeps it, and the sum over the processes of their proportional share (PSS), in which shared
-pages count once. The driver writes its own peak when it ends, so that nothing falls between two readings.
+pages count once. The driver writes its own peak when it ends, so that no peak is missed between two readings.
 """
 
 import atexit
@@ -64,7 +64,7 @@ def save_cost(record: Path, cost: Cost) -> None:
 
 
 def record_peak(path: Path) -> None:
-    """Has this process write its peak memory, MiB, when it ends."""
+    """Makes this process write its peak memory, MiB, when it ends."""
     atexit.register(lambda: path.write_text(str(memory_mib("self", "status", "VmHWM"))))
 
 
@@ -81,13 +81,13 @@ def measure(command: Sequence[str], folder: Path, record: Path, log: Path) -> Co
         command: program and arguments; it calls `record_peak` with `record` and the suffix `.peak`.
         folder: where it writes.
         record: file of the cost, JSON. Until the command has ended, that of the part so far has the suffix `.partial`.
-        log: file to which what it prints is added.
+        log: file to which its output is appended.
 
     Raises:
         RuntimeError: the command failed.
     """
     unfinished, peak = record.with_suffix(".partial"), record.with_suffix(".peak")
-    # What was there before the first run counts as negative, so that the growth is right after interruptions too.
+    # Files from before the first run count as negative, so that the growth is right after interruptions too.
     earlier, spent = read_cost(unfinished) if unfinished.exists() else on_disk(folder, -1), children_seconds()
     seen = Cost()
     with log.open("a") as file, psutil.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
@@ -107,7 +107,7 @@ def measure(command: Sequence[str], folder: Path, record: Path, log: Path) -> Co
 
 
 def read_processes(process: psutil.Process) -> Cost:
-    """Processor seconds so far and memory now of a process and its descendants, as far as they live."""
+    """Processor seconds so far and memory now of a process and its descendants that still run."""
     seconds = largest = together = 0.0
     with suppress(psutil.Error):
         for each in (process, *process.children(recursive=True)):

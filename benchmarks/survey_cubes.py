@@ -54,7 +54,7 @@ def write_cubes(root: Path, num_galaxies: int, num_workers: int) -> None:
 
 
 def write_some(task: tuple[Path, int, int]) -> None:
-    """Writes the cubes of one task, which begin at an observation of a survey of some size."""
+    """Writes the cubes of one task: root, size of the survey and first observation."""
     root, num_galaxies, start = task
     for item in planned(num_galaxies)[start : start + GALAXIES_PER_TASK]:
         path = root / item.target.cube_path

@@ -1,7 +1,7 @@
 """Cubescout in notebooks: the store, catalog, scores, neighbours and figures of a workspace.
 
-Each function takes the workspace, the folder of a project's results such as `runs/demo`. All that is slow to import is
-imported when a function needs it. Changes of these functions are listed in CHANGELOG.md.
+Each function takes the workspace, the folder of a project's results such as `runs/demo`. Slow imports are deferred
+until a function needs them. Changes of these functions are listed in CHANGELOG.md.
 """
 
 from pathlib import Path
@@ -71,8 +71,8 @@ def open_catalog(path: str | Path) -> Catalog:
 def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None = None) -> pd.DataFrame:
     """Scores of windows by the models that scored a catalog, with the calibration that the catalog records.
 
-    Windows of the store give the catalog's values again. They may also be changed first, such as by masking a region or
-    adding a line, to see what the score follows. Ranks, p- and q-values depend on the whole survey and are not given.
+    Unchanged windows of the store reproduce the catalog's values. Changed ones, such as with a masked region or an
+    added line, show how the score responds. Ranks, p- and q-values depend on the whole survey and are not given.
 
     Args:
         workspace: folder with the catalog.
@@ -86,8 +86,8 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
         CatalogError: there is no catalog.
         TableError: a galaxy is not in it.
         TypeError: `windows` are something else, such as an array.
-        ValueError: the models are missing or have changed, the store is not the catalog's, or the windows have not its
-            shape.
+        ValueError: the models are missing or have changed, the store is not the catalog's, or the shape of the windows
+            differs.
 
     Examples:
         >>> galaxy = open_store(workspace).read_galaxy("1005-1902")
@@ -122,7 +122,7 @@ def score(workspace: str | Path, windows: Windows, *, tracking_uri: str | None =
 
 
 def attribution(workspace: str | Path, plateifu: str) -> dict[str, np.ndarray]:
-    """Maps of where a galaxy is unusual, in sigma.
+    """Attribution maps: where a galaxy is unusual, in sigma.
 
     Args:
         workspace: folder with the catalog.

@@ -9,12 +9,12 @@ Reads the catalog and a table of labels (CSV, ECSV, FITS, Parquet, VOTable, or t
   cubescout assess CONFIG --labels truth.parquet --label unusual  the truth of a simulated survey
   cubescout assess CONFIG --labels agn.dat                        a list of galaxies against all others
 
-Only galaxies in the table count; for a list, the whole catalog counts. In a column of classes, or of nothing but true
-(or 1), an empty cell means without the label; beside true and false, 1 and 0, and for a threshold it is unknown, and
-its galaxy is left out. For each label with at least 3 galaxies the report gives the over-representation among the
-highest scores, the area under the ROC curve, and the share of the same label among the nearest neighbours against
-chance, with 95% intervals from a bootstrap over objects. Writes report.md, report.html, assessment.csv and the plots to
-WORKSPACE/assess/NAME.
+Only galaxies in the table count; for a list, the whole catalog counts. In a column of classes, or of true (or 1)
+alone, an empty cell means without the label; in one of true and false, or 1 and 0, and for a threshold, it means
+unknown, and the galaxy is left out. For each label with at least 3 galaxies the report gives the over-representation
+among the highest scores, the area under the ROC curve, and the share of the same label among the nearest neighbours
+against chance, with 95% intervals from a bootstrap over objects. Writes report.md, report.html, assessment.csv and the
+plots to WORKSPACE/assess/NAME.
 
 Labels are not the truth about anomaly: the paper finds that most AGN score low. Never tune a model on them.
 """
@@ -42,7 +42,7 @@ from modeling.latents.neighbours import LatentScaler
 
 NUM_NEIGHBOURS = 10
 SPARE_NEIGHBOURS = 10  # allows for this many repeat observations nearer than the nearest other object
-# Signs of thresholds in the names of folders.
+# Words for the signs of thresholds in the names of folders.
 SIGNS = {">=": " from ", ">": " above ", "<=": " to ", "<": " below "}
 
 
@@ -136,7 +136,7 @@ def _print(labels: Labels, assessed: dict[str, Assessment]) -> None:
     for name, found in assessed.items():
         number = found.num_labelled + found.num_others
         purity = f"purity {found.purity} by chance {found.chance:.2f}"
-        # A share of less than one galaxy says nothing.
+        # A share of less than one galaxy is meaningless.
         top = "".join(f"  top {p:g}% x{value}" for p, value in found.enrichment.items() if p / 100 * number >= 1)
         console.print(f"  {name:<16} {found.num_labelled:>5}  AUROC {found.auroc}{top}  {purity}", markup=False)
     if labels.unknown:

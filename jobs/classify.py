@@ -85,10 +85,10 @@ def run(
 
 
 def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Features, dict[str, Classified]]:
-    """Features of the catalog's galaxies, and what was learned of each label that has enough objects.
+    """Features of the catalog's galaxies, and the classification of each label with enough objects.
 
     Raises:
-        FewLabelsError: no label has.
+        FewLabelsError: no label has enough.
     """
     table = catalog.table
     latent, objects = latents_of(table, config.catalog_path), table["mangaid"].to_numpy(dtype=object)
@@ -109,7 +109,7 @@ def learn(config: ProjectConfig, catalog: Catalog, found: Labels) -> tuple[Featu
 
 
 def own_labels(path: Path, known: list[str]) -> Labels:
-    """Labels of the workspace, each against the galaxies with another one.
+    """Labels of the workspace, each against the galaxies with other labels.
 
     Args:
         path: the file of labels.
@@ -140,7 +140,7 @@ def columns_of(labels: list[str]) -> dict[str, str]:
 
 
 def make_provenance(config: ProjectConfig, found: Labels) -> dict[str, Any]:
-    """Where classes were learned from; JSON values."""
+    """Provenance of the classes, as JSON values."""
     cells = [f"{name} {chosen.astype(int).tolist()}" for name, chosen in found.labelled.items()]
     text = "\n".join([*found.plateifu, *cells])
     return {
@@ -155,7 +155,7 @@ def make_provenance(config: ProjectConfig, found: Labels) -> dict[str, Any]:
 
 
 def _apply(config: ProjectConfig, catalog: Catalog, reference: str) -> int:
-    """Predicts with heads that were learned before."""
+    """Predicts with classifiers that were learned before."""
     found = _open_heads(config, reference)
     table, model = catalog.table, catalog.provenance["model"]
     if found.model_digest != model["digest"]:

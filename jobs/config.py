@@ -24,7 +24,7 @@ from modeling.training.config import TrainConfig, TuneConfig, loss_mistake
 
 
 class ProjectConfig(Config):
-    """One survey, from cubes to catalog. Results land in `workspace`; paths are relative to the current folder."""
+    """One survey, from cubes to catalog. Results go to `workspace`; paths are relative to the current folder."""
 
     workspace: Path = Field(description="Folder of results")
     preset: str = Field(

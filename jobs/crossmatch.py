@@ -87,7 +87,7 @@ def run(
 
 
 def _nearest(galaxies: Any, where: Any) -> str:
-    """How near any row comes to any galaxy, and that numbers of the rows look like hours."""
+    """Smallest distance of a row from a galaxy, and a hint if right ascensions look like hours."""
     known, usable = (each[np.isfinite(each.ra.deg) & np.isfinite(each.dec.deg)] for each in (galaxies, where))
     if not len(known) or not len(usable):
         return ""
@@ -99,7 +99,7 @@ def _nearest(galaxies: Any, where: Any) -> str:
 
 
 def _span(positions: Any) -> str:
-    """Ranges of positions, which show what was taken for what, such as hours for degrees."""
+    """Ranges of positions, which reveal wrong units, such as hours read as degrees."""
     ra, dec = (angle.deg[np.isfinite(angle.deg)] for angle in (positions.ra, positions.dec))
     if not len(ra):
         return "no positions"

@@ -1,6 +1,6 @@
 """The whole pipeline on a simulated survey: six jobs, one after the other, on this machine.
 
-The training takes the best values that the search finds.
+The training uses the best values that the search finds.
 """
 
 import shlex

@@ -1,4 +1,4 @@
-"""Checks this machine and the services of a configuration, and says what to do.
+"""Checks this machine and the services of a configuration, and advises remedies.
 
 Checks the installed packages against the required and the tested versions, the C compiler for the CPU kernel, GPU and
 Triton, memory, disk, the temporary folder and the length of Ray's socket paths, the cluster of RAY_ADDRESS, and, of
@@ -39,7 +39,7 @@ def run(config: ProjectConfig) -> int:
 
 
 def findings(config: ProjectConfig) -> Iterator[Finding]:
-    """Findings of all checks; an error of a client is one, too."""
+    """Findings of all checks, and of errors of clients."""
     of_machine: dict[str, Check] = {
         "packages": checks.versions,
         "compiler": checks.kernel,
@@ -60,7 +60,7 @@ def findings(config: ProjectConfig) -> Iterator[Finding]:
             yield from check()
         except CheckFailedError as error:
             yield error.finding
-        except Exception as error:  # noqa: BLE001 - of many clients; the other checks go on
+        except Exception as error:  # noqa: BLE001 - of many clients; the other checks continue
             text = f"{type(error).__name__}: {error}".partition("\n")[0]
             yield Finding("fail", what, text, "correct the key, the address or the credentials that the message names")
 

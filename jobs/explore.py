@@ -3,11 +3,11 @@
 Reads the catalog that `cubescout score` wrote, the window store and the model that the catalog names, and writes one
 HTML file, explore.html in the workspace, and beside the catalog in MLflow. It opens without a network, holds the table
 of all galaxies (gallery, map, filters; also columns of `crossmatch`), and the maps and the spectra of every spaxel of
-the `explore.num_galaxies` most unusual ones, of which it also takes neighbours while it stays small.
+the `explore.num_galaxies` most unusual ones, with as many of their neighbours as keep it small.
 
-With --serve the same page shows every galaxy in full, from a server on this machine alone, and its labels go to the
-workspace, where `cubescout rerank` learns from them. Buttons send galaxies to TOPCAT and Aladin (SAMP). It prints its
-address, and ends at Ctrl-C.
+With --serve the same page shows every galaxy in full, from a server on this machine alone, and its labels are saved in
+the workspace, where `cubescout rerank` learns from them. Buttons send galaxies to TOPCAT and Aladin (SAMP). It prints
+its address, and ends at Ctrl-C.
 """
 
 import sys
@@ -81,7 +81,7 @@ def open_source(
     model: ScoringModel,
     send: Callable[[Sequence[str], bool], str] | None = None,
 ) -> Source:
-    """The contents of the page; the model reconstructs a galaxy when it is asked for. `send` is as in `Source`."""
+    """The contents of the page; the model reconstructs a galaxy on request. `send` is as in `Source`."""
     return Source(
         catalog,
         store,

@@ -37,14 +37,14 @@ def run(config: ProjectConfig, formats: tuple[str, ...] = (), radius: str | None
         try:
             _on_the_sky(config, wanted, radius_arcsec)
         except FootprintError as error:
-            if formats:  # it was asked for
+            if formats:  # requested explicitly
                 raise
             console.print(f"No footprint: {error}", markup=False)
     return EXIT_OK
 
 
 def _on_the_sky(config: ProjectConfig, wanted: tuple[str, ...], radius_arcsec: float | None) -> None:
-    """Writes what needs positions."""
+    """Writes the formats that need positions."""
     path = config.catalog_path
     catalog, without = located(read_catalog(path), path)
     if without:

@@ -75,7 +75,7 @@ def galleries(config: ProjectConfig, catalog: Catalog, store: WindowStore) -> di
 def label_figures(
     catalog: Catalog, path: Path, *, label: str | None, bpt: tuple[str, str] | None, key: str
 ) -> dict[str, Figure]:
-    """Labels of a table in score and on the map; the `MAX_LABELS` with most galaxies."""
+    """Score histogram and map of a table's labels; the `MAX_LABELS` with most galaxies."""
     found = read_labels(path, catalog.table["plateifu"].tolist(), label=label, bpt=bpt, key=key)
     largest = sorted(found.labelled, key=lambda name: -found.labelled[name].sum())[:MAX_LABELS]
     shown = {name: found.labelled[name] for name in found.labelled if name in largest and found.labelled[name].any()}

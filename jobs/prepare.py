@@ -24,9 +24,9 @@ from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, EXIT_SET_ASIDE, command
 from jobs.console.progress import console, progress_bar
 
-# Reasons that a galaxy is left out for, which no other file of it would change.
+# Reasons for rejection that other files of the galaxy would not change.
 SELECTED = {"quality", "redshift_range", "duplicate"}
-# Those of galaxies that are rejected before the store is planned, which cannot take them later.
+# Those of galaxies rejected before the store is planned; it cannot accept them later.
 LISTED = {"missing_file", "not_in_table", "bad_row", "no_redshift"}
 
 
@@ -60,7 +60,7 @@ def run(config: ProjectConfig) -> int:
 
 
 def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
-    """Doubts about accepted galaxies, which the counts do not show."""
+    """Warnings about accepted galaxies, which the counts do not show."""
     table, displaced = f"{config.store_path}/galaxies.parquet", summary.get("redshift_flags")
     remarks = []
     if displaced and not config.prepare.redshift.correct:

@@ -1,11 +1,11 @@
 """Compares a registered model with the champion, and promotes it if it is no worse.
 
 MODEL@ALIAS, such as cubescout@candidate, or NAME/VERSION, is looked up in the registry of CONFIG (tracking.uri). Both
-models are measured on the validation split of CONFIG's store. The negative log-likelihood decides, since models of any
-loss and normalisation share it, but not a masked network and an autoencoder, which sees what it reconstructs: between
-these --benchmark decides alone. chi2 is shown beside it, and both with the uncertainty from resampling galaxies. With
---benchmark, the results.parquet of an injection benchmark of each model (`python -m benchmarks.anomaly`), the recall of
-anomalies below 1% false positives decides too.
+models are measured on the validation split of CONFIG's store. The negative log-likelihood decides: it compares models
+of any loss and normalisation, but not a masked network with an autoencoder, which sees the data that it reconstructs;
+between them --benchmark decides alone. chi2 is shown beside it, and both with the uncertainty from resampling galaxies.
+With --benchmark, the results.parquet of an injection benchmark of each model (`python -m benchmarks.anomaly`), the
+recall of anomalies below 1% false positives decides too.
 
 A worse candidate is not promoted (exit code 4), unless --force is given. The values compared are kept as tags of the
 version.
@@ -106,7 +106,7 @@ def _compare(
 
 
 def read_benchmark(path: Path) -> float:
-    """Recall of anomalies below 1% false positives of our detector, at the lowest contamination of the training.
+    """Our detector's recall of anomalies below 1% false positives, at the lowest contamination of the training.
 
     Raises:
         PromotionError: the file is not a result of the injection benchmark.

@@ -35,7 +35,7 @@ from modeling.scoring.survey_scorer import ModelEnsemble, known_offsets_kms
 from modeling.tracking.database import sqlite_uri
 
 SCORES = ("mae", "chi2", "unexplained", "relative")
-# Of columns that may be near 0: differences below the tolerance times this are rounding, which depends on the galaxies
+# For columns that may be near 0: differences below the tolerance times this are rounding, which depends on the galaxies
 # that are scored together.
 UNITS_OF_ROUNDING = {"score_unexplained": 1.0, "score_nll": 1.0, "velocity_offset_kms": 1.0}
 RECORDED = ("code_version", "rank_by", "store.path", "model.digest", "model.fold_digests", "model.num_left_out")
@@ -202,7 +202,7 @@ def own_columns(means: EnsembleMean, found: Catalog, z: float, line_names: list[
     significance = zip(SIGNIFICANCES, np.expm1(galaxy.significance[0]), strict=True)
     values |= {"score_combined": combined[0], "score_nll": galaxy.nll[0], **{f"score_{k}": v for k, v in significance}}
     values |= {"score_spread": means.spread[0], "velocity_offset_kms": galaxy.velocity_kms[0]}
-    if not scores.num_good[0]:  # of nothing observed, nothing is unusual or ordinary
+    if not scores.num_good[0]:  # without observed samples scores are undefined
         values = dict.fromkeys(values, np.nan)
     values |= {"num_models": means.num_models[0]}
     values |= {

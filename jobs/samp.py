@@ -31,7 +31,7 @@ def run(
     to: str = "",
     listen: bool = False,
 ) -> int:
-    """Sends, and prints what to whom; returns the exit code."""
+    """Sends, and prints to which programs; returns the exit code."""
     if top is not None and plateifu and not listen:
         raise CommandError("--top is of the table, which is not sent where galaxies are named; leave out one of them")
     path = matches_path(config.catalog_path, match) if match else config.catalog_path
@@ -70,7 +70,7 @@ def wait(hub: Samp) -> None:
 
 
 def print_row(catalog: Catalog, row: int) -> None:
-    """Prints the galaxy of a row, by rank."""
+    """Prints the galaxy in a row of the catalog."""
     if 0 <= row < len(catalog.table):
         found = catalog.table.iloc[row]
         text = f"{found['plateifu']}  rank {found['rank']}  score {found['score']:.4g}  {found.get('reason_1') or ''}"

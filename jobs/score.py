@@ -3,17 +3,18 @@
 Applies the model `score.model` (default: the champion of the MLflow registry; a model's folder works too) to the
 galaxies of the window store as observed. If it was trained with `train.folds`, each galaxy is scored by the models that
 were not trained on it. Runs in this process or as `score.num_workers` tasks on Ray; an interrupted run resumes with the
-shards that are left.
+remaining shards.
 
 The catalog, catalog.parquet in the workspace, has one row per galaxy: scores, p- and q-values, the most significant
 residuals in words, the reason code of a likely artefact, nearest neighbours in latent space and UMAP positions, with
 units, descriptions and provenance. The latents, maps of the residuals, and the catalog as FITS and VOTable are written
 beside it. All but the maps are registered in MLflow.
 
-Scores: score_combined, the default ranking, says how far the galaxy's most unusual line, in the region where it is most
-unusual, deviates from the prediction, in units of the scatter among ordinary galaxies, of which half are below 0. It is
-corrected for flux, S/N, size and redshift. score_unexplained is the fraction of the signal that the reconstruction does
-not explain; score_mae is the paper's mean absolute error; docs/scoring.md describes these and the others.
+Scores: score_combined, the default ranking, measures how far the galaxy's most unusual line, in the region where it is
+most unusual, deviates from the reconstruction, in units of the scatter among ordinary galaxies, half of which are below
+0. It is corrected for flux, S/N, size and redshift. score_unexplained is the fraction of the signal that the
+reconstruction does not explain; score_mae is the paper's mean absolute error; docs/scoring.md describes these and the
+others.
 
 Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a score only sorts galaxies by these.
 """
@@ -65,7 +66,7 @@ from modeling.scoring.residual_sums import Scores, nuisance_correlations, scores
 from modeling.scoring.survey_scorer import clear
 
 NUM_PRINTED = 5
-MIN_CORRELATED = 10  # galaxies; a rank correlation of fewer says nothing
+MIN_CORRELATED = 10  # galaxies; a rank correlation of fewer is meaningless
 
 
 def run(config: ProjectConfig, force: bool = False) -> int:
@@ -93,7 +94,7 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     maps = attribution_path(path)
     write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
-    del survey  # several kB a galaxy, of which the table has all that follows needs
+    del survey  # several kB a galaxy; the table suffices from here on
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
     table, columns = with_links(table, columns, survey_name(config))
     write_catalog(path, table, columns, provenance)
@@ -177,7 +178,7 @@ def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
     created = re.sub(r"[^0-9T]", "", earlier.get("created_utc", "").partition("+")[0])
     folder = path.parent / "earlier" / (created or "undated")
     folder.mkdir(parents=True, exist_ok=True)
-    # The catalog last: if this is interrupted, a rerun still finds it, and moves what is left.
+    # The catalog last: if this is interrupted, a rerun still finds it, and moves the rest.
     for file in sorted(path.parent.glob(f"{path.stem}.*"), key=lambda file: file == path):
         file.rename(folder / file.name)
     return folder
@@ -245,7 +246,7 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
 
 
 def _flagged(table: pd.DataFrame) -> str:
-    """Numbers of likely artefacts, by reason code or hypothesis, and of others at the redshift of their lines."""
+    """Numbers of likely artefacts, by reason code or hypothesis, and of other galaxies with displaced lines."""
     moved = table["triage"] == "redshift"
     likely = (table["triage"] != "") & ~moved | table["hypothesis"].isin(INSTRUMENTAL)
     displaced, artefacts = int((moved & ~likely).sum()), counted(int(likely.sum()), "likely artefact")

@@ -55,7 +55,7 @@ def run(
 
 
 def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: int) -> pd.DataFrame:
-    """Nearest galaxies to one, nearest first: plateifu, distance, rank, score, z, same_object."""
+    """Galaxies most similar to one, nearest first: plateifu, distance, rank, score, z, same_object."""
     names, latent = read_latents(latents_path(catalog_path))
     standard = LatentScaler.fit(latent)(latent).astype(np.float32)
     index = LatentIndex.load_or_build(latents_path(catalog_path).with_suffix(".index"), standard)
@@ -67,7 +67,7 @@ def similar_galaxies(catalog_path: Path, catalog: Catalog, plateifu: str, num: i
 
 
 def similar_regions(config: ProjectConfig, catalog: Catalog, plateifu: str, text: str, num: int) -> pd.DataFrame:
-    """Regions of other galaxies nearest to a region of one; has the column region as well."""
+    """Regions of other galaxies most similar to a region of one, with the additional column region."""
     from jobs.models.opening import check_same_store, reopen_model
     from modeling.latents.regions import MIN_GOOD, Region, region_latents, usable_regions
 

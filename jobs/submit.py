@@ -87,7 +87,7 @@ def submit(
     if relative := relative_paths(project, job):
         rule = "it must be absolute, and shared by the cluster nodes"
         raise ConfigError(config, [f"{key}: {value} is relative; {rule}" for key, value in relative.items()])
-    # The file is sent as it is: with comments, and values that --set replaces.
+    # The file is sent unchanged, with comments and values that --set replaces.
     lines = enumerate(path.read_text().splitlines(), start=1)
     secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments}) or [
         f"line {number}" for number, line in lines if redact(line) != line
@@ -114,7 +114,7 @@ def submit(
 
 
 def relative_paths(project: ProjectConfig, job: str) -> dict[str, str]:
-    """Relative paths that a job would look for, and write to, in a folder of Ray's, by their keys."""
+    """Relative paths, by their keys, which a job would read and write in a folder of Ray's."""
     paths = {
         "workspace": str(project.workspace),
         "prepare.store": project.prepare.store,
@@ -228,7 +228,7 @@ def staged(config: Path) -> Iterator[Path]:
 
 
 def _copy_version(folder: Path) -> None:
-    """Copies the package's version, which the job's products record, and what it requires, which `doctor` checks."""
+    """Copies the package's version, which the job's products record, and its requirements, which `doctor` checks."""
     try:
         found = distribution("cubescout")
     except PackageNotFoundError:
@@ -257,7 +257,7 @@ def follow_job(client: Any, job_id: str, address: str, *, confirm: Callable[...,
 
 
 class _Follower:
-    """Shows a job's output once, over as many connections as that takes."""
+    """Shows a job's output once, over as many connections as needed."""
 
     def __init__(self, client: Any, job_id: str, address: str) -> None:
         self._client, self._job_id, self._address = client, job_id, address

@@ -12,11 +12,11 @@ main model.
 
 `train.start_from` names a model whose weights the training starts from, for a survey of few galaxies: a registered one
 (models:/NAME@ALIAS), a model's folder, or `pretrained`. It must be of the same kind and sizes; a masked network may be
-of another size of windows, and one without recurrence of more lines. A model of windows that were made otherwise is
-rejected, and so, with `train.folds`, is one that has seen these galaxies; --force trains all the same.
+of another size of windows, and one without recurrence of more lines. A model of windows made with other settings is
+rejected, and so, with `train.folds`, is one that has seen these galaxies; --force overrides this.
 
 --resume RUN resumes an existing MLflow run and fails if it cannot. RUN is the training's name (`train-` and 12 digits,
-as in MLflow and in the storage) or the id of its MLflow run. Everything that decides the weights must be unchanged;
+as in MLflow and in the storage) or the id of its MLflow run. Everything that determines the weights must be unchanged;
 workers, threads and paths may differ.
 """
 
@@ -99,7 +99,7 @@ class _Listener:
         self._tracked, self._bar, self._epochs = tracked, bar, epochs
         self._prefix = "" if fold is None else f"fold_{fold}/"
         self._logged = tracked.logged_steps(f"{self._prefix}lr")
-        self._steps = 1  # of an epoch, until one is reported
+        self._steps = 1  # per epoch, until one is reported
 
     def __call__(self, event: str, metrics: "Metrics") -> None:
         if event == "epoch":

@@ -156,7 +156,7 @@ class _Children:
         self._logged[trial] = run.logged_steps("lr")
 
     def finish(self, trials: "list[Trial]") -> None:
-        """Logs epochs not yet reported, and how each trial ended."""
+        """Logs epochs not yet reported, and the outcome of each trial."""
         for trial in trials:
             self.log(trial.name, trial.parameters, trial.history)
             self.runs[trial.name].set_tags({"error": trial.error or ""})

@@ -17,7 +17,7 @@ from benchmarks.anomaly.detectors import (  # noqa: F401 - they register themsel
 )
 from benchmarks.anomaly.detectors.detector import DETECTORS, Detector
 
-# Modules of detectors that are kept elsewhere, separated by commas. Workers inherit it.
+# Environment variable with further modules of detectors, separated by commas. Workers inherit it.
 MODULES_VARIABLE = "CUBESCOUT_DETECTORS"
 
 

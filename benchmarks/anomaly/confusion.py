@@ -1,4 +1,4 @@
-"""Confusion matrix of hypotheses: what each family is taken for, by amplitude."""
+"""Confusion matrix: hypotheses assigned to each family, by amplitude."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import pandas as pd
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import Entry
 
-# The right hypothesis for each family; families without one are not judged. It lives here, since no other package may
+# The right hypothesis for each family; families without one are not evaluated. Kept here, since no other package may
 # know the families.
 RIGHT = {
     "broad_halpha": "broad_balmer",
@@ -23,7 +23,7 @@ RIGHT = {
     "wrong_redshift": "redshift",
     "half_spaxel_shift": "shifted_images",
 }
-# Amplitude from which the accuracy counts.
+# Least amplitude included in the accuracy.
 CLEAR_AMPLITUDE = 1000.0
 NONE = "none"
 

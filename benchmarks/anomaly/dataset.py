@@ -91,7 +91,7 @@ class ShardTask(NamedTuple):
 
 
 def prepare_data(tier: Tier, work: Path, num_workers: int, real_root: Path | None = None) -> Data:
-    """Data of a tier; whatever an earlier run has not made is made.
+    """Data of a tier; only parts missing from earlier runs are made.
 
     Args:
         tier: sizes and configuration.

@@ -1,7 +1,7 @@
 """Computes all measures of each detector from its scores, averaged over seeds, with confidence intervals.
 
 Scores of models of different folds are on different scales, so those of each fold are shifted and scaled by the median
-and spread of clean galaxies. No galaxy calibrates itself: the two halves of a fold's objects calibrate each other.
+and spread of its clean galaxies. No galaxy sets its own threshold: the two halves of the objects set each other's.
 """
 
 from collections import defaultdict
@@ -58,7 +58,7 @@ class Entry:
         real: fraction of the injections into real cubes that score above their clean twin, by amplitude, for each run.
         hypotheses: [row] names of the hypotheses of each run, if the detector has any.
         seconds: CPU seconds to train and score all folds, mean over runs.
-        training: what the detector said of its training in each fold.
+        training: the detector's summary of its training in each fold.
     """
 
     detector: str
@@ -112,7 +112,7 @@ def load_entries(data: Data, tasks: Sequence[Task]) -> list[Entry]:
 def standardised(score: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     """Scores [row] of all folds on a common scale; NaN (no score) becomes the lowest score.
 
-    Both halves of a fold have one scale, that of all its clean galaxies: or a threshold from one of them would not hold
+    Both halves of a fold share one scale, that of all its clean galaxies; otherwise a threshold from one would not hold
     for the other.
     """
     score = np.where(np.isfinite(score), score, np.nanmin(score[np.isfinite(score)], initial=0.0))

@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Tasks of one run and fold that one process works at."""
+    """Tasks of one run and fold, for one process."""
 
     tasks: tuple[Task, ...]
 
@@ -117,7 +117,7 @@ def batches(tasks: Sequence[Task]) -> list[Batch]:
 def run_batch(batch: Batch) -> list[float]:
     """CPU seconds [task] for training detectors and scoring the fold; writes the results.
 
-    What detectors share is counted for the first that needs it.
+    Shared work is counted for the first detector that needs it.
     """
     data, _, run, fold, _ = batch.tasks[0]
     sample = _training(training_store(data, fold, run).path)

@@ -1,4 +1,4 @@
-"""Fine-tunes a network on a few galaxies, as `train.start_from` does for a survey of few."""
+"""Fine-tunes a network on a few galaxies, as `train.start_from` does for a small survey."""
 
 import copy
 import tempfile
@@ -16,7 +16,7 @@ from modeling.training.context import LocalContext
 from modeling.training.fit import Batches, fit
 from modeling.training.loader import Batch, tensors_of
 
-# The learning rate is that of docs/few.md. Each epoch has new views, so a handful of galaxies is seen in hundreds.
+# The learning rate is that of docs/few.md. Each epoch has new views, so a few galaxies are seen in hundreds of them.
 EPOCHS = 20
 LR = 3e-4
 NUM_VIEWS = 8
@@ -28,11 +28,11 @@ def fine_tuned(
     """A copy of a network, trained further on some galaxies; its last epoch, since no galaxies are left to validate on.
 
     Args:
-        model: the network, which stays as it is.
+        model: the network, which is not changed.
         galaxies: rows to train on, lines in the network's order.
         config: of the training; its epochs and learning rate are replaced.
         views: augmentation.
-        seed: of views, order and what the network hides.
+        seed: of views, order and hidden samples.
     """
     config = config.model_copy(update={"epochs": EPOCHS, "lr": LR})
     num_steps = -(-len(galaxies) * NUM_VIEWS // config.batch_size)

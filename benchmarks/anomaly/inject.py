@@ -12,7 +12,7 @@ from cubeprep.windows import LineWindows
 MASK_SHARE = 0.9
 # An injection counts as having reached its amplitude if its S/N is within this factor of it.
 REACH_FACTOR = 1.2
-# Times that a cube is cut, with its stars fitted, until an injection has reached its amplitude.
+# Largest number of cuts of a cube, each with a fit of its stars, to reach the amplitude of an injection.
 NUM_CUTS = 3
 
 
@@ -89,7 +89,7 @@ def _add(host: Host, drawn: Added, snr: float) -> Injection:
 
 
 def _add_among_stars(host: Host, drawn: Added, snr: float, strength: float) -> Injection:
-    """Injection before the stars are fitted: the fit sees the light, and part of it may be taken for stars.
+    """Injection before the stars are fitted: the fit sees the light, and may take part of it for stars.
 
     Args:
         host: the galaxy.
@@ -99,7 +99,7 @@ def _add_among_stars(host: Host, drawn: Added, snr: float, strength: float) -> I
     """
     for _ in range(NUM_CUTS):
         windows = host.cut_lit(drawn.light, strength)
-        # Both have the same noise, which cancels but for what the two fits make of it.
+        # Both have the same noise, which cancels except for its effect on the two fits.
         delta = np.where((windows.mask == 0) & (host.clean.mask == 0), windows.flux - host.clean.flux, 0)
         found = _with_truth(host, windows, delta, snr)
         if found.reached or not found.snr or strength == drawn.max_strength:

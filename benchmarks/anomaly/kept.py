@@ -1,8 +1,8 @@
 """Scores of the paper's networks that are kept in the repository, since their training takes hours.
 
 `--paper` trains them and writes such a file; a run without it shows the file's scores if they belong to the same rows.
-Fluxes and S/N tell the rows: other galaxies differ by far more than another version's windows of the same ones do,
-and that difference is said.
+Rows are identified by their fluxes and S/N: other galaxies differ by far more than another version's windows of the
+same ones; that smaller difference is printed.
 """
 
 import json
@@ -20,7 +20,7 @@ from cubeprep.files import replacing
 FOLDER = Path(__file__).parents[1] / "results"
 GROUP = "paper"
 MEASURED = ("flux", "median_snr")
-# Median relative differences of a measured value: by the rounding of another processor, and by another version.
+# Largest median relative differences of a measured value by rounding of another processor, and by another version.
 ROUNDED, SAME_ROWS = 1e-4, 0.1
 
 
@@ -30,7 +30,7 @@ def kept_path(tier: str, folder: Path = FOLDER) -> Path:
 
 
 def write_kept(path: Path, entries: Sequence[Entry], rows: pd.DataFrame) -> None:
-    """Writes the paper's entries, without variants, and what tells the rows of the data that they belong to."""
+    """Writes the paper's entries, without variants, and the values that identify the rows of their data."""
     about: list[dict[str, Any]] = []
     scores: list[np.ndarray] = []
     for entry in entries:
@@ -44,7 +44,7 @@ def write_kept(path: Path, entries: Sequence[Entry], rows: pd.DataFrame) -> None
 
 
 def read_kept(path: Path, rows: pd.DataFrame) -> list[Entry]:
-    """Entries of a file of `write_kept`; none if there is no file or it is of other data, which is said."""
+    """Entries of a file of `write_kept`; none, with a message, if there is no file or it is of other data."""
     if not path.exists():
         print(f"{path}: not there, so that there are no rows of the paper's networks; --paper makes it")
         return []
@@ -70,7 +70,7 @@ def read_kept(path: Path, rows: pd.DataFrame) -> list[Entry]:
 
 
 def _difference(kept: np.ndarray, values: np.ndarray) -> float:
-    """Median relative difference, infinite if the rows are not as many."""
+    """Median relative difference, infinite if the numbers of rows differ."""
     if kept.shape != values.shape:
         return float("inf")
     return float(np.nanmedian(np.abs(kept - values) / np.maximum(np.abs(values), 1e-6)))

@@ -1,4 +1,4 @@
-"""Injections into real cubes: whether models trained on the simulated survey detect them.
+"""Injections into real cubes, to test whether models trained on the simulated survey detect them.
 
 There are too few real cubes to measure false-positive rates. The measure is therefore paired: how often an injected
 copy scores higher than its own clean twin, which has the same galaxy, noise and mask. Our network is fine-tuned on the

@@ -207,7 +207,7 @@ def as_markdown(report: Report, data: Data, entries: Sequence[Entry], title: str
 
 
 def notes(report: Report, data: Data, entries: Sequence[Entry]) -> list[str]:
-    """The rivals, and what detectors said of their training."""
+    """The rivals, and the detectors' summaries of their training."""
     rivals = [f"- {name}: {rival}" for name, rival in report.rivals.items()]
     if "paper" not in report.rivals:
         rivals.append(

@@ -140,7 +140,7 @@ class Host:
     def cut_light(self, light: Light) -> np.ndarray:
         """Contribution [line, sample, y, x] of added light to the windows: the light alone, extracted like a cube.
 
-        Windows without their stars are not linear in the flux; for them it is that to windows with `sidebands`.
+        Windows without their stars are not linear in the flux; for them windows with `sidebands` are used.
         """
 
         def alone(wave: np.ndarray, planes: Planes) -> Planes:

@@ -78,9 +78,9 @@ PAPER_MODEL = ModelConfig(
     latent_dim=512, steps="sample", normalise="none", mask_input=False, shortcut=False, spaxel_code=0,
     step_channels=8, lstm_channels=8, decoder_channels=4,
 )  # fmt: skip
-# Each step of the masked network hides other parts of the same galaxies, so it gains from many of them: the survey
-# tier's 50 epochs are 5,900. They are in bfloat16 where the processor has matrix units for it, as most figures are; on
-# others it takes four times as long as float32.
+# Each step of the masked network hides other parts of the same galaxies, so it gains from many steps: the survey tier's
+# 50 epochs are 5,900. They run in bfloat16, as for most figures, where the processor has matrix units for it; elsewhere
+# it takes four times as long as float32.
 BF16 = default_precision("cpu") == torch.bfloat16
 MASKED = ModelConfig(kind="masked", context_channels=96, lstm_channels=0, error_modes=4)
 MASKED_TRAIN = TrainConfig(epochs=50, batch_size=16, lr=2e-3, weight_decay=1e-3, loss="student-t", bf16=BF16)
@@ -107,7 +107,7 @@ SMALL_WINDOWS = WindowConfig(size=16, sampling="conserve", continuum="stars")
 
 
 def small_data(num_galaxies: int) -> DataConfig:
-    """Galaxies of three small bundles in such windows."""
+    """Galaxies of three small bundles in `SMALL_WINDOWS`."""
     return DataConfig(
         simulate=SimulateConfig(num_galaxies=num_galaxies, bundle_shares={19: 2, 37: 3, 61: 1}, maps=()),
         windows=SMALL_WINDOWS,
@@ -176,7 +176,7 @@ TIERS = {
         paper_vae=paper("vae"),
         conv_epochs=12,
     ),
-    # The judge: at least 2,000 clean galaxies, of the small tier's kind; takes hours on two idle cores.
+    # For conclusions: at least 2,000 clean galaxies, of the small tier's kind; takes hours on two idle cores.
     "survey": Tier(
         data=small_data(2100),
         runs=runs(1, 0.01),

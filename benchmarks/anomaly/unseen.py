@@ -1,10 +1,10 @@
-"""Anomalies that no choice was made with: does the score find what nobody thought of when it was built?
+"""Anomalies that no choice was made with: does the score detect kinds that nobody anticipated?
 
     python -m benchmarks.anomaly.unseen --tier survey --work runs/benchmark [--galaxies 240] [--network FOLDER]
 
 The families below are not those of the benchmark. Galaxies of one fold, injected with three of them each, are scored by
-detectors that were trained on the other fold, beside the fold's galaxies as observed. A choice that is made with these
-results in view needs other families to be judged by. `--network` takes a trained network in place of training one.
+detectors that were trained on the other fold, beside the fold's galaxies as observed. A choice made in view of these
+results must be tested on other families. `--network` uses a trained network instead of training one.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from modeling.resampling import bootstrap_weights
 
 COPIES = 3
 NUM_BOOTSTRAP = 400
-# Optical depth of a dust lane at 5500 Angstrom, in magnitudes; it falls with wavelength.
+# Extinction of a dust lane at 5500 Angstrom, magnitudes; it falls with wavelength.
 MOST_DUST = 3.0
 
 
@@ -189,14 +189,14 @@ def inject_galaxy(task: Task) -> Injected:
 
 
 def observed(data: Data, fold: int) -> Iterator[Windows]:
-    """Galaxies of a fold as they are, shard by shard."""
+    """Galaxies of a fold as observed, shard by shard."""
     clean = set(data.rows.loc[data.rows["family"] == "", "name"])
     for windows in shards(WindowStore.open(data.store(fold)), "test"):
         yield windows.select(np.flatnonzero([str(name) in clean for name in windows.plateifu]))
 
 
 def trained(detector: type[Detector], data: Data, fold: int, run: Run, network: Path | None) -> Detector:
-    """Detector trained on the other folds, or with a trained network and calibrated on them."""
+    """Detector trained on the other folds, or with a trained network, calibrated on them."""
     made, store = detector(data.tier, run), training_store(data, fold, run)
     if network and isinstance(made, Cubescout):
         made.model, _ = load_model(network)
@@ -208,7 +208,7 @@ def trained(detector: type[Detector], data: Data, fold: int, run: Run, network: 
 
 
 def compare(rows: pd.DataFrame, clean: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """pAUROC of each detector for each family and for all, with 95% intervals, and of the first less each other.
+    """pAUROC of each detector for each family and for all, with 95% intervals, and excess of the first over the others.
 
     Args:
         rows: of injections, with a column of scores for each detector.
@@ -233,7 +233,7 @@ def compare(rows: pd.DataFrame, clean: pd.DataFrame, names: Sequence[str]) -> pd
 
 
 def interval(values: np.ndarray) -> str:
-    """95% of resampled values, in words."""
+    """Central 95% of resampled values, as text."""
     low, high = np.percentile(values, [2.5, 97.5])
     return f"{low:.3f} to {high:.3f}"
 

@@ -7,7 +7,7 @@ def arcsec_of(text: str) -> float:
     """Angle of `--radius`, such as `2arcsec` or `0.1 arcmin`, in arcsec; a number alone is in arcsec.
 
     Raises:
-        CommandError: it is none, or not above 0.
+        CommandError: the text is no angle above 0 and up to 180 degrees.
     """
     import astropy.units as u
 

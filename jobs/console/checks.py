@@ -26,10 +26,10 @@ class Finding(NamedTuple):
     """Result of one check.
 
     Attributes:
-        level: `ok`; `note` for what works, but slower or with less; `fail` for what does not work.
-        what: name of what was checked.
-        text: what was found.
-        advice: what to do; empty where there is nothing to do.
+        level: `ok`; `note` if it works, but slower or with less; `fail` if it does not work.
+        what: name of the check.
+        text: result in words.
+        advice: remedy; empty if none is needed.
     """
 
     level: Literal["ok", "note", "fail"]
@@ -109,7 +109,7 @@ def kernel() -> Iterator[Finding]:
 
 
 def compiler() -> str | None:
-    """Path of the C compiler that Triton would take; None if there is none."""
+    """Path of the C compiler that Triton would use; None if there is none."""
     return next(filter(None, map(shutil.which, (os.environ.get("CC") or "gcc", "clang"))), None)
 
 
@@ -135,7 +135,7 @@ def gpu() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Memory that is free, within the limit of a container."""
+    """Free memory, within the limit of a container."""
     free = free_memory() / GB
     text = f"{free:.1f} GB free"
     if free < MIN_MEMORY_GB:
@@ -177,7 +177,7 @@ def temporary() -> Iterator[Finding]:
 
 
 def ray() -> Iterator[Finding]:
-    """The cluster of RAY_ADDRESS, or what a local Ray needs."""
+    """Reachability of the cluster of RAY_ADDRESS, or the needs of a local Ray."""
     address = os.environ.get("RAY_ADDRESS")
     if address in (None, "", "local"):
         given = f"RAY_ADDRESS={address}" if address else "no RAY_ADDRESS"
@@ -200,7 +200,7 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def check_reachable(what: str, host: str, port: str, advice: str) -> None:
-    """Checks that something listens at an address: the clients of services would try for minutes.
+    """Checks that something listens at an address, since the clients of services would retry for minutes.
 
     Raises:
         CheckFailedError: nothing does.

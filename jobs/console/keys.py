@@ -40,7 +40,7 @@ def _value(tree: Any, path: str) -> Any:
 
 
 def complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Names of shipped configurations that begin so, or files."""
+    """Shipped configurations whose names begin with `incomplete`, or files."""
     from click.shell_completion import CompletionItem
 
     names = [name for name in shipped_configs() if name.startswith(incomplete)]
@@ -48,11 +48,11 @@ def complete_config(context: click.Context, parameter: click.Parameter, incomple
 
 
 def complete_key(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Keys that begin so."""
+    """Keys that begin with `incomplete`."""
     return [found.path for found in config_keys(ProjectConfig) if found.path.startswith(incomplete)]
 
 
 def complete_set(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Keys that begin so and hold a value, with the equals sign."""
+    """Keys of values that begin with `incomplete`, with the equals sign."""
     found = [key for key in config_keys(ProjectConfig) if not key.is_section]
     return [f"{key.path}=" for key in found if key.path.startswith(incomplete)]

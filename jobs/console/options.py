@@ -1,4 +1,4 @@
-"""Options of the commands beside CONFIG and --set; apart from the jobs, which are slow to import."""
+"""Options of the commands beside CONFIG and --set; kept apart from the jobs, which are slow to import."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ import click
 
 
 class PathOrUrl(click.Path):
-    """A path that exists, or a URL (also `models:/NAME@ALIAS`), which is tried only when it is read."""
+    """A path that exists, or a URL (also `models:/NAME@ALIAS`), which is checked only when it is read."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value as it is, or a usage error that names the path."""
+        """The value unchanged, or a usage error that names the path."""
         return value if ":/" in value else super().convert(value, param, ctx)
 
 

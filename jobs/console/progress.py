@@ -24,13 +24,13 @@ console = Console(highlight=False, soft_wrap=True)
 logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 60.0
-# Speed and time left are shown after this many units, or this share of few: one unit says nothing about thousands.
+# Speed and time left are shown after this many units, or this share if they are few: one unit cannot predict thousands.
 FEWEST_UNITS, LEAST_SHARE = 10, 0.1
-SPEED_SECONDS = 300.0  # over which a terminal's bar averages; units of half a minute would let 30 s jump
+SPEED_SECONDS = 300.0  # averaging time of a terminal's bar; with 30 s, units of half a minute would make it jump
 
 
 class Report(Protocol):
-    """Function that is told of progress."""
+    """Function that receives progress."""
 
     def __call__(self, done: int, total: int, note: str = "", *, milestone: bool = False) -> None:
         """Takes the units done, their total, and a note; a milestone, such as an epoch, is always logged."""
@@ -61,7 +61,7 @@ class LogLines:
 
 
 def is_enough(done: int, total: int) -> bool:
-    """Whether so many units tell the speed of all.
+    """Whether enough units are done to predict the speed.
 
     Args:
         done: units after the first report.

@@ -52,7 +52,7 @@ def _check_service(key: str, url: str) -> None:
     """Checks that the service of a URL answers, and that there are credentials for S3.
 
     Raises:
-        CheckFailedError: it does not, or there are none.
+        CheckFailedError: the service does not answer, or credentials are missing.
     """
     if not is_remote(url):
         return
@@ -81,7 +81,7 @@ def _check_credentials(key: str) -> None:
 
 
 def tracking(config: ProjectConfig) -> Iterator[Finding]:
-    """Whether MLflow's server answers, or its database is one."""
+    """Whether MLflow's server answers, or its database is valid."""
     from modeling.tracking.database import sqlite_path
     from modeling.tracking.runs import make_client
 

@@ -60,7 +60,7 @@ class ScoringModel:
 def differing_windows(trained_on: dict[str, Any] | None, store: WindowStore) -> list[str]:
     """Settings of a store's windows that differ from those a model was trained on, with both values.
 
-    Where both sizes of a spaxel are known they count in place of the factor by which spaxels were binned.
+    Where both sizes of a spaxel are known, they are compared instead of the binning factor.
 
     Args:
         trained_on: `window_settings` of the model's store; None if not recorded, when nothing can be compared.
@@ -79,7 +79,7 @@ def differing_windows(trained_on: dict[str, Any] | None, store: WindowStore) -> 
 
 
 def open_model(config: ProjectConfig, store: WindowStore, reference: str | None = None) -> ScoringModel:
-    """Resolves and loads a model, and checks that it is one for this store.
+    """Resolves and loads a model, and checks that it fits this store.
 
     Args:
         config: gives the registry and the model.

@@ -48,7 +48,7 @@ def find_training(config: ProjectConfig, job: "TrainingJob", name: str, resume: 
 
 
 def _differing(config: ProjectConfig, params: dict[str, str]) -> list[str]:
-    """Keys that decide the weights and differ from the run, as far as MLflow records them."""
+    """Keys that determine the weights and differ from the run, as far as MLflow records them."""
     from modeling.tracking.runs import flatten
     from modeling.training.config import NOT_PART_OF_IDENTITY
 

@@ -64,7 +64,7 @@ class Survey:
 
     @property
     def sums(self) -> LineSums:
-        """Sums that the plain scores are made from."""
+        """Sums from which the plain scores are computed."""
         return self.means.scores.sums
 
     @property
@@ -129,7 +129,7 @@ def num_accepted(store: WindowStore) -> int:
 
 
 def with_calibration(config: ProjectConfig, store: WindowStore, model: "ScoringModel") -> "ScoringModel":
-    """The model with its calibration if scores are relative to the galaxies of that, else without it.
+    """The model; its calibration is kept only if scores are to be relative to its galaxies.
 
     Raises:
         MistakeError: the configuration asks for it and the model has none.
@@ -194,7 +194,7 @@ def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, 
     scores: GalaxyScores = survey.means.scores
     codes = scores.code.astype(str)
     if "implausible" in survey.galaxies:  # not in stores of earlier versions
-        # Where the data themselves are in doubt, no other code matters.
+        # Implausible data override every other code.
         codes = np.where(survey.galaxies["implausible"].fillna("") != "", "implausible", codes)
     columns: dict[str, Any] = {
         "score_combined": found.combined,

@@ -11,7 +11,7 @@ from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24
-# Groups of columns in the page's menus, by how the names begin; the first that fits counts.
+# Groups of columns in the page's menus, by prefixes of the names; the first match counts.
 GROUPS = {
     "Score": ("rank", "score", "num_models"),
     "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_", "hypothesis"),
@@ -21,7 +21,7 @@ GROUPS = {
     "Map and split": ("umap", "embedding", "split", "fold"),
 }
 OTHER_COLUMNS = "Other columns"
-NAMES = ("plateifu", "mangaid", "url")  # texts, however few differ
+NAMES = ("plateifu", "mangaid", "url")  # always texts, however few the distinct values
 EXACT = ("ra_deg", "dec_deg")  # as float64: the seven digits of float32 are too few
 
 

@@ -34,7 +34,7 @@ SURVEYS = {
 
 
 def sky_image(survey: str | None, facts: SurveyFacts, size: int) -> dict[str, str | float] | None:
-    """What the page needs to request and credit images with the field of view of the windows; None without a survey.
+    """Address and credit of images with the field of view of the windows; None without a survey.
 
     Args:
         survey: key of `SURVEYS`, or None.

@@ -73,12 +73,12 @@ class Source:
             thumbnail_line: line of the thumbnails; the first line if the store lacks it.
             key_lines: lines of a galaxy that are shown at first; all if the store has none of them.
             read_windows: returns the windows of a galaxy; by default those of the store.
-            send: sends galaxies to other programs, as a table or each one's position, and returns what was sent to
-                whom, or raises ValueError; without it the page has no buttons for that.
+            send: sends galaxies to other programs, as a table or each one's position, and returns a summary that names
+                the programs, or raises ValueError; without it the page has no buttons for that.
             image_survey: survey of the images of the sky, a key of `sky_image.SURVEYS`; None for no images.
 
         Raises:
-            ValueError: there can be no images of the sky.
+            ValueError: images of the sky are impossible.
         """
         self.catalog, self._store = catalog, store
         self._catalog_path, self._labels_path = catalog_path, labels_path
@@ -97,7 +97,7 @@ class Source:
         self.thumbnail = lru_cache(THUMBNAILS_KEPT)(self._thumbnail)
 
     def survey(self) -> bytes:
-        """Message with all columns, and the facts that all galaxies share as metadata."""
+        """Message with all columns, and facts about the survey as metadata."""
         described, arrays = column_arrays(self.catalog)
         facts = survey_facts(self._store.attrs)
         colours = {"flux": FLUX_COLOURS, "sigma": SIGMA_COLOURS, "chi2": CHI2_COLOURS}
@@ -142,7 +142,7 @@ class Source:
         append(self._labels_path, [Label(plateifu=plateifu, label=label, note=note, catalog=self.version)])
 
     def send(self, names: Sequence[str], *, as_table: bool) -> str:
-        """Sends galaxies to other programs, as a table or each one's position; returns what was sent to whom, in words.
+        """Sends galaxies to other programs, as a table or each one's position; returns a summary naming the programs.
 
         Raises:
             UnknownGalaxyError: the catalog holds no such galaxy.

@@ -51,7 +51,7 @@ def write_footprint(catalog: Catalog, catalog_path: Path, radius_arcsec: float) 
 
 
 def located(catalog: Catalog, catalog_path: Path) -> tuple[Catalog, str]:
-    """The galaxies with a position, and a sentence about those without; empty if there are none.
+    """The galaxies with a position, and a sentence about the others; empty if there are none.
 
     Raises:
         FootprintError: no galaxy has a position.

@@ -1,7 +1,7 @@
-"""The catalog in HATS, the format of LSDB: Parquet files of parts of the sky, with what lies just beyond their edges.
+"""The catalog in HATS, the format of LSDB: Parquet files of parts of the sky, with margins beyond their edges.
 
 A HATS catalog is a folder. Rows and columns are those of the other exports, and lists stay lists. LSDB drops the
-metadata of columns: descriptions and units are put back into the schema of the whole (`dataset/_common_metadata`).
+metadata of columns: descriptions and units are restored in the schema of the whole (`dataset/_common_metadata`).
 """
 
 import shutil
@@ -57,7 +57,7 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Table with Arrow's types, which LSDB would infer for each part alone, where all lists may be empty."""
+    """Table with Arrow's types; LSDB would infer them for each part alone, where all lists may be empty."""
     found = pa.Table.from_pandas(table, preserve_index=False)
     empty, texts = pa.list_(pa.null()), pa.list_(pa.string())
     schema = pa.schema([field.with_type(texts) if field.type == empty else field for field in found.schema])

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CLASSES = 12
 LISTED = "listed"
-MIN_RATIOS = 10  # hardly ever are so many above 1
+MIN_RATIOS = 10  # this many are hardly ever all above 1
 MOST_LOG_RATIO = 5.0
 # A galaxy may have several labels in one cell, such as `WISE_AGN  RADIO_AGN`.
 SEPARATORS = re.compile(r"\s*[,;|]\s*|\s{2,}")
@@ -32,7 +32,7 @@ class Labels:
         plateifu: [galaxy] assessed galaxies, in the order of the catalog.
         labelled: [galaxy] bool of each label.
         num_rows: rows of the table that have a key.
-        unknown: names in the table of which the catalog has none.
+        unknown: names in the table that the catalog lacks.
         source: description of the labels' source.
     """
 
@@ -49,7 +49,8 @@ def read_labels(
     """Reads labels and matches them to a catalog.
 
     Without `label` and `bpt` the table is a list: its galaxies against all others of the catalog. Otherwise only
-    galaxies in the table count, and an empty cell means no label.
+    galaxies in the table count. An empty cell means no label; for a threshold, and in a column of both true and false
+    (or 1 and 0), it means unknown, and the galaxy is left out.
 
     Args:
         path: the table.
@@ -116,7 +117,7 @@ def bpt_classes(nii_ha: np.ndarray, oiii_hb: np.ndarray) -> np.ndarray:
         nii_ha: log10 of [N II]6585 / Halpha.
         oiii_hb: log10 of [O III]5008 / Hbeta.
 
-    Beyond `MOST_LOG_RATIO` in either ratio nothing is measured: such numbers stand for missing values.
+    Ratios beyond `MOST_LOG_RATIO` stand for missing values: their class is empty.
 
     Source: DOI 10.1111/j.1365-2966.2003.07154.x, equation 1, and DOI 10.1086/321545, equation 5.
     """
@@ -154,7 +155,7 @@ def _classes(column: pd.Series, path: Path) -> pd.Series:
     """Cells of a column as text, empty where missing.
 
     Raises:
-        TableError: it holds more different numbers than there are classes.
+        TableError: it holds more than `MAX_CLASSES` different numbers.
     """
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MAX_CLASSES:
         raise TableError(
@@ -165,9 +166,9 @@ def _classes(column: pd.Series, path: Path) -> pd.Series:
 
 
 def _flags(column: pd.Series) -> pd.Series | None:
-    """True and false of a column of nothing else, or of 1 and 0; None for another column.
+    """Booleans of a column of true and false, or of 1 and 0; None for another column.
 
-    Missing cells are missing, but false beside nothing else than true.
+    Missing cells stay missing, but are false in a column of true alone.
     """
     values = column.map(lambda cell: TRUTH.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
     known = values.dropna()

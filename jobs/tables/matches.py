@@ -30,7 +30,7 @@ DEC_NAMES = (
     *("delta_j2000", "objdec", "dec_obj", "decd"),
 )
 SEPARATION, NUM_MATCHES = "separation_arcsec", "num_matches"
-# Beyond it neighbouring integers, such as identifiers of objects, are the same number in float64.
+# Above it neighbouring integers, such as identifiers of objects, are the same number in float64.
 LARGEST_EXACT = 2**53
 
 
@@ -65,7 +65,7 @@ def find_matches(galaxies: Any, others: Any, radius_arcsec: float) -> Matches:
     count = np.zeros(len(galaxies), dtype=np.int64)
     if len(known) and len(usable):
         found, other, distance, _ = search_around_sky(galaxies[known], others[usable], radius_arcsec * u.arcsec)
-        # The nearest comes last, and stays.
+        # The nearest comes last and replaces the others.
         for pair in np.argsort(-distance.arcsec, kind="stable"):
             nearest[known[found[pair]]] = usable[other[pair]]
             separation[known[found[pair]]] = distance[pair].arcsec
@@ -77,7 +77,7 @@ def positions_of(table: pd.DataFrame, path: Path, ra: str | None, dec: str | Non
     """Positions (`SkyCoord`, ICRS) of a table's rows, NaN where unknown, and the names of the columns that hold them.
 
     Cells are read one by one: numbers are degrees unless the table states another unit, `12:34:56.7`, `12 34 56.7` and
-    `12h34m56.7s` hours of right ascension, or degrees of declination. The log says how many others there are.
+    `12h34m56.7s` hours of right ascension, or degrees of declination. Other cells are counted in the log.
 
     Raises:
         TableError: there are no such columns, or they hold no positions.
@@ -130,7 +130,7 @@ def _degrees(column: pd.Series, text_unit: str, number_unit: str, path: Path) ->
     text = np.flatnonzero(column.notna().to_numpy() & numbers.isna().to_numpy())
     try:
         found[text] = Angle(column.iloc[text].to_list(), unit=text_unit).deg
-    except ValueError:  # of one cell, or some
+    except ValueError:  # some cells are no angles
         for row in text:
             with suppress(ValueError):
                 found[row] = Angle(column.iloc[row], unit=text_unit).deg
@@ -173,7 +173,7 @@ def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
 
     Large integers, such as identifiers, become text where values are missing.
     """
-    if column.dtype.kind in "iu":  # of pandas, which hold missing values without rounding the others
+    if column.dtype.kind in "iu":  # pandas' own integers hold missing values without rounding the others
         column = column.astype("UInt64" if column.dtype.kind == "u" else "Int64")
     column = column.reset_index(drop=True).reindex(rows)
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
@@ -187,7 +187,7 @@ def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
 
 
 def _described(name: str, unit: str, path: Path) -> Column:
-    """Description of a column; a unit that is none in the standards, or that FITS lacks, stands in the text."""
+    """Description of a column; it names a unit that the standards, or FITS, do not know."""
     text = f"{name} of {path.name}"
     try:
         known = unit_of(name, unit)
@@ -204,10 +204,10 @@ def matches_path(catalog: Path, prefix: str) -> Path:
 
 
 def check_prefix(prefix: str) -> str:
-    """A prefix of column names, in letters that FITS and VOTable take.
+    """The prefix of column names, if FITS and VOTable accept its characters.
 
     Raises:
-        CommandError: it is none.
+        CommandError: they do not.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
         raise CommandError(f"--prefix {prefix}: expected letters, digits and underscores, and a letter first")

@@ -24,8 +24,8 @@ def read_table(path: str | Path, key: str = KEY) -> pd.DataFrame:
     """Table as `cubeprep.tables.read_table` returns it, with the column of names as text.
 
     Raises:
-        TableError: there is no such file, its suffix is unknown, it is not of that format, or a line has not as many
-            cells as the first, so that its galaxy would be missing.
+        TableError: there is no such file, its suffix is unknown, it is not of that format, or the number of cells in a
+            line differs from the first, so that its galaxy would be missing.
     """
     try:
         found = tables.read_table(path, text=(key,))
@@ -110,11 +110,11 @@ def check_known(names: Iterable[str], known: Collection[str], where: Path, store
         names: plateifu of the galaxies.
         known: plateifu of the catalog.
         where: path of the catalog.
-        store: path or URL of the window store, whose rejected galaxies are told apart from others.
+        store: path or URL of the window store, which lists rejected galaxies.
 
     Raises:
-        UnknownNameError: some are not; the message gives the reason of those that were rejected, and of others the
-            closest known names.
+        UnknownNameError: some are not; the message gives the reason for rejected ones, and for others the closest known
+            names.
     """
     there = set(known)
     unknown = [name for name in dict.fromkeys(names) if name not in there]

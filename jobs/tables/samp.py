@@ -37,8 +37,8 @@ class TableFile(NamedTuple):
 
     Attributes:
         path: path of the file.
-        table_id: by which programs name the table in their messages.
-        title: by which people tell it from others.
+        table_id: identifier of the table in messages.
+        title: name of the table for users.
     """
 
     path: Path
@@ -151,7 +151,7 @@ def connected(to: str = "") -> Iterator[Samp]:
     """
     from pyvo import samp
 
-    # Else it would ask for this machine's name on the network, and listen there.
+    # Otherwise it would look up this machine's name on the network, and listen there.
     with samp.conf.set_temp("use_internet", False):
         client = samp.SAMPIntegratedClient(metadata=METADATA, addr="127.0.0.1")
         try:
@@ -175,7 +175,7 @@ def table_file(catalog: Catalog, folder: Path, survey: str, names: Sequence[str]
     """
     table = catalog.table.set_index("plateifu", drop=False).loc[list(names)].reset_index(drop=True)
     content = votable_bytes(to_astropy(replace(catalog, table=table), survey))
-    # The same selection is the same table, and a new one leaves what programs have loaded as it is.
+    # Equal selections share an id; a new selection does not replace tables that programs have loaded.
     table_id = f"cubescout-{hashlib.sha256(content).hexdigest()[:8]}"
     path = folder / f"{table_id}.vot"
     write_file(str(path), content)
@@ -196,7 +196,7 @@ def position_of(catalog: Catalog, plateifu: str) -> tuple[float, float]:
 
 
 def send_chosen(catalog: Catalog, folder: Path, survey: str, names: Sequence[str], as_table: bool) -> str:
-    """Sends galaxies as a table, or the position of each; returns what was sent to whom, in words.
+    """Sends galaxies as a table, or the position of each; returns a summary that names the programs.
 
     Raises:
         SampError: nothing could be sent.

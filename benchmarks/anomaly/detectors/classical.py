@@ -23,7 +23,7 @@ FILL_PASSES = 2
 
 @register
 class Random(Detector):
-    """Chance."""
+    """Baseline: chance."""
 
     name = "random"
     group = "floor"
@@ -39,7 +39,7 @@ class Random(Detector):
 
 @register
 class TotalFlux(Detector):
-    """Brightness."""
+    """Baseline: brightness."""
 
     name = "total flux"
     group = "floor"
@@ -55,7 +55,7 @@ class TotalFlux(Detector):
 
 @register
 class MedianSnr(Detector):
-    """Quality of the observation."""
+    """Baseline: quality of the observation."""
 
     name = "median S/N"
     group = "floor"
@@ -139,7 +139,7 @@ class Pca(Reconstructing):
         return denormalised(self._projected(features), scale, windows.flux.shape)
 
     def reconstruct_masked(self, windows: Windows) -> np.ndarray:
-        """The same, with masked samples of covered spaxels replaced by their reconstruction instead of 0."""
+        """Flux reconstructed with masked samples of covered spaxels replaced by their reconstruction instead of 0."""
         features, scale = normalised(windows)
         missing = (windows.good.any(axis=(1, 2), keepdims=True) & ~windows.good).reshape(features.shape)
         found = self._projected(features)

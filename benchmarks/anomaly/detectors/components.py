@@ -66,7 +66,7 @@ def _odd_part(images: np.ndarray) -> np.ndarray:
 
 def _eigen(centred: np.ndarray, num_components: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues [component] of the sum of squares of rows, in descending order, and orthonormal components."""
-    # float64 for the eigenvectors alone: they are small, and divided by roots of small eigenvalues.
+    # float64 for the eigenvectors alone: their matrix is small, and they are divided by roots of small eigenvalues.
     gram = (centred @ centred.T).astype(np.float64)
     values, vectors = eigh(gram, subset_by_index=(len(gram) - num_components, len(gram) - 1), overwrite_a=True)
     values, vectors = values[::-1], vectors[:, ::-1]

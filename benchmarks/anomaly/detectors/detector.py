@@ -31,7 +31,7 @@ class Scored:
         lines: [row, line] contribution of each line, or None.
         variants: [row] other scores of the same detector, by name; each becomes a row of the table.
         hypotheses: [row] names of `modeling.scoring.hypotheses.naming.NAMES`, or None.
-        latents: [row, dimension] of a network's model of each galaxy, or None.
+        latents: [row, dimension] latents of each galaxy by a network, or None.
     """
 
     score: np.ndarray
@@ -62,7 +62,7 @@ class Detector(ABC):
         group: group in the tables; see `Group`.
         cost: name of the tier's list of runs that the detector takes part in.
         alone: whether its training takes so long that it is a task of its own; others share one that reads the data.
-        training: what is to be known of a training, such as its best epoch; kept with the result.
+        training: summary of the training, such as its best epoch; kept with the result.
     """
 
     name: str
@@ -119,7 +119,7 @@ def observed_shards(store: WindowStore, split: str) -> Iterator[Windows]:
 def mapped(store: WindowStore, split: str, function: Callable[[Windows], np.ndarray]) -> np.ndarray:
     """Values [galaxy, ...] of a function of galaxies as observed, over a whole split.
 
-    Views with more noise and shifts, which networks train on, cost linear methods components.
+    The noisier and shifted views that networks train on would use up components of linear methods.
     """
     return np.concatenate([function(windows) for windows in observed_shards(store, split)])
 

@@ -1,4 +1,4 @@
-"""Heteroscedastic matrix factorisation: principal components that mind masks and the variance of every sample.
+"""Heteroscedastic matrix factorisation: principal components that respect masks and the variance of every sample.
 
 Galaxies are a mean and a few components, fitted by alternating weighted least squares with robust weights; the rank and
 the typical error of the model are those of the highest marginal likelihood of the validation galaxies, which are clean.
@@ -111,7 +111,7 @@ class Factors:
         return conjugate_gradients(normal, target, start, precondition, steps)
 
     def expected(self, coefficients: np.ndarray) -> np.ndarray:
-        """Flux [n, f] of galaxies of such coefficients."""
+        """Flux [n, f] for given coefficients."""
         return coefficients @ self.components + self.mean
 
     def log_likelihood(self, galaxies: Weighted, error: float) -> float:
@@ -162,7 +162,7 @@ def factorise(galaxies: Weighted, first: Factors, rank: int, error: float) -> Fa
     """Factors of the given rank, fitted to galaxies that may hold a few anomalies."""
     weights = galaxies.weights(error)
     column = weights.sum(axis=0)
-    ridge = column[column > 0].mean() / len(weights)  # one galaxy of zero flux: it decides where none is observed
+    ridge = column[column > 0].mean() / len(weights)  # as one galaxy of zero flux: it decides where none is observed
     factors = replace(first, components=first.components[:rank], weights=column / len(weights), error=error)
     coefficients = np.zeros((len(weights), len(factors.components)), np.float32)
     last = np.inf
@@ -195,7 +195,7 @@ def _refitted(
 
 
 def _robust(weights: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Weights of a Student distribution: a sample that is far off counts little."""
+    """Weights of a Student distribution: outlying samples count little."""
     scaled = weights * residual**2
     return weights * ((DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + scaled))
 

@@ -59,11 +59,11 @@ class Reconstructing(Detector):
     """Detector that scores the residuals of a reconstruction: the share of the signal that it does not explain."""
 
     def reconstruct(self, windows: Windows) -> np.ndarray:
-        """Flux [row, line, sample, y, x] that the detector expects; each subclass defines it."""
+        """Flux [row, line, sample, y, x] reconstructed by the detector; each subclass defines it."""
         raise NotImplementedError
 
     def reconstruct_masked(self, windows: Windows) -> np.ndarray:
-        """The same for windows in which artefacts were masked, which a detector may mind more than other masks."""
+        """Reconstruction of windows with masked artefacts, which may affect a detector more than other masks."""
         return self.reconstruct(windows)
 
     def judge(self, windows: Windows, reconstruction: np.ndarray) -> Scored:

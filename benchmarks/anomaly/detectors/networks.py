@@ -176,13 +176,13 @@ class Autoencoder(Cubescout):
         return self.tier.autoencoder
 
     def hypotheses(self, windows: Windows, by_spaxel: np.ndarray) -> np.ndarray | None:
-        """None: the table is of our model alone."""
+        """None, since the table shows our model alone."""
         return None
 
 
 @register
 class PermutedLines(Autoencoder):
-    """Our autoencoder with the lines in random order: does its recurrence use the order of wavelengths?"""
+    """Our autoencoder with the lines in random order, to test whether its recurrence uses wavelength order."""
 
     name = "Cubescout, autoencoder, lines permuted"
     group = "network"

@@ -1,6 +1,6 @@
 """Physical features of galaxies, as an astronomer would measure them, with the outlier detectors of `outliers`.
 
-The stores of the benchmark hold no continuum, so that equivalent widths are not among them.
+The stores of the benchmark hold no continuum, so there are no equivalent widths.
 
 Shapes: N galaxies, L lines, S samples, Y and X spaxels.
 """
@@ -26,7 +26,7 @@ RATIOS = (
 )
 PROFILES = ("Hb-4862", "OIII-5008", "Ha-6564", "NII-6585", "SII-6718")
 SOFTENING = 0.01  # fraction of the total flux below which a line is noise
-LEAST_SNR = 5.0  # of a line in 3 x 3 spaxels whose ratio is measured
+LEAST_SNR = 5.0  # of the second line of a ratio, in 3 x 3 spaxels
 CORE_RADIUS = 1.5  # spaxels, within which the light of a point source lies
 
 
@@ -47,7 +47,7 @@ class Physical(Outliers):
         return self._scaled(measured(windows, self.lines))
 
     def _scaled(self, features: np.ndarray) -> np.ndarray:
-        # What cannot be measured is typical.
+        # Unmeasurable features get the typical value.
         return np.nan_to_num((features - self.centre) / self.spread)
 
 
@@ -104,7 +104,7 @@ def _highest_ratios(maps: np.ndarray, noise: np.ndarray, ratios: list[tuple[int,
 
 
 def _moments(flux: np.ndarray) -> np.ndarray:
-    """Width, asymmetry and share of the wings [N, 3] of a line [N, S, Y, X], of the brightest spaxel's surroundings."""
+    """Width, asymmetry and share of the wings [N, 3] of a line [N, S, Y, X], around its brightest spaxel."""
     image = uniform_filter(flux.sum(axis=1), size=(1, 3, 3), mode="constant")
     row, column = np.unravel_index(image.reshape(len(flux), -1).argmax(axis=1), image.shape[1:])
     y, x = np.indices(image.shape[1:])
@@ -138,7 +138,7 @@ def _shape(image: np.ndarray) -> np.ndarray:
 
 
 def _apart(maps: np.ndarray, profiles: list[int]) -> np.ndarray:
-    """Spaxels [N, line] between the peak of each line and that of the first."""
+    """Distance [N, line] of the peak of each line from that of the first, spaxels."""
     peaks = [np.unravel_index(maps[:, i].reshape(len(maps), -1).argmax(axis=1), maps.shape[2:]) for i in profiles]
     return np.column_stack([np.hypot(row - peaks[0][0], column - peaks[0][1]) for row, column in peaks])
 

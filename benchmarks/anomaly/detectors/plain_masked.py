@@ -1,7 +1,7 @@
-"""The simplest network that predicts what is hidden from it: plain convolutions, one variance for each sample.
+"""The simplest network that predicts hidden samples: plain convolutions, one variance for each sample.
 
-The masked network of `cubescout` must be worth its additions to this: patchworks, the likelihood of the flux, shared
-errors and a latent. It takes as many steps of as many channels.
+The masked network of `cubescout` must justify its additions to this: patchworks, the likelihood of the flux, shared
+errors and a latent. Both have equally many training steps and channels.
 
 Shapes: B galaxies, L lines, S samples of a line, Y and X spaxels, C channels.
 """
@@ -26,7 +26,7 @@ from modeling.scoring.residual_sums import line_sums, median_snr
 
 DILATIONS = (1, 2, 4, 1, 2, 4)
 NORM_GROUPS = 8
-# Of asinh of the flux: what is fainter than its noise by far says nothing.
+# Of asinh of the flux: samples far below their noise carry no information.
 LARGEST_VARIANCE = 1e4
 LOG_VARIANCE = (-9.0, 4.0)
 DEGREES_OF_FREEDOM = 5
@@ -35,7 +35,7 @@ LR, WEIGHT_DECAY, GRAD_CLIP = 2e-3, 1e-3, 1.0
 # In training a galaxy hides some squares or some groups of lines, each in half of the draws.
 SQUARES, MOST_SQUARES, MOST_GROUPS = 0.5, 5, 2
 REGION_SIDE = 3
-# A region or a line of it with fewer samples is judged as if it had as many.
+# A region, or a line in it, with fewer samples is scaled as if it had as many.
 LEAST_OF_REGION, LEAST_OF_LINE = 50, 10
 
 
@@ -78,7 +78,7 @@ class Block(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """Mean and variance of asinh of the flux from what is seen of it; the galaxy as a whole is one mean of features."""
+    """Mean and variance of asinh of the flux from the samples seen; one mean of features represents the galaxy."""
 
     def __init__(self, lines: int, samples: int, size: int, channels: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class PlainNetwork(nn.Module):
 
 
 def draw_seen(num: int, groups: Groups, shape: tuple[int, ...], side: int, rng: np.random.Generator) -> Tensor:
-    """What each of some galaxies of windows [L, S, Y, X] shows in a step of training, [B, L, Y, X]."""
+    """Visible lines and spaxels [B, L, Y, X] of galaxies of windows [L, S, Y, X] in a step of training, 1 or 0."""
     lines, _, size = shape
     seen = np.ones((num, lines, size, size), np.float32)
     for one in seen:
@@ -138,9 +138,9 @@ def _region_sums(images: Tensor) -> Tensor:
 
 
 class PlainMasked(Detector):
-    """The peaks of hidden squares and of hidden groups of lines, standardised on brightness, S/N and size; their mean.
+    """Mean of the peaks of hidden squares and of hidden groups of lines, standardised on brightness, S/N and size.
 
-    Variants are the two, and the highest regions.
+    Variants are the two peaks, and the highest regions.
     """
 
     name = "plain masked network"
@@ -164,7 +164,7 @@ class PlainMasked(Detector):
         self.regressions = {name: regressed(score, known) for name, score in zip(NAMES, scores.T, strict=True)}
 
     def _train(self, galaxies: Galaxies, epochs: int, shape: tuple[int, ...]) -> None:
-        """Student-t likelihood of hidden samples, with the noise known."""
+        """Maximises the Student-t likelihood of hidden samples, whose noise is known."""
         rng = np.random.default_rng(self.run.seed)
         batch = min(BATCH, len(galaxies.value))
         steps = len(galaxies.value) // batch * epochs
@@ -232,6 +232,6 @@ NAMES = ("region of squares", "peak of squares", "region of groups", "peak of gr
 
 @register
 class TriagedPlainMasked(Triaged):
-    """The same, in front of and behind the triage."""
+    """`PlainMasked` before and after the triage."""
 
     inner, name, alone, group = PlainMasked, PlainMasked.name, True, "network"

@@ -1,4 +1,4 @@
-"""Classical detectors in front of and behind the triage and the standardisation of `cubescout score`.
+"""Classical detectors before and after the triage and the standardisation of `cubescout score`.
 
 Artefacts are masked and displaced galaxies recentred as `GalaxyScorer` does, with the residuals of the detector's own
 reconstruction, or of PCA-128 for detectors without one. The detector then scores these windows, and each of its scores
@@ -30,7 +30,7 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Galaxies without artefacts, with residuals of the guide and what scores should not depend on."""
+    """Galaxies without artefacts, with residuals of the guide and the nuisances."""
 
     windows: Windows
     residuals: Residuals
@@ -91,12 +91,12 @@ class Guide:
         return self._last[1:]
 
 
-# Of the training sample that was used last: several detectors have the same guide, and score the same windows in turn.
+# Guide of the last training sample: several detectors share it, and score the same windows in turn.
 _shared: dict[tuple[str, str, Run], Guide] = {}
 
 
 def shared_guide(store: WindowStore, split: str, tier: Tier, run: Run) -> Guide:
-    """PCA-128, the guide of detectors without a reconstruction and its own; fitted once for a training sample."""
+    """Guide by PCA-128, for itself and for detectors without a reconstruction; fitted once for a training sample."""
     key = store.path, split, run
     if key not in _shared:
         _shared.clear()
@@ -107,7 +107,7 @@ def shared_guide(store: WindowStore, split: str, tier: Tier, run: Run) -> Guide:
 
 
 class Triaged(Detector):
-    """A detector with its scores as they are, and its standardised scores behind the triage as variants.
+    """A detector with its own scores, and its standardised scores after the triage as variants.
 
     Attributes:
         inner: the detector.
@@ -144,7 +144,7 @@ class Triaged(Detector):
         self.regressions = {name: regressed(score, known) for name, score in scores.items()}
 
     def score_windows(self, windows: Windows) -> Scored:
-        """The detector's scores, and those behind the triage; `triaged` is the standardised main score."""
+        """The detector's scores, and those after the triage; `triaged` is the standardised main score."""
         reconstruction, cleaned = self.guide.cleaned(windows)
         if isinstance(self.detector, Reconstructing):
             front = self.detector.judge(windows, reconstruction)

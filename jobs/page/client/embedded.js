@@ -31,7 +31,7 @@ export class Embedded {
 
   labels() { return { ...this.given, ...this.own }; }
 
-  // An empty label withdraws one that was given here; labels of the workspace are withdrawn by a command alone.
+  // An empty label withdraws one that was given here; only a command withdraws labels of the workspace.
   addLabel(plateifu, label) {
     if (!label && !(plateifu in this.own)) throw new Error(`This label is in the workspace; \`cubescout label CONFIG ${plateifu}=\` withdraws it.`);
     if (label) this.own[plateifu] = label;

@@ -85,7 +85,7 @@ function histogram(data, low, high) {
   const most = Math.max(...bins);
   const canvas = element("canvas", { width: 160, height: 22, "aria-hidden": "true" });
   const draw = canvas.getContext("2d");
-  draw.fillStyle = "#8a94a3"; // legible on the light and the dark ground alike
+  draw.fillStyle = "#8a94a3"; // legible on light and dark backgrounds
   bins.forEach((count, i) => { const height = 22 * Math.sqrt(count / most); draw.fillRect(4 * i, 22 - height, 3, height); });
   return canvas;
 }

@@ -1,7 +1,7 @@
 // Labels of a galaxy: a click gives a label, a click on the current label withdraws it.
 import { element, say } from "./dom.js";
 
-// As `cubescout label`, which reads them: numbers, true and false would be taken for detections.
+// As in `cubescout label`, which reads them: numbers, true and false would count as detections.
 const isWord = (label) => Number.isNaN(Number(label)) && !/^(true|false|[+-]?(nan|inf|infinity))$/i.test(label);
 
 export function labelBar(survey, plateifu) {

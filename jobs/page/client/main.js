@@ -127,7 +127,7 @@ document.addEventListener("keydown", (event) => {
   else if (inGalaxy && (event.key === "j" || event.key === "ArrowRight")) step(1);
   else if (inGalaxy && (event.key === "k" || event.key === "ArrowLeft")) step(-1);
   else if (inGalaxy && /^[1-9]$/.test(event.key)) byId("galaxy").querySelectorAll(".labels .chip")[Number(event.key) - 1]?.click();
-  // Where the map or a card has the focus, left and right are theirs.
+  // The map, or a card, handles left and right itself while it has the focus.
   else if (!inGalaxy && ["ArrowLeft", "ArrowRight"].includes(event.key) && document.activeElement === document.body) gallery.focus(gallery.current);
   else if (!inGalaxy && ["j", "k", "ArrowDown", "ArrowUp"].includes(event.key)) { event.preventDefault(); gallery.focus(gallery.current + (gallery.frame.contains(document.activeElement) ? (event.key === "j" || event.key === "ArrowDown" ? 1 : -1) : 0)); }
 });

@@ -70,7 +70,7 @@ export class LatentMap {
     this.draw();
   }
 
-  // The gallery follows a change first; the map is drawn in the next frame, once for all changes until then.
+  // The gallery is updated first; the map is drawn a frame later, once for all changes until then.
   later() {
     if (this.pending) return;
     this.pending = requestAnimationFrame(() => requestAnimationFrame(() => { this.pending = null; this.draw(); }));

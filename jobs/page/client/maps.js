@@ -34,7 +34,7 @@ export function panelsOf(view) {
   return view.panels;
 }
 
-// Indices of the spaxels of which samples of some lines were masked as artefacts before scoring.
+// Indices of spaxels where samples of the given lines were masked as artefacts before scoring.
 function triagedSpaxels(view, lines) {
   if (!view.data.arrays.triaged) return [];
   const crossed = new Set();

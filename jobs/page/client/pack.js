@@ -21,7 +21,7 @@ function joined(values) {
   return values.map((_, i) => bytes[i] | (bytes[i + values.length] << 8));
 }
 
-// An array that is the unit of another comes before it.
+// An array comes before those that are in units of it.
 function restored(values, { dtype, scale = 1, step, of, log_step: logStep }, arrays) {
   if (logStep) return Float32Array.from(values, (value) => (value === MISSING ? NaN : Math.exp(value * logStep)));
   if (step) return Float32Array.from(values, (value, i) => value * step * arrays[of][i]);

@@ -34,7 +34,7 @@ export class Survey extends EventTarget {
     this.dispatchEvent(new Event("labels"));
   }
 
-  // Categories are numbered anew with each label: a filter goes on with those of the same name.
+  // Each new label renumbers the categories: a filter keeps those of the same name.
   keepLabelFilter(categories) {
     const filter = this.filters.get("label");
     if (!filter) return;
@@ -104,7 +104,7 @@ export class Survey extends EventTarget {
     this.shown = this.lasso ? this.passing.filter((row) => this.lasso.has(row)) : [...this.passing];
     const { data } = this.columns.get(this.orderBy);
     const sign = this.reversed ? -1 : 1;
-    const key = (row) => (Number.isFinite(data[row]) ? sign * data[row] : Infinity); // without a value: last, both ways
+    const key = (row) => (Number.isFinite(data[row]) ? sign * data[row] : Infinity); // missing values come last in both orders
     this.shown.sort((a, b) => (key(a) === key(b) ? sign * (a - b) : key(a) - key(b)));
     this.dispatchEvent(new Event("shown"));
   }
