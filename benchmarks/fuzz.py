@@ -249,12 +249,24 @@ def run(folder: Path, sources: Sequence[Source], *, seed: int, cases: int, minut
                 name, seeds = todo.pop(0)
                 try:
                     verdicts = futures.pop(0).result()
-                except BrokenProcessPool:  # one of those under way died: a rerun of each shows which
-                    results.append((name, seeds[0], Verdict("crash", "?", "the process died")))
+                except BrokenProcessPool:  # one of those under way died: they are repeated case by case
+                    workers = os.cpu_count() or 1
+                    suspects, todo = [(name, seeds), *todo[: workers - 1]], todo[workers - 1 :]
+                    results += [(name, case, _alone(folder / name, case)) for name, seeds in suspects for case in seeds]
                     break
                 results += [(name, case, verdict) for case, verdict in zip(seeds, verdicts, strict=True)]
             pool.shutdown(cancel_futures=True)
     return results
+
+
+def _alone(folder: Path, case: str) -> Verdict:
+    """Verdict of one case in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_quiet) as pool:
+        try:
+            return pool.submit(run_survey, str(folder), [case]).result()[0]
+        except BrokenProcessPool:
+            return Verdict("crash", "?", "the process died")
 
 
 def print_results(results: Sequence[Result]) -> None:

@@ -89,7 +89,9 @@ def calibration(network: WindowNetwork, tier: Tier, store: WindowStore) -> dict[
     return found.regressed().to_json()
 
 
-def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target: Path) -> dict[str, Any]:
+def package(
+    model: Path, tier_name: str, tier: Tier, store: WindowStore, target: Path, fold: int | None = None
+) -> dict[str, Any]:
     """Writes a model and its card as the package's, and returns the card.
 
     Args:
@@ -98,6 +100,7 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
         tier: whose galaxies the model was trained on.
         store: of `sample_store`.
         target: folder to write; an existing one is replaced.
+        fold: that the benchmark trained the model to score, if it did.
 
     Raises:
         PackagingError: the model is not one of the tier's windows, or its weights take more than 6 MB.
@@ -109,6 +112,7 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
     if size > pretrained.MAX_BYTES:
         raise PackagingError(f"{model}/model.safetensors: {size:,} bytes, expected at most {pretrained.MAX_BYTES:,}")
     settings, calibrated = window_settings(tier, store), calibration(network, tier, store)
+    of_benchmark = "" if fold is None else f" --model MODEL --fold {fold}"
     shutil.rmtree(target, ignore_errors=True)
     kept = {key: metadata[key] for key in ("metrics", "objects_seen") if key in metadata}
     known = {"line_names": store.line_names, "store_identity": store.identity, "window_settings": settings}
@@ -126,7 +130,7 @@ def package(model: Path, tier_name: str, tier: Tier, store: WindowStore, target:
         "architecture": {"class": type(network).__name__, **network.arguments},
         "training": tier.default.train.model_dump(mode="json", exclude_none=True),
         "metrics": metadata.get("metrics", {}),
-        "made_by": f"python -m benchmarks.pretrained --tier {tier_name}",
+        "made_by": f"python -m benchmarks.pretrained --tier {tier_name}{of_benchmark}",
         "simulation": tier.data.simulate.model_dump(mode="json") | {"seed": tier.data.seed},
         "code_version": code_version(),
         "git": git_commit(),
@@ -151,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     tier = TIERS[options.tier]
     store = sample_store(tier, options.work, options.workers, options.fold)
     model = options.model or train_model(tier, store, options.work)
-    card = package(model, options.tier, tier, store, pretrained.FOLDER)
+    card = package(model, options.tier, tier, store, pretrained.FOLDER, options.fold)
     print(f"{pretrained.FOLDER}: {card['description']}")
     for name in ("num_galaxies", "num_bytes"):
         print(f"{name}={card[name]}")

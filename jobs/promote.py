@@ -91,13 +91,13 @@ def _compare(
         open_model(config, store, f"models:/{version.name}/{version.version}").network
         for version in (candidate, champion)
     ]
-    first, second = (measure_split(network, store, SPLIT) for network in networks)
     same_kind = type(networks[0]) is type(networks[1])
     if not (same_kind or benchmark or force):
         raise PromotionError(
             f"{candidate.name} version {candidate.version} is a {type(networks[0]).__name__} and the champion a "
             f"{type(networks[1]).__name__}, whose likelihoods do not compare: give --benchmark, or --force"
         )
+    first, second = (measure_split(network, store, SPLIT) for network in networks)
     found = [replace(one, decides=one.decides and same_kind) for one in compare(first, second)]
     if benchmark:
         ours, theirs = (read_benchmark(Path(path)) for path in benchmark)

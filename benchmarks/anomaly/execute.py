@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 SCORE_CODE = (
     *(f"modeling/{room}/**/*.py" for room in ("network", "training", "latents", "scoring")),
-    *(f"modeling/network/*.{suffix}" for suffix in ("c", "cu", "h")),
+    *(f"modeling/**/*.{suffix}" for suffix in ("c", "cu", "h")),
     *("benchmarks/anomaly/detectors/*.py", "benchmarks/anomaly/samples.py", "benchmarks/anomaly/fine_tune.py"),
 )
 # Keys of a tier that change no result.

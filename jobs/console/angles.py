@@ -17,5 +17,5 @@ def arcsec_of(text: str) -> float:
     except (TypeError, ValueError) as error:
         raise CommandError(f"--radius {text}: expected an angle such as 2arcsec") from error
     if not 0 < found <= 3600 * 180:
-        raise CommandError(f"--radius {text}: expected an angle above 0")
+        raise CommandError(f"--radius {text}: expected an angle above 0 and up to 180 degrees")
     return found

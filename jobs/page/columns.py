@@ -11,12 +11,12 @@ from jobs.page.survey_texts import pretty_unit
 from modeling.catalog import Catalog
 
 MAX_CATEGORIES = 24
-# Groups of columns in the page's menus, by prefixes of the names; the first match counts.
+# Groups of columns in the page's menus, by prefixes of a name and `_`, so that `z_` is `z`, too; the first counts.
 GROUPS = {
     "Score": ("rank", "score", "num_models"),
     "Significance and triage": ("p_value", "q_value", "is_find", "triage", "velocity_offset", "reason_", "hypothesis"),
     "Lines": ("strongest_line", "top_line", "share_", "ew_", "log_"),
-    "Galaxy": ("z", "ra_deg", "dec_deg", "total_flux", "median_snr", "num_good"),
+    "Galaxy": ("z_", "ra_deg", "dec_deg", "total_flux", "median_snr", "num_good"),
     "Labels": ("label",),
     "Map and split": ("umap", "embedding", "split", "fold"),
 }
@@ -62,7 +62,7 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
 
 def group_of(column: str) -> str:
     """Group of the page's menus that contains a column."""
-    return next((group for group, starts in GROUPS.items() if column.startswith(starts)), OTHER_COLUMNS)
+    return next((group for group, starts in GROUPS.items() if f"{column}_".startswith(starts)), OTHER_COLUMNS)
 
 
 def selection_csv(table: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]) -> str:

@@ -451,6 +451,8 @@ def test_the_about_dialog_names_what_the_survey_is(tab: Any, project: ProjectCon
         assert expected in text
     for expected in ("made so", "Spearman", "vacuum", "1/(n + 1)", "optimistic", "Redshift"):
         assert expected in text
+    loose = "dialog => [...dialog.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).length"
+    assert tab.locator("#about").evaluate(loose) == 0  # such as "null" where no galaxy was rejected
 
 
 @pytest.mark.parametrize("form", ["server", "file"])

@@ -19,7 +19,7 @@ from cubeprep.store import WindowStore
 from jobs import explore
 from jobs.config import ProjectConfig
 from jobs.models import opening
-from jobs.page.columns import column_arrays, selection_csv
+from jobs.page.columns import column_arrays, group_of, selection_csv
 from jobs.page.pack import pack, unpack
 from jobs.page.server import TOKEN_HEADER, make_app
 from jobs.page.source import Source
@@ -222,6 +222,7 @@ def test_every_column_of_a_catalog_is_in_a_group_of_the_menus(project: ProjectCo
     texts = {"plateifu", "mangaid", "url"}  # which are in no menu
     assert {name for name, group in groups.items() if group == "Other columns"} == texts
     assert [groups[name] for name in ("score_mae", "top_line", "z")] == ["Score", "Lines", "Galaxy"]
+    assert (group_of("z_flag"), group_of("zoo_P_MERGE")) == ("Galaxy", "Other columns")
 
 
 def test_a_message_refuses_what_the_page_cannot_read() -> None:

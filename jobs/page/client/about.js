@@ -10,7 +10,7 @@ export function about(survey) {
   byId("about").append(element("div", { class: "row" }, element("h2", {}, "About this catalog"), close),
     ...facts(survey), ...warnings(survey),
     element("h3", {}, "How to read the page"), ...reading(survey), keys(),
-    rejected(survey), columns(survey),
+    ...rejected(survey), columns(survey),
     element("details", {}, element("summary", {}, "Provenance"), provenanceList(provenance, version)));
   byId("about-open").addEventListener("click", () => byId("about").showModal());
   const urgent = warnings(survey);
@@ -59,10 +59,10 @@ function keys() {
 
 function rejected({ meta }) {
   const { rejected: rows, num_rejected: total } = meta.summary;
-  if (!total) return null;
-  return element("details", {}, element("summary", {}, `Rejected galaxies (${total})`),
+  if (!total) return [];
+  return [element("details", {}, element("summary", {}, `Rejected galaxies (${total})`),
     table("Rejected galaxies", ["galaxy", "code", "reason"], rows.map((row) => [row.plateifu, row.code, row.reason])),
-    total > rows.length && element("p", { class: "note" }, `The first ${rows.length}; all are in the store's rejected.csv.`));
+    total > rows.length && element("p", { class: "note" }, `The first ${rows.length}; all are in the store's rejected.csv.`))];
 }
 
 function columns(survey) {

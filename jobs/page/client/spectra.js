@@ -38,9 +38,9 @@ export function spectrum({ flux, reconstruction, error }, { label, velocity, axe
   drawing.append(svg("path", { class: "centre", d: `M${WIDTH / 2} 0V${HEIGHT}` }), svg("path", { class: "band", d: band(flux, error, y) }),
     svg("path", { class: "observed", d: steps(flux, y) }), svg("path", { class: "rebuilt", d: steps(shown, y) }));
   const empty = !flux.some(Number.isFinite);
-  const ends = velocity.length > 1 ? [velocity[0], velocity[velocity.length - 1]].map((v) => number(v, 3)) : ["", ""];
+  const ends = velocity.length > 1 ? [number(velocity[0], 3), `+${number(velocity[velocity.length - 1], 3)}`] : ["", ""];
   return element("div", { class: axes ? "spectrum axes" : "spectrum" },
     element("div", { class: "plot" }, drawing, empty && element("span", { class: "empty" }, "masked")),
     axes && element("span", { class: "y num", "aria-hidden": "true" }, element("span", {}, number(high, 3)), element("span", {}, number(low, 3))),
-    axes && element("span", { class: "x num", "aria-hidden": "true" }, element("span", {}, ends[0]), element("span", {}, "velocity (km s⁻¹)"), element("span", {}, `+${ends[1]}`)));
+    axes && element("span", { class: "x num", "aria-hidden": "true" }, element("span", {}, ends[0]), element("span", {}, "velocity (km s⁻¹)"), element("span", {}, ends[1])));
 }
