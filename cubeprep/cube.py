@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from cubeprep.masks import WINDOW_MASK_BITS
+from cubeprep.redact import redact
 
 
 class Rejected(ValueError):  # noqa: N818 - about one galaxy, not an error of the program
@@ -57,6 +58,11 @@ class Target:
     def files(self) -> tuple[str, ...]:
         """Paths of all files of the target."""
         return (*self.paths, *(path for path in (self.maps, self.model) if path is not None))
+
+    @property
+    def source(self) -> str:
+        """Paths of all files without passwords, joined by `;`."""
+        return redact(";".join(self.files))
 
 
 @dataclass(frozen=True)

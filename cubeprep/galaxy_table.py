@@ -145,5 +145,5 @@ def _row(target: Target, found: Mapping[str, Any], split: str) -> dict[str, Any]
         "remarks": redact(outcome["remarks"]),  # records of earlier versions were not redacted
         "velocity": redact(outcome["velocity"]),
         **outcome["lines"],
-        "source": redact(";".join(target.files)),
+        "source": outcome["source"] or target.source,
     }

@@ -32,7 +32,8 @@ class Outcome:
         stellar_age_gyr: mean stellar age weighted by the light at 5500 Angstrom, of the logarithm, Gyr.
         stellar_chi2: median reduced chi-square of the fits, outside lines.
         stellar_share: share of the spaxels with light whose stars were subtracted; the others have sidebands alone.
-        source_checksum: checksums of the source files, joined by `;`.
+        source: paths of the source files as they were read, joined by `;`; empty in records of earlier versions.
+        source_checksum: their checksums, joined by `;`.
     """
 
     plateifu: str
@@ -60,4 +61,5 @@ class Outcome:
     stellar_age_gyr: float | None = None
     stellar_chi2: float | None = None
     stellar_share: float | None = None
+    source: str = ""
     source_checksum: str = ""

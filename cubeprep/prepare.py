@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cubeprep.checksum import ChecksumKind, file_checksum
 from cubeprep.cluster import DaskConfig, local_workers, run_tasks
 from cubeprep.config import ConfigError, MistakeError
 from cubeprep.cube import Target
@@ -18,9 +19,10 @@ from cubeprep.galaxy_table import RECORDS_AT_ONCE, GalaxyTable
 from cubeprep.locks import only_writer
 from cubeprep.memory import free_memory
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
+from cubeprep.redact import redact
 from cubeprep.shard import ShardTask, make_shard
 from cubeprep.split import assign_splits
-from cubeprep.store import FORMAT_VERSION, SPLITS, SplitPlan, StorePlan, WindowStore
+from cubeprep.store import ELSEWHERE, FORMAT_VERSION, SPLITS, OtherStoreError, SplitPlan, StorePlan, WindowStore
 from cubeprep.survey import SurveyConfig, SurveyFacts, facts_of_files, make_reader, select_targets
 from cubeprep.words import counted
 
@@ -44,7 +46,8 @@ def prepare(
     Raises:
         ConfigError: the survey cannot have the configured windows, or they would not fit in memory.
         MistakeError: no galaxy is found or selected; the message has an example of each reason.
-        StoreError: there is another store at `store_path`, or a finished one whose table is damaged.
+        StoreError: there is another store at `store_path`, one of files with other contents, or a finished one whose
+            table is damaged.
         InUseError: another process makes a store there.
     """
     with_models = config.windows.continuum == "dap"
@@ -69,8 +72,11 @@ def prepare(
         if store.finished:
             logger.info("%s is finished already", store_path)
             store.galaxies()  # raises if the table has been damaged since
+            _check_files(store, usable, config.checksum)
             return store.summary()
         done = {key for records in store.iter_records(RECORDS_AT_ONCE) for key in records}
+        if done:
+            _check_files(store, usable, config.checksum)
         tasks = _tasks(config, survey, store_path, plan, usable, seed=seed)
         _run(
             [task for task in tasks if (task.split, task.shard) not in done],
@@ -79,6 +85,29 @@ def prepare(
             on_shard=on_shard,
         )
         return finish(store, targets, plan.splits)
+
+
+def _check_files(store: WindowStore, targets: Sequence[Target], kind: ChecksumKind) -> None:
+    """Checks that the first galaxy of a store was read from today's files: another release has the same names.
+
+    Raises:
+        OtherStoreError: a file of that galaxy has another checksum.
+    """
+    by_name = {target.plateifu: target for target in targets}
+    rows = (row for records in store.iter_records(1) for record in records.values() for row in record)
+    first = next((row for row in rows if not row["code"] and row["plateifu"] in by_name), None)
+    if first is None:
+        return
+    target = by_name[first["plateifu"]]
+    for path, before in zip(target.files, first["source_checksum"].split(";"), strict=False):
+        found = file_checksum(path, kind)
+        # Checksums of other kinds, such as a service's tag of a file that is on disk now, say nothing.
+        if found != before and found.partition(":")[0] == before.partition(":")[0]:
+            was = f"read from {first['source']}" if first.get("source") else "made"
+            raise OtherStoreError(
+                f"{store.path}: {target.plateifu} was {was}, and {redact(path)} has other contents: {found}, expected "
+                f"{before}. {ELSEWHERE}, or delete this store."
+            )
 
 
 def _tasks(
@@ -137,7 +166,11 @@ def plan_store(
         "survey": survey.model_dump(mode="json", exclude={"root", "table", "maps_root"}),
         "prepare": config.model_dump(mode="json", exclude={"store", "dask", "retry_rejected", "verify"}),
     }
-    inputs = [[t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.files)] for t in targets]
+    scaled = config.windows.space == "scale-to-re"
+    inputs = [
+        [t.plateifu, t.mangaid, t.z, *(path.rsplit("/", 1)[-1] for path in t.files), *([t.re_arcsec] if scaled else [])]
+        for t in targets
+    ]
     identity = hashlib.sha256(json.dumps([FORMAT_VERSION, resolved, inputs], sort_keys=True).encode()).hexdigest()
     lines = config.windows.line_list
     return StorePlan(

@@ -84,6 +84,7 @@ class RemoteFile(ForwardFile):
         self._has_ranges = True
         self._window = FIRST_WINDOW
         self._size: int | None = None
+        self._version: tuple[Any, ...] | None = None
         self._chunks: Iterator[memoryview] = iter(())
         self._chunk = memoryview(b"")
 
@@ -130,7 +131,10 @@ class RemoteFile(ForwardFile):
             self._whole, self._has_ranges = True, False
             found = obstore.get(self._store, self._key)
         self._window = min(2 * self._window, LARGEST_WINDOW)
-        self._size = int(found.meta["size"])
+        version = tuple(found.meta.get(name) for name in ("size", "e_tag", "last_modified"))
+        if self._version not in (None, version):
+            raise OSError("the object was replaced while it was being read")
+        self._version, self._size = version, int(found.meta["size"])
         self._chunks = _after(found.stream(min_chunk_size=CHUNK_BYTES), start - int(found.range[0]))
 
 

@@ -28,8 +28,9 @@ from cubeprep.survey import SurveyConfig, make_reader
 from cubeprep.velocity import VelocityField
 from cubeprep.windows import Continuum, LineWindows, WindowConfig, sealed
 
-# A galaxy lies in its cube; the largest, those of MUSE, are one arc minute wide.
-MOST_APART_ARCMIN = 1.0
+# Largest distance of a galaxy from the middle of its windows where the size of their spaxels is unknown: the largest
+# cubes, those of MUSE, are one arc minute wide.
+MOST_APART_ARCSEC = 60.0
 
 
 class ShardTask(NamedTuple):
@@ -162,30 +163,34 @@ def _extract(reader: Any, target: Target, config: GalaxyConfig) -> tuple[Outcome
         wcs=json.dumps(dict(found.sky)) if found.sky else "",
         lines=_line_columns(found, windows, config.windows, z),
         **stars,
+        source=target.source,
         source_checksum=";".join(file_checksum(path, config.checksum) for path in target.files),
     )
     return outcome, windows, found.continuum
 
 
 def _position(target: Target, sky: Mapping[str, str | float], length: int) -> tuple[dict[str, Any], list[str]]:
-    """Position for `Outcome` by the cube's header, if the survey gives none; a remark if it gives another."""
+    """Position for `Outcome` by the cube's header, if the survey gives none; a remark if it gives one outside."""
     if not sky:
         return {}, []
     from astropy.coordinates import angular_separation
+    from astropy.io.fits import Header
 
-    from cubeprep.fits.wcs import centre_on_sky
+    from cubeprep.fits.wcs import centre_on_sky, spaxel_arcsec
 
     given, found = (target.ra_deg, target.dec_deg), centre_on_sky(sky, length)
     if not np.isfinite(found).all():
         return {}, []
     if not np.isfinite(given).all():
         return dict(zip(("ra_deg", "dec_deg"), found, strict=True)), []
-    apart_arcmin = 60 * np.degrees(angular_separation(*np.radians([*given, *found])))
-    if apart_arcmin <= MOST_APART_ARCMIN:
+    apart_arcsec = 3600 * np.degrees(angular_separation(*np.radians([*given, *found])))
+    side = length * spaxel_arcsec(Header(dict(sky)))
+    if apart_arcsec <= (side / 2 if np.isfinite(side) else MOST_APART_ARCSEC):
         return {}, []
     first, second = (f"ra {ra:.5f}, dec {dec:.5f}" for ra, dec in (given, found))
-    apart = f"{apart_arcmin:.1f} arcmin" if apart_arcmin < 60 else f"{apart_arcmin / 60:.1f} degrees"
-    far = f"{apart} from the middle of its windows at {second}"
+    apart = f"{apart_arcsec:.1f} arcsec" if apart_arcsec < 3600 else f"{apart_arcsec / 3600:.1f} degrees"
+    wide = f", which are {side:.1f} arcsec wide" if np.isfinite(side) else ""
+    far = f"{apart} from the middle of its windows at {second}{wide},"
     return {}, [f"{target.paths[0]}: the survey's position {first} is {far} by the cube's header"]
 
 

@@ -36,7 +36,7 @@ class SurveyConfig(Config):
     galaxies: tuple[str, ...] | None = Field(None, description="Only these observations (plateifu); default: all found")
     z_min: float = Field(0.0, description="Lowest redshift; galaxies below it are rejected")
     z_max: float = Field(
-        0.08, description="Highest redshift (the paper's limit); above it, lines leave MaNGA's spectral range"
+        0.08, description="Highest redshift; 0.08 is the paper's limit. MaNGA covers the 19 default lines up to 0.5"
     )
     reject_quality: tuple[str, ...] = Field(
         ("CRITICAL",), description="Names of the survey's quality bits whose galaxies are rejected"

@@ -62,9 +62,11 @@ class CubeFile:
     Attributes:
         primary: header of the first HDU.
         reads_to_end: whether `read` goes on to the end of a gzip file, where its checksum is.
+        remarks: what its reader knows of it, for the remarks of the planes.
     """
 
     reads_to_end = True
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, path: str, layout: CubeLayout) -> None:
         """Opens a file and reads the header of the fluxes.
@@ -121,7 +123,7 @@ class CubeFile:
                 self._check_wave()
                 stream.finish()
             check_once([name.upper() for name in names], stream.passed, stream.path)
-            remarks = tuple(remark for name, remark in stream.remarks.items() if name in names)
+            remarks = (*self.remarks, *(remark for name, remark in stream.remarks.items() if name in names))
         flux, noise = (self._floats(values, name) for values, name in zip(arrays[:2], names[:2], strict=True))
         if self._unit.factor > CGS:
             noise = noise.astype(np.float64)
@@ -131,8 +133,13 @@ class CubeFile:
         bad = self._bad(arrays[2]) if layout.mask else np.zeros((1, 1, 1), dtype=bool)
         del arrays  # the largest arrays of a worker: free them early
         kind, factor, copied = self._noise_kind(headers[layout.noise])
-        if copied and (kind := kind_by_scatter(flux, noise, planes)) == "variance":
-            remarks += (f"{layout.noise}: has the unit of {layout.flux}; by their scatter its values are variances",)
+        if copied:
+            kind = kind_by_scatter(flux, noise, planes)
+            said = f"{layout.noise}: has the unit of {layout.flux}"
+            if kind == "variance":
+                remarks += (f"{said}; by their scatter its values are variances",)
+            elif watch:
+                remarks += (f"{said}, and holds sigmas; the fit of the stars took them for variances",)
         ivar = inverse_variance(noise, kind, factor)
         del noise
         scale = self._unit.scale(self.wave[planes])

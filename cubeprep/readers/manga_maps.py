@@ -164,6 +164,8 @@ def _velocity_redshift(stream: FitsStream) -> float:
     """Redshift to which the velocities of a MAPS file are relative, from its primary header."""
     header = find_hdu(stream, "PRIMARY")
     stream.skip_data()
+    if named := FILE_NAME.fullmatch(stream.path.rpartition("/")[2]):
+        check_plateifu(header, named[1], stream.path)
     check_quality(header, stream.path)
     z = number(header.get("SCINPVEL"), velocity=True) / SPEED_OF_LIGHT_KMS
     if not np.isfinite(z):

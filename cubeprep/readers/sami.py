@@ -22,6 +22,7 @@ from cubeprep.tables import name_of, number
 
 # Files such as CATID_A_spectrum_re_blue.fits hold single spectra.
 FILE_NAME = re.compile(r"(\d+)_([A-Z])(?:_((?!spectrum).*))?_(blue|red)\.fits(?:\.gz|\.fz)?", re.IGNORECASE)
+BINNED = ("adaptive", "annular", "sectors")
 SAME_Z = 1e-5  # 3 km/s; the arms' redshifts may be rounded
 # FWHM of the line-spread function: van de Sande+2017 (doi:10.3847/1538-4357/835/1/104).
 LAYOUTS = {
@@ -71,6 +72,8 @@ class Reader:
         arms = [CubeFile(path, layout) for path, layout in zip(target.paths, LAYOUTS.values(), strict=True)]
         for arm, path in zip(arms, target.paths, strict=True):
             _check_galaxy(arm.primary, target, path)
+            if (named := FILE_NAME.fullmatch(path.rpartition("/")[2])) and (named[3] or "").lower().startswith(BINNED):
+                arm.remarks = (f"{named[3]} cube: spaxels of a bin share one spectrum; errors of sums are too small",)
         return arms
 
     def _target(self, catid: str, repeat: str, arms: dict[str, str]) -> Target:

@@ -153,6 +153,18 @@ def test_an_uncompressed_cube_is_not_read_whole(server: WebServer, folder: Path)
     assert server.sent <= 3 * remote.FIRST_WINDOW
 
 
+def test_an_uncompressed_cube_that_is_replaced_while_it_is_read_is_not_mixed(server: WebServer, folder: Path) -> None:
+    path = folder / "large.fits"
+    path.write_bytes(bytes(8 << 20))
+    with open_file(f"{server.url}/large.fits") as file:
+        file.read(3000)
+        path.write_bytes(b"1" * (8 << 20))
+        file.seek(6 << 20)
+        with pytest.raises(OSError, match="the object was replaced while it was being read"):
+            file.read(3000)
+    path.unlink()
+
+
 def test_a_server_that_knows_no_ranges(server: WebServer, wanted: WindowStore, tmp_path: Path) -> None:
     server.has_ranges = server.has_tags = False
     prepare(CONFIG, survey(server), str(tmp_path / "s"), seed=3)

@@ -254,6 +254,10 @@ def test_velocities_come_from_maps_by_name_and_masked_ones_do_not(tmp_path: Path
         read_velocity(path, "Ha-6564", None, shape=velocity.shape, max_error_kms=30)[0],
         equal_nan=True,
     )
+    hdus[0].header["PLATEIFU"] = "9-9"
+    write_gzipped(hdus, Path(path))
+    with pytest.raises(Rejected, match="PLATEIFU = '9-9', expected '"):
+        read_velocity(path, "stars", None, shape=velocity.shape, max_error_kms=30)
 
 
 @pytest.mark.realdata

@@ -69,6 +69,38 @@ def test_conserve_on_an_aligned_grid_is_nearest() -> None:
     np.testing.assert_allclose(conserve.ivar, nearest.ivar, rtol=1e-4)
 
 
+def test_nearest_refuses_a_step_that_adds_up_to_planes() -> None:
+    check_grid(WAVE, HA_ONLY, "cube")
+    rebinned = WAVE[0] * np.exp(np.arange(len(WAVE)) * 69 / SPEED_OF_LIGHT_KMS)  # two planes off at its end
+    with pytest.raises(Rejected, match=r"needs a wavelength grid of 0\.0001 dex a pixel; this one has 9\.99569e-05"):
+        check_grid(rebinned, HA_ONLY, "cube")
+
+
+@dataclass
+class BlurredNoise:
+    """An arm of noise with sigma 1 that neighbouring spaxels share, and errors that say so of each alone."""
+
+    wave: np.ndarray
+
+    def read(self, planes: np.ndarray, size: int | None) -> Planes:
+        white = np.random.default_rng(4).normal(size=(len(planes), 33, 33))
+        flux = (white[:, 1:, 1:] + white[:, :-1, 1:] + white[:, 1:, :-1] + white[:, :-1, :-1]) / 2
+        nothing = np.zeros(flux.shape, dtype=bool)
+        return screened(flux.astype(np.float32), np.ones_like(flux), nothing, nothing[0], 0.5)
+
+
+def test_noise_that_spaxels_share_is_measured_on_the_binned_ones() -> None:
+    crop, binned = (
+        extract([BlurredNoise(WAVE)], 0.03, WindowConfig(lines=("Ha-6564",), continuum="sidebands", **grid))
+        for grid in ({"size": 32}, {"size": 16, "space": "bin", "bin_factor": 2})
+    )
+    assert crop.noise_ratio == pytest.approx(1, rel=0.1)
+    assert crop.remarks == ()
+    # A sum of 2 x 2 spaxels holds white noise with weights (1, 2, 1) x (1, 2, 1) / 2: a variance of 9 in place of 4.
+    assert binned.noise_ratio == pytest.approx(1.5, rel=0.1)
+    assert re.fullmatch(r"binned spaxels scatter by 1\.\d+ times their errors: .*", binned.remarks[0])
+
+
 @pytest.mark.parametrize("z", [0.0, 0.0123, 0.08])
 def test_a_gaussian_line_gives_its_analytic_window(z: float) -> None:
     config = WindowConfig(size=8, sampling="conserve")

@@ -128,6 +128,12 @@ def test_a_galaxy_without_a_position_is_where_the_middle_of_its_windows_is(
     assert hours.ra_deg is None
     assert "the survey's position ra 12.00000, dec " in hours.remarks
     assert "59.6 degrees from the middle of its windows at ra 180.0" in hours.remarks
+    near, beyond = (
+        extract_galaxy(reader, replace(target, dec_deg=target.dec_deg + arcsec / 3600), galaxy)[0] for arcsec in (2, 8)
+    )
+    assert near.remarks == ""
+    assert " arcsec from the middle of its windows at " in beyond.remarks
+    assert ", which are 8.0 arcsec wide, by the cube's header" in beyond.remarks
     found = extract_galaxy(reader, replace(target, dec_deg=np.nan), galaxy)[0]
     expected = np.array(WCS(header).celestial.wcs_pix2world(8.5, 8.5, 0))
     assert separation_spaxels(np.array([found.ra_deg, found.dec_deg]), expected) < 1e-3

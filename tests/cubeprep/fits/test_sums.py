@@ -17,6 +17,7 @@ from cubeprep.fits.cubefile import CubeFile
 from cubeprep.fits.stream import FitsStream
 from cubeprep.fits.sums import RunningSum, header_agrees, stated_sum, total
 from cubeprep.readers.muse import LAYOUT
+from cubeprep.stars.blocks import BlockSums
 from tests.cubeprep.fits.test_headers import PLANES, write_cube
 
 
@@ -145,3 +146,8 @@ def test_errors_under_the_unit_of_the_fluxes_are_what_the_scatter_says(tmp_path:
     assert found.remarks == (
         ("STAT: has the unit of DATA; by their scatter its values are variances",) * (kind == "variance")
     )
+    cube = CubeFile(str(path), LAYOUT)
+    with_stars = cube.read_summed(np.arange(30), None, BlockSums(np.arange(30), cube.wave))
+    said = {"variance": "; by their scatter its values are variances"}
+    expected = said.get(kind, ", and holds sigmas; the fit of the stars took them for variances")
+    assert with_stars.remarks == (f"STAT: has the unit of DATA{expected}",)
