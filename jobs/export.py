@@ -15,7 +15,7 @@ from jobs.config import ProjectConfig
 from jobs.console.angles import arcsec_of
 from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
-from jobs.tables.footprint import FootprintError, located, window_radius_arcsec, write_footprint
+from jobs.tables.footprint import FootprintError, located, scored_radius_arcsec, write_footprint
 from jobs.tables.hats import write_hats
 from jobs.tables.survey_links import survey_name
 from jobs.tables.write import FORMATS, write_exports
@@ -50,7 +50,10 @@ def _on_the_sky(config: ProjectConfig, wanted: tuple[str, ...], radius_arcsec: f
     if without:
         console.print(f"Left out of {' and '.join(sorted({MOC, HATS} & set(wanted)))}: {without}", markup=False)
     if MOC in wanted:
-        radius_arcsec = radius_arcsec or window_radius_arcsec(config)
+        if radius_arcsec is None:
+            radius_arcsec, caution = scored_radius_arcsec(catalog, config)
+            if caution:
+                console.print(caution, markup=False)
         footprint = write_footprint(catalog, path, radius_arcsec)
         console.print(f"Footprint, circles of {radius_arcsec:.3g} arcsec: {footprint}", markup=False)
     if HATS in wanted:

@@ -28,6 +28,7 @@ from typing import Any
 import pandas as pd
 
 from cubeprep.config import MistakeError, digest
+from cubeprep.locks import only_writer
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
 from cubeprep.words import counted
@@ -44,7 +45,7 @@ from jobs.models.survey_scores import (
     with_survey_facts,
     work_folder,
 )
-from jobs.tables.survey_links import survey_name, with_links
+from jobs.tables.survey_links import page_urls_of_store, survey_name, with_links
 from jobs.tables.write import write_exports
 from modeling.catalog import (
     CatalogError,
@@ -73,8 +74,16 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     """Writes and registers the catalog; returns the exit code.
 
     Raises:
+        InUseError: another process scores in this workspace.
         MistakeError: the model was trained on windows made with other settings, and `force` is not set.
     """
+    # Of two runs at once, one would remove shards and maps that the other still needs.
+    with only_writer(str(config.workspace / "scoring")):
+        return _score(config, force)
+
+
+def _score(config: ProjectConfig, force: bool) -> int:
+    """Writes and registers the catalog, as the only process; returns the exit code."""
     from modeling.tracking.catalog_registry import register_catalog
     from modeling.tracking.runs import flatten
 
@@ -96,7 +105,8 @@ def run(config: ProjectConfig, force: bool = False) -> int:
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
     del survey  # several kB a galaxy; the table suffices from here on
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)
-    table, columns = with_links(table, columns, survey_name(config))
+    urls = page_urls_of_store(store.attrs, config, table)
+    table, columns = with_links(table.assign(url=urls), columns, survey_name(config))
     write_catalog(path, table, columns, provenance)
     exports = write_exports(path, survey_name(config))
     registered = register_catalog(

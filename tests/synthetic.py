@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,10 +43,12 @@ def synthetic_store(
     galaxies_per_shard: int = 4,
     seed: int = 0,
     repeats: Mapping[int, int] | None = None,
+    survey_facts: Mapping[str, Any] | None = None,
 ) -> WindowStore:
     """A finished store with splits train and validation; the last galaxy of train was set aside.
 
-    In each split, galaxy `i` of `repeats` is another observation of galaxy `repeats[i]`.
+    In each split, galaxy `i` of `repeats` is another observation of galaxy `repeats[i]`. The store
+    records `survey_facts`; by default none, as those of earlier versions.
     """
     rng = np.random.default_rng(seed)
     num_lines, num_samples, size = shape
@@ -69,6 +72,7 @@ def synthetic_store(
         splits=splits,
         identity=f"synthetic-{seed}",
         config={"seed": seed},
+        survey_facts=survey_facts or {},
     )
     store = WindowStore.create_or_resume(str(path), plan)
     table = []

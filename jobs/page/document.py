@@ -33,6 +33,7 @@ class Document:
 def make_document(
     *,
     token: str = "",
+    cache_key: str = "",
     first: Sequence[tuple[str, str]] = (),
     rest: Sequence[tuple[str, str]] = (),
     images: str,
@@ -42,6 +43,7 @@ def make_document(
 
     Args:
         token: secret of the server; empty in a file, which contains its policy in turn.
+        cache_key: part of the addresses of galaxies and thumbnails of a server, which browsers keep.
         first: id and content (base64) of the messages that the first view needs.
         rest: id and content of the others; they come after the script, so that the first view need not wait for them.
         images: sources of the policy's `img-src`.
@@ -52,7 +54,8 @@ def make_document(
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src {images}; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
-    stated = f'<meta name="token" content="{token}">' if token else _policy_meta(policy)
+    served = f'<meta name="token" content="{token}">\n<meta name="cache-key" content="{cache_key}">'
+    stated = served if token else _policy_meta(policy)
     parts = {"head": stated, "style": f"<style>{style}</style>", "first": _held(first), "rest": _held(rest)}
     parts["script"] = f'<script type="module" async>{script}</script>'
     html = (CLIENT / "index.html").read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# For addresses that contain the version of the catalog.
+# For addresses that contain the key of `make_app`.
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 Next = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
@@ -72,7 +72,10 @@ def make_app(source: Source, token: str) -> Starlette:
         token: secret that requests must present.
     """
     images = image_sources("'self' data: blob:", source.sky_image)
-    document = make_document(token=token, images=images, connect="'self'")
+    # Galaxies and thumbnails depend on more than the catalog: on settings, matched tables and this code. Browsers
+    # therefore keep them only as long as this server runs, whose contents do not change.
+    cache_key = secrets.token_urlsafe(8)
+    document = make_document(token=token, cache_key=cache_key, images=images, connect="'self'")
     policy = {"Content-Security-Policy": f"{document.policy}; frame-ancestors 'none'", "Cache-Control": "no-store"}
 
     def page(request: Request) -> Response:

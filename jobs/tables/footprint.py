@@ -6,12 +6,15 @@ its area is 1.2 to 1.4 times theirs. The file uses the NUNIQ encoding, which rea
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cubeprep.storage import write_file
+from cubeprep.storage import StorageError, write_file
+from cubeprep.store import StoreError, WindowStore
 from cubeprep.survey import survey_facts
 from cubeprep.version import code_version
 from cubeprep.words import counted
@@ -22,6 +25,7 @@ from modeling.labels.labels import catalog_version
 POSITION = ("ra_deg", "dec_deg")
 CELLS_PER_RADIUS = 4
 SUFFIX = ".moc.fits"
+GIVE_RADIUS = "give the radius of the galaxies' circles with --radius"
 
 
 class FootprintError(ValueError):
@@ -68,16 +72,40 @@ def located(catalog: Catalog, catalog_path: Path) -> tuple[Catalog, str]:
     return replace(catalog, table=table[known].reset_index(drop=True)), said
 
 
+def scored_radius_arcsec(catalog: Catalog, config: ProjectConfig) -> tuple[float, str]:
+    """Half the diagonal of the windows that were scored, arcsec, and a sentence if only the configuration gives it.
+
+    The configuration may differ from that of `prepare`, so it decides only if the store cannot be read.
+
+    Raises:
+        FootprintError: the store is not that of the catalog, or the size of a spaxel on the sky is unknown.
+    """
+    try:
+        store = WindowStore.open(config.store_path)
+    except (StoreError, StorageError) as error:
+        return window_radius_arcsec(config), f"The circles are those of the configuration's windows: {error}"
+    if store.identity != catalog.provenance["store"]["identity"]:
+        raise FootprintError(f"{store.path} is not the store of the catalog, so its windows may differ; {GIVE_RADIUS}")
+    return _half_diagonal_arcsec(store.attrs, store.shape[2]), ""
+
+
 def window_radius_arcsec(config: ProjectConfig) -> float:
-    """Half the diagonal of a project's windows, arcsec.
+    """Half the diagonal of the windows that a configuration describes, arcsec.
 
     Raises:
         FootprintError: the size of a spaxel on the sky is unknown.
     """
-    spaxel = survey_facts({"config": config.model_dump(mode="json")}).spaxel_arcsec
+    return _half_diagonal_arcsec({"config": config.model_dump(mode="json")}, config.prepare.windows.size)
+
+
+def _half_diagonal_arcsec(attrs: Mapping[str, Any], size: int) -> float:
+    """Half the diagonal of windows of `size` spaxels, arcsec, by the attributes of their store."""
+    spaxel = survey_facts(attrs).spaxel_arcsec
     if spaxel is None:
+        made_by = attrs["config"]
+        reader = made_by.get("survey", {}).get("reader", "unknown")
+        space = made_by.get("prepare", {}).get("windows", {}).get("space", "unknown")
         raise FootprintError(
-            f"the size of a spaxel is unknown (survey.reader: {config.survey.reader}, prepare.windows.space: "
-            f"{config.prepare.windows.space}); give the radius of the galaxies' circles with --radius"
+            f"the size of a spaxel is unknown (survey.reader: {reader}, prepare.windows.space: {space}); {GIVE_RADIUS}"
         )
-    return config.prepare.windows.size * spaxel / math.sqrt(2)
+    return size * spaxel / math.sqrt(2)

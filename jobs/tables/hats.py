@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cubeprep.locks import only_writer
 from cubeprep.version import code_version
 from jobs.tables.survey_links import with_links
 from modeling.catalog import Catalog, Column
@@ -35,6 +36,7 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
 
     Raises:
         HatsError: LSDB is not installed.
+        InUseError: another process writes this folder.
     """
     try:
         import dask
@@ -45,14 +47,14 @@ def write_hats(catalog: Catalog, catalog_path: Path, survey: str) -> Path:
     table, columns = with_links(catalog.table, catalog.columns, survey)
     path = catalog_path.with_suffix(SUFFIX)
     partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with dask.config.set(scheduler="synchronous"):
+    with only_writer(str(path)), dask.config.set(scheduler="synchronous"):
+        shutil.rmtree(partial, ignore_errors=True)
         made = lsdb.from_dataframe(_typed(table), ra_column="ra_deg", dec_column="dec_deg", catalog_name=NAME)
         made.write_catalog(partial, progress_bar=False, addl_hats_properties=_properties(catalog, catalog_path))
-    for part in partial.glob("*/dataset/_common_metadata"):
-        _describe(part, columns)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+        for part in partial.glob("*/dataset/_common_metadata"):
+            _describe(part, columns)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
     return path
 
 

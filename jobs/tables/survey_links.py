@@ -7,7 +7,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from cubeprep.survey import facts_of, is_simulated
+from cubeprep.survey import facts_of, is_simulated, survey_facts
 from jobs.config import ProjectConfig
 from modeling.catalog import Column
 
@@ -48,7 +48,24 @@ def page_urls(survey: str, table: pd.DataFrame) -> list[str]:
         table: plateifu and, if known, ra_deg and dec_deg.
     """
     facts = facts_of(survey)
-    page = facts.page_url if facts else ""
+    return _urls(facts.page_url if facts else "", table)
+
+
+def page_urls_of_store(attrs: Mapping[str, Any], config: ProjectConfig, table: pd.DataFrame) -> list[str]:
+    """URLs like those of `page_urls`, of galaxies of a store.
+
+    Args:
+        attrs: attributes of the `WindowStore`.
+        config: decides for a store that records no facts of its survey, as those of earlier versions.
+        table: as for `page_urls`.
+    """
+    if not attrs.get("survey_facts"):
+        return page_urls(survey_name(config), table)
+    # Commands after `prepare` need no `survey.root`, so only the store knows that its galaxies are simulated.
+    return _urls(survey_facts(attrs).page_url, table)
+
+
+def _urls(page: str, table: pd.DataFrame) -> list[str]:
     columns = [name for name in ("plateifu", "ra_deg", "dec_deg") if name in table]
     return [_url(page, row) for row in table[columns].to_dict("records")]
 

@@ -12,9 +12,10 @@ from astropy.io.votable import parse, ucd, validate
 from astropy.table import Table
 from click.testing import CliRunner
 
+from cubeprep.facts import SurveyFacts
 from jobs import cli
 from jobs.config import ProjectConfig
-from jobs.tables.survey_links import other_observations, page_urls, survey_name
+from jobs.tables.survey_links import other_observations, page_urls, page_urls_of_store, survey_name
 from jobs.tables.ucds import UCDS, ucd_of
 from jobs.tables.write import write_exports
 from modeling.catalog import Column, read_catalog, write_catalog
@@ -138,6 +139,18 @@ def test_simulated_galaxies_have_no_page(tmp_path: Path) -> None:
     (tmp_path / "survey").mkdir()
     (tmp_path / "survey" / "simulate.json").write_text("{}")
     assert survey_name(config) == "simulated"
+
+
+def test_the_store_knows_the_pages_of_its_galaxies_unless_an_earlier_version_made_it(tmp_path: Path) -> None:
+    table, config = pd.DataFrame({"plateifu": ["8485-1901"]}), ProjectConfig(workspace=tmp_path)
+    own = SurveyFacts("erg", page_url="https://example.org/{plateifu}").to_json()
+    expected = {
+        "https://example.org/8485-1901": {"survey_facts": own},
+        "": {"survey_facts": own | {"page_url": ""}},
+        "https://dr17.sdss.org/marvin/galaxy/8485-1901/": {"survey_facts": {}},
+    }
+    for url, attrs in expected.items():
+        assert page_urls_of_store(attrs, config, table) == [url]
 
 
 def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:

@@ -173,6 +173,19 @@ def test_a_thumbnail_is_a_small_picture_that_browsers_keep(client: TestClient, p
     assert "immutable" in response.headers["cache-control"]
 
 
+def test_browsers_keep_nothing_of_an_earlier_server(project: ProjectConfig) -> None:
+    # Another line of the thumbnails does not change the version of the catalog.
+    source = open_source(project)
+    keys = []
+    for _ in range(2):
+        with TestClient(make_app(source, TOKEN), base_url=ADDRESS) as opened:
+            page = opened.get(f"/?token={TOKEN}").text
+        keys += re.findall(r'<meta name="cache-key" content="([\w-]{11})">', page)
+        served = page.partition("class Served")[2].partition("async function")[0]
+        assert served.count("?v=") == served.count("?v=${this.cacheKey}") == 2
+    assert len(set(keys)) == 2
+
+
 def test_a_selection_is_the_catalog_s_rows_in_the_order_asked_for(client: TestClient, project: ProjectConfig) -> None:
     table = read_catalog(project.catalog_path).table
     names = table["plateifu"].iloc[[4, 1]].tolist()

@@ -1,7 +1,6 @@
 """The score job on a small store with a small model: catalog, registry, and what it refuses."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from cubeprep.facts import SurveyFacts
+from cubeprep.locks import InUseError
 from cubeprep.masks import good_samples
 from cubeprep.store import WindowStore
 from jobs import cli, explore, score
@@ -18,8 +19,10 @@ from jobs.config import ProjectConfig
 from jobs.models.opening import open_model
 from jobs.models.survey_scores import score_survey, with_calibration, with_survey_facts
 from jobs.page.config import ExploreConfig
+from jobs.tables.survey_links import survey_name
 from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
 from modeling.scoring.config import ScoreConfig
+from tests.holders import holding
 from tests.jobs.pages import provenance_of
 from tests.synthetic import synthetic_store
 
@@ -40,11 +43,9 @@ def save_tiny_model(
     return folder
 
 
-def make_project(
-    workspace: Path, model: Path | None = None, num_galaxies: int = 3, repeats: Mapping[int, int] | None = None
-) -> ProjectConfig:
+def make_project(workspace: Path, model: Path | None = None, num_galaxies: int = 3, **store: Any) -> ProjectConfig:
     """A finished store of 15 good galaxies and one rejected, and a config that names the model."""
-    synthetic_store(workspace / "windows.zarr", shape=SHAPE, repeats=repeats)
+    synthetic_store(workspace / "windows.zarr", shape=SHAPE, **store)
     model = model or save_tiny_model(workspace / "model")
     return ProjectConfig(
         workspace=workspace,
@@ -287,6 +288,20 @@ def test_the_catalog_links_repeats_and_the_survey_s_pages(project: ProjectConfig
         objects = table.set_index("plateifu")["mangaid"][list(row.neighbours)]
         assert list(row.neighbour_same_object) == list(objects == row.mangaid)
     assert table["other_observations"].map(len).sum() == 4, "a pair of repeats in each split"
+
+
+@pytest.mark.slow
+def test_the_store_decides_whether_galaxies_have_pages(tmp_path: Path) -> None:
+    # The configuration is that of a command after `prepare`, without the root of the simulated survey.
+    config = make_project(tmp_path, survey_facts=SurveyFacts("erg", spaxel_arcsec=0.5).to_json())
+    assert survey_name(config) == "manga"
+    assert score.run(config) == 0
+    assert (read_catalog(config.catalog_path).table["url"] == "").all()
+
+
+def test_a_second_run_in_the_workspace_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
+    with holding(tmp_path / "scoring"), pytest.raises(InUseError, match="scoring: process"):
+        score.run(ProjectConfig(workspace=tmp_path))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ export class GalaxyView {
     this.box.setAttribute("aria-busy", "true");
     let data;
     try {
-      data = await this.survey.source.galaxy(plateifu, this.survey.meta.version);
+      data = await this.survey.source.galaxy(plateifu);
     } catch (error) {
       if (this.plateifu === plateifu) this.fail(error.message);
       return;

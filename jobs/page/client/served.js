@@ -4,14 +4,15 @@ import { unpack } from "./pack.js";
 export class Served {
   exported = false;
   token = document.querySelector("meta[name=token]").content;
+  cacheKey = document.querySelector("meta[name=cache-key]").content;
 
   survey = async () => unpack(await (await answer("/api/survey")).arrayBuffer());
   labels = async () => (await answer("/api/labels")).json();
-  galaxy = async (plateifu, version) => unpack(await (await answer(`/api/galaxies/${encodeURIComponent(plateifu)}?v=${version}`)).arrayBuffer());
+  galaxy = async (plateifu) => unpack(await (await answer(`/api/galaxies/${encodeURIComponent(plateifu)}?v=${this.cacheKey}`)).arrayBuffer());
   addLabel = async (plateifu, label) => (await this.post("/api/labels", { plateifu, label })).json();
   selection = async (survey, names) => (await this.post("/api/selection", { plateifu: names })).blob();
   send = async (names, asTable) => (await (await this.post("/api/samp", { plateifu: names, as_table: asTable })).json()).message;
-  thumbnail = (plateifu, version) => `/api/thumbnails/${encodeURIComponent(plateifu)}?v=${version}`;
+  thumbnail = (plateifu) => `/api/thumbnails/${encodeURIComponent(plateifu)}?v=${this.cacheKey}`;
   holds = () => true;
 
   post(path, body) {

@@ -50,7 +50,7 @@ export class Survey extends EventTarget {
   }
 
   thumbnail(name) {
-    return this.source.thumbnail(name, this.meta.version);
+    return this.source.thumbnail(name);
   }
 
   // Value of a column in a row: a number or text; null if there is none.

@@ -10,11 +10,13 @@ from astropy.io import fits
 from click.testing import CliRunner, Result
 from mocpy import MOC
 
+from cubeprep.facts import SurveyFacts
 from jobs import cli
 from jobs.config import ProjectConfig
 from jobs.tables.footprint import FootprintError, located, window_radius_arcsec, write_footprint
 from modeling.catalog import read_catalog, write_catalog
 from tests.jobs.catalogs import write_synthetic_catalog
+from tests.synthetic import synthetic_store
 
 
 @pytest.fixture
@@ -57,6 +59,33 @@ def test_the_command_writes_it_with_the_radius_of_the_windows(catalog_path: Path
     assert header["MOCORDER"] == 17
     assert "circles of 11.3 arcsec" in result.output
     assert catalog_path.with_suffix(".vot").exists()
+
+
+def test_the_radius_is_that_of_the_scored_windows_whatever_the_configuration_says(catalog_path: Path) -> None:
+    facts = SurveyFacts("erg", spaxel_arcsec=0.2).to_json()
+    store = synthetic_store(catalog_path.with_name("windows.zarr"), shape=(2, 4, 16), survey_facts=facts)
+    found = read_catalog(catalog_path)
+    provenance = found.provenance | {"store": {"identity": store.identity, "path": store.path}}
+    write_catalog(catalog_path, found.table, found.columns, provenance)
+    result = export(catalog_path, "--format", "moc")
+    assert (result.exit_code, "configuration" in result.output) == (0, False), result.output
+    header = fits.getheader(catalog_path.with_name("catalog.moc.fits"), 1)
+    assert header["RADIUS"] == pytest.approx(16 * 0.2 / 2**0.5)
+
+
+def test_without_the_store_the_configuration_decides_and_it_says_so(catalog_path: Path) -> None:
+    said = " ".join(export(catalog_path, "--format", "moc").output.split())
+    assert "The circles are those of the configuration's windows: " in said
+    assert "no window store here" in said
+    assert "configuration" not in export(catalog_path, "--format", "moc", "--radius", "9arcsec").output
+
+
+def test_windows_of_another_store_are_not_those_of_the_catalog(catalog_path: Path) -> None:
+    synthetic_store(catalog_path.with_name("windows.zarr"), shape=(2, 4, 16))
+    result = export(catalog_path, "--format", "moc")
+    said = "is not the store of the catalog, so its windows may differ; give the radius of the galaxies' circles with"
+    assert (result.exit_code, said in " ".join(result.output.split())) == (1, True), result.output
+    assert export(catalog_path, "--format", "moc", "--radius", "9arcsec").exit_code == 0
 
 
 def test_the_command_writes_it_alone_with_another_radius(catalog_path: Path) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from jobs import cli
 from jobs.tables.hats import write_hats
 from modeling.catalog import read_catalog, write_catalog
+from tests.holders import holding
 from tests.jobs.catalogs import write_synthetic_catalog
 
 if TYPE_CHECKING:
@@ -121,3 +122,14 @@ def test_it_needs_lsdb_and_positions_and_says_so(tmp_path: Path, monkeypatch: py
     result = export(path, "--format", "hats")
     assert (result.exit_code, "pip install 'cubescout[hats]'" in result.output) == (1, True)
     assert {path.name for path in tmp_path.iterdir()} == {"catalog.latents.parquet", "catalog.parquet"}
+
+
+def test_a_second_process_is_refused_while_one_writes(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.parquet"
+    write_synthetic_catalog(path, num_galaxies=3)
+    unfinished = tmp_path / ".catalog.hats.partial" / "cubescout"
+    unfinished.mkdir(parents=True)
+    with holding(path.with_suffix(".hats")):
+        result = export(path, "--format", "hats")
+    assert (result.exit_code, "catalog.hats: process" in " ".join(result.output.split())) == (2, True), result.output
+    assert unfinished.exists()
