@@ -26,14 +26,15 @@ import numpy as np
 import pandas as pd
 
 from cubeprep.config import MistakeError
+from cubeprep.redact import redact
 from cubeprep.version import code_version
 from cubeprep.words import counted
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console
 from jobs.tables.features import latents_of, score_names, scores_of
-from jobs.tables.label_tables import Labels, read_labels
-from jobs.tables.survey_links import survey_name
+from jobs.tables.label_tables import Labels, check_label_options, read_labels
+from jobs.tables.survey_links import LINKS, survey_name
 from jobs.tables.write import write_exports
 from modeling.catalog import Catalog, Column, check_recorded, read_catalog, write_catalog
 from modeling.labels.classes import MIN_OBJECTS, Classified, Features, Quality, classify, few_objects
@@ -41,7 +42,8 @@ from modeling.labels.head_file import HEAD_FILE, HeadError, HeadFile, read_heads
 from modeling.labels.labels import LabelError, catalog_version, current, read
 
 PREFIX = "probability_"
-KEPT = ("plateifu", "mangaid", "z", "ra_deg", "dec_deg", "rank", "score")
+NO_LETTERS = "label"  # in the column of a label without ASCII letters and digits
+KEPT = ("plateifu", "mangaid", "z", "ra_deg", "dec_deg", "rank", "score", *LINKS)
 
 
 class FewLabelsError(LabelError, MistakeError):
@@ -57,6 +59,7 @@ def run(
     heads: str | None = None,
 ) -> int:
     """Writes and registers probabilities and classifiers; returns the exit code."""
+    check_label_options(labels, label, bpt, key, heads)
     catalog = read_catalog(config.catalog_path)
     check_recorded(catalog, config.catalog_path, ["model.digest"])
     if heads:
@@ -130,7 +133,7 @@ def columns_of(labels: list[str]) -> dict[str, str]:
     """Name of the column of each label: letters, digits and underscores, different for all."""
     columns: dict[str, str] = {}
     for label in labels:
-        name = plain = PREFIX + re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_")
+        name = plain = PREFIX + (re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_") or NO_LETTERS)
         number = 1
         while name in columns.values():
             number += 1
@@ -143,14 +146,20 @@ def make_provenance(config: ProjectConfig, found: Labels) -> dict[str, Any]:
     """Provenance of the classes, as JSON values."""
     cells = [f"{name} {chosen.astype(int).tolist()}" for name, chosen in found.labelled.items()]
     text = "\n".join([*found.plateifu, *cells])
-    return {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": code_version(),
-        "catalog": catalog_version(config.catalog_path),
+    return made_now(config) | {
         "seed": config.seed,
         "labels": found.source,
         "labels_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "num_labelled": len(found.plateifu),
+    }
+
+
+def made_now(config: ProjectConfig) -> dict[str, Any]:
+    """Provenance of a table that is made now from the catalog, as JSON values."""
+    return {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "catalog": catalog_version(config.catalog_path),
     }
 
 
@@ -169,7 +178,8 @@ def _apply(config: ProjectConfig, catalog: Catalog, reference: str) -> int:
     scores = table[found.scores].to_numpy(dtype=float)
     values = found.features(latents_of(table, config.catalog_path), scores)
     probabilities = {name: found.head(name).probability(values) for name in found.heads}
-    written = _write(config, catalog, probabilities, None, found.provenance)
+    learned = {"reference": redact(reference), **found.provenance}
+    written = _write(config, catalog, probabilities, None, made_now(config) | {"heads": learned})
     console.print(f"Probabilities of {', '.join(probabilities)} by {reference}: {written[0]}", markup=False)
     return EXIT_OK
 

@@ -7,7 +7,8 @@ The page of `explore` shows the columns, too. Several tables may be matched, eac
 
 TABLE is a CSV, TSV, ECSV, FITS, VOTable, Parquet or text file or URL, also gzipped. Its positions are ICRS; numbers
 are in degrees unless the table says otherwise, text is in hours and degrees. Proper motions are not applied. True and
-false become text, as do large integers, such as identifiers, where galaxies have no match: a float would round them.
+false become text, as do large integers, such as identifiers, where galaxies have no match: a float would round them;
+and integers above 2^63, which VOTable lacks.
 """
 
 import hashlib

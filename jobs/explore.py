@@ -50,12 +50,12 @@ def run(config: ProjectConfig, serve: bool = False, port: int = 8900) -> int:
     with progress_bar("Exporting", unit="galaxies") as bar:
         page, held = export_page(source, config.explore.num_galaxies, bar)
     write_file(str(config.page_path), page.encode())
-    keep_beside_catalog(
-        config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
-    )
     console.print(
         f"{len(held)} of {counted(len(catalog.table), 'galaxy')} in full, {len(page.encode()) / 1e6:.1f} MB: "
         f"{config.page_path}"
+    )
+    keep_beside_catalog(
+        config.tracking_uri, config.tracking.catalog_name, catalog.provenance["created_utc"], config.page_path
     )
     return EXIT_OK
 

@@ -20,7 +20,7 @@ from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.reports.gallery_plots import anomaly_gallery, neighbour_gallery
 from jobs.reports.paper_plots import map_by_score, map_in_3d, map_with_labels, save, score_axis, score_histogram
-from jobs.tables.label_tables import read_labels
+from jobs.tables.label_tables import check_label_options, read_labels
 from modeling.catalog import Catalog, read_catalog
 
 NUM_ROWS_OF_NEIGHBOURS = 5
@@ -37,6 +37,7 @@ def run(
     """Writes the figures; returns the exit code."""
     from jobs.models.opening import check_same_store
 
+    check_label_options(labels, label, bpt, key)
     catalog = read_catalog(config.catalog_path)
     store = WindowStore.open(config.store_path)
     check_same_store(catalog, store, config.catalog_path)

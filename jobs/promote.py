@@ -41,10 +41,10 @@ def promote(
 
     Raises:
         CommandError: the reference names no model and alias.
-        ValueError: the model, the store or a benchmark result is missing or does not fit; or the kinds of the models
-            differ, and neither `benchmark` nor `force` is given.
+        ValueError: the model, the store or a benchmark result is missing or does not fit; the registry cannot be asked;
+            or the kinds of the models differ, and neither `benchmark` nor `force` is given.
     """
-    from modeling.tracking.models import CHAMPION, find_version
+    from modeling.tracking.models import CHAMPION, find_alias, find_version
     from modeling.tracking.runs import make_client
 
     name = reference.removeprefix("models:/")
@@ -52,7 +52,7 @@ def promote(
         raise CommandError(f"{reference}: expected MODEL@ALIAS or MODEL/VERSION")
     client = make_client(config.tracking_uri)
     candidate = find_version(client, f"models:/{name}")
-    champion = _champion(client, candidate.name)
+    champion = find_alias(client, candidate.name, CHAMPION)
     if champion is None:
         console.print(f"{candidate.name} has no champion to compare with")
     elif champion.version == candidate.version:
@@ -71,16 +71,6 @@ def promote(
     client.set_registered_model_alias(candidate.name, CHAMPION, candidate.version)
     console.print(f"{candidate.name} version {candidate.version} is the champion{' (forced)' if worse else ''}")
     return EXIT_OK
-
-
-def _champion(client: Any, name: str) -> Any:
-    from modeling.tracking.models import CHAMPION, find_version
-    from modeling.tracking.runs import TrackingError
-
-    try:
-        return find_version(client, f"models:/{name}@{CHAMPION}")
-    except TrackingError:
-        return None
 
 
 def _compare(

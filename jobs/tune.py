@@ -15,9 +15,9 @@ is retried `tune.max_retries` times, then counts as failed with its reason. A se
 used up its `tune.time_budget_s`, resumes when it is run again.
 
 The trials are written to `tune/NAME` in the workspace as a table, a plot of parallel coordinates and the best
-configuration, and to MLflow as one run with a child run each. The best model is registered as `candidate`, and as
-`champion` if it is better. With --retrain (or `tune.retrain`) a model is trained with the best values for all of
-`train.epochs` and registered instead.
+configuration (best.yaml, without passwords in its URLs), and to MLflow as one run with a child run each. The best model
+is registered as `candidate`, and as `champion` if it is better. With --retrain (or `tune.retrain`) a model is trained
+with the best values for all of `train.epochs` and registered instead.
 """
 
 import math
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeprep.config import to_yaml
+from cubeprep.redact import redact
+from cubeprep.storage import write_file
 from jobs.config import ProjectConfig
 from jobs.console.command import EXIT_OK, command
 from jobs.console.progress import console, progress_bar
@@ -85,7 +87,7 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
             tuned = tune(job, config.tune, name=name, storage=config.checkpoints_path, target=target, listener=listen)
         children.finish(tuned.trials)
         best = best_config(config, tuned)
-        _leave_report(tracked, config, tuned, best, folder)
+        leave_report(tracked, config, tuned, best, folder)
         version = None if retrain else register(tracked, config, tuned.job, tuned.trained, identity)
     console.print(f"Trials, plot and the configuration with the best values, best.yaml, are in {folder}")
     if version is None:
@@ -104,14 +106,14 @@ def best_config(config: ProjectConfig, tuned: "Tuned") -> ProjectConfig:
     return ProjectConfig.model_validate(values)
 
 
-def _leave_report(
+def leave_report(
     tracked: "TrackedRun", config: ProjectConfig, tuned: "Tuned", best: ProjectConfig, folder: Path
 ) -> None:
-    """Writes table, plot and best configuration to the terminal, the workspace and MLflow."""
+    """Writes table, plot and best configuration, without passwords, to the terminal, the workspace and MLflow."""
     table = trials_table(tuned.trials, config.tune.epochs)
     print_table(table)
     files = [*write_table(table, folder), plot_parallel(table, folder / "parallel.png"), folder / "best.yaml"]
-    files[-1].write_text(to_yaml(best))
+    write_file(str(files[-1]), redact(to_yaml(best)).encode())
     for path in files:
         tracked.log_file(path, "search")
 

@@ -34,7 +34,7 @@ def survey(config: ProjectConfig) -> Iterator[Finding]:
 def written(key: str, place: str | None) -> Iterator[Finding]:
     """Whether a folder or a place on S3 can be written to; nothing where it is not set.
 
-    On S3 a small object is written beside it, and removed.
+    On S3 a small object is written beside it, or into it if it is a whole bucket, and removed.
     """
     if place is None:
         return
@@ -42,7 +42,9 @@ def written(key: str, place: str | None) -> Iterator[Finding]:
         yield from folder(key, Path(place))
         return
     _check_service(key, place)
-    probe = f"{place.partition('?')[0].rstrip('/')}.doctor-{secrets.token_hex(4)}"
+    folder_url = place.partition("?")[0].rstrip("/")
+    separator = "" if "/" in folder_url.partition("://")[2] else "/"
+    probe = f"{folder_url}{separator}.doctor-{secrets.token_hex(4)}"
     write_file(probe, b"cubescout doctor")
     remove_file(probe)
     yield Finding("ok", key, f"{place} can be written to")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.tables.read import TableError, UnknownNameError, column_of, keyed, read_table
+from jobs.console.command import CommandError
+from jobs.tables.read import KEY, TableError, UnknownNameError, column_of, keyed, read_table
 from modeling.labels.labels import is_number
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,31 @@ class Labels:
     num_rows: int
     source: str
     unknown: tuple[str, ...] = ()
+
+
+def check_label_options(
+    labels: str | None, label: str | None, bpt: tuple[str, str] | None, key: str, heads: str | None = None
+) -> None:
+    """Checks that no option of a table of labels would be ignored.
+
+    Args:
+        labels: the table, if one is given.
+        label: as of `read_labels`.
+        bpt: as of `read_labels`.
+        key: as of `read_labels`.
+        heads: classifiers to apply, which need no labels.
+
+    Raises:
+        CommandError: an option has no table, or `heads` are given too.
+    """
+    columns = [name for name, given in (("--label", label), ("--bpt", bpt), ("--key", key != KEY)) if given]
+    given = [*(["--labels"] if labels else []), *columns]
+    if heads and given:
+        raise CommandError(
+            f"{', '.join(given)}: ignored by --heads, which applies what was learned before; leave out one"
+        )
+    if columns and not labels:
+        raise CommandError(f"{', '.join(columns)}: ignored without a table of labels; expected --labels TABLE, too")
 
 
 def read_labels(

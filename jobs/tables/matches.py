@@ -15,7 +15,7 @@ from cubeprep.tables import UNITS, TableError, in_unit
 from cubeprep.words import counted
 from jobs.console.command import CommandError
 from jobs.tables.read import column_of
-from jobs.tables.write import unit_of
+from jobs.tables.write import signed, unit_of
 from modeling.catalog import Catalog, Column, read_catalog
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def matched_columns(
 def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
     """Rows of a column as numbers or text; -1 is a missing row.
 
-    Large integers, such as identifiers, become text where values are missing.
+    Large integers, such as identifiers, become text where values are missing, or where int64 cannot hold them.
     """
     if column.dtype.kind in "iu":  # pandas' own integers hold missing values without rounding the others
         column = column.astype("UInt64" if column.dtype.kind == "u" else "Int64")
@@ -180,7 +180,7 @@ def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
         return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
     integers = pd.api.types.is_integer_dtype(column)
     if integers and not column.isna().any():
-        return column.to_numpy(np.uint64 if column.dtype.kind == "u" else np.int64)
+        return signed(column.to_numpy(np.uint64)) if column.dtype.kind == "u" else column.to_numpy(np.int64)
     if integers and (column.abs() > LARGEST_EXACT).any():
         return column.astype(str).where(column.notna(), "").to_numpy(dtype=object)
     return column.to_numpy(float, na_value=np.nan)

@@ -146,10 +146,19 @@ def _values(column: pd.Series) -> np.ndarray:
         if kinds <= set("bif") and len(lengths) == 1 and lengths != {0}:
             return np.stack(rows)
         column = pd.Series([" ".join(map(str, row)) for row in rows])
-    if column.dtype.kind in "biuf":
+    if column.dtype.kind == "u":
+        column = pd.Series(signed(column.to_numpy()))
+    if column.dtype.kind in "bif":
         return column.to_numpy()
     texts = [ascii_text("" if value is None or value != value else value) for value in column]
     return np.array(texts, dtype=f"S{max([2, *map(len, texts)])}")  # VOTable has no arrays of a single character
+
+
+def signed(values: np.ndarray) -> np.ndarray:
+    """Unsigned integers as int64, or as text if one is too large for that: VOTable has no unsigned integers."""
+    if len(values) and values.max() > np.iinfo(np.int64).max:
+        return values.astype(str).astype(object)
+    return values.astype(np.int64)
 
 
 def _ascii_name(name: str, taken: Sequence[str]) -> str:

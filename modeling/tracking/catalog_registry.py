@@ -7,8 +7,8 @@ from typing import Any
 from cubeprep.store import WindowStore
 from cubeprep.version import code_version
 from modeling.tracking.lineage import log_environment, log_store
-from modeling.tracking.models import RegisteredVersion, download, ensure_registered, find_version
-from modeling.tracking.runs import TrackedRun, TrackingError, make_client, start_run, without_credentials
+from modeling.tracking.models import RegisteredVersion, download, ensure_registered, find_alias, find_version
+from modeling.tracking.runs import NoModelError, TrackedRun, TrackingError, make_client, start_run, without_credentials
 
 # The alias `latest` is reserved by MLflow: `models:/NAME/latest` is the newest version.
 CURRENT = "current"
@@ -79,7 +79,7 @@ def register_classes(
     _check_files(files)
     try:
         parent = _run_of_model(uri, model)
-    except TrackingError:
+    except NoModelError:
         parent = None  # of another registry
     with start_run(uri, experiment, "classes", {"job": "classify", **provenance}, parent=parent) as run:
         run.log_metrics(metrics, 0)
@@ -138,14 +138,9 @@ def keep_beside_catalog(uri: str, catalog_name: str, created_utc: str, path: Pat
         created_utc: of the catalog's provenance, which identifies it.
         path: the file.
     """
-    from mlflow.exceptions import MlflowException
-
     client = make_client(uri)
-    try:
-        version = client.get_model_version_by_alias(catalog_name, CURRENT)
-    except MlflowException:
-        return ""
-    if version.tags.get("created_utc") != created_utc:
+    version = find_alias(client, catalog_name, CURRENT)
+    if version is None or version.tags.get("created_utc") != created_utc:
         return ""
     client.log_artifact(version.run_id, str(path), PAGE_ARTIFACT)
     return str(version.run_id)

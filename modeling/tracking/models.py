@@ -15,7 +15,15 @@ import numpy as np
 from cubeprep.version import code_version
 from cubeprep.words import closest, suggestion
 from modeling.tracking.database import sqlite_path
-from modeling.tracking.runs import NoModelError, TrackedRun, TrackingError, make_client, without_credentials
+from modeling.tracking.runs import (
+    NoModelError,
+    RequestError,
+    TrackedRun,
+    TrackingError,
+    make_client,
+    request_errors,
+    without_credentials,
+)
 
 CANDIDATE = "candidate"
 
@@ -85,6 +93,7 @@ def register_model(
 
     Raises:
         CheckpointError: the directory holds no model.
+        TrackingError: a request to the registry fails.
     """
     all_tags = {
         "store_identity": store_identity,
@@ -148,9 +157,8 @@ def find_version(client: Any, reference: str) -> Any:
 
     Raises:
         NoModelError: the reference has another form, or the registry no such entry.
+        TrackingError: the registry cannot be asked.
     """
-    from mlflow.exceptions import MlflowException
-
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", reference)
     if match is None:
         raise NoModelError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
@@ -159,10 +167,26 @@ def find_version(client: Any, reference: str) -> Any:
         if alias:
             return client.get_model_version_by_alias(name, alias)
         return client.get_model_version(name, number)
-    except MlflowException as error:
+    except RequestError as error:
+        if not error.is_absence:
+            raise
         where = without_credentials(str(client.tracking_uri))
         hint = "`cubescout train` registers models, `cubescout classify` classes."
         raise NoModelError(f"{reference}: not in the registry {where}. {hint}") from error
+
+
+def find_alias(client: Any, name: str, alias: str) -> Any:
+    """Registry entry with an alias; None where no version has it.
+
+    Raises:
+        TrackingError: the registry cannot be asked.
+    """
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except RequestError as error:
+        if not error.is_absence:
+            raise
+        return None
 
 
 def _log_pyfunc(run: TrackedRun, checkpoint: Path) -> str:
@@ -220,13 +244,18 @@ def _signature(arguments: Mapping[str, Any]) -> Any:
 
 
 def ensure_registered(client: Any, name: str) -> None:
-    """Creates the name of a registered model or catalog, if it is new."""
-    from mlflow.exceptions import MlflowException
+    """Creates the name of a registered model or catalog, if it is new.
 
+    Raises:
+        TrackingError: it can be neither created nor found.
+    """
     try:
         client.create_registered_model(name)
-    except MlflowException:
-        client.get_registered_model(name)
+    except RequestError as refused:
+        try:
+            client.get_registered_model(name)
+        except RequestError:
+            raise refused from None  # the reason that it does not exist
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
@@ -251,12 +280,10 @@ def _same_weights(client: Any, name: str, tags: Mapping[str, str]) -> str | None
 
 
 def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        champion = client.get_model_version_by_alias(name, CHAMPION).tags
-    except MlflowException:
+    found = find_alias(client, name, CHAMPION)
+    if found is None:
         return True
+    champion = found.tags
     if any(champion.get(key) != tags[key] for key in ("store_identity", "loss_measure")):
         return False
     return float(tags["validation_loss"]) < float(champion.get("validation_loss", "inf"))
@@ -265,10 +292,10 @@ def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
 def download(client: Any, version: Any) -> Path:
     """Directory on this machine with the files of a version; local artifacts are used in place."""
     import mlflow.artifacts
-    from mlflow.exceptions import MlflowException
 
     uri = client.get_model_version_download_uri(version.name, version.version)
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
-    except (MlflowException, OSError) as error:
+        with request_errors(client.tracking_uri, "download artifacts"):
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+    except (RequestError, OSError) as error:
         raise TrackingError(f"version {version.version} of {version.name}: its files are not at {uri}") from error

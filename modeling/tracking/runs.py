@@ -7,7 +7,8 @@ several runs side by side.
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ import numpy as np
 
 from cubeprep.config import MistakeError
 from cubeprep.redact import redact
+from cubeprep.storage import REMOTE_ERRORS
 from cubeprep.version import code_version
 from modeling.tracking.database import DatabaseError, artifact_location, prepare_database, sqlite_path
+
+# MLflow's codes for an entry that does not exist; the second is that of an alias that is not set.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+# Packages whose exceptions MLflow passes on from the storage of its artifacts.
+ARTIFACT_ERRORS = (*REMOTE_ERRORS, "boto3")
+MAX_MESSAGE = 1000  # characters; a proxy in front of a server answers with whole pages
 
 
 class TrackingError(ValueError):
@@ -25,6 +33,23 @@ class TrackingError(ValueError):
 
 class NoModelError(TrackingError, MistakeError):
     """There is no model of a name that a command gives."""
+
+
+class RequestError(TrackingError):
+    """A request that MLflow, or the storage of its artifacts, refused or did not answer.
+
+    Attributes:
+        code: MLflow's error code, such as `PERMISSION_DENIED`; empty for an error of the storage.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether the entry does not exist; other failures do not show whether it does."""
+        return self.code in ABSENT
 
 
 class TrackedRun:
@@ -89,7 +114,8 @@ def start_run(
     try:
         yield tracked
     except BaseException as error:
-        tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with suppress(TrackingError):  # if the server has failed, the first error is the one to report
+            tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     tracked.finish()
 
@@ -144,6 +170,8 @@ def find_run(
 def make_client(uri: str) -> Any:
     """Client for a backend; a SQLite database is first created, or its schema upgraded.
 
+    Its methods are those of `MlflowClient`, but raise `RequestError` instead of MLflow's exceptions.
+
     Raises:
         TrackingError: this is no URI, its SQLite file is no MLflow database, or its server refuses access.
     """
@@ -161,7 +189,50 @@ def make_client(uri: str) -> Any:
     client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     if uri.startswith(("http://", "https://")):
         _ask_to_be_let_in(client, uri)
-    return client
+    return _Client(client, uri)
+
+
+class _Client:
+    """MLflow's client with its exceptions converted by `request_errors`."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client = client
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        @wraps(found)
+        def request(*args: Any, **options: Any) -> Any:
+            with request_errors(self._uri, name.replace("_", " ")):
+                return found(*args, **options)
+
+        return request
+
+
+@contextmanager
+def request_errors(uri: str, request: str) -> Iterator[None]:
+    """Converts exceptions of MLflow and of its artifacts' storage into `RequestError`s without credentials.
+
+    Args:
+        uri: MLflow's backend.
+        request: for the message, such as `create run`.
+
+    Raises:
+        RequestError: the request failed.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MlflowException) and type(error).__module__.partition(".")[0] not in ARTIFACT_ERRORS:
+            raise
+        cause = redact(" ".join(str(error).split()))[:MAX_MESSAGE]
+        message = f"{without_credentials(uri)} (tracking.uri): cannot {request}: {cause}"
+        raise RequestError(message, getattr(error, "error_code", "")) from error
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -215,8 +286,6 @@ def _ask_to_be_let_in(client: Any, uri: str) -> None:
 
 def _experiment_id(client: Any, uri: str, name: str) -> str:
     """Id of an experiment; with SQLite its artifacts are kept beside the database, not in the working directory."""
-    from mlflow.exceptions import MlflowException
-
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -224,6 +293,8 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     location = artifact_location(path, name) if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException:
-        # Another process has created it meanwhile.
-        return str(client.get_experiment_by_name(name).experiment_id)
+    except RequestError:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)  # another process has created it meanwhile

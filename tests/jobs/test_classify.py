@@ -12,9 +12,13 @@ from click.testing import CliRunner
 from jobs import cli
 from jobs.classify import columns_of
 from jobs.config import load_project
+from jobs.tables.features import latents_of
+from jobs.tables.survey_links import LINKS
 from modeling.catalog import read_catalog, write_catalog
 from modeling.labels import classes
-from modeling.labels.labels import Label, append
+from modeling.labels.classes import Features, Head
+from modeling.labels.head_file import write_heads
+from modeling.labels.labels import Label, append, catalog_version
 from modeling.tracking.models import find_version
 from modeling.tracking.runs import make_client
 from tests.jobs.catalogs import PROVENANCE, write_synthetic_catalog
@@ -153,11 +157,54 @@ def test_a_catalog_of_an_earlier_version_is_named(tmp_path: Path) -> None:
     assert "provenance.model.digest is missing" in text
 
 
+@pytest.mark.parametrize("option", [("--label", "kind"), ("--bpt", "x", "y"), ("--key", "name")])
+def test_options_of_a_table_are_refused_without_one(option: tuple[str, ...], tmp_path: Path) -> None:
+    code, text = run(tmp_path, *option)
+    assert code == 2
+    assert f"{option[0]}: ignored without a table of labels; expected --labels TABLE, too" in text
+
+
+def test_labels_are_refused_where_nothing_is_learned(tmp_path: Path) -> None:
+    (tmp_path / "kinds.csv").write_text("plateifu,kind\n1-1,AGN\n")
+    options = ["--labels", str(tmp_path / "kinds.csv"), "--label", "kind"]
+    code, text = run(tmp_path, "--heads", "models:/cubescout-classes@current", *options)
+    assert code == 2
+    assert "--labels, --label: ignored by --heads, which applies what was learned before; leave out one" in text
+
+
+def test_applied_classes_record_their_own_catalog_and_keep_its_links(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    path = tmp_path / "catalog.parquet"
+    catalog = read_catalog(path)
+    names = catalog.table["plateifu"]
+    linked = catalog.table.assign(url="https://host/" + names, other_observations=[[name] for name in names])
+    write_catalog(path, linked, catalog.columns | LINKS, catalog.provenance)
+    made = {"created_utc": "2020-01-01", "catalog": "of another", "labels": "column kind", "num_labelled": 60}
+    features = Features.of(latents_of(linked, path), ("score",))
+    head = Head(np.zeros(len(features.mean) + 1), 0.0, 1.0)
+    write_heads(
+        tmp_path / "heads.json", {"AGN": head}, features, model_digest=MODEL["digest"], quality={}, provenance=made
+    )
+    code, text = run(tmp_path, "--heads", str(tmp_path / "heads.json"))
+    assert code == 0, text
+    found = read_catalog(tmp_path / "catalog.classes.parquet")
+    assert found.provenance["heads"] == made | {"reference": str(tmp_path / "heads.json")}
+    assert found.provenance["catalog"] == catalog_version(path)
+    assert found.provenance["created_utc"] > made["created_utc"]
+    assert found.provenance["code_version"]
+    assert found.provenance["model"] == MODEL
+    assert "labels" not in found.provenance
+    assert found.table["url"].tolist() == linked["url"].tolist()
+    assert [list(others) for others in found.table["other_observations"]] == linked["other_observations"].tolist()
+
+
 def test_columns_of_labels_differ() -> None:
-    names = ["P_MERGE > 0.5", "P_MERGE < 0.5", "AGN", "Groß"]
+    names = ["P_MERGE > 0.5", "P_MERGE < 0.5", "AGN", "Groß", "星爆", "活动"]
     assert list(columns_of(names).values()) == [
         "probability_P_MERGE_0_5",
         "probability_P_MERGE_0_5_2",
         "probability_AGN",
         "probability_Gro",
+        "probability_label",
+        "probability_label_2",
     ]

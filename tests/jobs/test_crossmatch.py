@@ -187,6 +187,32 @@ def test_the_page_has_the_columns_of_this_catalog_and_of_no_other(
     assert "catalog.match-w.parquet is left out: it was made from another catalog" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind", "first", "expected"),
+    [
+        ("csv", np.uint64, 2**63 + 1024, str),  # an SDSS specObjID
+        ("parquet", np.uint64, 2**63 - 100, int),
+        ("parquet", np.uint16, 65000, int),
+    ],
+)
+def test_unsigned_integers_are_written_where_every_galaxy_matches(
+    workspace: Path, suffix: str, kind: type, first: int, expected: type
+) -> None:
+    ours = read_catalog(workspace / "catalog.parquet").table
+    numbers = [first + row for row in range(len(ours))]
+    other = pd.DataFrame({"ra": ours["ra_deg"], "dec": ours["dec_deg"], "id": np.array(numbers, dtype=kind)})
+    path = workspace / f"o.{suffix}"
+    other.to_csv(path, index=False) if suffix == "csv" else other.to_parquet(path)
+    code, text = run(workspace, path)
+    assert code == 0, text
+    assert "60 of 60 galaxies with a match" in text
+    wanted = [expected(number) for number in numbers]
+    assert read_catalog(workspace / "catalog.match-o.parquet").table["o_id"].tolist() == wanted
+    for made in ("fits", "vot"):
+        written = Table.read(workspace / f"catalog.match-o.{made}")["o_id"]
+        assert [value.decode() if isinstance(value, bytes) else value for value in written.tolist()] == wanted
+
+
 def test_integers_without_a_match_are_missing(workspace: Path) -> None:
     path = workspace / "far.csv"
     path.write_text("ra,dec,w\n10.6,-85.0,1\n")

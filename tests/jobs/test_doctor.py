@@ -1,5 +1,6 @@
 """The doctor: what it finds on a machine, what it advises, its exit code, and that it keeps secrets."""
 
+import re
 import socket
 import sqlite3
 from collections import namedtuple
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from cubeprep.memory import free_memory
 from jobs import cli
-from jobs.console import checks
+from jobs.console import checks, services
 from modeling.network import triton_support
 from tests.s3 import PASSWORD, USER, free_port, moto_server, point_at
 
@@ -151,6 +152,27 @@ def test_no_password_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert f"127.0.0.1:{port}" in line_of(output, "survey.root")
     assert f"127.0.0.1:{port}" in line_of(output, "MLflow")
     assert line_of(output, "prepare.store").startswith("FAIL")
+
+
+@pytest.mark.parametrize(
+    ("place", "beside"),
+    [
+        ("s3://mine", "s3://mine/"),
+        ("s3://mine/", "s3://mine/"),
+        ("s3://mine?secret=x", "s3://mine/"),
+        ("s3://mine/a/w.zarr/", "s3://mine/a/w.zarr"),
+    ],
+)
+def test_the_bucket_is_that_of_the_place_alone(place: str, beside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes: list[str] = []
+    monkeypatch.setattr(services, "_check_service", lambda *_: None)
+    monkeypatch.setattr(services, "write_file", lambda path, content: probes.append(path))
+    monkeypatch.setattr(services, "remove_file", probes.append)
+    (finding,) = services.written("train.storage", place)
+    assert finding.text == f"{place} can be written to"
+    written, removed = probes
+    assert written == removed
+    assert re.fullmatch(re.escape(beside) + r"\.doctor-[0-9a-f]{8}", written)
 
 
 @pytest.mark.s3

@@ -58,6 +58,13 @@ def test_a_label_that_no_galaxy_has_is_named(project: ProjectConfig, tmp_path: P
         label_figures(catalog, path, label="P>0.5", bpt=None, key="plateifu")
 
 
+def test_columns_of_labels_without_a_table_are_refused(tmp_path: Path) -> None:
+    arguments = ["figures", "demo", "--set", f"workspace={tmp_path}", "--label", "kind", "--key", "name"]
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2
+    assert "--label, --key: ignored without a table of labels; expected --labels TABLE, too" in result.output
+
+
 def test_a_catalog_of_another_store_is_refused(project: ProjectConfig, tmp_path: Path) -> None:
     other = make_project(tmp_path)
     arguments = ["figures", "demo", "--set", f"workspace={project.workspace}"]

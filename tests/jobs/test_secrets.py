@@ -5,11 +5,14 @@ import http.server
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
-from jobs import cli
+from jobs import cli, tune
+from jobs.config import load_project
 from jobs.console import command
 from tests import forks
 from tests.logcube import write_survey
@@ -121,6 +124,22 @@ def test_commands_on_a_catalog_show_and_keep_no_password(job: str, tmp_path: Pat
     assert output
     assert CANARY not in output
     assert_clean(tmp_path)
+
+
+def test_the_best_configuration_of_a_search_holds_no_password(tmp_path: Path) -> None:
+    from modeling.training.ray_tune import Trial
+
+    urls = {"tracking.uri": f"https://me:{CANARY}@host", "survey.root": f"https://host/x?X-Amz-Signature={CANARY}"}
+    config = load_project("demo", (f"workspace={tmp_path}", *(f"{key}={url}" for key, url in urls.items())))
+    tuned: Any = Mock(trials=[Trial("a", {"train.lr": 0.5}, [], 1.0, None)])
+    tracked = Mock()
+    tune.leave_report(tracked, config, tuned, tune.best_config(config, tuned), tmp_path / "search")
+    logged = [call.args[0] for call in tracked.log_file.call_args_list]
+    assert sorted(logged) == sorted((tmp_path / "search").iterdir())
+    assert_clean(tmp_path)
+    best = load_project(str(tmp_path / "search" / "best.yaml"))
+    assert best.train.lr == 0.5
+    assert best.tracking_uri == "https://host"
 
 
 @pytest.mark.slow

@@ -14,11 +14,19 @@ import torch
 from modeling.network.autoencoder import make_model
 from modeling.network.checkpoint import CheckpointError, load_model, save_model
 from modeling.network.inference import infer
-from modeling.tracking.catalog_registry import register_catalog
+from modeling.tracking.catalog_registry import keep_beside_catalog, register_catalog, register_classes
 from modeling.tracking.lineage import git_commit, log_environment, log_store, prepare_run
-from modeling.tracking.models import RegisteredVersion, register_model, resolve_model
-from modeling.tracking.runs import TrackingError, make_client, start_run
+from modeling.tracking.models import (
+    RegisteredVersion,
+    ensure_registered,
+    find_alias,
+    find_version,
+    register_model,
+    resolve_model,
+)
+from modeling.tracking.runs import NoModelError, RequestError, TrackingError, make_client, start_run
 from tests import forks
+from tests.mlflow_stub import mlflow_stub
 from tests.synthetic import synthetic_store, synthetic_windows
 
 SHAPE = (2, 3, 8)
@@ -199,6 +207,82 @@ def test_a_directory_resolves_to_itself(uri: str, tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(uri: str, name: str, message: str) -> None:
     with pytest.raises(TrackingError, match=message):
         resolve_model(uri, name)
+
+
+@pytest.mark.parametrize(("status", "content"), [(503, "<html>down</html>"), (403, "Permission denied")])
+def test_a_registry_that_fails_does_not_lack_what_is_asked_for(status: int, content: str, tmp_path: Path) -> None:
+    alias, version = "GET registered-models/alias", "GET model-versions/get"
+    with mlflow_stub({alias: (status, content), version: (status, content)}) as (uri, _):
+        client = make_client(uri)
+        for reference in ("models:/m@champion", "models:/m/3"):
+            with pytest.raises(RequestError, match=f"cannot get model version.*{status}") as failed:
+                find_version(client, reference)
+            assert not isinstance(failed.value, NoModelError)
+        with pytest.raises(RequestError, match="cannot get model version by alias"):
+            find_alias(client, "m", "champion")
+        file = tmp_path / "file"
+        file.write_text("a page, or heads")
+        with pytest.raises(RequestError, match="cannot get model version by alias"):
+            keep_beside_catalog(uri, "catalog", "2026", file)
+        with pytest.raises(RequestError, match="cannot get model version"):
+            register_classes(uri, "tests", file, name="c", metrics={}, provenance={}, model="models:/m/3")
+
+
+def test_a_champion_that_cannot_be_asked_for_keeps_its_alias(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def fail(*_: object) -> None:
+        raise MlflowException("the database is locked")
+
+    register(uri, checkpoint(tmp_path / "0"), 0.1, name="kept")
+    with monkeypatch.context() as patch, start_run(uri, "tests", "run") as run:
+        patch.setattr("mlflow.MlflowClient.get_model_version_by_alias", fail)
+        with pytest.raises(RequestError, match="the database is locked"):
+            register_model(
+                run, checkpoint(tmp_path / "1", 1), model_name="kept", store_identity="s1", loss=0.9, comparable="mae"
+            )
+    assert resolve_model(uri, "models:/kept@champion").version == "1"
+
+
+def test_a_user_who_may_only_read_is_told_what_is_refused() -> None:
+    """Without the password in the address."""
+    refused = 403, "Permission denied"
+    answers = {"POST runs/create": refused, "POST registered-models/create": refused}
+    with mlflow_stub(answers, user="me:secret") as (uri, requests):
+        with pytest.raises(TrackingError) as failed, start_run(uri, "tests", "run"):
+            pass
+        with pytest.raises(TrackingError, match=r"cannot create registered model: .*Permission denied"):
+            ensure_registered(make_client(uri), "m")
+    where = uri.replace("me:secret@", "")
+    assert str(failed.value).startswith(f"{where} (tracking.uri): cannot create run: ")
+    assert str(failed.value).endswith("'Permission denied'")
+    assert "secret" not in str(failed.value)
+    assert "POST runs/create" in requests
+
+
+def test_the_end_of_a_run_that_cannot_be_recorded_hides_no_error() -> None:
+    info = {"run_id": "r", "run_uuid": "r", "experiment_id": "1", "status": "RUNNING"}
+    made = {"POST runs/create": (200, {"run": {"info": info}}), "POST runs/set-tag": (200, {})}
+    with (
+        mlflow_stub(made | {"GET runs/get": (503, "down")}) as (uri, requests),
+        pytest.raises(ZeroDivisionError),
+        start_run(uri, "tests", "run"),
+    ):
+        raise ZeroDivisionError
+    assert requests[-1] == "GET runs/get"
+
+
+def test_an_experiment_that_cannot_be_created_is_named() -> None:
+    absent = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such experiment"}
+    answers = {"GET experiments/get-by-name": (404, absent), "POST experiments/create": (403, "Permission denied")}
+    with (
+        mlflow_stub(answers) as (uri, _),
+        pytest.raises(TrackingError, match=r"cannot create experiment: .*Permission denied"),
+        start_run(uri, "mine", "run"),
+    ):
+        pass
 
 
 def test_a_directory_without_a_model_is_not_registered(uri: str, tmp_path: Path) -> None:
