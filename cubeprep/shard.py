@@ -191,7 +191,7 @@ def _position(target: Target, sky: Mapping[str, str | float], length: int) -> tu
     apart = f"{apart_arcsec:.1f} arcsec" if apart_arcsec < 3600 else f"{apart_arcsec / 3600:.1f} degrees"
     wide = f", which are {side:.1f} arcsec wide" if np.isfinite(side) else ""
     far = f"{apart} from the middle of its windows at {second}{wide},"
-    return {}, [f"{target.paths[0]}: the survey's position {first} is {far} by the cube's header"]
+    return {}, [f"the survey's position {first} is {far} by the cube's header"]
 
 
 def _line_columns(found: Extraction, windows: LineWindows, config: WindowConfig, z: float) -> dict[str, float | None]:

@@ -52,7 +52,7 @@ def test_faults_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert run_survey(place, seeds[:1])[0].outcome == "set aside"
         patch.setattr("cubeprep.fits.stream.FitsStream.finish", lambda self: None)
         (found,) = run_survey(place, seeds[:1])
-    assert found.outcome == "silent"
+    assert found.outcome == "silent", found
     assert found.sigmas > 1
 
 
