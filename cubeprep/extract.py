@@ -10,7 +10,7 @@ from cubeprep.cube import Arm, Planes, Rejected
 from cubeprep.line_ratios import covariance
 from cubeprep.lines import Line
 from cubeprep.masks import WINDOW_MASK_BITS
-from cubeprep.plausible import BAND_PLANES, noise_deviations, noise_ratio
+from cubeprep.plausible import noise_deviations, noise_ratio
 from cubeprep.redshift import SEARCH, RedshiftOffset, measure_offset, summed
 from cubeprep.sampling import (
     Sampling,
@@ -20,7 +20,7 @@ from cubeprep.sampling import (
     subtract_continuum,
     through_bands,
 )
-from cubeprep.space import Regrid, regrid, regrid_line
+from cubeprep.space import Regrid, regrid
 from cubeprep.stars.reading import ModelCube, read_arms
 from cubeprep.stars.starlight import StarlightSummary
 from cubeprep.velocity import SpaxelCut, VelocityField
@@ -150,18 +150,18 @@ def extract_windows(
     continua: dict[str, Planes] = {}
     strong: list[tuple[np.ndarray, np.ndarray]] = []
     noise: list[np.ndarray] = []
-    single: list[np.ndarray] = []
+    binned: list[np.ndarray] = []
     remarks: list[str] = []
     for number, index in enumerate(indices):
         if not index.size:
             continue
         planes, starlight = read.pop(number)  # the largest arrays of a worker: freed one after the other
         mine, wide = ([cut for cut in some if cut.arm == number] for some in (cuts, search))
-        remarks += planes.remarks
+        remarks += [remark for remark in planes.remarks if remark not in remarks]
         bands = _bands(search or planned, number, index)
-        single += [noise_deviations(planes, where) for where in bands]
+        noise += [noise_deviations(planes, where) for where in bands]
         grid = window_grid(planes.flux.shape[-1], planes.spaxel_arcsec, re_arcsec, config, source)
-        noise += [_gridded_deviations(planes, where, grid) for where in bands] if grid else []
+        binned += [noise_deviations(planes, where, grid) for where in bands] if grid else []
         if config.continuum != "none":
             continua |= {cut.line.name: cut.continuum(planes, index) for cut in mine}
         if starlight is not None:
@@ -170,21 +170,21 @@ def extract_windows(
         windows |= {cut.line.name: cut.apply(planes, index, config) for cut in mine}
         del planes, starlight
     offset = measure_offset(strong, SEARCH.velocity_kms)
-    ratio, unbinned = noise_ratio(noise or single), noise_ratio(single)
-    if ratio > SHARED_NOISE * unbinned:
-        remarks.append(f"binned spaxels scatter by {ratio / unbinned:.2f} times their errors: single ones share noise")
+    ratio = single = noise_ratio(noise)
+    if binned and (ratio := noise_ratio(binned)) > SHARED_NOISE * single:
+        remarks.append(f"binned spaxels scatter by {ratio / single:.2f} times their errors: single ones share noise")
     stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
     spaxel_arcsec = _one_size([window.spaxel_arcsec for window in windows.values()], source)
     gridded = to_grid(stacked, spaxel_arcsec, re_arcsec, config, source)
     if not continua:
-        return Extraction(gridded, offset, ratio, remarks=tuple(dict.fromkeys(remarks)))
+        return Extraction(gridded, offset, ratio, remarks=tuple(remarks))
     levels = [continua.get(line.name) for line in config.line_list]
     continuum = _kept_continuum(levels, stars.fitted, re_arcsec, config, source)
     radius = _re_spaxels(spaxel_arcsec, re_arcsec, config)
     error = stars.error and stars.error(np.array([line.rest_wave for line in config.line_list]))
     shared = np.array([covariance(cut.sampling, cut.bands, cut.line, config) for cut in planned])
-    said = tuple(dict.fromkeys([*remarks, *stars.remarks]))
-    return Extraction(gridded, offset, ratio, continuum, stars.summary, said, radius, error, shared)
+    remarks += stars.remarks
+    return Extraction(gridded, offset, ratio, continuum, stars.summary, tuple(remarks), radius, error, shared)
 
 
 def _check_same_sky(arms: Sequence[Arm], config: WindowConfig, source: str) -> None:
@@ -217,14 +217,6 @@ def _re_spaxels(spaxel_arcsec: float, re_arcsec: float, config: WindowConfig) ->
     if config.space == "scale-to-re":
         return config.size / config.extent_re
     return re_arcsec / spaxel_arcsec / (config.bin_factor if config.space == "bin" else 1)
-
-
-def _gridded_deviations(planes: Planes, where: np.ndarray, grid: Regrid) -> np.ndarray:
-    """Result of `noise_deviations` for spaxels of another grid, whose errors neglect what the old ones share."""
-    chosen = where[:BAND_PLANES]
-    band = LineWindows(planes.flux[chosen], planes.ivar[chosen], planes.mask[chosen])
-    new = regrid_line(band, grid)
-    return noise_deviations(Planes(new.flux, new.ivar, new.mask), np.arange(len(chosen)))
 
 
 def _needed(cuts: Sequence["Cut | SpaxelCut"]) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cubeprep.cube import Planes, Rejected
+from cubeprep.space import Regrid, regrid_line
 from cubeprep.windows import LineWindows
 
 # Plausible scatter between neighbouring planes, over the stated errors. Correlations from resampling lower it; residual
@@ -29,15 +30,19 @@ MIN_GALAXIES = 8
 SCATTER = 1.4826  # from the median absolute deviation to the standard deviation of a Gaussian
 
 
-def noise_deviations(planes: Planes, where: np.ndarray) -> np.ndarray:
+def noise_deviations(planes: Planes, where: np.ndarray, grid: Regrid | None = None) -> np.ndarray:
     """Differences between neighbouring planes of a sideband over their stated errors, [n], of good samples alone.
 
     Args:
         planes: planes of a cube, of which the sideband's are used.
         where: consecutive indices into `planes` of the sideband's planes, in which there are no lines.
+        grid: spaxels to which the planes are regridded first, whose errors neglect what the old ones share.
     """
     chosen = where[:BAND_PLANES]
-    flux, ivar, mask = (values[chosen] for values in (planes.flux, planes.ivar, planes.mask))
+    band = LineWindows(planes.flux[chosen], planes.ivar[chosen], planes.mask[chosen])
+    if grid:
+        band = regrid_line(band, grid)
+    flux, ivar, mask = band.flux, band.ivar, band.mask
     good = (mask[1:] | mask[:-1]) == 0
     first, second = ivar[:-1][good], ivar[1:][good]
     return (flux[1:][good] - flux[:-1][good]) * np.sqrt(first * second / (first + second))

@@ -60,6 +60,20 @@ def test_a_survey_that_was_moved_goes_on_and_each_row_names_the_file_that_was_re
     assert sorted("moved" in source for source in sources) == [False, False, True]
 
 
+def test_a_finished_store_needs_its_files_no_longer(
+    releases: tuple[SurveyConfig, SurveyConfig], tmp_path: Path
+) -> None:
+    path, moved = str(tmp_path / "s.zarr"), tmp_path / "moved"
+    shutil.copytree(str(releases[0].root), moved)
+    cubes = sorted(moved.rglob("*LOGCUBE.fits.gz"))
+    (tmp_path / "files.txt").write_text("\n".join(map(str, [*cubes, *moved.glob("drpall*")])))
+    survey = SurveyConfig(root=str(tmp_path / "files.txt"))
+    summary = prepare(CONFIG, survey, path, seed=1)
+    for cube in cubes:
+        cube.unlink()
+    assert prepare(CONFIG, survey, path, seed=1) == summary
+
+
 def test_a_radius_is_part_of_the_identity_where_windows_are_scaled_by_it(
     releases: tuple[SurveyConfig, SurveyConfig],
 ) -> None:
