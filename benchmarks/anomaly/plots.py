@@ -42,7 +42,6 @@ def plot_roc(report: Report, data: Data, entries: Sequence[Entry], path: Path) -
     axes[0].axvline(FALSE_POSITIVE_RATE, color="#999999", linewidth=0.8, zorder=0)
     axes[0].set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.01), xlabel="false-positive rate", ylabel="recall")
     axes[0].set_title("Families A at all amplitudes, against clean galaxies", fontsize=10)
-    axes[0].legend(fontsize=8, loc="upper left", framealpha=0.9)
     _save(figure, path)
 
 
@@ -61,7 +60,6 @@ def plot_recall(report: Report, data: Data, path: Path) -> None:
     for ax, title in zip(axes, ("Detectors, all families A", f"{OURS}, each family A"), strict=True):
         ax.set(xscale="log", ylim=(-0.01, 1.01), xlabel="S/N of the injected difference")
         ax.set_title(title, fontsize=10)
-        ax.legend(fontsize=8, loc="upper left", framealpha=0.9)
     axes[0].set_ylabel("recall at 1% false positives")
     _save(figure, path)
 
@@ -84,4 +82,6 @@ def _figure(num_panels: int) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     for ax in figure.axes:
         ax.grid(color="#eeeeee")
+        # Below the axes, since curves are everywhere in them.
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
     figure.savefig(path, dpi=150)
