@@ -66,8 +66,11 @@ def ray_cluster(*, num_nodes: int = 1) -> Iterator[str]:
 
 def started_by(node: Any) -> list[psutil.Process]:
     """Processes of a node of `ray.cluster_utils.Cluster`: workers, tasks and actors, and its agents."""
-    children = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
-    return [*children, *map(psutil.Process, forks_of([child.pid for child in children]))]
+    started = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+    for pid in forks_of([child.pid for child in started]):
+        with suppress(psutil.NoSuchProcess):  # it ended while we looked
+            started.append(psutil.Process(pid))
+    return started
 
 
 @contextmanager
