@@ -108,10 +108,10 @@ def read_scored(data: Data) -> list[Scored]:
     return found
 
 
-def mock_survey(pool: Scored, rng: np.random.Generator) -> Scored:
-    """Each galaxy once: clean, or as a copy of some family, with `PREVALENCE` of each family."""
+def mock_survey(pool: Scored, rng: np.random.Generator, prevalence: float = PREVALENCE) -> Scored:
+    """Each galaxy once: clean, or as a copy of some family, each of which has a share of `prevalence`."""
     clean = np.flatnonzero(pool.kind == "")
-    number = max(round(PREVALENCE * len(clean)), 1)
+    number = max(round(prevalence * len(clean)), 1)
     taken: dict[str, int] = {}
     for family in pool.families("AC"):
         copies = rng.permutation(np.flatnonzero(pool.family == family))

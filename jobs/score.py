@@ -37,8 +37,8 @@ from jobs.console.command import EXIT_OK, command, following_command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import (
-    CALIBRATING,
     Survey,
+    labelled_finds,
     score_columns,
     score_survey,
     with_calibration,
@@ -157,7 +157,9 @@ def assemble(
         for num_dimensions in (2, 3)
     )
     neighbours = nearest.nearest(config.score.num_neighbours)
-    found = combine(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), survey.calibrating)
+    finds = labelled_finds(config, survey.galaxies)
+    calibrating = survey.calibrating(finds)
+    found = combine(survey.means, neighbours, survey.galaxies["z"].to_numpy(dtype=float), calibrating)
     snr = survey.means.scores.snr
     scores = scores_from_sums(survey.sums, snr, config.score.rank_by, combined=found.combined)
     table = build_table(
@@ -169,8 +171,13 @@ def assemble(
         survey_scores=score_columns(survey, found, config.score.fdr),
     )
     by_redshift = found.by_redshift and found.by_redshift.to_json()
-    provenance = make_provenance(config, store, model, scores)
-    return table, provenance | {"judges": list(survey.ensemble.scorers), "by_redshift": by_redshift}
+    provenance = make_provenance(config, store, model, scores) | {
+        "num_calibration_galaxies": int(calibrating.sum()),
+        "num_labelled_detections": int(finds.sum()),
+        "judges": list(survey.ensemble.scorers),
+        "by_redshift": by_redshift,
+    }
+    return table, provenance
 
 
 def keep_earlier(path: Path, provenance: Mapping[str, Any]) -> Path | None:
@@ -240,9 +247,11 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print("Scores are relative to the galaxies that the model was calibrated on (score.calibration)")
     found = int(table["is_find"].sum())
     finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
-    calibrating = int(table["split"].isin(CALIBRATING).sum())
+    calibrating = provenance["num_calibration_galaxies"]
     if not found and 1 / (calibrating + 1) > config.score.fdr:
         finds += f" (with {counted(calibrating, 'calibration galaxy')} no p-value is below 1/{calibrating + 1})"
+    elif not found and not provenance["num_labelled_detections"]:
+        finds += " (unusual galaxies of the validation split hide others: label its first ones and score again)"
     if table["p_value"].isna().all():
         order = "" if len(table) == 1 else ": scores order these galaxies"
         finds = f"No p-values and so no detections, since no galaxy is in the validation split{order}"

@@ -139,7 +139,9 @@ SURVEY_SCORES = {
     "num_models": Column(
         "Models that scored it: where models were cross-fitted, those that never saw the galaxy", kind="integer"
     ),
-    "p_value": Column("Conformal p-value of the score among validation galaxies of similar S/N and size"),
+    "p_value": Column(
+        "Conformal p-value of the score among validation galaxies of similar S/N and size that no label calls unusual"
+    ),
     "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg; Storey)"),
     "is_find": Column(
         "Whether the galaxy is a detection: q_value is within the nominal false discovery rate", kind=TRUTH

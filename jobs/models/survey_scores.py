@@ -16,6 +16,7 @@ from cubeprep.store import NEW_TABLES, StoreError, WindowStore
 from cubeprep.survey import survey_facts
 from jobs.config import ProjectConfig
 from jobs.console.progress import progress_bar
+from modeling.labels.labels import current, is_find, read
 from modeling.scoring.ensemble import EnsembleMean, SurveyScores
 from modeling.scoring.explanations import NUM_REASONS, reasons
 from modeling.scoring.galaxy_scorer import SIGNIFICANCES, GalaxyScores
@@ -67,10 +68,13 @@ class Survey:
         """Sums from which the plain scores are computed."""
         return self.means.scores.sums
 
-    @property
-    def calibrating(self) -> np.ndarray:
-        """[galaxy] bool, calibration galaxies of the p-values."""
-        return self.galaxies["split"].isin(CALIBRATING).to_numpy()
+    def calibrating(self, finds: np.ndarray) -> np.ndarray:
+        """[galaxy] bool, calibration galaxies of the p-values; `finds` [galaxy] bool are none.
+
+        Unusual galaxies among them raise the p-values of others as unusual. Without those that somebody has labelled,
+        p-values are lower and still valid (Bashari, Sesia & Romano 2025, arXiv:2502.04807).
+        """
+        return self.galaxies["split"].isin(CALIBRATING).to_numpy() & ~finds
 
 
 def with_survey_facts(config: ProjectConfig, store: WindowStore) -> ProjectConfig:
@@ -187,6 +191,14 @@ def _identify(store: WindowStore, names: list[str]) -> pd.DataFrame:
     table = table.loc[names].reset_index()
     kept = ["plateifu", "mangaid", "z", "z_used", "ra_deg", "dec_deg", "split", "implausible", *LINE_RATIOS]
     return table[[name for name in kept if name in table]]
+
+
+def labelled_finds(config: ProjectConfig, galaxies: pd.DataFrame) -> np.ndarray:
+    """[galaxy] bool, galaxies with a label that means a detection, and other observations of the same objects."""
+    labels = current(read(config.labels_path))
+    finds = labels.index[[is_find(label, config.rerank.usual) for label in labels]]
+    objects = galaxies.loc[galaxies["plateifu"].isin(finds), "mangaid"]
+    return galaxies["mangaid"].isin(objects).to_numpy()
 
 
 def score_columns(survey: Survey, found: SurveyScores, fdr: float) -> dict[str, Any]:

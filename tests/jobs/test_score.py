@@ -1,6 +1,7 @@
 """The score job on a small store with a small model: catalog, registry, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jobs.models.survey_scores import score_survey, with_calibration, with_surve
 from jobs.page.config import ExploreConfig
 from jobs.tables.survey_links import survey_name
 from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
+from modeling.labels.labels import Label, append
 from modeling.scoring.config import ScoreConfig
 from tests.holders import holding
 from tests.jobs.pages import provenance_of
@@ -123,6 +125,28 @@ def test_the_same_again_gives_the_same_catalog(project: ProjectConfig) -> None:
     before = read_catalog(project.catalog_path).table
     score.run(project)
     pd.testing.assert_frame_equal(read_catalog(project.catalog_path).table, before)
+
+
+@pytest.mark.slow
+def test_p_values_compare_with_no_labelled_detection(project: ProjectConfig, tmp_path: Path) -> None:
+    config = project.model_copy(update={"workspace": tmp_path})
+    before = read_catalog(project.catalog_path).table.set_index("plateifu")
+    first = before.index[before["split"] == "validation"][0]
+    assert before["p_value"].notna().all()
+    shutil.copytree(project.store_path, config.store_path)
+    append(config.labels_path, [Label(plateifu=first, label="merger", author="ann")])
+    score.run(config)
+    catalog = read_catalog(config.catalog_path)
+    same_object = before["mangaid"] == before.loc[first, "mangaid"]
+    reference = before.loc[(before["split"] == "validation") & ~same_object, "score"].to_numpy()
+    assert catalog.provenance["num_calibration_galaxies"] == len(reference)
+    assert catalog.provenance["num_labelled_detections"] == same_object.sum()
+    after = catalog.table.set_index("plateifu").loc[before.index]
+    pd.testing.assert_series_equal(after["score"], before["score"])
+    tested = after["split"] != "validation"
+    expected = [(1 + (reference >= value).sum()) / (len(reference) + 1) for value in before.loc[tested, "score"]]
+    np.testing.assert_allclose(after.loc[tested, "p_value"], expected)
+    assert (after.loc[tested, "p_value"] < before.loc[tested, "p_value"]).any()
 
 
 @pytest.mark.slow
@@ -356,7 +380,15 @@ def test_models_and_stores_that_cannot_be_used_are_mistakes_of_the_command(tmp_p
         assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
-def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[str], **columns: list[Any]) -> str:
+def summary(
+    workspace: Path,
+    triage: list[str],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    num_calibrating: int = 0,
+    num_labelled: int = 0,
+    **columns: list[Any],
+) -> str:
     """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes and further columns."""
     config = ProjectConfig(workspace=workspace)
     rows = [
@@ -367,6 +399,7 @@ def summary(workspace: Path, triage: list[str], capsys: pytest.CaptureFixture[st
         **{"is_find": False, "p_value": np.nan, "split": "test", "hypothesis": ""} | columns
     )
     provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
+    provenance |= {"num_calibration_galaxies": num_calibrating, "num_labelled_detections": num_labelled}
     job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
     job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
     job.main(["my.yaml", "--set", "seed=2"], standalone_mode=False)
@@ -399,15 +432,16 @@ def test_the_summary_gives_the_redshift_of_the_windows(tmp_path: Path, capsys: p
     assert "z 0.0300  " in lines[2]
 
 
-def test_the_summary_says_that_calibration_galaxies_are_too_few(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few, enough = (
-        summary(tmp_path, [""] * 9, capsys, p_value=[0.5] * 9, split=["validation"] * number + ["train"] * (9 - number))
-        for number in (2, 9)
+def test_the_summary_says_why_there_is_no_detection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, hidden, labelled = (
+        summary(
+            tmp_path, [""] * 9, capsys, p_value=[0.5] * 9, num_calibrating=num_calibrating, num_labelled=num_labelled
+        )
+        for num_calibrating, num_labelled in ((2, 0), (9, 0), (9, 1))
     )
     assert "false discovery rate of 0.1 (with 2 calibration galaxies no p-value is below 1/3); 0 likely" in few
-    assert "false discovery rate of 0.1; 0 likely" in enough
+    assert "rate of 0.1 (unusual galaxies of the validation split hide others: label its first ones and" in hidden
+    assert "false discovery rate of 0.1; 0 likely" in labelled
 
 
 def test_the_summary_of_one_galaxy_is_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

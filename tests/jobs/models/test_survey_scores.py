@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from jobs.config import ProjectConfig
-from jobs.models.survey_scores import Survey, score_columns, with_survey_facts, work_folder
+from jobs.models.survey_scores import Survey, labelled_finds, score_columns, with_survey_facts, work_folder
+from modeling.labels.labels import Label, append
 from modeling.scoring.config import ScoreConfig
 from modeling.scoring.ensemble import SurveyScores
 from modeling.scoring.hypotheses.explain import Hypothesis
@@ -49,7 +50,21 @@ def survey(split: list[str], implausible: list[str] | None = None) -> Survey:
 
 
 def test_galaxies_that_a_model_was_fitted_to_or_selected_by_do_not_calibrate() -> None:
-    assert survey(["train", "validation", "test", "validation"]).calibrating.tolist() == [False, True, False, True]
+    found = survey(["train", "validation", "test", "validation"])
+    assert found.calibrating(np.zeros(4, dtype=bool)).tolist() == [False, True, False, True]
+    assert found.calibrating(np.array([1, 1, 0, 0], dtype=bool)).tolist() == [False, False, False, True]
+
+
+def test_labelled_detections_are_those_of_objects_with_a_current_label_that_means_one(tmp_path: Path) -> None:
+    names = [f"8000-190{i}" for i in range(6)]
+    galaxies = pd.DataFrame({"plateifu": names, "mangaid": ["1-1", "1-2", "1-1", "1-3", "1-4", "1-5"]})
+    config = CONFIG.model_copy(update={"workspace": tmp_path})
+    assert not labelled_finds(config, galaxies).any(), "without labels"
+    given = {0: "blueberry", 1: "artefact", 3: "merger", 4: "Usual"}
+    append(config.labels_path, [Label(plateifu=names[i], label=label, author="ann") for i, label in given.items()])
+    append(config.labels_path, [Label(plateifu=names[3], label="", author="ann")])
+    append(config.labels_path, [Label(plateifu="9999-1", label="blueberry", author="ann")])
+    assert labelled_finds(config, galaxies).tolist() == [True, False, True, False, False, False]
 
 
 def columns(q_value: list[float], fdr: float = 0.1, implausible: list[str] | None = None) -> dict[str, Any]:
