@@ -1,8 +1,9 @@
 """Detections against labels: what p-values find once unusual galaxies of the validation split are labelled.
 
-Mock surveys are those of `benchmarks.discovery`: all families of anomalies and artefacts have the same share. A fifth of
-the galaxies are the validation split, with which p-values compare. Somebody labels its first galaxies by score, and
-the anomalies among them no longer calibrate. Detections are galaxies outside that split with a q-value of at most 0.1.
+Mock surveys are those of `benchmarks.discovery`, of both folds: all families of anomalies and artefacts have the same
+share. A fifth of the galaxies are the validation split, with which p-values compare. Somebody labels its first galaxies
+by score, and the anomalies among them no longer calibrate. Detections are galaxies outside that split with a q-value of
+at most 0.1.
 
     python -m benchmarks.anomaly --tier survey --work runs/benchmark
     python -m benchmarks.detections --tier survey --work runs/benchmark [--repeats 50]
