@@ -34,7 +34,7 @@ from jobs.console.command import EXIT_OK, CommandError, command
 from jobs.console.progress import console
 from jobs.reports.assess_report import describe, html_of, markdown_of, results_table
 from jobs.reports.paper_plots import map_with_labels, roc_curves, save, score_axis, score_histogram
-from jobs.tables.label_tables import Labels, read_labels
+from jobs.tables.label_tables import Labels, check_label_options, read_labels
 from modeling.catalog import Catalog, latents_path, read_catalog, read_latents
 from modeling.labels.label_statistics import MIN_GALAXIES, Assessment, Sample, assess_labels
 from modeling.latents.latent_index import LatentIndex
@@ -54,6 +54,7 @@ def run(
     key: str = "plateifu",
 ) -> int:
     """Writes the report; returns the exit code."""
+    check_label_options(labels, label, bpt, key)
     path = Path(labels)
     catalog = read_catalog(config.catalog_path)
     found = read_labels(path, catalog.table["plateifu"].tolist(), label=label, bpt=bpt or None, key=key)

@@ -130,14 +130,16 @@ def own_labels(path: Path, known: list[str]) -> Labels:
 
 
 def columns_of(labels: list[str]) -> dict[str, str]:
-    """Name of the column of each label: letters, digits and underscores, different for all."""
+    """Name of the column of each label: letters, digits and underscores, different for all, in capitals or not."""
     columns: dict[str, str] = {}
+    taken: set[str] = set()
     for label in labels:
         name = plain = PREFIX + (re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_") or NO_LETTERS)
         number = 1
-        while name in columns.values():
+        while name.casefold() in taken:  # FITS does not tell capitals from small letters
             number += 1
             name = f"{plain}_{number}"
+        taken.add(name.casefold())
         columns[label] = name
     return columns
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeprep.csvtext import csv_text
+from cubeprep.files import replacing
 from cubeprep.words import counted
 from jobs.console.progress import console
 
@@ -38,10 +39,11 @@ def trials_table(trials: "Sequence[Trial]", epochs: int) -> "pd.DataFrame":
 
 def write_table(table: "pd.DataFrame", folder: Path) -> list[Path]:
     """Writes the table as CSV and as Parquet; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     csv, parquet = folder / "trials.csv", folder / "trials.parquet"
-    csv.write_text(csv_text(table))
-    table.to_parquet(parquet, index=False)
+    with replacing(csv) as partial:
+        partial.write_text(csv_text(table))
+    with replacing(parquet) as partial:
+        table.to_parquet(partial, index=False)
     return [csv, parquet]
 
 

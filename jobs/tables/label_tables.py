@@ -57,8 +57,10 @@ def check_label_options(
         heads: classifiers to apply, which need no labels.
 
     Raises:
-        CommandError: an option has no table, or `heads` are given too.
+        CommandError: an option has no table, `heads` are given too, or both `label` and `bpt`.
     """
+    if label and bpt:
+        raise CommandError("--label and --bpt: each says what the labels are; leave out one")
     columns = [name for name, given in (("--label", label), ("--bpt", bpt), ("--key", key != KEY)) if given]
     given = [*(["--labels"] if labels else []), *columns]
     if heads and given:

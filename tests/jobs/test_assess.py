@@ -179,6 +179,13 @@ def test_numbers_are_no_classes(workspace: Path) -> None:
     )
 
 
+def test_a_column_of_labels_is_not_ignored_beside_line_ratios(workspace: Path) -> None:
+    labels_of(workspace).assign(nii=-0.4, oiii=0.3).to_csv(workspace / "both.csv", index=False)
+    code, text = run(workspace, workspace / "both.csv", "--label", "kind", "--bpt", "nii", "oiii")
+    assert code == 2
+    assert "--label and --bpt: each says what the labels are; leave out one" in text
+
+
 def test_bpt_classes_are_those_of_the_curves() -> None:
     nii = np.array([-0.5, -0.1, 0.2, -0.1, 0.6, np.nan, 99, -99.9])
     oiii = np.array([-0.5, 0.0, 0.5, 1.0, -2.0, 0.0, 99, -99.9])

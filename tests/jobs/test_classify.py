@@ -164,6 +164,13 @@ def test_options_of_a_table_are_refused_without_one(option: tuple[str, ...], tmp
     assert f"{option[0]}: ignored without a table of labels; expected --labels TABLE, too" in text
 
 
+def test_labels_of_a_column_and_of_line_ratios_at_once_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "kinds.csv").write_text("plateifu,kind,x,y\n1-1,AGN,0,0\n")
+    code, text = run(tmp_path, "--labels", str(tmp_path / "kinds.csv"), "--label", "kind", "--bpt", "x", "y")
+    assert code == 2
+    assert "--label and --bpt: each says what the labels are; leave out one" in text
+
+
 def test_labels_are_refused_where_nothing_is_learned(tmp_path: Path) -> None:
     (tmp_path / "kinds.csv").write_text("plateifu,kind\n1-1,AGN\n")
     options = ["--labels", str(tmp_path / "kinds.csv"), "--label", "kind"]
@@ -199,11 +206,12 @@ def test_applied_classes_record_their_own_catalog_and_keep_its_links(tmp_path: P
 
 
 def test_columns_of_labels_differ() -> None:
-    names = ["P_MERGE > 0.5", "P_MERGE < 0.5", "AGN", "Groß", "星爆", "活动"]
+    names = ["P_MERGE > 0.5", "P_MERGE < 0.5", "AGN", "agn", "Groß", "星爆", "活动"]
     assert list(columns_of(names).values()) == [
         "probability_P_MERGE_0_5",
         "probability_P_MERGE_0_5_2",
         "probability_AGN",
+        "probability_agn_2",
         "probability_Gro",
         "probability_label",
         "probability_label_2",

@@ -205,6 +205,8 @@ def test_a_directory_resolves_to_itself(uri: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_there_is_named(uri: str, name: str, message: str) -> None:
+    with start_run(uri, "tests", "run"):
+        pass  # now there is a registry, in which it is not
     with pytest.raises(TrackingError, match=message):
         resolve_model(uri, name)
 
