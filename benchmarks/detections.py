@@ -35,13 +35,40 @@ class Found(NamedTuple):
 
     Attributes:
         detections: their number.
-        wrong: their share without an anomaly; 0 without detections.
+        wrong: those without an anomaly.
+        fdp: the false-discovery proportion: their share, 0 without detections.
         power: share of the anomalies outside the validation split that are detected.
     """
 
     detections: float
     wrong: float
+    fdp: float
     power: float
+
+
+class Means(NamedTuple):
+    """Means over surveys.
+
+    Attributes:
+        any: share of the surveys with detections.
+        detections: their number.
+        fdr: mean false-discovery proportion, what the nominal rate bounds.
+        wrong: share of all detections of all surveys without an anomaly.
+        power: mean power.
+    """
+
+    any: float
+    detections: float
+    fdr: float
+    wrong: float
+    power: float
+
+    @classmethod
+    def of(cls, found: list[Found]) -> "Means":
+        """Means over the detections of some surveys."""
+        detections, wrong, fdp, power = np.array(found).T
+        share = wrong.sum() / max(detections.sum(), 1)
+        return cls(*map(float, ((detections > 0).mean(), detections.mean(), fdp.mean(), share, power.mean())))
 
 
 def detect(survey: Scored, validation: np.ndarray, num_labels: int) -> Found:
@@ -54,7 +81,17 @@ def detect(survey: Scored, validation: np.ndarray, num_labels: int) -> Found:
     p = p_values(survey.score, np.zeros(len(survey.score), dtype=int), calibrating)
     detected = (q_values(p, int(calibrating.sum())) <= FDR) & ~validation
     number, right = detected.sum(), (detected & anomaly).sum()
-    return Found(number, (number - right) / max(number, 1), right / max((anomaly & ~validation).sum(), 1))
+    wrong = number - right
+    return Found(number, wrong, wrong / max(number, 1), right / max((anomaly & ~validation).sum(), 1))
+
+
+def in_words(mean: Means) -> str:
+    """A cell of the table."""
+    return (
+        f"{mean.any:.0%}; {mean.detections:.1f}; {mean.fdr:.3f}, {mean.wrong:.3f}; {mean.power:.2f}"
+        if mean.any
+        else "none"
+    )
 
 
 def joined(folds: list[Scored]) -> Scored:
@@ -72,7 +109,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # Both folds in one survey: the more galaxies, the smaller the least p-value.
     pool = joined(read_scored(prepare_data(TIERS[options.tier], options.work, os.cpu_count() or 1)))
     headings = [f"{number} labels" for number in NUM_LABELS]
-    table = Table("share of anomalies", *headings, title="detections / share without an anomaly / power")
+    title = "surveys with detections; detections; their false discovery rate, over surveys and over detections; power"
+    table = Table("share of anomalies", *headings, title=title)
     figures: dict[str, float] = {}
     for share in SHARES:
         found: dict[int, list[Found]] = {number: [] for number in NUM_LABELS}
@@ -84,9 +122,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             validation = rng.random(len(survey.score)) < VALIDATION_SHARE
             for number, some in found.items():
                 some.append(detect(survey, validation, number))
-        means = {number: Found(*np.mean(some, axis=0).tolist()) for number, some in found.items()}
-        cells = (f"{mean.detections:.1f} / {mean.wrong:.3f} / {mean.power:.2f}" for mean in means.values())
-        table.add_row(f"{np.mean(anomalies):.1%}", *cells)
+        means = {number: Means.of(some) for number, some in found.items()}
+        table.add_row(f"{np.mean(anomalies):.1%}", *map(in_words, means.values()))
         for number, mean in means.items():
             label = f"{number}_labels_{np.mean(anomalies):.3f}"
             figures |= {f"{name}_{label}": value for name, value in mean._asdict().items()}

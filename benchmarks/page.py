@@ -128,7 +128,7 @@ def serving(app: Any, token: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/#token={token}"
         server.should_exit = True
         thread.join()
 

@@ -18,12 +18,12 @@ HIDDEN = "***"
 USER = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s:\"<>]+:[^\s\"<>]*@|[^/\s\"<>]*@)", re.IGNORECASE)
 # Values of query parameters such as password, X-Amz-Signature, X-Goog-Credential, sig, api_key and AWSAccessKeyId.
 SECRET = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|secret|token|sig|key|cred|auth|policy)[\w.-]*=)[^&\s\"'<>#]*", re.IGNORECASE
+    r"([?&;#][\w.-]*(?:pass|pwd|secret|token|sig|key|cred|auth|policy)[\w.-]*=)[^&\s\"'<>#]*", re.IGNORECASE
 )
 
 
 def redact(text: str) -> str:
-    """Text without `user:password@` and the values of secret query parameters in its URLs."""
+    """Text without `user:password@` and the values of secret parameters, of query or fragment, in its URLs."""
     return SECRET.sub(rf"\1{HIDDEN}", USER.sub(r"\1", text)) if "://" in text else text
 
 

@@ -135,7 +135,7 @@ def attribution(workspace: str | Path, plateifu: str) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: there are no maps beside the catalog.
         KeyError: the galaxy is not among them.
-        ValueError: the maps are damaged.
+        ValueError: the maps are damaged, or of another catalog.
 
     Examples:
         >>> maps = attribution(workspace, "1005-1902")
@@ -144,7 +144,9 @@ def attribution(workspace: str | Path, plateifu: str) -> dict[str, np.ndarray]:
     """
     from modeling.scoring.attribution import attribution_path, read_attribution
 
-    return read_attribution(attribution_path(_project(workspace).catalog_path), plateifu)
+    path = _project(workspace).catalog_path
+    created_utc = read_catalog(path).provenance.get("created_utc", "") if path.exists() else ""
+    return read_attribution(attribution_path(path), plateifu, created_utc)
 
 
 def neighbours(workspace: str | Path, plateifu: str, num: int = 10) -> pd.DataFrame:

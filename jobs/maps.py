@@ -48,19 +48,25 @@ def run(config: ProjectConfig, plateifu: tuple[str, ...]) -> int:
     reconstruct = as_scored(catalog, reopen_model(config, catalog, store), config.score.torch_device)
     history = [f"{key} = {value}" for key, value in flat(short_provenance(catalog.provenance)).items()]
     for name, sky in skies.items():
-        maps = maps_of(config, store, name, float(galaxies["z_used"][name]), reconstruct)
+        maps = maps_of(config, catalog, store, name, float(galaxies["z_used"][name]), reconstruct)
         cards = primary_cards(config, catalog, store, name)
-        path = config.workspace / "maps" / f"{name}.fits"
+        path = config.workspace / "maps" / f"{name.replace('/', '%2F')}.fits"  # names of some surveys contain a slash
         write_file(str(path), fits_bytes(maps, store.line_names, sky, cards, history))
         console.print(f"{', '.join(maps.values)}: {path}", markup=False)
     return EXIT_OK
 
 
 def maps_of(
-    config: ProjectConfig, store: WindowStore, plateifu: str, z: float, reconstruct: Callable[[Windows], np.ndarray]
+    config: ProjectConfig,
+    catalog: Catalog,
+    store: WindowStore,
+    plateifu: str,
+    z: float,
+    reconstruct: Callable[[Windows], np.ndarray],
 ) -> Maps:
     """Maps of a galaxy whose windows were cut at redshift `z`; those of the attribution if there are any."""
-    windows, attribution = store.read_galaxy(plateifu), read_maps(config.catalog_path, plateifu)
+    windows = store.read_galaxy(plateifu)
+    attribution = read_maps(config.catalog_path, plateifu, catalog.provenance.get("created_utc", ""))
     if not attribution:
         where = f"{plateifu}: there are no attribution maps beside {config.catalog_path}"
         console.print(f"{where}, so that BY_PLACE, BY_SPAXEL and TRIAGED are left out", markup=False)

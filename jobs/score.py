@@ -101,7 +101,8 @@ def _score(config: ProjectConfig, force: bool) -> int:
     path, latents = config.catalog_path, latents_path(config.catalog_path)
     velocity_kms = store.coordinate(store.splits[0], "velocity_kms")
     maps = attribution_path(path)
-    write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity)
+    created_utc = provenance["created_utc"]
+    write_attribution(maps, survey.shards, store.line_names, velocity_kms, store.identity, created_utc)
     write_latents(latents, survey.galaxies["plateifu"].tolist(), survey.means.scores.latent, provenance)
     del survey  # several kB a galaxy; the table suffices from here on
     columns = describe_columns(store.line_names, flux_unit(store), config.score.rank_by)

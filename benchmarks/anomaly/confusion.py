@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarks.anomaly.dataset import Data
 from benchmarks.anomaly.evaluate import Entry
+from benchmarks.anomaly.inject import REACH_FACTOR
 
 # The right hypothesis for each family; families without one are not evaluated. Kept here, since no other package may
 # know the families.
@@ -46,10 +47,11 @@ def confusion(data: Data, entry: Entry) -> pd.DataFrame:
 def accuracy(data: Data, entry: Entry, kind: str = "A") -> float:
     """Share of the injections of a kind, of `CLEAR_AMPLITUDE` and above, that got the right hypothesis.
 
-    Injections that did not reach their amplitude count by the amplitude that they reached.
+    Injections that fell short of it by more than an injection may are left out.
     """
     rows = data.rows
-    judged = ((rows["kind"] == kind) & (rows["snr"] > 0.99 * CLEAR_AMPLITUDE) & rows["family"].isin(RIGHT)).to_numpy()
+    clear = (rows["wanted"] >= CLEAR_AMPLITUDE) & (rows["snr"] >= CLEAR_AMPLITUDE / REACH_FACTOR)
+    judged = ((rows["kind"] == kind) & clear & rows["family"].isin(RIGHT)).to_numpy()
     if not (judged.any() and entry.hypotheses):
         return float("nan")
     right = rows["family"].map(RIGHT).to_numpy()[judged]

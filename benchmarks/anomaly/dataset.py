@@ -5,7 +5,7 @@ Layout below a folder named after a digest of configuration and code:
     fold-K.zarr            `WindowStore` whose split `test` holds the galaxies of fold K and their injected copies
     truth/fold-K-N.npz     for each row of shard N: exact mask, (S/N)^2 per line and per spaxel, covered spaxels
     train-K-C-S.zarr       training sample for fold K: splits `train` (fraction C contaminated, seed S) and `validation`
-    real.npz, real.parquet windows and rows of real cubes and their injected copies, if there are real cubes
+    real-DIGEST.npz, .parquet  windows and rows of real cubes and their injected copies, by a digest of their files
 
 A rerun creates only what is missing.
 """
@@ -48,11 +48,13 @@ class Data:
         rows: rows of all stores, in order, with `fold`, name, twin, mangaid, family (empty: clean), kind, level,
             intended (`wanted`) and measured `snr`, `reached`, `oracle`, `oracle_clean`, and the nuisances flux,
             median_snr and size.
+        real_digest: of the files of the real cubes; empty without real cubes.
     """
 
     folder: Path
     tier: Tier
     rows: pd.DataFrame
+    real_digest: str = ""
 
     def store(self, fold: int) -> str:
         """Path of the store with the galaxies of a fold and their copies."""
@@ -60,10 +62,11 @@ class Data:
 
     def real(self) -> tuple[Windows, pd.DataFrame] | None:
         """Windows and rows of the real cubes; None if there are no real cubes."""
-        if not (self.folder / "real.parquet").exists():
+        if not self.real_digest:
             return None
-        rows = pd.read_parquet(self.folder / "real.parquet")
-        with np.load(self.folder / "real.npz") as found:
+        path = self.folder / f"real-{self.real_digest}"
+        rows = pd.read_parquet(f"{path}.parquet")
+        with np.load(f"{path}.npz") as found:
             arrays = [found[name] for name in ("flux", "ivar", "mask")]
         names = rows["name"].to_numpy(dtype=str)
         return Windows(*arrays, names, np.zeros(len(names), dtype=int)), rows
@@ -114,18 +117,21 @@ def prepare_data(tier: Tier, work: Path, num_workers: int, real_root: Path | Non
                 tasks.append(ShardTask(str(folder), values, fold, shard, part))
     for _ in run_all(make_shard, tasks, num_workers):
         pass
-    if real_root is not None:
-        _make_real(tier.data, folder, real_root)
-    return Data(folder, tier, _finish(folder, tier, rows))
+    real_digest = _make_real(tier.data, folder, real_root) if real_root else ""
+    return Data(folder, tier, _finish(folder, tier, rows), real_digest)
 
 
-def _make_real(data: DataConfig, folder: Path, root: Path) -> None:
-    if (folder / "real.parquet").exists():
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        windows, rows = real_rows(data, root, Path(scratch))
-    np.savez(folder / "real.npz", flux=windows.flux, ivar=windows.ivar, mask=windows.mask)
-    rows.to_parquet(folder / "real.parquet")
+def _make_real(data: DataConfig, folder: Path, root: Path) -> str:
+    """Windows and rows of the real cubes below a folder, unless they are there; returns the digest in their names."""
+    files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*") if path.is_file())
+    digest = digest_of(files)[:12]
+    path = folder / f"real-{digest}"
+    if not path.with_suffix(".parquet").exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            windows, rows = real_rows(data, root, Path(scratch))
+        np.savez(path.with_suffix(".npz"), flux=windows.flux, ivar=windows.ivar, mask=windows.mask)
+        rows.to_parquet(path.with_suffix(".parquet"))
+    return digest
 
 
 def identity(tier: Tier) -> str:

@@ -75,7 +75,7 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
         for name in names
         for run in getattr(data.tier, detectors[name].cost)
     ]
-    missing = [task for task in tasks if not task.path.exists()]
+    missing = [task for task in tasks if not is_done(task)]
     samples = {(task.run, task.fold): Sampling(data, task.run, task.fold) for task in missing}
     for _ in run_all(make_sample, list(samples.values()), num_workers):
         pass
@@ -98,6 +98,16 @@ def execute(data: Data, names: list[str], num_workers: int) -> list[Task]:
             )
             print(f"[{done}/{len(missing)}] {label}: {seconds:.1f} CPU s; {minutes:.0f} min so far", flush=True)
     return tasks
+
+
+def is_done(task: Task) -> bool:
+    """Whether a task has a result, also on the real cubes, which the first fold's models score."""
+    if not task.path.exists():
+        return False
+    if task.fold or not task.data.real_digest:
+        return True
+    with np.load(task.path) as result:
+        return str(result.get("real_digest", "")) == task.data.real_digest
 
 
 def make_sample(sampling: Sampling) -> None:
@@ -137,7 +147,7 @@ def run_batch(batch: Batch) -> list[float]:
         found = Scored.joined(some)
         if real is not None:
             found.variants["real"] = detector.score_real(*real)
-        save(task.path, found, fitting, scoring, detector.training)
+        save(task.path, found, fitting, scoring, detector.training, data.real_digest if fold == 0 else "")
     return [sum(pair) for pair in zip(fit_seconds, score_seconds, strict=True)]
 
 
@@ -161,10 +171,12 @@ def source_digest(name: str) -> str:
     return hashlib.sha256(Path(inspect.getfile(load_detectors()[name])).read_bytes()).hexdigest()
 
 
-def save(path: Path, found: Scored, fit_seconds: float, score_seconds: float, training: str = "") -> None:
+def save(
+    path: Path, found: Scored, fit_seconds: float, score_seconds: float, training: str = "", real_digest: str = ""
+) -> None:
     """Writes a result, completely or not at all."""
     arrays: dict[str, Any] = {"score": found.score, "fit_seconds": fit_seconds, "score_seconds": score_seconds}
-    arrays["training"] = training
+    arrays |= {"training": training, "real_digest": real_digest}
     kept = ("spaxels", "lines", "hypotheses", "latents")
     arrays |= {name: values for name in kept if (values := getattr(found, name)) is not None}
     arrays |= {f"variant:{name}": values for name, values in found.variants.items()}

@@ -23,6 +23,7 @@ GROUPS = {
 OTHER_COLUMNS = "Other columns"
 NAMES = ("plateifu", "mangaid", "url")  # always texts, however few the distinct values
 EXACT = ("ra_deg", "dec_deg")  # as float64: the seven digits of float32 are too few
+LARGEST_FLOAT32 = 2**24  # above it neighbouring integers, such as identifiers, are the same float32
 
 
 def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -47,7 +48,8 @@ def column_arrays(catalog: Catalog) -> tuple[list[dict[str, Any]], dict[str, np.
             "unit": pretty_unit(found.unit) if found else "",
         }
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            arrays[name] = values.to_numpy(np.float64 if name in EXACT else np.float32, na_value=np.nan)
+            large = pd.api.types.is_integer_dtype(values) and (values.abs() > LARGEST_FLOAT32).any()
+            arrays[name] = values.to_numpy(np.float64 if name in EXACT or large else np.float32, na_value=np.nan)
             described.append(item | {"kind": "number"})
             continue
         words = _words(values)

@@ -32,8 +32,7 @@ class Document:
 
 def make_document(
     *,
-    token: str = "",
-    cache_key: str = "",
+    served: bool = False,
     first: Sequence[tuple[str, str]] = (),
     rest: Sequence[tuple[str, str]] = (),
     images: str,
@@ -42,8 +41,7 @@ def make_document(
     """Document of the page.
 
     Args:
-        token: secret of the server; empty in a file, which contains its policy in turn.
-        cache_key: part of the addresses of galaxies and thumbnails of a server, which browsers keep.
+        served: whether a server sends it, with its policy; a file contains its policy.
         first: id and content (base64) of the messages that the first view needs.
         rest: id and content of the others; they come after the script, so that the first view need not wait for them.
         images: sources of the policy's `img-src`.
@@ -54,9 +52,12 @@ def make_document(
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src {images}; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
-    served = f'<meta name="token" content="{token}">\n<meta name="cache-key" content="{cache_key}">'
-    stated = served if token else _policy_meta(policy)
-    parts = {"head": stated, "style": f"<style>{style}</style>", "first": _held(first), "rest": _held(rest)}
+    parts = {
+        "head": "" if served else _policy_meta(policy),
+        "style": f"<style>{style}</style>",
+        "first": _held(first),
+        "rest": _held(rest),
+    }
     parts["script"] = f'<script type="module" async>{script}</script>'
     html = (CLIENT / "index.html").read_text(encoding="utf-8")
     return Document(re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], html), policy)

@@ -1,12 +1,14 @@
 """Server of the page, reachable from this machine alone.
 
-Every request needs a secret, which the printed address contains and a cookie keeps. Requests that change anything also
-need it in a header, which other sites cannot send. Requests for other host names are rejected, so that a domain whose
-address an attacker points at this machine does not reach the server. The page loads nothing from elsewhere, except
-images of the sky if the configuration names a survey of them.
+Requests need a secret in a header, which other sites cannot send; only the page itself, which holds nothing of the
+survey, is given to anyone. The printed address contains the secret in its fragment, which browsers send to no server. A
+cookie would also be sent to the other ports of this machine, on which other users may listen. Requests for other host
+names are rejected, so that a domain whose address an attacker points at this machine does not reach the server. The
+page loads nothing from elsewhere, except images of the sky if the configuration names a survey of them.
 """
 
 import hmac
+import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -20,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from jobs.page.document import make_document
@@ -28,8 +30,13 @@ from jobs.page.sky_image import image_sources
 from jobs.page.source import NotSentError, Source, UnknownGalaxyError
 from modeling.labels.labels import LabelError
 
+logger = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
 TOKEN_HEADER = "X-Cubescout-Token"  # noqa: S105 - a name, no secret
+KEY_HEADER = "X-Cubescout-Key"
+THUMBNAILS = "/api/thumbnails/"
+WITHOUT_SECRET = "Open the address that `cubescout explore --serve` printed: it carries the secret."  # noqa: S105
 MAX_BODY_BYTES = 2**23
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -73,16 +80,17 @@ def make_app(source: Source, token: str) -> Starlette:
     """
     images = image_sources("'self' data: blob:", source.sky_image)
     # Galaxies and thumbnails depend on more than the catalog: on settings, matched tables and this code. Browsers
-    # therefore keep them only as long as this server runs, whose contents do not change.
-    cache_key = secrets.token_urlsafe(8)
-    document = make_document(token=token, cache_key=cache_key, images=images, connect="'self'")
+    # therefore keep them only as long as this server runs, whose contents do not change. The key also opens thumbnails,
+    # for which browsers send no header.
+    key = secrets.token_urlsafe(24)
+    document = make_document(served=True, images=images, connect="'self'")
     policy = {"Content-Security-Policy": f"{document.policy}; frame-ancestors 'none'", "Cache-Control": "no-store"}
 
     def page(request: Request) -> Response:
         return HTMLResponse(document.html, headers=policy)
 
     def survey(request: Request) -> Response:
-        return _binary(source.survey())
+        return _binary(source.survey(), **{KEY_HEADER: key, "Cache-Control": "no-store"})
 
     def galaxy(request: Request) -> Response:
         return _binary(source.galaxy(request.path_params["plateifu"]), **FOREVER)
@@ -110,8 +118,9 @@ def make_app(source: Source, token: str) -> Starlette:
     routes = [
         Route("/", page),
         Route("/api/survey", survey),
-        Route("/api/galaxies/{plateifu}", galaxy),
-        Route("/api/thumbnails/{plateifu}", thumbnail),
+        # A path: names of some surveys contain a slash.
+        Route("/api/galaxies/{plateifu:path}", galaxy),
+        Route(f"{THUMBNAILS}{{plateifu:path}}", thumbnail),
         Route("/api/labels", labels, methods=["GET"]),
         Route("/api/labels", add_label, methods=["POST"]),
         Route("/api/selection", selection, methods=["POST"]),
@@ -121,7 +130,7 @@ def make_app(source: Source, token: str) -> Starlette:
         routes=routes,
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
-            Middleware(BaseHTTPMiddleware, dispatch=_guard(token)),
+            Middleware(BaseHTTPMiddleware, dispatch=_guard(token, key)),
         ],
         exception_handlers={
             UnknownGalaxyError: _not_found,
@@ -129,6 +138,9 @@ def make_app(source: Source, token: str) -> Starlette:
             NotSentError: _unusable,
             ValidationError: _unusable,
             HTTPException: _refused,
+            OSError: _failed,
+            ValueError: _failed,
+            RuntimeError: _failed,
         },
     )
 
@@ -153,35 +165,30 @@ def serve(source: Source, port: int, announce: Callable[[str], None]) -> None:
         raise OSError(f"port {port} of {HOST}: {error.strerror}. Another one: --port N, or 0 for any.") from error
     server = uvicorn.Server(uvicorn.Config(make_app(source, token), log_level="warning", server_header=False))
     with listening:
-        announce(f"http://{HOST}:{listening.getsockname()[1]}/?token={token}")
+        announce(f"http://{HOST}:{listening.getsockname()[1]}/#token={token}")
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:
             return
 
 
-def _guard(token: str) -> Callable[[Request, Next], Awaitable[Response]]:
+def _guard(token: str, key: str) -> Callable[[Request, Next], Awaitable[Response]]:
     async def dispatch(request: Request, call_next: Next) -> Response:
-        response = _turn_away(request, token) or await call_next(request)
+        allowed = _is_allowed(request, token, key)
+        response = await call_next(request) if allowed else _error(403, WITHOUT_SECRET)
         response.headers.update(HEADERS)
         return response
 
     return dispatch
 
 
-def _turn_away(request: Request, token: str) -> Response | None:
-    """Response to a request without the secret, or to the first one with it; None lets the request pass."""
-    cookie = f"cubescout-{request.url.port or 80}"  # cookies are shared between ports
-    offered = request.query_params.get("token")
-    if request.method == "GET" and request.url.path == "/" and offered and _same(offered, token):
-        response = RedirectResponse("/")
-        response.set_cookie(cookie, token, httponly=True, samesite="strict")
-        return response
-    if not _same(request.cookies.get(cookie, ""), token):
-        return _error(403, "Open the address that `cubescout explore --serve` printed: it carries the secret.")
-    if request.method not in ("GET", "HEAD") and not _same(request.headers.get(TOKEN_HEADER, ""), token):
-        return _error(403, f"{request.method} takes the page's secret in the header {TOKEN_HEADER}.")
-    return None
+def _is_allowed(request: Request, token: str, key: str) -> bool:
+    path = request.url.path
+    if request.method in ("GET", "HEAD") and path == "/":
+        return True
+    if path.startswith(THUMBNAILS) and _same(request.query_params.get("v", ""), key):
+        return True
+    return _same(request.headers.get(TOKEN_HEADER, ""), token)
 
 
 def _same(offered: str, token: str) -> bool:
@@ -213,6 +220,11 @@ def _unusable(request: Request, error: Exception) -> Response:
     if isinstance(error, ValidationError):
         return _error(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
     return _error(409, str(error))
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(500, f"{type(error).__name__}: {error}")
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -75,7 +75,8 @@ def short_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             kept[name] = short_provenance(value)
         elif not (isinstance(value, list) and any(isinstance(item, list | dict) for item in value)):
-            kept[name] = value
+            # JSON has no NaN, which Python writes and browsers refuse.
+            kept[name] = None if isinstance(value, float) and not np.isfinite(value) else value
     return kept
 
 

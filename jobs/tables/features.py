@@ -25,10 +25,14 @@ def scores_of(table: pd.DataFrame) -> np.ndarray:
     return table[score_names(table)].to_numpy(dtype=float)
 
 
-def by_line_of(table: pd.DataFrame, catalog_path: Path) -> np.ndarray | None:
-    """Excess of each line [galaxy, line] in the order of a table, 0 where it is not known; None without maps."""
+def by_line_of(table: pd.DataFrame, catalog_path: Path, created_utc: str) -> np.ndarray | None:
+    """Excess of each line [galaxy, line] in the order of a table, 0 where it is not known; None without maps.
+
+    Raises:
+        OtherScoringError: the maps are not of the catalog made at `created_utc`.
+    """
     path = attribution_path(catalog_path)
     if not path.exists():
         return None
-    names, values = read_by_line(path)
+    names, values = read_by_line(path, created_utc)
     return pd.DataFrame(values, names).reindex(table["plateifu"]).fillna(0).to_numpy()

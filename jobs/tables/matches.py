@@ -15,7 +15,8 @@ from cubeprep.tables import UNITS, TableError, in_unit
 from cubeprep.words import counted
 from jobs.console.command import CommandError
 from jobs.tables.read import column_of
-from jobs.tables.write import signed, unit_of
+from jobs.tables.ucds import FAMILIES
+from jobs.tables.write import unit_of
 from modeling.catalog import Catalog, Column, read_catalog
 
 logger = logging.getLogger(__name__)
@@ -171,18 +172,18 @@ def matched_columns(
 def _taken(column: pd.Series, rows: np.ndarray) -> np.ndarray:
     """Rows of a column as numbers or text; -1 is a missing row.
 
-    Large integers, such as identifiers, become text where values are missing, or where int64 cannot hold them.
+    Large integers, such as identifiers, become text: as numbers some programs would round them.
     """
     if column.dtype.kind in "iu":  # pandas' own integers hold missing values without rounding the others
         column = column.astype("UInt64" if column.dtype.kind == "u" else "Int64")
     column = column.reset_index(drop=True).reindex(rows)
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
-    integers = pd.api.types.is_integer_dtype(column)
-    if integers and not column.isna().any():
-        return signed(column.to_numpy(np.uint64)) if column.dtype.kind == "u" else column.to_numpy(np.int64)
-    if integers and (column.abs() > LARGEST_EXACT).any():
-        return column.astype(str).where(column.notna(), "").to_numpy(dtype=object)
+    if pd.api.types.is_integer_dtype(column):
+        if (column.abs() > LARGEST_EXACT).any():
+            return column.astype(str).where(column.notna(), "").to_numpy(dtype=object)
+        if not column.isna().any():
+            return column.to_numpy(np.int64)
     return column.to_numpy(float, na_value=np.nan)
 
 
@@ -204,13 +205,15 @@ def matches_path(catalog: Path, prefix: str) -> Path:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix of column names, if FITS and VOTable accept its characters.
+    """The prefix of column names, if FITS and VOTable accept its characters and no columns of ours begin so.
 
     Raises:
-        CommandError: they do not.
+        CommandError: they do not, or some do.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
         raise CommandError(f"--prefix {prefix}: expected letters, digits and underscores, and a letter first")
+    if f"{prefix}_".startswith(FAMILIES):
+        raise CommandError(f"--prefix {prefix}: columns of the catalog itself begin so; expected another prefix")
     return prefix
 
 

@@ -20,7 +20,7 @@ UCDS: Mapping[str, str] = {
     "score_unexplained": "stat.fit.residual",
     "score_relative": "stat.fit.residual",
     "score_nll": "stat.likelihood",
-    "score_density": "stat.likelihood",
+    "score_density": "stat.param",
     "score_region": "stat.fit.chi2",
     "score_peak": "stat.fit.chi2",
     "score_latent_": "stat.fit.chi2",
@@ -61,10 +61,20 @@ UCDS: Mapping[str, str] = {
     "url": "meta.ref.url",
     "other_observations": "meta.id.cross",
 }
-UNKNOWN = "stat.value"
+# Beginnings of the names of several columns.
+FAMILIES = tuple(name for name in UCDS if name.endswith("_"))
+# Ends of names of matched columns (`crossmatch`), after a prefix that is not ours.
+MATCHED = {"_separation_arcsec": "pos.angDistance", "_num_matches": "meta.number"}
+ERROR = "_error"
 
 
 def ucd_of(column: str) -> str:
-    """The UCD of a column."""
+    """The UCD of a column; empty for one of another table, whose meaning is unknown."""
+    if column.endswith(ERROR):
+        value = ucd_of(column.removesuffix(ERROR))
+        return value and f"stat.error;{value}"
+    for end, ucd in MATCHED.items():
+        if column.endswith(end):
+            return ucd
     fitting = [name for name in UCDS if name == column or (name.endswith("_") and column.startswith(name))]
-    return UCDS[max(fitting, key=len)] if fitting else UNKNOWN
+    return UCDS[max(fitting, key=len)] if fitting else ""

@@ -79,7 +79,8 @@ def fits_bytes(table: Any) -> bytes:
     hdu.name = "CATALOG"
     for i, column in enumerate(table.itercols(), start=1):
         hdu.header[f"TCOMM{i}"] = ascii_text(column.info.description)
-        hdu.header[f"TUCD{i}"] = column.info.meta["ucd"]
+        if ucd := column.info.meta["ucd"]:
+            hdu.header[f"TUCD{i}"] = ucd
     hdu.header["RADESYS"] = ("ICRS", "of ra_deg and dec_deg")
     for key, value in table.meta["provenance"].items():
         hdu.header.add_history(ascii_text(f"{key} = {value}"))
@@ -111,8 +112,8 @@ def votable_bytes(table: Any) -> bytes:
         for field in tree.fields:
             if field.datatype == "bit":  # as astropy writes booleans, which TOPCAT cannot read
                 field.datatype = "boolean"
-            field.ucd = table[field.name].info.meta["ucd"]
-            if field.ucd.startswith("pos.eq."):
+            field.ucd = table[field.name].info.meta["ucd"] or None
+            if (field.ucd or "").startswith("pos.eq."):
                 field.ref = "icrs"
         buffer = io.BytesIO()
         file.to_xml(buffer, tabledata_format="binary2")

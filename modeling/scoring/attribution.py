@@ -34,13 +34,22 @@ UNITS = dict.fromkeys(DIMENSIONS, "sigma") | {"triaged": "1"}
 GALAXIES_PER_SHARD = 64
 
 
+class OtherScoringError(ValueError):
+    """Maps that were made with another catalog than the one at hand."""
+
+
 def attribution_path(catalog: Path) -> Path:
     """Path of the attribution maps beside a catalog."""
     return catalog.with_name(f"{catalog.stem}.attribution.zarr")
 
 
 def write_attribution(
-    path: Path, shards: Sequence[Path], line_names: Sequence[str], velocity_kms: np.ndarray, identity: str
+    path: Path,
+    shards: Sequence[Path],
+    line_names: Sequence[str],
+    velocity_kms: np.ndarray,
+    identity: str,
+    created_utc: str = "",
 ) -> None:
     """Writes the maps of all galaxies: whole or not at all.
 
@@ -50,11 +59,13 @@ def write_attribution(
         line_names: [line].
         velocity_kms: [sample].
         identity: of the store that was scored.
+        created_utc: of the catalog's provenance.
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     names = [str(name) for shard in shards for name in ShardScores.load(shard).plateifu]
-    group = zarr.open_group(partial, mode="w", zarr_format=3, attributes={"store_identity": identity})
+    attributes: dict[str, Any] = {"store_identity": identity, "created_utc": created_utc}
+    group = zarr.open_group(partial, mode="w", zarr_format=3, attributes=attributes)
     coordinates = {
         "plateifu": (np.array(names, dtype=np.dtypes.StringDType()), "galaxy"),
         "line": (np.array(list(line_names), dtype=np.dtypes.StringDType()), "line"),
@@ -102,15 +113,22 @@ def _blocks(shards: Sequence[Path], name: str) -> Iterator[tuple[int, np.ndarray
         yield start, held
 
 
-def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
+def read_attribution(path: Path, plateifu: str, created_utc: str = "") -> dict[str, np.ndarray]:
     """Maps of one galaxy, by the names of `DIMENSIONS`, without the dimension of galaxies.
+
+    Args:
+        path: folder of the maps.
+        plateifu: the galaxy.
+        created_utc: of the provenance of the catalog that the maps are to belong to; by default they are not compared.
 
     Raises:
         FileNotFoundError: there are no maps at `path`.
         KeyError: the maps hold no such galaxy.
+        OtherScoringError: they were made with another catalog.
         ValueError: the maps are damaged.
     """
     with _opened(path) as group:
+        _check_scoring(group, path, created_utc)
         rows = np.flatnonzero(np.asarray(group["plateifu"][...]) == plateifu)
         found = {name: np.asarray(group[name][int(rows[0])]) for name in DIMENSIONS if len(rows) and name in group}
     if not rows.size:
@@ -118,15 +136,22 @@ def read_attribution(path: Path, plateifu: str) -> dict[str, np.ndarray]:
     return found
 
 
-def read_by_line(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_by_line(path: Path, created_utc: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Names [galaxy] and excess chi2 of each line [galaxy, line] of all galaxies.
 
-    Raises:
-        FileNotFoundError: there are no maps at `path`.
-        ValueError: the maps are damaged.
+    Arguments and errors are those of `read_attribution`.
     """
     with _opened(path) as group:
+        _check_scoring(group, path, created_utc)
         return np.array(group["plateifu"][...].tolist()), np.asarray(group["by_line"][...])
+
+
+def _check_scoring(group: Any, path: Path, created_utc: str) -> None:
+    made = group.attrs.get("created_utc")  # not in maps of earlier versions
+    if made and created_utc and made != created_utc:
+        raise OtherScoringError(
+            f"{path}: maps of a catalog made at {made}, expected those of {created_utc}. `cubescout score` makes both."
+        )
 
 
 @contextmanager
@@ -136,5 +161,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise FileNotFoundError(f"{path}: no attribution maps here. `cubescout score` makes them.")
     try:
         yield zarr.open_group(path, mode="r", zarr_format=3)
+    except OtherScoringError:
+        raise
     except Exception as error:  # Zarr's errors for damaged metadata have no common base class
         raise ValueError(f"{path}: damaged ({error}). `cubescout score` makes it again.") from error

@@ -36,6 +36,7 @@ CANARY = "cAnArY"
         (f"http://host/x?password={CANARY}", "http://host/x?password=***"),
         (f"http://host/x?a=1&token={CANARY}&b=2", "http://host/x?a=1&token=***&b=2"),
         (f"http://host/x?a=1&amp;token={CANARY}", "http://host/x?a=1&amp;token=***"),
+        (f"http://host:1/#token={CANARY}", "http://host:1/#token=***"),
         (
             f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}&X-Amz-Date=1",
             "https://b.s3.amazonaws.com/k?X-Amz-Signature=***&X-Amz-Date=1",

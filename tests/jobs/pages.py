@@ -55,7 +55,7 @@ class Tab:
 
     def __init__(self, browser: Any, address: str, *, answered: tuple[str, ...] = (), **context: Any) -> None:
         """Opens nothing yet; addresses that begin as those `answered` are requested, and the test answers them."""
-        origin = address.partition("/?")[0] if address.startswith("http") else ""
+        origin = address.partition("/#")[0] if address.startswith("http") else ""
         own = (*answered, *((origin, f"blob:{origin}") if origin else (address, "blob:")))
         self._address, self._complaints = address, list[str]()
         self._view = {"viewport": {"width": 1280, "height": 900}} | context
@@ -79,7 +79,6 @@ class Tab:
         self.page.wait_for_selector("html[data-ready=true]")
         yield self.page
         self.page.evaluate("localStorage.clear()")
-        self._made.clear_cookies()
         self.page.goto("about:blank")  # else the next visit would only follow the address's fragment
         complaints, self._complaints = self._complaints, []
         assert complaints == []

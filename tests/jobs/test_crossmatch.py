@@ -144,12 +144,14 @@ def test_right_ascensions_in_hours_are_written_although_fits_has_no_such_unit(wo
         (["--prefix", "2mass"], "--prefix 2mass: expected letters"),
         (["--column", "magg"], "no column 'magg'"),
         (["--ra", "ra"], "--ra and --dec: expected both"),
-        (["--prefix", "score"], "the catalog has columns of that name already (score_mae)"),
+        (["--prefix", "total"], "the catalog has columns of that name already (total_flux)"),
+        (["--prefix", "share"], "--prefix share: columns of the catalog itself begin so"),
+        (["--prefix", "score_x"], "--prefix score_x: columns of the catalog itself begin so"),
     ],
 )
 def test_mistakes_of_the_command_are_named(workspace: Path, arguments: list[str], message: str) -> None:
     other = other_catalog(workspace)
-    other["mae"] = 1.0
+    other["flux"] = 1.0
     other.write(workspace / "o.fits")
     code, text = run(workspace, workspace / "o.fits", *arguments)
     assert code == 2
@@ -191,11 +193,13 @@ def test_the_page_has_the_columns_of_this_catalog_and_of_no_other(
     ("suffix", "kind", "first", "expected"),
     [
         ("csv", np.uint64, 2**63 + 1024, str),  # an SDSS specObjID
-        ("parquet", np.uint64, 2**63 - 100, int),
+        ("parquet", np.uint64, 2**63 - 100, str),
+        ("parquet", np.int64, 1237648720693755918, str),
+        ("parquet", np.int64, 2**53 - 100, int),
         ("parquet", np.uint16, 65000, int),
     ],
 )
-def test_unsigned_integers_are_written_where_every_galaxy_matches(
+def test_integers_are_exact_where_every_galaxy_matches(
     workspace: Path, suffix: str, kind: type, first: int, expected: type
 ) -> None:
     ours = read_catalog(workspace / "catalog.parquet").table

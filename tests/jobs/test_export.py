@@ -13,6 +13,7 @@ from astropy.table import Table
 from click.testing import CliRunner
 
 from cubeprep.facts import SurveyFacts
+from cubeprep.line_ratios import COLUMNS as LINE_RATIOS
 from jobs import cli
 from jobs.config import ProjectConfig
 from jobs.tables.survey_links import other_observations, page_urls, page_urls_of_store, survey_name
@@ -89,6 +90,12 @@ def test_all_ucds_are_of_the_vocabulary() -> None:
     for word in UCDS.values():
         ucd.parse_ucd(word, check_controlled_vocabulary=True)
     assert ucd_of("score_nll") == "stat.likelihood"
+    for name in LINE_RATIOS:
+        ucd.parse_ucd(ucd_of(name), check_controlled_vocabulary=True)
+        assert ucd_of(name).startswith("stat.error;") == name.endswith("_error")
+    assert [ucd_of(f"sdss_{name}") for name in ("z", "separation_arcsec", "num_matches", "e_error")] == [
+        "", "pos.angDistance", "meta.number", "",
+    ]  # fmt: skip
     assert ucd_of("share_Ha-6564").endswith("em.line")
 
 

@@ -21,7 +21,7 @@ from jobs.config import ProjectConfig
 from jobs.models import opening
 from jobs.page.columns import column_arrays, group_of, selection_csv
 from jobs.page.pack import pack, unpack
-from jobs.page.server import TOKEN_HEADER, make_app
+from jobs.page.server import KEY_HEADER, TOKEN_HEADER, make_app
 from jobs.page.source import Source
 from jobs.page.survey_texts import sky_links
 from modeling.catalog import Catalog, Column, read_catalog
@@ -37,11 +37,21 @@ def open_source(config: ProjectConfig, send: Callable[[Sequence[str], bool], str
     return explore.open_source(config, catalog, store, opening.reopen_model(config, catalog, store), send)
 
 
+SECRET = {TOKEN_HEADER: TOKEN}
+
+
 @pytest.fixture
 def client(project: ProjectConfig) -> Iterator[TestClient]:
-    """One that has opened the address with the secret."""
+    """One that sends the secret."""
+    with TestClient(make_app(open_source(project), TOKEN), base_url=ADDRESS, headers=SECRET) as opened:
+        yield opened
+    project.labels_path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def stranger(project: ProjectConfig) -> Iterator[TestClient]:
+    """One that does not know the secret."""
     with TestClient(make_app(open_source(project), TOKEN), base_url=ADDRESS) as opened:
-        assert opened.get(f"/?token={TOKEN}").status_code == 200
         yield opened
     project.labels_path.unlink(missing_ok=True)
 
@@ -50,14 +60,13 @@ def best(config: ProjectConfig) -> str:
     return str(read_catalog(config.catalog_path).table["plateifu"].iloc[0])
 
 
-def test_the_secret_opens_the_page_and_leaves_the_address(client: TestClient) -> None:
-    response = client.get(f"/?token={TOKEN}", follow_redirects=False)
-    assert (response.status_code, response.headers["location"]) == (307, "/")
-    cookie = response.headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+def test_the_page_holds_neither_secret_nor_data_and_sets_no_cookie(client: TestClient, project: ProjectConfig) -> None:
     page = client.get("/")
-    assert TOKEN in page.text
+    assert page.status_code == 200
+    assert TOKEN not in page.text
+    assert client.get("/api/survey").headers[KEY_HEADER] not in page.text
+    assert best(project) not in page.text
+    assert "set-cookie" not in page.headers
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "http" not in policy
@@ -65,11 +74,22 @@ def test_the_secret_opens_the_page_and_leaves_the_address(client: TestClient) ->
     assert "frame-ancestors 'none'" in policy
 
 
-@pytest.mark.parametrize("path", ["/", "/?token=guessed", "/api/survey", "/api/labels"])
-def test_without_the_secret_nothing_is_given_out(project: ProjectConfig, path: str) -> None:
-    response = TestClient(make_app(open_source(project), TOKEN), base_url=ADDRESS).get(path)
-    assert response.status_code == 403
-    assert "cubescout explore --serve" in response.json()["error"]
+@pytest.mark.parametrize(
+    "path", ["/api/survey", "/api/labels", "/api/galaxies/NAME", "/api/thumbnails/NAME", f"/api/labels?token={TOKEN}"]
+)
+def test_without_the_secret_nothing_is_given_out(stranger: TestClient, project: ProjectConfig, path: str) -> None:
+    for headers in ({}, {TOKEN_HEADER: "guessed"}, {"Cookie": f"cubescout-8900={TOKEN}"}):
+        response = stranger.get(path.replace("NAME", best(project)), headers=headers)
+        assert response.status_code == 403
+        assert "cubescout explore --serve" in response.json()["error"]
+
+
+def test_the_key_of_thumbnails_opens_nothing_else(stranger: TestClient, project: ProjectConfig) -> None:
+    key, name = stranger.get("/api/survey", headers=SECRET).headers[KEY_HEADER], best(project)
+    assert stranger.get(f"/api/thumbnails/{name}?v={key}").status_code == 200
+    assert stranger.get(f"/api/thumbnails/{name}?v={key[:-1]}").status_code == 403
+    for path in (f"/api/galaxies/{name}?v={key}", f"/api/labels?v={key}", f"/api/thumbnails/../labels?v={key}"):
+        assert stranger.get(path).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "127.0.0.1.attacker.example:8900", "192.168.0.1"])
@@ -77,10 +97,10 @@ def test_another_host_name_is_refused(client: TestClient, host: str) -> None:
     assert client.get("/api/survey", headers={"Host": host}).status_code == 400
 
 
-def test_a_post_without_the_secret_in_its_header_changes_nothing(client: TestClient, project: ProjectConfig) -> None:
+def test_a_post_without_the_secret_changes_nothing(stranger: TestClient, project: ProjectConfig) -> None:
     body = {"plateifu": best(project), "label": "interesting"}
     for headers in ({}, {TOKEN_HEADER: "guessed"}):
-        assert client.post("/api/labels", json=body, headers=headers).status_code == 403
+        assert stranger.post("/api/labels", json=body, headers=headers).status_code == 403
     assert not project.labels_path.exists()
 
 
@@ -165,6 +185,8 @@ def test_attribution_maps_are_shown_where_scoring_made_them(project: ProjectConf
     np.testing.assert_array_equal((arrays["triaged"] == 0.5).any((1, 2)), np.arange(5) == 2)
     assert "by_place" not in arrays
     assert set(meta["limits"]) == {"residual_sigma", "chi2", "by_spaxel"}
+    group.attrs["created_utc"] = "of another catalog"
+    assert "by_spaxel" not in unpack(open_source(project).galaxy(name))[1]
 
 
 def test_a_thumbnail_is_a_small_picture_that_browsers_keep(client: TestClient, project: ProjectConfig) -> None:
@@ -176,14 +198,40 @@ def test_a_thumbnail_is_a_small_picture_that_browsers_keep(client: TestClient, p
 def test_browsers_keep_nothing_of_an_earlier_server(project: ProjectConfig) -> None:
     # Another line of the thumbnails does not change the version of the catalog.
     source = open_source(project)
-    keys = []
+    keys = set()
     for _ in range(2):
-        with TestClient(make_app(source, TOKEN), base_url=ADDRESS) as opened:
-            page = opened.get(f"/?token={TOKEN}").text
-        keys += re.findall(r'<meta name="cache-key" content="([\w-]{11})">', page)
+        with TestClient(make_app(source, TOKEN), base_url=ADDRESS, headers=SECRET) as opened:
+            keys.add(opened.get("/api/survey").headers[KEY_HEADER])
+            page = opened.get("/").text
         served = page.partition("class Served")[2].partition("async function")[0]
-        assert served.count("?v=") == served.count("?v=${this.cacheKey}") == 2
-    assert len(set(keys)) == 2
+        assert served.count("?v=") == served.count("?v=${this.key}") == 2
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("damaged"), RuntimeError("CUDA")])
+def test_what_fails_is_told_and_logged(
+    error: Exception, client: TestClient, project: ProjectConfig, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.page.source.append", fail)
+    response = client.post("/api/labels", json={"plateifu": best(project), "label": "odd"})
+    assert (response.status_code, response.json()["error"]) == (500, f"{type(error).__name__}: {error}")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "POST /api/labels failed" in caplog.text
+
+
+def test_a_name_with_a_slash_is_found(project: ProjectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(project)
+    asked: list[str] = []
+    monkeypatch.setattr(source, "galaxy", lambda name: asked.append(name) or b"")
+    monkeypatch.setattr(source, "thumbnail", lambda name: asked.append(name) or b"")
+    with TestClient(make_app(source, TOKEN), base_url=ADDRESS, headers=SECRET) as opened:
+        assert opened.get("/api/galaxies/NGC%201%2F2").status_code == 200
+        assert opened.get("/api/thumbnails/NGC%201%2F2").status_code == 200
+    assert asked == ["NGC 1/2", "NGC 1/2"]
 
 
 def test_a_selection_is_the_catalog_s_rows_in_the_order_asked_for(client: TestClient, project: ProjectConfig) -> None:
@@ -208,6 +256,7 @@ def test_columns_arrive_whatever_their_kind() -> None:
             "plateifu": ["1-1", "1-2"],
             "ra_deg": [123.4567891, np.nan],
             "rank": [1, 2],
+            "wise_id": [2**24 + 1, 1],
             "triage": ["", "cosmic_ray"],
             "is_find": [True, False],
             "reason_1": ["Ha excess", None],
@@ -221,6 +270,8 @@ def test_columns_arrive_whatever_their_kind() -> None:
     expected = {"name": "ra_deg", "group": "Galaxy", "description": "Right ascension", "unit": "deg", "kind": "number"}
     assert columns["ra_deg"] == expected
     np.testing.assert_array_equal(arrays["ra_deg"], table["ra_deg"])
+    np.testing.assert_array_equal(arrays["wise_id"], table["wise_id"])
+    assert arrays["rank"].dtype == np.float32
     assert columns["triage"]["categories"] == ["cosmic_ray"]
     assert arrays["triage"].tolist() == [-1, 0]
     assert [columns["is_find"]["categories"][code] for code in arrays["is_find"]] == ["yes", "no"]
@@ -270,7 +321,7 @@ def test_a_served_page_is_announced_with_the_secret_that_opens_it(
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     with redacted_output():  # as all commands run
         explore.run(project, serve=True, port=0)
-    assert re.search(r"^  http://127\.0\.0\.1:\d+/\?token=[\w-]{32}$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^  http://127\.0\.0\.1:\d+/#token=[\w-]{32}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_images_of_the_sky_are_refused_where_nothing_is_known_of_the_survey(project: ProjectConfig) -> None:
@@ -291,7 +342,6 @@ def test_chosen_galaxies_are_sent_to_other_programs_and_failures_are_told(projec
     headers = {TOKEN_HEADER: TOKEN}
     first, second = read_catalog(project.catalog_path).table["plateifu"].tolist()[:2]
     with TestClient(make_app(open_source(project, send), TOKEN), base_url=ADDRESS) as opened:
-        opened.get(f"/?token={TOKEN}")
         assert opened.post("/api/samp", json={"plateifu": [first], "as_table": False}).status_code == 403
         answers = [
             opened.post("/api/samp", json={"plateifu": names, "as_table": table}, headers=headers)

@@ -81,7 +81,7 @@ def exported(source: Source) -> str:
 def policies(source: Source) -> tuple[str, str]:
     """Content security policies of the served page and of the file."""
     with TestClient(make_app(source, TOKEN), base_url="http://127.0.0.1:8900") as client:
-        served = client.get(f"/?token={TOKEN}").headers["content-security-policy"]
+        served = client.get("/").headers["content-security-policy"]
     found = re.search(r'Content-Security-Policy" content="([^"]+)"', exported(source))
     assert found is not None
     return served, found[1].replace("&#x27;", "'")

@@ -46,7 +46,7 @@ export class Embedded {
 
   // Table for `cubescout label CONFIG --table FILE`.
   ownLabels() {
-    return new Blob([csv([["plateifu", "label"], ...Object.entries(this.own)])], { type: "text/csv" });
+    return new Blob([csv([["plateifu", "label"], ...Object.entries(this.own)], false)], { type: "text/csv" });
   }
 
   selection(survey, names) {

@@ -11,7 +11,9 @@ export function labelBar(survey, plateifu) {
     try {
       survey.setLabels(await survey.source.addLabel(plateifu, withdrawn ? "" : label));
       const kept = survey.source.volatile ? ", kept in this tab only" : survey.source.exported ? ", kept in this browser" : "";
-      say(withdrawn ? `${plateifu}: label withdrawn` : `${plateifu}: ${label}${kept}`);
+      // In a file, the label of the workspace comes back.
+      const now = survey.labels[plateifu];
+      say(withdrawn ? `${plateifu}: ${now ? `${now} again, as in the workspace` : "label withdrawn"}` : `${plateifu}: ${label}${kept}`);
     } catch (error) {
       say(error.message, true);
     }

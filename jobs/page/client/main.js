@@ -11,7 +11,8 @@ import { Served } from "./served.js";
 import { Survey } from "./survey.js";
 
 const source = byId("message-contents") ? await new Embedded().open() : new Served();
-const message = await source.survey(); // first, since it names the catalog to which the labels belong
+// First, since it names the catalog to which the labels belong.
+const message = await source.survey().catch((error) => { say(error.message, true); throw error; });
 const survey = new Survey(source, message, await source.labels());
 const open = (row) => { location.hash = `galaxy/${encodeURIComponent(survey.names[row])}`; };
 const gallery = new Gallery(survey, open);
@@ -91,7 +92,7 @@ function showPane(name) {
 }
 
 function route() {
-  const name = location.hash.startsWith("#galaxy/") ? decodeURIComponent(location.hash.slice(8)) : null;
+  const name = location.hash.startsWith("#galaxy/") ? decoded(location.hash.slice(8)) : null;
   byId("survey").hidden = name !== null;
   byId("galaxy").hidden = name === null;
   document.body.classList.toggle("one", name !== null);
@@ -103,6 +104,10 @@ function route() {
   }
   scrollTo(0, 0);
   view.show(name).then(() => byId("galaxy").querySelector("h2")?.focus({ preventScroll: true }));
+}
+
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; } // such as a name with a percent sign, typed by hand
 }
 
 function step(by) {

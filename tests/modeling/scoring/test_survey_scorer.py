@@ -1,6 +1,8 @@
 """Scores of a store, shard by shard: resumed, cross-fitted, and on Ray the same."""
 
+import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,13 @@ from cubeprep.lines import SPEED_OF_LIGHT_KMS
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import make_model
 from modeling.scoring import survey_scorer
-from modeling.scoring.attribution import attribution_path, read_attribution, read_by_line, write_attribution
+from modeling.scoring.attribution import (
+    OtherScoringError,
+    attribution_path,
+    read_attribution,
+    read_by_line,
+    write_attribution,
+)
 from modeling.scoring.galaxy_scorer import GalaxyScorer
 from modeling.scoring.survey_scorer import (
     ModelEnsemble,
@@ -252,10 +260,22 @@ def test_maps_lie_beside_the_catalog_by_name(store: WindowStore, shards: Sequenc
     names, by_line = read_by_line(path)
     assert names.tolist() == [str(name) for shard in shards for name in ShardScores.load(shard).plateifu]
     np.testing.assert_array_equal(by_line[-1], found["by_line"])
+    read_attribution(path, names[0], "2026-11-29T10:00:00+00:00")  # of an earlier version, which did not say
     with pytest.raises(KeyError, match="no-such-galaxy"):
         read_attribution(path, "no-such-galaxy")
     with pytest.raises(FileNotFoundError, match="cubescout score"):
         read_attribution(tmp_path / "none.zarr", "1-1")
+
+
+def test_maps_of_another_catalog_are_refused(store: WindowStore, shards: Sequence[Path], tmp_path: Path) -> None:
+    path, made, other = tmp_path / "maps.zarr", "2026-11-29T10:00:00+00:00", "2026-11-29T11:00:00+00:00"
+    velocity_kms = store.coordinate("train", "velocity_kms")
+    write_attribution(path, shards, store.line_names, velocity_kms, store.identity, made)
+    names, _ = read_by_line(path, made)
+    assert read_attribution(path, names[0], made).keys() == read_attribution(path, names[0]).keys()
+    for read in (read_by_line, partial(read_attribution, plateifu=names[0])):
+        with pytest.raises(OtherScoringError, match=f"made at {re.escape(made)}, expected those of"):
+            read(path, created_utc=other)
 
 
 def test_maps_open_in_xarray(store: WindowStore, shards: Sequence[Path], tmp_path: Path) -> None:
