@@ -43,6 +43,9 @@ class ConfigError(MistakeError):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
+FEW_KEYS = 8
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML in which no mapping has a key twice: of two, PyYAML silently drops the first."""
 
@@ -75,7 +78,8 @@ def load_config(
     try:
         tree = yaml.load(path.read_text(), _UniqueKeys) or {}  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(str(path), [" ".join(str(error).split())]) from error
+        text = str(error).replace('"<unicode string>"', path.name)
+        raise ConfigError(str(path), [" ".join(text.split())]) from error
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"expected a mapping at the top, found {type(tree).__name__}"])
     overrides = list(overrides)
@@ -203,8 +207,10 @@ def _annotation(loc: Sequence[str], model: type[Config]) -> Any:
 
 
 def _did_you_mean(loc: Sequence[Any], model: type[Config]) -> str:
-    """Hint with the same key in sections of the section, or else with its closest key; empty if there is neither."""
+    """Hint with the same key in sections of the section, or its closest key, or else all keys of a small section."""
     section = _annotation(loc[:-1], model)
     name, fields = str(loc[-1]), getattr(section, "model_fields", {})
     deeper = [f"{key}.{name}" for key, field in fields.items() if name in getattr(field.annotation, "model_fields", {})]
-    return suggestion(deeper or closest(name, fields))
+    return suggestion(
+        deeper or closest(name, fields), f"; known are {', '.join(fields)}" if len(fields) <= FEW_KEYS else ""
+    )

@@ -30,6 +30,7 @@ from cubeprep.windows import Continuum, LineWindows, WindowConfig
 MOST_SHIFT, MOST_STRETCH = 0.5, 0.01
 # Scatter of binned spaxels over that of single ones, both over their stated errors, from which it is remarked on.
 SHARED_NOISE = 1.1
+CORRELATED_NOISE = "noise of neighbouring spaxels is correlated: binned ones scatter by"  # and by how much
 
 
 class Cut(NamedTuple):
@@ -172,7 +173,7 @@ def extract_windows(
     offset = measure_offset(strong, SEARCH.velocity_kms)
     ratio = single = noise_ratio(noise)
     if binned and (ratio := noise_ratio(binned)) > SHARED_NOISE * single:
-        remarks.append(f"binned spaxels scatter by {ratio / single:.2f} times their errors: single ones share noise")
+        remarks.append(f"{CORRELATED_NOISE} {ratio / single:.2f} times what their errors say")
     stacked = _stack([windows.get(line.name) for line in config.line_list], config.num_samples, source)
     spaxel_arcsec = _one_size([window.spaxel_arcsec for window in windows.values()], source)
     gridded = to_grid(stacked, spaxel_arcsec, re_arcsec, config, source)

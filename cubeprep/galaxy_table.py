@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cubeprep.cube import Target
+from cubeprep.extract import CORRELATED_NOISE
 from cubeprep.layout import SplitPlan
 from cubeprep.outcome import Outcome
 from cubeprep.plausible import survey_doubts
@@ -57,7 +58,10 @@ class GalaxyTable:
             if row["implausible"]:
                 self.implausible[row["plateifu"]] = row["implausible"]
             counts["redshift_flags"] += bool(row["z_flag"])
-            counts["remarks"] += bool(row["remarks"])
+            remarks = [remark for remark in row["remarks"].split("; ") if remark]
+            correlated = [remark for remark in remarks if remark.startswith(CORRELATED_NOISE)]
+            counts["correlated_noise"] += bool(correlated)
+            counts["remarks"] += len(remarks) > len(correlated)
             counts["velocity_corrected"] += row["velocity"] == "corrected"
             if row["code"]:
                 rejected[row["code"]] += 1
@@ -75,6 +79,7 @@ class GalaxyTable:
             "redshift_flags": counts["redshift_flags"],
             "implausible": len(self.implausible),
             "remarks": counts["remarks"],
+            "correlated_noise": counts["correlated_noise"],
             "velocity_corrected": counts["velocity_corrected"],
             "reasons": dict(sorted(rejected.items())),
             "splits": {name: accepted[name] for name in splits},

@@ -39,7 +39,11 @@ class RedshiftConfig(Config):
     """How redshifts that the strong lines contradict are handled."""
 
     check: bool = Field(True, description="Measure the velocity offset of the strong lines and record it")
-    limit_kms: float = Field(200.0, gt=0, description="Galaxies with a larger offset are flagged, km/s")
+    limit_kms: float = Field(
+        200.0,
+        gt=0,
+        description="Galaxies with a larger offset are flagged, km/s, unless stars were fitted and are not displaced",
+    )
     min_snr: float = Field(
         100.0, gt=0, description="Joint S/N of the strong lines below which an offset is recorded but never flagged"
     )

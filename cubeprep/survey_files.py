@@ -350,7 +350,9 @@ def _target_of_row(
 ) -> Target:
     paths = (files[(name,)],) if (name,) in files else ()
     broken = broken or next(filter(None, (_why_not(f"{config.table}: {name}", *cell) for cell in row.items())), "")
-    like = f"; files there have names such as {next(iter(files))[0]}" if files else ""
+    there = [each for (each, *_) in files]
+    near = closest(name, there)
+    like = f"; files there have names such as {near[0] if near else there[0]}" if there else ""
     rejected = None if paths else ("missing_file", f"{config.table}: {name} has no file below {config.root}{like}")
     return Target(
         name,

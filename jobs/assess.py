@@ -65,6 +65,7 @@ def run(
         raise CommandError(
             f"{path}: of {counted(len(found.plateifu), 'galaxy')} in the catalog, {counts}: "
             f"each label needs {MIN_GALAXIES} galaxies with it and {MIN_GALAXIES} without"
+            f"{'' if label or bpt else '; without --label the table is a list of galaxies, and all others are without'}"
         )
     folder = config.workspace / "assess" / folder_name(path, label, bpt)
     plots = make_plots(catalog, sample, found, assessed)

@@ -93,9 +93,10 @@ def _nearest(galaxies: Any, where: Any) -> str:
     if not len(known) or not len(usable):
         return ""
     _, apart, _ = known.match_to_catalog_sky(usable)
-    text = f"; {apart.arcsec.min():.4g} arcsec apart at least"
+    least = apart.deg.min()
+    text = f"; the closest pair is {f'{least:.3g} deg' if least > 1 else f'{3600 * least:.4g} arcsec'} apart"
     if usable.ra.deg.max() <= HOURS < known.ra.deg.max():
-        text += "; right ascensions of no more than 24 may be hours: give their column that unit"
+        text += "; right ascensions of no more than 24 may be hours: give them a unit (ECSV, FITS) or write 12h34m56.7s"
     return text
 
 

@@ -56,14 +56,20 @@ def run(
     shown = ", ".join(f"{label} {number}" for label, number in counts.items())
     console.print(f"{', '.join(done)}; now {shown or 'none'}", markup=False)
     if finds:
-        console.print(f"Detections for `cubescout rerank`: {', '.join(finds)}", markup=False)
+        console.print(
+            f"Labels that mean an unusual galaxy, to `rerank` and to the p-values of `score`: {', '.join(finds)}. "
+            "Add others to `rerank.usual`.",
+            markup=False,
+        )
     return EXIT_OK
 
 
 def _split(text: str) -> tuple[str, str]:
     plateifu, equals, label = text.partition("=")
     if not equals or not plateifu.strip():
-        raise CommandError(f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting")
+        raise CommandError(
+            f"{text!r}: expected PLATEIFU=LABEL, such as 8485-1901=interesting or '8485-1901=wrong redshift'"
+        )
     if not is_word(label):
         raise CommandError(f"{text!r}: the label is {label.strip()}, expected a word such as artefact")
     return plateifu.strip(), label.strip()

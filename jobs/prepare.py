@@ -71,7 +71,13 @@ def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
     if summary.get("implausible"):
         remarks.append(f"{summary['implausible']} with implausible values: see `implausible` in {table}")
     if summary.get("remarks"):
-        remarks.append(f"{summary['remarks']} with remarks on their files or stars: see `remarks` in {table}")
+        have = "galaxy has" if summary["remarks"] == 1 else "galaxies have"
+        remarks.append(f"{summary['remarks']} {have} remarks about files or the stellar fit: see `remarks` in {table}")
+    if summary.get("correlated_noise"):
+        remarks.append(
+            f"{counted(summary['correlated_noise'], 'galaxy')} with correlated noise in neighbouring spaxels, so that "
+            f"errors of binned spaxels are too small: by the factor `noise_ratio` in {table}"
+        )
     if summary["accepted"] and not summary["splits"].get("validation"):
         remarks.append("No galaxy is left for validation, so catalogs of this store will have no p-values")
     return remarks

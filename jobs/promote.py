@@ -81,18 +81,25 @@ def _compare(
         open_model(config, store, f"models:/{version.name}/{version.version}").network
         for version in (candidate, champion)
     ]
-    same_kind = type(networks[0]) is type(networks[1])
-    if not (same_kind or benchmark or force):
+    kinds = [_kind(network) for network in networks]
+    comparable = kinds[0] == kinds[1]
+    if not (comparable or benchmark or force):
         raise PromotionError(
-            f"{candidate.name} version {candidate.version} is a {type(networks[0]).__name__} and the champion a "
-            f"{type(networks[1]).__name__}, whose likelihoods do not compare: give --benchmark, or --force"
+            f"{candidate.name} version {candidate.version} is a {kinds[0]} and the champion a {kinds[1]}, whose "
+            "likelihoods do not compare: give --benchmark, or --force"
         )
     first, second = (measure_split(network, store, SPLIT) for network in networks)
-    found = [replace(one, decides=one.decides and same_kind) for one in compare(first, second)]
+    found = [replace(one, decides=one.decides and comparable) for one in compare(first, second)]
     if benchmark:
         ours, theirs = (read_benchmark(Path(path)) for path in benchmark)
         found.append(Comparison("pAUROC, injected anomalies", ours, theirs, higher_is_better=True))
     return found
+
+
+def _kind(network: Any) -> str:
+    """What a network's likelihood is of: models of different kinds are tested on different samples."""
+    side = f" with hidden squares of {network.hidden_side} spaxels" if hasattr(network, "hidden_side") else ""
+    return f"{type(network).__name__}{side}"
 
 
 def read_benchmark(path: Path) -> float:

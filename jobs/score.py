@@ -19,12 +19,14 @@ others.
 Prints Spearman's correlation of the scores with flux and S/N: near 1 or -1, a score only sorts galaxies by these.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cubeprep.config import MistakeError, digest
@@ -37,6 +39,7 @@ from jobs.console.command import EXIT_OK, command, following_command
 from jobs.console.progress import console
 from jobs.models.opening import ScoringModel, open_model
 from jobs.models.survey_scores import (
+    CALIBRATING,
     Survey,
     labelled_finds,
     score_columns,
@@ -173,7 +176,7 @@ def assemble(
     )
     by_redshift = found.by_redshift and found.by_redshift.to_json()
     provenance = make_provenance(config, store, model, scores) | {
-        "num_calibration_galaxies": int(calibrating.sum()),
+        "num_calibration_galaxies": int((calibrating & np.isfinite(found.combined)).sum()),
         "num_labelled_detections": int(finds.sum()),
         "judges": list(survey.ensemble.scorers),
         "by_redshift": by_redshift,
@@ -246,23 +249,46 @@ def _print_summary(config: ProjectConfig, table: pd.DataFrame, provenance: dict[
         console.print(f"  [{code}]: {CODES[code]}", markup=False)
     if provenance["calibration"] == "model":
         console.print("Scores are relative to the galaxies that the model was calibrated on (score.calibration)")
-    found = int(table["is_find"].sum())
-    finds = f"{counted(found, 'detection')} at a false discovery rate of {config.score.fdr:g}"
-    calibrating = provenance["num_calibration_galaxies"]
-    if not found and 1 / (calibrating + 1) > config.score.fdr:
-        finds += f" (with {counted(calibrating, 'calibration galaxy')} no p-value is below 1/{calibrating + 1})"
-    elif not found and not provenance["num_labelled_detections"]:
-        finds += " (unusual galaxies of the validation split hide others: label its first ones and score again)"
-    if table["p_value"].isna().all():
-        order = "" if len(table) == 1 else ": scores order these galaxies"
-        finds = f"No p-values and so no detections, since no galaxy is in the validation split{order}"
-    console.print(f"{finds}; {_flagged(table)}")
+    console.print(f"{counted(len(table), 'galaxy')}, {_flagged(table)}")
+    for line in detections(config, table):
+        console.print(line, markup=False)
     if len(table) >= MIN_CORRELATED:
         for line in correlations(provenance["spearman"], config.score.rank_by):
             console.print(line)
     console.print(f"Catalog: {config.catalog_path} (MLflow: {config.tracking.catalog_name} version {version})")
     if following := following_command("score", "explore"):
         console.print(f"Next: {following}", markup=False)
+
+
+def detections(config: ProjectConfig, table: pd.DataFrame) -> Iterator[str]:
+    """Yields how many detections there are, what they were calibrated on, and what they lack."""
+    finds, validation = labelled_finds(config, table), table["split"].isin(CALIBRATING).to_numpy()
+    calibrating = validation & ~finds & table["score_combined"].notna().to_numpy()
+    number, found = int(calibrating.sum()), int(table["is_find"].sum())
+    if not number:
+        why = (
+            "all galaxies of the validation split are labelled as unusual"
+            if validation.any()
+            else "that split is empty"
+        )
+        yield f"No p-values, and so no detections, without an ordinary galaxy in the validation split: {why}"
+        return
+    left_out = int((validation & finds).sum())
+    without = f", {left_out} labelled as unusual left out" if left_out else ""
+    rate = f"at a false discovery rate of {config.score.fdr:g}"
+    yield f"{counted(found, 'detection')} {rate}, by {counted(number, 'galaxy')} of the validation split{without}"
+    if found:
+        return
+    needed = math.ceil(table["p_value"].notna().sum() / (number + 1) / config.score.fdr)
+    if needed > len(table) - number:
+        yield f"So few allow no detection: no p-value is below 1/{number + 1}"
+        return
+    first = table[calibrating].nlargest(NUM_PRINTED, "score_combined")
+    above = int((table["score_combined"] > first["score_combined"].iloc[0]).sum())
+    yield (
+        f"About {needed} galaxies must score above all of these, {above} do. If the highest of them are unusual, label "
+        f"them and run `score` again (docs/scoring.md, Detections): {', '.join(first['plateifu'])}"
+    )
 
 
 def _flagged(table: pd.DataFrame) -> str:

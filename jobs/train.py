@@ -99,16 +99,30 @@ class _Listener:
         self._tracked, self._bar, self._epochs = tracked, bar, epochs
         self._prefix = "" if fold is None else f"fold_{fold}/"
         self._logged = tracked.logged_steps(f"{self._prefix}lr")
+        self._answered = True
         self._steps = 1  # per epoch, until one is reported
 
     def __call__(self, event: str, metrics: "Metrics") -> None:
         if event == "epoch":
-            log_epochs(self._tracked, [metrics], self._logged, self._prefix)
+            self._log(metrics)
             self._tell_epoch(metrics)
             return
         self._steps = int(metrics["num_steps"])
         done = int(metrics["epoch"]) * self._steps + int(metrics["step"]) + 1
         self._bar(done, self._steps * self._epochs, f"epoch {metrics['epoch'] + 1:.0f}, loss {metrics['loss']:.4f}")
+
+    def _log(self, metrics: "Metrics") -> None:
+        """Logs an epoch; a server that does not answer stops no training, after which `catch_up` tries again."""
+        from modeling.tracking.runs import TrackingError
+
+        try:
+            log_epochs(self._tracked, [metrics], self._logged, self._prefix)
+        except TrackingError as error:
+            if self._answered:
+                logger.warning("epoch %d is not logged, the training goes on: %s", int(metrics["epoch"]) + 1, error)
+            self._answered = False
+        else:
+            self._answered = True
 
     def _tell_epoch(self, metrics: "Metrics") -> None:
         losses = [f"{name.replace('_', ' ')} {metrics[name]:.4f}" for name in LOSSES if name in metrics]

@@ -20,6 +20,7 @@ is registered as `candidate`, and as `champion` if it is better. With --retrain 
 with the best values for all of `train.epochs` and registered instead.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from modeling.training.context import Metrics
     from modeling.training.ray_tune import Trial, Tuned
 
+logger = logging.getLogger(__name__)
+
 
 def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     """Searches, tracks and registers; returns the exit code.
@@ -51,7 +54,7 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
     from cubeprep.locks import only_writer
     from cubeprep.store import WindowStore
     from modeling.tracking.lineage import prepare_run, system_metrics
-    from modeling.tracking.runs import find_run, start_run
+    from modeling.tracking.runs import TrackingError, find_run, start_run
     from modeling.training.cross_fitting import check_folds
     from modeling.training.ray_tune import tune
 
@@ -79,7 +82,10 @@ def run(config: ProjectConfig, *, retrain: bool = False) -> int:
             total = config.tune.num_trials * config.tune.epochs
 
             def listen(trial: str, parameters: dict[str, object], metrics: "Metrics") -> None:
-                children.log(trial, parameters, [metrics])
+                try:
+                    children.log(trial, parameters, [metrics])
+                except TrackingError as error:  # `finish` tries again
+                    logger.warning("an epoch of trial %s is not logged, the search goes on: %s", trial, error)
                 note = f"trial {len(children.runs)}, {children.best():.4f} at best"
                 bar(children.num_epochs, total, note, milestone=True)
 

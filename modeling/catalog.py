@@ -140,7 +140,8 @@ SURVEY_SCORES = {
         "Models that scored it: where models were cross-fitted, those that never saw the galaxy", kind="integer"
     ),
     "p_value": Column(
-        "Conformal p-value of the score among validation galaxies of similar S/N and size that no label calls unusual"
+        "Conformal p-value of the score among validation galaxies not labelled as unusual (with 450 or more, those of "
+        "similar S/N and size)"
     ),
     "q_value": Column("False discovery rate at which the galaxy is still a detection (Benjamini & Hochberg; Storey)"),
     "is_find": Column(

@@ -7,6 +7,7 @@ looked at, so it is off by default, and the page's policy allows its address onl
 from typing import NamedTuple
 from urllib.parse import quote
 
+from cubeprep.config import MistakeError
 from cubeprep.facts import SurveyFacts
 
 ENDPOINT = "https://alasky.cds.unistra.fr/hips-image-services/hips2fits"
@@ -45,17 +46,17 @@ def sky_image(survey: str | None, facts: SurveyFacts, size: int) -> dict[str, st
         `url` with the fields `{ra}` and `{dec}`, degrees, ICRS; `name`; `credit`; `side_arcsec`; `host`.
 
     Raises:
-        ValueError: the galaxies are not known to be on the sky, or the size of the windows there is unknown.
+        MistakeError: the galaxies are not known to be on the sky, or the size of the windows there is unknown.
     """
     if survey is None:
         return None
     if not facts.page_url:
-        raise ValueError(
+        raise MistakeError(
             f"explore.sky_image: {survey}; these galaxies are simulated, or of a survey without public pages, so that "
             "the page shows no image of their positions; expected null"
         )
     if facts.spaxel_arcsec is None:
-        raise ValueError(
+        raise MistakeError(
             f"explore.sky_image: {survey}; the size of a spaxel on the sky is unknown, or differs between galaxies "
             "(prepare.windows.space: scale-to-re), and with it the field of view; expected null"
         )

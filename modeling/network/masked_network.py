@@ -102,6 +102,7 @@ class KeptSpaxels(NamedTuple):
         place: [K] index in P.
         features: [B, K, C], from which samples are predicted.
         scale: [B, K] of the galaxy in that pass.
+        seen: [B, K] bool, whether that pass sees anything of the galaxy.
         recurrence: [B, P, L, O], of each line in the pass that keeps it; None without a recurrence.
     """
 
@@ -109,11 +110,12 @@ class KeptSpaxels(NamedTuple):
     place: Tensor
     features: Tensor
     scale: Tensor
+    seen: Tensor
     recurrence: Tensor | None
 
 
 class HiddenSamples(NamedTuple):
-    """Predictions of all samples, each from a pass that hides it; 0 where not good.
+    """Predictions of all samples, each from a pass that hides it; 0 where not good, or where it sees nothing else.
 
     Attributes:
         mean: [B, L, S, Y, X] in the unit of the flux.
@@ -292,6 +294,8 @@ class MaskedPredictor(WindowNetwork):
             flux_NF, ivar_NF, good_NF = (
                 values[part].flatten(2).flatten(0, 1) for values in (flux_BPLS, ivar_BPLS, good_BPLS)
             )
+            # Without anything seen there is no scale, and so no prediction.
+            good_NF = good_NF & spaxels.seen[:, chosen_K].flatten()[:, None]
             scale_N1 = spaxels.scale[:, chosen_K].flatten()[:, None]
             target_NF = self.from_linear(torch.where(good_NF, flux_NF, 0.0) / scale_N1)
             errors = self.errors(found, target_NF, ivar_NF * scale_N1.square())
@@ -331,7 +335,7 @@ class MaskedPredictor(WindowNetwork):
         device = good_BLSYX.device
         covered_P = good_BLSYX.flatten(3).flatten(0, 2).any(dim=0).cpu()
         first_lines = [lines[0] for lines in groups]
-        group_parts, place_parts, features, scales = [], [], [], []
+        group_parts, place_parts, features, scales, seen = [], [], [], [], []
         recurrence_BLOYX: Tensor | None = None
         for hidden, kept in passes:
             seen_BLSYX = good_BLSYX & ~hidden.to(device)
@@ -346,11 +350,13 @@ class MaskedPredictor(WindowNetwork):
             place_parts.append(place_K)
             features.append(h_BCYX.permute(0, 2, 3, 1).flatten(1, 2)[:, place_K.to(device)])
             scales.append(scale_B[:, None].expand(-1, len(place_K)))
+            seen.append(seen_BLSYX.flatten(1).any(dim=1)[:, None].expand(-1, len(place_K)))
         return KeptSpaxels(
             torch.cat(group_parts).to(device),
             torch.cat(place_parts).to(device),
             torch.cat(features, dim=1),
             torch.cat(scales, dim=1),
+            torch.cat(seen, dim=1),
             None if recurrence_BLOYX is None else recurrence_BLOYX.flatten(3).permute(0, 3, 1, 2),
         )
 

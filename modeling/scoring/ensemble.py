@@ -123,6 +123,7 @@ def combine(
     if np.isfinite(z).sum() >= MIN_REDSHIFTS:
         by_redshift = NuisanceRegression().fit(means.combined, _log_redshift(z))
     combined = without_redshift(means.combined, z, by_redshift)
+    calibrating = calibrating & np.isfinite(combined)
     kind = kinds(means.scores.nuisances, calibrating, num_bins)
     p_value = p_values(combined, kind, calibrating)
     # A repeat observation lies next to its galaxy however rare the galaxy is, so it does not count as a neighbour.
@@ -165,7 +166,7 @@ def kinds(nuisances: np.ndarray, calibrating: np.ndarray, num_bins: int) -> np.n
         return np.zeros(len(nuisances), dtype=int)
     inner = np.arange(1, num_bins) / num_bins
     bins = [quantile_bins(column, np.quantile(column[calibrating], inner)) for column in nuisances[:, 1:].T]
-    kind = np.asarray(bins[0] * num_bins + bins[1])
+    kind = np.maximum(bins[0] * num_bins + bins[1], 0)  # of NaN, which has no p-value in any bin
     held = np.bincount(kind[calibrating], minlength=num_bins**2)
     return np.where(held[kind] >= MIN_PER_KIND, kind, -1)
 

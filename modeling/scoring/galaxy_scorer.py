@@ -425,6 +425,8 @@ def _typical_error(parts: Sequence[ErrorSums]) -> np.ndarray:
 def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Nuisances [N, 3] that a score should not depend on: brightness, S/N and covered spaxels, on logarithmic scales.
 
+    NaN for a galaxy without a good sample, which thereby has no combined score.
+
     Args:
         sums: [N, L].
         snr: [N] median S/N; NaN counts as 0.
@@ -433,7 +435,8 @@ def nuisances(sums: LineSums, snr: np.ndarray, good: np.ndarray) -> np.ndarray:
     # Logarithms, or a few bright and large galaxies would dominate the regression; arcsinh also takes a negative median
     # S/N.
     flux = np.maximum(sums.abs_flux.sum(1), 1e-30)
-    size = np.maximum(good.any((1, 2)).sum((1, 2)), 1)
+    size = good.any((1, 2)).sum((1, 2)).astype(float)
+    size[size == 0] = np.nan
     return np.column_stack([np.log(flux), np.arcsinh(np.nan_to_num(snr)), np.log(size)])
 
 

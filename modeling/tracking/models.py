@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -290,12 +291,24 @@ def _beats_champion(client: Any, name: str, tags: Mapping[str, str]) -> bool:
 
 
 def download(client: Any, version: Any) -> Path:
-    """Directory on this machine with the files of a version; local artifacts are used in place."""
+    """Directory on this machine with the files of a version, which lasts as long as this process.
+
+    Local artifacts are used in place.
+    """
     import mlflow.artifacts
+    from mlflow.utils.uri import is_local_uri
 
     uri = client.get_model_version_download_uri(version.name, version.version)
     try:
         with request_errors(client.tracking_uri, "download artifacts"):
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+            target = None if is_local_uri(uri) else tempfile.mkdtemp(dir=_downloads().name)
+            found = mlflow.artifacts.download_artifacts(uri, dst_path=target, tracking_uri=client.tracking_uri)
+            return Path(found)
     except (RequestError, OSError) as error:
         raise TrackingError(f"version {version.version} of {version.name}: its files are not at {uri}") from error
+
+
+@cache
+def _downloads() -> tempfile.TemporaryDirectory[str]:
+    """Folder of all downloads of this process, removed at its end."""
+    return tempfile.TemporaryDirectory(prefix="cubescout-models-")

@@ -175,8 +175,10 @@ class TrainingJob(Config):
 
 Space = dict[str, dict[str, list[Any]]]
 
-# These change how long, where or from which model a trial runs.
-NOT_SEARCHABLE = {"train.epochs", "train.start_from"} | {f"train.{key}" for key in NOT_PART_OF_IDENTITY}
+NOT_SEARCHABLE = dict.fromkeys(
+    ["train.epochs", "train.start_from", *(f"train.{key}" for key in sorted(NOT_PART_OF_IDENTITY))],
+    "it changes how long, where or from which model a trial runs",
+) | {"model.hidden_side": "likelihoods of squares of different sizes do not compare"}
 
 
 class TuneConfig(Config):
@@ -227,7 +229,7 @@ def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
     if section not in SECTIONS or name not in SECTIONS[section].model_fields:
         return [f"{key} is not a key of the sections model or train"]
     if key in NOT_SEARCHABLE:
-        return [f"{key} cannot be searched: it changes how long, where or from which model a trial runs"]
+        return [f"{key} cannot be searched: {NOT_SEARCHABLE[key]}"]
     if len(domain) != 1 or next(iter(domain)) not in DOMAINS:
         return [f"{key}: expected one of {', '.join(DOMAINS)}, found {', '.join(domain) or 'nothing'}"]
     kind, values = next(iter(domain.items()))
@@ -236,6 +238,10 @@ def _domain_mistakes(key: str, domain: dict[str, list[Any]]) -> list[str]:
         parsed = [getattr(SECTIONS[section].model_validate({name: value}), name) for value in values]
     except ValidationError as error:
         return [f"{key}: {item['msg']} (found {item['input']!r})" for item in error.errors()]
+    if kind != "choice" and not all(isinstance(value, int | float) and not isinstance(value, bool) for value in parsed):
+        return [f"{key}: {kind} takes numbers, found {values}; use choice"]
+    if kind == "loguniform" and min(parsed, default=1) <= 0:
+        return [f"{key}: loguniform takes bounds above 0, found {values}"]
     if not parsed or (kind != "choice" and not (len(parsed) == 2 and parsed[0] < parsed[1])):
         return [f"{key}: {kind} takes {'values' if kind == 'choice' else 'a lower and an upper bound'}, found {values}"]
     if kind == "randint" and not all(isinstance(value, int) for value in parsed):

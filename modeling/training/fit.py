@@ -308,7 +308,19 @@ class _Trainer:
             return function(*tensors)
 
     def finish_epoch(self, metrics: Metrics) -> None:
-        """Compares an epoch with the best one, writes a checkpoint and reports its metrics."""
+        """Compares an epoch with the best one, writes a checkpoint and reports its metrics.
+
+        Raises:
+            DivergedError: weights are not finite, or no validation galaxy has a finite loss any more; no checkpoint is
+                written.
+        """
+        # Means leave out what is NaN: without this check the training loss would stand in for the validation loss.
+        finite = all(bool(torch.isfinite(values).all()) for values in self.model.parameters())
+        if not finite or ("validation_loss" in self.best and "validation_loss" not in metrics):
+            what = "the validation loss" if finite else "weights"
+            raise DivergedError(
+                f"{what} became NaN or infinite in epoch {self.epoch}: lower train.lr or clip gradients"
+            )
         loss = metrics.get("validation_loss", metrics["train_loss"])
         if loss < self.best["best_loss"] or not self.best_weights:
             self.best = metrics | {"best_loss": loss}

@@ -26,6 +26,10 @@ STUDENT_DOF = 4.0
 # Of all samples of a spaxel together, whose variances the tails then scale together. With STUDENT_DOF, variances of a
 # hundred samples that are twice too large would cost 0.3 nats, so they would not be learned; with these it is 3.
 JOINT_DOF = 30.0
+# What `student_t_nll` leaves out beside ln(2 pi)/2.
+STUDENT_CONSTANT = (
+    math.lgamma(0.5 * STUDENT_DOF) - math.lgamma(0.5 * (STUDENT_DOF + 1)) + 0.5 * math.log(0.5 * STUDENT_DOF)
+)
 # Beyond this a residual is the model's failure, not noise, and its gradient no longer grows.
 HUBER_SIGMA = 5.0
 

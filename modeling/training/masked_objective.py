@@ -20,7 +20,7 @@ from modeling.network.hiding import draw_hidden, group_of_lines, hidden_lines, m
 from modeling.network.masked import masked_mean
 from modeling.network.masked_network import COARSE, Errors, MaskedPredictor, by_spaxel
 from modeling.network.normalisation import WindowNetwork
-from modeling.training.losses import LIKELIHOODS, joint_nll
+from modeling.training.losses import LIKELIHOODS, STUDENT_CONSTANT, joint_nll
 from modeling.training.objective import Objective, ObjectiveConfig
 
 # Weight of the squared error of the coarse means that the latent decodes to, normalised units, against nats.
@@ -215,7 +215,9 @@ class MaskedObjective(nn.Module):
         if self.model.to_modes is None:
             nothing_NF = torch.zeros_like(errors.residual)
             mean_N = LIKELIHOODS[self.config.loss](nothing_NF, errors.residual, tested_NF, errors.variance)
-            return mean_N * tested_NF.sum(dim=1)
+            # As `joint_nll`, up to ln(2 pi)/2 alone: likelihoods of networks and losses then compare.
+            constant = STUDENT_CONSTANT if self.config.loss == "student-t" else 0.0
+            return (mean_N + constant) * tested_NF.sum(dim=1)
         # Products of bfloat16 would lose the small difference of two large sums.
         with torch.autocast(tested_NF.device.type, enabled=False):
             return joint_nll(self.config.loss, errors.residual, errors.variance, errors.modes, tested_NF)

@@ -72,11 +72,16 @@ def measure_split(model: WindowNetwork, store: WindowStore, split: str) -> dict[
 
 
 def compare(candidate: dict[str, np.ndarray], champion: dict[str, np.ndarray]) -> list[Comparison]:
-    """Comparisons by likelihood, which decides, and by chi2; both models on the same galaxies."""
+    """Comparisons by likelihood, which decides, and by chi2; both models on the same galaxies.
+
+    A galaxy without a value by the champion is left out of both means. One without a value by the candidate alone makes
+    the candidate's mean NaN: without its hardest galaxies a model would be the better one.
+    """
+    known = {name: np.isfinite(champion[name]) for name in MEASURES}
     return [
         Comparison(
             text,
-            _mean(candidate[name]),
+            float(np.where(known[name], candidate[name], 0).sum(dtype=np.float64) / max(known[name].sum(), 1)),
             _mean(champion[name]),
             decides=name == "nll",
             # Of paired values: galaxies differ more from each other than models do on one galaxy.

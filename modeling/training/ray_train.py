@@ -1,7 +1,8 @@
 """Training on one worker or many with Ray Train (V2), and in this process without Ray: the same loop for all.
 
-Workers receive the job as JSON, open the store by its path, and share each global batch: the number of workers changes
-neither the batch nor, up to rounding, the gradient. The same name and storage resume an interrupted run.
+Workers receive the job as JSON, open the store by its path, and share each global batch. The number of workers that a
+training begins with decides which galaxies a batch holds; another one later changes neither the batch nor, up to
+rounding, the gradient. The same name and storage resume an interrupted run.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cubeprep.config import digest
 from cubeprep.storage import is_remote, size_and_tag
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
@@ -53,11 +55,17 @@ class Trained:
     earlier: bool = False
 
     def selection_loss(self, job: TrainingJob) -> tuple[float, str]:
-        """Reconstruction loss of the best epoch and the name of its measure; only equal measures are comparable."""
-        split = "validation" if "validation_loss" in self.best else "train"
-        loss = self.best.get(f"{split}_reconstruction", self.best[f"{split}_loss"])
-        hidden = "hidden " if job.model.kind == "masked" else ""
-        return loss, f"{split} {job.train.loss} of {hidden}{job.model.normalise} flux"
+        """Loss of the best epoch and the name of its measure; only equal measures are comparable.
+
+        That is the validation likelihood, which compares networks and losses: of masked networks, those that are tested
+        on the same squares. Without validation galaxies it is the training loss of the same settings.
+        """
+        if "validation_nll" in self.best:
+            side, masked = job.model.hidden_side, job.model.kind == "masked"
+            tested = f", {job.train.loss}, of hidden squares of {side} x {side} spaxels" if masked else ""
+            return self.best["validation_nll"], f"validation nll{tested}"
+        loss = self.best.get("train_reconstruction", self.best["train_loss"])
+        return loss, f"train {job.train.loss} with the settings {digest(job.model, job.train)[:12]}"
 
 
 def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: Listener | None = None) -> Trained:
@@ -77,6 +85,12 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
     check_job(job)
     if finished := finished_checkpoint(job, name=name, storage=storage):
         return replace(take_best(finished, target), earlier=True)
+    with_ray = job.train.num_workers > 0
+    if _began(name, storage, with_ray=not with_ray) and not _began(name, storage, with_ray=with_ray):
+        raise ValueError(
+            f"{storage}/{name}: begun with train.num_workers {'0' if with_ray else 'of 1 or more'}, whose checkpoints "
+            f"{'Ray' if with_ray else 'a training without Ray'} cannot resume: set it again, or remove that folder"
+        )
     if job.train.num_workers == 0:
         if "://" in storage:
             raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
@@ -378,12 +392,16 @@ def _listening(queue: Any, listener: Listener | None) -> Iterator[None]:
 
 
 def has_checkpoint(job: TrainingJob, *, name: str, storage: str) -> bool:
-    """Whether a run has left a checkpoint to resume from.
+    """Whether a run has left a checkpoint, with Ray or without; `train` says which of them can resume it.
 
     Raises:
         OSError: the storage does not answer.
     """
-    if job.train.num_workers == 0:
+    return any(_began(name, storage, with_ray=with_ray) for with_ray in (False, True))
+
+
+def _began(name: str, storage: str, *, with_ray: bool) -> bool:
+    if not with_ray:
         return any((Path(storage) / name / part).is_dir() for part in ("last", "last.old"))
     try:
         size_and_tag(f"{storage}/{name}/{SNAPSHOT}")
@@ -397,14 +415,17 @@ def finished_checkpoint(job: TrainingJob, *, name: str, storage: str) -> Path | 
     if is_remote(storage):
         return None
     folder = Path(storage) / name
-    try:
-        last = "last"
-        if job.train.num_workers:
-            last = json.loads((folder / SNAPSHOT).read_text())["latest_checkpoint_result"]["checkpoint_dir_name"]
-        epochs = len(read_training_state(folder / last)["history"])
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or a kill left it half written
-        return None
-    return folder / last if epochs >= job.train.epochs else None
+    for with_ray in (job.train.num_workers > 0, job.train.num_workers == 0):
+        try:
+            last = "last"
+            if with_ray:
+                last = json.loads((folder / SNAPSHOT).read_text())["latest_checkpoint_result"]["checkpoint_dir_name"]
+            epochs = len(read_training_state(folder / last)["history"])
+        except (OSError, ValueError, KeyError, TypeError):  # there is none, or a kill left it half written
+            continue
+        if epochs >= job.train.epochs:
+            return folder / last
+    return None
 
 
 def take_best(checkpoint: Path, target: Path) -> Trained:

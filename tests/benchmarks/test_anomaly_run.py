@@ -4,25 +4,27 @@ import ast
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.anomaly import dataset
 from benchmarks.anomaly.__main__ import EXPERIMENT, main, runs_unasked
 from benchmarks.anomaly.all_detectors import load_detectors
 from benchmarks.anomaly.all_families import load_families
 from benchmarks.anomaly.dataset import Data, bytes_digest, prepare_data
-from benchmarks.anomaly.detectors.detector import DETECTORS
+from benchmarks.anomaly.detectors.detector import DETECTORS, Scored
 from benchmarks.anomaly.evaluate import Entry, load_entries, standardised, thresholds
-from benchmarks.anomaly.execute import execute
+from benchmarks.anomaly.execute import Task, execute, is_done, save
 from benchmarks.anomaly.kept import kept_path, read_kept, write_kept
 from benchmarks.anomaly.report import as_markdown, make_report
 from benchmarks.anomaly.rows import assign_folds, plan_rows
 from benchmarks.anomaly.samples import choose, training_store
 from benchmarks.anomaly.tiers import TIERS, Run
-from cubeprep.store import WindowStore
+from cubeprep.store import Windows, WindowStore
 
 ROOT = Path(__file__).parents[2]
 TINY = TIERS["tiny"]
@@ -119,6 +121,45 @@ def test_scores_are_kept_and_can_be_made_again(data):
     execute(data, QUICK, 1)
     for path, score in first.items():
         np.testing.assert_array_equal(np.load(path)["score"], score)
+
+
+def test_results_without_the_real_cubes_are_made_again(data, tmp_path):
+    detector, run = "random", TIERS["tiny"].runs[0]
+    plain, real = (replace(data, folder=tmp_path, real_digest=digest) for digest in ("", "ab"))
+    tasks = {
+        name: Task(some, detector, run, fold, tmp_path / f"{fold}.npz")
+        for name, some, fold in (("plain", plain, 0), ("first", real, 0), ("second", real, 1))
+    }
+    assert not any(map(is_done, tasks.values()))
+    for fold in (0, 1):
+        save(tmp_path / f"{fold}.npz", Scored(np.zeros(3)), 1.0, 1.0)
+    assert {name: is_done(task) for name, task in tasks.items()} == {"plain": True, "first": False, "second": True}
+    save(tmp_path / "0.npz", Scored(np.zeros(3)), 1.0, 1.0, real_digest="ab")
+    assert is_done(tasks["first"])
+
+
+def test_real_cubes_are_made_again_where_their_files_changed(tmp_path, monkeypatch):
+    made = []
+
+    def real_rows(*_):
+        made.append(1)
+        one = np.zeros((1, 1, 1, 1, 1), np.float32)
+        return Windows(one, one, one, np.array(["a"]), np.zeros(1, int)), pd.DataFrame({"name": ["a"]})
+
+    monkeypatch.setattr(dataset, "real_rows", real_rows)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "cube.fits").write_bytes(b"1")
+    tier = TIERS["tiny"]
+    digests = [dataset._make_real(tier.data, tmp_path, tmp_path / "real") for _ in range(2)]
+    assert digests[0] == digests[1]
+    assert len(made) == 1
+    assert Data(tmp_path, tier, pd.DataFrame()).real() is None
+    found = Data(tmp_path, tier, pd.DataFrame(), digests[0]).real()
+    assert found is not None
+    assert found[1]["name"].tolist() == ["a"]
+    (tmp_path / "real" / "other.fits").write_bytes(b"2")
+    assert dataset._make_real(tier.data, tmp_path, tmp_path / "real") != digests[0]
+    assert len(made) == 2
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_names_every_mistake_at_once(write) -> None:
     [
         ("cuont: 3\ncount: 3", "cuont: unknown key; did you mean count?"),
         ("count: 3\ninner: {rates: 1}", "inner.rates: unknown key; did you mean rate?"),
-        ("count: 3\ninner: {colour: 1}", "inner.colour: unknown key"),
+        ("count: 3\ninner: {colour: 1}", "inner.colour: unknown key; known are rate"),
         ("count: 3\nrate: 1", "rate: unknown key; did you mean inner.rate?"),
         ("count: 3\ninner: {rate: abc}", "inner.rate: expected a number (found 'abc')"),
         ("count: 3\ninner: {rate: [1]}", "inner.rate: expected a number (found [1])"),

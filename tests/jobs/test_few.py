@@ -27,7 +27,7 @@ def test_real_cubes_are_scored_by_the_model_of_the_package(real_data: Path, tmp_
     catalog = pd.read_parquet(tmp_path / "catalog.parquet").set_index("plateifu")
     assert sorted(catalog.index) == ["41144_A", "56140_A", "572402_A"]
     assert catalog["score"].notna().all()
-    assert ("No p-values and so no detections" in result.output) == catalog["p_value"].isna().all()
+    assert ("No p-values, and so no detections" in result.output) == catalog["p_value"].isna().all()
     assert "it has seen no real galaxy" in result.output
     assert "Spearman" not in result.output
     # They do not depend on what else is in the workspace.

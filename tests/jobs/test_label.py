@@ -31,7 +31,7 @@ def test_labels_are_kept_with_author_note_and_catalog(workspace: Path) -> None:
     assert set(history["note"]) == {"seen"}
     assert set(history["catalog"]) == {catalog_version(workspace / "catalog.parquet")}
     assert "artefact 1" in text
-    assert "Detections for `cubescout rerank`: blueberry\n" in text
+    assert "Labels that mean an unusual galaxy, to `rerank` and to the p-values of `score`: blueberry. Add" in text
 
 
 def test_a_table_of_labels_is_read_and_an_empty_label_withdraws(workspace: Path) -> None:

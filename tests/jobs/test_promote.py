@@ -7,6 +7,9 @@ from click.testing import CliRunner
 
 from jobs import cli
 from jobs.console import command
+from jobs.promote import _kind
+from modeling.network.config import ModelConfig
+from modeling.network.make import make_network
 from tests.mlflow_stub import mlflow_stub
 
 CANARY = "cAnArY"
@@ -42,6 +45,17 @@ def test_a_champion_that_cannot_be_looked_up_is_not_replaced(status: int, conten
     assert CANARY not in text
     assert GET in requests
     assert SET not in requests
+
+
+def test_networks_tested_on_other_samples_are_of_other_kinds() -> None:
+    shape, names = (2, 4, 8), ["Hb-4862", "Ha-6564"]
+    small = {"latent_dim": 2, "context_channels": 8, "step_channels": 2, "lstm_channels": 2, "decoder_channels": 2}
+    kinds = [
+        _kind(make_network(ModelConfig.model_validate(small | values), shape, names, seed=0))
+        for values in ({"kind": "masked", "hidden_side": 5}, {"kind": "masked", "hidden_side": 3}, {"kind": "ae"})
+    ]
+    assert len(set(kinds)) == 3
+    assert kinds[0].endswith(" with hidden squares of 5 spaxels")
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])

@@ -253,6 +253,19 @@ def test_a_comparison_says_how_much_depends_on_the_galaxies() -> None:
     assert np.isnan(chi2.interval).all()
 
 
+def test_a_model_without_its_hardest_galaxies_is_worse() -> None:
+    chi2 = np.ones(3)
+    likelihood, _ = compare(
+        {"nll": np.array([np.nan, 0.1, 0.2]), "chi2": chi2}, {"nll": np.array([5, 0.15, 0.1]), "chi2": chi2}
+    )
+    assert likelihood.worse
+    likelihood, _ = compare(
+        {"nll": np.array([9, 0.1, 0.0]), "chi2": chi2}, {"nll": np.array([np.nan, 0.15, 0.1]), "chi2": chi2}
+    )
+    assert (likelihood.candidate, likelihood.champion) == (0.05, 0.125)
+    assert not likelihood.worse
+
+
 def test_what_cannot_be_compared_is_worse() -> None:
     assert Comparison("x", float("nan"), 1.0).worse
     assert not Comparison("x", 1.0, 1.0).worse

@@ -384,9 +384,6 @@ def summary(
     workspace: Path,
     triage: list[str],
     capsys: pytest.CaptureFixture[str],
-    *,
-    num_calibrating: int = 0,
-    num_labelled: int = 0,
     **columns: list[Any],
 ) -> str:
     """What `cubescout score my.yaml --set seed=2` prints of galaxies with these reason codes and further columns."""
@@ -396,10 +393,10 @@ def summary(
         for i, code in enumerate(triage)
     ]
     table = pd.DataFrame(rows).assign(
-        **{"is_find": False, "p_value": np.nan, "split": "test", "hypothesis": ""} | columns
+        **{"is_find": False, "p_value": np.nan, "split": "test", "hypothesis": "", "mangaid": "", "score_combined": 3.0}
+        | columns
     )
     provenance = {"store": {"identity": "1"}, "model": {"trained_on": ""}, "calibration": "survey", "spearman": {}}
-    provenance |= {"num_calibration_galaxies": num_calibrating, "num_labelled_detections": num_labelled}
     job = click.Command("score", callback=lambda **_: score._print_summary(config, table, provenance, "1"))
     job.params = [click.Argument(["config"]), click.Option(["--set", "overrides"], multiple=True)]
     job.main(["my.yaml", "--set", "seed=2"], standalone_mode=False)
@@ -414,7 +411,7 @@ def test_the_summary_says_what_is_left_out_what_codes_mean_and_what_comes_next(
     assert "  [redshift]: all lines displaced by the same velocity: scored at the redshift of the lines" in text
     assert "  [spike]: sharper than the point-spread function" in text
     assert "[edge]" not in text, "of no galaxy that is shown"
-    assert "validation split: scores order these galaxies; 2 likely artefacts, 3 with displaced lines" in text
+    assert "7 galaxies, 2 likely artefacts, 3 with displaced lines\nNo p-values, and so no detections," in text
     assert text.splitlines()[-1] == "Next: cubescout explore my.yaml --set seed=2"
 
 
@@ -432,19 +429,34 @@ def test_the_summary_gives_the_redshift_of_the_windows(tmp_path: Path, capsys: p
     assert "z 0.0300  " in lines[2]
 
 
-def test_the_summary_says_why_there_is_no_detection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few, hidden, labelled = (
-        summary(
-            tmp_path, [""] * 9, capsys, p_value=[0.5] * 9, num_calibrating=num_calibrating, num_labelled=num_labelled
-        )
-        for num_calibrating, num_labelled in ((2, 0), (9, 0), (9, 1))
+def test_the_summary_says_what_detections_were_calibrated_on_and_what_they_lack(tmp_path: Path) -> None:
+    config = ProjectConfig(workspace=tmp_path)
+
+    def said(num_validation: int, *, num: int = 60, detected: bool = False) -> str:
+        split = ["train"] * (num - num_validation) + ["validation"] * num_validation
+        names = [f"8000-{i}" for i in range(num)]
+        values = {"mangaid": names, "score_combined": np.arange(num, 0, -1.0), "p_value": 0.5, "is_find": detected}
+        return "\n".join(score.detections(config, pd.DataFrame({"plateifu": names, "split": split} | values)))
+
+    assert said(0).endswith("without an ordinary galaxy in the validation split: that split is empty")
+    few = "0 detections at a false discovery rate of 0.1, by 2 galaxies of the validation split\n"
+    assert said(2) == f"{few}So few allow no detection: no p-value is below 1/3"
+    many = "0 detections at a false discovery rate of 0.1, by 40 galaxies of the validation split\n"
+    assert said(40).startswith(f"{many}About 15 galaxies must score above all of these, 20 do. If the highest of them")
+    assert said(40).endswith(": 8000-20, 8000-21, 8000-22, 8000-23, 8000-24")
+    append(config.labels_path, [Label(plateifu=f"8000-{i}", label="merger", author="ann") for i in (20, 21)])
+    labelled = said(40).replace("\n", " ")
+    assert "by 38 galaxies of the validation split, 2 labelled as unusual left out About 16" in labelled
+    assert labelled.endswith(": 8000-22, 8000-23, 8000-24, 8000-25, 8000-26")
+    assert said(40, detected=True) == (
+        "60 detections at a false discovery rate of 0.1, by 38 galaxies of the validation split, 2 labelled as unusual "
+        "left out"
     )
-    assert "false discovery rate of 0.1 (with 2 calibration galaxies no p-value is below 1/3); 0 likely" in few
-    assert "rate of 0.1 (unusual galaxies of the validation split hide others: label its first ones and" in hidden
-    assert "false discovery rate of 0.1; 0 likely" in labelled
+    append(config.labels_path, [Label(plateifu=f"8000-{i}", label="merger", author="ann") for i in range(58, 60)])
+    assert said(2).endswith("all galaxies of the validation split are labelled as unusual")
 
 
 def test_the_summary_of_one_galaxy_is_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = summary(tmp_path, [""], capsys)
     assert text.splitlines()[0] == "The one galaxy, by score_combined:"
-    assert "validation split; 0 likely artefacts\n" in text
+    assert "1 galaxy, 0 likely artefacts\n" in text

@@ -13,9 +13,10 @@ from jobs.config import ProjectConfig, load_project
 from jobs.console import command
 from jobs.models.training import training_job
 from modeling.tracking.models import resolve_model
-from modeling.tracking.runs import find_run, make_client
+from modeling.tracking.runs import RequestError, find_run, make_client
 from modeling.training.context import LocalContext
 from modeling.training.folds import load_folds
+from modeling.training.ray_train import Trained
 from tests.holders import holding
 from tests.synthetic import synthetic_store
 
@@ -51,6 +52,34 @@ def test_workers_in_other_folders_find_the_store(tmp_path: Path, monkeypatch: py
     assert training_job(config).store == str(tmp_path / "runs" / "windows.zarr")
     remote = config.prepare.model_copy(update={"store": "s3://bucket/w.zarr"})
     assert training_job(config.model_copy(update={"prepare": remote})).store == "s3://bucket/w.zarr"
+
+
+def test_a_server_that_does_not_answer_stops_no_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    away, logged = [True], []
+
+    class Tracked:
+        def logged_steps(self, name: str) -> set[int]:
+            return set()
+
+        def log_metrics(self, metrics: dict[str, float], epoch: int) -> None:
+            if away[0]:
+                raise RequestError("http://there:5000: cannot log a batch")
+            logged.append(epoch)
+
+    tracked: Any = Tracked()
+    listener = jobs.train._Listener(tracked, lambda *_, **__: None, epochs=4)
+    history = [{"epoch": epoch, "train_loss": 1.0} for epoch in range(4)]
+    for metrics in history[:3]:
+        listener("epoch", metrics)
+    assert [record.getMessage() for record in caplog.records if record.name == "jobs.train"] == [
+        "epoch 1 is not logged, the training goes on: http://there:5000: cannot log a batch"
+    ]
+    away[0] = False
+    listener("epoch", history[3])
+    listener.catch_up(Trained(Path(), {}, history))
+    assert logged == [3, 0, 1, 2]
 
 
 @pytest.fixture

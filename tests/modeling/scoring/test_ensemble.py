@@ -136,6 +136,22 @@ def test_nominal_false_discovery_rate_is_kept_over_100_splits() -> None:
     assert np.mean(proportions) == pytest.approx(0.1, abs=0.01)
 
 
+def test_a_galaxy_without_a_score_has_no_p_value_and_calibrates_none() -> None:
+    rng = np.random.default_rng(6)
+    means = means_of(np.array([3.0, 1.0, np.nan, 2.5, np.nan]), rng)
+    means.scores.nuisances[[2, 4]] = np.nan
+    neighbours = nearest_neighbours(rng.normal(size=(5, 3)), np.arange(5).astype(str), 3)
+    found = combine(means, neighbours, np.full(5, np.nan), np.array([True, True, True, False, False]))
+    np.testing.assert_allclose(found.p_value, [1 / 2, 2 / 2, np.nan, 2 / 3, np.nan])
+    np.testing.assert_array_equal(np.isnan(found.q_value), np.isnan(found.p_value))
+
+
+def test_galaxies_of_unknown_size_are_in_no_bin_of_their_own() -> None:
+    nuisances, calibrating = np.random.default_rng(8).normal(size=(1800, 3)), np.arange(1800) < 900
+    nuisances[900:1000, 2] = np.nan
+    assert set(kinds(nuisances, calibrating, 3)) <= set(range(9))
+
+
 def test_redshift_is_taken_off_the_combined_score() -> None:
     rng = np.random.default_rng(5)
     z = rng.uniform(0.01, 0.1, 500)

@@ -260,7 +260,7 @@ def test_a_known_offset_is_believed() -> None:
     assert (scores.significance[0, :2] < measured.significance[0, :2]).all()
     np.testing.assert_array_equal(scores.significance[1], 0)  # the lines are not in the windows
     np.testing.assert_array_equal(scores.significance[2], measured.significance[2])
-    assert np.isfinite(trained().combined(scores)).all()
+    assert np.isfinite(trained().combined(scores)).tolist() == [True, False, True]
 
 
 def test_the_latent_reconstructs_a_turned_galaxy_as_it_does_the_galaxy() -> None:

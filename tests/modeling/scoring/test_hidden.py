@@ -133,12 +133,22 @@ def test_a_galaxy_at_a_wrong_redshift_is_scored_nearer_the_right_one() -> None:
     assert scores.significance[0].mean() < left.significance[0].mean()
 
 
-def test_a_galaxy_without_good_samples_is_typical() -> None:
-    flux, ivar, mask = galaxies(2, seed=9)
+def test_a_galaxy_without_good_samples_has_no_score() -> None:
+    flux, ivar, mask = galaxies(3, seed=9)
     mask[0] = 1
-    scores = trained().score(flux, ivar, mask)
-    np.testing.assert_array_equal(scores.significance[0], 0)
-    assert np.isfinite(trained().combined(scores)).all()
+    known = np.array([np.nan, 3 * (VELOCITY[-1] - VELOCITY[0]), np.nan])  # its lines lie outside its windows
+    scores = trained().score(flux, ivar, mask, known)
+    np.testing.assert_array_equal(scores.significance[:2], 0)
+    assert np.isfinite(trained().combined(scores)).tolist() == [False, False, True]
+
+
+def test_a_galaxy_hidden_whole_is_not_compared_with_a_guess() -> None:
+    """Of so few spaxels nothing is left to measure the brightness from: no unit of the flux may matter."""
+    flux, ivar, mask = galaxies(2, seed=9)
+    mask[0, :, :, :, :8] = mask[0, :, :, :, 11:] = 1
+    mask[0, :, :, :8] = mask[0, :, :, 11:] = 1
+    found = [trained().score(unit * flux, ivar / unit**2, mask) for unit in (np.float32(1e-3), np.float32(1e3))]
+    np.testing.assert_allclose(found[0].significance, found[1].significance, rtol=1e-3, atol=1e-3)
 
 
 def test_a_scorer_survives_json_and_averages_with_others() -> None:

@@ -16,7 +16,7 @@ from modeling.network.checkpoint import load_model, save_model
 from modeling.network.inference import infer
 from modeling.tracking.catalog_registry import CATALOG_ARTIFACT, register_catalog
 from modeling.tracking.lineage import log_environment, log_store, prepare_run
-from modeling.tracking.models import register_model, resolve_model
+from modeling.tracking.models import _downloads, register_model, resolve_model
 from modeling.tracking.runs import TrackingError, make_client, start_run
 from tests.s3 import PASSWORD, USER, JuiceFS, free_port, wait_for
 from tests.synthetic import synthetic_store, synthetic_windows
@@ -86,6 +86,7 @@ def test_from_store_to_catalog_through_a_server(signed_in: str, tmp_path: Path) 
         )
     resolved = resolve_model(signed_in, "models:/m@champion")
     loaded, _ = load_model(resolved.directory)
+    assert resolved.directory.is_relative_to(_downloads().name)  # removed when this process ends
     windows = synthetic_windows(np.random.default_rng(0), 2, SHAPE)
     arrays = windows.flux, windows.ivar, windows.mask
     np.testing.assert_array_equal(infer(loaded, *arrays).latent, infer(model, *arrays).latent)

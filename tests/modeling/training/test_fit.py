@@ -11,14 +11,15 @@ import torch
 
 from cubeprep.store import WindowStore
 from modeling.network.autoencoder import ConvLSTMAutoencoder, make_model
-from modeling.network.checkpoint import load_model, save_model
+from modeling.network.checkpoint import load_model, read_training_state, save_model
 from modeling.network.config import ModelConfig
 from modeling.network.make import make_network
+from modeling.training import fit as fit_module
 from modeling.training.config import TrainConfig, TrainingJob
 from modeling.training.context import LocalContext
 from modeling.training.fit import Batch, Batches, DivergedError, fit, make_optimizer
 from modeling.training.loader import Loader, RankShare
-from modeling.training.ray_train import take_best, train, train_rank
+from modeling.training.ray_train import Trained, take_best, train, train_rank
 from tests.synthetic import synthetic_store
 
 MODEL: dict[str, Any] = {"latent_dim": 8, "step_channels": 6, "lstm_channels": 6, "decoder_channels": 6}
@@ -351,7 +352,44 @@ def test_without_validation_the_training_loss_decides(tmp_path: Path) -> None:
     trained = train(job(store), name="run", storage=str(tmp_path / "s"), target=tmp_path / "model")
     assert not any(key.startswith("validation") for key in trained.best)
     assert trained.best["best_loss"] == min(metrics["train_loss"] for metrics in trained.history)
-    assert trained.selection_loss(job(store)) == (trained.best["train_loss"], "train mae of asinh flux")
+    loss, measure = trained.selection_loss(job(store))
+    assert loss == trained.best["train_loss"]
+    assert measure.startswith("train mae with the settings ")
+    assert trained.selection_loss(job(store, lr=0.1))[1] != measure
+
+
+def test_trainings_are_compared_by_the_likelihood_whatever_their_loss(store: WindowStore, tmp_path: Path) -> None:
+    chosen = [job(store, epochs=1, spaxel_code=code, loss=loss) for code, loss in ((4, "mae"), (0, "student-t"))]
+    for number, one in enumerate(chosen):
+        trained = train(one, name=f"run{number}", storage=str(tmp_path / "s"), target=tmp_path / "model")
+        assert trained.selection_loss(one) == (trained.best["validation_nll"], "validation nll")
+    masked = [job(store, kind="masked"), job(store, kind="masked")]
+    masked[1] = masked[1].model_copy(update={"model": masked[1].model.model_copy(update={"hidden_side": 3})})
+    trained = Trained(tmp_path, {"validation_nll": 1.0}, [])
+    measures = [trained.selection_loss(one)[1] for one in masked]
+    assert measures[0] == "validation nll, student-t, of hidden squares of 5 x 5 spaxels"
+    assert measures[1] == "validation nll, student-t, of hidden squares of 3 x 3 spaxels"
+
+
+@pytest.mark.parametrize("what", ["weights", "the validation loss"])
+def test_a_training_that_diverges_at_the_end_of_an_epoch_keeps_its_last_checkpoint(
+    what: str, store: WindowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Means leave out NaN: the training loss must not stand in for the validation loss."""
+    validate = fit_module._Trainer.validate
+
+    def broken(loop: Any, batches: Any) -> Any:
+        if loop.epoch == 1:
+            if what == "weights":
+                with torch.no_grad():
+                    next(loop.model.parameters()).fill_(math.nan)
+            return {key: value for key, value in validate(loop, batches).items() if key != "validation_loss"}
+        return validate(loop, batches)
+
+    monkeypatch.setattr(fit_module._Trainer, "validate", broken)
+    with pytest.raises(DivergedError, match=f"{what} became NaN or infinite in epoch 1"):
+        train(job(store), name="run", storage=str(tmp_path), target=tmp_path / "model")
+    assert len(read_training_state(tmp_path / "run" / "last")["history"]) == 1
 
 
 def test_cosine_schedule_goes_to_zero(store: WindowStore) -> None:

@@ -14,7 +14,7 @@ from modeling.network.config import ModelConfig
 from modeling.ray_session import storage_path
 from modeling.training import ray_train
 from modeling.training.config import TrainConfig, TrainingJob
-from modeling.training.ray_train import check_job, choose_device, threads_per_worker, train
+from modeling.training.ray_train import check_job, choose_device, has_checkpoint, threads_per_worker, train
 from tests.synthetic import synthetic_store
 
 MODEL = ModelConfig(latent_dim=6, step_channels=4, lstm_channels=4, decoder_channels=4)
@@ -114,6 +114,28 @@ def test_a_finished_training_is_taken_without_ray(
         snapshot.write_text(text)
         with pytest.raises(RuntimeError, match="Ray starts"):
             train(job(store, num_workers=2, epochs=epochs), name="run", storage=str(tmp_path), target=tmp_path / "no")
+
+
+def test_a_training_continues_with_ray_or_without_as_it_began(store: WindowStore, tmp_path: Path) -> None:
+    alone, shared = job(store, num_workers=0), job(store, num_workers=1)
+    finished = train(alone, name="run", storage=str(tmp_path), target=tmp_path / "model")
+    again = train(shared, name="run", storage=str(tmp_path), target=tmp_path / "again")
+    assert again.earlier
+    assert again.history == finished.history
+    longer = shared.model_copy(update={"train": shared.train.model_copy(update={"epochs": 9})})
+    assert has_checkpoint(longer, name="run", storage=str(tmp_path))
+    with pytest.raises(ValueError, match=r"begun with train\.num_workers 0, whose checkpoints Ray cannot resume"):
+        train(longer, name="run", storage=str(tmp_path), target=tmp_path / "no")
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / "checkpoint_1")
+    (tmp_path / "run" / ray_train.SNAPSHOT).write_text(
+        '{"latest_checkpoint_result": {"checkpoint_dir_name": "checkpoint_1"}}'
+    )
+    assert train(alone, name="run", storage=str(tmp_path), target=tmp_path / "again").earlier
+    longer = alone.model_copy(update={"train": alone.train.model_copy(update={"epochs": 9})})
+    with pytest.raises(
+        ValueError, match=r"begun with train\.num_workers of 1 or more, whose checkpoints a training with"
+    ):
+        train(longer, name="run", storage=str(tmp_path), target=tmp_path / "no")
 
 
 def test_a_batch_that_workers_cannot_share_fails_before_ray_starts(store: WindowStore) -> None:

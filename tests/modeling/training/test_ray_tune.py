@@ -129,6 +129,10 @@ def test_budgets_do_not_make_another_search() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
+        ({"train.grad_clip": {"uniform": [None, 1.0]}}, "train.grad_clip: uniform takes numbers, found"),
+        ({"train.loss": {"uniform": ["mae", "student-t"]}}, "train.loss: uniform takes numbers, found"),
+        ({"train.weight_decay": {"loguniform": [0, 0.01]}}, "loguniform takes bounds above 0, found"),
+        ({"model.hidden_side": {"choice": [3, 5]}}, "model.hidden_side cannot be searched: likelihoods of squares"),
         ({"train.learning_rate": {"uniform": [0, 1]}}, "train.learning_rate is not a key"),
         ({"latent_dim": {"choice": [1]}}, "latent_dim is not a key"),
         ({"train.lr": {"normal": [0, 1]}}, "train.lr: expected one of choice, uniform, loguniform, randint"),
