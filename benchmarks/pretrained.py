@@ -33,7 +33,7 @@ from modeling.training.ray_train import train
 
 DESCRIPTION = (
     "A masked network, trained on {num} simulated galaxies with cubes like MaNGA's; it has seen no real galaxy. "
-    "Compare its scores within one survey alone (docs/few.md)."
+    "Compare its scores only within one survey (docs/few.md)."
 )
 
 

@@ -179,7 +179,7 @@ def described(columns: Sequence[str] = COLUMNS) -> dict[str, tuple[str, str]]:
         name = next(name for name in quantities if column.startswith(name))
         rest = column.removeprefix(name).replace("_angstrom", "")
         place = places[rest.removesuffix("_error")]
-        error = "Error of: " if rest.endswith("_error") else ""
+        error = "Uncertainty: " if rest.endswith("_error") else ""
         found[column] = (f"{error}{quantities[name]} {place}", "Angstrom" if name in WIDTHS else "")
     return found
 

@@ -130,7 +130,7 @@ def own_labels(path: Path, known: list[str]) -> Labels:
 
 
 def columns_of(labels: list[str]) -> dict[str, str]:
-    """Name of the column of each label: letters, digits and underscores, different for all, in capitals or not."""
+    """Name of the column of each label: letters, digits and underscores, different for all, ignoring case."""
     columns: dict[str, str] = {}
     taken: set[str] = set()
     for label in labels:
@@ -282,12 +282,12 @@ def _print(found: Labels, learned: dict[str, Classified]) -> None:
         share = quality.num_labelled / (quality.num_labelled + quality.num_others)
         console.print(
             f"  {name:<16} {quality.num_labelled:>5}  AUROC {quality.auroc}  average precision "
-            f"{quality.average_precision} by chance {share:.2f}  Brier {quality.brier:.3f} by the share "
-            f"{quality.brier_of_share:.3f}",
+            f"{quality.average_precision} by chance {share:.2f}  Brier {quality.brier:.3f} (of the share: "
+            f"{quality.brier_of_share:.3f})",
             markup=False,
         )
         rows = "  ".join(f"{mean:.2f}: {part:.2f} ({num:.0f})" for mean, part, num in quality.reliability)
-        console.print(f"    probability: share with the label (galaxies)  {rows}", markup=False)
+        console.print(f"    mean probability: observed share (galaxies)  {rows}", markup=False)
     few = [name for name in found.labelled if name not in learned]
     if few:
         console.print(f"  fewer than {MIN_OBJECTS} objects with or without the label: {', '.join(few)}", markup=False)

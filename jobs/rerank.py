@@ -67,7 +67,7 @@ def finds_of(labels: pd.Series, usual: tuple[str, ...]) -> dict[int, bool]:
 
 
 def ranking_table(table: pd.DataFrame, found: Reranking, asked: np.ndarray) -> pd.DataFrame:
-    """One row per galaxy, likeliest detections first."""
+    """One row per galaxy, most likely detections first."""
     ask = np.zeros(len(table), dtype=np.int64)
     ask[asked] = np.arange(1, len(asked) + 1)
     columns = {
@@ -100,8 +100,8 @@ def _print(config: ProjectConfig, ranking: pd.DataFrame, labels: dict[int, bool]
         console.print(f"{counted(num_unknown, 'label')} of galaxies outside this catalog left out")
     if labels and len(ranking) > NUM_TOP:
         new = ranking.head(NUM_TOP).query("rank > @NUM_TOP and label == ''")
-        few = f"{len(new)} have no label and a rank by score below {NUM_TOP}"
-        console.print(f"Of the {NUM_TOP} likeliest detections, {few}")
+        outside = f"have no label and are not among the first {NUM_TOP} by score"
+        console.print(f"Of the {NUM_TOP} most likely detections, {len(new)} {outside}")
     console.print(f"Ranking: {config.ranking_path}", markup=False)
     if not ranking["ask"].any():
         console.print("All galaxies have a label; none is left to label next")

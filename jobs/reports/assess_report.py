@@ -29,7 +29,7 @@ img { max-width: 100%; height: auto }
 LEGEND = f"""Intervals contain {LEVEL:.0%} of a bootstrap over objects; those of AUROC also Newcombe's (2006), which
 is the wider for few galaxies. AUROC: the probability that a galaxy with the label scores higher than one without it
 (0.5 by chance). Top k%: over-representation of the label among the highest scores (1 by chance); 0.00 (0.00 to 0.00)
-means that none of its galaxies is there, not that none could be."""
+means that none of its galaxies is there, which does not exclude a higher rate."""
 
 
 def results_table(assessed: Mapping[str, Assessment], by_score: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

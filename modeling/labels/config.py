@@ -10,6 +10,6 @@ class RerankConfig(Config):
 
     usual: tuple[str, ...] = Field(
         ("usual", "uninteresting", "artefact", "artifact"),
-        description="Labels that mean 'not interesting', in capitals or not; any other label counts as a detection",
+        description="Labels that mean 'not interesting', ignoring case; any other label means an unusual galaxy",
     )
     num_next: int = Field(10, ge=1, description="Number of galaxies suggested for labelling next")

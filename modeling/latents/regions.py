@@ -40,7 +40,7 @@ class Region:
         match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
         region = cls(*map(int, match.groups())) if match else None
         if region is None or not (region.x0 < region.x1 <= size and region.y0 < region.y1 <= size):
-            raise ValueError(f"region {text!r}: expected x0:x1,y0:y1 with 0 <= x0 < x1 <= {size}, and so y")
+            raise ValueError(f"region {text!r}: expected x0:x1,y0:y1 with 0 <= x0 < x1 <= {size}, and likewise for y")
         return region
 
     @property

@@ -31,7 +31,7 @@ AGREEMENT_KMS = 60.0
 CODES = {
     "": "nothing suspicious",
     "spike": "sharper than the point-spread function",
-    "sky_line": "one wavelength over the whole bundle, where the galaxy is faint too",
+    "sky_line": "one wavelength over the whole bundle, also where the galaxy is faint",
     "edge": "nearly all of the excess in the outermost spaxels",
     "redshift": "all lines displaced by the same velocity: scored at the redshift of the lines",
     "mask": "fewer than half of the samples of the covered spaxels are good",

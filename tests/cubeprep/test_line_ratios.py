@@ -126,7 +126,7 @@ def test_each_column_is_described() -> None:
     text = described()
     assert tuple(text) == COLUMNS
     assert text["ew_ha_re_angstrom_error"] == (
-        "Error of: Rest-frame equivalent width of Halpha, positive in emission, within one Re",
+        "Uncertainty: Rest-frame equivalent width of Halpha, positive in emission, within one Re",
         "Angstrom",
     )
     assert len({words for words, _ in text.values()}) == len(COLUMNS)

@@ -67,7 +67,9 @@ def test_labels_raise_what_is_like_the_finds(workspace: Path) -> None:
     text = run(workspace)
     assert re.search(r"16 labels \(\d+ detections?\)", text)
     assert "1 label of galaxies outside this catalog left out" in text
-    assert re.search(r"Of the 50 likeliest detections, \d+ have no label and a rank by score below 50", text)
+    assert re.search(
+        r"Of the 50 most likely detections, \d+ have no label and are not among the first 50 by score", text
+    )
     ranking = pd.read_parquet(workspace / "ranking.parquet").set_index("plateifu")
     unseen = pd.Series(cluster.to_numpy(), names)[ranking.index[ranking["label"] == ""]]
     mean_rank = ranking.loc[unseen.index, "rank_by_labels"].groupby(unseen).mean()
