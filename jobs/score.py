@@ -95,6 +95,7 @@ def _score(config: ProjectConfig, force: bool) -> int:
     model = with_calibration(config, store, open_model(config, store))
     if not force:
         check_windows(model, store)
+    labelled_finds(config, store.galaxies())  # a damaged file of labels is told before the galaxies are scored
     survey = score_survey(config, store, model)
     table, provenance = assemble(config, store, model, survey)
     provenance["model"]["differing_windows"] = model.differing_windows(store)

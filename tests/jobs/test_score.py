@@ -22,7 +22,7 @@ from jobs.models.survey_scores import score_survey, with_calibration, with_surve
 from jobs.page.config import ExploreConfig
 from jobs.tables.survey_links import survey_name
 from modeling.catalog import Column, latents_path, read_catalog, read_latents, write_catalog
-from modeling.labels.labels import Label, append
+from modeling.labels.labels import Label, LabelError, append
 from modeling.scoring.config import ScoreConfig
 from tests.holders import holding
 from tests.jobs.pages import provenance_of
@@ -147,6 +147,16 @@ def test_p_values_compare_with_no_labelled_detection(project: ProjectConfig, tmp
     expected = [(1 + (reference >= value).sum()) / (len(reference) + 1) for value in before.loc[tested, "score"]]
     np.testing.assert_allclose(after.loc[tested, "p_value"], expected)
     assert (after.loc[tested, "p_value"] < before.loc[tested, "p_value"]).any()
+
+
+def test_damaged_labels_are_told_before_the_galaxies_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_project(tmp_path)
+    config.labels_path.write_text("no label\n")
+    monkeypatch.setattr(score, "score_survey", lambda *_: pytest.fail("scored"))
+    with pytest.raises(LabelError, match=r"labels\.jsonl, line 1"):
+        score.run(config)
 
 
 @pytest.mark.slow
