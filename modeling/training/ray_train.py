@@ -86,14 +86,14 @@ def train(job: TrainingJob, *, name: str, storage: str, target: Path, listener: 
     if finished := finished_checkpoint(job, name=name, storage=storage):
         return replace(take_best(finished, target), earlier=True)
     with_ray = job.train.num_workers > 0
+    if not with_ray and "://" in storage:
+        raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
     if _began(name, storage, with_ray=not with_ray) and not _began(name, storage, with_ray=with_ray):
         raise ValueError(
             f"{storage}/{name}: begun with train.num_workers {'0' if with_ray else 'of 1 or more'}, whose checkpoints "
             f"{'Ray' if with_ray else 'a training without Ray'} cannot resume: set it again, or remove that folder"
         )
-    if job.train.num_workers == 0:
-        if "://" in storage:
-            raise ValueError(f"train.num_workers is 0, which keeps checkpoints in a directory, not at {storage}")
+    if not with_ray:
         train_rank(job, LocalContext(Path(storage) / name, choose_device(job)), listener)
         return take_best(Path(storage) / name / "last", target)
     return _train_with_ray(job, name=name, storage=storage, target=target, listener=listener)
