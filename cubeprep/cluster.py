@@ -8,6 +8,7 @@ cannot connect.
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -144,6 +145,7 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
 
     with_dashboard = config.dashboard_port is not None
     with (
+        private_scratch(),
         dask.config.set(WORKER_SETTINGS | ({} if with_dashboard else CLOSED)),
         ExitStack() as stack,
     ):
@@ -160,6 +162,24 @@ def local_cluster(config: DaskConfig, num_tasks: int) -> Iterator[Any]:
             stack.enter_context(cluster)
             stack.push(lambda kind, *_: _kill_workers(cluster) if kind is KeyboardInterrupt else None)
         yield cluster
+
+
+@contextmanager
+def private_scratch() -> Iterator[None]:
+    """Lets Dask keep the working folders of all processes started in the block in one of this user alone.
+
+    By default it would take a folder of a fixed name among the temporary files, whoever made it, and import modules
+    from there.
+    """
+    import dask
+
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="cubescout-dask-", dir=dask.config.get("temporary-directory", None), ignore_cleanup_errors=True
+        ) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield
 
 
 @contextmanager

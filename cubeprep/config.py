@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cubeprep.redact import redact
 from cubeprep.words import closest, counted, suggestion
 
 # Kinds of values in the words of YAML, by the first part of pydantic's type of the error.
@@ -77,9 +78,13 @@ def load_config(
     """
     try:
         tree = yaml.load(path.read_text(), _UniqueKeys) or {}  # noqa: S506 - a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        text = str(error).replace('"<unicode string>"', path.name)
-        raise ConfigError(str(path), [" ".join(text.split())]) from error
+    except yaml.MarkedYAMLError as error:
+        # Without the excerpt, which may hold a password that is cut off from the rest of its URL.
+        mark = error.problem_mark or error.context_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(str(path), [f"{error.problem or error.context}{where}"]) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from error
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"expected a mapping at the top, found {type(tree).__name__}"])
     overrides = list(overrides)
@@ -137,7 +142,7 @@ def _override(tree: dict[str, Any], item: str) -> str | None:
     try:
         value = yaml.load(text, _UniqueKeys)  # noqa: S506 - a safe loader
     except yaml.YAMLError:
-        return f"--set {item}: {text!r} is not YAML"
+        return f"--set {key}: its value is not YAML"
     *parents, leaf = key.split(".")
     node = tree
     for parent in parents:
@@ -173,7 +178,7 @@ def _describe(errors: Sequence[Any], model: type[Config]) -> str:
     first = errors[0]
     if first["type"] == "extra_forbidden":
         return f"unknown key{_did_you_mean(first['loc'], model)}"
-    found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+    found = "" if first["type"] == "missing" else f" (found {redact(repr(first['input']))})"
     others = [_text(error).removeprefix("expected ").removeprefix("must be ") for error in errors[1:]]
     return f"{', or '.join([_text(first), *others])}{found}{_example(first, model)}"
 

@@ -17,6 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    partial.unlink(missing_ok=True)  # of a killed process with this number, or somebody's link to another file
     try:
         yield partial
         partial.replace(path)

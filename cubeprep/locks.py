@@ -39,7 +39,8 @@ def only_writer(path: str) -> Iterator[None]:
     if not is_remote(path):
         with suppress(OSError):  # whoever writes here finds out why it fails; a finished store may be read
             folder.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # the holder is written into it, not into what a link is to
+            descriptor = os.open(folder.with_name(f".{folder.name}.lock"), flags, 0o666)
     if descriptor is None:
         yield
         return

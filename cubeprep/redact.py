@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO
@@ -15,16 +15,28 @@ from typing import Any, TextIO
 HIDDEN = "***"
 # user:password@ after scheme://. Passwords may contain / and @. If a colon comes before the first slash, all up to the
 # last @ is removed; else all up to the last @ before that slash.
-USER = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s:\"<>]+:[^\s\"<>]*@|[^/\s\"<>]*@)", re.IGNORECASE)
+# All repetitions are bounded, or begin where no other can: a hostile cell of a table may be 100,000 characters long.
+USER = re.compile(
+    r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://)(?:[^/\s:\"<>]*:[^\s\"<>]*@|[^/\s\"<>]*@)", re.IGNORECASE
+)
 # Values of query parameters such as password, X-Amz-Signature, X-Goog-Credential, sig, api_key and AWSAccessKeyId.
 SECRET = re.compile(
-    r"([?&;#][\w.-]*(?:pass|pwd|secret|token|sig|key|cred|auth|policy)[\w.-]*=)[^&\s\"'<>#]*", re.IGNORECASE
+    r"([?&;#][\w.%\[\]-]{0,60}?"
+    r"(?:pass|pwd|pw|secret|token|sig|sas|jwt|hmac|bearer|session|ticket|key|cred|auth|policy)[\w.%\[\]-]{0,60}=)"
+    r"[^&\s\"'<>#]*",
+    re.IGNORECASE,
+)
+# Headers such as `Authorization: Bearer ...`, and entries such as `'secret': '...'` or `AWS_SECRET_ACCESS_KEY=...`.
+ENTRY = re.compile(
+    r"((?<![\w-])(?:[\w-]{0,40}(?:passw|secret|token|account_?key|access_?key)[\w-]{0,40}[\"']?\s{0,4}[:=]\s{0,4}[\"']?"
+    r"|authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:\w{1,20}\s{1,4})?))[^\s\"',;&}]+",
+    re.IGNORECASE,
 )
 
 
 def redact(text: str) -> str:
-    """Text without `user:password@` and the values of secret parameters, of query or fragment, in its URLs."""
-    return SECRET.sub(rf"\1{HIDDEN}", USER.sub(r"\1", text)) if "://" in text else text
+    """Text without `user:password@` in its URLs and without the values of secret parameters, headers and entries."""
+    return ENTRY.sub(rf"\1{HIDDEN}", SECRET.sub(rf"\1{HIDDEN}", USER.sub(r"\1", text)))
 
 
 def secret_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -47,6 +59,10 @@ class RedactedStream:
     def write(self, text: str) -> int:
         """Writes a text after redacting it; returns the number of characters written."""
         return self._stream.write(redact(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes texts after redacting them together."""
+        self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

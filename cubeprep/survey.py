@@ -115,7 +115,9 @@ def survey_facts(attrs: Mapping[str, Any]) -> SurveyFacts:
     """
     config = attrs.get("config", {})
     kept = attrs.get("survey_facts")
-    found = SurveyFacts.from_json(kept) if kept else facts_of(str(config.get("survey", {}).get("reader", "")))
+    # A store names a reader, and never imports its module.
+    reader = str(config.get("survey", {}).get("reader", ""))
+    found = SurveyFacts.from_json(kept) if kept else facts_of(reader if "." not in reader else "")
     facts = found or SurveyFacts(str(attrs.get("flux_unit", "")))
     windows = config.get("prepare", {}).get("windows", {})
     space = windows.get("space", "crop")

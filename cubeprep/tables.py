@@ -63,6 +63,10 @@ class TableError(MistakeError):
     """A table that cannot be read, or is of an unknown format."""
 
 
+# astropy would fetch the address, whatever it is.
+REMOTE_STREAM = re.compile(rb"<(?:\w{1,40}:)?STREAM\b[^>]{0,4000}?\bhref\b", re.IGNORECASE)
+
+
 def read_table(
     path: str | Path, *, text: Collection[str] = (), columns: Collection[str] | None = None, hdu: str = ""
 ) -> pd.DataFrame:
@@ -236,6 +240,10 @@ def _astropy_table(content: bytes, table_format: str, hdu: str, wanted: Collecti
                     raise ValueError("it holds no table")
                 table = Table.read(hdus[next((i for i in tables if hdus[i].name == hdu), tables[0])])
         elif table_format == "votable":
+            if REMOTE_STREAM.search(content):
+                raise ValueError(
+                    "its rows are in another file (STREAM with href), which is not read; save it with its rows"
+                )
             # Users know the names; an ID need not be the name.
             table = Table.read(source, format=table_format, use_names_over_ids=True)
         else:

@@ -89,9 +89,12 @@ def submit(
         raise ConfigError(config, [f"{key}: {value} is relative; {rule}" for key, value in relative.items()])
     # The file is sent unchanged, with comments and values that --set replaces.
     lines = enumerate(path.read_text().splitlines(), start=1)
-    secrets = secret_keys(project.model_dump(mode="json") | {name: name for name in arguments}) or [
-        f"line {number}" for number, line in lines if redact(line) != line
-    ]
+    secrets = (
+        secret_keys(project.model_dump(mode="json") | {name: name for name in arguments})
+        # All are sent, also those that a later one of the same key replaces.
+        or [f"--set {item.partition('=')[0]}" for item in overrides if redact(item) != item]
+        or [f"line {number}" for number, line in lines if redact(line) != line]
+    )
     if secrets:
         known = "what a job is given can be read by all users of the cluster; give the nodes credentials of their own"
         raise ConfigError(config, [f"{redact(key)}: holds a password or a signature: {known}" for key in secrets])

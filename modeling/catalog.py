@@ -334,7 +334,7 @@ def read_catalog(path: Path) -> Catalog:
     try:
         content = json.loads((arrow.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         found = content.get("catalog_format")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CatalogError(f"{path}: its provenance is not JSON, or no mapping. {SCORE_AGAIN}") from error
     if found != CATALOG_FORMAT:
         raise CatalogError(f"{path}: catalog format {found}, this version of Cubescout reads {CATALOG_FORMAT}")

@@ -72,28 +72,28 @@ def ray_session(
 
 
 @contextmanager
-def short_folder() -> Iterator[str | None]:
-    """Private temporary folder for Ray, deleted at the end; None if the environment's path is short enough for sockets.
+def short_folder() -> Iterator[str]:
+    """Temporary folder for Ray, of this user alone and with a path short enough for sockets; deleted at the end.
+
+    Ray's own folder is open to all users of the machine, who could replace its sockets and read its logs.
 
     Raises:
         RaySessionError: no folder with a short path can be created.
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as Ray chooses it
-    if _holds_sockets(usual):
-        yield None
-        return
-    parents = [os.environ.get("XDG_RUNTIME_DIR"), *SHORT_FOLDERS]
+    parents = [usual, os.environ.get("XDG_RUNTIME_DIR"), *SHORT_FOLDERS]
     usable = [
         parent for parent in parents if parent and os.access(parent, os.W_OK) and _holds_sockets(f"{parent}/{8 * 'x'}")
     ]
     if not usable:
         raise RaySessionError(
             f"TMPDIR is {usual}, too long for Ray's sockets, and none of {', '.join(SHORT_FOLDERS)} can be written to: "
-            f"set RAY_TMPDIR to a folder of at most {SOCKET_BYTES - len(RAY_SOCKET)} characters, or "
+            f"set RAY_TMPDIR to a folder of at most {SOCKET_BYTES - len(RAY_SOCKET) - 9} characters, or "
             "train.num_workers=0 (without Ray)"
         )
     with tempfile.TemporaryDirectory(prefix="", dir=usable[0], ignore_cleanup_errors=True) as folder:
-        logger.info("Ray works in %s: the path of %s is too long for its sockets", folder, usual)
+        if usable[0] != usual:
+            logger.info("Ray works in %s: the path of %s is too long for its sockets", folder, usual)
         yield folder
 
 

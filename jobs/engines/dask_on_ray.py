@@ -8,13 +8,14 @@ this run and distributed by Ray. Only users of the Ray cluster can connect.
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pydantic import Field
 
-from cubeprep.cluster import ClusterError
+from cubeprep.cluster import ClusterError, private_scratch
 from cubeprep.config import Config
+from cubeprep.redact import redact_process
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,16 @@ class SchedulerActor:
         """Starts the scheduler on this node; returns its address."""
         from distributed import Scheduler
 
+        redact_process()
+        self._scratch = ExitStack()
+        self._scratch.enter_context(private_scratch())
         self._scheduler = await Scheduler(host=_node_address(), security=security, dashboard=False)
         return str(self._scheduler.address)
 
     async def stop(self) -> None:
         """Closes the scheduler and thereby the workers."""
         await self._scheduler.close()
+        self._scratch.close()
 
 
 class WorkerActor:
@@ -52,8 +57,10 @@ class WorkerActor:
         """Starts the worker on this node and returns when it has ended."""
         from distributed import Worker
 
-        worker = await Worker(address, nthreads=threads, host=_node_address(), security=security, dashboard=False)
-        await worker.finished()
+        redact_process()
+        with private_scratch():
+            worker = await Worker(address, nthreads=threads, host=_node_address(), security=security, dashboard=False)
+            await worker.finished()
 
 
 @contextmanager

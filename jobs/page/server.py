@@ -183,7 +183,7 @@ def _guard(token: str, key: str) -> Callable[[Request, Next], Awaitable[Response
 
 
 def _is_allowed(request: Request, token: str, key: str) -> bool:
-    path = request.url.path
+    path = request.scope["path"]  # as routes see it: that of `request.url` also depends on the header Host
     if request.method in ("GET", "HEAD") and path == "/":
         return True
     if path.startswith(THUMBNAILS) and _same(request.query_params.get("v", ""), key):

@@ -1,5 +1,6 @@
 """Links to the survey's page of each galaxy, and repeat observations of the same object."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,8 @@ LINKS = {
         "plateifu of the other observations of the same object in this catalog", kind="list of text"
     ),
 }
+# Of a template of a page. A store may come from anybody, so `str.format` would be too powerful.
+FIELD = re.compile(r"\{(plateifu|ra_deg|dec_deg)(?::(\.\d{1,2}f))?\}")
 
 
 def survey_name(config: ProjectConfig) -> str:
@@ -84,4 +87,9 @@ def _url(page: str, row: Mapping[Any, Any]) -> str:
     position = [row.get(name, np.nan) for name in ("ra_deg", "dec_deg")]
     if "{ra_deg" in page and not np.isfinite(position).all():
         return ""
-    return page.format(**dict(row) | {"plateifu": quote(str(row["plateifu"]))})
+
+    def value(field: re.Match[str]) -> str:
+        name, form = field.groups()
+        return quote(str(row["plateifu"])) if name == "plateifu" else format(row.get(name, np.nan), form or "")
+
+    return FIELD.sub(value, page)

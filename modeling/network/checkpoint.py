@@ -177,7 +177,7 @@ def read_training_state(directory: Path) -> dict[str, Any]:
         found = {name: state[name] for name in kinds}
         wrong = [name for name, kind in kinds.items() if not isinstance(found[name], kind)]
         wrong += [] if all(isinstance(epoch, dict) for epoch in found["history"]) else ["history"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no state of a training ({error!r}). {TRAIN_AGAIN}") from error
     if wrong:
         raise CheckpointError(f"{path}: {wrong[0]} is {found[wrong[0]]!r:.60}. {TRAIN_AGAIN}")
@@ -203,7 +203,7 @@ def _read_description(directory: Path) -> dict[str, Any]:
         found = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
         holds = f"it holds {', '.join(found[:5])}" if found else "it is empty or not there"
         raise CheckpointError(f"{directory}: no Cubescout model here (no model.json; {holds})") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not of the format {FORMAT}")

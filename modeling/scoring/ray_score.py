@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from cubeprep.redact import redact_process
 from modeling.ray_session import ray_session
 from modeling.scoring.survey_scorer import ModelEnsemble, ShardScores, Task
 
@@ -50,5 +51,6 @@ def _one_thread(
 ) -> ShardScores:
     import torch
 
+    redact_process()
     torch.set_num_threads(1)  # the task reserves one CPU
     return function(ensemble, task)

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from cubeprep.config import digest
+from cubeprep.redact import redact_process
 from cubeprep.storage import is_remote, size_and_tag
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
@@ -247,6 +248,7 @@ class RayContext:
 
 def train_worker(payload: dict[str, Any]) -> None:
     """Entry point of each Ray worker; `payload` holds the job as JSON and the driver's queue."""
+    redact_process()
     job = TrainingJob.model_validate(payload["job"])
     context = RayContext()
     queue = payload["queue"]

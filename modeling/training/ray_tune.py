@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cubeprep.redact import redact_process
 from cubeprep.store import WindowStore
 from cubeprep.words import counted
 from modeling.ray_session import ray_session, run_path, storage_path
@@ -128,6 +129,7 @@ def trial_job(job: TrainingJob, parameters: Mapping[str, Any], config: TuneConfi
 
 def run_trial(parameters: dict[str, Any], *, job: dict[str, Any], config: dict[str, Any], storage: str) -> None:
     """Entry point of each trial, in a process of its own; `storage` holds the trainings of trials with workers."""
+    redact_process()
     trial = trial_job(TrainingJob.model_validate(job), parameters, TuneConfig.model_validate(config))
     if trial.train.num_workers == 0:
         train_rank(trial, TuneContext(choose_device(trial)))

@@ -121,6 +121,16 @@ def test_it_listens_on_loopback_and_shows_nothing(cluster: Any) -> None:
                 urllib.request.urlopen(f"http://127.0.0.1:{address.port}/{page}", timeout=5)
 
 
+def test_others_cannot_enter_the_working_folders(cluster: Any) -> None:
+    from distributed import Client
+
+    with Client(cluster) as client:
+        folders = client.run(lambda dask_worker: dask_worker.local_directory).values()
+    for folder in [*folders, cluster.scheduler.local_directory]:
+        (private,) = [parent for parent in Path(folder).parents if parent.name.startswith("cubescout-dask-")]
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
 def test_its_keys_are_in_memory_alone(cluster: Any, scratch: Path) -> None:
     key = cluster.security.tls_client_key
     assert "PRIVATE KEY" in key

@@ -18,13 +18,14 @@ from pydantic import ValidationError
 from cubeprep.cluster import DaskConfig
 from cubeprep.config import ConfigError
 from cubeprep.cube import Target
+from cubeprep.facts import SurveyFacts
 from cubeprep.lines import LINES_BY_NAME
 from cubeprep.prepare import prepare
 from cubeprep.prepare_config import GalaxyConfig, PrepareConfig
 from cubeprep.registry import built_in_readers, known_readers, reader_class
 from cubeprep.shard import extract_galaxy
 from cubeprep.store import WindowStore
-from cubeprep.survey import SurveyConfig, facts_of, make_reader, select_targets
+from cubeprep.survey import SurveyConfig, facts_of, make_reader, select_targets, survey_facts
 from cubeprep.windows import WindowConfig
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,13 @@ def test_two_packages_with_one_name_are_refused(site: Path) -> None:
     importlib.invalidate_caches()
     with pytest.raises(ConfigError, match=r"several installed packages.*example_survey\.reader, other\.reader"):
         reader_class("example")
+
+
+def test_a_store_does_not_import_the_module_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_by_a_store.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    attrs = {"config": {"survey": {"reader": "imported_by_a_store.reader"}}, "flux_unit": "erg"}
+    assert survey_facts(attrs) == SurveyFacts("erg")
 
 
 def test_every_reader_of_the_package_has_what_a_reader_has() -> None:

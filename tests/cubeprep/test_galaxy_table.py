@@ -78,7 +78,7 @@ def test_groups_of_rows_are_the_bytes_of_the_whole_table(
     counts = {key: value for key, value in summary.items() if key not in ("identity", "splits")}
     assert counts == {
         "galaxies": 61, "accepted": 59, "rejected": 2, "redshift_flags": 1, "implausible": 1, "remarks": 0,
-        "velocity_corrected": 1, "reasons": {"no_redshift": 1, "unreadable": 1},
+        "correlated_noise": 0, "velocity_corrected": 1, "reasons": {"no_redshift": 1, "unreadable": 1},
     }  # fmt: skip
     assert sum(summary["splits"].values()) == 59
     assert sum(made.num_rows(split) // plan.splits[split].num_views for split in made.splits) == 59

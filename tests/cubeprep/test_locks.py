@@ -40,6 +40,15 @@ def test_urls_and_folders_where_nothing_can_be_written_are_not_locked(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_link_in_place_of_a_lock_is_not_written_through(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("somebody's")
+    (tmp_path / ".w.zarr.lock").symlink_to(other)
+    with only_writer(str(tmp_path / "w.zarr")):
+        pass
+    assert other.read_text() == "somebody's"
+
+
 def test_prepare_is_refused_while_another_one_writes_the_store(tmp_path: Path) -> None:
     survey = SurveyConfig(root=str(write_survey(tmp_path / "survey", {"1-1": 0.03}, size=4)))
     config = PrepareConfig(windows=WindowConfig(size=8), dask={"num_workers": 0})

@@ -1,5 +1,6 @@
 """Canaries: what is secret in a URL is gone, and nothing else."""
 
+import io
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import yaml
 
 from cubeprep.cube import Rejected, Target
 from cubeprep.prepare_config import GalaxyConfig
-from cubeprep.redact import redact, secret_keys
+from cubeprep.redact import RedactedStream, redact, secret_keys
 from cubeprep.shard import extract_galaxy
 from cubeprep.store import FLUX_UNIT
 from cubeprep.velocity import VelocityConfig
@@ -60,6 +61,28 @@ def test_what_is_secret_is_gone(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"redis://:{CANARY}/x@host", "redis://host"),
+        (f"exceeded with url: /x?X-Amz-Signature={CANARY}", "exceeded with url: /x?X-Amz-Signature=***"),
+        (f"https://host/x?sas={CANARY}&a[token]={CANARY}", "https://host/x?sas=***&a[token]=***"),
+        (f"Authorization: Bearer {CANARY}", "Authorization: Bearer ***"),
+        (f"{{'key': 'a', 'secret': '{CANARY}'}}", "{'key': 'a', 'secret': '***'}"),
+        (f"AWS_SECRET_ACCESS_KEY={CANARY} AccountKey={CANARY};", "AWS_SECRET_ACCESS_KEY=*** AccountKey=***;"),
+        (100_000 * "a" + "://" + 20_000 * "?pass", 100_000 * "a" + "://" + 20_000 * "?pass"),  # in no long time
+    ],
+)
+def test_secrets_outside_urls_and_long_texts_without_any_are_redacted_too(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_lines_written_at_once_are_redacted_together() -> None:
+    stream = io.StringIO()
+    RedactedStream(stream).writelines(["http://me:", CANARY, "@host\n"])
+    assert stream.getvalue() == "http://host\n"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "http://127.0.0.1:5000",
@@ -68,7 +91,9 @@ def test_what_is_secret_is_gone(url: str, shown: str) -> None:
         "sqlite:///C:/runs@home/mlflow.db",
         "https://host/x?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
         "mail a@b.example, see https://host/x",
-        "password=1 is no URL",
+        "the password is long",
+        "score key=3 and RAY_AUTH_MODE=token",
+        "/path#galaxy/8485-1901",
         "models:/cubescout@champion",
     ],
 )

@@ -136,6 +136,15 @@ def test_parquet_keeps_its_masks_units_decimals_and_named_index(tmp_path: Path) 
     assert read_table(tmp_path / "pandas.parquet").to_dict("list") == {"name": ["a"], "z": [0.1]}
 
 
+def test_a_votable_whose_rows_are_elsewhere_is_refused(tmp_path: Path) -> None:
+    stream = '<DATA><BINARY><STREAM encoding="base64" href="file:///etc/passwd"/></BINARY></DATA>'
+    field = '<FIELD name="plateifu" datatype="char" arraysize="*"/>'
+    head = '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE><TABLE>'
+    (tmp_path / "t.vot").write_text(f"{head}{field}{stream}</TABLE></RESOURCE></VOTABLE>")
+    with pytest.raises(TableError, match="its rows are in another file"):
+        read_table(tmp_path / "t.vot")
+
+
 def test_columns_of_votables_are_known_by_name_and_sky_positions_are_left_out(tmp_path: Path) -> None:
     table = Table({"z": [0.008], "z_1": [0.02]})
     table.write(tmp_path / "t.vot", format="votable")

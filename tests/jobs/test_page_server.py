@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import zarr
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from cubeprep.facts import SurveyFacts
@@ -21,7 +22,7 @@ from jobs.config import ProjectConfig
 from jobs.models import opening
 from jobs.page.columns import column_arrays, group_of, selection_csv
 from jobs.page.pack import pack, unpack
-from jobs.page.server import KEY_HEADER, TOKEN_HEADER, make_app
+from jobs.page.server import KEY_HEADER, TOKEN_HEADER, _is_allowed, make_app
 from jobs.page.source import Source
 from jobs.page.survey_texts import sky_links
 from modeling.catalog import Catalog, Column, read_catalog
@@ -82,6 +83,13 @@ def test_without_the_secret_nothing_is_given_out(stranger: TestClient, project: 
         response = stranger.get(path.replace("NAME", best(project)), headers=headers)
         assert response.status_code == 403
         assert "cubescout explore --serve" in response.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80/?", "127.0.0.1:80/#", "localhost:@x/?"])
+def test_a_host_that_ends_in_a_path_opens_nothing(stranger: TestClient, host: str) -> None:
+    assert stranger.get("/api/survey", headers={"Host": host}).status_code in (400, 403)
+    scope = {"type": "http", "method": "GET", "path": "/api/survey", "headers": [(b"host", host.encode())]}
+    assert not _is_allowed(Request(scope | {"query_string": b"", "scheme": "http"}), TOKEN, "key")
 
 
 def test_the_key_of_thumbnails_opens_nothing_else(stranger: TestClient, project: ProjectConfig) -> None:

@@ -201,7 +201,9 @@ def test_a_masked_network_is_trained_scored_reproduced_and_promoted_by_force_alo
     assert result.exit_code == 0, result.output
     refused = invoke("promote", "cubescout@candidate", *arguments)
     assert refused.exit_code == command.EXIT_USAGE
-    assert "is a MaskedPredictor and the champion a ConvLSTMAutoencoder" in " ".join(refused.output.split())
+    assert "is a MaskedPredictor with hidden squares of 5 spaxels and the champion a ConvLSTMAutoencoder" in " ".join(
+        refused.output.split()
+    )
     champion = find_version(make_client(uri(workspace)), "models:/cubescout@champion").version
     forced = invoke("promote", "cubescout@candidate", *arguments, "--force")
     assert forced.exit_code == 0, forced.output

@@ -418,6 +418,15 @@ def test_arguments_of_the_job_are_checked_before_it_is_submitted(job: str, argum
     assert "word@" not in result.output
 
 
+def test_a_password_that_a_later_setting_replaces_is_not_sent_either() -> None:
+    given = ["workspace=/shared/run", "tracking.uri=http://me:word@host", "tracking.uri=http://host"]
+    settings = [word for item in given for word in ("--set", item)]
+    result = CliRunner().invoke(cli.main, ["submit", "train", "demo", *settings])
+    assert result.exit_code == command.EXIT_USAGE
+    assert "--set tracking.uri: holds a password" in result.output
+    assert "word@" not in result.output
+
+
 @pytest.mark.parametrize(
     "setting",
     [
