@@ -1,6 +1,7 @@
 """FITS files read front to back as a stream, gzipped or not, of which only the requested planes are kept."""
 
 import io
+import math
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -268,8 +269,10 @@ class FitsStream:
         count = self._next_header - self._position
         self._check_size(self._next_header)
         self.check_budget(count)
-        content = io.BytesIO(PRIMARY + self._blocks + self._read(count))
         try:
+            tile = math.prod(int(header.get(f"ZTILE{i}", 1)) for i in range(1, int(header["NAXIS"]) + 1))
+            self.check_budget(tile * dtype.itemsize)
+            content = io.BytesIO(PRIMARY + self._blocks + self._read(count))
             with fits.open(content) as hdus:
                 leading = hdus[1].shape[:-2]  # empty for a flat image; may hold axes of length one beside the planes
                 for index in consecutive(planes, shape[1] * shape[2] * dtype.itemsize):

@@ -42,8 +42,13 @@ def library(name: str) -> ctypes.CDLL | None:
     if compiler is None:
         logger.info("no C compiler: PyTorch and NumPy do what %s would, a few times slower", name)
         return None
+    source = Path(__file__).parents[1] / name
     try:
-        return ctypes.CDLL(str(_compiled(Path(__file__).parents[1] / name, compiler)))
+        made = _compiled(source, compiler)
+        try:
+            return ctypes.CDLL(str(made))
+        except OSError:  # a kept library that a full disk or a power cut damaged
+            return ctypes.CDLL(str(_compiled(source, compiler, anew=True)))
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning(
             "%s cannot be compiled by %s; PyTorch and NumPy do the same more slowly: %s", name, compiler, error
@@ -63,14 +68,14 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def _compiled(source: Path, compiler: str) -> Path:
+def _compiled(source: Path, compiler: str, *, anew: bool = False) -> Path:
     """Path of the library of `source`, from the cache or compiled now; safe with several processes at once."""
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
     identity = "\n".join([*texts, compiler, str((COMMON_FLAGS, FLAGS)), _processor()])
     target = _cache() / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if target.exists() and (reason := _why_not_ours(target, writable=0o022)):
         logger.warning("%s is not used and compiled anew: %s", target, reason)
-    elif target.exists():
+    elif target.exists() and not anew:
         return target
     # Compiled beside the target and renamed, so that other processes see either no library or a complete one.
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -80,6 +85,10 @@ def _compiled(source: Path, compiler: str) -> Path:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
             if done.returncode == 0:
                 made.chmod(0o700)
+                with made.open(
+                    "rb"
+                ) as file:  # a power cut after the new name would leave a library without its content
+                    os.fsync(file.fileno())
                 made.replace(target)
                 return target
     raise OSError(done.stderr.strip()[-500:])

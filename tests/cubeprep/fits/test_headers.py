@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cubeprep.cube import Rejected, screened
 from cubeprep.extract import extract_windows, to_grid
+from cubeprep.fits import stream
 from cubeprep.fits.cubefile import CubeFile, CubeLayout
 from cubeprep.fits.stream import FitsStream, open_at, read_cube
 from cubeprep.masks import WINDOW_MASK_BITS
@@ -215,6 +216,20 @@ def test_compressed_tiles_are_read(tmp_path: Path, compression: str) -> None:
     (tmp_path / "cut.fits.fz").write_bytes(content[: len(content) // 2])
     with pytest.raises(Rejected, match=r"cut\.fits\.fz: has \d+ bytes, its header asks for"):
         read_one(tmp_path / "cut.fits.fz")
+
+
+def test_a_tile_larger_than_the_budget_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hdu = fits.CompImageHDU(np.zeros(SHAPE, np.int32), name="DATA", compression_type="GZIP_1", tile_shape=SHAPE)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "c.fits.fz")
+    size = 4 * int(np.prod(SHAPE))
+    monkeypatch.setattr(stream, "MOST_BYTES", size)
+    read_one(tmp_path / "c.fits.fz")
+    monkeypatch.setattr(stream, "MOST_BYTES", size - 1)
+    with pytest.raises(Rejected, match="to be held at once") as caught:
+        read_one(tmp_path / "c.fits.fz")
+    assert caught.value.code == "too_large"
 
 
 def test_a_table_with_a_heap_lies_between_two_images(tmp_path: Path) -> None:

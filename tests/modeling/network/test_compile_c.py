@@ -47,6 +47,16 @@ def test_compiles_once_and_takes_it_from_the_cache_afterwards(
 
 
 @needs_compiler
+def test_a_damaged_library_is_compiled_anew(tmp_path: Path, cache: Path) -> None:
+    name = source(tmp_path, ANSWER)
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))))
+    made = compile_c._compiled(Path(name), compiler)  # not loaded: a process loads no other one from the same path
+    made.write_bytes(b"")
+    assert library(name).answer() == 42
+    assert made.stat().st_size > 1000
+
+
+@needs_compiler
 def test_another_processor_gets_a_library_of_its_own(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
