@@ -44,7 +44,7 @@ class ConfigError(MistakeError):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-FEW_KEYS = 8
+FEW_KEYS = 8  # a message lists the keys of a section that has no more
 
 
 class _UniqueKeys(yaml.SafeLoader):

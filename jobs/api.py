@@ -145,7 +145,7 @@ def attribution(workspace: str | Path, plateifu: str) -> dict[str, np.ndarray]:
     from modeling.scoring.attribution import attribution_path, read_attribution
 
     path = _project(workspace).catalog_path
-    created_utc = read_catalog(path).provenance.get("created_utc", "") if path.exists() else ""
+    created_utc = read_catalog(path).created_utc if path.exists() else ""
     return read_attribution(attribution_path(path), plateifu, created_utc)
 
 

@@ -66,7 +66,7 @@ def maps_of(
 ) -> Maps:
     """Maps of a galaxy whose windows were cut at redshift `z`; those of the attribution if there are any."""
     windows = store.read_galaxy(plateifu)
-    attribution = read_maps(config.catalog_path, plateifu, catalog.provenance.get("created_utc", ""))
+    attribution = read_maps(config.catalog_path, plateifu, catalog.created_utc)
     if not attribution:
         where = f"{plateifu}: there are no attribution maps beside {config.catalog_path}"
         console.print(f"{where}, so that BY_PLACE, BY_SPAXEL and TRIAGED are left out", markup=False)

@@ -71,8 +71,8 @@ def _remarks(config: ProjectConfig, summary: dict[str, Any]) -> list[str]:
     if summary.get("implausible"):
         remarks.append(f"{summary['implausible']} with implausible values: see `implausible` in {table}")
     if summary.get("remarks"):
-        have = "galaxy has" if summary["remarks"] == 1 else "galaxies have"
-        remarks.append(f"{summary['remarks']} {have} remarks about files or the stellar fit: see `remarks` in {table}")
+        number = counted(summary["remarks"], "galaxy")
+        remarks.append(f"{number} with remarks about files or the stellar fit: see `remarks` in {table}")
     if summary.get("correlated_noise"):
         remarks.append(
             f"{counted(summary['correlated_noise'], 'galaxy')} with correlated noise in neighbouring spaxels, so that "

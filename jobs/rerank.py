@@ -44,7 +44,7 @@ def run(config: ProjectConfig) -> int:
     labels = finds_of(table["label"], config.rerank.usual)
     latent = standardise(latents_of(table, config.catalog_path))
     hypothesis = table["hypothesis"].fillna("").to_numpy(dtype=str) if "hypothesis" in table else None
-    by_line = by_line_of(table, config.catalog_path, catalog.provenance.get("created_utc", ""))
+    by_line = by_line_of(table, config.catalog_path, catalog.created_utc)
     reranker = Reranker(latent, table["score"].to_numpy(), scores_of(table), by_line, hypothesis)
     found = reranker(labels)
     asked = ask_next(reranker, labels, table["mangaid"].to_numpy(dtype=object), config.rerank.num_next)

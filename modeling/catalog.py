@@ -98,6 +98,11 @@ class Catalog:
     columns: dict[str, Column]
     provenance: dict[str, Any]
 
+    @property
+    def created_utc(self) -> str:
+        """Time at which it was made; empty for catalogs of early versions, which lack it."""
+        return str(self.provenance.get("created_utc", ""))
+
 
 IDENTITY = {
     "plateifu": Column("Observation", kind="text"),

@@ -184,7 +184,7 @@ TIERS = {
         slow_runs=runs(1, 0.01),
         paper_runs=runs(1, 0.01),
         paper_asked=True,
-        cpu_hours=8.5,  # on cores with AVX2 that other programs share; 5.7 with AVX-512 (docs/benchmark.md)
+        cpu_hours=8.5,  # on cores with AVX2 that other programs share; 5.8 with AVX-512 (docs/benchmark.md)
         autoencoder=TrainingBudget(model=ModelConfig(), train=TrainConfig(epochs=10)),
         default=TrainingBudget(model=MASKED, train=MASKED_TRAIN),
         paper_ae=paper("ae", epochs=PAPER_EPOCHS),

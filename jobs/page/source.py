@@ -176,7 +176,7 @@ class Source:
             self._reconstruct(windows),
             lines=self._lines,
             usual_shares=self._usual,
-            attribution=read_maps(self._catalog_path, plateifu, self.catalog.provenance.get("created_utc", "")),
+            attribution=read_maps(self._catalog_path, plateifu, self.catalog.created_utc),
         )
 
     def _thumbnail(self, plateifu: str) -> bytes:

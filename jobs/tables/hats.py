@@ -70,7 +70,7 @@ def _properties(catalog: Catalog, catalog_path: Path) -> dict[str, str]:
     return {
         "hats_creator": f"cubescout {code_version()}",
         "cubescout_catalog": catalog_version(catalog_path),
-        "cubescout_created_utc": str(catalog.provenance.get("created_utc", "")),
+        "cubescout_created_utc": catalog.created_utc,
         "cubescout_store": catalog.provenance["store"]["identity"],
         "cubescout_model": catalog.provenance["model"].get("digest", ""),
     }
